@@ -1,0 +1,80 @@
+"""warmstart: a pretrained transformer through its whole life.
+
+    import warmstart
+
+    run = warmstart.tune("tickets.csv")
+    run.predict(["my parcel never came"])
+    run.report
+
+Everything here is loaded when it is first used; `import warmstart` loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from warmstart.api import demo, evaluate, models, plan, predict, tune
+    from warmstart.errors import (
+        BaseModelError,
+        DataError,
+        HubError,
+        ProofError,
+        RecipeError,
+        RunError,
+        WarmstartError,
+    )
+    from warmstart.recipe import Recipe
+    from warmstart.run import Run
+    from warmstart.types import Prediction
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "demo": "api",
+    "evaluate": "api",
+    "models": "api",
+    "plan": "api",
+    "predict": "api",
+    "tune": "api",
+    "BaseModelError": "errors",
+    "DataError": "errors",
+    "HubError": "errors",
+    "ProofError": "errors",
+    "RecipeError": "errors",
+    "RunError": "errors",
+    "WarmstartError": "errors",
+    "Recipe": "recipe",
+    "Run": "run",
+    "Prediction": "types",
+}
+
+__all__ = [
+    "BaseModelError",
+    "DataError",
+    "HubError",
+    "Prediction",
+    "ProofError",
+    "Recipe",
+    "RecipeError",
+    "Run",
+    "RunError",
+    "WarmstartError",
+    "demo",
+    "evaluate",
+    "models",
+    "plan",
+    "predict",
+    "tune",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"warmstart.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'warmstart' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,175 @@
+"""Which column plays which role, and its values as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from warmstart.data.arrow import pc
+from warmstart.data.build import CHUNK, MAX_CELL, as_text, too_long
+from warmstart.errors import DataError, UnknownNameError, nearest, shown
+
+OURS = ("_file", "_line")
+
+
+def map_roles(
+    table: pa.Table,
+    roles: Mapping[str, Sequence[str]],
+    named: Mapping[str, str],
+    required: Collection[str],
+    nested: AbstractSet[str] = frozenset(),
+) -> pa.Table:
+    """The columns of the roles, under the names of the roles, plus `_file` and `_line`.
+
+    `roles` gives for each role the column names that mean it, best first, in any case; `named`
+    wins. Values become strings (3 and 3.0 are "3", a ClassLabel its name), but in the roles of
+    `nested` lists and structs stay. A role that is not required may be absent. Raises DataError
+    with the columns there are, UnknownNameError for a role that does not exist.
+    """
+    for role in named:
+        if role not in roles:
+            raise UnknownNameError("role", role, roles, "--data.columns")
+    file = str(table.column("_file")[0].as_py()) if len(table) else "the data"
+    columns = [name for name in table.column_names if name not in OURS]
+    found = _assign(file, columns, roles, named)
+    missing = [role for role in roles if role in required and role not in found]
+    if missing:
+        raise _missing(file, columns, roles, missing)
+    classes = _class_names(table)
+    arrays: dict[str, Any] = {}
+    for role, column in found.items():
+        values = _chunked(table.column(column))
+        if column in classes:
+            arrays[role] = _named(values, classes[column])
+        elif role in nested:
+            arrays[role] = values
+        else:
+            arrays[role] = _strings(values, file, role, column)
+            _check_length(table, arrays[role], column)
+    return pa.table(arrays | {name: _chunked(table.column(name)) for name in OURS})
+
+
+def _assign(
+    file: str,
+    columns: list[str],
+    roles: Mapping[str, Sequence[str]],
+    named: Mapping[str, str],
+) -> dict[str, str]:
+    """Role to column: those named by the user first, then by the usual names, each column once."""
+    for role, column in named.items():
+        if column not in columns:
+            raise DataError(
+                f"{file} has no column '{shown(column)}'.{nearest(column, columns)} Name the "
+                f"column with --data.columns.{role} NAME"
+            )
+    found: dict[str, str] = {}
+    for role, candidates in roles.items():
+        free = [c for c in columns if c not in {**found, **named}.values()]
+        by_lower: dict[str, str] = {}
+        for column in free:
+            by_lower.setdefault(column.strip().lower(), column)
+        guess = next((by_lower[c] for c in candidates if c in by_lower), None)
+        column = named.get(role, guess)
+        if column is not None:
+            found[role] = column
+    return found
+
+
+def _missing(
+    file: str, columns: list[str], roles: Mapping[str, Sequence[str]], missing: list[str]
+) -> DataError:
+    listing = ", ".join(shown(column, 30) for column in columns[:30])
+    guesses = {near for role in missing for c in roles[role] if (near := _near(c, columns))}
+    guess = f" Did you mean '{min(guesses)}'?" if guesses else ""
+    flags = " ".join(f"--data.columns.{role} NAME" for role in missing)
+    return DataError(
+        f"{file} has no column for {' and '.join(missing)}; its columns are: {listing}.{guess} "
+        f"Name it with {flags}"
+    )
+
+
+def _near(name: str, columns: list[str]) -> str | None:
+    answer = nearest(name, columns)
+    return answer.partition("Did you mean '")[2].partition("'?")[0] or None
+
+
+def _chunked(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The same values in chunks of at most CHUNK rows, without a copy."""
+    chunks = [
+        chunk.slice(start, CHUNK)
+        for chunk in column.chunks
+        for start in range(0, len(chunk), CHUNK)
+    ]
+    return pa.chunked_array(chunks, type=column.type)
+
+
+def _strings(column: pa.ChunkedArray, file: str, role: str, name: str) -> pa.ChunkedArray:
+    """The values as strings, null where there is none."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _strings(column.cast(kind.value_type), file, role, name)
+    if pa.types.is_string(kind):
+        return column
+    if pa.types.is_floating(kind):
+        return _floats(column)
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        raise DataError(
+            f"{file}: column '{shown(name)}' holds {kind} values, which cannot be the {role}; name "
+            f"another column with --data.columns.{role} NAME"
+        )
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowException as error:
+        raise DataError(
+            f"{file}: column '{shown(name)}' of type {kind} cannot be read as {role} "
+            f"({shown(error)}); name another with --data.columns.{role} NAME"
+        ) from None
+
+
+def _check_length(table: pa.Table, values: pa.ChunkedArray, name: str) -> None:
+    """Raises DataError at the first cell longer than any text should be."""
+    for number, chunk in enumerate(values.chunks):
+        lengths = np.asarray(pc.fill_null(pc.utf8_length(chunk), 0))
+        if len(lengths) and lengths.max() > MAX_CELL:
+            row = int(lengths.argmax()) + sum(len(c) for c in values.chunks[:number])
+            raise too_long(table["_file"][row].as_py(), table["_line"][row].as_py(), name)
+
+
+def _floats(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """3.0 as "3", 0.5 as "0.5", NaN as null: a label that pandas turned into a float is mended."""
+    distinct = pc.unique(column.cast(pa.float64()))
+    words = pa.array([as_text(value) for value in distinct.to_pylist()], pa.string())
+    chunks = [
+        words.take(pc.index_in(chunk.cast(pa.float64()), value_set=distinct))
+        for chunk in column.chunks
+    ]
+    return pa.chunked_array(chunks, type=pa.string())
+
+
+def _class_names(table: pa.Table) -> dict[str, list[str]]:
+    """Column to class names, from the features that `datasets` keeps in the schema."""
+    raw = (table.schema.metadata or {}).get(b"huggingface")
+    if not raw:
+        return {}
+    features = json.loads(raw).get("info", {}).get("features", {})
+    return {
+        name: feature["names"]
+        for name, feature in features.items()
+        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+    }
+
+
+def _named(column: pa.ChunkedArray, names: list[str]) -> pa.ChunkedArray:
+    """The names of class numbers; null for -1 and whatever else has no name."""
+    words = pa.array(names, pa.string())
+    numbers = [np.asarray(pc.fill_null(chunk, -1), np.int64) for chunk in column.chunks]
+    chunks = [
+        words.take(pa.array(number, mask=(number < 0) | (number >= len(names))))
+        for number in numbers
+    ]
+    return pa.chunked_array(chunks, type=pa.string())

@@ -1,0 +1,135 @@
+"""Which texts are the same but for case, punctuation and spacing, and where splits share them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import unicodedata
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from warmstart.data.ledger import Ledger
+
+PAIRS = 20  # examples of shared texts that are kept
+
+
+@functools.cache
+def _plain() -> dict[int, str | None]:
+    """Punctuation to a space, apostrophes and invisible characters to nothing (basic plane)."""
+    table: dict[int, str | None] = {}
+    for code in range(0x10000):
+        category = unicodedata.category(chr(code))
+        if category[0] == "P":
+            table[code] = " "
+        elif category == "Cf" or 0xFE00 <= code <= 0xFE0F:
+            table[code] = None
+    return table | dict.fromkeys(map(ord, "'\u2018\u2019`"))
+
+
+_ASCII_PUNCTUATION = re.compile("[" + re.escape('!"#%&()*,-./:;?@[\\]_{}') + "]+")
+
+
+def normalised(text: str) -> str:
+    """The text in NFKC and folded case, each run of punctuation and spaces as one space.
+
+    Apostrophes go without a trace (what's = whats); symbols and emoji stay; a text of nothing but
+    punctuation keeps it.
+    """
+    if text.isascii():
+        folded = text.lower()
+        words = _ASCII_PUNCTUATION.sub(" ", folded.replace("'", "").replace("`", "")).split()
+    else:
+        folded = unicodedata.normalize("NFKC", text).casefold()
+        words = folded.translate(_plain()).split()
+    return " ".join(words or folded.split())
+
+
+def text_keys(table: pa.Table, roles: Sequence[str]) -> np.ndarray:
+    """One int64 for each row: the hash of its normalised texts in `roles`."""
+    keys = np.empty(len(table), np.int64)
+    at = 0
+    for batch in table.select(list(roles)).to_batches(max_chunksize=10_000):
+        columns = [batch.column(i).to_pylist() for i in range(batch.num_columns)]
+        for values in zip(*columns, strict=True):
+            keys[at] = _hash("\x1f".join(normalised(str(value)) for value in values))
+            at += 1
+    return keys
+
+
+def _hash(text: str) -> int:
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def place(table: pa.Table, row: int) -> str:
+    """Where a row comes from: file:line."""
+    return f"{table['_file'][row].as_py()}:{table['_line'][row].as_py()}"
+
+
+def shared_texts(
+    parts: dict[str, pa.Table], keys: dict[str, np.ndarray], ledger: Ledger
+) -> dict[str, Any]:
+    """For every two splits that share texts: how many rows on each side, and up to 20 pairs.
+
+    Keys are "train~test" and so on; values {"rows": {"train": n, "test": m}, "pairs": [[a, b]]}.
+    """
+    found: dict[str, Any] = {}
+    names = [name for name in ("train", "validation", "test") if name in parts]
+    for i, left in enumerate(names):
+        for right in names[i + 1 :]:
+            in_left = np.flatnonzero(np.isin(keys[left], keys[right]))
+            if not len(in_left):
+                continue
+            in_right = np.flatnonzero(np.isin(keys[right], keys[left]))
+            pairs = _pairs(parts, keys, (left, right), in_right)
+            rows = {left: len(in_left), right: len(in_right)}
+            found[f"{left}~{right}"] = {"rows": rows, "pairs": pairs}
+            ledger.note(
+                "leakage",
+                f"{left} and {right} share texts: {len(in_right):,} rows of {right}, for example "
+                f"{' ~ '.join(pairs[0])}",
+                splits=[left, right],
+                rows=rows,
+                pairs=pairs,
+            )
+    return found
+
+
+def _pairs(
+    parts: dict[str, pa.Table],
+    keys: dict[str, np.ndarray],
+    names: tuple[str, str],
+    in_right: np.ndarray,
+) -> list[list[str]]:
+    """[place in left, place in right] for the first shared rows of the right split."""
+    left, right = names
+    return [
+        [
+            place(parts[left], int(np.argmax(keys[left] == keys[right][row]))),
+            place(parts[right], int(row)),
+        ]
+        for row in islice(in_right, PAIRS)
+    ]
+
+
+def note_repeats(keys: np.ndarray, codes: np.ndarray | None, ledger: Ledger) -> None:
+    """Note how many rows of train repeat another one, and how many texts carry two labels."""
+    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    repeats = len(keys) - len(first)
+    if not repeats:
+        return
+    torn = 0
+    if codes is not None:
+        torn = len(np.unique(group[codes != codes[first][group]]))
+    tail = f", {torn:,} of these texts with more than one label" if torn else ""
+    ledger.note(
+        "duplicates",
+        f"{repeats:,} rows of train repeat the text of another{tail}; they are kept",
+        rows=repeats,
+        conflicting=torn,
+    )

@@ -1,0 +1,149 @@
+"""What can be wrong with labels: spellings, a single class, classes too rare, no classes at all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from warmstart.data.arrow import pc
+from warmstart.data.duplicates import place
+from warmstart.data.ledger import Ledger
+from warmstart.errors import DataError, shown
+
+FREE_TEXT_ROWS, FREE_TEXT_SHARE = 20, 0.5
+
+
+class Coded(NamedTuple):
+    """Labels as numbers (int64 for each row) and the names that the numbers stand for, sorted."""
+
+    codes: np.ndarray
+    names: list[str]
+
+
+def coded(column: pa.ChunkedArray) -> Coded:
+    """The labels of a column without nulls as numbers."""
+    names = sorted(pc.unique(column).to_pylist())
+    found = pc.index_in(column, value_set=pa.array(names, pa.string()))
+    return Coded(np.asarray(found, np.int64), names)
+
+
+def tidy(
+    parts: dict[str, pa.Table], label: str, merge: bool, ledger: Ledger
+) -> dict[str, pa.Table]:
+    """The parts with labels free of outer spaces, and with one spelling for each label.
+
+    Raises DataError when labels differ only in case or outer spaces, unless `merge`.
+    """
+    counts: Counter[str] = Counter()
+    for table in parts.values():
+        labels = coded(table[label])
+        sizes = np.bincount(labels.codes, minlength=len(labels.names)).tolist()
+        counts.update(dict(zip(labels.names, sizes, strict=True)))
+    groups: dict[str, list[str]] = {}
+    for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        groups.setdefault(name.strip().casefold(), []).append(name)
+    torn = [group for group in groups.values() if len(group) > 1]
+    if torn and not merge:
+        raise _spellings(parts, label, torn, counts)
+    for group in torn:
+        ledger.note(
+            "labels",
+            f"merged {', '.join(repr(name) for name in group[1:])} into {group[0].strip()!r}",
+            merged={name: counts[name] for name in group[1:]},
+            into=group[0].strip(),
+        )
+    to = {name: group[0].strip() for group in groups.values() for name in group}
+    if all(name == other for name, other in to.items()):
+        return parts
+    return {name: _renamed(table, label, to) for name, table in parts.items()}
+
+
+def _renamed(table: pa.Table, label: str, to: dict[str, str]) -> pa.Table:
+    column = table[label]
+    old = pc.unique(column)
+    new = pa.array([to[name] for name in old.to_pylist()], pa.string())
+    chunks = [new.take(pc.index_in(chunk, value_set=old)) for chunk in column.chunks]
+    at = table.column_names.index(label)
+    return table.set_column(at, label, pa.chunked_array(chunks, type=pa.string()))
+
+
+def _spellings(
+    parts: dict[str, pa.Table], label: str, torn: list[list[str]], counts: Counter[str]
+) -> DataError:
+    described = []
+    for group in torn[:3]:
+        rare = group[-1]
+        spelled = " and ".join(f"'{shown(name)}' ({counts[name]:,} rows)" for name in group)
+        described.append(f"{spelled}, the last first at {first_row(parts, label, rare)}")
+    more = f"; and {len(torn) - 3} more" if len(torn) > 3 else ""
+    return DataError(
+        f"labels that differ only in case or spaces: {'; '.join(described)}{more}. Mend them, or "
+        "merge them with --data.merge_labels true"
+    )
+
+
+def first_row(parts: dict[str, pa.Table], label: str, name: str) -> str:
+    """file:line of the first row with this label."""
+    for table in parts.values():
+        row = pc.index(table[label], name).as_py()
+        if row >= 0:
+            return place(table, row)
+    return "nowhere"
+
+
+def check_classes(parts: dict[str, pa.Table], label: str, cutting: bool, ledger: Ledger) -> None:
+    """Raises DataError unless the labels of train are classes that can be learned and scored.
+
+    `cutting` says that validation or test are still to be cut from train, which needs two rows of
+    every class.
+    """
+    train = parts["train"]
+    labels = coded(train[label])
+    file = train["_file"][0].as_py()
+    if len(labels.names) == 1:
+        raise DataError(
+            f"{file}: every row has the label '{shown(labels.names[0])}'; a classifier needs at "
+            "least two classes, so add rows of another or name another --data.columns.label"
+        )
+    if len(train) >= FREE_TEXT_ROWS and len(labels.names) > FREE_TEXT_SHARE * len(train):
+        raise DataError(
+            f"{file}: the label column has {len(labels.names):,} different values in "
+            f"{len(train):,} rows (such as '{shown(labels.names[0], 30)}'), so it looks like free "
+            "text or a measurement, not classes; name another with --data.columns.label NAME"
+        )
+    sizes = np.bincount(labels.codes)
+    rare = [name for name, size in zip(labels.names, sizes, strict=True) if size < 2]
+    if rare and cutting:
+        raise _rare(parts, label, rare)
+    if rare:
+        ledger.note("rare", f"{len(rare)} classes have one row in train", classes=rare)
+    _check_known(parts, label, set(labels.names))
+
+
+def _rare(parts: dict[str, pa.Table], label: str, rare: list[str]) -> DataError:
+    listing = ", ".join(
+        f"'{shown(name, 30)}' ({first_row({'train': parts['train']}, label, name)})"
+        for name in rare[:5]
+    )
+    more = f" and {len(rare) - 5} more" if len(rare) > 5 else ""
+    return DataError(
+        f"one row alone has the label {listing}{more}; a class needs at least two rows to be both "
+        "learned and tested, so add rows, merge the class into another or delete the row"
+    )
+
+
+def _check_known(parts: dict[str, pa.Table], label: str, known: set[str]) -> None:
+    for split in ("validation", "test"):
+        if split not in parts:
+            continue
+        strange = sorted(set(pc.unique(parts[split][label]).to_pylist()) - known)
+        if strange:
+            row = first_row({split: parts[split]}, label, strange[0])
+            more = f" (and {len(strange) - 1} more such labels)" if len(strange) > 1 else ""
+            raise DataError(
+                f"{row}: the label '{shown(strange[0])}' of {split} never occurs in train{more}; "
+                "add rows of it to train, or correct or delete the row"
+            )

@@ -1,0 +1,162 @@
+"""The account of every row and every token: read, kept, dropped and cut, with reason and line."""
+
+from __future__ import annotations
+
+import json
+import os
+from array import array
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from warmstart.errors import DataError
+
+
+class _Codes:
+    """Strings that repeat, each kept once and counted through by number."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self._number: dict[str, int] = {}
+
+    def __call__(self, word: str) -> int:
+        number = self._number.setdefault(word, len(self.words))
+        if number == len(self.words):
+            self.words.append(word)
+        return number
+
+
+class Ledger:
+    """Accounts for rows and tokens; some 30 bytes an event, whatever the size of the data."""
+
+    def __init__(self) -> None:
+        self._read: Counter[str] = Counter()
+        self._kept: Counter[str] = Counter()
+        self._dropped: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+        self._tokens: dict[str, dict[str, int]] = {}
+        self._notes: list[dict[str, Any]] = []
+        self._names = _Codes()
+        self._file, self._event, self._reason = array("I"), array("I"), array("I")
+        self._line, self._cut = array("q"), array("q")
+        self._detail: list[str] = []
+
+    def read(self, file: str, n: int) -> None:
+        """Count `n` rows as read from `file`."""
+        self._read[file] += n
+
+    def keep(self, split: str, n: int) -> None:
+        """Count `n` rows as kept in `split`."""
+        self._kept[split] += n
+
+    def drop(
+        self, file: str, line: int, reason: str, detail: str = "", split: str | None = None
+    ) -> None:
+        """One row is lost. With `split` it had been counted as kept there and is taken back."""
+        self._dropped[reason] += 1
+        self._first.setdefault(reason, f"{file}:{line}")
+        if split is not None:
+            self._kept[split] -= 1
+        self._add(file, line, "drop", reason, 0, detail)
+
+    def cut(self, file: str, line: int, tokens: int) -> None:
+        """One row lost `tokens` tokens to the length limit."""
+        self._add(file, line, "cut", "too long", tokens, "")
+
+    def tokens(self, split: str, total: int, cut: int) -> None:
+        """Count the tokens of a split: `total` before cutting, `cut` of them taken away."""
+        before = self._tokens.get(split, {"total": 0, "cut": 0, "kept": 0})
+        total, cut = before["total"] + total, before["cut"] + cut
+        self._tokens[split] = {"total": total, "cut": cut, "kept": total - cut}
+
+    def note(self, kind: str, message: str, **facts: Any) -> None:
+        """Remember something worth telling, with json-able facts."""
+        self._notes.append({"kind": kind, "message": message, **facts})
+
+    @property
+    def notes(self) -> list[dict[str, Any]]:
+        """What was noted so far, in order."""
+        return list(self._notes)
+
+    def check(self, max_dropped: float) -> None:
+        """Stop when a larger share of the rows than `max_dropped` is lost; raises DataError."""
+        read, dropped = self._read.total(), self._dropped.total()
+        if dropped <= max_dropped * read:
+            return
+        reason, count = self._dropped.most_common(1)[0]
+        needed = -(-dropped * 100 // max(read, 1)) / 100
+        raise DataError(
+            f"{dropped:,} of {read:,} rows would be lost ({dropped / max(read, 1):.1%}, allowed "
+            f"are {max_dropped:.1%}); main reason: {reason} ({count:,} rows, first "
+            f"{self._first[reason]}). Mend these rows, or allow it with "
+            f"--data.max_dropped {needed:g}"
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the single events, json-able. Raises RuntimeError if it does not add up:
+        every row read must be kept or dropped (so call it once the splits are made)."""
+        read, kept, dropped = self._read.total(), self._kept.total(), self._dropped.total()
+        if read != kept + dropped:
+            raise RuntimeError(f"ledger: {read} rows read, {kept} kept and {dropped} dropped")
+        return {
+            "rows": {"read": read, "kept": kept, "dropped": dropped},
+            "files": dict(self._read),
+            "splits": dict(self._kept),
+            "dropped": {
+                reason: {"rows": count, "first": self._first[reason]}
+                for reason, count in self._dropped.most_common()
+            },
+            "tokens": {split: dict(counts) for split, counts in self._tokens.items()},
+            "notes": self.notes,
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write `ledger.json` and `ledger.parquet` (one row per drop or cut), each atomically."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        text = json.dumps(self.summary(), indent=2, ensure_ascii=False)
+        words = pa.array(self._names.words, pa.string())
+
+        def coded(codes: array[int]) -> Any:
+            return words.take(pa.array(codes, pa.uint32())).dictionary_encode()
+
+        table = pa.table(
+            {
+                "file": coded(self._file),
+                "line": pa.array(self._line, pa.int64()),
+                "event": coded(self._event),
+                "reason": coded(self._reason),
+                "tokens": pa.array(self._cut, pa.int64()),
+                "detail": pa.array(self._detail, pa.string()),
+            }
+        )
+        folder = Path(folder)
+        with _Whole(folder / "ledger.parquet") as path:
+            pq.write_table(table, path)
+        with _Whole(folder / "ledger.json") as path:
+            path.write_text(text + "\n", encoding="utf-8")
+
+    def _add(self, file: str, line: int, event: str, reason: str, cut: int, detail: str) -> None:
+        self._file.append(self._names(file))
+        self._event.append(self._names(event))
+        self._reason.append(self._names(reason))
+        self._line.append(line)
+        self._cut.append(cut)
+        self._detail.append(detail)
+
+
+class _Whole:
+    """A path to write to that takes its name only once it is complete."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.tmp = path, path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def __enter__(self) -> Path:
+        return self.tmp
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            os.replace(self.tmp, self.path)
+        else:
+            self.tmp.unlink(missing_ok=True)

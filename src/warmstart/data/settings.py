@@ -1,0 +1,87 @@
+"""The settings of the data: where they are, how they are read and how they are split."""
+
+from __future__ import annotations
+
+import codecs
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from warmstart.parts import Part
+
+DELIMITER_WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+
+
+class Data(Part):
+    """What is read and how it becomes train, validation and test."""
+
+    path: str | None = Field(
+        None,
+        description="A file, a folder with train.*, validation.* and test.*, a `datasets` folder, "
+        "or a hub dataset id (owner/name).",
+    )
+    train: str | None = Field(None, description="The file to train on, in the place of path.")
+    validation: str | None = Field(
+        None, description="The file that steers training; when absent it is cut from train."
+    )
+    test: str | None = Field(
+        None,
+        description="The file for the final score, never trained on; cut from train if absent.",
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Role to column name where the name is not recognised, as in columns.text = "
+        '"body".',
+    )
+    delimiter: str | None = Field(
+        None, description="The character between the fields of a CSV file, or tab; empty = detect."
+    )
+    encoding: str | None = Field(
+        None, description="The encoding of text files, as in utf-8 or cp1252; empty = detect."
+    )
+    validation_fraction: float = Field(
+        0.1, ge=0, lt=1, description="Share of train cut off when no validation file is given."
+    )
+    test_fraction: float = Field(
+        0.1, ge=0, lt=1, description="Share of train cut off when no test file is given."
+    )
+    merge_labels: bool = Field(
+        False,
+        description="Merge labels that differ only in case or surrounding spaces into the most "
+        "frequent spelling.",
+    )
+    sampling: Literal["none", "over", "under"] = Field(
+        "none", description="Even out the classes of train by repeating or leaving out rows."
+    )
+    limit: int | None = Field(
+        None, ge=1, description="Read only the first so many rows of each file."
+    )
+    max_dropped: float = Field(
+        0.05, ge=0, le=1, description="Share of the rows that may be lost before the run stops."
+    )
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        value = DELIMITER_WORDS.get(value.lower(), value)
+        if len(value) != 1 or value in '"\r\n':
+            raise ValueError("the delimiter is one character, or the word tab")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                codecs.lookup(value)
+            except LookupError:
+                raise ValueError(f"no encoding '{value}'; try utf-8, utf-16 or cp1252") from None
+        return value
+
+    @model_validator(mode="after")
+    def _train_is_left(self) -> Self:
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("validation_fraction + test_fraction must be below 1")
+        return self

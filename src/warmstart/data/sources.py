@@ -1,0 +1,69 @@
+"""Every kind of source read into one kind of table, with the file and line of each row."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from warmstart.data import columnar, files
+from warmstart.data.build import with_file
+from warmstart.data.delimited import read_delimited
+from warmstart.data.encoding import detect
+from warmstart.data.jsonlines import read_json
+from warmstart.data.ledger import Ledger
+from warmstart.data.objects import kind_name, read_object
+from warmstart.errors import DataError, RecipeError
+
+
+def read(
+    source: Any,
+    *,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    ledger: Ledger,
+    limit: int | None = None,
+    name: str | None = None,
+) -> pa.Table:
+    """All columns of one source, plus `_file` (dictionary) and `_line` (int64, from 1).
+
+    `source` is a path or a Python object; `name` is what it is called in messages. `_line` is the
+    physical line where a record starts, for columnar files and objects the row number. Counts the
+    rows in the ledger. Raises DataError (file, line, remedy) or RecipeError (not a known source).
+    """
+    is_path = isinstance(source, str | os.PathLike)
+    if is_path:
+        path = Path(source).expanduser()
+        file = name or str(path)
+        table = _read_path(path, delimiter, encoding, limit, ledger)
+    else:
+        file = name or kind_name(source)
+        table = read_object(source, limit)
+    if not len(table):
+        raise DataError(f"{file} has no rows: nothing to learn from")
+    if limit is not None and len(table) == limit:
+        ledger.note("limit", f"only the first {limit:,} rows of {file} were read", file=file)
+    ledger.read(file, len(table))
+    return with_file(table, file)
+
+
+def _read_path(
+    path: Path, delimiter: str | None, encoding: str | None, limit: int | None, ledger: Ledger
+) -> pa.Table:
+    files.check_exists(path)
+    if path.is_dir():
+        if columnar.is_dataset(path):
+            return columnar.read_dataset(path, limit)
+        raise RecipeError(f"{path} is a folder, and one table was asked for; name a file in it")
+    kind = files.format_of(path, encoding)
+    if kind == "parquet":
+        return columnar.read_parquet(path, limit)
+    if kind == "arrow":
+        return columnar.read_arrow(path, limit)
+    found = detect(path, encoding)
+    ledger.note("encoding", f"{path} is read as {found}", file=str(path), encoding=found)
+    if kind == "json":
+        return read_json(path, found, limit)
+    return read_delimited(path, found, delimiter, limit, ledger)

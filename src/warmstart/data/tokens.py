@@ -1,0 +1,134 @@
+"""Texts to token ids, kept flat: two bytes a token, no Python object a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from warmstart.errors import RecipeError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from tokenizers import Tokenizer
+
+CHUNK = 2_000  # rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenStore:
+    """The token ids of one split.
+
+    `ids` are all rows one after the other; row i is ids[offsets[i]:offsets[i + 1]]. `targets` has
+    one int64 a row, -100 where there is none.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    targets: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens in each row, int64."""
+        return np.diff(self.offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def row(self, i: int) -> np.ndarray:
+        """The token ids of row `i`, a view."""
+        return self.ids[self.offsets[i] : self.offsets[i + 1]]
+
+
+def tokenise(
+    texts: Iterable[str] | pa.ChunkedArray,
+    tokenizer_backend: Tokenizer,
+    max_length: int,
+    on_cut: Callable[[int, int], None] | None = None,
+    targets: np.ndarray | None = None,
+) -> TokenStore:
+    """The token ids of the texts with special tokens, at most `max_length` each.
+
+    A longer text is cut as the Hugging Face tokenizer with truncation=True cuts it: the special
+    tokens at both ends stay. `on_cut(row, tokens)` is told what was taken away. The settings of
+    the tokenizer are restored. Raises RecipeError if `max_length` has no room for text.
+    """
+    before, after = _specials(tokenizer_backend, max_length)
+    truncation, padding = tokenizer_backend.truncation, tokenizer_backend.padding
+    from_left = bool(truncation) and truncation.get("direction") == "left"
+    ids: list[np.ndarray] = []
+    lengths: list[int] = []
+    tokenizer_backend.no_truncation()
+    tokenizer_backend.no_padding()
+    kind = _smallest(tokenizer_backend.get_vocab_size(with_added_tokens=True))
+    try:
+        for chunk in _chunks(texts):
+            rows = _encode(tokenizer_backend, chunk)
+            for i, row in enumerate(rows):
+                if (extra := len(row) - max_length) > 0:
+                    start = before if from_left else len(row) - after - extra
+                    rows[i] = row[:start] + row[start + extra :]
+                    if on_cut is not None:
+                        on_cut(len(lengths) + i, extra)
+            lengths.extend(map(len, rows))
+            ids.append(np.fromiter(chain.from_iterable(rows), kind))
+    finally:
+        if truncation:
+            tokenizer_backend.enable_truncation(**truncation)
+        if padding:
+            tokenizer_backend.enable_padding(**padding)
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    flat = np.concatenate(ids) if ids else np.empty(0, kind)
+    return TokenStore(flat, offsets, _targets(targets, len(lengths)))
+
+
+def _specials(backend: Tokenizer, max_length: int) -> tuple[int, int]:
+    """How many special tokens stand before and after a text."""
+    mask = backend.encode("a").special_tokens_mask
+    text = [i for i, special in enumerate(mask) if not special] or [len(mask)]
+    if backend.padding:  # padding counts as special
+        total = backend.num_special_tokens_to_add(is_pair=False)
+        before = min(text[0], total)
+        after = total - before
+    else:
+        before, after = text[0], len(mask) - 1 - text[-1] if text[-1] < len(mask) else 0
+    if max_length <= before + after:
+        raise RecipeError(
+            f"max_length {max_length} leaves no room for text beside {before + after} special "
+            "tokens; raise it"
+        )
+    return before, after
+
+
+def _encode(backend: Tokenizer, texts: list[str]) -> list[list[int]]:
+    encode: Any = getattr(backend, "encode_batch_fast", backend.encode_batch)
+    return [encoding.ids for encoding in encode(texts)]
+
+
+def _chunks(texts: Iterable[str] | pa.ChunkedArray) -> Iterator[list[str]]:
+    """The texts in lists of CHUNK; Arrow arrays are turned into strings list by list."""
+    arrays: Any = getattr(texts, "chunks", None)
+    if arrays is not None:
+        for array in arrays:
+            for start in range(0, len(array), CHUNK):
+                yield array.slice(start, CHUNK).to_pylist()
+        return
+    rows = iter(texts)
+    while chunk := list(islice(rows, CHUNK)):
+        yield chunk
+
+
+def _smallest(vocabulary: int) -> type[np.unsignedinteger[Any]]:
+    return np.uint16 if vocabulary < 1 << 16 else np.uint32
+
+
+def _targets(targets: np.ndarray | None, rows: int) -> np.ndarray:
+    if targets is None:
+        return np.full(rows, -100, np.int64)
+    if len(targets) != rows:
+        raise ValueError(f"{len(targets)} targets for {rows} rows")
+    return np.asarray(targets, np.int64)

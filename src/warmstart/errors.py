@@ -1,0 +1,66 @@
+"""Everything that can go wrong for a user, as a tree that reads like documentation.
+
+Each error is one sentence that says what, where and what to do. The command line prints it as a
+single line and exits with 2; from Python it is an ordinary exception.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class WarmstartError(Exception):
+    """Base of every error that a user can cause or mend."""
+
+
+class RecipeError(WarmstartError):
+    """The request itself is wrong: an unknown key, an impossible value, parts that do not fit."""
+
+
+class UnknownNameError(RecipeError):
+    """A name that does not exist, answered with the nearest one that does."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:
+        self.kind, self.name, self.known = kind, name, sorted(known)
+        place = f" in {where}" if where else ""
+        super().__init__(f"no {kind} '{name}'{place}.{nearest(name, self.known)}")
+
+
+class DataError(WarmstartError):
+    """The data cannot be used as they are; names the file and the row."""
+
+
+class RowError(DataError):
+    """One row cannot become an example. Caught by the ledger, which keeps the reason."""
+
+
+class BaseModelError(WarmstartError):
+    """A base model is missing, damaged, or not what it says it is."""
+
+
+class HubError(BaseModelError):
+    """The hub did not give what was asked: not found, not allowed, or broken off."""
+
+
+class RunError(WarmstartError):
+    """A run folder cannot be written, read or resumed."""
+
+
+class ProofError(RunError):
+    """The saved model does not answer as the trained one did."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The closing words of an unknown-name message: the nearest known name and all there are."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    guess = f" Did you mean '{near[0]}'?" if near else ""
+    listing = f" There are: {', '.join(known)}." if known and len(known) <= 30 else ""
+    return guess + listing
+
+
+def shown(value: object, width: int = 60) -> str:
+    """A value as it may stand in a one-line message: printable and short."""
+    text = str(value).encode("unicode_escape", "replace").decode("ascii")
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,144 @@
+"""Did training stop too early, too late, or well? Read from the history, said in plain words.
+
+A history row is what the loop yields at an evaluation: `epoch`, `step`, `train_loss`,
+`validation_loss`, `validation_score` (macro-F1, 0 to 1) and, where measured, `train_score`.
+Losses are means in nats. A row without a validation score is skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+RISING = 1.05  # validation loss this much above its best has risen
+FALLING = 0.97  # training loss this much below has fallen
+GAIN = 0.005  # half a point of score in the last round: still learning
+HARM = 0.01  # one point of score below the best: training on did harm
+GAP = 0.15  # training score this far above the validation score: learned by heart
+LOW = 0.70  # a training score below this has not fitted its own rows
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """`verdict` is "good", "underfitting", "overfitting" or "unknown"; the rest explains it."""
+
+    verdict: str
+    sentence: str
+    advice: str
+    best_epoch: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def read_curves(history: Sequence[Mapping[str, Any]]) -> Curves:
+    """The verdict on a history; "unknown" where there is too little of it."""
+    rows = [row for row in history if row.get("validation_score") is not None]
+    if not rows:
+        return Curves("unknown", "There is no training history to read.", "")
+    best = max(rows, key=lambda row: row["validation_score"])
+    if len(rows) == 1:
+        return _single(best)
+    # Overfitting is asked first: a loss that rises outweighs a score that still creeps up.
+    return _overfitting(rows, best) or _underfitting(rows, best) or _good(rows, best)
+
+
+def _single(row: Mapping[str, Any]) -> Curves:
+    """One evaluation shows a point, not a curve."""
+    return Curves(
+        "unknown",
+        "The model was looked at only once during training, so there is no curve to read.",
+        "Train for more epochs to see whether it still improves.",
+        row.get("epoch"),
+    )
+
+
+def _overfitting(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Curves | None:
+    """Validation loss up from its lowest while training loss went on falling."""
+    known = [row for row in rows if row.get("validation_loss") is not None]
+    if len(known) < 2:
+        return None
+    lowest, last = min(known, key=lambda row: row["validation_loss"]), known[-1]
+    rose = last["validation_loss"] > RISING * lowest["validation_loss"]
+    if not rose or not _fell(lowest, last):
+        return None
+    turn = _epoch(lowest)
+    text = f"From {turn} on the training loss kept falling while the validation loss rose"
+    if last["validation_score"] < best["validation_score"] - HARM:
+        text += ", and the score fell too: overfitting. "
+        text += f"The best weights, of {_epoch(best)}, were kept."
+        advice = (
+            f"Train for fewer epochs (about {_number(best)}), or bring more or more varied rows."
+        )
+    else:
+        text += (
+            f". The score did not suffer (best in {_epoch(best)}), but the model grew too sure of "
+            "itself: mild overfitting."
+        )
+        advice = (
+            "The labels can be used. For confidence that can be trusted, use the corrected "
+            "confidence, fewer epochs, or more rows."
+        )
+    return Curves("overfitting", text, advice, best.get("epoch"))
+
+
+def _underfitting(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Curves | None:
+    """Still improving when training ended, or not even its own training rows learned."""
+    last, before = rows[-1], max(row["validation_score"] for row in rows[:-1])
+    gain = last["validation_score"] - before
+    if gain >= GAIN:
+        return Curves(
+            "underfitting",
+            f"The validation score was still rising when training ended (up {100 * gain:.1f} "
+            "points in the last round): the model could learn more.",
+            f"Train for more epochs, for example {_more(rows)}.",
+            best.get("epoch"),
+        )
+    own = last.get("train_score")
+    if own is not None and own < LOW and own - last["validation_score"] < GAP:
+        return Curves(
+            "underfitting",
+            f"Even on its own training rows the model scores only {own:.2f}.",
+            "Try a higher learning rate, a method that moves more weights (full), a larger base "
+            "model, or check whether the labels can be told from the text.",
+            best.get("epoch"),
+        )
+    return None
+
+
+def _good(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Curves:
+    """The score has levelled off and the losses agree."""
+    last = rows[-1]
+    text = f"The validation score levelled off (best in {_epoch(best)}) and the losses agree."
+    own = last.get("train_score")
+    if own is not None and own - last["validation_score"] > GAP:
+        text += (
+            f" The model knows its training rows far better (score {own:.2f}) than new ones "
+            f"({last['validation_score']:.2f})."
+        )
+        return Curves("good", text, "More labelled rows would help most.", best.get("epoch"))
+    return Curves("good", text, "Longer training is unlikely to help.", best.get("epoch"))
+
+
+def _fell(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether the training loss went down between two rows."""
+    first, second = before.get("train_loss"), after.get("train_loss")
+    return first is not None and second is not None and second < FALLING * first
+
+
+def _number(row: Mapping[str, Any]) -> str:
+    """The epoch of a row: 3, or 2.5."""
+    return f"{float(row.get('epoch') or 0):g}"
+
+
+def _epoch(row: Mapping[str, Any]) -> str:
+    """The epoch of a row, in words."""
+    return f"epoch {_number(row)}"
+
+
+def _more(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Half as many epochs again, at least one more."""
+    epochs = float(rows[-1].get("epoch") or len(rows))
+    return max(int(epochs) + 1, round(1.5 * epochs))

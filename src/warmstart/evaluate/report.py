@@ -1,0 +1,101 @@
+"""`report.html`: one file that says how good the model is, how far to trust it, what to do next.
+
+It loads nothing: style, script and charts are inside. A content security policy forbids network
+and any script but ours (by its hash), and every text from the data is escaped besides.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from warmstart.evaluate import charts, words
+from warmstart.evaluate.view import view
+from warmstart.evaluate.write import write_whole
+
+TEMPLATES = Path(__file__).parent / "templates"
+BRIEF = 280  # characters of a text shown before it is folded
+
+
+def write_report(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write the report of a run to `path`, whole or not at all. Missing facts are left out."""
+    write_whole(path, render(facts))
+
+
+def render(facts: Mapping[str, Any]) -> str:
+    """The report as HTML text."""
+    style, script = _asset("report.css"), _asset("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = _environment().get_template("report.html.j2")
+    return page.render(
+        view(facts), style=Markup(style), script=Markup(script), script_hash=f"sha256-{digest}"
+    )
+
+
+def _environment() -> Environment:
+    """Jinja with escaping on, missing names refused, and the number formats."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        score=lambda value: f"{value:.3f}",
+        count=lambda value: f"{value:,}",
+        share=lambda value: _tight(words.share(value)),
+        tight=_tight,
+        sure=lambda value: "over 99.9\u00a0%" if value >= 0.9995 else f"{100 * value:.1f}\u00a0%",
+        level=lambda value: _tight(words.percent(value)),
+        points=words.points,
+        plain=_plain,
+        place=_place,
+        soft=_soft,
+        bar=lambda one, main=True: charts.interval_bar(one["value"], one["low"], one["high"], main),
+    )
+    made.globals.update(BRIEF=BRIEF)
+    return made
+
+
+def _asset(name: str) -> str:
+    """A style sheet or script that the page carries inside."""
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _tight(text: str) -> str:
+    """A sentence whose figures do not break from their signs at the end of a line."""
+    text = re.sub(r"(?<=\d) %", "\u00a0%", text)
+    return re.sub(r"\bp ([<=]) (?=\d)", "p\u00a0\\1\u00a0", text)
+
+
+def _soft(label: str) -> Markup:
+    """A label that may break after an underscore, slash or dash; escaped."""
+    return Markup(re.sub(r"([_/.-])(?=\w)", r"\1<wbr>", str(escape(label))))
+
+
+def _plain(value: Any) -> str:
+    """Any value as a reader wants it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(one) for one in value)
+    return "" if value is None else str(value)
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    """Where a row came from: "tickets.csv, line 17"."""
+    file, line = row.get("file"), row.get("line")
+    where = str(file) if file else f"row {row.get('id', '')}"
+    return f"{where}, line {line:,}" if line is not None else where

@@ -1,0 +1,166 @@
+"""The facts of a run as the report wants them: nothing missing, charts drawn, lists cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from warmstart.evaluate import charts, words
+from warmstart.evaluate.trust import trust
+
+NUMBERED = 12  # up to so many classes the confusion matrix is a table of numbers
+BESIDE = 6  # up to so many it stands beside the list of confusions
+CONFUSIONS = 10  # pairs of classes listed
+FIRST = 3  # mistakes on the first screen
+SECTIONS = (
+    ("Base model", "base"),
+    ("Training run", "speed"),
+    ("Proof of the saved folder", "proof"),
+    ("Versions", "versions"),
+)
+
+
+def view(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Every name that the template uses; what the facts lack is empty."""
+    metrics = facts.get("metrics") or {}
+    errors = list(facts.get("errors") or [])
+    data = facts.get("data") or {}
+    return {
+        "title": facts.get("title") or "Model report",
+        "created": facts.get("created") or "",
+        "verdict": facts.get("verdict") or metrics.get("verdict") or "",
+        "run": facts.get("run") or {},
+        "recipe": facts.get("recipe_toml") or "",
+        "m": metrics,
+        "scores": _scores(metrics),
+        "contenders": _contenders(metrics),
+        "points": trust(facts),
+        "errors": errors,
+        "wrong": _wrong(metrics),
+        "first_errors": errors[:FIRST],
+        "classes": sorted(metrics.get("per_class", []), key=lambda one: one["f1"]),
+        "confusions": confusions(metrics),
+        "matrix": _matrix(metrics),
+        "training": _training(facts.get("history") or []),
+        "reliability": _reliability(metrics),
+        "data": data,
+        "dropped": _dropped(data),
+        "tokens": data.get("tokens") or {},
+        "notes": _messages(data.get("notes") or []),
+        "next": [tuple(step) for step in facts.get("next") or []],
+        "details": [(name, _flat(facts[key])) for name, key in SECTIONS if facts.get(key)],
+    }
+
+
+def confusions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The commonest confusions: {"label", "taken_for", "rows", "share"} of the label's rows."""
+    matrix, labels = metrics.get("confusion_matrix", []), metrics.get("labels", [])
+    found = [
+        {"label": labels[i], "taken_for": labels[j], "rows": n, "share": n / max(1, sum(row))}
+        for i, row in enumerate(matrix)
+        for j, n in enumerate(row)
+        if n and i != j
+    ]
+    return sorted(found, key=lambda one: (-one["rows"], -one["share"]))[:CONFUSIONS]
+
+
+def _scores(metrics: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The other scores beside macro-F1, by their names in the glossary."""
+    names = (
+        ("accuracy", "Accuracy"),
+        ("f1_weighted", "Weighted F1"),
+        ("matthews_correlation", "MCC"),
+    )
+    return [(title, metrics[key]) for key, title in names if key in metrics]
+
+
+def _contenders(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """This model and the baselines, best first."""
+    if "f1_macro" not in metrics:
+        return []
+    rivals = [
+        {"title": words.sentence(one["title"])[:-1], "main": False, **one["f1_macro"]}
+        for one in metrics.get("baselines", [])
+    ]
+    model = {"title": "This model", "main": True, **metrics["f1_macro"]}
+    return sorted([model, *rivals], key=lambda one: -one["value"])
+
+
+def _wrong(metrics: Mapping[str, Any]) -> int:
+    """How many test rows were wrong."""
+    matrix = metrics.get("confusion_matrix", [])
+    return sum(map(sum, matrix)) - sum(row[i] for i, row in enumerate(matrix))
+
+
+def _matrix(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The confusion matrix as rows of (count, share) cells, or drawn where classes are many."""
+    matrix, labels = metrics.get("confusion_matrix"), metrics.get("labels", [])
+    if not matrix:
+        return None
+    if len(labels) > NUMBERED:
+        return {"drawn": charts.heat_map(matrix, labels), "beside": False}
+    rows = [
+        (label, [(n, n / max(1, sum(row)), i == j) for j, n in enumerate(row)])
+        for i, (label, row) in enumerate(zip(labels, matrix, strict=True))
+    ]
+    return {"drawn": None, "labels": labels, "rows": rows, "beside": len(labels) <= BESIDE}
+
+
+def _training(history: Sequence[Mapping[str, Any]]) -> list[Markup]:
+    """The charts of loss and score over the epochs."""
+    rows = [row for row in history if row.get("validation_score") is not None]
+    if len(rows) < 2:
+        return []
+    x = [float(row.get("epoch") or number + 1) for number, row in enumerate(rows)]
+
+    def columns(**names: str) -> dict[str, list[float | None]]:
+        found = {name: [row.get(key) for row in rows] for name, key in names.items()}
+        return {name: line for name, line in found.items() if any(v is not None for v in line)}
+
+    loss = columns(training="train_loss", validation="validation_loss")
+    score = columns(training="train_score", validation="validation_score")
+    return [
+        charts.line_chart("Loss (lower is better)", x, loss, "epoch"),
+        charts.line_chart("Macro-F1 (higher is better)", x, score, "epoch"),
+    ]
+
+
+def _reliability(metrics: Mapping[str, Any]) -> Markup | None:
+    """The reliability diagram."""
+    found = metrics.get("calibration")
+    if not found:
+        return None
+    after = found["after"]["bins"] if found["fitted"] else []
+    return charts.reliability_chart(found["before"]["bins"], after)
+
+
+def _dropped(data: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+    """Reasons for which rows were dropped: (reason, rows, first place)."""
+    return [
+        (reason, one["rows"], one.get("first", ""))
+        if isinstance(one, Mapping)
+        else (reason, int(one), "")
+        for reason, one in (data.get("dropped") or {}).items()
+    ]
+
+
+def _messages(notes: Iterable[Any]) -> list[str]:
+    """Notes of the data layer as sentences."""
+    return [str(note["message"]) if isinstance(note, Mapping) else str(note) for note in notes]
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """A nested dict as (name, value) pairs, names in words."""
+    found: list[tuple[str, Any]] = []
+    for key, value in facts.items():
+        name = f"{prefix}{str(key).replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{name}: ")
+        elif isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+            for number, one in enumerate(value):
+                found += _flat(one, f"{name} {number + 1}: ")
+        else:
+            found.append((name, value))
+    return found

@@ -1,0 +1,130 @@
+"""What the figures mean, in plain sentences: the same in the terminal, the report and the card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from warmstart.evaluate.compare import Paired
+from warmstart.evaluate.metrics import TITLES
+
+FEW_ROWS = 100  # test rows below which every interval is wide
+FEW_OF_CLASS = 10  # test rows below which a class's figures are rough
+NAMED = 6  # class names listed before "and n more"
+
+
+def verdict(result: Paired, other: str) -> str:
+    """A comparison in words: "better than <other> by 9.8 points of macro-F1 (95 % interval …)"."""
+    title = TITLES[result.metric]
+    sign = -1 if result.outcome == "worse" else 1
+    low, high = sorted((sign * result.low, sign * result.high))
+    evidence = f"{percent(result.level)} interval {points(low)} to {points(high)}"
+    evidence += f", {p_words(result.p_value)}"
+    if result.outcome == "noise":
+        gap = f"{points(result.difference, sign=True)} points of {title}"
+        return f"the difference is noise: {gap} against {other} ({evidence})"
+    gap = f"{points(abs(result.difference))} points of {title}"
+    return f"{result.outcome} than {other} by {gap} ({evidence})"
+
+
+def verdict_sentence(metrics: Mapping[str, Any]) -> str:
+    """The whole result in one sentence: score, interval, rows, and against the best baseline."""
+    score = metrics["f1_macro"]
+    interval = f"{score['low']:.3f} to {score['high']:.3f}"
+    text = f"Macro-F1 {score['value']:.3f} ({percent(metrics['confidence_level'])} interval "
+    text += f"{interval}) on {metrics['rows']:,} test rows"
+    comparison = metrics["comparison"]
+    if comparison is None:
+        return f"{text}; no baseline was computed, so it stands alone."
+    return f"{text}: {comparison['sentence']}."
+
+
+def calibration_sentence(found: Mapping[str, Any]) -> str:
+    """Whether the stated confidence can be believed, from `calibration.calibrate`."""
+    sure, right = found["confidence"], found["accuracy"]
+    if found["rows"] < FEW_ROWS:
+        return (
+            f"Too few test rows ({found['rows']}) to say whether its confidence can be taken at "
+            "its word."
+        )
+    text = f"It is {share(sure)} sure on average and right in {share(right)} of the rows"
+    before, after = found["before"]["ece"], found["after"]["ece"]
+    if before < 0.03:
+        return f"{text}: its confidence can be taken at its word."
+    if abs(sure - right) >= 0.02:
+        text += ", so it is too sure of itself" if sure > right else ", so it is not sure enough"
+    text += f". A stated confidence is off by {points(before)} points on average"
+    if not found["fitted"]:
+        return f"{text}; there were too few validation rows to correct it."
+    if after < before - 0.002:
+        return f"{text}; corrected (temperature {found['temperature']:.2f}), by {points(after)}."
+    return f"{text}; correcting it with a temperature did not help."
+
+
+def notes(metrics: Mapping[str, Any]) -> list[str]:
+    """What a careful reader should know before trusting the figures."""
+    found: list[str] = []
+    rows, classes = metrics["rows"], metrics["per_class"]
+    if rows < FEW_ROWS:
+        found.append(
+            f"There are only {rows} test rows, so every interval is wide: a difference of a few "
+            "points says nothing."
+        )
+    if metrics["accuracy"]["value"] == 1.0:
+        found.append(
+            f"No test row was wrong. That does not make the model perfect: {rows:,} rows cannot "
+            f"rule out an accuracy of {metrics['accuracy']['low']:.3f}."
+        )
+    absent = [one["label"] for one in classes if not one["support"]]
+    if absent:
+        found.append(f"Not in the test rows, so not judged: {listed(absent)}.")
+    few = [one["label"] for one in classes if 0 < one["support"] < FEW_OF_CLASS]
+    if few:
+        found.append(f"Fewer than {FEW_OF_CLASS} test rows, so rough figures: {listed(few)}.")
+    silent = [one["label"] for one in classes if one["support"] and not one["predicted"]]
+    if silent:
+        found.append(f"Never predicted by the model: {listed(silent)}.")
+    for rival in metrics["baselines"]:
+        found += [f"The baseline {rival['title']}: {lower(note)}" for note in rival["notes"]]
+    return found
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a list that stays short: "a, b, c and 4 more"."""
+    shown = [f"“{name}”" for name in names[:NAMED]]
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(shown) + more
+
+
+def points(value: float, sign: bool = False) -> str:
+    """A share as points (hundredths), one decimal, a real minus sign: -0.012 -> "−1.2"."""
+    text = f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
+    text = "0.0" if text in {"-0.0", "+0.0"} else text
+    return text.replace("-", "−")
+
+
+def share(value: float) -> str:
+    """A share of 1 in per cent: 0.774 -> "77 %"."""
+    return f"{100 * value:.0f} %"
+
+
+def percent(level: float) -> str:
+    """A confidence level: 0.95 -> "95 %", 0.999 -> "99.9 %"."""
+    return f"{100 * level:g} %"
+
+
+def p_words(p: float) -> str:
+    """A p-value as one writes it: "p < 0.001", "p = 0.013", "p = 0.42"."""
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def sentence(text: str) -> str:
+    """A clause as a sentence of its own."""
+    return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
+def lower(text: str) -> str:
+    """A sentence as a clause."""
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,47 @@
+"""The body stays as it is; only the head learns, on hidden states computed once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from warmstart.methods.base import Method
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Frozen(Method):
+    """Feature-based training (Devlin et al. 2018, section 5.3): seconds instead of minutes.
+
+    Sentence encoders keep their meaning in the mean over all tokens, while the classification
+    heads of transformers read the first token alone. With `pooling = "mean"` the head begins with
+    one fixed layer of the model's own kind that writes the mean into the first token, so that the
+    saved folder is still a plain model of its family, one layer deeper.
+    """
+
+    caches_features: ClassVar[bool] = True
+    default_batch_size: ClassVar[int] = 32
+    default_epochs: ClassVar[int | None] = 12
+
+    pooling: Literal["mean", "first"] = Field(
+        "mean", description="what the head reads: the mean over the tokens, or the first token"
+    )
+    dropout: float = Field(0.5, ge=0, lt=1, description="dropout in the head while it learns")
+
+    def default_learning_rate(self, hidden_size: int) -> float:
+        return 3e-4
+
+    def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
+        from warmstart.models.heads import begin_head, head_modules, set_head_dropout
+        from warmstart.models.pooling import append_mean_layer, can_append
+
+        model.requires_grad_(False)
+        if self.pooling == "mean" and can_append(model):
+            append_mean_layer(model)
+        begin_head(model, seed)
+        set_head_dropout(model, self.dropout)
+        for module in head_modules(model):
+            module.requires_grad_(True)
+        return model

@@ -1,0 +1,103 @@
+"""Dropout whose random numbers cost nothing in the step.
+
+`torch.dropout` on a CPU draws one Mersenne-Twister number per element, which takes longer than the
+matrix product beside it. Here a pool of independent keep-or-drop decisions is drawn ahead (once an
+epoch), and each use reads a window of it at a random offset: every element is still dropped with
+probability p, independently of its neighbours. A decision is stored as all-ones or all-zeros bits
+of the width of the activations, so that dropping is one integer AND. The factor 1 / (1 - p) of
+Srivastava et al. (2014) is applied by the caller where a multiplication happens anyway.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BITS = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
+ALIGN = 64
+
+
+class DropoutPool:
+    """Masks for one probability and one floating-point width.
+
+    Args:
+        p: probability that an element becomes zero, 0 ≤ p < 1.
+        dtype: type of the activations.
+        size: decisions in the pool; must exceed the largest mask.
+    """
+
+    def __init__(self, p: float, dtype: torch.dtype, device: torch.device, size: int = 1 << 23):
+        self.p, self.dtype, self.device, self.size = p, dtype, device, size
+        self.scale = 1.0 / (1.0 - p)
+        self._masks: Tensor | None = None
+        self._offsets = np.random.Generator(np.random.PCG64(0))
+
+    def refill(self, seed: int) -> None:
+        """Draw a new pool. The same seed gives the same masks on every machine."""
+        random = np.random.Generator(np.random.SFC64(seed))
+        draws = random.integers(0, 1 << 16, size=self.size, dtype=np.uint16)
+        kept = torch.from_numpy(draws >= np.uint16(round(self.p * (1 << 16))))
+        self._masks = kept.to(BITS[self.dtype]).neg_().to(self.device)
+
+    def begin_step(self, seed: int) -> None:
+        """Choose where this step's windows start; makes a step repeatable on its own."""
+        self._offsets = np.random.Generator(np.random.SFC64(seed))
+        if self._masks is None:
+            self.refill(0)
+
+    def mask(self, *shape: int) -> Tensor:
+        """Bits to AND with activations of `shape`, which the caller then scales by `scale`."""
+        count = int(np.prod(shape))
+        while count + ALIGN > self.size:
+            self.size *= 2
+            self._masks = None
+        if self._masks is None:
+            self.refill(0)
+        assert self._masks is not None
+        start = int(self._offsets.integers(0, (self.size - count) // ALIGN + 1)) * ALIGN
+        return self._masks[start : start + count].view(shape)
+
+
+class _Drop(torch.autograd.Function):
+    """x AND mask, unscaled."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, mask: Tensor) -> Tensor:
+        ctx.save_for_backward(mask)
+        return (x.view(mask.dtype) & mask).view(x.dtype)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor):
+        (mask,) = ctx.saved_tensors
+        grad = grads[0].contiguous()
+        return (grad.view(mask.dtype) & mask).view(grad.dtype), None
+
+
+class _DropAdd(torch.autograd.Function):
+    """residual + scale * (x AND mask), the residual connection of a transformer in two passes."""
+
+    @staticmethod
+    def forward(ctx, residual: Tensor, x: Tensor, mask: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(mask)
+        ctx.scale = scale
+        return torch.add(residual, (x.view(mask.dtype) & mask).view(x.dtype), alpha=scale)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor):
+        (mask,) = ctx.saved_tensors
+        grad = grads[0].contiguous()
+        dropped = (grad.view(mask.dtype) & mask).view(grad.dtype)
+        return grad, dropped.mul_(ctx.scale), None, None
+
+
+def drop(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Zero the masked elements of x; the caller scales."""
+    return x if mask is None else _Drop.apply(x, mask)  # pyright: ignore[reportReturnType]
+
+
+def drop_add(residual: Tensor, x: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """residual + dropout(x)."""
+    if mask is None:
+        return residual + x
+    return _DropAdd.apply(residual, x, mask, scale)  # pyright: ignore[reportReturnType]

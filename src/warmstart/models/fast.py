@@ -1,0 +1,241 @@
+"""The post-norm encoder (BERT, RoBERTa, ELECTRA, DistilBERT), read through the same parameters.
+
+`transformers` holds the weights and saves them; this module only computes with them, faster:
+one product for query, key and value, activations in the compute type throughout, dropout from a
+pool, softmax of small blocks without a mask when nothing is padded, and, where only the first
+token is asked for, a last layer that computes nothing else. Its slow twin is the transformers
+model itself: in float32 both give the same numbers (tests/models/test_fast.py).
+
+Architecture: Devlin et al. 2018, "BERT"; post-layer-norm as in Vaswani et al. 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from warmstart.models.dropout import DropoutPool, drop, drop_add
+from warmstart.models.shadow import Shadow, ShadowLinear
+
+
+@dataclass(frozen=True)
+class Block:
+    """The modules of one layer, whatever the family calls them."""
+
+    query: nn.Module
+    key: nn.Module
+    value: nn.Module
+    attention_output: nn.Module
+    attention_norm: nn.LayerNorm
+    up: nn.Module
+    down: nn.Module
+    norm: nn.LayerNorm
+
+
+Masks = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+
+class FastEncoder:
+    """Computes the hidden states of a post-norm encoder.
+
+    Args:
+        embed: (ids [B, L]) -> summed embeddings before the norm, [B, L, H].
+        embedding_norm: the norm after the embeddings.
+        project: maps embeddings to the hidden width where they differ (ELECTRA), or None.
+        blocks: the layers in order.
+        heads: attention heads per layer.
+        activation: the function between the two feed-forward products.
+        dropout: probability on hidden states and on attention weights, as (hidden, attention).
+        first_only: the last layer computes the first token alone.
+        drop_attended: whether dropout follows attention's output (not so in DistilBERT).
+    """
+
+    def __init__(
+        self,
+        embed: Callable[[Tensor], Tensor],
+        embedding_norm: nn.LayerNorm,
+        project: nn.Module | None,
+        blocks: list[Block],
+        heads: int,
+        activation: Callable[[Tensor], Tensor],
+        dropout: tuple[float, float],
+        *,
+        first_only: bool,
+        drop_attended: bool = True,
+    ) -> None:
+        self.embed, self.embedding_norm, self.project = embed, embedding_norm, project
+        self.blocks, self.heads, self.activation = blocks, heads, activation
+        self.dropout, self.first_only, self.drop_attended = dropout, first_only, drop_attended
+        self.dtype = torch.float32
+        self.gradient_checkpointing = False
+        self.shadow: Shadow | None = None
+        self._pools: dict[float, DropoutPool] = {}
+        self._frozen: dict[int, Tensor] = {}
+
+    def prepare(self, dtype: torch.dtype, device: torch.device, *, checkpointing: bool) -> None:
+        """Choose the compute type; forgets cached casts of frozen weights."""
+        self.dtype, self.gradient_checkpointing = dtype, checkpointing
+        self._frozen.clear()
+        self._pools = {p: DropoutPool(p, dtype, device) for p in set(self.dropout) if p > 0}
+
+    def begin_epoch(self, seed: int) -> None:
+        """New dropout masks."""
+        for index, pool in enumerate(self._pools.values()):
+            pool.refill(seed * 31 + index)
+
+    def begin_step(self, seed: int) -> None:
+        """Make this step's dropout a function of `seed` alone."""
+        for index, pool in enumerate(self._pools.values()):
+            pool.begin_step(seed * 31 + index)
+
+    def forward(self, ids: Tensor, lengths: Tensor, *, training: bool) -> Tensor:
+        """Hidden states [B, L, H], or those of the first token [B, 1, H] when `first_only`.
+
+        Args:
+            ids: token ids [B, L], padded on the right.
+            lengths: tokens in each row [B].
+        """
+        batch, length = ids.shape
+        bias = self._padding_bias(lengths, length)
+        hidden = self._norm(self.embed(ids).to(self.dtype), self.embedding_norm)
+        hidden = self._drop_hidden(hidden, training)
+        if self.project is not None:
+            hidden = self.dense(self.project, hidden)
+        last = len(self.blocks) - 1
+        for index, block in enumerate(self.blocks):
+            queries = 1 if self.first_only and index == last else length
+            masks = self._masks(batch, queries, length, hidden.shape[-1], training)
+            if self.gradient_checkpointing and training:
+                hidden = checkpoint(
+                    self._layer, block, hidden, bias, queries, masks, use_reentrant=False
+                )  # pyright: ignore[reportAssignmentType]
+            else:
+                hidden = self._layer(block, hidden, bias, queries, masks)
+        return hidden
+
+    def dense(self, module: nn.Module, x: Tensor) -> Tensor:
+        """A linear layer, plain or wrapped by a PEFT low-rank adapter, in the compute type."""
+        if isinstance(module, nn.Linear):
+            return self._linear(x, [module])
+        y = self.dense(module.base_layer, x)  # pyright: ignore[reportArgumentType]
+        for name in module.active_adapters:  # pyright: ignore[reportGeneralTypeIssues]
+            down, up = module.lora_A[name], module.lora_B[name]  # pyright: ignore
+            inner = module.lora_dropout[name](x)  # pyright: ignore
+            low = F.linear(inner, self._cast(down.weight))
+            y = torch.add(y, F.linear(low, self._cast(up.weight)), alpha=module.scaling[name])  # pyright: ignore
+        return y
+
+    def _layer(
+        self, block: Block, hidden: Tensor, bias: Tensor | None, queries: int, masks: Masks
+    ) -> Tensor:
+        attention_mask, output_mask, down_mask = masks
+        scale = self._scale(0)
+        context = self._attend(block, hidden, bias, queries, attention_mask)
+        attended = self.dense(block.attention_output, context)
+        hidden = drop_add(hidden[:, :queries], attended, output_mask, scale)
+        hidden = self._norm(hidden, block.attention_norm)
+        inner = self.activation(self.dense(block.up, hidden))
+        hidden = drop_add(hidden, self.dense(block.down, inner), down_mask, scale)
+        return self._norm(hidden, block.norm)
+
+    def _attend(
+        self, block: Block, hidden: Tensor, bias: Tensor | None, queries: int, mask: Tensor | None
+    ) -> Tensor:
+        batch, length, width = hidden.shape
+        query, key, value = self._query_key_value(block, hidden, queries)
+        size = width // self.heads
+        query = query.view(batch, queries, self.heads, size).transpose(1, 2)
+        key = key.view(batch, length, self.heads, size).permute(0, 2, 3, 1)
+        value = value.view(batch, length, self.heads, size).transpose(1, 2)
+        scores = torch.matmul(query, key)
+        scores = scores * size**-0.5 if bias is None else torch.add(bias, scores, alpha=size**-0.5)
+        weights = drop(scores.softmax(-1), mask)
+        context = torch.matmul(weights, value)
+        if mask is not None:
+            context = context * self._scale(1)
+        return context.transpose(1, 2).reshape(batch, queries, width)
+
+    def _query_key_value(self, block: Block, hidden: Tensor, queries: int) -> tuple[Tensor, ...]:
+        parts = (block.query, block.key, block.value)
+        plain = [part for part in parts if isinstance(part, nn.Linear)]
+        if len(plain) < 3:
+            query = self.dense(block.query, hidden[:, :queries])
+            return query, self.dense(block.key, hidden), self.dense(block.value, hidden)
+        if queries == hidden.shape[1]:
+            return self._linear(hidden, plain).chunk(3, dim=-1)
+        query = self._linear(hidden[:, :queries], plain[:1])
+        return query, *self._linear(hidden, plain[1:]).chunk(2, dim=-1)
+
+    def _linear(self, x: Tensor, modules: list[nn.Linear]) -> Tensor:
+        """Several linear layers over the same input as one product."""
+        if self.shadow is not None:
+            weight = self.shadow.get(*(module.weight for module in modules))
+            bias = self.shadow.get(*(module.bias for module in modules))
+            if weight and bias and torch.is_grad_enabled():
+                return ShadowLinear.apply(x, weight[0], bias[0], weight[1], bias[1])  # pyright: ignore
+            if weight and bias:
+                return F.linear(x, weight[0], bias[0])
+        if len(modules) == 1:
+            module = modules[0]
+            bias = None if module.bias is None else self._cast(module.bias)
+            return F.linear(x, self._cast(module.weight), bias)
+        weight = torch.cat([self._cast(module.weight) for module in modules])
+        bias = torch.cat([self._cast(module.bias) for module in modules])
+        return F.linear(x, weight, bias)
+
+    def matrices(self) -> list[list[nn.Linear]]:
+        """The linear layers in the groups in which they are computed."""
+        groups: list[list[nn.Linear]] = []
+        for index, block in enumerate(self.blocks):
+            joint = [block.query, block.key, block.value]
+            last = index == len(self.blocks) - 1
+            parts = [[block.query], joint[1:]] if last and self.first_only else [joint]
+            parts += [[block.attention_output], [block.up], [block.down]]
+            groups += [g for g in parts if all(isinstance(m, nn.Linear) for m in g)]  # pyright: ignore
+        return groups
+
+    def _cast(self, weight: Tensor) -> Tensor:
+        if weight.dtype == self.dtype:
+            return weight
+        if weight.requires_grad:
+            return weight.to(self.dtype)
+        if id(weight) not in self._frozen:
+            self._frozen[id(weight)] = weight.to(self.dtype)
+        return self._frozen[id(weight)]
+
+    def _norm(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
+        if x.device.type == "cpu":
+            return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+        y = F.layer_norm(x.float(), norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+        return y.to(x.dtype)
+
+    def _padding_bias(self, lengths: Tensor, length: int) -> Tensor | None:
+        """0 where a key is a token, very negative where it is padding: [B, 1, 1, L]."""
+        padded = torch.arange(length, device=lengths.device) >= lengths[:, None]
+        if lengths.device.type == "cpu" and not padded.any():
+            return None
+        low = torch.finfo(self.dtype).min / 2
+        bias = torch.zeros(padded.shape, dtype=self.dtype, device=lengths.device)
+        return bias.masked_fill_(padded, low)[:, None, None, :]
+
+    def _masks(self, batch: int, queries: int, length: int, width: int, training: bool) -> Masks:
+        if not training:
+            return None, None, None
+        hidden, attention = (self._pools.get(p) for p in self.dropout)
+        return (
+            attention.mask(batch, self.heads, queries, length) if attention else None,
+            hidden.mask(batch, queries, width) if hidden and self.drop_attended else None,
+            hidden.mask(batch, queries, width) if hidden else None,
+        )
+
+    def _drop_hidden(self, hidden: Tensor, training: bool) -> Tensor:
+        pool = self._pools.get(self.dropout[0]) if training else None
+        return drop(hidden, pool.mask(*hidden.shape)) * pool.scale if pool else hidden
+
+    def _scale(self, which: int) -> float:
+        return 1.0 / (1.0 - self.dropout[which])

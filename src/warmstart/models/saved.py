@@ -1,0 +1,53 @@
+"""A saved folder back in memory: a whole model, or an adapter on its base."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from warmstart.errors import BaseModelError
+from warmstart.models.catalog import resolve
+from warmstart.models.check import NOTE
+from warmstart.models.quiet import one_line, quiet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+
+
+def load_saved(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Model (eval mode, float32) and tokenizer of a folder. Raises `BaseModelError`."""
+    from transformers import AutoTokenizer
+
+    with one_line(f"the model in {folder} cannot be loaded"), quiet():
+        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+        is_adapter = (folder / "adapter_config.json").exists()
+        model = _adapter(folder) if is_adapter else _whole(folder)
+    return model.eval(), tokenizer
+
+
+def _whole(folder: Path) -> Any:
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    return AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, attn_implementation="sdpa", **LOCAL
+    )
+
+
+def _adapter(folder: Path) -> Any:
+    from peft import PeftModel
+    from transformers import AutoConfig
+
+    from warmstart.models.backbone import load_classifier
+
+    note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    base = resolve(note["base"])
+    if base.sha256 != note["base_sha256"]:
+        raise BaseModelError(f"the base '{base.name}' is not the one that {folder} was trained on")
+    config = AutoConfig.from_pretrained(folder, **LOCAL)
+    labels = [config.id2label[i] for i in range(config.num_labels)]
+    model = load_classifier(base, labels, seed=0)
+    return PeftModel.from_pretrained(model, folder)

@@ -1,0 +1,71 @@
+"""A model back on disk: a plain Hugging Face folder, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+
+from warmstart.errors import RunError, shown
+from warmstart.models.check import NOTE, fingerprint
+from warmstart.models.quiet import quiet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from warmstart.models.catalog import Base
+
+
+def save_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: str | Path,
+    base: Base | None = None,
+) -> Path:
+    """Write a plain Hugging Face folder, whole or not at all, and return it.
+
+    `warmstart.json` beside the weights keeps the tokenizer's fingerprint and the base's name, so
+    that the folder can be checked when it is a base itself. Raises `RunError` when it cannot be
+    written.
+    """
+    folder = Path(folder).absolute()
+    fresh = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        fresh.chmod(0o755)
+        with quiet():
+            _save_weights(model, fresh)
+            tokenizer.save_pretrained(fresh)
+        note = {"base": base.name, "base_sha256": base.sha256} if base else {}
+        note |= {"tokenizer_sha256": fingerprint(fresh)}
+        (fresh / NOTE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+        _put_in_place(fresh, folder)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"cannot write the model to {folder}: {shown(error, 160)}") from error
+    finally:
+        if fresh is not None:
+            shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def _save_weights(model: Any, folder: Path) -> None:
+    if not hasattr(model, "peft_config"):
+        model.save_pretrained(folder)
+        return
+    model.save_pretrained(folder, save_embedding_layers=False)
+    model.get_base_model().config.save_pretrained(folder)
+
+
+def _put_in_place(fresh: Path, folder: Path) -> None:
+    """Rename, moving an older folder out of the way first."""
+    old = fresh.with_name(fresh.name + ".old")
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(fresh, folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,132 @@
+"""Sixteen-bit twins of the trained matrices, with places for their gradients.
+
+Mixed precision (Micikevicius et al. 2018) keeps 32-bit weights and computes with 16-bit copies.
+Autocast makes those copies, and fresh gradients, anew in every step; here both have one home for
+the whole run, so that a step allocates nothing: `refresh` copies the weights down, each product
+writes its gradient where it belongs, `collect` copies the gradients up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Shadow:
+    """Copies of `groups` of parameters; the members of a group lie behind one another.
+
+    A group (query, key, value) can so be used as one matrix. All members of a group have the same
+    trailing shape.
+    """
+
+    def __init__(self, groups: Iterable[Sequence[nn.Parameter]], dtype: torch.dtype) -> None:
+        self._masters: list[nn.Parameter] = []
+        self._copies: list[Tensor] = []
+        self._grads: list[Tensor] = []
+        self._homes: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+        for group in groups:
+            rows = sum(p.shape[0] for p in group)
+            home = torch.empty(rows, *group[0].shape[1:], dtype=dtype, device=group[0].device)
+            grad = torch.zeros_like(home)
+            self._homes[tuple(id(p) for p in group)] = (home, grad)
+            sizes = [p.shape[0] for p in group]
+            self._masters += group
+            self._copies += home.split(sizes)
+            self._grads += grad.split(sizes)
+            for parameter in group:
+                parameter.grad = torch.zeros_like(parameter)
+        self._ids = {id(p) for p in self._masters}
+
+    def get(self, *group: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The 16-bit matrix of a group and the home of its gradient."""
+        return self._homes.get(tuple(id(p) for p in group))
+
+    def owns(self, parameter: Tensor) -> bool:
+        """Whether the gradient of `parameter` is kept here."""
+        return id(parameter) in self._ids
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Copy the weights down; to be called when they have changed."""
+        torch._foreach_copy_(self._copies, self._masters)  # pyright: ignore[reportPrivateUsage]
+
+    @torch.no_grad()
+    def collect(self, *, accumulate: bool) -> None:
+        """Copy the gradients up, or add them when a step has several micro-batches."""
+        homes = [p.grad for p in self._masters]
+        if accumulate:
+            torch._foreach_add_(homes, [g.float() for g in self._grads])  # pyright: ignore
+        else:
+            torch._foreach_copy_(homes, self._grads)  # pyright: ignore
+
+
+class ShadowLinear(torch.autograd.Function):
+    """x W^T + b whose weight gradient is written into its home instead of being returned."""
+
+    @staticmethod
+    def forward(
+        ctx,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        weight_grad: Tensor,
+        bias_grad: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.homes = (weight_grad, bias_grad)
+        return nn.functional.linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor):
+        x, weight = ctx.saved_tensors
+        weight_grad, bias_grad = ctx.homes
+        grad = grads[0].reshape(-1, weight.shape[0])
+        torch.mm(grad.t(), x.reshape(-1, weight.shape[1]), out=weight_grad)
+        torch.sum(grad, 0, out=bias_grad)
+        below = torch.mm(grad, weight).view(x.shape) if ctx.needs_input_grad[0] else None
+        return below, None, None, None, None
+
+
+class RowGradient:
+    """The gradient of an embedding, of which a step touches few rows.
+
+    Zeroing and filling cost what the batch holds, not what the vocabulary holds.
+    """
+
+    def __init__(self, weight: nn.Parameter) -> None:
+        self.weight = weight
+        weight.grad = torch.zeros_like(weight)
+        self._touched: list[Tensor] = []
+
+    def lookup(self, ids: Tensor) -> Tensor:
+        """Rows of the embedding, [*ids.shape, H]."""
+        return _Lookup.apply(self.weight, ids, self)  # pyright: ignore[reportReturnType]
+
+    def add(self, ids: Tensor, grad: Tensor) -> None:
+        """Add the gradients of looked-up rows."""
+        assert self.weight.grad is not None
+        flat = ids.reshape(-1)
+        self.weight.grad.index_add_(0, flat, grad.reshape(flat.numel(), -1).float())
+        self._touched.append(flat)
+
+    @torch.no_grad()
+    def zero(self) -> None:
+        """Forget the last step."""
+        assert self.weight.grad is not None
+        for rows in self._touched:
+            self.weight.grad.index_fill_(0, rows, 0.0)
+        self._touched.clear()
+
+
+class _Lookup(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, weight: Tensor, ids: Tensor, home: RowGradient) -> Tensor:
+        ctx.home, ctx.ids = home, ids
+        return weight.index_select(0, ids.reshape(-1)).view(*ids.shape, -1)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor):
+        ctx.home.add(ctx.ids, grads[0])
+        return None, None, None

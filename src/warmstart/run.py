@@ -1,0 +1,164 @@
+"""The run: a folder with everything that happened.
+
+recipe.toml          what was asked, resolved
+run.json             status, versions, labels, fingerprints
+model/               a plain Hugging Face folder (or a PEFT adapter)
+metrics.json         the scores with intervals, baselines, calibration
+predictions.parquet  the test rows with the model's answers
+ledger.json          every row and token accounted for (events in ledger.parquet)
+proof.json           the saved folder, loaded afresh, answers as the trained model did
+log.jsonl            the course of training; trainer_state.json for its readers
+report.html          to be read by people
+checkpoints/         while training lasts
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from warmstart.errors import RunError, shown
+from warmstart.recipe import Recipe, read_file
+from warmstart.types import Prediction, Predictor
+
+
+class Run:
+    """A run folder. Open one with `Run(path)`; raises `RunError` when there is none."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not (self.path / "run.json").is_file():
+            raise RunError(f"{self.path} is no run: it has no run.json")
+        self._predictor: Predictor | None = None
+
+    @classmethod
+    def create(cls, path: Path, recipe: Recipe, facts: dict[str, Any]) -> Run:
+        """Begin a run in an empty or new folder. Raises `RunError`."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunError(
+                f"{path} exists and is not empty; choose another --out, "
+                f"or go on with it: warmstart tune --resume {path}"
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            write_text(path / "recipe.toml", recipe.to_toml())
+            write_json(path / "run.json", {"status": "running", **facts})
+        except OSError as error:
+            raise RunError(f"cannot write the run to {path}: {shown(error, 120)}") from None
+        return cls(path)
+
+    @property
+    def recipe(self) -> Recipe:
+        """What was asked, with every choice made."""
+        return Recipe.of(read_file(self.path / "recipe.toml"))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """`run.json`."""
+        return read_json(self.path / "run.json")
+
+    @property
+    def status(self) -> str:
+        """running, stopped or done."""
+        return str(self.facts["status"])
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels in the order of the model's outputs."""
+        return list(self.facts["labels"])
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The scores on the test split; raises `RunError` before the run is done."""
+        return read_json(self.path / "metrics.json")
+
+    @property
+    def ledger(self) -> dict[str, Any]:
+        """What became of every row and token."""
+        return read_json(self.path / "ledger.json")
+
+    @property
+    def proof(self) -> dict[str, Any]:
+        """How the saved folder was checked."""
+        return read_json(self.path / "proof.json")
+
+    @property
+    def report(self) -> Path:
+        """The page for people."""
+        return self.path / "report.html"
+
+    @property
+    def model(self) -> Path:
+        """The folder that every Hugging Face tool loads."""
+        return self.path / "model"
+
+    def predict(self, texts: str | Sequence[str]) -> list[Prediction]:
+        """Labels with confidence; the model is loaded once. Raises `RunError`."""
+        from warmstart.engines.torch import Torch
+
+        if self._predictor is None:
+            self._predictor = Torch().open(self.path)
+        return self._predictor.predict([texts] if isinstance(texts, str) else texts)
+
+    def update(self, **facts: Any) -> None:
+        """Change facts in `run.json`."""
+        write_json(self.path / "run.json", {**self.facts, **facts})
+
+    def __repr__(self) -> str:
+        return f"Run('{self.path}', {self.status})"
+
+
+def free_path(stem: str) -> Path:
+    """`runs/<stem>`, or the first of `runs/<stem>-2`, … that does not exist."""
+    path, number = Path("runs") / stem, 2
+    while path.exists():
+        path, number = Path("runs") / f"{stem}-{number}", number + 1
+    return path
+
+
+def check_writable(path: Path) -> None:
+    """Raise `RunError` if a run could not be made at `path`; leaves nothing behind."""
+    parent = path.absolute()
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise RunError(f"cannot write the run to {path}: {parent} is not a folder")
+    if not os.access(parent, os.W_OK):
+        raise RunError(
+            f"cannot write the run to {path}: {parent} is read-only; choose another --out"
+        )
+    probe = parent / f".warmstart-{os.getpid()}"
+    try:
+        probe.mkdir()
+    except OSError as error:
+        raise RunError(f"cannot write the run to {path}: {shown(error, 120)}") from None
+    shutil.rmtree(probe, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a run. Raises `RunError`."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing: the run is not done") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {shown(error, 120)}") from None

@@ -1,0 +1,152 @@
+"""Where batches come from: token ids, or hidden states that were computed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from warmstart.data.batches import micro, ordered, pad, plan
+
+if TYPE_CHECKING:
+    from warmstart.data.tokens import TokenStore
+    from warmstart.models.compute import Compute, FastCompute
+
+INFERENCE_TOKENS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows that are computed together: either ids [B, L] with lengths [B], or states [B, H]."""
+
+    targets: Tensor
+    tokens: int
+    ids: Tensor | None = None
+    lengths: Tensor | None = None
+    states: Tensor | None = None
+
+
+class Feed(Protocol):
+    """One split, ready to be computed."""
+
+    def epoch(self, seed: int, epoch: int) -> list[np.ndarray]: ...
+    def batches(self, rows: np.ndarray) -> list[Batch]: ...
+    def logits(self, batch: Batch, *, training: bool) -> Tensor: ...
+    def predict(self) -> np.ndarray: ...
+
+
+class TokenFeed:
+    """Token ids in length-sorted batches.
+
+    Args:
+        rows: the rows of the store to train on, with repeats where a class is oversampled.
+    """
+
+    def __init__(
+        self,
+        store: TokenStore,
+        compute: Compute,
+        pad_id: int,
+        *,
+        batch_size: int,
+        batch_tokens: int | None = None,
+        micro_batch_tokens: int = INFERENCE_TOKENS,
+        rows: np.ndarray | None = None,
+    ) -> None:
+        self.store, self.compute, self.pad_id = store, compute, pad_id
+        self.batch_size, self.batch_tokens = batch_size, batch_tokens
+        self.micro_batch_tokens = micro_batch_tokens
+        self.rows = np.arange(len(store)) if rows is None else rows
+
+    def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
+        """The rows of every step of an epoch."""
+        lengths = self.store.lengths[self.rows]
+        order = plan(lengths, self.batch_size, seed, epoch, batch_tokens=self.batch_tokens)
+        return [self.rows[batch] for batch in order]
+
+    def batches(self, rows: np.ndarray) -> list[Batch]:
+        """The micro-batches of one step."""
+        lengths = self.store.lengths
+        return [self._batch(part) for part in micro(rows, lengths, self.micro_batch_tokens)]
+
+    def logits(self, batch: Batch, *, training: bool) -> Tensor:
+        """Logits [B, K]."""
+        assert batch.ids is not None and batch.lengths is not None
+        return self.compute.logits(batch.ids, batch.lengths, training=training)
+
+    @torch.no_grad()
+    def predict(self) -> np.ndarray:
+        """Logits [n, K] of the whole split in the order of its rows."""
+        return _in_order(self, lambda b: self.logits(b, training=False))
+
+    @torch.no_grad()
+    def states(self) -> np.ndarray:
+        """What the head reads [n, H] for the whole split in the order of its rows."""
+        compute: FastCompute = self.compute  # pyright: ignore[reportAssignmentType]
+        return _in_order(self, lambda b: compute.first(b.ids, b.lengths))  # pyright: ignore
+
+    def _batch(self, rows: np.ndarray) -> Batch:
+        ids, lengths = pad(self.store, rows, self.pad_id)
+        device = self.compute.device
+        return Batch(
+            targets=torch.from_numpy(self.store.targets[rows]).to(device, non_blocking=True),
+            tokens=int(lengths.sum()),
+            ids=torch.from_numpy(ids).to(device, non_blocking=True),
+            lengths=torch.from_numpy(lengths).to(device, non_blocking=True),
+        )
+
+
+class StateFeed:
+    """Hidden states that were computed once, for a head alone."""
+
+    def __init__(
+        self,
+        states: np.ndarray,
+        targets: np.ndarray,
+        compute: FastCompute,
+        *,
+        batch_size: int,
+        rows: np.ndarray | None = None,
+    ) -> None:
+        self.values, self.targets = torch.from_numpy(states), torch.from_numpy(targets)
+        self.compute, self.batch_size = compute, batch_size
+        self.rows = np.arange(len(targets)) if rows is None else rows
+
+    def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
+        """Shuffled rows, cut into steps."""
+        order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(self.rows)
+        return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+
+    def batches(self, rows: np.ndarray) -> list[Batch]:
+        """One batch; states are small."""
+        index = torch.from_numpy(rows)
+        states = self.values[index].to(self.compute.device)
+        return [Batch(self.targets[index].to(states.device), len(rows), states=states)]
+
+    def logits(self, batch: Batch, *, training: bool) -> Tensor:
+        """Logits [B, K]."""
+        assert batch.states is not None
+        return self.compute.head(batch.states, training=training)
+
+    @torch.no_grad()
+    def predict(self) -> np.ndarray:
+        """Logits [n, K] of the whole split in the order of its rows."""
+        parts = [
+            self.compute.head(part.to(self.compute.device), training=False).float().cpu().numpy()
+            for part in self.values.split(4096)
+        ]
+        return np.concatenate(parts)
+
+
+def _in_order(feed: TokenFeed, answer: object) -> np.ndarray:
+    """Compute all rows, longest first, and put the answers back in order."""
+    found: np.ndarray | None = None
+    for rows in ordered(feed.store.lengths, INFERENCE_TOKENS):
+        values = answer(feed._batch(rows)).float().cpu().numpy()  # pyright: ignore
+        if found is None:
+            found = np.empty((len(feed.store), values.shape[1]), dtype=np.float32)
+        found[rows] = values
+    return np.empty((0, 0), dtype=np.float32) if found is None else found

@@ -1,0 +1,92 @@
+"""The training loop: a generator of steps. Whoever wants to save, log, show or stop listens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from warmstart.models.compute import Compute
+from warmstart.train.feed import Feed
+from warmstart.train.optim import Optimizer
+
+Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Weight = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What happened in one step of the optimizer. `loss` and `grad_norm` stay on the device."""
+
+    index: int
+    """Steps done so far, this one included."""
+    epoch: int
+    """Epochs begun so far, this one included."""
+    loss: Tensor
+    grad_norm: Tensor
+    learning_rate: float
+    rows: int
+    tokens: int
+    seconds: float
+    ends_epoch: bool
+
+
+def steps(
+    feed: Feed,
+    compute: Compute,
+    optimizer: Optimizer,
+    loss: Loss,
+    weight: Weight,
+    *,
+    epochs: int,
+    seed: int,
+    done: int = 0,
+) -> Iterator[Step]:
+    """Train, yielding after every step of the optimizer.
+
+    Every step is a function of the weights, `seed` and its own number, so that a run which begins
+    again at `done` goes exactly the way it would have gone.
+    """
+    index = 0
+    for epoch in range(epochs):
+        plan = feed.epoch(seed, epoch)
+        if index + len(plan) <= done:
+            index += len(plan)
+            continue
+        compute.begin_epoch(_mix(seed, epoch))
+        for number, rows in enumerate(plan):
+            if index < done:
+                index += 1
+                continue
+            begun = time.perf_counter()
+            compute.begin_step(_mix(seed + 1, index))
+            total, tokens = _gradients(feed, compute, loss, weight, feed.batches(rows))
+            rate, norm = optimizer.step(index)
+            compute.after_step()
+            index += 1
+            seconds = time.perf_counter() - begun
+            ends = number == len(plan) - 1
+            yield Step(index, epoch + 1, total, norm, rate, len(rows), tokens, seconds, ends)
+
+
+def _gradients(feed: Feed, compute: Compute, loss: Loss, weight: Weight, batches: list):
+    """The mean loss over all micro-batches, its gradient collected; and the tokens computed."""
+    whole = sum(weight(batch.targets) for batch in batches)
+    mean: Tensor | float = 0.0
+    for number, batch in enumerate(batches):
+        total, _ = loss(feed.logits(batch, training=True), batch.targets)
+        share = total / whole
+        share.backward()
+        compute.collect(accumulate=number > 0)
+        mean = mean + share.detach()
+    return mean, sum(batch.tokens for batch in batches)
+
+
+def _mix(seed: int, number: int) -> int:
+    """A seed for one step or epoch, far from its neighbours' (SplitMix64 finaliser)."""
+    x = (seed * 0x9E3779B97F4A7C15 + number + 1) & (2**64 - 1)
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+    return (x ^ (x >> 31)) >> 2

@@ -1,0 +1,42 @@
+"""The values that travel between the layers. Nothing here knows a model or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row as a task understands it. `inputs` never contain the target."""
+
+    id: str
+    inputs: Mapping[str, Any]
+    target: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One example as token ids; `cut` counts the tokens that the length limit took away."""
+
+    ids: Sequence[int]
+    target: Any = None
+    cut: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One answer: the value, how sure the model is (0 to 1), and the score of every choice."""
+
+    id: str
+    value: Any
+    confidence: float
+    scores: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """What answers, whichever engine stands behind it."""
+
+    def predict(self, texts: Sequence[str]) -> list[Prediction]: ...

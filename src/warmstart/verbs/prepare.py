@@ -1,0 +1,132 @@
+"""Before a weight moves: read the data, find the base, split the tokens, make every choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from warmstart.data.ledger import Ledger
+from warmstart.errors import RecipeError
+from warmstart.recipe import Recipe
+
+if TYPE_CHECKING:
+    from warmstart.data.splits import Splits
+    from warmstart.data.tokens import TokenStore
+    from warmstart.methods.base import Method
+    from warmstart.models.catalog import Base
+    from warmstart.objectives.supervised import Supervised
+    from warmstart.tasks.base import Task
+
+FEWEST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 300, 4, 12
+
+
+@dataclass
+class Prepared:
+    """Everything that is known before a weight moves; nothing has been written yet."""
+
+    recipe: Recipe
+    splits: Splits
+    ledger: Ledger
+    labels: list[str]
+    base: Base
+    stores: dict[str, TokenStore]
+    tokenizer: Any
+    rows: np.ndarray
+    """The rows of train to learn from, with repeats where a class is oversampled."""
+    notes: list[str] = field(default_factory=list[str])
+
+    @property
+    def task(self) -> Task:
+        return self.recipe.task  # pyright: ignore[reportReturnType]
+
+    @property
+    def method(self) -> Method:
+        return self.recipe.method  # pyright: ignore[reportReturnType]
+
+    @property
+    def objective(self) -> Supervised:
+        return self.recipe.objective  # pyright: ignore[reportReturnType]
+
+    def facts(self) -> dict[str, Any]:
+        """What a dry run shows, and `run.json` keeps."""
+        return {
+            "labels": self.labels,
+            "rows": {name: len(store) for name, store in self.stores.items()},
+            "tokens": {name: int(store.offsets[-1]) for name, store in self.stores.items()},
+            "base": {"name": self.base.name, "sha256": self.base.sha256},
+            "fingerprint": self.splits.fingerprint,
+        }
+
+
+def prepare(recipe: Recipe, source: Any = None) -> Prepared:
+    """Read and check everything: data, base, tokens, recipe. Raises `WarmstartError`."""
+    from warmstart.data import balance, splits
+    from warmstart.data.tokens import tokenise
+    from warmstart.models.backbone import load_tokenizer
+    from warmstart.models.catalog import resolve
+
+    if source is None and recipe.data.path is None and recipe.data.train is None:
+        raise RecipeError("no data: name a file or folder, or give --data.train FILE")
+    task: Any = recipe.task
+    ledger = Ledger()
+    found = splits.load(recipe.data, task.roles, set(task.roles), recipe.seed, ledger, source)
+    base = resolve(recipe.base, revision=recipe.revision)
+    tokenizer = load_tokenizer(base)
+    labels = sorted(set(found.train["label"].to_pylist()))
+    longest = min(task.max_length, tokenizer.model_max_length)
+    number = {label: index for index, label in enumerate(labels)}
+    stores: dict[str, TokenStore] = {}
+    for name in ("train", "validation", "test"):
+        table = getattr(found, name)
+        targets = np.array([number[str(v)] for v in table["label"]], dtype=np.int64)
+        cut = _Cut(table, ledger)
+        stores[name] = tokenise(table["text"], tokenizer.backend_tokenizer, longest, cut, targets)
+        ledger.tokens(name, int(stores[name].offsets[-1]) + cut.tokens, cut.tokens)
+    rows = balance.resample(stores["train"].targets, recipe.data.sampling, recipe.seed)
+    recipe = _resolved(recipe, base, len(rows), longest, rows, stores["train"])
+    return Prepared(recipe, found, ledger, labels, base, stores, tokenizer, rows)
+
+
+class _Cut:
+    """Tells the ledger about texts that are too long."""
+
+    def __init__(self, table: Any, ledger: Ledger) -> None:
+        self.table, self.ledger, self.tokens = table, ledger, 0
+
+    def __call__(self, row: int, tokens: int) -> None:
+        self.tokens += tokens
+        file, line = self.table["_file"][row].as_py(), self.table["_line"][row].as_py()
+        self.ledger.cut(file, line, tokens)
+
+
+def _resolved(
+    recipe: Recipe, base: Base, rows: int, longest: int, index: np.ndarray, store: TokenStore
+) -> Recipe:
+    """The recipe with every open choice made, so that it repeats the run wherever it is read."""
+    from warmstart.data.batches import plan
+    from warmstart.models.weights import read_json as read_config
+    from warmstart.train.precision import choose, device_named
+
+    method: Any = recipe.method
+    train = recipe.train
+    config = read_config(base.path / "config.json")
+    width = int(config.get("hidden_size") or config.get("dim") or config.get("d_model") or 768)
+    batch = train.batch_size or method.default_batch_size
+    if train.batch_tokens and not method.caches_features:
+        steps = len(plan(store.lengths[index], batch, recipe.seed, 0, train.batch_tokens))
+    else:
+        steps = -(-rows // batch)
+    enough = min(MOST_EPOCHS, max(FEWEST_EPOCHS, -(-FEWEST_STEPS // steps)))
+    device = device_named(train.device)
+    precision = "bf16" if "bfloat16" in str(choose(train.precision, device)) else "fp32"
+    chosen = {
+        "epochs": train.epochs or method.default_epochs or enough,
+        "batch_size": batch,
+        "learning_rate": train.learning_rate or method.default_learning_rate(width),
+        "precision": precision,
+        "device": device.type,
+    }
+    task = recipe.task.model_copy(update={"max_length": longest})
+    return recipe.model_copy(update={"train": train.model_copy(update=chosen), "task": task})

@@ -1,0 +1,104 @@
+"""The proof: the saved folder, loaded afresh by other people's tools, answers the same.
+
+Nothing of the trained model in memory is used: transformers (or PEFT) loads the folder, splits
+the raw texts with the saved tokenizer and computes; the probabilities are compared with those of
+the run's predictions. A head that was not saved, a tokenizer that differs or weights that were
+lost on the way cannot pass.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from warmstart.errors import ProofError
+
+TOLERANCE = 1e-4
+ROWS = 64
+
+
+def prove(
+    folder: Path, texts: Sequence[str], probabilities: np.ndarray, max_length: int, seed: int
+) -> dict[str, Any]:
+    """Compare and return the figures for `proof.json`.
+
+    Args:
+        folder: the saved model or adapter.
+        texts: the test split's texts, n of them.
+        probabilities: [n, K], as the run gave them.
+
+    Raises `ProofError` when any probability differs by more than 1e-4.
+    """
+    begun = time.perf_counter()
+    rows = _chosen(texts, seed)
+    chosen = [texts[i] for i in rows]
+    answer, loader = _answers(folder, chosen, max_length)
+    gap = np.abs(answer - probabilities[rows])
+    same = int((answer.argmax(1) == probabilities[rows].argmax(1)).sum())
+    figures = {
+        "passed": bool(gap.max() <= TOLERANCE),
+        "rows": len(rows),
+        "same_label": same,
+        "max_probability_difference": float(gap.max()),
+        "tolerance": TOLERANCE,
+        "loaded_with": loader,
+        "seconds": round(time.perf_counter() - begun, 2),
+    }
+    if not figures["passed"]:
+        raise ProofError(
+            f"the model saved in {folder} does not answer as the trained one: probabilities "
+            f"differ by up to {gap.max():.4f} on {len(rows)} test rows"
+        )
+    return figures
+
+
+def _chosen(texts: Sequence[str], seed: int) -> np.ndarray:
+    """Up to `ROWS` rows: the longest and the shortest text, the rest at random."""
+    sizes = np.array([len(text) for text in texts])
+    ends = {int(sizes.argmax()), int(sizes.argmin())}
+    order = np.random.default_rng(seed).permutation(len(texts))
+    rest = [int(i) for i in order if int(i) not in ends]
+    return np.array(sorted([*ends, *rest[: ROWS - len(ends)]]))
+
+
+def _answers(folder: Path, texts: list[str], max_length: int) -> tuple[np.ndarray, str]:
+    import transformers
+    from transformers import AutoConfig, AutoTokenizer
+
+    from warmstart.models.quiet import quiet
+
+    with quiet():
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        model, loader = _model(folder, config)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        classify: Any = transformers.pipeline(
+            "text-classification", model=model, tokenizer=tokenizer, device="cpu", top_k=None
+        )
+        found = classify(texts, truncation=True, max_length=max_length, batch_size=8)
+    table = np.zeros((len(texts), config.num_labels))
+    for row, scores in enumerate(found):
+        for entry in scores:
+            table[row, config.label2id[entry["label"]]] = entry["score"]
+    return table, loader
+
+
+def _model(folder: Path, config: Any) -> tuple[Any, str]:
+    import transformers
+
+    kind = transformers.AutoModelForSequenceClassification
+    version = f"transformers {transformers.__version__}"
+    if not (folder / "adapter_config.json").exists():
+        model = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        return model.eval(), f"AutoModelForSequenceClassification, {version}"
+    import peft
+
+    adapter = peft.PeftConfig.from_pretrained(folder)
+    base = kind.from_pretrained(
+        adapter.base_model_name_or_path, config=config, local_files_only=True, use_safetensors=True
+    )
+    whole = peft.PeftModel.from_pretrained(base, folder).merge_and_unload()  # pyright: ignore
+    return whole.eval(), f"PeftModel, peft {peft.__version__}, {version}"

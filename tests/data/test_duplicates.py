@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from warmstart.data.duplicates import normalised, text_keys
+from warmstart.data.ledger import Ledger
+from warmstart.data.sources import read
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Hello, World!", "hello world"),
+        ("what's up", "whats up"),
+        ("what\u2019s up", "what's UP"),
+        ("\uff21\uff22\uff23 \ufb01", "abc fi"),
+        ("a \u200b b\u00a0c\n", "a b c"),
+        ("Straße", "STRASSE"),
+    ],
+)
+def test_same_text(one: str, other: str) -> None:
+    assert normalised(one) == normalised(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("great 😀", "great 😡"), ("!!!", "???"), ("c", "c++"), ("a b", "ab")]
+)
+def test_different_text(one: str, other: str) -> None:
+    assert normalised(one) != normalised(other)
+
+
+def test_planted_copies_are_found(shared_data: Path) -> None:
+    folder = shared_data / "leakage"
+    tables = {n: read(folder / f"{n}.csv", ledger=Ledger()) for n in ("train", "test")}
+    key = {}
+    for table in tables.values():
+        key |= dict(zip(table["id"].to_pylist(), text_keys(table, ["text"]), strict=True))
+    with (folder / "truth.csv").open(newline="", encoding="utf-8") as stream:
+        truth = [r for r in csv.DictReader(stream) if r["kind"] in ("exact", "case_space_punct")]
+    found = [key[row["id"]] == key[row["copy_of"]] for row in truth]
+    assert len(found) > 50 and sum(found) / len(found) > 0.95

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from warmstart.errors import DataError
+
+
+def jsonl(*values: object) -> str:
+    return "".join(json.dumps(value) + "\n" for value in values)
+
+
+def test_strings_and_nested_values(put, rows) -> None:
+    first = {"text": "a\nb", "label": "x", "tokens": ["a", "b"], "meta": {"k": 1}}
+    found = rows(put("d.jsonl", jsonl(first) + "\n" + jsonl({"text": "ü😀", "label": "y"})))
+    assert {k: found.rows[0][k] for k in first} == first
+    assert found.rows[1]["text"] == "ü😀" and found.rows[1]["tokens"] is None
+    assert [row["_line"] for row in found.rows] == [1, 3]
+
+
+def test_kinds_that_differ_become_text(put, rows) -> None:
+    late = [{"text": "t", "label": 1, "n": 1}] * 4_000
+    content = jsonl({"label": True}, {"label": "no"}, {"label": 3}, {"label": 2**70}, *late)
+    found = rows(put("d.jsonl", content + jsonl({"label": "end", "n": 0.5}))).rows
+    assert [r["label"] for r in found[:5]] == ["true", "no", "3", str(2**70), "1"]
+    assert found[-1]["label"] == "end" and found[-1]["n"] == 0.5
+
+
+def test_an_array_of_objects(put, rows) -> None:
+    text = json.dumps([{"text": "a", "label": "x"}, {"text": "b", "label": "y"}], indent=1)
+    found = rows(put("d.json", text)).rows
+    assert [(r["text"], r["_line"]) for r in found] == [("a", 2), ("b", 6)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "where", "what"),
+    [
+        ("d.jsonl", '{"text": "a"}\n{"text": \n', "d.jsonl:2", "not valid JSON"),
+        ("d.jsonl", '{"text": "a"}\n["a", "x"]\n', "d.jsonl:2", "not a JSON object"),
+        ("d.jsonl", '{"text": "a\0"}\n', "d.jsonl:1", "NUL byte"),
+        ("d.jsonl", '{"text": "\\ud83d"}\n', "d.jsonl:1", "lone surrogate"),
+        ("d.jsonl", '{"a": ' + "[" * 100_000 + "\n", "d.jsonl:1", "nested too deeply"),
+        ("d.jsonl", '{"text": "' + "y" * 1_000_001 + '"}\n', "d.jsonl:1", "1,000,000 characters"),
+        ("d.json", '[{"text": "a"},\n{"text" "b"}]', "d.json:2", "not valid JSON"),
+        ("d.json", "[1]", "d.json:1", "not a JSON object"),
+        ("d.json", "[]", "d.json", "no rows"),
+        ("d.jsonl", "\n \n", "d.jsonl", "is empty"),
+    ],
+)
+def test_bad_files(put, rows, name: str, content: str, where: str, what: str) -> None:
+    with pytest.raises(DataError) as caught:
+        rows(put(name, content))
+    message = str(caught.value)
+    assert where in message and what in message and "\n" not in message

@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from warmstart.data.duplicates import normalised
+from warmstart.errors import DataError, HubError, RecipeError, WarmstartError
+
+NAMES = ("train", "validation", "test")
+
+
+def texts(splits, name: str) -> list[str]:
+    return getattr(splits, name)["text"].to_pylist()
+
+
+def kinds(found) -> set[str]:
+    return {note["kind"] for note in found.ledger.notes}
+
+
+def test_one_file_is_cut_in_three(put, split, csv_text) -> None:
+    path = put("d.csv", csv_text(200, ("a", "a", "a", "b")))
+    found = split(path)
+    assert [len(getattr(found.splits, name)) for name in NAMES] == [160, 20, 20]
+    assert found.splits.test["label"].to_pylist().count("b") == 5
+    assert found.splits.given == {"train": True, "validation": False, "test": False}
+    assert found.summary["rows"] == {"read": 200, "kept": 200, "dropped": 0}
+    everything = [t for name in NAMES for t in texts(found.splits, name)]
+    assert len(set(everything)) == 200
+    again, other = split(path), split(path, seed=1)
+    assert texts(again.splits, "test") == texts(found.splits, "test")
+    assert texts(other.splits, "test") != texts(found.splits, "test")
+    assert again.splits.fingerprint == found.splits.fingerprint == other.splits.fingerprint
+
+
+def test_same_texts_stay_on_one_side(split) -> None:
+    rows = [
+        {"text": f"Text, number {i % 60}{'!' * (i % 3)}", "label": "ab"[i % 60 % 2]}
+        for i in range(180)
+    ]
+    found = split(rows, validation_fraction=0.2, test_fraction=0.2)
+    sides = [{normalised(t) for t in texts(found.splits, name)} for name in NAMES]
+    assert all(sides) and not any(a & b for a, b in itertools.combinations(sides, 2))
+    assert "duplicates" in kinds(found)
+
+
+def test_fingerprint_follows_the_data_not_the_chunks(split, put, csv_text) -> None:
+    rows = [{"text": f"t{i}", "label": "ab"[i % 2], "other": i} for i in range(9_000)]
+    first = split(rows).splits.fingerprint
+    frame = pd.DataFrame(rows)
+    assert split(frame[["label", "text"]]).splits.fingerprint == first
+    frame.loc[8_999, "text"] = "changed"
+    assert split(frame).splits.fingerprint != first
+    moved = [{"text": f"t{i}x"[:-1], "label": "ab"[i % 2]} for i in range(8_999)]
+    assert split(moved).splits.fingerprint != first
+
+
+def test_a_folder_with_three_files(put, split, csv_text, tmp_path: Path) -> None:
+    put("d/train.csv", csv_text(20))
+    put("d/dev.tsv", "text\tlabel\nsomething else\tpos\n")
+    put("d/test.jsonl", '{"text": "third", "label": "neg"}\n')
+    put("d/README.md", "about")
+    found = split(tmp_path / "d")
+    assert [len(getattr(found.splits, name)) for name in NAMES] == [20, 1, 1]
+    assert all(found.splits.given.values()) and found.splits.leakage == {}
+
+
+def test_missing_validation_is_cut_from_train_only(put, split, csv_text, tmp_path: Path) -> None:
+    train, test = put("a.csv", csv_text(40)), put("b.csv", csv_text(10, word="other"))
+    found = split(train=str(train), test=str(test))
+    assert [len(getattr(found.splits, name)) for name in NAMES] == [36, 4, 10]
+    assert set(found.splits.test["_file"].to_pylist()) == {str(test)}
+    assert len(split(train, test=str(test)).splits.train) == 36
+
+
+def test_fraction_nought_gives_an_empty_split(put, split, csv_text) -> None:
+    found = split(put("d.csv", csv_text(10)), validation_fraction=0.0)
+    assert len(found.splits.validation) == 0 and len(found.splits.test) == 2
+    assert found.splits.validation.column_names == found.splits.train.column_names
+
+
+def test_rows_of_train_that_are_in_test_are_dropped(put, split, csv_text, tmp_path: Path) -> None:
+    put("d/train.csv", csv_text(40) + "Shared  TEXT!,pos\nin dev,neg\n")
+    put("d/validation.csv", "text,label\nIn dev.,neg\n")
+    put("d/test.csv", 'text,label\n"shared, text",pos\nnew one,neg\n')
+    found = split(tmp_path / "d")
+    assert len(found.splits.train) == 40 and len(found.splits.test) == 2
+    assert found.splits.leakage["train~test"]["rows"] == {"train": 1, "test": 1}
+    left, right = found.splits.leakage["train~test"]["pairs"][0]
+    assert left.endswith("train.csv:42") and right.endswith("test.csv:2")
+    dropped = found.summary["dropped"]
+    assert dropped["also in test"]["rows"] == dropped["also in validation"]["rows"] == 1
+    assert "leakage" in kinds(found)
+
+
+def test_rows_without_text_or_label_are_dropped(put, split, csv_text) -> None:
+    path = put("d.csv", csv_text(100) + " \u00a0 ,pos\nno label,\n,\n")
+    found = split(path)
+    assert found.summary["rows"] == {"read": 103, "kept": 100, "dropped": 3}
+    assert found.summary["dropped"]["empty text"] == {"rows": 2, "first": f"{path}:102"}
+    assert found.summary["dropped"]["empty label"]["first"] == f"{path}:103"
+
+
+def test_too_many_lost_rows_stop_the_run(put, split, csv_text) -> None:
+    path = put("d.csv", csv_text(20) + "no label,\n" * 5)
+    with pytest.raises(DataError, match=r"5 of 25 rows.*empty label.*d\.csv:22.*max_dropped 0\.2"):
+        split(path)
+    assert len(split(path, max_dropped=0.2).splits.train) == 16
+
+
+def test_labels_merged_on_request_and_outer_spaces_lost(put, split) -> None:
+    body = "".join(f"text {i},{('Spam', 'spam ', 'ham ', 'spam ')[i % 4]}\n" for i in range(40))
+    path = put("d.csv", "text,label\n" + body)
+    with pytest.raises(DataError) as caught:
+        split(path)
+    message = str(caught.value)
+    assert "'spam ' (20 rows) and 'Spam' (10 rows)" in message
+    assert f"{path}:2" in message and "--data.merge_labels true" in message
+    found = split(path, merge_labels=True)
+    assert set(found.splits.train["label"].to_pylist()) == {"spam", "ham"}
+    assert "labels" in kinds(found)
+
+
+def test_data_set_dict_and_saved_folder(split, tmp_path: Path) -> None:
+    import datasets
+
+    rows = {"text": [f"t {i}" for i in range(20)], "label": [i % 2 for i in range(20)]}
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
+    )
+    train = datasets.Dataset.from_dict(rows, features)
+    test = datasets.Dataset.from_dict({"text": ["u", "v"], "label": [0, 1]}, features)
+    both = datasets.DatasetDict({"train": train, "test": test, "extra": test.select([0])})
+    both.save_to_disk(str(tmp_path / "saved"))
+    for source in (both, tmp_path / "saved"):
+        found = split(source)
+        assert found.splits.given == {"train": True, "validation": False, "test": True}
+        assert found.splits.test["label"].to_pylist() == ["no", "yes"]
+        assert "unused" in kinds(found)
+    assert found.splits.test["_line"].to_pylist() == [1, 2]
+    train.save_to_disk(str(tmp_path / "one"))
+    assert len(split(tmp_path / "one").splits.test) == 2
+
+
+def test_a_mapping_of_frames(split) -> None:
+    train = pd.DataFrame({"text": [f"t{i}" for i in range(20)], "label": [1.0, 0.0] * 10})
+    test = pd.DataFrame({"text": ["x"], "label": [1]})
+    found = split({"train": train, "test": test})
+    assert found.splits.test["label"].to_pylist() == ["1"]
+    assert found.splits.test["_file"].to_pylist() == ["<DataFrame>[test]"]
+
+
+def test_limit(put, split, csv_text) -> None:
+    found = split(put("d.csv", csv_text(500)), limit=50)
+    assert found.summary["rows"]["read"] == 50 and "limit" in kinds(found)
+
+
+def test_hub_id_goes_to_the_hub(split, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    data = datasets.Dataset.from_dict(
+        {"text": [f"t{i}" for i in range(20)], "label": ["a", "b"] * 10}
+    )
+    asked: list[str] = []
+
+    def give(name: str) -> object:
+        asked.append(name)
+        return datasets.DatasetDict(train=data)
+
+    monkeypatch.setattr(datasets, "load_dataset", give)
+    assert len(split("owner/name").splits.train) == 16 and asked == ["owner/name"]
+
+    def fail(name: str) -> object:
+        raise ConnectionError("no\nnetwork")
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(
+        HubError, match=r"no data set 'owner/name'.*no such file.*HF_TOKEN"
+    ) as caught:
+        split("owner/name")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("text,label\n" + "same kind,pos\n" * 5, ["every row has the label 'pos'", "two classes"]),
+        ("text,label\na,x\nb,y\nc,y\n", ["'x'", "d.csv:2", "at least two rows"]),
+        ("text,label\na,x\nb,y\n", ["'x'", "'y'", "at least two rows"]),
+        ("text,label\n" + " ,x\n ,y\n" * 4, ["text of every row is empty", "--data.columns.text"]),
+        ("text,label\na,\nb,\n", ["label of every row is empty", "--data.columns.label"]),
+        (
+            "text,label\n" + "".join(f"t{i},{i / 7}\n" for i in range(30)),
+            ["30 different values in 30 rows", "--data.columns.label"],
+        ),
+        ("foo,label\na,x\n", ["no column for text", "foo, label", "--data.columns.text NAME"]),
+        ("text,label\n" + "same,x\n" * 4 + "other,y\n" * 4, ["too few", "validation_fraction 0"]),
+    ],
+)
+def test_data_that_cannot_be_used(put, split, content: str, what: list[str]) -> None:
+    with pytest.raises(DataError) as caught:
+        split(put("d.csv", content))
+    message = str(caught.value)
+    assert "d.csv" in message and "\n" not in message
+    assert all(words in message for words in what), message
+
+
+def test_label_of_test_unknown_in_train(put, split, csv_text) -> None:
+    train, test = put("a.csv", csv_text(20)), put("b.csv", "text,label\nx,pos\ny,neutral\n")
+    with pytest.raises(DataError, match=r"b\.csv:3: the label 'neutral' of test never occurs"):
+        split(train, test=str(test))
+
+
+def test_a_rare_class_is_only_noted_when_nothing_is_cut(put, split, csv_text) -> None:
+    train, rest = put("a.csv", csv_text(20) + "z,rare\n"), csv_text(4, word="other")
+    given = {
+        "validation": str(put("b.csv", rest)),
+        "test": str(put("c.csv", csv_text(4, word="c"))),
+    }
+    assert "rare" in kinds(split(train, **given))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "what"),
+    [
+        ({}, RecipeError, "no data were given; name a file"),
+        ({"test": "{d}/a.csv"}, RecipeError, "only test data were given"),
+        ({"train": "{d}/a.csv", "test": "{d}/./a.csv"}, RecipeError, "given as train and as test"),
+        ({"path": "{d}/a.csv", "train": "{d}/b.csv"}, RecipeError, "two sources to train on"),
+        ({"path": "{d}/a.csw"}, DataError, "Did you mean 'a.csv'"),
+        ({"path": "{d}/none"}, DataError, "no train.csv.*notes.md"),
+        ({"path": "{d}/twice"}, DataError, "both train.csv and train.jsonl"),
+        ({"path": "{d}/a.csv", "columns": {"texts": "x"}}, RecipeError, "no role 'texts'"),
+    ],
+)
+def test_requests_that_cannot_be_met(
+    put, split, csv_text, tmp_path: Path, settings: dict, error: type[WarmstartError], what: str
+) -> None:
+    for name in ("a.csv", "b.csv", "twice/train.csv", "twice/train.jsonl", "none/notes.md"):
+        put(name, csv_text(20))
+    filled = {
+        key: value.format(d=tmp_path) if isinstance(value, str) else value
+        for key, value in settings.items()
+    }
+    with pytest.raises(error, match=what) as caught:
+        split(**filled)
+    assert "\n" not in str(caught.value)
+
+
+def test_real_splits(shared_data: Path, split) -> None:
+    found = split(shared_data / "tweet_emotion")
+    assert [len(getattr(found.splits, name)) for name in NAMES] == [3256, 374, 1421]
+    with pytest.raises(DataError, match=r"168 of 1,941 rows.*also in test.*citation_intent"):
+        split(shared_data / "citation_intent")

@@ -1,0 +1,63 @@
+"""Histories with a known fault get the right words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from warmstart.evaluate.curves import read_curves
+
+
+def history(
+    train: list[float], loss: list[float], score: list[float], own: float | None = None
+) -> list[dict[str, Any]]:
+    rows = zip(train, loss, score, strict=True)
+    return [
+        {
+            "epoch": i + 1,
+            "step": 10 * (i + 1),
+            "train_loss": a,
+            "validation_loss": b,
+            "validation_score": c,
+            "train_score": own,
+        }
+        for i, (a, b, c) in enumerate(rows)
+    ]
+
+
+def test_nothing_and_one_point_are_no_curve() -> None:
+    assert read_curves([]).verdict == "unknown"
+    assert read_curves([{"step": 3, "train_loss": 1.0}]).verdict == "unknown"
+    assert "only once" in read_curves(history([1.0], [1.0], [0.5])).sentence
+
+
+def test_a_score_that_falls_again_is_overfitting() -> None:
+    found = read_curves(history([1, 0.5, 0.2, 0.1], [0.9, 0.6, 0.8, 1.1], [0.6, 0.75, 0.72, 0.7]))
+    assert (found.verdict, found.best_epoch) == ("overfitting", 2)
+    assert "The best weights, of epoch 2, were kept" in found.sentence
+    assert "fewer epochs (about 2)" in found.advice
+
+
+def test_a_loss_that_rises_while_the_score_holds_is_mild() -> None:
+    found = read_curves(history([1, 0.5, 0.2], [0.9, 0.6, 0.7], [0.6, 0.75, 0.755]))
+    assert found.verdict == "overfitting"
+    assert "mild" in found.sentence
+
+
+def test_still_improving_is_underfitting() -> None:
+    found = read_curves(history([1, 0.9, 0.8], [1, 0.9, 0.8], [0.4, 0.5, 0.58]))
+    assert found.verdict == "underfitting"
+    assert "up 8.0 points" in found.sentence
+    assert "for example 4" in found.advice
+
+
+def test_rows_that_cannot_be_learned_are_underfitting() -> None:
+    found = read_curves(history([1, 1, 1], [1, 1, 1], [0.4, 0.41, 0.41], own=0.45))
+    assert found.verdict == "underfitting"
+    assert "only 0.45" in found.sentence
+
+
+def test_levelled_off_is_good() -> None:
+    good = history([1, 0.6, 0.55], [0.9, 0.62, 0.61], [0.6, 0.75, 0.752])
+    assert read_curves(good).verdict == "good"
+    gap = history([1, 0.6, 0.55], [0.9, 0.62, 0.61], [0.6, 0.75, 0.752], own=0.99)
+    assert "More labelled rows" in read_curves(gap).advice

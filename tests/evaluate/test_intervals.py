@@ -1,0 +1,111 @@
+"""Intervals hold what they should, and noise is called noise."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from warmstart.evaluate.compare import mcnemar, paired
+from warmstart.evaluate.intervals import metric_intervals, unseen_errors
+from warmstart.evaluate.words import p_words, points, verdict
+
+
+def answers(rng: np.random.Generator, y: np.ndarray, k: int, right: float) -> np.ndarray:
+    """Answers that are right with a probability, and else any class."""
+    return np.where(rng.random(len(y)) < right, y, rng.integers(0, k, len(y)))
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    rng, held, trials, k, right = np.random.default_rng(1), 0, 200, 3, 0.7
+    true_accuracy = right + (1 - right) / k
+    for trial in range(trials):
+        y = rng.integers(0, k, 300)
+        scores, _ = metric_intervals(y, answers(rng, y, k, right), k, 300, 0.95, trial)
+        held += scores["accuracy"].low <= true_accuracy <= scores["accuracy"].high
+    assert 0.90 <= held / trials <= 0.99
+
+
+def test_the_bootstrap_of_accuracy_has_the_binomial_spread() -> None:
+    y = np.zeros(1000, dtype=int)
+    p = np.r_[np.zeros(800, dtype=int), np.ones(200, dtype=int)]
+    scores, classes = metric_intervals(y, p, 2, 4000, 0.95, 0)
+    exact = binomtest(800, 1000).proportion_ci(method="wilson")
+    assert scores["accuracy"].low == pytest.approx(exact.low, abs=0.004)
+    assert scores["accuracy"].high == pytest.approx(exact.high, abs=0.004)
+    assert len(classes) == 2
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    rng = np.random.default_rng(2)
+    y = rng.integers(0, 4, 100)
+    p = answers(rng, y, 4, 0.5)
+    assert metric_intervals(y, p, 4, 200, 0.9, 7) == metric_intervals(y, p, 4, 200, 0.9, 7)
+    assert metric_intervals(y, p, 4, 200, 0.9, 7) != metric_intervals(y, p, 4, 200, 0.9, 8)
+
+
+def test_a_flawless_result_does_not_claim_certainty() -> None:
+    y = np.arange(40) % 2
+    scores, classes = metric_intervals(y, y, 2, 200, 0.95, 0)
+    low = binomtest(40, 40).proportion_ci(method="exact").low
+    assert unseen_errors(40, 0.95) == pytest.approx(low)
+    assert scores["f1_macro"].low == pytest.approx(low)
+    assert (scores["accuracy"].value, scores["accuracy"].high) == (1.0, 1.0)
+    assert classes[0].low < 1
+
+
+def test_many_classes_and_many_rows_are_quick() -> None:
+    rng = np.random.default_rng(3)
+    start = time.perf_counter()
+    y = rng.integers(0, 77, 3_000)
+    a, b = answers(rng, y, 77, 0.9), answers(rng, y, 77, 0.85)
+    metric_intervals(y, a, 77, 1000, 0.95, 0)
+    paired(y, a, b, 77)
+    y = rng.integers(0, 4, 100_000)
+    metric_intervals(y, answers(rng, y, 4, 0.9), 4, 1000, 0.95, 0)
+    assert time.perf_counter() - start < 8  # about 1.5 s alone on the machine
+
+
+def test_equal_models_are_noise_and_rarely_anything_else() -> None:
+    rng, called = np.random.default_rng(4), 0
+    for trial in range(60):
+        y = rng.integers(0, 3, 200)
+        a, b = answers(rng, y, 3, 0.7), answers(rng, y, 3, 0.7)
+        called += paired(y, a, b, 3, draws=200, seed=trial).outcome != "noise"
+    assert called <= 7  # about 3 expected
+
+
+def test_the_same_answers_differ_by_nothing() -> None:
+    y = np.arange(90) % 3
+    same = paired(y, y, y, 3, draws=100)
+    assert (same.difference, same.p_value, same.mcnemar_p, same.outcome) == (0, 1, 1, "noise")
+    assert "the difference is noise" in verdict(same, "the best baseline")
+
+
+def test_a_clear_gap_is_better_one_way_and_worse_the_other() -> None:
+    rng = np.random.default_rng(5)
+    y = rng.integers(0, 4, 1500)
+    a, b = answers(rng, y, 4, 0.85), answers(rng, y, 4, 0.7)
+    better, worse = paired(y, a, b, 4), paired(y, b, a, 4)
+    assert (better.outcome, worse.outcome) == ("better", "worse")
+    assert better.difference == pytest.approx(-worse.difference)
+    assert better.low < better.difference < better.high
+    text = verdict(better, "the best baseline (X)")
+    assert text.startswith("better than the best baseline (X) by ")
+    assert "points of macro-F1 (95 % interval " in text
+    assert text.endswith("p < 0.001)")
+    assert "−" not in verdict(worse, "X")
+
+
+def test_mcnemar_is_the_binomial_test_of_the_rows_that_differ() -> None:
+    a = np.array([True] * 60 + [False] * 5 + [True] * 15)
+    b = np.array([True] * 60 + [True] * 5 + [False] * 15)
+    assert mcnemar(a, b) == pytest.approx(binomtest(5, 20, 0.5).pvalue)
+
+
+def test_figures_are_written_as_people_write_them() -> None:
+    assert [points(v) for v in (0.098, -0.012, -0.0001)] == ["9.8", "−1.2", "0.0"]
+    assert points(0.008, sign=True) == "+0.8"
+    assert [p_words(p) for p in (0.00099, 0.0132, 0.4211)] == ["p < 0.001", "p = 0.013", "p = 0.42"]

@@ -1,0 +1,188 @@
+"""Downloads from a hub, each in a process of its own, as a user's would be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hub_server import COMMIT, HubServer
+
+from tiny import tiny
+
+SCRIPT = """
+import dataclasses, json, sys
+from warmstart.errors import WarmstartError
+from warmstart.models import catalog
+try:
+    base = catalog.resolve(sys.argv[1], revision=sys.argv[2] or None)
+    print(json.dumps(dataclasses.asdict(base), default=str))
+except WarmstartError as error:
+    print(json.dumps({"error": type(error).__name__, "message": str(error)}))
+"""
+CHUNK = 10 * 1024 * 1024  # huggingface_hub writes what has come in pieces of this size
+SRC = Path(__file__).parents[2] / "src"
+
+Resolve = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def resolve(hub: HubServer, tmp_path: Path) -> Resolve:
+    """Resolve a name in a fresh process with a hub cache of its own."""
+
+    def run(name: str = "org/tiny", revision: str = "", **env: str) -> dict[str, Any]:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
+        settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "*"}
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, name, revision],
+            env=clean | settings | {"PYTHONPATH": str(SRC)} | env,
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        return json.loads(done.stdout)
+
+    return run
+
+
+@pytest.fixture
+def tiny_repo(hub: HubServer, tiny_of: Callable[[str], Path]) -> Path:
+    """`org/tiny`, with a few files beside the model that nobody should touch."""
+    folder = tiny_of("bert")
+    hub.add("org/tiny", folder)
+    hub.repos["org/tiny"] |= {
+        "README.md": b"---\nlicense: mit\n---\n# Tiny\n",
+        "pytorch_model.bin": b"pickle",
+        "modeling_tiny.py": b"raise SystemExit('never')",
+        "fp16/model.safetensors": b"another",
+        "consolidated.safetensors": b"yet another",
+    }
+    return folder
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_download_takes_the_model_and_nothing_else(
+    hub: HubServer, resolve: Resolve, tiny_repo: Path
+) -> None:
+    base = resolve()
+    assert base["source"] == "hub"
+    assert base["revision"] == COMMIT
+    assert base["sha256"] == sha256(tiny_repo / "model.safetensors")
+    assert base["license"] == "mit"
+    wanted = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert hub.fetched() == wanted | {"README.md"}
+
+
+def test_second_call_is_offline(hub: HubServer, resolve: Resolve, tiny_repo: Path) -> None:
+    first = resolve()
+    hub.requests.clear()
+    assert resolve(HF_HUB_OFFLINE="1") == first
+    assert hub.requests == []
+    hub.stop()
+    assert resolve() == first
+
+
+@pytest.fixture
+def big_repo(hub: HubServer, tmp_path: Path) -> Path:
+    """`org/tiny` with 25 MB of weights."""
+    folder = tiny("bert", tmp_path / "big", intermediate_size=50_000)
+    hub.add("org/tiny", folder)
+    return folder
+
+
+def test_broken_connection_is_resumed(hub: HubServer, resolve: Resolve, big_repo: Path) -> None:
+    hub.cut["model.safetensors"] = CHUNK + 1000
+    base = resolve()
+    assert hub.ranges("model.safetensors") == [f"bytes={CHUNK}-"]
+    assert base["sha256"] == sha256(big_repo / "model.safetensors")
+
+
+def test_next_call_goes_on_where_the_last_broke_off(
+    hub: HubServer, resolve: Resolve, big_repo: Path
+) -> None:
+    hub.cut["model.safetensors"] = CHUNK + 1000
+    hub.down.add("model.safetensors")
+    answer = resolve()
+    assert answer["error"] == "HubError"
+    assert "goes on from there" in answer["message"]
+    hub.down.clear()
+    hub.requests.clear()
+    base = resolve()
+    assert hub.ranges("model.safetensors") == [f"bytes={CHUNK}-"]
+    assert base["sha256"] == sha256(big_repo / "model.safetensors")
+
+
+def test_damaged_download_is_refused(hub: HubServer, resolve: Resolve, tiny_repo: Path) -> None:
+    hub.garble.add("model.safetensors")
+    answer = resolve()
+    assert answer["error"] == "HubError"
+    assert "came damaged" in answer["message"]
+    hub.garble.clear()
+    assert resolve()["sha256"] == sha256(tiny_repo / "model.safetensors")
+
+
+def test_damaged_cache_is_refused(resolve: Resolve, tiny_repo: Path) -> None:
+    blob = (Path(resolve()["path"]) / "model.safetensors").resolve()
+    data = bytearray(blob.read_bytes())
+    data[-1] ^= 1
+    blob.write_bytes(data)
+    answer = resolve(HF_HUB_OFFLINE="1")
+    assert answer["error"] == "HubError"
+    assert f"delete {blob}" in answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "says"),
+    [
+        (401, "RepoNotFound", "HF_TOKEN"),
+        (401, "GatedRepo", "gated: accept its terms"),
+        (403, "GatedRepo", "gated: accept its terms"),
+        (403, "", "may not be read"),
+        (404, "RepoNotFound", "check the name"),
+    ],
+)
+def test_refusals(hub: HubServer, resolve: Resolve, status: int, code: str, says: str) -> None:
+    hub.refuse["org/tiny"] = (status, code)
+    answer = resolve()
+    assert answer["error"] == "HubError"
+    assert says in answer["message"]
+    assert "\n" not in answer["message"]
+
+
+def test_token_opens_a_private_model(hub: HubServer, resolve: Resolve, tiny_repo: Path) -> None:
+    hub.token["org/tiny"] = "hf_secret"
+    assert resolve()["error"] == "HubError"
+    assert resolve(HF_TOKEN="hf_secret")["revision"] == COMMIT
+
+
+def test_unknown_revision(resolve: Resolve, tiny_repo: Path) -> None:
+    assert "has no revision 'v9'" in resolve(revision="v9")["message"]
+
+
+def test_offline_and_not_in_the_cache(resolve: Resolve, tiny_repo: Path) -> None:
+    assert "HF_HUB_OFFLINE" in resolve(HF_HUB_OFFLINE="1")["message"]
+
+
+def test_hub_out_of_reach(hub: HubServer, resolve: Resolve) -> None:
+    hub.stop()
+    answer = resolve("minilmm")
+    assert "cannot be reached" in answer["message"]
+    assert "Did you mean 'minilm'?" in answer["message"]
+
+
+def test_pickle_is_never_fetched(hub: HubServer, resolve: Resolve) -> None:
+    hub.repos["org/tiny"] = {"config.json": b"{}", "pytorch_model.bin": b"pickle"}
+    answer = resolve()
+    assert answer["error"] == "BaseModelError"
+    assert "pickled weights, which are never read" in answer["message"]
+    assert "save_pretrained" in answer["message"]
+    assert hub.fetched() == set()

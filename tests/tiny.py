@@ -1,0 +1,114 @@
+"""Tiny random models of every family, with a tokenizer that fits: no download, a few kilobytes.
+
+folder = tiny("bert", tmp_path / "bert")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+WORDS = (
+    "the a is was not very great good fine nice bad awful poor film movie song book service "
+    "food and but i liked hated loved it this that never again money back late early order "
+    "red green blue one two three . , ! ?"
+).split()
+BERT_LIKE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "intermediate_size": 64, "max_position_embeddings": 66}  # fmt: skip
+LLAMA_LIKE = BERT_LIKE | {"num_key_value_heads": 1}
+BART_LIKE = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2,
+             "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 64,
+             "decoder_ffn_dim": 64, "max_position_embeddings": 64}  # fmt: skip
+CONFIGS: dict[str, dict[str, Any]] = {
+    "bert": BERT_LIKE,
+    "roberta": BERT_LIKE,
+    "xlm-roberta": BERT_LIKE,
+    "electra": BERT_LIKE | {"embedding_size": 16},
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64,
+                   "max_position_embeddings": 64},
+    "modernbert": BERT_LIKE | {"global_attn_every_n_layers": 2, "local_attention": 16},
+    "xlnet": {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64},
+    "llama": LLAMA_LIKE,
+    "mistral": LLAMA_LIKE,
+    "qwen2": LLAMA_LIKE,
+    "qwen3": LLAMA_LIKE | {"head_dim": 16},
+    "t5": {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2},
+    "bart": BART_LIKE,
+    "mbart": BART_LIKE,
+    "pegasus": BART_LIKE,
+}  # fmt: skip
+DECODERS = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
+SEQ2SEQ = ("t5", "bart", "mbart", "pegasus")
+
+
+def tiny(
+    family: str,
+    folder: str | Path,
+    vocab_words: Sequence[str] = WORDS,
+    seed: int = 0,
+    **settings: Any,
+) -> Path:
+    """Save a random body of `family` and its tokenizer in `folder`, and return it.
+
+    `settings` replace values of the config, such as `num_hidden_layers`.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    from warmstart.models.quiet import quiet
+
+    folder = Path(folder)
+    tokenizer = tiny_tokenizer(family, vocab_words)
+    config = AutoConfig.for_model(
+        family,
+        **CONFIGS[family]
+        | {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+        | {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+        | ({"cls_token_id": 1, "sep_token_id": 2} if family == "modernbert" else {})
+        | ({"decoder_start_token_id": tokenizer.pad_token_id} if family in SEQ2SEQ else {})
+        | settings,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModel.from_config(config)
+    with quiet():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return folder
+
+
+def tiny_tokenizer(family: str, words: Sequence[str] = WORDS) -> Any:
+    """Words, and the special tokens that the family's own tokenizer would put around a text.
+
+    Qwen2 gets single bytes instead of words.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
+
+    if family == "qwen2":  # transformers makes its own tokenizer of whatever stands in the folder
+        alphabet = ["<|endoftext|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+        return Qwen2Tokenizer(vocab={t: i for i, t in enumerate(alphabet)}, merges=[])
+    special = ["<pad>", "<s>", "</s>", "<unk>", "<mask>"]
+    vocabulary = {token: i for i, token in enumerate(dict.fromkeys([*special, *words]))}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    backend.normalizer = normalizers.Lowercase()
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    single = {"t5": "$A </s>", "pegasus": "$A </s>", "xlnet": "$A </s> <s>"}
+    if family not in DECODERS:
+        backend.post_processor = processors.TemplateProcessing(
+            single=single.get(family, "<s> $A </s>"),
+            pair=single.get(family, "<s> $A </s>").replace(" </s>", " </s> $B </s>", 1),
+            special_tokens=[("<s>", 1), ("</s>", 2)],
+        )
+    named = {"unk_token": "<unk>", "eos_token": "</s>"}
+    if family not in DECODERS:
+        named |= {"pad_token": "<pad>", "mask_token": "<mask>", "bos_token": "<s>"}
+        named |= {"cls_token": "<s>", "sep_token": "</s>"}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=64,
+        padding_side="left" if family == "xlnet" else "right",
+        **named,
+    )

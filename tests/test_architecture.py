@@ -24,11 +24,12 @@ LAYERS = [
     ("tasks", "objectives", "methods"),
     ("train",),
     ("evaluate", "engines"),
-    ("recipe", "run"),
+    ("recipe", "run", "checked", "layers", "keys"),
     ("serve",),
     ("verbs",),
     ("api",),
     ("show",),
+    ("arguments",),
     ("cli",),
     ("__init__", "__main__"),
 ]
@@ -41,7 +42,7 @@ HEAVY = {
     *("tokenizers", "safetensors", "sentence_transformers", "huggingface_hub"),
 }
 HEAVY_AT_START = HEAVY | {"numpy", "jinja2", "charset_normalizer"}
-START = ["__init__", "__main__", "cli", "errors", "parts", "recipe", "types"]
+START = ["__init__", "__main__", "arguments", "checked", "cli", "errors", "parts", "recipe", "types"]
 PART_FOLDERS = ["tasks", "objectives", "methods", "engines"]
 
 MOST_LINES = 300

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from warmstart.errors import RecipeError
 from warmstart.recipe import Recipe, read_file
@@ -14,6 +14,16 @@ from warmstart.types import Prediction
 if TYPE_CHECKING:
     from warmstart.train.fit import Listener
 
+__all__ = [
+    "answers",
+    "demo",
+    "evaluate",
+    "models",
+    "plan",
+    "predict",
+    "recipe_for",
+    "tune",
+]
 SAMPLES = Path(__file__).parent / "samples"
 
 
@@ -43,7 +53,7 @@ def tune(
     Args:
         data: a file, a folder, a hub dataset id, or a pandas, Arrow or `datasets` object.
         recipe: a recipe or the path of a TOML file; `keys` win over it.
-        resume: a run folder to go on with; its own recipe is used.
+        resume: a run folder to go on with, by its own recipe; one that is done is returned.
         listeners: told of every step and epoch.
         keys: any recipe key, nested or dotted: `method="lora"`, `**{"train.epochs": 3}`.
 
@@ -51,45 +61,78 @@ def tune(
     """
     from warmstart.verbs.tune import tune as run_it
 
-    source = None if data is None or isinstance(data, str | Path) else data
-    if resume is not None:
-        if keys or recipe is not None:
-            raise RecipeError(
-                "--resume goes on with the run's own recipe; leave the other keys out"
-            )
-        return run_it(Run(resume).recipe, source, resume=Path(resume), listeners=[*listeners])
-    return run_it(recipe_for(data, recipe, keys), source, listeners=[*listeners])
+    if resume is None:
+        return run_it(recipe_for(data, recipe, keys), _object(data), listeners=[*listeners])
+    run = _resumed(resume, data, recipe, keys)
+    if run.status == "done":
+        return run
+    return run_it(run.recipe, _object(data), resume=run.path, listeners=[*listeners])
 
 
 def plan(
-    data: Any = None, *, recipe: Recipe | str | Path | None = None, **keys: Any
+    data: Any = None,
+    *,
+    recipe: Recipe | str | Path | None = None,
+    resume: str | Path | None = None,
+    **keys: Any,
 ) -> dict[str, Any]:
-    """What `tune` would do, checked as far as it can be without training; writes nothing."""
-    from warmstart.verbs.prepare import prepare
+    """What `tune` would do, checked as far as it can be without training; writes nothing.
 
-    source = None if data is None or isinstance(data, str | Path) else data
-    prepared = prepare(recipe_for(data, recipe, keys), source)
-    return {**prepared.facts(), "ledger": prepared.ledger.summary(), "recipe": prepared.recipe}
+    The resolved recipe, the rows, tokens and labels of each split, the number of steps (fewer
+    where training stops early), and the ledger.
+    """
+    from warmstart.verbs.rehearse import rehearse
+
+    if resume is not None:
+        run = _resumed(resume, data, recipe, keys)
+        return rehearse(run.recipe, _object(data), out=run.path)
+    return rehearse(recipe_for(data, recipe, keys), _object(data))
 
 
+@overload
+def predict(
+    model: str | Path, data: Any, *, out: None = None, notes: list[str] | None = None, **keys: Any
+) -> list[Prediction]: ...
+@overload
+def predict(
+    model: str | Path, data: Any, *, out: str | Path, notes: list[str] | None = None, **keys: Any
+) -> int: ...
 def predict(
     model: str | Path,
     data: Any,
     *,
     out: str | Path | None = None,
+    notes: list[str] | None = None,
     **keys: Any,
-) -> list[Prediction]:
-    """Labels with confidence for a list of texts, or for the rows of a file or table.
+) -> list[Prediction] | int:
+    """Labels with confidence for texts, or for the rows of a file or table.
 
     Args:
         model: a run, or a model folder.
-        out: where to write all columns with `prediction` and `confidence` added (CSV, JSONL or
-            Parquet, by its ending).
+        data: a text, a list of texts, a file, or a pandas, Arrow or `datasets` object.
+        out: where to write all columns with `prediction` and `confidence` added (CSV, TSV, JSONL
+            or Parquet, by its ending). The rows are then written as they are labelled, none is
+            kept in memory, and their number is returned.
+        notes: is told of texts that are empty or had to be cut.
         keys: `data.*` keys, as in `tune`.
     """
-    from warmstart.verbs.answer import predict as run_it
+    from warmstart.verbs.answer import answers, label_file
 
-    return run_it(Path(model), data, Path(out) if out else None, keys)
+    if out is None:
+        return [answer for _, answer in answers(Path(model), data, keys, notes)]
+    return label_file(Path(model), data, Path(out), keys, notes)
+
+
+def answers(
+    model: str | Path, data: Any, *, notes: list[str] | None = None, **keys: Any
+) -> Iterator[tuple[str, Prediction]]:
+    """As `predict`, one text with its answer after the other; `data` may be an iterator of texts.
+
+    `notes` is complete when the last answer has been given.
+    """
+    from warmstart.verbs.answer import answers as give
+
+    return give(Path(model), data, keys, notes)
 
 
 def evaluate(
@@ -117,4 +160,31 @@ def models() -> list[dict[str, Any]]:
 
 def demo(out: str | Path | None = None, listeners: Sequence[Listener] = (), **keys: Any) -> Run:
     """The main job on the sample data that comes with warmstart: about 600 customer messages."""
-    return tune(SAMPLES / "tickets.csv", listeners=listeners, out=out and str(out), **keys)
+    return tune(
+        SAMPLES / "tickets.csv", listeners=listeners, **({"out": out} if out else {}), **keys
+    )
+
+
+def _object(data: Any) -> Any:
+    """The data where they are an object; a path stands in the recipe."""
+    return None if isinstance(data, str | Path) else data
+
+
+def _resumed(
+    path: str | Path, data: Any, recipe: Recipe | str | Path | None, keys: Mapping[str, Any]
+) -> Run:
+    """The run to go on with. Raises `RecipeError` when something else was asked besides."""
+    besides = [*keys, *(["the recipe"] if recipe is not None else [])]
+    besides += ["the data"] if isinstance(data, str | Path) else []
+    if besides:
+        raise RecipeError(
+            f"--resume goes on with the run's own data and recipe; leave out {', '.join(besides)}"
+        )
+    run = Run(path)
+    said = run.recipe.data
+    if data is None and said.path is None and said.train is None and run.status != "done":
+        raise RecipeError(
+            f"{path} was made from an object in Python; go on with it there: "
+            f"warmstart.tune(the same data, resume={str(path)!r})"
+        )
+    return run

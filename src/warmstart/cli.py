@@ -2,193 +2,167 @@
 
 from __future__ import annotations
 
-import argparse
-import json
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from warmstart import __version__, show
-from warmstart.errors import RecipeError, WarmstartError
-from warmstart.recipe import Recipe, value_of
+from warmstart.arguments import Request, Verb, explained, overview, parse
+from warmstart.errors import WarmstartError
+from warmstart.recipe import Recipe
 
 USAGE_ERROR, INTERRUPTED = 2, 130
+ABOUT = "Fine-tune a pretrained transformer and know how far to trust it."
+MODEL, LABELLED = "run or model folder", "labelled file, or folder with test.*"
+RECIPE = {"recipe FILE": "a recipe in TOML; flags win over it"}
+DRY_RUN = {"dry-run": "check everything, print what would be done, do nothing"}
+RESUME = {"resume RUN": "go on with a run that was stopped"}
+
+VERBS = {
+    "demo": Verb("the main job on the sample data that comes with warmstart",
+                 keys=tuple(Recipe.model_fields)),
+    "tune": Verb("fine-tune on labelled data: a model, a report, a proof",
+                 {"[DATA]": "file, folder, or hub dataset id"}, RECIPE | RESUME | DRY_RUN,
+                 tuple(Recipe.model_fields)),
+    "evaluate": Verb("score a model on other labelled data",
+                     {"MODEL": MODEL, "DATA": LABELLED},
+                     {"out FOLDER": "where metrics.json and predictions.parquet go"},
+                     ("seed", "data", "evaluate")),
+    "predict": Verb("label a text, the lines of stdin, or every row of a file",
+                    {"MODEL": MODEL, "[DATA]": "text, file, or - for stdin"},
+                    {"out FILE": "where the rows go: .csv, .tsv, .jsonl or .parquet"}, ("data",)),
+    "models": Verb("list the base models at hand"),
+    "recipe": Verb("print the complete recipe with a comment on every key", {}, RECIPE,
+                   tuple(Recipe.model_fields)),
+}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 2 for a user's error, 130 for Ctrl-C."""
-    parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)
-    if not arguments.verb:
-        parser.print_help()
-        return 0
+    words = list(sys.argv[1:] if argv is None else argv)
+    _printable()
     try:
-        keys = _keys(rest, arguments)
-        return VERBS[arguments.verb](arguments, keys) or 0
-    except WarmstartError as error:
-        code = INTERRUPTED if type(error).__name__ == "Interrupted" else USAGE_ERROR
-        print(f"warmstart: {_one_line(error)}", file=sys.stderr)
+        code = _run(words)
+        sys.stdout.flush()
         return code
+    except WarmstartError as error:
+        print(f"warmstart: {' '.join(str(error).split())}", file=sys.stderr)
+        return INTERRUPTED if type(error).__name__ == "Interrupted" else USAGE_ERROR
     except KeyboardInterrupt:
         print("warmstart: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
+    except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
-def _tune(arguments: argparse.Namespace, keys: dict[str, Any]) -> None:
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        if words[1:] and words[1] in VERBS:
+            print(explained(words[1], VERBS[words[1]]))
+        else:
+            print(overview(VERBS, ABOUT))
+        return 0
+    if words[0] == "--version":
+        print(f"warmstart {__version__}")
+        return 0
+    request = parse(words, VERBS)
+    if request.options["help"]:
+        print(explained(request.verb, VERBS[request.verb]))
+    else:
+        globals()[f"_{request.verb}"](request)
+    return 0
+
+
+def _tune(request: Request) -> None:
     from warmstart import api
 
-    if arguments.dry_run:
-        plan = api.plan(arguments.data, recipe=arguments.recipe, **keys)
-        show.plan(plan, as_json=arguments.json)
+    data, options = request.words.get("DATA"), request.options
+    if options["dry-run"]:
+        found = api.plan(data, recipe=options["recipe"], resume=options["resume"], **request.keys)
+        show.plan(found, as_json=options["json"])
         return
-    from warmstart.train.progress import ProgressBar
-
-    bar = ProgressBar("macro-F1")
-    try:
+    with _progress() as listeners:
         run = api.tune(
-            arguments.data,
-            recipe=arguments.recipe,
-            resume=arguments.resume,
-            listeners=[bar],
-            **keys,
+            data,
+            recipe=options["recipe"],
+            resume=options["resume"],
+            listeners=listeners,
+            **request.keys,
         )
-    finally:
-        bar.close()
-    show.run(run, as_json=arguments.json)
+    show.run(run, as_json=options["json"])
 
 
-def _demo(arguments: argparse.Namespace, keys: dict[str, Any]) -> None:
+def _demo(request: Request) -> None:
     from warmstart import api
+
+    with _progress() as listeners:
+        run = api.demo(listeners=listeners, **request.keys)
+    show.run(run, as_json=request.options["json"])
+
+
+def _predict(request: Request) -> None:
+    from warmstart import api
+
+    model, data = request.words["MODEL"], request.words.get("DATA")
+    source: Any = _stdin() if data is None or data == "-" else data
+    out, as_json = request.options["out"], request.options["json"]
+    notes: list[str] = []
+    if out is not None:
+        rows = api.predict(model or "", source, out=out, notes=notes, **request.keys)
+        show.labelled(rows, out, notes, as_json=as_json)
+    else:
+        answers = api.answers(model or "", source, notes=notes, **request.keys)
+        show.predictions(answers, as_json=as_json)
+    show.notes(notes)
+
+
+def _evaluate(request: Request) -> None:
+    from warmstart import api
+
+    model, data, out = request.words["MODEL"], request.words["DATA"], request.options["out"]
+    metrics = api.evaluate(model or "", data, out=out, **request.keys)
+    show.metrics(metrics, out, as_json=request.options["json"])
+
+
+def _models(request: Request) -> None:
+    from warmstart import api
+
+    show.models(api.models(), as_json=request.options["json"])
+
+
+def _recipe(request: Request) -> None:
+    from warmstart import api
+
+    recipe = api.recipe_for(None, request.options["recipe"], request.keys)
+    show.recipe(recipe, as_json=request.options["json"])
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[list[Any]]:
     from warmstart.train.progress import ProgressBar
 
     bar = ProgressBar("macro-F1")
     try:
-        run = api.demo(listeners=[bar], **keys)
+        yield [bar]
     finally:
         bar.close()
-    show.run(run, as_json=arguments.json)
 
 
-def _predict(arguments: argparse.Namespace, keys: dict[str, Any]) -> None:
-    from pathlib import Path
-
-    from warmstart import api
-
-    data: Any = arguments.data
-    if not data or data == "-":
-        data = [line.rstrip("\n") for line in sys.stdin if line.strip()]
-    elif not Path(data).exists():
-        if Path(data).suffix in (".csv", ".tsv", ".jsonl", ".parquet", ".arrow"):
-            raise RecipeError(f"there is no file {data}")
-        data = [data]
-    out = keys.pop("out", None)
-    answers = api.predict(arguments.model, data, out=out, **keys)
-    texts = data if isinstance(data, list) else None
-    show.predictions(answers, texts, out, as_json=arguments.json)
+def _stdin() -> Iterator[str]:
+    """The lines of stdin as UTF-8, as they come."""
+    if sys.stdin.isatty():
+        print("reading texts, one a line; Ctrl-D ends", file=sys.stderr)
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
+    for line in sys.stdin:
+        yield line.rstrip("\r\n")
 
 
-def _evaluate(arguments: argparse.Namespace, keys: dict[str, Any]) -> None:
-    from warmstart import api
-
-    out = keys.pop("out", None)
-    metrics = api.evaluate(arguments.model, arguments.data, out=out, **keys)
-    show.metrics(metrics, as_json=arguments.json)
-
-
-def _models(arguments: argparse.Namespace, keys: dict[str, Any]) -> None:
-    from warmstart import api
-
-    show.models(api.models(), as_json=arguments.json)
-
-
-def _recipe(arguments: argparse.Namespace, keys: dict[str, Any]) -> None:
-    from warmstart.recipe import read_file
-
-    layers = [read_file(arguments.recipe)] if arguments.recipe else []
-    recipe = Recipe.of(*layers, keys)
-    print(json.dumps(recipe.model_dump(mode="json")) if arguments.json else recipe.commented())
-
-
-VERBS = {
-    "demo": _demo,
-    "tune": _tune,
-    "evaluate": _evaluate,
-    "predict": _predict,
-    "models": _models,
-    "recipe": _recipe,
-}
-
-EPILOG = """\
-Any key of the recipe is a flag: --base minilm --method lora --method.rank 16 --train.epochs 3
---data.columns.text body --out runs/mine. `warmstart recipe` prints all keys with their meaning.
-"""
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="warmstart",
-        description="Fine-tune a pretrained transformer and know how far to trust it.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"warmstart {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
-
-    def verb(name: str, text: str) -> argparse.ArgumentParser:
-        found = verbs.add_parser(
-            name,
-            help=text,
-            description=text,
-            epilog=EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        found.add_argument("--json", action="store_true", help="print JSON for machines")
-        return found
-
-    verb("demo", "the main job on the sample data that comes with warmstart")
-    tune = verb("tune", "fine-tune on labelled data: a model, a report, a proof")
-    tune.add_argument("data", nargs="?", help="file, folder, or hub dataset id")
-    tune.add_argument("--resume", metavar="RUN", help="go on with a run that was stopped")
-    tune.add_argument("--dry-run", action="store_true", help="check everything, print, do nothing")
-    evaluate = verb("evaluate", "score a model on other labelled data")
-    evaluate.add_argument("model", help="run or model folder")
-    evaluate.add_argument("data", help="file, or folder with test.*")
-    predict = verb("predict", "label a text, the lines of stdin, or every row of a file")
-    predict.add_argument("model", help="run or model folder")
-    predict.add_argument("data", nargs="?", help="text, file, or - for stdin")
-    verb("models", "list the base models at hand")
-    recipe = verb("recipe", "print the complete recipe with a comment on every key")
-    for each in (tune, recipe):
-        each.add_argument("--recipe", metavar="FILE", help="a recipe in TOML; flags win over it")
-    return parser
-
-
-def _keys(rest: list[str], arguments: argparse.Namespace) -> dict[str, Any]:
-    """`--a.b value`, `--a.b=value` and `a.b=value` as recipe keys."""
-    keys: dict[str, Any] = {}
-    queue = list(rest)
-    while queue:
-        word = queue.pop(0)
-        name, equals, text = word.removeprefix("--").partition("=")
-        if not word.startswith("--") and not equals:
-            raise RecipeError(f"what is '{word}'? Keys are given as --key value")
-        if not equals:
-            if not queue or queue[0].startswith("--"):
-                text = "true"
-            else:
-                text = queue.pop(0)
-        key = name.replace("-", "_")
-        if key in ("resume", "dry_run", "recipe"):
-            raise RecipeError(f"--{name} does not belong to `{arguments.verb}`")
-        keys[key] = value_of(text)
-    return keys
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _printable() -> None:
+    """A terminal that cannot show a character shows its number, and never stops a run."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]

@@ -18,19 +18,18 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
-    ValidationError,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
-from warmstart import parts
+from warmstart import keys, layers, parts
+from warmstart.checked import NOTHING, checked
 from warmstart.data.settings import Data
-from warmstart.errors import RecipeError, nearest, shown
+from warmstart.errors import RecipeError, shown
 from warmstart.evaluate.settings import Evaluate
+from warmstart.layers import PARTS, SECTIONS, written
 from warmstart.parts import Part
 from warmstart.train.settings import Train
-
-PARTS = {"task": "classification", "objective": "supervised", "method": "full"}
-SECTIONS: dict[str, type[Part]] = {"data": Data, "train": Train, "evaluate": Evaluate}
 
 
 def _reader(kind: str) -> Callable[[Any], Part]:
@@ -39,15 +38,12 @@ def _reader(kind: str) -> Callable[[Any], Part]:
             if value.kind != kind:
                 raise ValueError(f"{value.part_name()} is a {value.kind}, not a {kind}")
             return value
-        table: dict[str, Any] = {"name": value} if isinstance(value, str) else dict(value)
-        name = table.pop("name", PARTS[kind])
-        return checked(parts.find(kind, str(name)), table, f"{kind}.")
+        table = layers.plain(kind, value)
+        name = str(table.pop("name", PARTS[kind]))
+        part = parts.find(kind, name)
+        return checked(part, table, f"{kind}.", lambda key: _unknown(key, name))
 
     return read
-
-
-def _written(part: Part) -> dict[str, Any]:
-    return {"name": part.part_name(), **part.model_dump(mode="json")}
 
 
 class Recipe(BaseModel):
@@ -63,17 +59,17 @@ class Recipe(BaseModel):
     revision: str | None = Field(None, description="commit or branch of a hub id")
     seed: int = Field(0, ge=0, description="of the splits, the head, the batches and the dropout")
     out: str | None = Field(None, description="the run's folder; unset: runs/<data>-<method>")
-    task: Annotated[Part, BeforeValidator(_reader("task")), PlainSerializer(_written)] = Field(
+    task: Annotated[Part, BeforeValidator(_reader("task")), PlainSerializer(written)] = Field(
         PARTS["task"],  # pyright: ignore[reportArgumentType]
         description="what is predicted",
     )
-    objective: Annotated[Part, BeforeValidator(_reader("objective")), PlainSerializer(_written)] = (
+    objective: Annotated[Part, BeforeValidator(_reader("objective")), PlainSerializer(written)] = (
         Field(
             PARTS["objective"],  # pyright: ignore[reportArgumentType]
             description="why the weights move",
         )
     )
-    method: Annotated[Part, BeforeValidator(_reader("method")), PlainSerializer(_written)] = Field(
+    method: Annotated[Part, BeforeValidator(_reader("method")), PlainSerializer(written)] = Field(
         PARTS["method"],  # pyright: ignore[reportArgumentType]
         description="which weights move",
     )
@@ -91,18 +87,19 @@ class Recipe(BaseModel):
         return self
 
     @classmethod
-    def of(cls, *layers: Mapping[str, Any]) -> Recipe:
+    def of(cls, *given: Mapping[str, Any]) -> Recipe:
         """Merge layers, the last one winning, and check the whole. Raises `RecipeError`.
 
         Keys may be nested tables or dotted names.
         """
         merged: dict[str, Any] = {}
-        for layer in layers:
-            _merge(merged, _nested(layer))
+        for layer in given:
+            merged = layers.over(merged, layers.nested(layer))
         for name, section in SECTIONS.items():
-            if isinstance(merged.get(name), dict):
-                merged[name] = checked(section, merged[name], f"{name}.")
-        return checked(cls, merged)
+            if name in merged and not isinstance(merged[name], section):
+                table = layers.plain(name, merged[name])
+                merged[name] = checked(section, table, f"{name}.", _unknown)
+        return checked(cls, merged, "", _unknown)
 
     @classmethod
     def from_toml(cls, text: str, *overrides: Mapping[str, Any]) -> Recipe:
@@ -111,19 +108,11 @@ class Recipe(BaseModel):
 
     def to_toml(self) -> str:
         """The recipe as TOML; what is unset is left out."""
-        return tomlkit.dumps(_without_none(self.model_dump(mode="json")))
+        return tomlkit.dumps(layers.said(self))
 
     def commented(self) -> str:
         """The complete recipe with a comment on every key; what is unset is commented out."""
         return "\n".join(_commented(self)) + "\n"
-
-
-def checked(model: type[Any], table: Mapping[str, Any], where: str = "") -> Any:
-    """Validate, turning pydantic's report into one clear line. Raises `RecipeError`."""
-    try:
-        return model.model_validate(dict(table))
-    except ValidationError as error:
-        raise RecipeError(_explain(error, model, where)) from None
 
 
 def read_toml(text: str, where: str = "the recipe") -> dict[str, Any]:
@@ -142,59 +131,13 @@ def read_file(path: str | Path) -> dict[str, Any]:
         raise RecipeError(f"cannot read the recipe {path}: {shown(error, 120)}") from None
 
 
-def value_of(text: str) -> Any:
-    """A value from the command line: TOML if it is, else a string."""
-    try:
-        return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
-        return text
+def catalogue() -> dict[str, FieldInfo]:
+    """Every key by its dotted name; of the parts, the settings of all that there are."""
+    return keys.catalogue(Recipe.model_fields)
 
 
-def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
-    first = error.errors()[0]
-    key = where + ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        name = str(first["loc"][-1])
-        known = {*model.model_fields} | ({"name"} if where[:-1] in PARTS else set())
-        return f"unknown key '{key}'.{nearest(name, known)}"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        return f"{key}: {message}" if key else message
-    return f"{key} = {shown(first['input'])}: {message[0].lower()}{message[1:]}"
-
-
-def _nested(layer: Mapping[str, Any]) -> dict[str, Any]:
-    table: dict[str, Any] = {}
-    for key, value in layer.items():
-        head, _, rest = key.partition(".")
-        inner = _nested({rest: value}) if rest else value
-        _merge(table, {head: _nested(inner) if isinstance(inner, Mapping) else inner})
-    return table
-
-
-def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:
-    """Lay `above` over `below`; a part of another name forgets the settings of the lower one."""
-    for key, value in above.items():
-        old = below.get(key)
-        if key in PARTS and not isinstance(value, Part):
-            value = {"name": value} if isinstance(value, str) else dict(value)
-            old = {"name": old} if isinstance(old, str) else old
-            if isinstance(old, Part):
-                old = _written(old)
-            same = old and value.get("name", old["name"]) == old.get("name", PARTS[key])
-            below[key] = {**old, **value} if same and old else value
-        elif isinstance(value, Mapping) and isinstance(old, dict):
-            _merge(old, value)
-        else:
-            below[key] = dict(value) if isinstance(value, Mapping) else value
-
-
-def _without_none(table: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: _without_none(value) if isinstance(value, dict) else value
-        for key, value in table.items()
-        if value is not None
-    }
+def _unknown(key: str, part: str = "") -> str:
+    return keys.unknown(key, Recipe.model_fields, part)
 
 
 def _commented(recipe: Recipe) -> Iterator[str]:
@@ -212,7 +155,9 @@ def _commented(recipe: Recipe) -> Iterator[str]:
             choices = ", ".join(parts.names(name))
             yield from _line("name", part.part_name(), f"one of: {choices}")
         for key, info in type(part).model_fields.items():
-            yield from _line(key, getattr(part, key), info.description)
+            value = getattr(part, key)
+            unset = NOTHING if value is None and info.default is not None else value
+            yield from _line(key, unset, info.description)
 
 
 def _line(key: str, value: Any, description: str | None) -> Iterator[str]:

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from warmstart.errors import RunError, shown
+from warmstart.errors import RunError, nearest, shown
 from warmstart.recipe import Recipe, read_file
 from warmstart.types import Prediction, Predictor
 
@@ -32,23 +32,24 @@ class Run:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not (self.path / "run.json").is_file():
-            raise RunError(f"{self.path} is no run: it has no run.json")
+            raise RunError(_no_run(self.path))
         self._predictor: Predictor | None = None
 
     @classmethod
     def create(cls, path: Path, recipe: Recipe, facts: dict[str, Any]) -> Run:
         """Begin a run in an empty or new folder. Raises `RunError`."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(
-                f"{path} exists and is not empty; choose another --out, "
-                f"or go on with it: warmstart tune --resume {path}"
-            )
+        check_free(path)
+        existed = path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
             write_text(path / "recipe.toml", recipe.to_toml())
             write_json(path / "run.json", {"status": "running", **facts})
         except OSError as error:
-            raise RunError(f"cannot write the run to {path}: {shown(error, 120)}") from None
+            for name in ("recipe.toml", "run.json"):
+                (path / name).unlink(missing_ok=True)
+            if not existed:
+                shutil.rmtree(path, ignore_errors=True)
+            raise RunError(f"cannot write the run to {path}: {why(error)}") from None
         return cls(path)
 
     @property
@@ -112,6 +113,13 @@ class Run:
         return f"Run('{self.path}', {self.status})"
 
 
+def _no_run(path: Path) -> str:
+    if path.exists():
+        return f"{path} is no run: it has no run.json; give the folder that `tune` wrote"
+    beside = [p.parent.name for p in path.parent.glob("*/run.json")]
+    return f"there is no run {path}.{nearest(path.name, beside) or ' Check the path'}"
+
+
 def free_path(stem: str) -> Path:
     """`runs/<stem>`, or the first of `runs/<stem>-2`, … that does not exist."""
     path, number = Path("runs") / stem, 2
@@ -120,13 +128,29 @@ def free_path(stem: str) -> Path:
     return path
 
 
+def check_free(path: Path) -> None:
+    """Raise `RunError` if something stands at `path` already."""
+    if not os.path.lexists(path):
+        return
+    if not path.is_dir():
+        raise RunError(f"{path} is a file; choose another --out for the run's folder")
+    if any(path.iterdir()):
+        go_on = f", or go on with it: warmstart tune --resume {path}"
+        is_run = (path / "run.json").is_file()
+        raise RunError(
+            f"{path} exists and is not empty; choose another --out{go_on if is_run else ''}"
+        )
+
+
 def check_writable(path: Path) -> None:
     """Raise `RunError` if a run could not be made at `path`; leaves nothing behind."""
     parent = path.absolute()
     while not parent.exists():
         parent = parent.parent
     if not parent.is_dir():
-        raise RunError(f"cannot write the run to {path}: {parent} is not a folder")
+        raise RunError(
+            f"cannot write the run to {path}: {parent} is not a folder; choose another --out"
+        )
     if not os.access(parent, os.W_OK):
         raise RunError(
             f"cannot write the run to {path}: {parent} is read-only; choose another --out"
@@ -135,8 +159,15 @@ def check_writable(path: Path) -> None:
     try:
         probe.mkdir()
     except OSError as error:
-        raise RunError(f"cannot write the run to {path}: {shown(error, 120)}") from None
+        raise RunError(
+            f"cannot write the run to {path}: {why(error)}; choose another --out"
+        ) from None
     shutil.rmtree(probe, ignore_errors=True)
+
+
+def why(error: OSError) -> str:
+    """What the system said, in words: "No space left on device"."""
+    return error.strerror or shown(error, 120)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -159,6 +190,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError(f"{path} is missing: the run is not done") from None
+        raise RunError(
+            f"{path} is missing: the run is not done; go on with it: "
+            f"warmstart tune --resume {path.parent}"
+        ) from None
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {shown(error, 120)}") from None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from warmstart.recipe import Recipe
     from warmstart.run import Run
     from warmstart.types import Prediction
 
@@ -16,6 +18,8 @@ SCORES = {
     "f1_weighted": "weighted F1",
     "matthews_correlation": "Matthews correlation",
 }
+
+MOST_LABELS = 30
 
 
 def run(run: Run, *, as_json: bool) -> None:
@@ -39,12 +43,14 @@ def run(run: Run, *, as_json: bool) -> None:
         print(f"  {command:<60} {what}")
 
 
-def metrics(found: Mapping[str, Any], *, as_json: bool) -> None:
+def metrics(found: Mapping[str, Any], out: Any, *, as_json: bool) -> None:
     """The scores of an evaluation."""
     if as_json:
         _json(dict(found))
-    else:
-        scores(found)
+        return
+    scores(found)
+    if out is not None:
+        print(f"written    {out}/metrics.json, {out}/predictions.parquet")
 
 
 def scores(found: Mapping[str, Any]) -> None:
@@ -54,10 +60,12 @@ def scores(found: Mapping[str, Any]) -> None:
 
     level = f"{found['confidence_level']:.0%} interval"
     table = Table(title=f"{found['rows']:,} test rows", title_justify="left")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     baselines = found.get("baselines") or []
-    for title in ("this model", level, *(str(b["title"]) for b in baselines)):
-        table.add_column(title, justify="right")
+    table.add_column("this model", justify="right")
+    table.add_column(level, justify="right", no_wrap=True)
+    for baseline in baselines:
+        table.add_column(str(baseline["title"]), justify="right")
     for key, title in SCORES.items():
         entry = found[key]
         row = [title, f"{entry['value']:.3f}", f"{entry['low']:.3f} to {entry['high']:.3f}"]
@@ -67,26 +75,37 @@ def scores(found: Mapping[str, Any]) -> None:
     print(found["verdict"])
 
 
-def predictions(
-    answers: Sequence[Prediction],
-    texts: Sequence[str] | None,
-    out: Any,
-    *,
-    as_json: bool,
-) -> None:
-    """One line an answer: label, confidence, text. With `out`, where they went."""
-    if as_json:
-        for answer in answers:
+def predictions(answers: Iterable[tuple[str, Prediction]], *, as_json: bool) -> None:
+    """One line an answer, as they come: label, confidence, text."""
+    for text, answer in answers:
+        if as_json:
             scores = {label: round(score, 6) for label, score in answer.scores.items()}
             row = {"id": answer.id, "label": answer.value, "confidence": answer.confidence}
-            print(json.dumps({**row, "scores": scores}, ensure_ascii=False))
-        return
-    if out is not None:
-        print(f"{len(answers):,} rows labelled: {out}")
-        return
-    for number, answer in enumerate(answers):
-        text = texts[number] if texts else f"row {int(answer.id) + 1}"
-        print(f"{answer.value}\t{answer.confidence:.3f}\t{text}")
+            _json({**row, "scores": scores}, indent=None)
+        else:
+            print(f"{answer.value}\t{answer.confidence:.3f}\t{' '.join(text.split())}")
+
+
+def labelled(rows: int, out: Any, notes: Sequence[str], *, as_json: bool) -> None:
+    """How many rows were labelled, and where they are."""
+    if as_json:
+        _json({"rows": rows, "out": str(out), "notes": list(notes)})
+    else:
+        print(f"{rows:,} rows labelled: {out}")
+
+
+def notes(found: Iterable[str]) -> None:
+    """What is worth knowing, on stderr."""
+    for note in found:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def recipe(found: Recipe, *, as_json: bool) -> None:
+    """The whole recipe, with a comment on every key."""
+    if as_json:
+        _json(found.model_dump(mode="json"))
+    else:
+        print(found.commented(), end="")
 
 
 def models(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
@@ -109,19 +128,36 @@ def models(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
 
 
 def plan(found: Mapping[str, Any], *, as_json: bool) -> None:
-    """What `tune` would do."""
+    """What `tune` would do: as comments, and the resolved recipe, so that it can be kept as one."""
     recipe = found["recipe"]
     if as_json:
         _json({**found, "recipe": recipe.model_dump(mode="json")})
         return
-    print(f"# {found['rows']['train']:,} rows to train on, {found['rows']['validation']:,} to "
-          f"validate, {found['rows']['test']:,} to test; {found['tokens']['train']:,} tokens")  # fmt: skip
-    print(f"# labels: {', '.join(found['labels'][:12])}"
-          f"{' …' if len(found['labels']) > 12 else ''}")  # fmt: skip
+    rows, train = found["rows"], recipe.train
+    print(f"# {rows['train']:,} rows to train on, {rows['validation']:,} to validate, "
+          f"{rows['test']:,} to test; {found['tokens']['train']:,} tokens to train on")  # fmt: skip
+    print(f"# {found['steps']:,} steps at most: {train.epochs} epochs of batches of "
+          f"{train.batch_tokens or train.batch_size} {'tokens' if train.batch_tokens else 'rows'}, "
+          f"learning rate {train.learning_rate:g}, {train.precision} on {train.device}")  # fmt: skip
+    print(f"# labels, with their rows in train, validation and test ({len(found['labels'])}):")
+    for label, counts in list(found["counts"].items())[:MOST_LABELS]:
+        numbers = " ".join(f"{counts[split]:>7,}" for split in ("train", "validation", "test"))
+        print(f"#   {numbers}  {' '.join(label.split())}")
+    if len(found["counts"]) > MOST_LABELS:
+        print(f"#   and {len(found['counts']) - MOST_LABELS} more")
+    dropped = found["ledger"]["dropped"].items()
+    for reason, entry in dropped:
+        print(f"# dropped: {entry['rows']:,} rows, {reason} (first {entry['first']})")
+    cut = found["ledger"]["tokens"].get("train", {}).get("cut")
+    if cut:
+        print(f"# cut: {cut:,} tokens of train, by task.max_length {recipe.task.max_length}")
     for note in found["ledger"]["notes"]:
-        print(f"# note: {note['message']}")
-    print(recipe.commented())
+        print(f"# note: {' '.join(note['message'].split())}")
+    print(f"# the run would stand in {found['out']}; nothing has been written")
+    print(recipe.commented(), end="")
 
 
-def _json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+def _json(value: Any, indent: int | None = 2) -> None:
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
+    ascii_only = not encoding.startswith("utf")
+    print(json.dumps(value, indent=indent, ensure_ascii=ascii_only, default=str))

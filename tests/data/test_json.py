@@ -42,6 +42,7 @@ def test_an_array_of_objects(put, rows) -> None:
         ("d.jsonl", '{"text": "\\ud83d"}\n', "d.jsonl:1", "lone surrogate"),
         ("d.jsonl", '{"a": ' + "[" * 100_000 + "\n", "d.jsonl:1", "nested too deeply"),
         ("d.jsonl", '{"text": "' + "y" * 1_000_001 + '"}\n', "d.jsonl:1", "1,000,000 characters"),
+        ("d.jsonl", '{"n": ' + "9" * 5_000 + "}\n", "d.jsonl:1", "not valid JSON"),
         ("d.json", '[{"text": "a"},\n{"text" "b"}]', "d.json:2", "not valid JSON"),
         ("d.json", "[1]", "d.json:1", "not a JSON object"),
         ("d.json", "[]", "d.json", "no rows"),

@@ -94,7 +94,7 @@ def test_missing_file_names_the_nearest(put, rows, tmp_path: Path) -> None:
     put("tickets.csv", "text,label\na,b\n")
     with pytest.raises(DataError, match=r"ticket\.csv'.*Did you mean 'tickets.csv'"):
         rows(tmp_path / "ticket.csv")
-    with pytest.raises(DataError, match="there is no folder"):
+    with pytest.raises(DataError, match="folder does not exist"):
         rows(tmp_path / "nowhere" / "ticket.csv")
 
 
@@ -122,6 +122,7 @@ def test_no_permission(put, rows, monkeypatch: pytest.MonkeyPatch, how: str) -> 
         ([1, 2], "<list>:1: 1 is not a dictionary"),
         ([], "no rows"),
         (pd.DataFrame({"text": []}), "no rows"),
+        (pa.table([[1], [2]], names=["a", "a"]), "two columns are called 'a'"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "two columns are called 'a'"),
     ],
 )

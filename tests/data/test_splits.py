@@ -7,6 +7,9 @@ import pandas as pd
 import pytest
 
 from warmstart.data.duplicates import normalised
+from warmstart.data.ledger import Ledger
+from warmstart.data.settings import Data
+from warmstart.data.splits import load
 from warmstart.errors import DataError, HubError, RecipeError, WarmstartError
 
 NAMES = ("train", "validation", "test")
@@ -95,6 +98,20 @@ def test_rows_of_train_that_are_in_test_are_dropped(put, split, csv_text, tmp_pa
     assert "leakage" in kinds(found)
 
 
+def test_train_that_is_all_in_test(put, split, csv_text) -> None:
+    train, test = put("a.csv", csv_text(20)), put("b.csv", csv_text(20))
+    with pytest.raises(DataError, match=r"a\.csv: every row is also in test"):
+        split(train, test=str(test), max_dropped=1.0)
+
+
+def test_data_without_labels() -> None:
+    ledger = Ledger()
+    rows = [{"text": f"t{i}"} for i in range(20)]
+    found = load(Data(), {"text": ("text",)}, {"text"}, 0, ledger, rows, label=None)
+    assert [len(getattr(found, name)) for name in NAMES] == [16, 2, 2]
+    assert ledger.summary()["rows"]["kept"] == 20
+
+
 def test_rows_without_text_or_label_are_dropped(put, split, csv_text) -> None:
     path = put("d.csv", csv_text(100) + " \u00a0 ,pos\nno label,\n,\n")
     found = split(path)
@@ -167,7 +184,7 @@ def test_hub_id_goes_to_the_hub(split, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def give(name: str) -> object:
         asked.append(name)
-        return datasets.DatasetDict(train=data)
+        return datasets.DatasetDict({"train": data})
 
     monkeypatch.setattr(datasets, "load_dataset", give)
     assert len(split("owner/name").splits.train) == 16 and asked == ["owner/name"]
@@ -230,6 +247,7 @@ def test_a_rare_class_is_only_noted_when_nothing_is_cut(put, split, csv_text) ->
         ({"train": "{d}/a.csv", "test": "{d}/./a.csv"}, RecipeError, "given as train and as test"),
         ({"path": "{d}/a.csv", "train": "{d}/b.csv"}, RecipeError, "two sources to train on"),
         ({"path": "{d}/a.csw"}, DataError, "Did you mean 'a.csv'"),
+        ({"path": "x" * 5_000}, DataError, "no file 'xxx"),
         ({"path": "{d}/none"}, DataError, "no train.csv.*notes.md"),
         ({"path": "{d}/twice"}, DataError, "both train.csv and train.jsonl"),
         ({"path": "{d}/a.csv", "columns": {"texts": "x"}}, RecipeError, "no role 'texts'"),

@@ -56,6 +56,17 @@ def test_a_flawless_result_does_not_claim_certainty() -> None:
     assert classes[0].low < 1
 
 
+def test_a_class_that_is_always_right_or_never_found_is_not_certain_either() -> None:
+    y = np.r_[np.zeros(9, dtype=int), np.ones(6, dtype=int), np.full(30, 2)]
+    p = np.where(y == 1, 2, y)
+    _, classes = metric_intervals(y, p, 4, 200, 0.95, 0)
+    assert classes[0].value == 1
+    assert classes[0].low == pytest.approx(unseen_errors(9, 0.95))
+    assert classes[1].value == 0
+    assert classes[1].high == pytest.approx(1 - unseen_errors(6, 0.95))
+    assert (classes[3].low, classes[3].high) == (0, 0)
+
+
 def test_many_classes_and_many_rows_are_quick() -> None:
     rng = np.random.default_rng(3)
     start = time.perf_counter()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from warmstart.errors import DataError, RecipeError, nearest
+from warmstart.errors import DataError, RecipeError, nearest, shown
 
 FORMATS = {
     ".csv": "delimited",
@@ -71,13 +71,17 @@ def lines(path: Path, encoding: str) -> Iterator[str]:
 
 def check_exists(path: Path) -> None:
     """Raises DataError with the nearest file name in the folder if there is no such path."""
-    if path.exists():
+    if os.path.exists(path):
         return
+    name = str(path) if str(path).isprintable() else shown(path, 200)
     folder = path.parent
-    if not folder.is_dir():
-        raise DataError(f"no file '{path}': there is no folder '{folder}'")
-    guess = nearest(path.name, os.listdir(folder))
-    raise DataError(f"no file '{path}'.{guess}")
+    if not os.path.isdir(folder):
+        raise DataError(f"no file '{name}': its folder does not exist either; check the path")
+    try:
+        there = os.listdir(folder)
+    except OSError:
+        there = []
+    raise DataError(f"no file '{name}'.{nearest(path.name, there) or ' Check the path'}")
 
 
 def format_of(path: Path, encoding: str | None = None) -> str:

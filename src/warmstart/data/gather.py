@@ -58,7 +58,7 @@ def _expand(origin: Any, ledger: Ledger) -> dict[str, Any]:
     if isinstance(text, str) and is_hub_id(text):
         return _by_name(load_hub(text), text, ledger)
     path = Path(origin).expanduser()
-    if not path.is_dir() or is_dataset(path):
+    if not os.path.isdir(path) or is_dataset(path):
         return {"train": path}
     saved = saved_splits(path)
     return _by_name(saved, str(path), ledger) if saved is not None else _folder(path)

@@ -33,7 +33,7 @@ def _by_line(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise _invalid(path, number, error) from None
         yield number, _object(path, number, value)
 
@@ -51,7 +51,7 @@ def _array(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
             return
         try:
             value, at = decoder.raw_decode(text, end)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise _invalid(path, getattr(error, "lineno", line), error) from None
         yield line, _object(path, line, value)
         line += text.count("\n", end, at)
@@ -61,7 +61,7 @@ def _invalid(path: Path, line: int, error: Exception) -> DataError:
     if isinstance(error, json.JSONDecodeError):
         why = f"{error.msg}, character {error.colno}"
     else:
-        why = "nested too deeply"
+        why = "nested too deeply" if isinstance(error, RecursionError) else shown(error)
     return DataError(f"{path}:{line}: not valid JSON ({why}); mend or delete this line")
 
 

@@ -46,7 +46,6 @@ def read_object(source: Any, limit: int | None) -> pa.Table:
         table = _from_rows(file, source)
     else:
         raise RecipeError(f"data of type {type(source).__name__} are not read; give {ACCEPTED}")
-    check_names(file, table.column_names)
     if not isinstance(source, list | tuple):
         table = freed(table)
     return table if limit is None else table.slice(0, limit)

@@ -16,48 +16,58 @@ class Data(Part):
     """What is read and how it becomes train, validation and test."""
 
     path: str | None = Field(
-        None,
-        description="A file, a folder with train.*, validation.* and test.*, a `datasets` folder, "
-        "or a hub dataset id (owner/name).",
+        default=None,
+        description="a file, a folder with train.*, validation.* and test.*, a `datasets` folder, "
+        "or a hub dataset id (owner/name)",
     )
-    train: str | None = Field(None, description="The file to train on, in the place of path.")
+    train: str | None = Field(
+        default=None, description="the file to train on, in the place of path"
+    )
     validation: str | None = Field(
-        None, description="The file that steers training; when absent it is cut from train."
+        default=None, description="the file that steers training; unset: cut from train"
     )
     test: str | None = Field(
-        None,
-        description="The file for the final score, never trained on; cut from train if absent.",
+        default=None,
+        description="the file for the final score, never trained on; unset: cut from train",
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description="Role to column name where the name is not recognised, as in columns.text = "
-        '"body".',
+        description="column of each role whose name is not recognised, as in {text = 'body'}",
     )
     delimiter: str | None = Field(
-        None, description="The character between the fields of a CSV file, or tab; empty = detect."
+        default=None,
+        description="the character between the fields of a CSV file, or tab; unset: detected",
     )
     encoding: str | None = Field(
-        None, description="The encoding of text files, as in utf-8 or cp1252; empty = detect."
+        default=None,
+        description="the encoding of text files, as in utf-8 or cp1252; unset: detected",
     )
     validation_fraction: float = Field(
-        0.1, ge=0, lt=1, description="Share of train cut off when no validation file is given."
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="share of train cut off when no validation file is given",
     )
     test_fraction: float = Field(
-        0.1, ge=0, lt=1, description="Share of train cut off when no test file is given."
+        default=0.2, ge=0, lt=1, description="share of train cut off when no test file is given"
     )
     merge_labels: bool = Field(
-        False,
-        description="Merge labels that differ only in case or surrounding spaces into the most "
-        "frequent spelling.",
+        default=False,
+        description="merge labels that differ only in case or surrounding spaces into the most "
+        "frequent spelling",
     )
     sampling: Literal["none", "over", "under"] = Field(
-        "none", description="Even out the classes of train by repeating or leaving out rows."
+        default="none",
+        description="even out the classes of train by repeating or leaving out rows",
     )
     limit: int | None = Field(
-        None, ge=1, description="Read only the first so many rows of each file."
+        default=None, ge=1, description="read only the first so many rows of each file"
     )
     max_dropped: float = Field(
-        0.05, ge=0, le=1, description="Share of the rows that may be lost before the run stops."
+        default=0.05,
+        ge=0,
+        le=1,
+        description="share of the rows that may be lost before the run stops",
     )
 
     @field_validator("delimiter")

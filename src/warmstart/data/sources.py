@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from warmstart.data import columnar, files
-from warmstart.data.build import with_file
+from warmstart.data.build import check_names, with_file
 from warmstart.data.delimited import read_delimited
 from warmstart.data.encoding import detect
 from warmstart.data.jsonlines import read_json
@@ -41,6 +41,7 @@ def read(
     else:
         file = name or kind_name(source)
         table = read_object(source, limit)
+    check_names(file, table.column_names)
     if not len(table):
         raise DataError(f"{file} has no rows: nothing to learn from")
     if limit is not None and len(table) == limit:

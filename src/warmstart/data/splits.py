@@ -143,6 +143,11 @@ def _unleaked(
             shared = np.isin(own, keys[split])
             _drop(train, np.flatnonzero(shared & ~lost), f"also in {split}", ledger)
             lost |= shared
+    if lost.all():
+        file = train["_file"][0].as_py()
+        raise DataError(
+            f"{file}: every row is also in test or validation; give other rows to train"
+        )
     return (train.filter(pa.array(~lost)), own[~lost]) if lost.any() else (train, own)
 
 

@@ -56,7 +56,6 @@ def tokenise(
     tokens at both ends stay. `on_cut(row, tokens)` is told what was taken away. The settings of
     the tokenizer are restored. Raises RecipeError if `max_length` has no room for text.
     """
-    before, after = _specials(tokenizer_backend, max_length)
     truncation, padding = tokenizer_backend.truncation, tokenizer_backend.padding
     from_left = bool(truncation) and truncation.get("direction") == "left"
     ids: list[np.ndarray] = []
@@ -65,6 +64,7 @@ def tokenise(
     tokenizer_backend.no_padding()
     kind = _smallest(tokenizer_backend.get_vocab_size(with_added_tokens=True))
     try:
+        before, after = _specials(tokenizer_backend, max_length)
         for chunk in _chunks(texts):
             rows = _encode(tokenizer_backend, chunk)
             for i, row in enumerate(rows):
@@ -89,13 +89,8 @@ def tokenise(
 def _specials(backend: Tokenizer, max_length: int) -> tuple[int, int]:
     """How many special tokens stand before and after a text."""
     mask = backend.encode("a").special_tokens_mask
-    text = [i for i, special in enumerate(mask) if not special] or [len(mask)]
-    if backend.padding:  # padding counts as special
-        total = backend.num_special_tokens_to_add(is_pair=False)
-        before = min(text[0], total)
-        after = total - before
-    else:
-        before, after = text[0], len(mask) - 1 - text[-1] if text[-1] < len(mask) else 0
+    text = [i for i, special in enumerate(mask) if not special] or [len(mask) - 1]
+    before, after = text[0], len(mask) - 1 - text[-1]
     if max_length <= before + after:
         raise RecipeError(
             f"max_length {max_length} leaves no room for text beside {before + after} special "

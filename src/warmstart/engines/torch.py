@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,20 +11,26 @@ from pydantic import Field
 
 from warmstart.engines.base import Engine
 from warmstart.errors import RunError
+from warmstart.models.weights import read_json
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
     import numpy as np
 
 CHUNK = 4096
+MOST_TOKENS = 1 << 16
+OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
+"""Families that count positions from behind the padding token."""
 
 
 class Torch(Engine):
     """Answers with torch."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda if there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto: cuda if there is one"
+    )
     precision: Literal["fp32", "bf16", "auto"] = Field(
-        "fp32", description="fp32 answers exactly as transformers does"
+        default="fp32", description="fp32 answers exactly as transformers does"
     )
 
     def build(self, run: Path, out: Path) -> Path:
@@ -44,12 +51,15 @@ class TorchPredictor:
         from warmstart.tasks.classification import Classification
         from warmstart.train.precision import choose, device_named
 
-        if not (folder / "config.json").exists() and not (folder / "adapter_config.json").exists():
-            raise RunError(f"{folder} holds no model; give a run's folder or a model folder")
+        _check(folder)
         self.model, self.tokenizer = load_saved(folder)
-        self.task = Classification(max_length=min(self.tokenizer.model_max_length, 1 << 16))
         config: Any = self.model.config
-        self.labels = [config.id2label[i] for i in range(config.num_labels)]
+        longest = min(self.tokenizer.model_max_length, _positions(config))
+        self.task = Classification(max_length=longest)
+        self.labels = [str(config.id2label[i]) for i in range(config.num_labels)]
+        self.pad: Any = self.tokenizer.pad_token_id
+        if self.pad is None:
+            self.pad = config.pad_token_id if config.pad_token_id is not None else 0
         device = device_named(engine.device)
         self.compute = compute_for(self.model)
         self.model.requires_grad_(False)
@@ -58,18 +68,74 @@ class TorchPredictor:
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """One prediction a text, in order; ids count from 0."""
         found: list[Prediction] = []
-        for start, logits in self.logits(texts):
-            ids = [str(start + i) for i in range(len(logits))]
-            found += self.task.decode(logits, self.labels, ids)
+        for _, logits in self.chunks(texts):
+            found += self.decode(logits, len(found))
         return found
 
-    def logits(self, texts: Sequence[str]) -> Iterator[tuple[int, np.ndarray]]:
-        """(number of the first row, logits [n, K]) for chunks of the texts."""
+    def decode(self, logits: np.ndarray, start: int = 0) -> list[Prediction]:
+        """Logits [n, K] as answers with the ids `start`, `start` + 1, …"""
+        ids = [str(start + i) for i in range(len(logits))]
+        return self.task.decode(logits, self.labels, ids)
+
+    def best(self, logits: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """The label of each row of logits [n, K], and its probability [n]."""
+        from warmstart.tasks.classification import softmax
+
+        scores = softmax(logits)
+        return [self.labels[i] for i in scores.argmax(-1)], scores.max(-1)
+
+    def chunks(
+        self,
+        texts: Iterable[str],
+        on_cut: Callable[[int, int], None] | None = None,
+        size: int = CHUNK,
+    ) -> Iterator[tuple[list[str], np.ndarray]]:
+        """Texts with their logits [n, K], `size` at a time; no more are held in memory.
+
+        `on_cut(row, tokens)` is told of each text that was too long.
+        """
         from warmstart.data.tokens import tokenise
         from warmstart.train.feed import TokenFeed
 
-        for start in range(0, len(texts), CHUNK):
-            part = [str(text) for text in texts[start : start + CHUNK]]
-            store = tokenise(part, self.tokenizer.backend_tokenizer, self.task.max_length)
-            pad: Any = self.tokenizer.pad_token_id
-            yield start, TokenFeed(store, self.compute, pad, batch_size=1).predict()
+        rest, start = iter(texts), 0
+        while part := list(islice(rest, size)):
+
+            def cut(row: int, tokens: int, start: int = start) -> None:
+                if on_cut is not None:
+                    on_cut(start + row, tokens)
+
+            backend = self.tokenizer.backend_tokenizer
+            store = tokenise(part, backend, self.task.max_length, cut)
+            yield part, TokenFeed(store, self.compute, self.pad, batch_size=1).predict()
+            start += len(part)
+
+
+def _check(folder: Path) -> None:
+    """Raises `RunError` unless this is a model that gives one label to a text."""
+    if (folder / "adapter_config.json").exists():
+        return
+    if not (folder / "config.json").exists():
+        if (folder / "run.json").exists():
+            raise RunError(
+                f"the run {folder} has no model yet; go on with it: "
+                f"warmstart tune --resume {folder}"
+            )
+        raise RunError(f"{folder} holds no model; give a run's folder or a model folder")
+    config = read_json(folder / "config.json")
+    names = config.get("architectures") or []
+    if not any(str(name).endswith("ForSequenceClassification") for name in names):
+        raise RunError(
+            f"{folder} is a model without a classification head ({', '.join(map(str, names))}); "
+            f"train one first: warmstart tune DATA --base {folder}"
+        )
+    if config.get("problem_type") in ("regression", "multi_label_classification"):
+        raise RunError(f"{folder} does {config['problem_type']}, not one label for a text")
+
+
+def _positions(config: Any) -> int:
+    """The most tokens that the model's position embeddings allow."""
+    known = getattr(config, "max_position_embeddings", None)
+    if not isinstance(known, int) or known <= 0:
+        return MOST_TOKENS
+    first = config.pad_token_id + 1 if config.model_type in OFFSET and config.pad_token_id else 0
+    return min(MOST_TOKENS, known - first)

@@ -104,11 +104,11 @@ class Features:
     def fit(self, texts: list[str]) -> Any:
         """The training matrix [n, features], or None where no text holds anything to count."""
         rare = 2 if len(texts) >= 1_000 else 1
+        shared: dict[str, Any] = {"sublinear_tf": True, "max_features": FEATURES}
+        shared["dtype"] = np.float32
         found: list[Any] = []
         for plan in self.plans(texts):
-            kind: Any = TfidfVectorizer(
-                **plan, sublinear_tf=True, min_df=rare, max_features=FEATURES, dtype=np.float32
-            )
+            kind: Any = TfidfVectorizer(**plan, **shared, min_df=rare)
             try:
                 found.append(kind.fit_transform(texts))
             except ValueError:  # an empty vocabulary: no words, or none that occurs twice

@@ -47,11 +47,13 @@ def line_chart(
         )
 
     parts = [_grid(low, high, step), _ticks(x, at, x_name)]
-    for number, line in enumerate(series.values()):
+    for number, line in enumerate(series.values()):  # the number is the colour
         points = [at(xi, yi) for xi, yi in zip(x, line, strict=True) if yi is not None]
         parts.append(_line(points, f"s{number}"))
     legend = Markup("").join(
-        Markup('<span class="key k{}">{}</span>').format(i, name) for i, name in enumerate(series)
+        Markup('<span class="key k{}">{}</span>').format(i, name)
+        for i, (name, line) in enumerate(series.items())
+        if any(value is not None for value in line)
     )
     return _figure(title, Markup("").join(parts), legend)
 

@@ -74,8 +74,9 @@ def resampled_tally(
 ) -> Tally:
     """The tallies [draws, k] of `draws` bootstrap resamples of a result."""
     cells = Cells.of([y, predicted], k)
-    blocks = [tally_of_counts(c, *cells.columns, k) for c in resamples(cells, draws, seed)]
-    return joined(blocks)
+    truth, answer = cells.columns
+    blocks = resamples(cells, draws, seed)
+    return joined([tally_of_counts(counts, truth, answer, k) for counts in blocks])
 
 
 def joined(blocks: Sequence[Tally]) -> Tally:
@@ -108,19 +109,31 @@ def metric_intervals(
 ) -> tuple[dict[str, Interval], list[Interval]]:
     """Every metric with its interval, and the F1 of each class with its own.
 
-    A result without any error gets the exact lower bound of accuracy for all of its scores.
+    Where resampling sees no error at all (or, for a class, no success), the bound is the exact one
+    of `unseen_errors`, on all rows or on those of the class.
     """
     whole = tally(y, predicted, k)
     drawn = resampled_tally(y, predicted, k, draws, seed)
-    flawless = float(whole.right.sum()) == len(y)
-    floor = unseen_errors(len(y), level) if flawless else None
-
-    def interval(value: Floats, sample: Floats) -> Interval:
-        low, high = bounds(sample, level)
-        low = low if floor is None else np.minimum(low, floor)
-        return Interval(float(value), float(low), float(high))
-
-    scores = {name: interval(metric(whole), metric(drawn)) for name, metric in METRICS.items()}
+    rows = len(y)
+    scores = {
+        name: _interval(float(metric(whole)), metric(drawn), rows, level)
+        for name, metric in METRICS.items()
+    }
     values, samples = f1(whole), f1(drawn)
-    classes = [interval(values[i], samples[:, i]) for i in range(k)]
+    classes = [
+        _interval(float(values[i]), samples[:, i], int(whole.actual[i]), level, lowest=0.0)
+        for i in range(k)
+    ]
     return scores, classes
+
+
+def _interval(
+    value: float, sample: Floats, rows: int, level: float, lowest: float | None = None
+) -> Interval:
+    """The percentile interval of a score, opened where it is at 1 or at its `lowest`."""
+    low, high = (float(bound) for bound in bounds(sample, level))
+    if rows and value == 1.0:
+        low = min(low, unseen_errors(rows, level))
+    if rows and value == lowest:
+        high = max(high, 1.0 - unseen_errors(rows, level))
+    return Interval(value, low, high)

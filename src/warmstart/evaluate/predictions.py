@@ -74,7 +74,7 @@ def prediction_table(test: Scored, labels: Sequence[str], temperature: float) ->
 
 def _strings(values: Column) -> Any:
     """A column of strings, from Arrow or from anything that can be written."""
-    if isinstance(values, pa.ChunkedArray | pa.Array):
+    if not isinstance(values, Sequence):
         return values.cast(pa.string())
     return pa.array([None if value is None else str(value) for value in values], pa.string())
 
@@ -83,7 +83,7 @@ def _integers(values: Column | None, rows: int) -> Any:
     """A column of int64, empty where the line is not known."""
     if values is None:
         return pa.nulls(rows, pa.int64())
-    if isinstance(values, pa.ChunkedArray | pa.Array):
+    if not isinstance(values, Sequence):
         return values.cast(pa.int64())
     return pa.array([None if value is None else int(value) for value in values], pa.int64())
 

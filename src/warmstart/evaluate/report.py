@@ -48,18 +48,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters.update(score="{:.3f}".format, count="{:,}".format, share=_share, sure=_sure)
     made.filters.update(
-        score=lambda value: f"{value:.3f}",
-        count=lambda value: f"{value:,}",
-        share=lambda value: _tight(words.share(value)),
-        tight=_tight,
-        sure=lambda value: "over 99.9\u00a0%" if value >= 0.9995 else f"{100 * value:.1f}\u00a0%",
-        level=lambda value: _tight(words.percent(value)),
-        points=words.points,
-        plain=_plain,
-        place=_place,
-        soft=_soft,
-        bar=lambda one, main=True: charts.interval_bar(one["value"], one["low"], one["high"], main),
+        level=_level, tight=_tight, plain=_plain, place=_place, soft=_soft, bar=_bar
     )
     made.globals.update(BRIEF=BRIEF)
     return made
@@ -68,6 +59,26 @@ def _environment() -> Environment:
 def _asset(name: str) -> str:
     """A style sheet or script that the page carries inside."""
     return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _share(value: float) -> str:
+    """0.774 -> "77 %"."""
+    return _tight(words.share(value))
+
+
+def _sure(value: float) -> str:
+    """A confidence, never rounded up to certainty."""
+    return _tight("over 99.9 %" if value >= 0.9995 else f"{100 * value:.1f} %")
+
+
+def _level(value: float) -> str:
+    """0.95 -> "95 %"."""
+    return _tight(words.percent(value))
+
+
+def _bar(one: Mapping[str, Any], main: bool = True) -> Markup:
+    """A score with its interval as a drawn bar."""
+    return charts.interval_bar(one["value"], one["low"], one["high"], main)
 
 
 def _tight(text: str) -> str:

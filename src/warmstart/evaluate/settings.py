@@ -11,24 +11,27 @@ class Evaluate(Part):
     """Settings of the evaluation. They change what is said about a model, never the model."""
 
     bootstrap: int = Field(
-        1000,
+        default=1000,
         ge=100,
         le=100_000,
-        description="Resamples of the test rows behind every interval. More is steadier, slower.",
+        description="resamples of the test rows behind every interval; more is steadier, slower",
     )
     confidence_level: float = Field(
-        0.95, gt=0.5, lt=1.0, description="How often an interval should hold the true figure."
+        default=0.95,
+        gt=0.5,
+        lt=1.0,
+        description="how often an interval should hold the true figure",
     )
     baselines: bool = Field(
-        True,
-        description="Compare with the majority class and with TF-IDF + logistic regression.",
+        default=True,
+        description="compare with the majority class and with TF-IDF + logistic regression",
     )
     baseline_rows: int = Field(
-        20_000,
+        default=20_000,
         ge=10,
-        description="Most training rows that the TF-IDF baseline may use; the report says when "
-        "there were more.",
+        description="most training rows that the TF-IDF baseline may use; the report says when "
+        "there were more",
     )
     calibration_bins: int = Field(
-        15, ge=2, le=100, description="Equal-width bins of the calibration error."
+        default=15, ge=2, le=100, description="equal-width bins of the calibration error"
     )

@@ -116,8 +116,7 @@ def _training(history: Sequence[Mapping[str, Any]]) -> list[Markup]:
     x = [float(row.get("epoch") or number + 1) for number, row in enumerate(rows)]
 
     def columns(**names: str) -> dict[str, list[float | None]]:
-        found = {name: [row.get(key) for row in rows] for name, key in names.items()}
-        return {name: line for name, line in found.items() if any(v is not None for v in line)}
+        return {name: [row.get(key) for row in rows] for name, key in names.items()}
 
     loss = columns(training="train_loss", validation="validation_loss")
     score = columns(training="train_score", validation="validation_score")

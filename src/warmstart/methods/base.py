@@ -20,7 +20,9 @@ class Method(Part):
     caches_features: ClassVar[bool] = False
     """Whether the body is never trained, so that its outputs can be computed once."""
     default_batch_size: ClassVar[int] = 16
-    default_epochs: ClassVar[int | None] = None
+    steps_wanted: ClassVar[int] = 300
+    """Steps of the optimizer that usually suffice; decides the epochs where none are named."""
+    epochs_between: ClassVar[tuple[int, int]] = (4, 12)
 
     def default_learning_rate(self, hidden_size: int) -> float:
         """The peak learning rate where the recipe names none."""

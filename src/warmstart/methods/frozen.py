@@ -23,12 +23,16 @@ class Frozen(Method):
 
     caches_features: ClassVar[bool] = True
     default_batch_size: ClassVar[int] = 32
-    default_epochs: ClassVar[int | None] = 12
+    steps_wanted: ClassVar[int] = 1200
+    epochs_between: ClassVar[tuple[int, int]] = (12, 100)
 
     pooling: Literal["mean", "first"] = Field(
-        "mean", description="what the head reads: the mean over the tokens, or the first token"
+        default="mean",
+        description="what the head reads: the mean over the tokens, or the first token",
     )
-    dropout: float = Field(0.5, ge=0, lt=1, description="dropout in the head while it learns")
+    dropout: float = Field(
+        default=0.5, ge=0, lt=1, description="dropout in the head while it learns"
+    )
 
     def default_learning_rate(self, hidden_size: int) -> float:
         return 3e-4

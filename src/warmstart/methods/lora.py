@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 class LoRA(Method):
     """Low-rank adaptation (Hu et al. 2021): W x + (alpha / rank) B A x, with W frozen."""
 
-    rank: int = Field(16, ge=1, description="width of the low-rank change")
-    alpha: float = Field(32.0, gt=0, description="the change is scaled by alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the input of the change")
+    rank: int = Field(default=16, ge=1, description="width of the low-rank change")
+    alpha: float = Field(default=32.0, gt=0, description="the change is scaled by alpha / rank")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="dropout on the input of the change"
+    )
     targets: Literal["attention", "all"] = Field(
-        "all", description="which matrices are adapted: attention's, or all of every layer"
+        default="all", description="which matrices are adapted: attention's, or all of every layer"
     )
 
     def default_learning_rate(self, hidden_size: int) -> float:
@@ -33,7 +35,7 @@ class LoRA(Method):
 
         from warmstart.models.families import family_of
         from warmstart.models.heads import adapter_targets
-        from warmstart.models.quiet import seeded
+        from warmstart.models.quiet import quiet, seeded
 
         config = LoraConfig(
             task_type=TaskType.SEQ_CLS,
@@ -43,13 +45,14 @@ class LoRA(Method):
             target_modules=adapter_targets(model, self.targets),
             modules_to_save=list(family_of(model.config).head_modules),
         )
-        with seeded(seed):
+        with quiet(), seeded(seed):
             return get_peft_model(model, config)  # pyright: ignore[reportReturnType]
 
     def save(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, base: Base
     ) -> None:
         """Write an adapter folder that PEFT loads; it names its base."""
-        config: Any = model.peft_config["default"]  # pyright: ignore
+        adapted: Any = model
+        config = adapted.peft_config["default"]
         config.base_model_name_or_path = base.name if base.source == "hub" else str(base.path)
         super().save(model, tokenizer, folder, base)

@@ -35,13 +35,16 @@ class Compute:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.dtype, self.device = torch.float32, torch.device("cpu")
+        self._pads_left = family_of(unwrap(model).config).padding_side == "left"
 
     def prepare(self, dtype: torch.dtype, device: torch.device, *, checkpointing: bool) -> None:
         """Choose type and device; called once before training."""
         self.dtype, self.device = dtype, device
         self.model.to(device)  # pyright: ignore[reportArgumentType]
         if checkpointing:
-            unwrap(self.model).gradient_checkpointing_enable({"use_reentrant": False})
+            inner: Any = unwrap(self.model)
+            newer = getattr(inner, "activation_checkpointing_enable", None)
+            (newer or inner.gradient_checkpointing_enable)({"use_reentrant": False})
 
     def narrow_vocabulary(self, used: np.ndarray) -> np.ndarray | None:
         """Train only the embedding rows in `used`; returns old id → new id, or None if refused."""
@@ -60,7 +63,11 @@ class Compute:
     def logits(self, ids: Tensor, lengths: Tensor, *, training: bool) -> Tensor:
         """Logits [B, K] in float32 from ids [B, L], padded on the right, and lengths [B]."""
         self.model.train(training)
-        mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
+        columns = torch.arange(ids.shape[1], device=ids.device)
+        if self._pads_left:
+            columns = (columns - (ids.shape[1] - lengths[:, None])) % ids.shape[1]
+            ids = ids.gather(1, columns)
+        mask = (columns < lengths[:, None]).long()
         low = self.dtype != torch.float32
         with torch.autocast(ids.device.type, self.dtype, enabled=low):
             return self.model(input_ids=ids, attention_mask=mask).logits.float()
@@ -136,6 +143,7 @@ class FastCompute(Compute):
 
     def first(self, ids: Tensor, lengths: Tensor, *, training: bool = False) -> Tensor:
         """What the head reads, [B, H] in float32."""
+        self.model.train(training)  # before the body computes: adapters have a dropout of their own
         hidden = self.encoder.forward(ids, lengths, training=training)
         return hidden[:, 0].float()
 
@@ -182,8 +190,9 @@ class FastCompute(Compute):
         ]
         if not groups:
             return None
-        weights = [[layer.weight for layer in group] for group in groups]
-        return Shadow(weights + [[layer.bias for layer in group] for group in groups], dtype)
+        weights: list[list[Any]] = [[layer.weight for layer in group] for group in groups]
+        biases: list[list[Any]] = [[layer.bias for layer in group] for group in groups]
+        return Shadow(weights + biases, dtype)
 
 
 def _encoder(inner: PreTrainedModel, lookup: Any) -> FastEncoder:

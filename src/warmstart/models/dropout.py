@@ -10,6 +10,8 @@ Srivastava et al. (2014) is applied by the caller where a multiplication happens
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,7 +26,7 @@ class DropoutPool:
     Args:
         p: probability that an element becomes zero, 0 ≤ p < 1.
         dtype: type of the activations.
-        size: decisions in the pool; must exceed the largest mask.
+        size: decisions in the pool; a mask of more than half of them is put together from windows.
     """
 
     def __init__(self, p: float, dtype: torch.dtype, device: torch.device, size: int = 1 << 23):
@@ -48,15 +50,18 @@ class DropoutPool:
 
     def mask(self, *shape: int) -> Tensor:
         """Bits to AND with activations of `shape`, which the caller then scales by `scale`."""
-        count = int(np.prod(shape))
-        while count + ALIGN > self.size:
-            self.size *= 2
-            self._masks = None
         if self._masks is None:
             self.refill(0)
+        count, largest = int(np.prod(shape)), self.size // 2
+        if count <= largest:
+            return self._window(count).view(shape)
+        parts = [self._window(min(largest, count - at)) for at in range(0, count, largest)]
+        return torch.cat(parts).view(shape)
+
+    def _window(self, count: int) -> Tensor:
         assert self._masks is not None
         start = int(self._offsets.integers(0, (self.size - count) // ALIGN + 1)) * ALIGN
-        return self._masks[start : start + count].view(shape)
+        return self._masks[start : start + count]
 
 
 class _Drop(torch.autograd.Function):
@@ -93,11 +98,15 @@ class _DropAdd(torch.autograd.Function):
 
 def drop(x: Tensor, mask: Tensor | None) -> Tensor:
     """Zero the masked elements of x; the caller scales."""
-    return x if mask is None else _Drop.apply(x, mask)  # pyright: ignore[reportReturnType]
+    if mask is None:
+        return x
+    dropped: Any = _Drop.apply(x, mask)
+    return dropped
 
 
 def drop_add(residual: Tensor, x: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """residual + dropout(x)."""
     if mask is None:
         return residual + x
-    return _DropAdd.apply(residual, x, mask, scale)  # pyright: ignore[reportReturnType]
+    added: Any = _DropAdd.apply(residual, x, mask, scale)
+    return added

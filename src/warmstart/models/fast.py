@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from warmstart.models.dropout import DropoutPool, drop, drop_add
-from warmstart.models.shadow import Shadow, ShadowLinear
+from warmstart.models.shadow import Shadow, shadow_linear
 
 
 @dataclass(frozen=True)
@@ -122,12 +123,12 @@ class FastEncoder:
         """A linear layer, plain or wrapped by a PEFT low-rank adapter, in the compute type."""
         if isinstance(module, nn.Linear):
             return self._linear(x, [module])
-        y = self.dense(module.base_layer, x)  # pyright: ignore[reportArgumentType]
-        for name in module.active_adapters:  # pyright: ignore[reportGeneralTypeIssues]
-            down, up = module.lora_A[name], module.lora_B[name]  # pyright: ignore
-            inner = module.lora_dropout[name](x)  # pyright: ignore
-            low = F.linear(inner, self._cast(down.weight))
-            y = torch.add(y, F.linear(low, self._cast(up.weight)), alpha=module.scaling[name])  # pyright: ignore
+        lora: Any = module
+        y = self.dense(lora.base_layer, x)
+        for name in lora.active_adapters:
+            low = F.linear(lora.lora_dropout[name](x), self._cast(lora.lora_A[name].weight))
+            change = F.linear(low, self._cast(lora.lora_B[name].weight))
+            y = torch.add(y, change, alpha=lora.scaling[name])
         return y
 
     def _layer(
@@ -177,7 +178,7 @@ class FastEncoder:
             weight = self.shadow.get(*(module.weight for module in modules))
             bias = self.shadow.get(*(module.bias for module in modules))
             if weight and bias and torch.is_grad_enabled():
-                return ShadowLinear.apply(x, weight[0], bias[0], weight[1], bias[1])  # pyright: ignore
+                return shadow_linear(x, weight, bias)
             if weight and bias:
                 return F.linear(x, weight[0], bias[0])
         if len(modules) == 1:
@@ -196,7 +197,10 @@ class FastEncoder:
             last = index == len(self.blocks) - 1
             parts = [[block.query], joint[1:]] if last and self.first_only else [joint]
             parts += [[block.attention_output], [block.up], [block.down]]
-            groups += [g for g in parts if all(isinstance(m, nn.Linear) for m in g)]  # pyright: ignore
+            for part in parts:
+                plain = [module for module in part if isinstance(module, nn.Linear)]
+                if len(plain) == len(part):
+                    groups.append(plain)
         return groups
 
     def _cast(self, weight: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def _adapter(folder: Path) -> Any:
     base = resolve(note["base"])
     if base.sha256 != note["base_sha256"]:
         raise BaseModelError(f"the base '{base.name}' is not the one that {folder} was trained on")
-    config = AutoConfig.from_pretrained(folder, **LOCAL)
+    config: Any = AutoConfig.from_pretrained(folder, **LOCAL)
     labels = [config.id2label[i] for i in range(config.num_labels)]
     model = load_classifier(base, labels, seed=0)
     return PeftModel.from_pretrained(model, folder)

@@ -9,9 +9,13 @@ writes its gradient where it belongs, `collect` copies the gradients up.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+Home = tuple[Tensor, Tensor]
+"""A 16-bit matrix and where its gradient lives."""
 
 
 class Shadow:
@@ -22,24 +26,25 @@ class Shadow:
     """
 
     def __init__(self, groups: Iterable[Sequence[nn.Parameter]], dtype: torch.dtype) -> None:
-        self._masters: list[nn.Parameter] = []
+        self._masters: list[Tensor] = []
         self._copies: list[Tensor] = []
         self._grads: list[Tensor] = []
-        self._homes: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+        self._homes: dict[tuple[int, ...], Home] = {}
         for group in groups:
             rows = sum(p.shape[0] for p in group)
             home = torch.empty(rows, *group[0].shape[1:], dtype=dtype, device=group[0].device)
             grad = torch.zeros_like(home)
-            self._homes[tuple(id(p) for p in group)] = (home, grad)
             sizes = [p.shape[0] for p in group]
             self._masters += group
             self._copies += home.split(sizes)
+            home.requires_grad_()  # so that backward runs even where the input needs no gradient
+            self._homes[tuple(id(p) for p in group)] = (home, grad)
             self._grads += grad.split(sizes)
             for parameter in group:
                 parameter.grad = torch.zeros_like(parameter)
         self._ids = {id(p) for p in self._masters}
 
-    def get(self, *group: Tensor) -> tuple[Tensor, Tensor] | None:
+    def get(self, *group: Tensor) -> Home | None:
         """The 16-bit matrix of a group and the home of its gradient."""
         return self._homes.get(tuple(id(p) for p in group))
 
@@ -50,19 +55,19 @@ class Shadow:
     @torch.no_grad()
     def refresh(self) -> None:
         """Copy the weights down; to be called when they have changed."""
-        torch._foreach_copy_(self._copies, self._masters)  # pyright: ignore[reportPrivateUsage]
+        torch._foreach_copy_(self._copies, self._masters)
 
     @torch.no_grad()
     def collect(self, *, accumulate: bool) -> None:
         """Copy the gradients up, or add them when a step has several micro-batches."""
-        homes = [p.grad for p in self._masters]
+        homes = [p.grad for p in self._masters if p.grad is not None]
         if accumulate:
-            torch._foreach_add_(homes, [g.float() for g in self._grads])  # pyright: ignore
+            torch._foreach_add_(homes, [g.float() for g in self._grads])
         else:
-            torch._foreach_copy_(homes, self._grads)  # pyright: ignore
+            torch._foreach_copy_(homes, self._grads)
 
 
-class ShadowLinear(torch.autograd.Function):
+class _ShadowLinear(torch.autograd.Function):
     """x W^T + b whose weight gradient is written into its home instead of being returned."""
 
     @staticmethod
@@ -89,6 +94,12 @@ class ShadowLinear(torch.autograd.Function):
         return below, None, None, None, None
 
 
+def shadow_linear(x: Tensor, weight: Home, bias: Home) -> Tensor:
+    """x W^T + b in 16 bits; the gradients go to the homes of weight and bias."""
+    applied: Any = _ShadowLinear.apply(x, weight[0], bias[0], weight[1], bias[1])
+    return applied
+
+
 class RowGradient:
     """The gradient of an embedding, of which a step touches few rows.
 
@@ -102,7 +113,8 @@ class RowGradient:
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of the embedding, [*ids.shape, H]."""
-        return _Lookup.apply(self.weight, ids, self)  # pyright: ignore[reportReturnType]
+        rows: Any = _Lookup.apply(self.weight, ids, self)
+        return rows
 
     def add(self, ids: Tensor, grad: Tensor) -> None:
         """Add the gradients of looked-up rows."""

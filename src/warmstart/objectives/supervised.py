@@ -18,10 +18,11 @@ class Supervised(Part):
     kind: ClassVar[str] = "objective"
 
     class_weights: Literal["none", "balanced"] = Field(
-        "none", description="balanced: each class counts alike, n / (classes * rows of the class)"
+        default="none",
+        description="balanced: each class counts alike, n / (classes * rows of the class)",
     )
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of the target spread over all classes"
+        default=0.0, ge=0, lt=1, description="share of the target spread over all classes"
     )
 
     def loss(

@@ -33,7 +33,7 @@ class Classification(Task):
     main_score: ClassVar[str] = "f1_macro"
 
     max_length: int = Field(
-        256, ge=3, description="tokens a text may have; what is cut stands in the ledger"
+        default=256, ge=3, description="tokens a text may have; what is cut stands in the ledger"
     )
 
     def head(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:

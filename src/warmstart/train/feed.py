@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from warmstart.data.batches import micro, ordered, pad, plan
+from warmstart.train.states import StateFile
 
 if TYPE_CHECKING:
     from warmstart.data.tokens import TokenStore
     from warmstart.models.compute import Compute, FastCompute
 
-INFERENCE_TOKENS = 8192
+INFERENCE_TOKENS = 4096
+INFERENCE_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +83,23 @@ class TokenFeed:
     @torch.no_grad()
     def predict(self) -> np.ndarray:
         """Logits [n, K] of the whole split in the order of its rows."""
-        return _in_order(self, lambda b: self.logits(b, training=False))
+        found = np.empty((0, 0), dtype=np.float32)
+        for rows in ordered(self.store.lengths, INFERENCE_TOKENS):
+            values = self.logits(self._batch(rows), training=False).cpu().numpy()
+            if not found.size:
+                found = np.empty((len(self.store), values.shape[1]), dtype=np.float32)
+            found[rows] = values
+        return found
 
     @torch.no_grad()
-    def states(self) -> np.ndarray:
-        """What the head reads [n, H] for the whole split in the order of its rows."""
-        compute: FastCompute = self.compute  # pyright: ignore[reportAssignmentType]
-        return _in_order(self, lambda b: compute.first(b.ids, b.lengths))  # pyright: ignore
+    def states(self, path: Path) -> StateFile:
+        """What the head reads, [n, H], computed once and kept in a file."""
+        compute: Any = self.compute
+        found = StateFile(path, len(self.store))
+        for rows in ordered(self.store.lengths, INFERENCE_TOKENS):
+            batch = self._batch(rows)
+            found.write(rows, compute.first(batch.ids, batch.lengths).cpu().numpy())
+        return found
 
     def _batch(self, rows: np.ndarray) -> Batch:
         ids, lengths = pad(self.store, rows, self.pad_id)
@@ -104,14 +117,14 @@ class StateFeed:
 
     def __init__(
         self,
-        states: np.ndarray,
+        states: StateFile,
         targets: np.ndarray,
         compute: FastCompute,
         *,
         batch_size: int,
         rows: np.ndarray | None = None,
     ) -> None:
-        self.values, self.targets = torch.from_numpy(states), torch.from_numpy(targets)
+        self.states, self.targets = states, torch.from_numpy(targets)
         self.compute, self.batch_size = compute, batch_size
         self.rows = np.arange(len(targets)) if rows is None else rows
 
@@ -122,9 +135,9 @@ class StateFeed:
 
     def batches(self, rows: np.ndarray) -> list[Batch]:
         """One batch; states are small."""
-        index = torch.from_numpy(rows)
-        states = self.values[index].to(self.compute.device)
-        return [Batch(self.targets[index].to(states.device), len(rows), states=states)]
+        states = torch.from_numpy(self.states.read(rows)).to(self.compute.device)
+        targets = self.targets[torch.from_numpy(rows)].to(states.device)
+        return [Batch(targets, len(rows), states=states)]
 
     def logits(self, batch: Batch, *, training: bool) -> Tensor:
         """Logits [B, K]."""
@@ -134,19 +147,9 @@ class StateFeed:
     @torch.no_grad()
     def predict(self) -> np.ndarray:
         """Logits [n, K] of the whole split in the order of its rows."""
-        parts = [
-            self.compute.head(part.to(self.compute.device), training=False).float().cpu().numpy()
-            for part in self.values.split(4096)
-        ]
+        parts: list[np.ndarray] = []
+        for start in range(0, len(self.states), INFERENCE_ROWS):
+            rows = np.arange(start, min(start + INFERENCE_ROWS, len(self.states)))
+            logits = self.logits(self.batches(rows)[0], training=False)
+            parts.append(logits.float().cpu().numpy())
         return np.concatenate(parts)
-
-
-def _in_order(feed: TokenFeed, answer: object) -> np.ndarray:
-    """Compute all rows, longest first, and put the answers back in order."""
-    found: np.ndarray | None = None
-    for rows in ordered(feed.store.lengths, INFERENCE_TOKENS):
-        values = answer(feed._batch(rows)).float().cpu().numpy()  # pyright: ignore
-        if found is None:
-            found = np.empty((len(feed.store), values.shape[1]), dtype=np.float32)
-        found[rows] = values
-    return np.empty((0, 0), dtype=np.float32) if found is None else found

@@ -182,7 +182,7 @@ class Fit:
     def _enough(self) -> bool:
         where, patience = self.progress, self.settings.patience
         waited = where.epoch - (where.best_epoch or 0)
-        return patience is not None and waited >= patience
+        return bool(patience) and waited >= patience
 
     @torch.no_grad()
     def _remember(self) -> None:

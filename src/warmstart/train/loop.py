@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from warmstart.models.compute import Compute
-from warmstart.train.feed import Feed
+from warmstart.train.feed import Batch, Feed
 from warmstart.train.optim import Optimizer
 
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -71,10 +72,12 @@ def steps(
             yield Step(index, epoch + 1, total, norm, rate, len(rows), tokens, seconds, ends)
 
 
-def _gradients(feed: Feed, compute: Compute, loss: Loss, weight: Weight, batches: list):
+def _gradients(
+    feed: Feed, compute: Compute, loss: Loss, weight: Weight, batches: list[Batch]
+) -> tuple[Tensor, int]:
     """The mean loss over all micro-batches, its gradient collected; and the tokens computed."""
-    whole = sum(weight(batch.targets) for batch in batches)
-    mean: Tensor | float = 0.0
+    whole = torch.stack([weight(batch.targets) for batch in batches]).sum()
+    mean = torch.zeros_like(whole)
     for number, batch in enumerate(batches):
         total, _ = loss(feed.logits(batch, training=True), batch.targets)
         share = total / whole

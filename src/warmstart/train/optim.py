@@ -71,10 +71,14 @@ class Optimizer:
     def step(self, index: int) -> tuple[float, Tensor]:
         """Clip and move; returns the learning rate and the norm of the gradient before clipping."""
         rate = self.learning_rate * rate_at(index, self.total, self.warmup, self.schedule)
-        norm = self._clip()
-        for part, factor in self._parts:
+        grads = [p.grad for p in self.parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(grads, foreach=True)
+        factor = torch.clamp(self.max_grad_norm / (norm + 1e-6), max=1.0)
+        for part, times in self._parts:
             for group in part.param_groups:
-                group["lr"] = rate * factor
+                group["lr"] = rate * times
+            if self.max_grad_norm > 0:
+                _clip(part, factor)
             part.step()
         return rate, norm
 
@@ -107,14 +111,17 @@ class Optimizer:
             for optimizer, _ in self._parts
         ]
 
-    def _clip(self) -> Tensor:
-        grads = [p.grad for p in self.parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm(grads, foreach=True)
-        if self.max_grad_norm > 0:
-            factor = torch.clamp(self.max_grad_norm / (norm + 1e-6), max=1.0)
-            if norm.device.type != "cpu" or factor < 1:
-                torch._foreach_mul_(grads, factor)  # pyright: ignore[reportPrivateUsage]
-        return norm
+
+def _clip(part: Any, factor: Tensor) -> None:
+    """Scale the gradients by `factor`: fused AdamW does so while it reads them."""
+    if isinstance(part, torch.optim.AdamW):
+        vars(part).update(grad_scale=1 / factor, found_inf=torch.zeros_like(factor))
+        return
+    torch._foreach_mul_([p.grad for g in part.param_groups for p in g["params"]], factor)
+
+
+def _muon(hidden: list[nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
+    return torch.optim.Muon(hidden, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

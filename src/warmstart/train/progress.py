@@ -10,10 +10,11 @@ from warmstart.train.fit import Listener
 from warmstart.train.loop import Step
 
 REDRAW_SECONDS = 0.1
+LINES = 12
 
 
 class ProgressBar(Listener):
-    """Draws on stderr. Where that is no terminal, one plain line an epoch."""
+    """Draws on stderr. Where that is no terminal, one plain line an epoch, at most about twelve."""
 
     def __init__(self, score_name: str) -> None:
         from rich.console import Console
@@ -23,6 +24,7 @@ class ProgressBar(Listener):
         self._score_name, self._score = score_name, ""
         self._rate, self._drawn = 0.0, 0.0
         self._task: Any = None
+        self._total, self._epochs = 1, 0
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
@@ -37,6 +39,7 @@ class ProgressBar(Listener):
 
     def step(self, step: Step, total: int) -> None:
         """Advance; redraws at most ten times a second."""
+        self._total = total
         now = step.rows / step.seconds
         self._rate = now if not self._rate else 0.95 * self._rate + 0.05 * now
         if not self._console.is_terminal or time.monotonic() - self._drawn < REDRAW_SECONDS:
@@ -56,12 +59,16 @@ class ProgressBar(Listener):
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Keep one line of every epoch."""
+        self._epochs += 1
         self._score = f"validation {self._score_name} {row['validation_score']:.3f}"
         line = (
             f"epoch {row['epoch']}: train loss {row['train_loss']:.3f}, "
             f"validation loss {row['validation_loss']:.3f}, "
             f"{self._score_name} {row['validation_score']:.3f}, {self._rate:.0f} rows/s"
         )
+        planned = round(self._total * self._epochs / row["step"])
+        if self._epochs % -(-planned // LINES) and row["step"] < self._total:
+            return
         if self._console.is_terminal:
             self._bar.console.print(line, highlight=False)
         else:

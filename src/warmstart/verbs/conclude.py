@@ -12,6 +12,7 @@ from warmstart.verbs.prepare import Prepared
 
 if TYPE_CHECKING:
     from warmstart.evaluate.harness import Evaluation
+    from warmstart.models.catalog import Base
     from warmstart.train.fit import Progress
 
 
@@ -59,8 +60,11 @@ def conclude(
     speed["peak_memory_mb"] = peak_memory_mb()
     write_json(run.path / "metrics.json", {**found.metrics, "speed": speed})
     fresh = run.path / ".predictions.parquet"
-    pq.write_table(found.predictions, fresh)
-    fresh.replace(run.path / "predictions.parquet")
+    try:
+        pq.write_table(found.predictions, fresh)
+        fresh.replace(run.path / "predictions.parquet")
+    finally:
+        fresh.unlink(missing_ok=True)
     run.update(size=size, speed=speed, history=progress.history, best_epoch=progress.best_epoch)
     _publish(run, prepared, found, proof)
     run.update(status="done")
@@ -78,7 +82,9 @@ def _publish(run: Run, prepared: Prepared, found: Evaluation, proof: dict[str, A
         "run": {"name": run.path.name, "path": str(run.path)},
         "recipe_toml": prepared.recipe.to_toml(),
         "method": prepared.method.part_name(),
-        "base": {**facts["base"], **facts["size"], "license": prepared.base.license},
+        "base": {**facts["base"], **facts["size"], "hub_id": hub_id(prepared.base)},
+        "license": prepared.base.license,
+        "adapter": (run.model / "adapter_config.json").exists(),
         "data": prepared.ledger.summary(),
         "leakage": prepared.splits.leakage,
         "labels": prepared.labels,
@@ -92,6 +98,15 @@ def _publish(run: Run, prepared: Prepared, found: Evaluation, proof: dict[str, A
     }
     write_report(run.report, everything)
     write_text(run.model / "README.md", model_card(everything))
+
+
+def hub_id(base: Base) -> str | None:
+    """The name under which the base is known on the hub, if it is."""
+    from warmstart.models.embedded import EMBEDDED
+
+    if base.source == "hub":
+        return base.name
+    return EMBEDDED[base.name].hub_id if base.source == "embedded" else None
 
 
 def next_commands(run: Run) -> list[tuple[str, str]]:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from warmstart.objectives.supervised import Supervised
     from warmstart.tasks.base import Task
 
-FEWEST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 300, 4, 12
-
 
 @dataclass
 class Prepared:
@@ -118,11 +116,13 @@ def _resolved(
         steps = len(plan(store.lengths[index], batch, recipe.seed, 0, train.batch_tokens))
     else:
         steps = -(-rows // batch)
-    enough = min(MOST_EPOCHS, max(FEWEST_EPOCHS, -(-FEWEST_STEPS // steps)))
+    fewest, most = method.epochs_between
+    epochs = train.epochs or min(most, max(fewest, -(-method.steps_wanted // steps)))
     device = device_named(train.device)
     precision = "bf16" if "bfloat16" in str(choose(train.precision, device)) else "fp32"
     chosen = {
-        "epochs": train.epochs or method.default_epochs or enough,
+        "epochs": epochs,
+        "patience": max(3, epochs // 4) if train.patience is None else train.patience,
         "batch_size": batch,
         "learning_rate": train.learning_rate or method.default_learning_rate(width),
         "precision": precision,

@@ -35,7 +35,7 @@ def prove(
     """
     begun = time.perf_counter()
     rows = _chosen(texts, seed)
-    chosen = [texts[i] for i in rows]
+    chosen = [str(texts[int(i)]) for i in rows]
     answer, loader = _answers(folder, chosen, max_length)
     gap = np.abs(answer - probabilities[rows])
     same = int((answer.argmax(1) == probabilities[rows].argmax(1)).sum())
@@ -65,20 +65,20 @@ def _chosen(texts: Sequence[str], seed: int) -> np.ndarray:
     return np.array(sorted([*ends, *rest[: ROWS - len(ends)]]))
 
 
-def _answers(folder: Path, texts: list[str], max_length: int) -> tuple[np.ndarray, str]:
+def _answers(folder: Path, texts: Sequence[str], max_length: int) -> tuple[np.ndarray, str]:
     import transformers
     from transformers import AutoConfig, AutoTokenizer
 
     from warmstart.models.quiet import quiet
 
     with quiet():
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
         model, loader = _model(folder, config)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         classify: Any = transformers.pipeline(
             "text-classification", model=model, tokenizer=tokenizer, device="cpu", top_k=None
         )
-        found = classify(texts, truncation=True, max_length=max_length, batch_size=8)
+        found = classify(list(texts), truncation=True, max_length=max_length, batch_size=8)
     table = np.zeros((len(texts), config.num_labels))
     for row, scores in enumerate(found):
         for entry in scores:
@@ -96,9 +96,9 @@ def _model(folder: Path, config: Any) -> tuple[Any, str]:
         return model.eval(), f"AutoModelForSequenceClassification, {version}"
     import peft
 
-    adapter = peft.PeftConfig.from_pretrained(folder)
+    adapter: Any = peft.PeftConfig.from_pretrained(str(folder))
     base = kind.from_pretrained(
         adapter.base_model_name_or_path, config=config, local_files_only=True, use_safetensors=True
     )
-    whole = peft.PeftModel.from_pretrained(base, folder).merge_and_unload()  # pyright: ignore
-    return whole.eval(), f"PeftModel, peft {peft.__version__}, {version}"
+    adapted: Any = peft.PeftModel.from_pretrained(base, folder)
+    return adapted.merge_and_unload().eval(), f"PeftModel, peft {peft.__version__}, {version}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from warmstart.errors import RunError
 from warmstart.recipe import Recipe
-from warmstart.run import Run, check_writable, free_path
+from warmstart.run import Run, check_free, check_writable, free_path, why
 from warmstart.verbs.conclude import conclude
 from warmstart.verbs.prepare import Prepared, prepare
+from warmstart.verbs.session import Session
 
 if TYPE_CHECKING:
     from warmstart.train.fit import Listener
@@ -34,19 +34,26 @@ def tune(
 
     keep_freed_memory()
     if resume is None:
+        check_free(Path(recipe.out) if recipe.out else free_path(stem(recipe)))
         check_writable(Path(recipe.out or "runs"))
     prepared = prepare(recipe, source)
     if resume is None:
-        out = Path(recipe.out) if recipe.out else free_path(_stem(recipe))
+        out = Path(recipe.out) if recipe.out else free_path(stem(recipe))
         prepared = replace(prepared, recipe=prepared.recipe.model_copy(update={"out": str(out)}))
         facts = {**prepared.facts(), "created": _now(), "versions": versions()}
         run = Run.create(out, prepared.recipe, facts)
     else:
         run = Run(resume)
         if run.facts["fingerprint"] != prepared.splits.fingerprint:
-            raise RunError(f"cannot resume {resume}: the data have changed since it began")
+            raise RunError(
+                f"cannot resume {resume}: the data have changed since it began; "
+                "put the old ones back, or begin a new run"
+            )
         if run.facts["base"]["sha256"] != prepared.base.sha256:
-            raise RunError(f"cannot resume {resume}: the base model has changed since it began")
+            raise RunError(
+                f"cannot resume {resume}: the base model has changed since it "
+                "began; put the old one back, or begin a new run"
+            )
         run.update(status="running")
     with _telling(run):
         _train(run, prepared, listeners or [], resume is not None)
@@ -54,87 +61,23 @@ def tune(
 
 
 def _train(run: Run, prepared: Prepared, listeners: list[Listener], resume: bool) -> None:
-    import torch
-
-    from warmstart.data.balance import class_weights
-    from warmstart.models.compute import compute_for
     from warmstart.train import checkpoint
-    from warmstart.train.feed import StateFeed, TokenFeed
-    from warmstart.train.fit import Fit
-    from warmstart.train.precision import choose, device_named
-    from warmstart.train.vocabulary import narrow
 
-    recipe, stores, settings = prepared.recipe, prepared.stores, prepared.recipe.train
     prepared.ledger.write(run.path)
-    model = prepared.task.head(prepared.base, prepared.labels, recipe.seed)
-    model = prepared.method.attach(model, recipe.seed)
-    compute = compute_for(model)
-    device = device_named(settings.device)
-    pad = prepared.tokenizer.pad_token_id
-    if settings.active_vocabulary:
-        stores, pad = narrow(compute, stores, pad)
-    checkpointing = settings.gradient_checkpointing
-    compute.prepare(choose(settings.precision, device), device, checkpointing=checkpointing)
-    assert settings.batch_size
-    token_feeds = {
-        name: TokenFeed(
-            store, compute, pad, batch_size=settings.batch_size,
-            batch_tokens=settings.batch_tokens,
-            micro_batch_tokens=settings.micro_batch_tokens,
-            rows=prepared.rows if name == "train" else None,
-        )
-        for name, store in stores.items()
-    }  # fmt: skip
-    feeds: dict[str, Any] = dict(token_feeds)
-    cached = prepared.method.caches_features and compute.is_fast
-    begun = time.perf_counter()
-    if cached:
-        feeds = {
-            name: StateFeed(
-                feed.states(), feed.store.targets, compute,  # pyright: ignore[reportArgumentType]
-                batch_size=settings.batch_size, rows=feed.rows,
-            )
-            for name, feed in token_feeds.items() if name != "test"
-        }  # fmt: skip
-    caching = time.perf_counter() - begun
-    weights = None
-    if prepared.objective.class_weights == "balanced":
-        counted = class_weights(stores["train"].targets[prepared.rows], len(prepared.labels))
-        weights = torch.tensor(counted, dtype=torch.float32, device=device)
-    targets = stores["validation"].targets
-    fit = Fit(
-        model=model,
-        compute=compute,
-        train=feeds["train"],
-        validation=feeds["validation"],
-        loss=lambda logits, y: prepared.objective.loss(logits, y, weights),
-        weight=lambda y: prepared.objective.weight(y, weights),
-        score=lambda logits: prepared.task.score(logits, targets),
-        main=prepared.task.main_score,
-        settings=settings,
-        seed=recipe.seed,
-        folder=run.path,
-        listeners=listeners,
-    )
-    progress = fit.run(resume=resume)
-    compute.full_precision()
-    logits = {name: token_feeds[name].predict() for name in ("test", "validation")}
-    compute.widen_vocabulary()
-    prepared.tokenizer.model_max_length = prepared.task.max_length  # pyright: ignore
-    prepared.method.save(model, prepared.tokenizer, run.model, prepared.base)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in model.parameters())
+    session = Session.begin(prepared)
+    progress, caching = session.fit(run.path, listeners, resume=resume)
+    logits = session.predict()
+    session.save(run.model)
     speed = {
         "seconds": round(progress.seconds, 2),
         "rows": progress.rows,
         "rows_per_second": round(progress.rows / max(progress.seconds, 1e-9), 1),
         "tokens_per_second": round(progress.tokens / max(progress.seconds, 1e-9), 1),
-        "feature_seconds": round(caching, 2) if cached else 0.0,
-        "device": device.type,
-        "precision": settings.precision,
+        "feature_seconds": round(caching, 2),
+        "device": session.device.type,
+        "precision": prepared.recipe.train.precision,
     }
-    size = {"parameters": total, "trainable": trained}
-    conclude(run, prepared, progress, logits, speed, size)
+    conclude(run, prepared, progress, logits, speed, session.size())
     checkpoint.clear(run.path / "checkpoints")
 
 
@@ -150,16 +93,25 @@ def versions() -> dict[str, str]:
 
 @contextlib.contextmanager
 def _telling(run: Run):
-    """The run's status says how it ended."""
+    """The run's status says how it ended, and the error how to go on."""
+    go_on = f"go on with it: warmstart tune --resume {run.path}"
     try:
         yield
     except BaseException as error:
         with contextlib.suppress(Exception):
             run.update(status="stopped", reason=f"{type(error).__name__}: {error}"[:300])
+        if isinstance(error, OSError):
+            said = f"cannot write to {run.path}: {why(error)}"
+            raise RunError(f"{said}; mend that, and {go_on}") from error
+        if type(error).__name__ == "Interrupted":
+            raise type(error)(f"{error}; {go_on}") from None
+        if isinstance(error, RunError) and error.__cause__ is not None:  # disk full, read-only
+            raise RunError(f"{error}; mend that, and {go_on}") from error
         raise
 
 
-def _stem(recipe: Recipe) -> str:
+def stem(recipe: Recipe) -> str:
+    """What a run is called that was given no name: after its data and its method."""
     source = recipe.data.path or recipe.data.train or "data"
     return f"{Path(source).resolve().stem or 'data'}-{recipe.method.part_name()}"
 

@@ -1,0 +1,118 @@
+"""The two training steps that `profile_step.py` looks into, on the same batches.
+
+Both give a generator that does one step each time it is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from _common import base_model, load
+from _trainer import collate, encode
+
+MAX_LENGTH, BATCH, RATE, DECAY = 128, 16, 1e-4, 0.01
+TOTAL = 10_000  # of the schedule; only its length
+
+
+def plan_of(encoded: list[dict[str, Any]], count: int, seed: int) -> list[np.ndarray]:
+    """The rows of `count` length-grouped steps."""
+    from warmstart.data.batches import plan
+
+    lengths = np.array([len(row["input_ids"]) for row in encoded])
+    batches: list[np.ndarray] = []
+    epoch = 0
+    while len(batches) < count:
+        batches += [rows for rows in plan(lengths, BATCH, seed, epoch) if len(rows) == BATCH]
+        epoch += 1
+    return batches[:count]
+
+
+def rows_of(data: Path) -> list[dict[str, Any]]:
+    """The training rows as token ids."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base_model())
+    return encode(tokenizer, load(data)[0]["train"], {"max_length": MAX_LENGTH})
+
+
+def tuned(data: Path, precision: str, plan: list[np.ndarray]) -> Iterator[None]:
+    """What the tuned Trainer does in a step, without the Trainer around it."""
+    from transformers import AutoModelForSequenceClassification, get_linear_schedule_with_warmup
+
+    encoded, labels = rows_of(data), load(data)[1]
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        base_model(), num_labels=len(labels), attn_implementation="sdpa"
+    )
+    model.train()
+    groups = _groups(model)
+    optimizer = torch.optim.AdamW(groups, lr=RATE, fused=True)
+    schedule = get_linear_schedule_with_warmup(optimizer, 0, TOTAL)
+    low = precision == "bf16"
+    for rows in plan:
+        batch = collate([encoded[i] for i in rows], 0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            loss = model(**batch).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        model.zero_grad()
+        yield
+
+
+def _groups(model: nn.Module) -> list[dict[str, Any]]:
+    """As the Trainer groups them: no decay on biases and norms."""
+    spared = [p for n, p in model.named_parameters() if n.endswith("bias") or "LayerNorm" in n]
+    ids = {id(p) for p in spared}
+    rest = [p for p in model.parameters() if id(p) not in ids]
+    return [{"params": rest, "weight_decay": DECAY}, {"params": spared, "weight_decay": 0.0}]
+
+
+def warm(data: Path, precision: str, plan: list[np.ndarray]) -> Iterator[None]:
+    """What `warmstart.tune(method="full")` does in a step: the same calls as in verbs/tune.py."""
+    from warmstart.models.compute import compute_for
+    from warmstart.recipe import Recipe
+    from warmstart.train.feed import TokenFeed
+    from warmstart.train.loop import steps
+    from warmstart.train.memory import keep_freed_memory
+    from warmstart.train.optim import Optimizer
+    from warmstart.train.vocabulary import narrow
+    from warmstart.verbs.prepare import prepare
+
+    keep_freed_memory()
+    prepared = prepare(
+        Recipe.of({"data.path": str(data), "method": "full", "task.max_length": MAX_LENGTH})
+    )
+    model = prepared.task.head(prepared.base, prepared.labels, 0)
+    model = prepared.method.attach(model, 0)
+    compute = compute_for(model)
+    pad = prepared.tokenizer.pad_token_id
+    stores, pad = narrow(compute, prepared.stores, pad)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    compute.prepare(dtype, torch.device("cpu"), checkpointing=False)
+
+    class Given(TokenFeed):
+        def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
+            return plan
+
+    optimizer = Optimizer(
+        model,
+        name="adamw",
+        learning_rate=RATE,
+        weight_decay=DECAY,
+        total=TOTAL,
+        warmup=0.0,
+        schedule="linear",
+        max_grad_norm=1.0,
+    )
+    objective = prepared.objective
+    feed = Given(stores["train"], compute, pad, batch_size=BATCH)
+    for _ in steps(feed, compute, optimizer, objective.loss, objective.weight, epochs=1, seed=0):
+        yield

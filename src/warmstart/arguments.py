@@ -1,0 +1,167 @@
+"""The words of a command line: the verb, what it works on, its options, and recipe keys.
+
+Any key of the recipe is a flag, before or after the other words: `--train.epochs 3`,
+`--train.epochs=3` or `train.epochs=3`. Values stay text until the recipe gives them a meaning.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from warmstart.checked import kinds
+from warmstart.errors import RecipeError, nearest
+from warmstart.layers import PARTS, SECTIONS
+from warmstart.recipe import Recipe, catalogue
+
+PAIR = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*=")
+TRUTHS = {"true", "false", "yes", "no", "on", "off", "1", "0"}
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What may stand after a verb. In `words` and `options`, name → meaning."""
+
+    help: str
+    words: Mapping[str, str] = field(default_factory=dict[str, str])
+    """A name in brackets may be absent."""
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
+    """With its value after it where there is one: `recipe FILE`."""
+    keys: tuple[str, ...] = ()
+    """The heads of the recipe keys that apply."""
+
+
+@dataclass
+class Request:
+    """A command line, taken apart."""
+
+    verb: str
+    words: dict[str, str | None]
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
+    keys: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def parse(argv: Sequence[str], verbs: Mapping[str, Verb]) -> Request:
+    """Take the words after `warmstart` apart. Raises `RecipeError`."""
+    name = argv[0]
+    if name not in verbs:
+        is_file = " A file needs a verb: warmstart tune FILE." if os.path.exists(name) else ""
+        kind = "flag before the verb" if name.startswith("-") else "verb"
+        raise RecipeError(f"no {kind} '{name}'.{is_file or nearest(name, verbs)}")
+    verb = verbs[name]
+    options = dict(option.partition(" ")[::2] for option in verb.options) | {"json": "", "help": ""}
+    found = Request(name, {}, dict.fromkeys(options))
+    free = list(verb.words)
+    queue = list(argv[1:])
+    while queue:
+        word = queue.pop(0)
+        if word == "--":
+            _take(found, free, queue)
+            break
+        if word == "-h":
+            found.options["help"] = True
+        elif word.startswith("--"):
+            _flag(found, options, word[2:], queue)
+        elif PAIR.match(word) and _is_key(word, free):
+            key, _, value = word.partition("=")
+            found.keys[key.replace("-", "_")] = value
+        else:
+            _take(found, free, [word])
+    if found.options["help"]:
+        return found
+    if missing := [word for word in free if not word.startswith("[")]:
+        raise RecipeError(
+            f"{name} needs {' and '.join(missing)} ({'; '.join(verb.words[w] for w in missing)}): "
+            f"{usage(name, verb)}"
+        )
+    return found
+
+
+def usage(name: str, verb: Verb) -> str:
+    """`warmstart tune [DATA] [--KEY VALUE …]`."""
+    keys = ["[--KEY VALUE ...]"] if verb.keys else []
+    return " ".join(["warmstart", name, *verb.words, *keys])
+
+
+def _take(found: Request, free: list[str], words: Sequence[str]) -> None:
+    for word in words:
+        if not free:
+            raise RecipeError(f"what is '{word}'? Keys of the recipe are given as --KEY VALUE")
+        found.words[free.pop(0).strip("[]")] = word
+
+
+def _flag(found: Request, options: Mapping[str, str], word: str, queue: list[str]) -> None:
+    """One word that began with `--`, and its value."""
+    name, equals, value = word.partition("=")
+    if name in options and not options[name]:
+        if equals:
+            raise RecipeError(f"--{name} takes no value")
+        found.options[name] = True
+        return
+    key = name.replace("-", "_")
+    if not equals:
+        value = _value(name, key, queue)
+    if name in options:
+        found.options[name] = value
+    else:
+        found.keys[key] = value
+
+
+def _value(name: str, key: str, queue: list[str]) -> str:
+    """The word after a flag; a key that is true or false needs none."""
+    info = catalogue().get(key)
+    switch = info is not None and bool in kinds(info)
+    if switch and not (queue and queue[0].lower() in TRUTHS):
+        return "true"
+    if not queue or queue[0].startswith("--"):
+        raise RecipeError(f"--{name} needs a value after it")
+    return queue.pop(0)
+
+
+def _is_key(word: str, free: list[str]) -> bool:
+    """Whether `a=b` is meant as a recipe key: not a file, and named like one, or out of place."""
+    head = word.partition("=")[0].partition(".")[0]
+    return not os.path.exists(word) and (head in Recipe.model_fields or not free)
+
+
+def overview(verbs: Mapping[str, Verb], about: str) -> str:
+    """What `warmstart --help` prints."""
+    lines = ["usage: warmstart VERB ... [--KEY VALUE ...]", "", about, ""]
+    lines += [f"  {name:<10} {verb.help}" for name, verb in verbs.items()]
+    lines += ["", f"  {'--help':<10} this; after a verb, what it takes"]
+    lines += [f"  {'--version':<10} the version", "", EXAMPLE]
+    return "\n".join(lines)
+
+
+EXAMPLE = """\
+Any key of the recipe is a flag: --base minilm --method lora --method.rank 16 --train.epochs 3
+--data.columns.text body --out runs/mine. `warmstart recipe` prints all keys with their meaning."""
+
+
+def explained(name: str, verb: Verb) -> str:
+    """What `warmstart VERB --help` prints: words, options, and the recipe keys that apply."""
+    lines = [f"usage: {usage(name, verb)}", "", verb.help, ""]
+    lines += [f"  {word.strip('[]'):<16} {what}" for word, what in verb.words.items()]
+    lines += [f"  {'--' + option:<16} {what}" for option, what in verb.options.items()]
+    lines += [f"  {'--json':<16} print JSON for machines"]
+    if not verb.keys:
+        return "\n".join(lines)
+    lines += ["", "keys of the recipe (`warmstart recipe` explains each):"]
+    known = catalogue()
+    for head in verb.keys:
+        below = ", ".join(key for key in known if key.startswith(f"{head}."))
+        if head in PARTS or head in SECTIONS:
+            lines += _wrapped(head, f"{known[head].description}: {below}")
+        else:
+            lines += _wrapped(head, known[head].description or "")
+    return "\n".join(lines)
+
+
+def _wrapped(key: str, text: str) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, 96, initial_indent=f"  --{key:<14} ", subsequent_indent=" " * 19,
+                         break_on_hyphens=False)  # fmt: skip

@@ -1,0 +1,130 @@
+"""Settings checked against their model: one clear line for whatever does not fit.
+
+A value may come from TOML, from Python, or as a word of the command line, which stays text until
+the field that it is for says what it is: a column named 1 stays "1", a number becomes one.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from warmstart.errors import RecipeError, nearest, shown
+
+NOTHING = "none"
+"""The word for no value, where that is not what an absent key means."""
+BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+
+
+def checked(
+    model: type[Any],
+    table: Mapping[str, Any],
+    where: str = "",
+    unknown: Callable[[str], str] | None = None,
+) -> Any:
+    """`table` as a `model`. Raises `RecipeError`; `unknown` words it for a key that is not one."""
+    fields = model.model_fields
+    for key in table:
+        if key not in fields:
+            line = f"unknown key '{where}{key}'.{nearest(key, fields)}"
+            raise RecipeError(unknown(f"{where}{key}") if unknown else line)
+    fitted = {key: _fitted(value, fields[key], where + key) for key, value in table.items()}
+    try:
+        return model.model_validate(fitted)
+    except ValidationError as error:
+        raise RecipeError(_explained(error, model, where)) from None
+
+
+def kinds(info: FieldInfo) -> set[Any]:
+    """What a field may hold, without None: types, `Literal` for a choice of words."""
+    return {get_origin(kind) or kind for kind in _members(info.annotation)} - {NoneType}
+
+
+def wanted(info: FieldInfo) -> str:
+    """What a field may hold, in words: `a whole number of at least 1`."""
+    words = [word for kind in _members(info.annotation) for word in _words(kind)]
+    bounds = [
+        f"{name} {getattr(limit, key):g}"
+        for limit in info.metadata
+        for key, name in BOUNDS.items()
+        if getattr(limit, key, None) is not None
+    ]
+    limits = f", {' and '.join(bounds)}" if bounds else ""
+    return " or ".join(words) + limits + (", or none" if _may_be_nothing(info) else "")
+
+
+def _members(annotation: Any) -> list[Any]:
+    if get_origin(annotation) in (Union, UnionType):
+        return [kind for part in get_args(annotation) for kind in _members(part)]
+    return [annotation]
+
+
+def _words(kind: Any) -> list[str]:
+    if get_origin(kind) is Literal:
+        return ["one of " + ", ".join(str(choice) for choice in get_args(kind))]
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return [] if kind is NoneType else [names.get(kind, "a table, as in {text = 'body'}")]
+
+
+def _may_be_nothing(info: FieldInfo) -> bool:
+    return NoneType in _members(info.annotation) and str not in kinds(info)
+
+
+def _fitted(value: Any, info: FieldInfo, key: str) -> Any:
+    """The value as pydantic should see it. Raises `RecipeError`."""
+    accepted = kinds(info)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str):
+        if _may_be_nothing(info) and value.strip().lower() == NOTHING:
+            return None
+        value = _read(value, accepted)
+    plain = accepted <= {int, float, bool, str, Literal}
+    if plain and isinstance(value, bool) and bool not in accepted:
+        raise RecipeError(f"{key} = {str(value).lower()}: give {wanted(info)}")
+    if float in accepted and isinstance(value, int | float | str) and not _finite(value):
+        raise RecipeError(f"{key} = {shown(value)}: give {wanted(info)}")
+    return value
+
+
+def _read(text: str, accepted: set[Any]) -> Any:
+    """A word for a table or list as TOML; a quoted word for text without its quotes."""
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    if accepted & {dict, list, tuple} or (quoted and str in accepted):
+        try:
+            return tomllib.loads(f"x = {text}")["x"]
+        except tomllib.TOMLDecodeError:
+            return text
+    return text
+
+
+def _finite(value: float | str) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except (ValueError, OverflowError):
+        return True  # pydantic has the better words
+
+
+def _explained(error: ValidationError, model: type[BaseModel], where: str) -> str:
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"]]
+    key = where + ".".join(place)
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{key.rstrip('.')}: {message}" if key else message
+    if len(place) != 1:
+        return f"{key} = {shown(first['input'])}: {message[0].lower()}{message[1:]}"
+    info = model.model_fields[place[0]]
+    choices = [str(c) for kind in _members(info.annotation) if get_origin(kind) is Literal
+               for c in get_args(kind)]  # fmt: skip
+    near = nearest(str(first["input"]), choices) if choices else ""
+    guess = "." + near.partition(" There are")[0] if "Did you" in near else ""
+    said = shown(first["input"]) or '""'
+    return f"{key} = {said}: give {wanted(info)}{guess}"

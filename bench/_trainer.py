@@ -24,33 +24,24 @@ Encoded = list[dict[str, Any]]
 
 
 class Clock(TrainerCallback):
-    """Sums the wall time of the epochs, and keeps the weights of the best one by validation.
+    """Sums the wall time of the epochs.
 
     An epoch is everything between the Trainer's own two calls: sampler, data loader, collating,
-    forward, backward, clipping, optimizer, schedule, zeroing. Making the optimizer, validating and
-    keeping the weights lie outside.
+    forward, backward, clipping, optimizer, schedule, zeroing. Making the optimizer lies outside.
     """
 
-    def __init__(self, validation: Encoded, pad: int) -> None:
-        self.validation, self.pad = validation, pad
+    def __init__(self) -> None:
         self.seconds, self.begun = 0.0, 0.0
-        self.best, self.weights = -1.0, {}
 
     def on_epoch_begin(self, *args: Any, **keys: Any) -> None:
         self.begun = time.perf_counter()
 
     def on_epoch_end(self, *args: Any, **keys: Any) -> None:
         self.seconds += time.perf_counter() - self.begun
-        model: nn.Module = keys["model"]
-        score = scores(predict(model, self.validation, self.pad), self.validation)["f1_macro"]
-        if score > self.best:
-            self.best = score
-            self.weights = {name: w.detach().clone() for name, w in model.state_dict().items()}
-        model.train()
 
 
 def train(name: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Train, keep the best epoch, save, predict the test split; then score the saved folder."""
+    """Train, save, predict the test split; then score the saved folder."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     splits, labels = load(Path(request["data"]))
@@ -67,7 +58,7 @@ def train(name: str, request: dict[str, Any]) -> dict[str, Any]:
     )
     encoded = {key: encode(tokenizer, part, request) for key, part in splits.items()}
     pad = tokenizer.pad_token_id
-    clock = Clock(encoded["validation"], pad)
+    clock = Clock()
     trainer = Trainer(
         model=model,
         args=_arguments(name, request),
@@ -78,7 +69,6 @@ def train(name: str, request: dict[str, Any]) -> dict[str, Any]:
         callbacks=[clock],
     )  # fmt: skip
     result = trainer.train()
-    model.load_state_dict(clock.weights)
     folder = Path(request["folder"]) / "model"
     trainer.save_model(str(folder))
     predict(model, encoded["test"], pad)

@@ -62,7 +62,8 @@ def train(request: dict[str, Any]) -> dict[str, Any]:
         "train.warmup": 0.0,
         "train.precision": request["precision"],
         "train.device": "cpu",
-        "train.patience": None,
+        "train.patience": 0,
+        "train.keep": "last",
         "train.checkpoint_seconds": 1e9,
         "evaluate.baselines": request["baselines"],
     }

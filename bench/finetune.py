@@ -5,7 +5,7 @@
     python bench/finetune.py --workers tuned,tuned-eager,tuned-workers,tuned-malloc,warmstart
 
 The same rows, epochs, batch size, learning rate, linear schedule without warm-up, weight decay,
-clipping and length limit for all, best epoch by validation macro-F1 for all. Contestants:
+clipping and length limit for all, the last epoch's weights for all. Contestants:
 
 textbook       padding="max_length", float32, the Trainer's defaults
 tuned          dynamic padding, length grouping, bf16 autocast, fused AdamW, sdpa, tokenised before,

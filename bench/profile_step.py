@@ -80,9 +80,7 @@ def show_peak(peak: dict[str, Any]) -> None:
             best, median = rates[kind]
             row.append(f"{best:.0f} ({median:.0f})")
         rows.append(row)
-    print(
-        f"\n### Matrix products, 10⁹ operations a second: best (median), {peak['threads']} threads"
-    )
+    print(f"\n### Matrix products, 10⁹ FLOP/s, {peak['threads']} threads: best (median)")
     table(["rows × inner × columns", "fp32", "bf16"], rows)
 
 
@@ -200,7 +198,7 @@ def group_of(event: Any) -> str:
             if re.search(GROUPS[group], above.name, re.IGNORECASE):
                 return group
         above = above.cpu_parent
-    return next((g for g, names in GROUPS.items() if re.search(names, event.name, re.I)), REST)
+    return next((g for g, names in GROUPS.items() if re.search(names, event.name)), REST)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import random
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -22,6 +23,8 @@ from warmstart.train.settings import Train
 
 torch.set_num_threads(1)  # tiny products: two threads that wait for each other take far longer
 
+SRC = Path(__file__).parents[1] / "src"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(SRC)}
 CPU = torch.device("cpu")
 LABELS = ("bad", "good", "plain")
 SIGNS = {

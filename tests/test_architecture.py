@@ -42,7 +42,17 @@ HEAVY = {
     *("tokenizers", "safetensors", "sentence_transformers", "huggingface_hub"),
 }
 HEAVY_AT_START = HEAVY | {"numpy", "jinja2", "charset_normalizer"}
-START = ["__init__", "__main__", "arguments", "checked", "cli", "errors", "parts", "recipe", "types"]
+START = [
+    "__init__",
+    "__main__",
+    "arguments",
+    "checked",
+    "cli",
+    "errors",
+    "parts",
+    "recipe",
+    "types",
+]
 PART_FOLDERS = ["tasks", "objectives", "methods", "engines"]
 
 MOST_LINES = 300

@@ -6,6 +6,7 @@ import difflib
 import inspect
 import os
 from pathlib import Path
+from typing import Annotated, get_args, get_origin
 
 import warmstart
 
@@ -108,6 +109,8 @@ def signature(value: object) -> str:
 
 
 def annotation(value: object) -> str:
+    if get_origin(value) is Annotated:  # validators have addresses, which are no promise
+        value = get_args(value)[0]
     return value if isinstance(value, str) else inspect.formatannotation(value)
 
 

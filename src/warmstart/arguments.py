@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from warmstart import parts
 from warmstart.checked import kinds
 from warmstart.errors import RecipeError, nearest
 from warmstart.layers import PARTS, SECTIONS
@@ -52,7 +53,8 @@ def parse(argv: Sequence[str], verbs: Mapping[str, Verb]) -> Request:
         kind = "flag before the verb" if name.startswith("-") else "verb"
         raise RecipeError(f"no {kind} '{name}'.{is_file or nearest(name, verbs)}")
     verb = verbs[name]
-    options = dict(option.partition(" ")[::2] for option in verb.options) | {"json": "", "help": ""}
+    options = {name: value for name, _, value in (text.partition(" ") for text in verb.options)}
+    options |= {"json": "", "help": ""}
     found = Request(name, {}, dict.fromkeys(options))
     free = list(verb.words)
     queue = list(argv[1:])
@@ -152,12 +154,19 @@ def explained(name: str, verb: Verb) -> str:
     lines += ["", "keys of the recipe (`warmstart recipe` explains each):"]
     known = catalogue()
     for head in verb.keys:
-        below = ", ".join(key for key in known if key.startswith(f"{head}."))
-        if head in PARTS or head in SECTIONS:
-            lines += _wrapped(head, f"{known[head].description}: {below}")
-        else:
-            lines += _wrapped(head, known[head].description or "")
+        what = known[head].description or ""
+        if head in PARTS:
+            what = f"{what}: {'; '.join(_with_settings(head, name) for name in parts.names(head))}"
+        elif head in SECTIONS:
+            what = f"{what}: {', '.join(SECTIONS[head].model_fields)}"
+        lines += _wrapped(head, what)
+    lines += ["", "a setting is named behind its section: --train.epochs 3 --method.rank 16"]
     return "\n".join(lines)
+
+
+def _with_settings(kind: str, name: str) -> str:
+    settings = ", ".join(parts.find(kind, name).model_fields)
+    return f"{name} ({settings})" if settings else name
 
 
 def _wrapped(key: str, text: str) -> list[str]:

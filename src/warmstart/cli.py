@@ -1,14 +1,15 @@
-"""The command line: warmstart VERB INPUT --any.recipe.key value. Calls `api`; no logic of its own."""
+"""The command line: warmstart VERB INPUT --any.recipe.key value. Calls `api`, prints by `show`."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from warmstart import __version__, show
+from warmstart import show
 from warmstart.arguments import Request, Verb, explained, overview, parse
 from warmstart.errors import WarmstartError
 from warmstart.recipe import Recipe
@@ -66,7 +67,7 @@ def _run(words: list[str]) -> int:
             print(overview(VERBS, ABOUT))
         return 0
     if words[0] == "--version":
-        print(f"warmstart {__version__}")
+        print(f"warmstart {importlib.import_module('warmstart').__version__}")
         return 0
     request = parse(words, VERBS)
     if request.options["help"]:

@@ -61,10 +61,8 @@ def unknown(key: str, top: Fields, part: str = "") -> str:
 
 
 def _not_of_the_part(kind: str, name: str, setting: str) -> str:
-    owners = [
-        other for other in parts.names(kind) if setting in parts.find(kind, other).model_fields
-    ]
-    if owners:
+    fields = {other: parts.find(kind, other).model_fields for other in parts.names(kind)}
+    if owners := [other for other, own in fields.items() if setting in own]:
         return (
             f"{kind} {name} has no setting '{setting}', {kind} {' and '.join(owners)} has: "
             f"add --{kind} {owners[0]}, or leave {kind}.{setting} out"

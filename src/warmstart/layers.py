@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -54,9 +54,9 @@ def deep(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Two nested dicts as one, `above` winning."""
     found = dict(below)
     for key, value in above.items():
-        old = found.get(key)
+        old: Any = found.get(key)
         both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        found[key] = deep(old, value) if both else value  # pyright: ignore[reportUnknownArgumentType]
+        found[key] = deep(old, cast("Mapping[str, Any]", value)) if both else value
     return found
 
 

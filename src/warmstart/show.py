@@ -32,8 +32,8 @@ def run(run: Run, *, as_json: bool) -> None:
         return
     scores(run.metrics)
     speed, proof = run.facts["speed"], run.proof
-    print(f"trained    {speed['rows']:,} rows in {speed['seconds']:.1f} s "
-          f"({speed['rows_per_second']:.0f} rows/s, {speed['precision']} on {speed['device']})")  # fmt: skip
+    rate = f"{speed['rows_per_second']:.0f} rows/s, {speed['precision']} on {speed['device']}"
+    print(f"trained    {speed['rows']:,} rows in {speed['seconds']:.1f} s ({rate})")
     print(f"proof      the saved folder answers as the trained model did on {proof['rows']} rows "
           f"(largest difference {proof['max_probability_difference']:.1e})")  # fmt: skip
     print(f"model      {run.model}")
@@ -136,9 +136,9 @@ def plan(found: Mapping[str, Any], *, as_json: bool) -> None:
     rows, train = found["rows"], recipe.train
     print(f"# {rows['train']:,} rows to train on, {rows['validation']:,} to validate, "
           f"{rows['test']:,} to test; {found['tokens']['train']:,} tokens to train on")  # fmt: skip
-    print(f"# {found['steps']:,} steps at most: {train.epochs} epochs of batches of "
-          f"{train.batch_tokens or train.batch_size} {'tokens' if train.batch_tokens else 'rows'}, "
-          f"learning rate {train.learning_rate:g}, {train.precision} on {train.device}")  # fmt: skip
+    size = f"{train.batch_tokens} tokens" if train.batch_tokens else f"{train.batch_size} rows"
+    print(f"# {found['steps']:,} steps at most: {train.epochs} epochs, batches of {size}, "
+          f"learning rate {train.learning_rate:g}, {train.precision}, {train.device}")  # fmt: skip
     print(f"# labels, with their rows in train, validation and test ({len(found['labels'])}):")
     for label, counts in list(found["counts"].items())[:MOST_LABELS]:
         numbers = " ".join(f"{counts[split]:>7,}" for split in ("train", "validation", "test"))

@@ -94,7 +94,8 @@ def test_drop_add_is_the_residual_and_what_was_kept(dtype: torch.dtype) -> None:
     mask = pool.mask(2, 30, 16)
     expected = residual.float() + torch.where(mask != 0, x, 0).float() * pool.scale
     found = drop_add(residual, x, mask, pool.scale)
-    torch.testing.assert_close(found, expected.to(dtype))  # rounded once
+    slack = 1e-5 if dtype == torch.float32 else 0.02
+    torch.testing.assert_close(found.float(), expected, atol=slack, rtol=slack)
     assert torch.equal(drop_add(residual, x, None, pool.scale), residual + x)
     assert torch.equal(drop(x, mask), torch.where(mask != 0, x, 0))
     assert drop(x, None) is x

@@ -57,9 +57,11 @@ class TorchPredictor:
         longest = min(self.tokenizer.model_max_length, _positions(config))
         self.task = Classification(max_length=longest)
         self.labels = [str(config.id2label[i]) for i in range(config.num_labels)]
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.unk_token
         self.pad: Any = self.tokenizer.pad_token_id
-        if self.pad is None:
-            self.pad = config.pad_token_id if config.pad_token_id is not None else 0
+        if config.pad_token_id is None:
+            config.pad_token_id = self.pad
         device = device_named(engine.device)
         self.compute = compute_for(self.model)
         self.model.requires_grad_(False)
@@ -137,5 +139,6 @@ def _positions(config: Any) -> int:
     known = getattr(config, "max_position_embeddings", None)
     if not isinstance(known, int) or known <= 0:
         return MOST_TOKENS
-    first = config.pad_token_id + 1 if config.model_type in OFFSET and config.pad_token_id else 0
+    pad = config.pad_token_id
+    first = pad + 1 if config.model_type in OFFSET and pad is not None else 0
     return min(MOST_TOKENS, known - first)

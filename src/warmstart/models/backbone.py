@@ -112,6 +112,8 @@ def _config(
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: index for index, label in enumerate(labels)}
     config.problem_type = "single_label_classification"
+    if hasattr(config, "use_mems_eval"):  # XLNet's memory: of no use here, and pipelines trip on it
+        config.use_mems_eval = False
     if config.pad_token_id is None:
         config.pad_token_id = load_tokenizer(base).pad_token_id
     if dropout is not None:

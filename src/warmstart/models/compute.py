@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from warmstart.errors import RecipeError
 from warmstart.models.families import body_of, family_of, word_embedding_of
 from warmstart.models.fast import Block, FastEncoder
 from warmstart.models.heads import head_logits, unwrap
@@ -43,6 +44,11 @@ class Compute:
         self.model.to(device)  # pyright: ignore[reportArgumentType]
         if checkpointing:
             inner: Any = unwrap(self.model)
+            if not inner.supports_gradient_checkpointing:
+                name = inner.config.model_type
+                raise RecipeError(
+                    f"train.gradient_checkpointing: transformers has none for '{name}'"
+                )
             newer = getattr(inner, "activation_checkpointing_enable", None)
             (newer or inner.gradient_checkpointing_enable)({"use_reentrant": False})
 

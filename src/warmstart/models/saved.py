@@ -33,7 +33,7 @@ def _whole(folder: Path) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     return AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, attn_implementation="sdpa", **LOCAL
+        folder, dtype=torch.float32, use_safetensors=True, **LOCAL
     )
 
 

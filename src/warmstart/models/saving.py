@@ -42,7 +42,7 @@ def save_model(
         with quiet():
             _save_weights(model, fresh)
             tokenizer.save_pretrained(fresh)
-        note = {"base": base.name, "base_sha256": base.sha256} if base else {}
+        note = {"base": named(base), "base_sha256": base.sha256} if base else {}
         note |= {"tokenizer_sha256": fingerprint(fresh)}
         (fresh / NOTE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
         _put_in_place(fresh, folder)
@@ -52,6 +52,11 @@ def save_model(
         if fresh is not None:
             shutil.rmtree(fresh, ignore_errors=True)
     return folder
+
+
+def named(base: Base) -> str:
+    """What finds the base again from any current folder."""
+    return str(base.path) if base.source == "folder" else base.name
 
 
 def _save_weights(model: Any, folder: Path) -> None:

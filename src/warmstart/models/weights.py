@@ -76,7 +76,10 @@ def header(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise BaseModelError(f"{path} cannot be read: {shown(error, 120)}") from error
     if size < 8 or len(text) < length <= MAX_HEADER:
-        raise BaseModelError(f"{path} is cut off: its {size} bytes do not even hold its header")
+        raise BaseModelError(
+            f"{path} is cut off: its {size} bytes do not even hold its header; copy or download it "
+            "again"
+        )
     try:
         tensors = json.loads(text)
         tensors.pop("__metadata__", None)
@@ -86,7 +89,9 @@ def header(path: Path) -> dict[str, Any]:
     expected = 8 + length + data
     if size != expected:
         what = "is cut off" if size < expected else "has bytes after its end"
-        raise BaseModelError(f"{path} {what}: expected {expected} bytes, found {size}")
+        raise BaseModelError(
+            f"{path} {what}: expected {expected} bytes, found {size}; copy or download it again"
+        )
     return tensors
 
 

@@ -35,6 +35,7 @@ class Batch:
 class Feed(Protocol):
     """One split, ready to be computed."""
 
+    def __len__(self) -> int: ...
     def epoch(self, seed: int, epoch: int) -> list[np.ndarray]: ...
     def batches(self, rows: np.ndarray) -> list[Batch]: ...
     def logits(self, batch: Batch, *, training: bool) -> Tensor: ...
@@ -63,6 +64,9 @@ class TokenFeed:
         self.batch_size, self.batch_tokens = batch_size, batch_tokens
         self.micro_batch_tokens = micro_batch_tokens
         self.rows = np.arange(len(store)) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self.store)
 
     def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
         """The rows of every step of an epoch."""
@@ -127,6 +131,9 @@ class StateFeed:
         self.states, self.targets = states, torch.from_numpy(targets)
         self.compute, self.batch_size = compute, batch_size
         self.rows = np.arange(len(targets)) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self.targets)
 
     def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
         """Shuffled rows, cut into steps."""

@@ -1,4 +1,4 @@
-"""Train to the end: what listens to the loop. Validation, best weights, stopping, checkpoints."""
+"""Train to the end: what listens to the loop. Validation, kept weights, stopping, checkpoints."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ class Progress:
     best_score: float | None = None
     best_step: int | None = None
     best_epoch: int | None = None
+    kept_epoch: int | None = None
     history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
@@ -96,11 +97,11 @@ class Fit:
             max_grad_norm=self.settings.max_grad_norm,
         )
         self._trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-        self._best: dict[str, Tensor] = {}
+        self._kept: dict[str, Tensor] = {}
         self._epoch_loss: list[float] = [0.0, 0.0]
 
     def run(self, *, resume: bool = False) -> Progress:
-        """Train and leave the best weights in the model.
+        """Train and leave the kept weights in the model.
 
         Raises `Interrupted` after Ctrl-C (a checkpoint stands), `RunError` when the loss is not a
         number or the disk is full.
@@ -108,9 +109,9 @@ class Fit:
         if resume:
             self._load()
         log = Log(self.folder, self.total, self.progress.step)
-        with _stop_signals() as stopped:
+        with log, _stop_signals() as stopped:
             self._loop(log, stopped)
-        self._use_best()
+        self._use_kept()
         where = self.progress
         epochs = self.settings.epochs or 0
         log.close(epochs=epochs, best_step=where.best_step, best_score=where.best_score)
@@ -172,12 +173,25 @@ class Fit:
         where.history.append(row)
         named = {f"eval_{key}": value for key, value in figures.items()}
         log.write(step=step.index, epoch=step.epoch, **named)
-        if where.best_score is None or figures[self.main] > where.best_score:
-            where.best_score, where.best_step = figures[self.main], step.index
-            where.best_epoch = step.epoch
+        score, best = figures[self.main], where.best_score
+        if best is None or score > best:
+            where.best_score, where.best_step, where.best_epoch = score, step.index, step.epoch
+        if best is None or score > best - self._slack(best):
+            where.kept_epoch = step.epoch
             self._remember()
         for listener in self.listeners:
             listener.epoch(row)
+
+    def _slack(self, best: float) -> float:
+        """How far below the best a later epoch may score and still be kept.
+
+        A validation score is itself uncertain, by about sqrt(s (1 - s) / n). Among epochs that
+        this cannot tell apart the latest is taken, where the learning rate has come to rest: the
+        one-standard-error rule (Breiman et al. 1984) with "later" in the place of "simpler".
+        """
+        if self.settings.keep == "one_se":
+            return float(np.sqrt(max(best * (1 - best), 0.0) / max(len(self.validation), 1)))
+        return 0.0 if self.settings.keep == "best" else float("inf")
 
     def _enough(self) -> bool:
         where, patience = self.progress, self.settings.patience
@@ -187,21 +201,21 @@ class Fit:
     @torch.no_grad()
     def _remember(self) -> None:
         for name, weights in self._trained.items():
-            if name in self._best:
-                self._best[name].copy_(weights)
+            if name in self._kept:
+                self._kept[name].copy_(weights)
             else:
-                self._best[name] = weights.detach().clone()
+                self._kept[name] = weights.detach().clone()
 
     @torch.no_grad()
-    def _use_best(self) -> None:
-        for name, weights in self._best.items():
+    def _use_kept(self) -> None:
+        for name, weights in self._kept.items():
             self._trained[name].copy_(weights)
         self.compute.half_done()
 
     def _save(self) -> None:
         where = self.progress
         tensors = {f"model.{name}": weights for name, weights in self._trained.items()}
-        tensors |= {f"best.{name}": weights for name, weights in self._best.items()}
+        tensors |= {f"kept.{name}": weights for name, weights in self._kept.items()}
         tensors |= {f"optimizer.{key}": value for key, value in self.optimizer.state().items()}
         state = {**vars(where), "epoch_loss": self._epoch_loss, "total": self.total}
         checkpoint.save(self.folder / "checkpoints", where.step, tensors, state)
@@ -216,13 +230,13 @@ class Fit:
             raise RunError(f"{path} is of another run: its number of steps differs")
         self._epoch_loss = state.pop("epoch_loss")
         self.progress = Progress(**state)
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "kept": {}, "optimizer": {}}
         for name, value in tensors.items():
             kind, _, rest = name.partition(".")
             parts[kind][rest] = value.to(self.compute.device)
         for name, value in parts["model"].items():
             self._trained[name].copy_(value)
-        self._best = parts["best"]
+        self._kept = parts["kept"]
         self.optimizer.load_state(parts["optimizer"])
         self.compute.half_done()
 

@@ -28,6 +28,12 @@ class Log:
         for line in kept:
             self._file.write(json.dumps(line) + "\n")
 
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
     def step(self, step: Step) -> None:
         """Log a step, if it is one of those that are."""
         if step.index % self.every and not step.ends_epoch:

@@ -117,7 +117,8 @@ def _clip(part: Any, factor: Tensor) -> None:
     if isinstance(part, torch.optim.AdamW):
         vars(part).update(grad_scale=1 / factor, found_inf=torch.zeros_like(factor))
         return
-    torch._foreach_mul_([p.grad for g in part.param_groups for p in g["params"]], factor)
+    moved = [p.grad for g in part.param_groups for p in g["params"] if p.grad is not None]
+    torch._foreach_mul_(moved, factor)
 
 
 def _muon(hidden: list[nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
@@ -134,8 +135,9 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     }
     decayed: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            plain = parameter.ndim >= 2 and id(parameter) not in spared
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:  # XLNet's biases and segment embeddings are bare parameters
+            bare = name.rpartition(".")[2].endswith(("bias", "embed"))
+            plain = parameter.ndim >= 2 and id(parameter) not in spared and not bare
             (decayed if plain else rest).append(parameter)
     return decayed, rest

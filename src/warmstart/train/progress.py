@@ -76,4 +76,5 @@ class ProgressBar(Listener):
 
     def close(self) -> None:
         """Leave the terminal as it was."""
-        self._bar.stop()
+        if self._task is not None:  # rich prints an empty line for a bar that never began
+            self._bar.stop()

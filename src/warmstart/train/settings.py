@@ -65,6 +65,11 @@ class Train(Part):
         description="stop after so many epochs without a better validation score; 0: never; "
         "unset: a quarter of the epochs, at least 3",
     )
+    keep: Literal["one_se", "best", "last"] = Field(
+        default="one_se",
+        description="which epoch's weights are kept: the latest within one standard error of the "
+        "best validation score, the best, or the last",
+    )
     checkpoint_seconds: float = Field(
         default=60, ge=0, description="a checkpoint at the first step after so many seconds"
     )

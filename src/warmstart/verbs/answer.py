@@ -51,12 +51,12 @@ class _Noted:
     def tell(self, notes: list[str] | None, longest: int) -> None:
         """In words."""
         said = {
-            "no text, and their labels mean nothing": self.empty,
-            f"more than {longest} tokens, and only the beginning was read": self.cut,
+            "no text: their labels mean nothing": self.empty,
+            f"more than {longest} tokens: only the beginning was read": self.cut,
         }
         for what, (count, first) in said.items():
             if count and notes is not None:
-                notes.append(f"{count:,} of the texts have {what} (first: {self._name(first)})")
+                notes.append(f"{count:,} texts have {what} (first: {self._name(first)})")
 
     def _name(self, number: int) -> str:
         if self.names is None:

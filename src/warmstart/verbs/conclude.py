@@ -65,7 +65,7 @@ def conclude(
         fresh.replace(run.path / "predictions.parquet")
     finally:
         fresh.unlink(missing_ok=True)
-    run.update(size=size, speed=speed, history=progress.history, best_epoch=progress.best_epoch)
+    run.update(size=size, speed=speed, history=progress.history, kept_epoch=progress.kept_epoch)
     _publish(run, prepared, found, proof)
     run.update(status="done")
 

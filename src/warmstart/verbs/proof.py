@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from warmstart.errors import ProofError
+from warmstart.errors import ProofError, shown
 
 TOLERANCE = 1e-4
 ROWS = 64
@@ -36,7 +36,12 @@ def prove(
     begun = time.perf_counter()
     rows = _chosen(texts, seed)
     chosen = [str(texts[int(i)]) for i in rows]
-    answer, loader = _answers(folder, chosen, max_length)
+    try:
+        answer, loader = _answers(folder, chosen, max_length)
+    except Exception as error:  # transformers, peft and safetensors raise all kinds
+        raise ProofError(
+            f"the model saved in {folder} cannot be loaded afresh: {shown(error, 160)}"
+        ) from error
     gap = np.abs(answer - probabilities[rows])
     same = int((answer.argmax(1) == probabilities[rows].argmax(1)).sum())
     figures = {

@@ -1,0 +1,86 @@
+"""The torch engine answers as transformers does, and knows what it cannot open."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tiny import tiny
+from warmstart.engines.torch import Torch
+from warmstart.errors import RunError
+
+TEXTS = ["good film", "", "the bad book was not very great , but i liked it !", "good " * 300]
+
+
+def classifier(family: str, folder: Path, **changes: Any) -> Path:
+    """A saved classifier of a tiny body, as any other tool would save it."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    from warmstart.models.quiet import quiet
+
+    tiny(family, folder)
+    labels = {0: "no", 1: "maybe", 2: "yes"}
+    config = AutoConfig.from_pretrained(folder, id2label=labels, **changes)
+    torch.manual_seed(0)
+    with quiet():
+        AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "gpt2"])
+def test_a_plain_folder_answers_as_in_transformers(family: str, tmp_path: Path):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = classifier(family, tmp_path / "m")
+    predictor = Torch().open(folder)
+    found = np.concatenate([logits for _, logits in predictor.chunks(TEXTS[:1] + TEXTS[2:3])])
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    for row, text in enumerate([TEXTS[0], TEXTS[2]]):
+        with torch.no_grad():
+            wanted = model(**tokenizer(text, return_tensors="pt", truncation=True)).logits
+        np.testing.assert_allclose(found[row], wanted[0].numpy(), atol=1e-5)
+    answers = predictor.predict(TEXTS)
+    assert predictor.labels == ["no", "maybe", "yes"]
+    assert [a.value for a in answers] == [max(a.scores, key=lambda k: a.scores[k]) for a in answers]
+
+
+def test_a_text_is_cut_to_what_the_positions_allow(tmp_path: Path):
+    folder = classifier("roberta", tmp_path / "m")
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, "model_max_length": int(1e30)}))
+    predictor = Torch().open(folder)
+    assert predictor.task.max_length <= 66
+    cut: list[tuple[int, int]] = []
+    list(predictor.chunks(TEXTS, lambda row, tokens: cut.append((row, tokens))))
+    assert [row for row, _ in cut] == [3]
+
+
+def test_best_is_decode_without_objects(tmp_path: Path):
+    predictor = Torch().open(classifier("bert", tmp_path / "m"))
+    logits = np.random.default_rng(0).normal(size=(5, 3))
+    labels, confidence = predictor.best(logits)
+    answers = predictor.decode(logits, 7)
+    assert labels == [a.value for a in answers]
+    assert confidence.tolist() == [a.confidence for a in answers]
+    assert [a.id for a in answers] == ["7", "8", "9", "10", "11"]
+
+
+def test_what_cannot_be_opened(tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match="holds no model"):
+        Torch().open(tmp_path / "empty")
+    (tmp_path / "empty" / "run.json").write_text("{}")
+    with pytest.raises(RunError, match="no model yet; go on with it: warmstart tune --resume"):
+        Torch().open(tmp_path / "empty")
+    with pytest.raises(RunError, match=r"without a classification head \(BertModel\)"):
+        Torch().open(tiny("bert", tmp_path / "body"))
+    many = classifier("bert", tmp_path / "many", problem_type="multi_label_classification")
+    with pytest.raises(RunError, match="multi_label_classification, not one label"):
+        Torch().open(many)

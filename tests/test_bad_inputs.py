@@ -1,0 +1,343 @@
+"""What people get wrong: each is one clear line, exit code 2, and nothing is written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import warmstart
+from tiny import tiny
+from warmstart.cli import main
+
+SOURCE = str(Path(warmstart.__file__).parents[1])
+ROWS = [
+    f"the {word} {thing} {i},{label}"
+    for i in range(12)
+    for word, label in (("good", "pos"), ("bad", "neg"))
+    for thing in ("film",)
+]
+GOOD = "\n".join(["text,label", *ROWS]) + "\n"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base and a finished run on it."""
+    folder = tmp_path_factory.mktemp("made")
+    tiny("bert", folder / "base")
+    (folder / "good.csv").write_text(GOOD)
+    here = os.getcwd()
+    os.chdir(folder)
+    try:
+        assert main(["tune", "good.csv", "--base", "base", "--train.epochs", "1"]) == 0
+    finally:
+        os.chdir(here)
+    return folder
+
+
+@pytest.fixture
+def room(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of them to spoil, which is the current folder."""
+    shutil.copytree(made, tmp_path / "room")
+    monkeypatch.chdir(tmp_path / "room")
+    return tmp_path / "room"
+
+
+def listing(folder: Path) -> dict[str, int]:
+    """Every file with the time it was written, and every folder."""
+    return {str(p): p.stat().st_mtime_ns if p.is_file() else 0 for p in folder.rglob("*")}
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A bad input: what stands there, what is typed, what the line must say."""
+
+    name: str
+    words: str
+    says: tuple[str, ...]
+    make: Callable[[Path], Any] = lambda room: None
+
+
+def data(content: str | bytes, name: str = "bad.csv") -> Callable[[Path], Any]:
+    raw = content.encode() if isinstance(content, str) else content
+    return lambda room: (room / name).write_bytes(raw)
+
+
+def rows(*lines: str) -> Callable[[Path], Any]:
+    return data("\n".join([GOOD.rstrip("\n"), *lines]) + "\n")
+
+
+def truncated(room: Path) -> None:
+    path = room / "base" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def pickled(room: Path) -> None:
+    (room / "base" / "model.safetensors").rename(room / "base" / "pytorch_model.bin")
+
+
+def wrong_tokenizer(room: Path) -> None:
+    tiny("bert", room / "other", vocab_words=[f"word{i}" for i in range(99)])
+    shutil.copy(room / "other" / "tokenizer.json", room / "base" / "tokenizer.json")
+
+
+def stopped(room: Path) -> None:
+    path = room / "runs" / "good-full" / "run.json"
+    path.write_text(path.read_text().replace('"status": "done"', '"status": "stopped"'))
+
+
+def changed(room: Path) -> None:
+    stopped(room)
+    (room / "good.csv").write_text(GOOD.replace("film 3", "book 3"))
+
+
+def split_folder(train: str, test: str) -> Callable[[Path], Any]:
+    def make(room: Path) -> None:
+        (room / "splits").mkdir()
+        (room / "splits" / "train.csv").write_text(train)
+        (room / "splits" / "test.csv").write_text(test)
+
+    return make
+
+
+TUNE = "tune bad.csv --base base"
+RUN = "runs/good-full"
+CASES = [
+    # the file
+    Bad("empty file", TUNE, ("bad.csv is empty",), data("")),
+    Bad("header only", TUNE, ("bad.csv", "header but no rows"), data("text,label\n")),
+    Bad("missing file", "tune god.csv --base base", ("no file 'god.csv'", "'good.csv'")),
+    Bad("missing folder", "tune no/god.csv --base base", ("no/god.csv", "folder does not exist")),
+    Bad("spreadsheet", "tune bad.xlsx --base base", ("bad.xlsx", "save it as CSV"),
+        data(b"PK\x03\x04", "bad.xlsx")),
+    Bad("pickle", "tune bad.pkl --base base", ("bad.pkl is a pickle", "run code"),
+        data(b"\x80\x04", "bad.pkl")),
+    Bad("binary called csv", TUNE, ("bad.csv is not text", "Export"),
+        data(bytes(range(1, 9)) * 300)),
+    Bad("NUL bytes", TUNE, ("bad.csv:26", "NUL", "tr -d"), rows("a\0b,pos")),
+    Bad("10 MB cell", TUNE, ("bad.csv:26", "column 'text'", "1,000,000", "shorten"),
+        rows("x" * 10_000_000 + ",pos")),
+    Bad("ragged row", TUNE, ("bad.csv:26", "3 fields", "header has 2", "quote"), rows("a,b,pos")),
+    Bad("unclosed quote", TUNE, ("bad.csv:26", "quote opened here"), rows('"never closed,pos')),
+    Bad("invalid JSONL", "tune bad.jsonl --base base", ("bad.jsonl:2", "not valid JSON", "mend"),
+        data('{"text": "a", "label": "b"}\n{"text": \n', "bad.jsonl")),
+    Bad("wrong encoding named", "tune bad.csv --base base --data.encoding ascii",
+        ("bad.csv:2", "ascii"), data("text,label\ndéjà vu,pos\n")),
+    Bad("unknown encoding", "tune good.csv --base base --data.encoding utf-9",
+        ("data.encoding", "utf-9", "cp1252")),
+    Bad("empty folder", "tune empty --base base", ("empty holds no train.csv", "nothing"),
+        lambda room: (room / "empty").mkdir()),
+    Bad("no data at all", "tune --base base", ("no data", "--data.train FILE")),
+    # columns and labels
+    Bad("missing column", TUNE, ("bad.csv has no column for label", "txet", "--data.columns.label"),
+        data("txet,text\na,b\n")),
+    Bad("no such column", "tune good.csv --base base --data.columns.text txt",
+        ("no column 'txt'", "'text'")),
+    Bad("one class", TUNE, ("bad.csv", "'pos'", "at least two classes"),
+        data("text,label\na,pos\nb,pos\n")),
+    Bad("one row per class", TUNE, ("bad.csv:2", "at least two rows", "merge"),
+        data("text,label\n" + "".join(f"word {i},c{i}\n" for i in range(8)))),
+    Bad("all text empty", TUNE, ("bad.csv", "text of every row is empty", "--data.columns.text"),
+        data("text,label\n,a\n,b\n,a\n,b\n")),
+    Bad("all labels null", TUNE, ("bad.csv", "label of every row is empty"),
+        data("text,label\na,\nb,\nc,\n")),
+    Bad("label typos in case", TUNE, ("'Pos' (1 rows)", "bad.csv:26", "--data.merge_labels true"),
+        rows("a fine film,Pos")),
+    Bad("label typos in spaces", TUNE, ("'pos '", "bad.csv:26", "--data.merge_labels true"),
+        rows("a fine film,pos ")),
+    Bad("continuous label", TUNE, ("bad.csv", "40 different values", "measurement"),
+        data("text,label\n" + "".join(f"word {i},{i / 7}\n" for i in range(40)))),
+    Bad("too many rows dropped", TUNE, ("would be lost", "bad.csv:26", "--data.max_dropped"),
+        rows(*[",pos"] * 5)),
+    Bad("one file as train and test", "tune good.csv --base base --data.test good.csv",
+        ("good.csv", "train", "test", "Leave --data.test out")),
+    Bad("test label unseen in train", "tune splits --base base",
+        ("splits/test.csv:2", "'meh'", "never occurs in train"),
+        split_folder(GOOD, "text,label\nso so,meh\n")),
+    # the recipe
+    Bad("unknown key", "tune good.csv --base base --train.epoch 3",
+        ("unknown key 'train.epoch'", "'train.epochs'")),
+    Bad("key without its section", "tune good.csv --base base --epochs 3",
+        ("unknown key 'epochs'", "'train.epochs'")),
+    Bad("key of another tool", "tune good.csv --base base --lr 1e-4", ("'train.learning_rate'",)),
+    Bad("setting of another method", "tune good.csv --base base --method.rank 16",
+        ("method full has no setting 'rank'", "add --method lora")),
+    Bad("unknown setting of a method", "tune good.csv --base base --method lora --method.rnk 16",
+        ("method lora has no setting 'rnk'", "'rank'")),
+    Bad("unknown method", "tune good.csv --base base --method lroa", ("'lroa'", "'lora'", "full")),
+    Bad("wrong type", "tune good.csv --base base --train.epochs three",
+        ("train.epochs = three", "a whole number, at least 1")),
+    Bad("out of range", "tune good.csv --base base --data.test_fraction 1.5",
+        ("data.test_fraction = 1.5", "at least 0 and below 1")),
+    Bad("not one of the choices", "tune good.csv --base base --train.schedule liner",
+        ("train.schedule = liner", "'linear'")),
+    Bad("value missing", "tune good.csv --base base --train.epochs", ("--train.epochs needs",)),
+    Bad("section for a value", "tune good.csv --base base --train 3", ("train = 3", "--train.")),
+    Bad("parts that do not fit",
+        "tune good.csv --base base --train.optimizer muon --method frozen", ("muon", "take adamw")),
+    Bad("recipe file missing", "tune good.csv --recipe rcp.toml",
+        ("cannot read the recipe rcp.toml", "No such file")),
+    Bad("bad TOML", "tune good.csv --recipe bad.toml", ("bad.toml is not TOML", "line 2"),
+        data("seed = 1\nbase = \n", "bad.toml")),
+    Bad("unknown key in a file", "tune good.csv --recipe bad.toml",
+        ("unknown key 'train.epoch'", "'train.epochs'"), data("[train]\nepoch = 3\n", "bad.toml")),
+    # the base
+    Bad("no such folder", "tune good.csv --base ./bsae", ("no folder './bsae'", "'base'")),
+    Bad("unknown base, offline", "tune good.csv --base nobody/nothing",
+        ("nobody/nothing", "HF_HUB_OFFLINE")),
+    Bad("misspelt base", "tune good.csv --base miniml", ("miniml", "'minilm'")),
+    Bad("base without config", TUNE.replace("bad", "good"), ("no config.json",),
+        lambda room: (room / "base" / "config.json").unlink()),
+    Bad("base without tokenizer", TUNE.replace("bad", "good"), ("no tokenizer.json", "Make one"),
+        lambda room: (room / "base" / "tokenizer.json").unlink()),
+    Bad("pickled base", TUNE.replace("bad", "good"), ("only pickled weights", "Convert"), pickled),
+    Bad("truncated base", TUNE.replace("bad", "good"),
+        ("model.safetensors is cut off", "expected", "again"), truncated),
+    Bad("wrong tokenizer", TUNE.replace("bad", "good"),
+        ("tokenizer", "disagrees", "rows in the embedding"), wrong_tokenizer),
+    # the run
+    Bad("out exists", f"tune good.csv --base base --out {RUN}",
+        ("exists and is not empty", "another --out", "--resume")),
+    Bad("out is a file", "tune good.csv --base base --out good.csv", ("good.csv", "another --out")),
+    Bad("out under a file", "tune good.csv --base base --out good.csv/run",
+        ("good.csv is not a folder", "another --out")),
+    Bad("resume of no run", "tune --resume base", ("base is no run", "run.json")),
+    Bad("resume of nothing", "tune --resume runs/good-ful",
+        ("no run runs/good-ful", "'good-full'")),
+    Bad("resume with other keys", f"tune --resume {RUN} --train.epochs 9",
+        ("leave out train.epochs",)),
+    Bad("resume with other data", f"tune good.csv --resume {RUN}", ("leave out the data",)),
+    Bad("resume with changed data", f"tune --resume {RUN}",
+        ("cannot resume", "data have changed", "new run"), changed),
+    # answers
+    Bad("predict with no model", "predict empty text", ("empty holds no model",),
+        lambda room: (room / "empty").mkdir()),
+    Bad("predict with a base", "predict base text",
+        ("without a classification head", "warmstart tune DATA --base base")),
+    Bad("predict with no such run", "predict runs/good-ful text", ("runs/good-ful", "'good-full'")),
+    Bad("predict with a missing file", f"predict {RUN} god.csv", ("no file 'god.csv'", "good.csv")),
+    Bad("predict to a spreadsheet", f"predict {RUN} good.csv --out x.xlsx",
+        ("x.xlsx", ".csv", ".parquet")),
+    Bad("predict onto its input", f"predict {RUN} good.csv --out good.csv",
+        ("is the file that is read",)),
+    Bad("predict into no folder", f"predict {RUN} good.csv --out no/x.csv", ("no folder no",)),
+    Bad("predict with a training key", f"predict {RUN} good.csv --train.epochs 3",
+        ("'train.epochs' does not apply",)),
+    Bad("evaluate with an unknown label", f"evaluate {RUN} bad.csv",
+        ("bad.csv:26", "does not know the label 'pso'", "'pos'"), rows("a film,pso")),
+    Bad("evaluate without labels", f"evaluate {RUN} bad.csv", ("bad.csv:26", "no label"),
+        rows("a film,")),
+    # the words
+    Bad("unknown verb", "tun good.csv", ("no verb 'tun'", "'tune'")),
+    Bad("a file for a verb", "good.csv", ("no verb 'good.csv'", "warmstart tune FILE")),
+    Bad("a flag for a verb", "--base base tune good.csv", ("no flag before the verb",)),
+    Bad("a word too many", "tune good.csv more.csv --base base", ("what is 'more.csv'?",)),
+    Bad("a word too few", "evaluate", ("evaluate needs MODEL and DATA",)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", CASES, ids=lambda bad: bad.name)
+def test_bad_input_is_one_clear_line(
+    bad: Bad, room: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    bad.make(room)
+    before = listing(room)
+    capsys.readouterr()
+    assert main(bad.words.split(" ")) == 2
+    out, err = capsys.readouterr()
+    assert_one_line(err, bad.says)
+    assert out == ""
+    assert listing(room) == before
+
+
+def assert_one_line(err: str, says: tuple[str, ...]) -> None:
+    assert err.startswith("warmstart: ")
+    assert err.endswith("\n") and err.count("\n") == 1, err
+    assert len(err) < 600
+    assert "Traceback" not in err
+    missing = [words for words in says if words not in err]
+    assert not missing, f"{missing} not in: {err}"
+
+
+@pytest.mark.parametrize(
+    "bad", [b for b in CASES if b.name in ("one class", "misspelt base", "out exists")],
+    ids=lambda bad: bad.name,
+)  # fmt: skip
+def test_so_it_is_in_a_process_of_its_own(bad: Bad, room: Path):
+    bad.make(room)
+    before = listing(room)
+    done = subprocess.run(
+        [sys.executable, "-m", "warmstart", *bad.words.split(" ")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": SOURCE},
+    )
+    assert done.returncode == 2
+    assert_one_line(done.stderr, bad.says)
+    assert done.stdout == ""
+    assert listing(room) == before
+
+
+def test_a_read_only_place(room: Path, capsys, monkeypatch: pytest.MonkeyPatch):
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and allowed(path, mode))
+    before = listing(room)
+    for words in ("tune good.csv --base base", f"predict {RUN} good.csv --out x.csv"):
+        capsys.readouterr()
+        assert main(words.split()) == 2
+        assert_one_line(capsys.readouterr().err, ("cannot write", "read-only", "another --out"))
+    assert listing(room) == before
+
+
+def full(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("where", ["a checkpoint", "the model", "the log"])
+def test_a_full_disk_says_how_to_go_on(
+    where: str, room: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    target = {
+        "a checkpoint": "warmstart.train.checkpoint.save_file",
+        "the model": "transformers.PreTrainedModel.save_pretrained",
+        "the log": "warmstart.train.log.Log.write",
+    }[where]
+    words = "tune good.csv --base base --train.epochs 1 --train.checkpoint_seconds 0 --out runs/x"
+    with monkeypatch.context() as patch:
+        patch.setattr(target, full)
+        capsys.readouterr()
+        assert main(words.split()) == 2
+    err = capsys.readouterr().err.splitlines()[-1] + "\n"
+    assert_one_line(err, ("No space left on device", "warmstart tune --resume runs/x"))
+    left = [p.name for p in (room / "runs" / "x").rglob("*") if p.name.startswith(".")]
+    assert left == []
+    assert not (room / "runs" / "x" / "model").exists()
+    assert main(["tune", "--resume", "runs/x"]) == 0
+    assert (room / "runs" / "x" / "model" / "model.safetensors").is_file()
+
+
+def test_a_disk_that_is_full_at_once_leaves_nothing(room: Path, capsys, monkeypatch):
+    before = set(listing(room))
+    monkeypatch.setattr("warmstart.run.write_json", full)
+    capsys.readouterr()
+    assert main("tune good.csv --base base --out runs/x".split()) == 2
+    assert_one_line(capsys.readouterr().err, ("cannot write", "No space left on device"))
+    assert set(listing(room)) == before
+
+
+def test_a_disk_that_fills_up_while_labelling(room: Path, capsys, monkeypatch):
+    before = set(listing(room))
+    monkeypatch.setattr("warmstart.verbs.labelled._cells", full)
+    capsys.readouterr()
+    assert main(f"predict {RUN} good.csv --out x.csv".split()) == 2
+    assert_one_line(capsys.readouterr().err, ("cannot write x.csv", "No space left on device"))
+    assert set(listing(room)) == before

@@ -1,0 +1,219 @@
+"""The command line: what is printed where, and what comes out of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import warmstart
+from tiny import tiny
+from warmstart.cli import VERBS, main
+from warmstart.recipe import Recipe
+
+ENVIRONMENT = {
+    **os.environ,
+    "HF_HUB_OFFLINE": "1",
+    "PYTHONPATH": str(Path(warmstart.__file__).parents[1]),
+}
+ROWS = [
+    f"the {word} {thing} {i},{label}"
+    for i in range(8)
+    for thing in ("film", "book")
+    for word, label in (("good", "pos"), ("bad", "neg"))
+]
+QUICK = ["--train.epochs", "1", "--evaluate.bootstrap", "100", "--train.precision", "fp32"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base, a data file and a finished run."""
+    folder = tmp_path_factory.mktemp("made")
+    tiny("bert", folder / "base")
+    (folder / "data.csv").write_text("\n".join(["text,label", *ROWS]) + "\n")
+    words = ["tune", str(folder / "data.csv"), "--base", str(folder / "base"), *QUICK]
+    assert main([*words, "--out", str(folder / "run")]) == 0
+    return folder
+
+
+@pytest.fixture
+def room(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("base", "run"):
+        shutil.copytree(made / name, tmp_path / name)
+    shutil.copy(made / "data.csv", tmp_path / "data.csv")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(room: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run a command in the room that must succeed: (stdout, stderr)."""
+
+    def of(*words: str) -> tuple[str, str]:
+        capsys.readouterr()
+        assert main(words) == 0
+        return capsys.readouterr()
+
+    return of
+
+
+def shell(line: str, room: Path, **more: Any) -> subprocess.CompletedProcess[bytes]:
+    line = line.replace("warmstart", f"{sys.executable} -m warmstart")
+    environment = ENVIRONMENT | more
+    return subprocess.run(["bash", "-c", line], cwd=room, env=environment, capture_output=True)
+
+
+def test_tune_prints_the_result_and_takes_the_next_free_name(run: Any):
+    words = ("tune", "data.csv", "--base", "base", *QUICK)
+    first, told = run(*words)
+    second, _ = run(*words)
+    assert "macro-F1" in first and "95% interval" in first
+    assert "runs/data-full/report.html" in first
+    assert "runs/data-full-2/report.html" in second
+    assert told.startswith("epoch 1: ")
+    assert 'warmstart predict runs/data-full "your text"' in first
+
+
+def test_a_dry_run_is_a_recipe_with_comments(run: Any, room: Path):
+    before = sorted(os.listdir(room))
+    printed, told = run("tune", "data.csv", "--base", "base", "--dry-run", *QUICK)
+    assert sorted(os.listdir(room)) == before
+    assert told == ""
+    recipe = Recipe.from_toml(printed)
+    assert (recipe.train.epochs, recipe.data.path) == (1, "data.csv")
+    for words in ("rows to train on", "steps at most: 1 epochs, batches of 16 rows",
+                  "learning rate 0.0001, fp32, cpu", "neg\n", "pos\n", "read as utf-8",
+                  "runs/data-full; nothing has been written"):  # fmt: skip
+        assert words in printed
+
+
+def test_json_is_all_there_is_on_stdout(run: Any, room: Path):
+    data = ("data.csv", "--base", "base", *QUICK)
+    commands = [
+        ("tune", *data, "--dry-run"),
+        ("evaluate", "run", "data.csv"),
+        ("predict", "run", "data.csv", "--out", "o.csv"),
+        ("predict", "run", "good film"),
+        ("models",),
+        ("recipe",),
+    ]
+    found = {
+        words[0]: json.loads(run(*words, "--json")[0]) for words in commands[:1] + commands[2:]
+    }
+    assert found["tune"]["recipe"]["train"]["epochs"] == 1
+    assert found["evaluate"]["rows"] == len(ROWS)
+    assert found["predict"]["label"] in ("neg", "pos")
+    assert found["models"][0]["name"] == "minilm"
+    assert found["recipe"] == Recipe().model_dump(mode="json")
+    tuned = json.loads(run("tune", *data, "--json")[0])
+    assert Path(tuned["report"]).is_file()
+
+
+def test_recipe_and_models(run: Any, room: Path):
+    assert Recipe.from_toml(run("recipe")[0]) == Recipe()
+    (room / "r.toml").write_text("seed = 3\n")
+    printed, _ = run("recipe", "--recipe", "r.toml", "--method", "lora", "method.rank=8")
+    assert Recipe.from_toml(printed) == Recipe.of({"seed": 3, "method": "lora", "method.rank": 8})
+    assert "minilm" in run("models")[0]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str, run: Any):
+    printed, _ = run(verb, "--help")
+    assert printed.startswith(f"usage: warmstart {verb}")
+    assert run(verb, "-h")[0] == run("help", verb)[0] == printed
+    assert max(map(len, printed.splitlines())) <= 100
+    if verb == "tune":
+        for key in ("epochs", "lora (rank, alpha", "--resume RUN", "--dry-run", "columns"):
+            assert key in printed
+
+
+def test_help_is_quick(room: Path):
+    took: list[float] = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        assert shell("warmstart --help", room).returncode == 0
+        took.append(time.perf_counter() - begun)
+    assert min(took) < 1.0, "0.4 s on a machine that does nothing else"
+
+
+def test_evaluate_prints_intervals_and_takes_any_model_folder(run: Any, room: Path):
+    printed, _ = run("evaluate", "run", "data.csv", "--out", "scores")
+    assert "95% interval" in printed and " to " in printed
+    assert sorted(os.listdir("scores")) == ["metrics.json", "predictions.parquet"]
+    plain, _ = run("evaluate", "run/model", "data.csv")
+    assert plain.splitlines()[:8] == printed.splitlines()[:8]
+    (room / "folder").mkdir()
+    shutil.copy("data.csv", "folder/test.csv")
+    assert run("evaluate", "run", "folder")[0] == plain
+
+
+def test_predict_says_label_confidence_text(run: Any, monkeypatch: pytest.MonkeyPatch):
+    printed, told = run("predict", "run", "a good\tfilm\nindeed")
+    label, confidence, text = printed.rstrip("\n").split("\t")
+    assert label in ("neg", "pos") and 0 < float(confidence) <= 1
+    assert text == "a good film indeed" and told == ""
+    printed, told = run("predict", "run", "data.csv")
+    assert len(printed.splitlines()) == len(ROWS)
+
+
+def test_predict_from_stdin_keeps_every_line(room: Path):
+    for line in ("warmstart predict run", "warmstart predict run -"):
+        done = shell(f"printf 'good\\n\\nschön ☂\\r\\nlast' | {line}", room)
+        lines = done.stdout.decode().split("\n")
+        assert [line.split("\t")[2] for line in lines[:-1]] == ["good", "", "schön ☂", "last"]
+        assert b"note: 1 texts have no text" in done.stderr and b"text 2" in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_fine(room: Path):
+    line = "set -o pipefail; yes good film | head -20000 | warmstart predict run - | head -1"
+    done = shell(line, room)
+    assert done.stderr == b""
+    assert done.stdout.count(b"\n") == 1
+
+
+def test_a_terminal_that_knows_no_unicode_is_fine(room: Path):
+    for line in ("warmstart predict run 'schön ☂'", "warmstart predict run 'schön ☂' --json",
+                 "warmstart evaluate run data.csv", "warmstart recipe", "warmstart tune --help",
+                 "warmstart tune ☂.csv"):  # fmt: skip
+        done = shell(line, room, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+        assert done.returncode == (2 if "☂.csv" in line else 0), done.stderr
+        assert done.stdout.isascii() and done.stderr.isascii()
+        assert b"Traceback" not in done.stderr
+        if "--json" in line:
+            assert json.loads(done.stdout)["label"] in ("neg", "pos")
+
+
+def test_resume_of_a_run_that_is_done_shows_it(run: Any):
+    printed, told = run("tune", "--resume", "run")
+    assert "run/report.html" in printed
+    assert told == ""
+
+
+def test_ctrl_c_says_how_to_go_on(room: Path, capsys, monkeypatch: pytest.MonkeyPatch):
+    import signal
+
+    from warmstart.train.progress import ProgressBar
+
+    monkeypatch.setattr(ProgressBar, "step", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert main(["tune", "data.csv", "--base", "base", "--out", "c", *QUICK]) == 130
+    assert "; go on with it: warmstart tune --resume c" in capsys.readouterr().err
+    monkeypatch.undo()
+    os.chdir(room)
+    assert main(["tune", "--resume", "c"]) == 0
+
+
+def test_the_demo_is_tune_on_the_samples(run: Any, monkeypatch: pytest.MonkeyPatch):
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("warmstart.api.tune", lambda data, **keys: asked.update(keys, data=data))
+    monkeypatch.setattr("warmstart.show.run", lambda run, as_json: None)
+    run("demo", "--train.epochs", "1")
+    assert Path(asked["data"]).name == "tickets.csv" and Path(asked["data"]).is_file()
+    assert asked["train.epochs"] == "1"

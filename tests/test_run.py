@@ -1,0 +1,94 @@
+"""The run folder: made whole, reopened, never written over."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from warmstart.errors import RunError
+from warmstart.recipe import Recipe
+from warmstart.run import Run, check_writable, free_path, read_json, write_json, write_text
+
+FACTS = {"labels": ["neg", "pos"], "fingerprint": "0"}
+
+
+def test_a_run_is_made_and_reopened(tmp_path: Path):
+    recipe = Recipe.of({"method": "lora", "train.patience": None, "data.path": "d.csv"})
+    run = Run.create(tmp_path / "runs" / "x", recipe, FACTS)
+    again = Run(str(run.path))
+    assert again.recipe == recipe
+    assert (again.status, again.labels) == ("running", ["neg", "pos"])
+    again.update(status="done", extra=1)
+    assert run.facts == {"status": "done", **FACTS, "extra": 1}
+    assert repr(run) == f"Run('{run.path}', done)"
+    assert sorted(os.listdir(run.path)) == ["recipe.toml", "run.json"]
+    assert run.report == run.path / "report.html"
+    assert run.model == run.path / "model"
+
+
+def test_what_is_not_there_yet_says_how_to_get_it(tmp_path: Path):
+    run = Run.create(tmp_path / "x", Recipe(), FACTS)
+    for name in ("metrics", "proof", "ledger"):
+        with pytest.raises(RunError, match=rf"{name}\.json is missing.*--resume"):
+            getattr(run, name)
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path):
+    (tmp_path / "x").mkdir()
+    Run.create(tmp_path / "x", Recipe(), FACTS)
+    with pytest.raises(RunError, match=r"not empty; choose another --out, or go on .*--resume"):
+        Run.create(tmp_path / "x", Recipe(), FACTS)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(RunError, match="another --out$"):
+        Run.create(tmp_path / "mine", Recipe(), FACTS)
+    assert os.listdir(tmp_path / "mine") == ["letter.txt"]
+
+
+def test_no_run(tmp_path: Path):
+    Run.create(tmp_path / "first", Recipe(), FACTS)
+    with pytest.raises(RunError, match=r"no run .*frist\. Did you mean 'first'"):
+        Run(tmp_path / "frist")
+    with pytest.raises(RunError, match="is no run: it has no"):
+        Run(tmp_path)
+
+
+def test_the_next_free_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert free_path("data-full") == Path("runs/data-full")
+    Path("runs/data-full").mkdir(parents=True)
+    Path("runs/data-full-2").mkdir()
+    assert free_path("data-full") == Path("runs/data-full-3")
+
+
+def test_looking_whether_a_place_can_be_written_leaves_nothing(tmp_path: Path):
+    check_writable(tmp_path / "a" / "b" / "c")
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="is not a folder"):
+        check_writable(tmp_path / "file" / "x")
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "a.json"
+    write_json(path, {"one": "ü"})
+    with pytest.raises(TypeError):
+        write_json(path, {"one": object()})
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="space"):
+        write_text(path, "two")
+    assert read_json(path) == {"one": "ü"}
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_damaged_file_is_named(tmp_path: Path):
+    (tmp_path / "a.json").write_text(json.dumps({"a": 1})[:-2])
+    with pytest.raises(RunError, match=r"a\.json cannot be read"):
+        read_json(tmp_path / "a.json")

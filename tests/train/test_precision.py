@@ -1,0 +1,47 @@
+"""Which number type, which device, and whose memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from learning import CPU
+from warmstart.train import precision
+from warmstart.train.memory import keep_freed_memory
+
+
+def test_as_told() -> None:
+    assert precision.choose("fp32", CPU) == torch.float32
+    assert precision.choose("bf16", CPU) == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [((2.0, 1.0), torch.bfloat16), ((1.2, 1.0), torch.float32), ((1.0, 4.0), torch.float32)],
+)
+def test_auto_takes_what_is_measured_to_be_faster(
+    times: tuple[float, float], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = dict(zip((torch.float32, torch.bfloat16), times, strict=True))
+    monkeypatch.setattr(precision, "_seconds", seconds.__getitem__)
+    assert precision.choose("auto", CPU) == expected
+
+
+def test_auto_measures() -> None:
+    assert precision.choose("auto", CPU) in (torch.float32, torch.bfloat16)
+    assert 0 < precision._seconds(torch.float32) < 1
+
+
+def test_device() -> None:
+    assert precision.device_named("cpu") == CPU
+    assert precision.device_named("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_freed_memory_is_kept() -> None:
+    """It may be called at any time, and says whether the C library listened."""
+    import platform
+
+    answers = {keep_freed_memory(), keep_freed_memory()}
+    assert len(answers) == 1
+    if platform.libc_ver()[0] == "glibc":
+        assert answers == {True}

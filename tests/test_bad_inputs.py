@@ -184,7 +184,7 @@ CASES = [
     Bad("parts that do not fit",
         "tune good.csv --base base --train.optimizer muon --method frozen", ("muon", "take adamw")),
     Bad("recipe file missing", "tune good.csv --recipe rcp.toml",
-        ("cannot read the recipe rcp.toml", "No such file")),
+        ("no recipe rcp.toml", "`warmstart recipe`")),
     Bad("bad TOML", "tune good.csv --recipe bad.toml", ("bad.toml is not TOML", "line 2"),
         data("seed = 1\nbase = \n", "bad.toml")),
     Bad("unknown key in a file", "tune good.csv --recipe bad.toml",

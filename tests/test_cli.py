@@ -104,9 +104,7 @@ def test_json_is_all_there_is_on_stdout(run: Any, room: Path):
         ("models",),
         ("recipe",),
     ]
-    found = {
-        words[0]: json.loads(run(*words, "--json")[0]) for words in commands[:1] + commands[2:]
-    }
+    found = {words[0]: json.loads(run(*words, "--json")[0]) for words in commands}
     assert found["tune"]["recipe"]["train"]["epochs"] == 1
     assert found["evaluate"]["rows"] == len(ROWS)
     assert found["predict"]["label"] in ("neg", "pos")

@@ -25,7 +25,7 @@ from pydantic.fields import FieldInfo
 from warmstart import keys, layers, parts
 from warmstart.checked import NOTHING, checked
 from warmstart.data.settings import Data
-from warmstart.errors import RecipeError, shown
+from warmstart.errors import RecipeError, nearest, shown
 from warmstart.evaluate.settings import Evaluate
 from warmstart.layers import PARTS, SECTIONS, written
 from warmstart.parts import Part
@@ -127,13 +127,17 @@ def read_toml(text: str, where: str = "the recipe") -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{where} is not TOML: {error}") from None
+        raise RecipeError(f"{where} is not TOML: {error}; texts stand in quotes") from None
 
 
 def read_file(path: str | Path) -> dict[str, Any]:
     """A recipe file as nested dicts. Raises `RecipeError`."""
     try:
         return read_toml(Path(path).read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        beside = [file.name for file in Path(path).parent.glob("*.toml")]
+        guess = nearest(Path(path).name, beside) or " `warmstart recipe` prints one to begin with"
+        raise RecipeError(f"there is no recipe {path}.{guess}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the recipe {path}: {shown(error, 120)}") from None
 

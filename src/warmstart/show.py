@@ -32,15 +32,18 @@ def run(run: Run, *, as_json: bool) -> None:
         return
     scores(run.metrics)
     speed, proof = run.facts["speed"], run.proof
-    rate = f"{speed['rows_per_second']:.0f} rows/s, {speed['precision']} on {speed['device']}"
-    print(f"trained    {speed['rows']:,} rows in {speed['seconds']:.1f} s ({rate})")
-    print(f"proof      the saved folder answers as the trained model did on {proof['rows']} rows "
-          f"(largest difference {proof['max_probability_difference']:.1e})")  # fmt: skip
+    rate = f"{speed['rows_per_second']:,.0f} rows/s, {speed['precision']} on {speed['device']}"
+    cached = speed["feature_seconds"]
+    first = f"{cached:.1f} s for the outputs of the body, then " if cached else ""
+    print(f"trained    {first}{speed['rows']:,} rows in {speed['seconds']:.1f} s ({rate})")
+    gap = f"largest difference {proof['max_probability_difference']:.1e}"
+    rows = f"{proof['rows']} rows ({gap})"
+    print(f"proof      the saved folder answers as the trained model did on {rows}")
     print(f"model      {run.model}")
     print(f"report     {run.report}")
     print("\nNext:")
     for command, what in next_commands(run):
-        print(f"  {command:<60} {what}")
+        print(f"  {command}\n      {what}")
 
 
 def metrics(found: Mapping[str, Any], out: Any, *, as_json: bool) -> None:

@@ -102,7 +102,7 @@ def test_drop_add_is_the_residual_and_what_was_kept(dtype: torch.dtype) -> None:
 
 
 def test_backward_uses_the_same_mask() -> None:
-    """By hand, as the functions take 32 bits at most; a transposed gradient is no contiguous one."""
+    """By hand, as the functions take 32 bits at most, and with a gradient that lies transposed."""
     pool = pool_of(0.4)
     mask = pool.mask(30, 16)
     kept_ = (mask != 0).float()

@@ -30,10 +30,13 @@ class Watch(Listener):
         self.rows: list[dict[str, Any]] = []
         self.weights: list[dict[str, torch.Tensor]] = []
         self.run: Any = None
+        self.stop_after = 0
 
     def step(self, step: Any, total: int) -> None:
         self.steps.append(step.index)
         assert total == self.run.total
+        if step.index == self.stop_after:
+            os.kill(os.getpid(), signal.SIGINT)
 
     def epoch(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
@@ -111,9 +114,7 @@ def test_patience_survives_a_resume(tiny_of: Folder, tmp_path: Path) -> None:
     whole, seen = watched(tiny_of("bert"), tmp_path / "a", scores, epochs=6, patience=3)
     whole.run()
     half, watch = watched(tiny_of("bert"), tmp_path / "b", scores, epochs=6, patience=3)
-    watch.step = lambda step, total: (  # pyright: ignore
-        os.kill(os.getpid(), signal.SIGINT) if step.index == 4 else None
-    )
+    watch.stop_after = 4
     with pytest.raises(Interrupted, match="stopped after step 4 of 12"):
         half.run()
     again, watch = watched(tiny_of("bert"), tmp_path / "b", scores[2:], epochs=6, patience=3)
@@ -123,6 +124,22 @@ def test_patience_survives_a_resume(tiny_of: Folder, tmp_path: Path) -> None:
     assert [row["epoch"] for row in progress.history] == [1, 2, 3, 4]
     for name, weights in weights_of(again.model).items():
         assert torch.equal(weights, seen.weights[0][name])
+
+
+def test_a_resume_goes_the_same_way(tiny_of: Folder, tmp_path: Path) -> None:
+    """Weights, the optimizer's memory and dropout, in the middle of an epoch."""
+    scores = [0.1, 0.2, 0.3, 0.4]
+    more: dict[str, Any] = {"epochs": 4, "dropout": 0.1, "batch_size": 4}
+    whole, _ = watched(tiny_of("bert"), tmp_path / "a", scores, **more)
+    whole.run()
+    half, watch = watched(tiny_of("bert"), tmp_path / "b", scores, **more)
+    watch.stop_after = 7
+    with pytest.raises(Interrupted):
+        half.run()
+    again, _ = watched(tiny_of("bert"), tmp_path / "b", scores[1:], **more)
+    again.run(resume=True)
+    expected = weights_of(whole.model)
+    assert all(torch.equal(w, expected[name]) for name, w in weights_of(again.model).items())
 
 
 def test_the_log_and_the_history(tiny_of: Folder, tmp_path: Path) -> None:

@@ -67,9 +67,9 @@ def without_head(tensors: dict[str, Any]) -> None:
 
 
 def with_another_head(tensors: dict[str, Any]) -> None:
-    for name in tensors:
+    for name, values in list(tensors.items()):
         if name.split(".")[-2] in ("classifier", "score") and name.endswith("weight"):
-            tensors[name] = tensors[name].flip(0).contiguous()
+            tensors[name] = values.flip(0).contiguous()
 
 
 def with_a_nudged_body(tensors: dict[str, Any]) -> None:

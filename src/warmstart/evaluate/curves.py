@@ -68,7 +68,8 @@ def _overfitting(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> 
     text = f"From {turn} on the training loss kept falling while the validation loss rose"
     if last["validation_score"] < best["validation_score"] - HARM:
         text += ", and the score fell too: overfitting. "
-        text += f"The best weights, of {_epoch(best)}, were kept."
+        kept = next((row for row in rows if row.get("kept")), best)
+        text += f"The weights of {_epoch(kept)} were kept."
         advice = (
             f"Train for fewer epochs (about {_number(best)}), or bring more or more varied rows."
         )

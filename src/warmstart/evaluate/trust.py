@@ -55,7 +55,9 @@ def _comparison(metrics: Mapping[str, Any]) -> Point | None:
         text = f"It beats the best of them, {comparison['title']}, by {gap} points. "
         return Point("good", AGAINST, f"{text}A gap like this is unlikely to be chance ({p}).")
     level = "bad" if comparison["outcome"] == "worse" else "watch"
-    advice = "On these rows the simpler method is the better buy."
+    advice = "More test rows would tell."
+    if comparison["outcome"] == "worse" or comparison["difference"]["value"] <= 0:
+        advice = "On these rows the simpler method is the better buy."
     return Point(level, AGAINST, sentence(comparison["sentence"]), advice)
 
 

@@ -66,7 +66,8 @@ def check_tokenizer(folder: Path, tokenizer: Path | None = None) -> None:
         if not fits:
             raise BaseModelError(
                 f"the tokenizer in {place} disagrees with the model in {folder}: "
-                f"{len(ids)} tokens up to id {max(ids)}, but {rows} rows in the embedding"
+                f"{len(ids)} tokens up to id {max(ids)}, but {rows} rows in the embedding; "
+                "put the tokenizer there that it was trained with"
             )
     check_fingerprint(folder)
     if tokenizer is not None and not same_tokenizer(folder, tokenizer):

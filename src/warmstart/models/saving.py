@@ -46,6 +46,8 @@ def save_model(
         note |= {"tokenizer_sha256": fingerprint(fresh)}
         (fresh / NOTE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
         _put_in_place(fresh, folder)
+        for left in folder.parent.glob(f".{folder.name}-*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         raise RunError(f"cannot write the model to {folder}: {shown(error, 160)}") from error
     finally:

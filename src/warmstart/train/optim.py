@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from warmstart.errors import RecipeError
-
-MUON_LEARNING_RATE = 10.0  # times the learning rate of adamw, with the RMS matching of torch
+from warmstart.models.families import layers_of
+from warmstart.models.heads import unwrap
 
 
 def rate_at(step: int, total: int, warmup: float, schedule: str) -> float:
@@ -53,20 +53,21 @@ class Optimizer:
             raise RecipeError("nothing to train: no weight requires a gradient")
         self.learning_rate, self.total = learning_rate, total
         self.warmup, self.schedule, self.max_grad_norm = warmup, schedule, max_grad_norm
-        self._parts: list[tuple[torch.optim.Optimizer, float]] = []
-        hidden = [p for p in decayed if p.ndim == 2] if name == "muon" else []
+        self._parts: list[torch.optim.Optimizer] = []
+        inside = _inside_blocks(model) if name == "muon" else set()
+        hidden = [p for p in decayed if p.ndim == 2 and id(p) in inside]
         ids = {id(p) for p in hidden}
         decayed = [p for p in decayed if id(p) not in ids]
         if hidden:
             muon = torch.optim.Muon(
                 hidden, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
             )
-            self._parts.append((muon, MUON_LEARNING_RATE))
+            self._parts.append(muon)
         groups = [{"params": decayed, "weight_decay": weight_decay}]
         groups += [{"params": rest, "weight_decay": 0.0}]
         groups = [group for group in groups if group["params"]]
         if groups:
-            self._parts.append((torch.optim.AdamW(groups, lr=learning_rate, fused=True), 1.0))
+            self._parts.append(torch.optim.AdamW(groups, lr=learning_rate, fused=True))
 
     def step(self, index: int) -> tuple[float, Tensor]:
         """Clip and move; returns the learning rate and the norm of the gradient before clipping."""
@@ -74,9 +75,9 @@ class Optimizer:
         grads = [p.grad for p in self.parameters if p.grad is not None]
         norm = nn.utils.get_total_norm(grads, foreach=True)
         factor = torch.clamp(self.max_grad_norm / (norm + 1e-6), max=1.0)
-        for part, times in self._parts:
+        for part in self._parts:
             for group in part.param_groups:
-                group["lr"] = rate * times
+                group["lr"] = rate
             if self.max_grad_norm > 0:
                 _clip(part, factor)
             part.step()
@@ -93,7 +94,7 @@ class Optimizer:
 
     def load_state(self, saved: dict[str, Tensor]) -> None:
         """Put back what `state` gave."""
-        for part, (optimizer, _) in enumerate(self._parts):
+        for part, optimizer in enumerate(self._parts):
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             for name, value in saved.items():
                 owner, index, key = name.split(".", 2)
@@ -108,8 +109,13 @@ class Optimizer:
                 for index, p in enumerate(p for g in optimizer.param_groups for p in g["params"])
                 if p in optimizer.state
             ]
-            for optimizer, _ in self._parts
+            for optimizer in self._parts
         ]
+
+
+def _inside_blocks(model: Any) -> set[int]:
+    """The parameters of the layers, without embeddings and head."""
+    return {id(p) for block in layers_of(unwrap(model)) for p in block.parameters()}
 
 
 def _clip(part: Any, factor: Tensor) -> None:
@@ -119,10 +125,6 @@ def _clip(part: Any, factor: Tensor) -> None:
         return
     moved = [p.grad for g in part.param_groups for p in g["params"] if p.grad is not None]
     torch._foreach_mul_(moved, factor)
-
-
-def _muon(hidden: list[nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
-    return torch.optim.Muon(hidden, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

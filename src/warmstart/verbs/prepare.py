@@ -104,6 +104,8 @@ def _resolved(
 ) -> Recipe:
     """The recipe with every open choice made, so that it repeats the run wherever it is read."""
     from warmstart.data.batches import plan
+    from warmstart.methods.base import Method
+    from warmstart.models.families import family_of
     from warmstart.models.weights import read_json as read_config
     from warmstart.train.precision import choose, device_named
 
@@ -112,12 +114,14 @@ def _resolved(
     config = read_config(base.path / "config.json")
     width = int(config.get("hidden_size") or config.get("dim") or config.get("d_model") or 768)
     batch = train.batch_size or method.default_batch_size
-    if train.batch_tokens and not method.caches_features:
+    cached = method.caches_features and bool(family_of(config).post_norm_block)
+    if train.batch_tokens and not cached:
         steps = len(plan(store.lengths[index], batch, recipe.seed, 0, train.batch_tokens))
     else:
         steps = -(-rows // batch)
-    fewest, most = method.epochs_between
-    epochs = train.epochs or min(most, max(fewest, -(-method.steps_wanted // steps)))
+    pace = method if cached or not method.caches_features else Method
+    fewest, most = pace.epochs_between
+    epochs = train.epochs or min(most, max(fewest, -(-pace.steps_wanted // steps)))
     device = device_named(train.device)
     precision = "bf16" if "bfloat16" in str(choose(train.precision, device)) else "fp32"
     chosen = {

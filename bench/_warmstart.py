@@ -73,7 +73,8 @@ def train(request: dict[str, Any]) -> dict[str, Any]:
     from _trainer import plain_scores
 
     splits, _ = load(data)
-    expected = len(splits["train"].texts) * request["epochs"]
+    # a train row whose text is also in test is left out by warmstart, and said in its ledger
+    expected = run.facts["rows"]["train"] * request["epochs"]
     assert clock.rows == expected, f"trained on {clock.rows} rows instead of {expected}"
     return {
         "seconds": clock.seconds,

@@ -128,6 +128,8 @@ def fit(
     **settings: Any,
 ) -> Fit:
     """A training run over `messages`, ready to begin; trained on and scored on the same rows."""
+    from warmstart.models.families import layers_of
+    from warmstart.models.heads import unwrap
     from warmstart.tasks.classification import Classification
 
     settings = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, **settings}
@@ -158,4 +160,5 @@ def fit(
         seed=3,
         folder=out,
         listeners=[*listeners],
+        hidden=[p for block in layers_of(unwrap(model)) for p in block.parameters()],
     )

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warmstart.data.batches import micro, ordered, pad, plan
+from warmstart.data.batches import micro, ordered, pad, plan, width
 from warmstart.data.tokens import TokenStore
 
 LENGTHS = st.lists(st.integers(1, 64), max_size=300).map(lambda x: np.array(x, np.int64))
@@ -76,3 +76,14 @@ def test_pad_gives_each_row_back(lengths: np.ndarray, data: st.DataObject) -> No
     for row, line, length in zip(rows, matrix, found, strict=True):
         assert line[:length].tolist() == store.row(row).tolist()
         assert not line[length:].any()
+
+
+@given(longest=st.integers(1, 600), limit=st.integers(1, 600))
+def test_a_batch_is_little_wider_than_needed(longest: int, limit: int) -> None:
+    limit = max(longest, limit)
+    assert longest <= width(longest, limit) <= min(limit, longest * 1.15 + 1)
+    assert width(width(longest, 10**6), 10**6) == width(longest, 10**6)
+
+
+def test_there_are_few_widths() -> None:
+    assert len({width(longest, 512) for longest in range(1, 513)}) < 60

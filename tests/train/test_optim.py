@@ -30,6 +30,11 @@ def net(seed: int = 0) -> Any:
     )
 
 
+def optimizer_of(model: Any, **keys: Any) -> Optimizer:
+    """The inner linear layer is hidden, the last one is the head."""
+    return Optimizer(model, **PLAIN | {"hidden": [model[2].weight]} | keys)
+
+
 def pull(model: nn.Module, step: int, factor: float = 1.0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(step)
     ids = torch.randint(0, 20, (16, 5), generator=generator)
@@ -97,8 +102,9 @@ def torchs(model: Any, name: str) -> list[torch.optim.Optimizer]:
     if name == "adamw":
         decayed = {"params": matrices, "weight_decay": 0.1}
         return [torch.optim.AdamW([decayed, {"params": others, "weight_decay": 0.0}], lr=1e-2)]
-    muon = torch.optim.Muon(matrices, lr=0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
-    return [muon, torch.optim.AdamW(others, lr=1e-2, weight_decay=0.0)]
+    muon = torch.optim.Muon(matrices[:1], lr=1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    decayed = {"params": matrices[1:], "weight_decay": 0.1}
+    return [muon, torch.optim.AdamW([decayed, {"params": others, "weight_decay": 0.0}], lr=1e-2)]
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
@@ -108,9 +114,7 @@ def test_a_plain_torch_loop(name: str, schedule: str, clip: float, factor: float
     """clip_grad_norm_, LambdaLR and torch's own optimizers do the same; 0 never clips."""
     model = net()
     twin = copy.deepcopy(model)
-    optimizer = Optimizer(
-        model, **PLAIN | {"name": name, "schedule": schedule, "max_grad_norm": clip}
-    )
+    optimizer = optimizer_of(model, name=name, schedule=schedule, max_grad_norm=clip)
     theirs = torchs(twin, name)
     course = [
         torch.optim.lr_scheduler.LambdaLR(o, lambda s: rate_at(s, 20, 0.1, schedule))
@@ -130,7 +134,9 @@ def test_a_plain_torch_loop(name: str, schedule: str, clip: float, factor: float
         (clip, factor), clipped
     )
     for mine, other in zip(model.parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-4)
+        # Muon's Newton-Schulz steps run in bfloat16, where the last bit of a gradient can count
+        near = 1e-5 if name == "adamw" else 1e-3
+        torch.testing.assert_close(mine, other, atol=near, rtol=1e-4)
 
 
 def test_the_norm_is_that_before_clipping() -> None:
@@ -156,14 +162,14 @@ def test_muon_where_some_weights_get_no_gradient(tiny_of: Folder, tmp_path: Path
 def test_what_is_remembered_comes_back(name: str) -> None:
     """Through its state a fresh optimizer goes on bit for bit; without it, not."""
     model = net()
-    optimizer = Optimizer(model, **PLAIN | {"name": name})
+    optimizer = optimizer_of(model, name=name)
     for step in range(5):
         pull(model, step)
         optimizer.step(step)
     twin, forgetful = copy.deepcopy(model), copy.deepcopy(model)
-    again = Optimizer(twin, **PLAIN | {"name": name})
+    again = optimizer_of(twin, name=name)
     again.load_state({key: value.clone() for key, value in optimizer.state().items()})
-    empty = Optimizer(forgetful, **PLAIN | {"name": name})
+    empty = optimizer_of(forgetful, name=name)
     for step in range(5, 9):
         for one, opt in ((model, optimizer), (twin, again), (forgetful, empty)):
             pull(one, step)
@@ -173,16 +179,16 @@ def test_what_is_remembered_comes_back(name: str) -> None:
     assert not torch.equal(model[2].weight, forgetful[2].weight)
 
 
-def test_muon_moves_the_matrices_and_adamw_the_rest() -> None:
+def test_muon_moves_the_hidden_matrices_and_adamw_the_rest() -> None:
     model = net()
-    optimizer = Optimizer(model, **PLAIN | {"name": "muon"})
+    optimizer = optimizer_of(model, name="muon")
     before = weights_of(model)
     pull(model, 0)
     optimizer.step(0)
-    assert [type(part).__name__ for part, _ in optimizer._parts] == ["Muon", "AdamW"]
-    muon = [p for group in optimizer._parts[0][0].param_groups for p in group["params"]]
-    assert all(p.ndim == 2 for p in muon)
-    assert not any(p is model[0].weight for p in muon)
+    assert [type(part).__name__ for part in optimizer._parts] == ["Muon", "AdamW"]
+    muon = [p for group in optimizer._parts[0].param_groups for p in group["params"]]
+    assert len(muon) == 1
+    assert muon[0] is model[2].weight
     for name, weights in model.named_parameters():
         assert not torch.equal(weights, before[name]), name
 
@@ -190,7 +196,7 @@ def test_muon_moves_the_matrices_and_adamw_the_rest() -> None:
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_batch_by_heart(optimizer: str, tiny_of: Folder, tmp_path: Path) -> None:
     run = fit(
-        tiny_of("bert"), tmp_path, rows=12, batch_size=12, epochs=60, learning_rate=5e-3,
+        tiny_of("bert"), tmp_path, rows=12, batch_size=12, epochs=100, learning_rate=5e-3,
         optimizer=optimizer, patience=None,
     )  # fmt: skip
     progress = run.run()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from warmstart.data.batches import micro, ordered, pad, plan
+from warmstart.data.batches import micro, ordered, pad, plan, width
 from warmstart.train.states import StateFile
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class TokenFeed:
         self.batch_size, self.batch_tokens = batch_size, batch_tokens
         self.micro_batch_tokens = micro_batch_tokens
         self.rows = np.arange(len(store)) if rows is None else rows
+        self.longest = int(store.lengths.max(initial=1))
 
     def __len__(self) -> int:
         return len(self.store)
@@ -106,7 +107,8 @@ class TokenFeed:
         return found
 
     def _batch(self, rows: np.ndarray) -> Batch:
-        ids, lengths = pad(self.store, rows, self.pad_id)
+        columns = width(int(self.store.lengths[rows].max()), self.longest)
+        ids, lengths = pad(self.store, rows, self.pad_id, columns)
         device = self.compute.device
         return Batch(
             targets=torch.from_numpy(self.store.targets[rows]).to(device, non_blocking=True),

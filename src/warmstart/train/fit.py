@@ -65,6 +65,7 @@ class Fit:
         score: logits of the validation split → figures, `main` among them.
         settings: resolved; `epochs` and `learning_rate` are numbers.
         folder: the run's folder; checkpoints go below it.
+        hidden: the weights inside the layers, for `train.optimizer = "muon"`.
     """
 
     model: nn.Module
@@ -79,6 +80,7 @@ class Fit:
     seed: int
     folder: Path
     listeners: list[Listener] = field(default_factory=list[Listener])
+    hidden: list[nn.Parameter] = field(default_factory=list[nn.Parameter])
 
     def __post_init__(self) -> None:
         assert self.settings.epochs and self.settings.learning_rate
@@ -95,6 +97,7 @@ class Fit:
             warmup=self.settings.warmup,
             schedule=self.settings.schedule,
             max_grad_norm=self.settings.max_grad_norm,
+            hidden=self.hidden,
         )
         self._trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self._kept: dict[str, Tensor] = {}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from warmstart.errors import RecipeError
-from warmstart.models.families import layers_of
-from warmstart.models.heads import unwrap
 
 
 def rate_at(step: int, total: int, warmup: float, schedule: str) -> float:
@@ -33,6 +32,7 @@ class Optimizer:
         model: every parameter that requires a gradient is trained.
         learning_rate: peak of the schedule.
         total: steps of the whole run.
+        hidden: what lies inside the layers, whose matrices Muon moves; embeddings and head do not.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Optimizer:
         warmup: float,
         schedule: str,
         max_grad_norm: float,
+        hidden: Iterable[Tensor] = (),
     ) -> None:
         decayed, rest = split_parameters(model)
         self.parameters = decayed + rest
@@ -54,13 +55,13 @@ class Optimizer:
         self.learning_rate, self.total = learning_rate, total
         self.warmup, self.schedule, self.max_grad_norm = warmup, schedule, max_grad_norm
         self._parts: list[torch.optim.Optimizer] = []
-        inside = _inside_blocks(model) if name == "muon" else set()
-        hidden = [p for p in decayed if p.ndim == 2 and id(p) in inside]
-        ids = {id(p) for p in hidden}
-        decayed = [p for p in decayed if id(p) not in ids]
-        if hidden:
+        inside = {id(p) for p in hidden} if name == "muon" else set[int]()
+        matrices = [p for p in decayed if p.ndim == 2 and id(p) in inside]
+        moved = {id(p) for p in matrices}
+        decayed = [p for p in decayed if id(p) not in moved]
+        if matrices:
             muon = torch.optim.Muon(
-                hidden, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+                matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
             )
             self._parts.append(muon)
         groups = [{"params": decayed, "weight_decay": weight_decay}]
@@ -111,11 +112,6 @@ class Optimizer:
             ]
             for optimizer in self._parts
         ]
-
-
-def _inside_blocks(model: Any) -> set[int]:
-    """The parameters of the layers, without embeddings and head."""
-    return {id(p) for block in layers_of(unwrap(model)) for p in block.parameters()}
 
 
 def _clip(part: Any, factor: Tensor) -> None:

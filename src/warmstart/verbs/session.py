@@ -112,6 +112,8 @@ class Session:
         return StateFeed(states, targets, compute, batch_size=size, rows=self._rows(name))
 
     def _fit(self, folder: Path, feeds: dict[str, Any], listeners: list[Listener]) -> Fit:
+        from warmstart.models.families import layers_of
+        from warmstart.models.heads import unwrap
         from warmstart.train.fit import Fit
 
         prepared, weights = self.prepared, self._class_weights()
@@ -129,6 +131,7 @@ class Session:
             seed=prepared.recipe.seed,
             folder=folder,
             listeners=listeners,
+            hidden=[p for block in layers_of(unwrap(self.model)) for p in block.parameters()],
         )
 
     def _rows(self, name: str) -> np.ndarray | None:

@@ -198,3 +198,18 @@ def test_text_is_readable_on_its_ground(scheme: str) -> None:
     for text, ground in grounds:
         a, b = sorted((luminance(found[text]), luminance(found[ground])))
         assert (b + 0.05) / (a + 0.05) >= 4.5, (text, ground)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "difference", "advice"),
+    [
+        ("noise", 0.17, "More test rows would tell."),
+        ("noise", -0.02, "the simpler method is the better buy"),
+        ("worse", -0.2, "the simpler method is the better buy"),
+    ],
+)
+def test_what_is_advised_where_a_baseline_is_not_beaten(
+    facts: dict[str, Any], outcome: str, difference: float, advice: str
+) -> None:
+    facts["metrics"]["comparison"] |= {"outcome": outcome, "difference": difference}
+    assert advice in render(facts)

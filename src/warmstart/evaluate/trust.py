@@ -56,7 +56,7 @@ def _comparison(metrics: Mapping[str, Any]) -> Point | None:
         return Point("good", AGAINST, f"{text}A gap like this is unlikely to be chance ({p}).")
     level = "bad" if comparison["outcome"] == "worse" else "watch"
     advice = "More test rows would tell."
-    if comparison["outcome"] == "worse" or comparison["difference"]["value"] <= 0:
+    if comparison["outcome"] == "worse" or comparison["difference"] <= 0:
         advice = "On these rows the simpler method is the better buy."
     return Point(level, AGAINST, sentence(comparison["sentence"]), advice)
 

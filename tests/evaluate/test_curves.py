@@ -33,7 +33,7 @@ def test_nothing_and_one_point_are_no_curve() -> None:
 def test_a_score_that_falls_again_is_overfitting() -> None:
     found = read_curves(history([1, 0.5, 0.2, 0.1], [0.9, 0.6, 0.8, 1.1], [0.6, 0.75, 0.72, 0.7]))
     assert (found.verdict, found.best_epoch) == ("overfitting", 2)
-    assert "The best weights, of epoch 2, were kept" in found.sentence
+    assert "The weights of epoch 2 were kept" in found.sentence
     assert "fewer epochs (about 2)" in found.advice
 
 

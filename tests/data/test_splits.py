@@ -26,7 +26,7 @@ def kinds(found) -> set[str]:
 def test_one_file_is_cut_in_three(put, split, csv_text) -> None:
     path = put("d.csv", csv_text(200, ("a", "a", "a", "b")))
     found = split(path)
-    assert [len(getattr(found.splits, name)) for name in NAMES] == [160, 20, 20]
+    assert [len(getattr(found.splits, name)) for name in NAMES] == [140, 20, 40]
     assert found.splits.test["label"].to_pylist().count("b") == 5
     assert found.splits.given == {"train": True, "validation": False, "test": False}
     assert found.summary["rows"] == {"read": 200, "kept": 200, "dropped": 0}
@@ -108,7 +108,7 @@ def test_data_without_labels() -> None:
     ledger = Ledger()
     rows = [{"text": f"t{i}"} for i in range(20)]
     found = load(Data(), {"text": ("text",)}, {"text"}, 0, ledger, rows, label=None)
-    assert [len(getattr(found, name)) for name in NAMES] == [16, 2, 2]
+    assert [len(getattr(found, name)) for name in NAMES] == [14, 2, 4]
     assert ledger.summary()["rows"]["kept"] == 20
 
 
@@ -124,7 +124,7 @@ def test_too_many_lost_rows_stop_the_run(put, split, csv_text) -> None:
     path = put("d.csv", csv_text(20) + "no label,\n" * 5)
     with pytest.raises(DataError, match=r"5 of 25 rows.*empty label.*d\.csv:22.*max_dropped 0\.2"):
         split(path)
-    assert len(split(path, max_dropped=0.2).splits.train) == 16
+    assert len(split(path, max_dropped=0.2).splits.train) == 14
 
 
 def test_labels_merged_on_request_and_outer_spaces_lost(put, split) -> None:
@@ -158,7 +158,7 @@ def test_data_set_dict_and_saved_folder(split, tmp_path: Path) -> None:
         assert "unused" in kinds(found)
     assert found.splits.test["_line"].to_pylist() == [1, 2]
     train.save_to_disk(str(tmp_path / "one"))
-    assert len(split(tmp_path / "one").splits.test) == 2
+    assert len(split(tmp_path / "one").splits.test) == 4
 
 
 def test_a_mapping_of_frames(split) -> None:
@@ -187,7 +187,7 @@ def test_hub_id_goes_to_the_hub(split, monkeypatch: pytest.MonkeyPatch) -> None:
         return datasets.DatasetDict({"train": data})
 
     monkeypatch.setattr(datasets, "load_dataset", give)
-    assert len(split("owner/name").splits.train) == 16 and asked == ["owner/name"]
+    assert len(split("owner/name").splits.train) == 14 and asked == ["owner/name"]
 
     def fail(name: str) -> object:
         raise ConnectionError("no\nnetwork")

@@ -23,13 +23,15 @@ def test_auto_takes_what_is_measured_to_be_faster(
     times: tuple[float, float], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = dict(zip((torch.float32, torch.bfloat16), times, strict=True))
-    monkeypatch.setattr(precision, "_seconds", seconds.__getitem__)
+    monkeypatch.setattr(precision, "_seconds", lambda *dtypes: [seconds[d] for d in dtypes])
     assert precision.choose("auto", CPU) == expected
 
 
 def test_auto_measures() -> None:
     assert precision.choose("auto", CPU) in (torch.float32, torch.bfloat16)
-    assert 0 < precision._seconds(torch.float32) < 1
+    threads = torch.get_num_threads()
+    assert all(0 < seconds < 1 for seconds in precision._seconds(torch.float32, torch.bfloat16))
+    assert torch.get_num_threads() == threads
 
 
 def test_device() -> None:

@@ -27,7 +27,7 @@ def test_one_file_is_cut_in_three(put, split, csv_text) -> None:
     path = put("d.csv", csv_text(200, ("a", "a", "a", "b")))
     found = split(path)
     assert [len(getattr(found.splits, name)) for name in NAMES] == [140, 20, 40]
-    assert found.splits.test["label"].to_pylist().count("b") == 5
+    assert found.splits.test["label"].to_pylist().count("b") == 10
     assert found.splits.given == {"train": True, "validation": False, "test": False}
     assert found.summary["rows"] == {"read": 200, "kept": 200, "dropped": 0}
     everything = [t for name in NAMES for t in texts(found.splits, name)]

@@ -20,7 +20,9 @@ PACKAGE = SRC / "warmstart"
 LAYERS = [
     ("errors", "types", "parts"),
     ("data", "samples"),
+    ("scores",),
     ("models",),
+    ("tokenizer",),
     ("tasks", "objectives", "methods"),
     ("train",),
     ("evaluate", "engines"),
@@ -30,6 +32,7 @@ LAYERS = [
     ("api",),
     ("show",),
     ("arguments",),
+    ("cli_tokenizer",),
     ("cli",),
     ("__init__", "__main__"),
 ]

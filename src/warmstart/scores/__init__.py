@@ -1,0 +1,1 @@
+"""Scores of every task: statistics per row, figures from their sums, intervals from resamples."""

@@ -1,0 +1,50 @@
+"""Precision, recall and F1 from counts per class, for entities and for several labels per text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from warmstart.scores.measure import Floats, Scores, ratio
+
+
+def class_scores(sums: Floats, classes: Sequence[str]) -> Scores:
+    """Micro, macro and per-class figures from sums [..., 3 K]: right, predicted, actual per class.
+
+    Macro-F1 is the mean over the classes that occur, as truth or as prediction. The figures of one
+    class are named after it: `f1:PER`.
+    """
+    right, predicted, actual = split_counts(sums, len(classes))
+    f1 = ratio(2 * right, predicted + actual)
+    occurs = (predicted + actual) > 0
+    scores: Scores = {
+        "f1_micro": ratio(2 * right.sum(-1), predicted.sum(-1) + actual.sum(-1)),
+        "precision_micro": ratio(right.sum(-1), predicted.sum(-1)),
+        "recall_micro": ratio(right.sum(-1), actual.sum(-1)),
+        "f1_macro": ratio((f1 * occurs).sum(-1), occurs.sum(-1)),
+    }
+    precision, recall = ratio(right, predicted), ratio(right, actual)
+    for number, name in enumerate(classes):
+        scores[f"f1:{name}"] = f1[..., number]
+        scores[f"precision:{name}"] = precision[..., number]
+        scores[f"recall:{name}"] = recall[..., number]
+    return scores
+
+
+def class_bearing(rows: Floats, classes: Sequence[str]) -> dict[str, int]:
+    """For the figures of each class: rows [n, 3 K] that have it, as truth or as prediction."""
+    _, predicted, actual = split_counts(rows, len(classes))
+    found: dict[str, int] = {}
+    for number, name in enumerate(classes):
+        given, true = predicted[:, number] > 0, actual[:, number] > 0
+        found[f"f1:{name}"] = int((given | true).sum())
+        found[f"precision:{name}"] = int(given.sum())
+        found[f"recall:{name}"] = int(true.sum())
+    return found
+
+
+def split_counts(sums: Floats, k: int) -> tuple[Floats, Floats, Floats]:
+    """The right, the predicted and the actual, each [..., K], of counts [..., 3 K]."""
+    right, predicted, actual = np.split(sums[..., : 3 * k], 3, axis=-1)
+    return right, predicted, actual

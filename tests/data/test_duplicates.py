@@ -4,8 +4,10 @@ import csv
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from warmstart.data.duplicates import normalised, text_keys
+from warmstart.data.duplicates import all_normalised, normalised, text_keys
 from warmstart.data.ledger import Ledger
 from warmstart.data.sources import read
 
@@ -42,3 +44,9 @@ def test_planted_copies_are_found(shared_data: Path) -> None:
         truth = [r for r in csv.DictReader(stream) if r["kind"] in ("exact", "case_space_punct")]
     found = [key[row["id"]] == key[row["copy_of"]] for row in truth]
     assert len(found) > 50 and sum(found) / len(found) > 0.95
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.one_of(st.text(), st.text("aB'`._ \x00\x1f\n-é"))))
+def test_many_at_once_are_normalised_as_one_by_one(texts: list[str]) -> None:
+    assert all_normalised(texts) == [normalised(text) for text in texts]

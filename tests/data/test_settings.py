@@ -26,6 +26,7 @@ def test_words_for_delimiters() -> None:
         ({"encoding": "utf-9"}, "try utf-8"),
         ({"validation_fraction": 0.5, "test_fraction": 0.5}, "below 1"),
         ({"test_fraction": 1.0}, "less than 1"),
+        ({"similarity": 1.5}, "less than or equal to 1"),
         ({"limit": 0}, "greater than or equal to 1"),
         ({"sampling": "both"}, "'none', 'over' or 'under'"),
         ({"pth": "x"}, "Extra inputs"),

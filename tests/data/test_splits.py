@@ -272,3 +272,91 @@ def test_real_splits(shared_data: Path, split) -> None:
     assert [len(getattr(found.splits, name)) for name in NAMES] == [3256, 374, 1421]
     with pytest.raises(DataError, match=r"168 of 1,941 rows.*also in test.*citation_intent"):
         split(shared_data / "citation_intent")
+
+
+LONG = "my parcel with the white desk lamp has not come and nobody answers my letters"
+
+
+def plain(n: int, classes: str = "ab") -> list[dict[str, str]]:
+    """Rows whose texts have nothing in common."""
+    return [{"text": f"x{i} y{i} z{i}", "label": classes[i % len(classes)]} for i in range(n)]
+
+
+def near_family(number: int) -> list[str]:
+    """Three texts that are copies of each other, with words of their own."""
+    text = " ".join(f"w{number}a{i}" for i in range(14))
+    return [text, text.replace(f"w{number}a5 ", ""), f"again {text}"]
+
+
+def test_nearly_equal_texts_stay_on_one_side(split) -> None:
+    rows = [
+        {"text": text, "label": "ab"[number % 2]}
+        for number in range(60)
+        for text in near_family(number)
+    ]
+    found = split(rows, validation_fraction=0.2, test_fraction=0.2)
+    sides = [{t.split()[-1] for t in texts(found.splits, name)} for name in NAMES]
+    assert all(sides) and not any(a & b for a, b in itertools.combinations(sides, 2))
+    assert any(note.get("near") for note in found.ledger.notes if note["kind"] == "duplicates")
+    apart = split(rows, similarity=0.0, validation_fraction=0.2, test_fraction=0.2)
+    sides = [{t.split()[-1] for t in texts(apart.splits, name)} for name in NAMES]
+    assert any(a & b for a, b in itertools.combinations(sides, 2))
+
+
+def test_near_copies_of_test_leave_train(put, split, csv_text, tmp_path: Path) -> None:
+    put("d/train.csv", csv_text(40) + f"Hello - {LONG},pos\n")
+    put("d/test.csv", f"text,label\n{LONG},pos\nnew one,neg\n")
+    found = split(tmp_path / "d")
+    assert len(found.splits.train) == 36 and len(found.splits.test) == 2
+    dropped = found.summary["dropped"]["nearly also in test"]
+    assert dropped["rows"] == 1 and dropped["first"].endswith("train.csv:42")
+    near = found.splits.leakage["train~test"]["near"]
+    assert near["rows"] == {"train": 1, "test": 1} and 0.8 < near["pairs"][0][2] < 1
+    assert near["pairs"][0][1].endswith("test.csv:2")
+    note = next(note for note in found.ledger.notes if note["kind"] == "leakage")
+    assert "train and test nearly share texts: 1 rows of test" in note["message"]
+    assert len(split(tmp_path / "d", similarity=0.0).splits.train) == 37
+
+
+def test_conflicting_labels_are_noted_with_places(put, split) -> None:
+    body = "".join(f"{row['text']},{row['label']}\n" for row in plain(20))
+    path = put("d.csv", f"text,label\n{body}x0 y0 z0,b\n{LONG},a\n{LONG} hello,b\n")
+    notes = [note for note in split(path).ledger.notes if note["kind"] == "conflicts"]
+    assert [note["pairs"] for note in notes] == [
+        [[f"{path}:2", f"{path}:22"]],
+        [[f"{path}:23", f"{path}:24"]],
+    ]
+    assert notes[0]["count"] == notes[1]["count"] == 1 and f"{path}:22" in notes[0]["message"]
+
+
+def test_rows_of_one_group_stay_on_one_side(split) -> None:
+    rows = [row | {"author": f"author {i // 4}"} for i, row in enumerate(plain(200))]
+    rows += [row | {"author": None} for row in [{"text": "q r", "label": "a"}] * 2]
+    found = split(rows, group="author", validation_fraction=0.2, test_fraction=0.2)
+    sides = [{int(t.split()[0][1:]) // 4 for t in texts(found.splits, name) if t[0] == "x"}
+             for name in NAMES]  # fmt: skip
+    assert all(sides) and not any(a & b for a, b in itertools.combinations(sides, 2))
+    assert found.splits.train.column_names == ["text", "label", "_file", "_line"]
+    with pytest.raises(DataError, match=r"no column 'autor'.*Did you mean 'author'"):
+        split(rows, group="autor")
+
+
+def test_groups_that_straddle_given_splits_are_noted_not_dropped(split) -> None:
+    train = [row | {"author": f"author {i % 10}"} for i, row in enumerate(plain(40))]
+    test = [{"text": f"other {i}", "label": "a", "author": f"author {i + 8}"} for i in range(4)]
+    found = split({"train": train, "test": test}, group="author", validation_fraction=0)
+    assert len(found.splits.train) == 40 and len(found.splits.test) == 4
+    groups = found.splits.leakage["train~test"]["groups"]
+    assert (groups["values"], groups["rows"]) == (2, {"train": 8, "test": 2})
+    message = next(n["message"] for n in found.ledger.notes if n["kind"] == "leakage")
+    assert "train and test share 2 values of the group 'author': 2 rows of test" in message
+
+
+def test_a_large_family_is_cut_like_other_rows(split) -> None:
+    rows = [
+        {"text": f"{LONG} says customer number {i} of this shop", "label": "ab"[i % 2]}
+        for i in range(200)
+    ]
+    found = split(rows)
+    assert [len(getattr(found.splits, name)) for name in NAMES] == [140, 20, 40]
+    assert any(note.get("families") == 1 for note in found.ledger.notes)

@@ -34,6 +34,12 @@ def _plain() -> dict[int, str | None]:
 _ASCII_PUNCTUATION = re.compile("[" + re.escape('!"#%&()*,-./:;?@[\\]_{}') + "]+")
 
 
+_ASCII_SWEEP = bytes(
+    32 if chr(code) in '!"#%&()*,-./:;?@[\\]_{}' else ord(chr(code).lower()) if code < 128 else code
+    for code in range(256)
+)
+
+
 def normalised(text: str) -> str:
     """The text in NFKC and folded case, each run of punctuation and spaces as one space.
 
@@ -49,21 +55,43 @@ def normalised(text: str) -> str:
     return " ".join(words or folded.split())
 
 
+def all_normalised(texts: list[str]) -> list[str]:
+    """`normalised` of each: plain ASCII in one sweep, the others one by one."""
+    plain = [text if text.isascii() and "\0" not in text else "" for text in texts]
+    swept = (
+        "\0".join(plain).encode().translate(_ASCII_SWEEP, b"'`").decode().split("\0")[: len(texts)]
+    )
+    return [
+        " ".join(clean.split()) or (normalised(text) if text else "")
+        for clean, text in zip(swept, texts, strict=True)
+    ]
+
+
+def normal_texts(table: pa.Table, roles: Sequence[str]) -> pa.ChunkedArray:
+    """The normalised texts of each row in `roles`, joined by the unit separator; large_string."""
+    chunks: list[pa.Array] = []
+    for batch in table.select(list(roles)).to_batches(max_chunksize=10_000):
+        columns = [
+            all_normalised(["" if value is None else str(value) for value in column.to_pylist()])
+            for column in batch.columns
+        ]
+        rows = columns[0] if len(columns) == 1 else map("\x1f".join, zip(*columns, strict=True))
+        chunks.append(pa.array(rows, pa.large_string()))
+    return pa.chunked_array(chunks, pa.large_string())
+
+
 def text_keys(table: pa.Table, roles: Sequence[str]) -> np.ndarray:
     """One int64 for each row: the hash of its normalised texts in `roles`."""
-    keys = np.empty(len(table), np.int64)
-    at = 0
-    for batch in table.select(list(roles)).to_batches(max_chunksize=10_000):
-        columns = [batch.column(i).to_pylist() for i in range(batch.num_columns)]
-        for values in zip(*columns, strict=True):
-            keys[at] = _hash("\x1f".join(normalised(str(value)) for value in values))
-            at += 1
-    return keys
+    return hashed(normal_texts(table, roles))
 
 
-def _hash(text: str) -> int:
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little", signed=True)
+def hashed(texts: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """One int64 for each text: 8 bytes of its BLAKE2b."""
+    found = bytearray()
+    for start in range(0, len(texts), 10_000):
+        for text in texts.slice(start, 10_000).to_pylist():
+            found += hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return np.frombuffer(bytes(found), "<i8").astype(np.int64)
 
 
 def place(table: pa.Table, row: int) -> str:
@@ -117,19 +145,30 @@ def _pairs(
     ]
 
 
-def note_repeats(keys: np.ndarray, codes: np.ndarray | None, ledger: Ledger) -> None:
-    """Note how many rows of train repeat another one, and how many texts carry two labels."""
+def note_repeats(
+    train: pa.Table, keys: np.ndarray, codes: np.ndarray | None, ledger: Ledger
+) -> None:
+    """Note how many rows of train repeat another one, and which texts carry two labels."""
     _, first, group = np.unique(keys, return_index=True, return_inverse=True)
     repeats = len(keys) - len(first)
     if not repeats:
         return
-    torn = 0
-    if codes is not None:
-        torn = len(np.unique(group[codes != codes[first][group]]))
-    tail = f", {torn:,} of these texts with more than one label" if torn else ""
     ledger.note(
         "duplicates",
-        f"{repeats:,} rows of train repeat the text of another{tail}; they are kept",
+        f"{repeats:,} rows of train repeat the text of another; they are kept",
         rows=repeats,
-        conflicting=torn,
     )
+    if codes is None:
+        return
+    torn = np.flatnonzero(codes != codes[first][group])
+    if len(torn):
+        pairs = [
+            [place(train, int(first[group[row]])), place(train, int(row))] for row in torn[:PAIRS]
+        ]
+        ledger.note(
+            "conflicts",
+            f"{len(np.unique(group[torn])):,} texts of train stand there with more than one label, "
+            f"for example {' ~ '.join(pairs[0])}",
+            pairs=pairs,
+            count=len(torn),
+        )

@@ -51,6 +51,23 @@ class Data(Part):
     test_fraction: float = Field(
         default=0.2, ge=0, lt=1, description="share of train cut off when no test file is given"
     )
+    similarity: float = Field(
+        default=0.8,
+        ge=0,
+        le=1,
+        description="share of words from which texts count as nearly equal, as in 0.8; 0: only "
+        "texts equal but for case and punctuation are",
+    )
+    group: str | None = Field(
+        default=None,
+        description="column whose rows of one value (author, thread, document) stay on one side "
+        "of a split",
+    )
+    corrections: str | None = Field(
+        default=None,
+        description="table of suspicious rows from `warmstart inspect`, with your answers in its "
+        "column use",
+    )
     merge_labels: bool = Field(
         default=False,
         description="merge labels that differ only in case or surrounding spaces into the most "

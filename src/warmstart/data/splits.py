@@ -12,11 +12,21 @@ import pyarrow as pa
 
 from warmstart.data.arrow import pc
 from warmstart.data.columns import map_roles
-from warmstart.data.duplicates import note_repeats, shared_texts, text_keys
+from warmstart.data.corrections import correct
+from warmstart.data.duplicates import hashed, note_repeats, shared_texts
 from warmstart.data.fingerprint import fingerprint
 from warmstart.data.gather import gather
 from warmstart.data.labels import check_classes, coded, tidy
 from warmstart.data.ledger import Ledger
+from warmstart.data.near_copies import Copies, find_copies
+from warmstart.data.near_groups import group_values
+from warmstart.data.near_leaks import (
+    kept_together,
+    near_rows,
+    note_groups,
+    note_near,
+    note_near_repeats,
+)
 from warmstart.data.objects import kind_name
 from warmstart.data.settings import Data
 from warmstart.data.sources import read
@@ -32,7 +42,8 @@ class Splits:
 
     `given` says which splits came from their own source; the others were cut from train, and have
     no rows if their fraction was 0. `fingerprint` is the sha256 of all that was read in the role
-    columns. `leakage` counts the texts that given splits share (see `shared_texts`).
+    columns. `leakage` counts the texts, nearly equal texts and groups that given splits share (see
+    `shared_texts`, `note_near` and `note_groups`).
     """
 
     train: pa.Table
@@ -54,29 +65,45 @@ def load(
 ) -> Splits:
     """Read, clean and split the data; `source` stands in for `settings.path`.
 
-    Rows without text or label are dropped, and rows of train whose text is in a given validation
-    or test split. Which rows are cut off depends on the seed and the rows alone. Raises DataError
-    for data that cannot be used, RecipeError for a request that cannot be met.
+    Rows without text or label are dropped, and rows of train whose text is, or nearly is, in a
+    given validation or test split. What is cut off never parts texts that are nearly equal, nor
+    rows of one value of the group column; it depends on the seed and the rows alone. Raises
+    DataError for data that cannot be used, RecipeError for a request that cannot be met.
     """
     parts = _read_all(settings, roles, required, ledger, source)
     stamp = fingerprint(parts)
     texts = [role for role in roles if role in required and role != label]
     label = label if label is not None and label in parts["train"].column_names else None
     parts = {name: _without_empty(table, texts, label, ledger) for name, table in parts.items()}
+    if label and settings.corrections:
+        parts = correct(parts, label, settings.corrections, ledger, texts)
     if label:
         parts = tidy(parts, label, settings.merge_labels, ledger)
-    keys = {name: text_keys(table, texts) for name, table in parts.items()}
+    copies = find_copies(parts, texts, settings.similarity)
+    keys = copies.by_split(hashed(copies.texts)[copies.rows])
     leakage = shared_texts(parts, keys, ledger)
-    parts["train"], keys["train"] = _unleaked(parts, keys, ledger)
+    note_near(parts, copies, leakage, ledger)
+    if settings.group:
+        note_groups(parts, settings.group, leakage, ledger)
+    kept = _unleaked(parts, keys, copies, ledger)
+    train = parts["train"] = parts["train"].filter(pa.array(kept))
+    own, numbers = keys["train"][kept], copies.by_split(copies.rows)["train"][kept]
     ledger.check(settings.max_dropped)
     given = {name: name in parts for name in SIDES}
     shares = _shares(settings, given)
     if label:
         check_classes(parts, label, any(shares.values()), ledger)
-    codes = coded(parts["train"][label]).codes if label else None
-    note_repeats(keys["train"], codes, ledger)
-    codes = np.zeros(len(parts["train"]), np.int64) if codes is None else codes
-    side = cut(codes, keys["train"], shares["validation"], shares["test"], seed)
+    codes = coded(train[label]).codes if label else None
+    note_repeats(train, own, codes, ledger)
+    note_near_repeats(train, numbers, codes, copies, ledger)
+    codes = np.zeros(len(train), np.int64) if codes is None else codes
+    if any(shares.values()):
+        values = group_values(train, "_group") if settings.group else None
+        own = kept_together(own, numbers, copies, values, ledger)
+    del copies, keys, numbers, train
+    if settings.group:
+        parts = {name: table.drop_columns("_group") for name, table in parts.items()}
+    side = cut(codes, own, shares["validation"], shares["test"], seed)
     parts |= _cut_off(parts.pop("train"), side, shares, given)
     for name in SIDES:
         ledger.keep(name, len(parts[name]))
@@ -101,6 +128,9 @@ def _read_all(
             name=None if isinstance(origin, str | Path) else f"{kind_name(origin)}[{name}]",
         )
         parts[name] = map_roles(table, roles, settings.columns, required)
+        if settings.group:
+            values = group_values(table, settings.group)
+            parts[name] = parts[name].append_column("_group", values)
     return parts
 
 
@@ -133,22 +163,23 @@ def _blank(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _unleaked(
-    parts: dict[str, pa.Table], keys: dict[str, np.ndarray], ledger: Ledger
-) -> tuple[pa.Table, np.ndarray]:
-    """Train, and its keys, without the rows whose text is in test or validation."""
+    parts: dict[str, pa.Table], keys: dict[str, np.ndarray], copies: Copies, ledger: Ledger
+) -> np.ndarray:
+    """Which rows of train stay: those whose text is not, nor nearly, in test or validation."""
     train, own = parts["train"], keys["train"]
     lost = np.zeros(len(train), bool)
-    for split in ("test", "validation"):
-        if split in parts:
-            shared = np.isin(own, keys[split])
-            _drop(train, np.flatnonzero(shared & ~lost), f"also in {split}", ledger)
+    given = [split for split in ("test", "validation") if split in parts]
+    for words, nearly in (("also in", False), ("nearly also in", True)):
+        for split in given:
+            shared = near_rows(copies, "train", split) if nearly else np.isin(own, keys[split])
+            _drop(train, np.flatnonzero(shared & ~lost), f"{words} {split}", ledger)
             lost |= shared
     if lost.all():
         file = train["_file"][0].as_py()
         raise DataError(
-            f"{file}: every row is also in test or validation; give other rows to train"
+            f"{file}: every row is also in test or validation, or nearly; give other rows to train"
         )
-    return (train.filter(pa.array(~lost)), own[~lost]) if lost.any() else (train, own)
+    return ~lost
 
 
 def _drop(table: pa.Table, rows: np.ndarray, reason: str, ledger: Ledger) -> None:

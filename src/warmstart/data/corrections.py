@@ -1,0 +1,247 @@
+"""Labels that a person corrected in a table of suspicious rows, put back into the data.
+
+The table is CSV with the columns of `COLUMNS`. In `use` stands the right label, `drop` to leave
+the row out, or nothing to keep it as it is. A row is found by its file and line, and its text must
+still be the same.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from warmstart.data.arrow import pc
+from warmstart.data.encoding import detect
+from warmstart.data.files import check_exists
+from warmstart.data.ledger import Ledger
+from warmstart.errors import DataError, nearest, shown
+
+COLUMNS = ("file", "line", "text", "label", "suggested", "confidence", "use")
+NEEDED = ("file", "line", "text", "use")
+DROP = "drop"
+AGAIN = "inspect the data again and correct the new table"
+EXCERPT = 1_000  # characters; spreadsheets cut a cell at 32,767
+
+
+def excerpt(texts: Sequence[str | None]) -> str:
+    """The texts of a row as they stand in the table: in one line, and short.
+
+    A text that begins as a formula does gets an apostrophe, so that no spreadsheet computes it.
+    """
+    whole = " ".join(" | ".join(text or "" for text in texts).split())
+    short = whole if len(whole) <= EXCERPT else whole[: EXCERPT - 1] + "…"
+    return f"'{short}" if short[:1] in ("=", "+", "-", "@") else short
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """One row of the table that says what to do; `where` is its place there, as file:line."""
+
+    where: str
+    file: str
+    line: int
+    text: str
+    use: str
+
+
+def apply_corrections(
+    table: pa.Table,
+    label: str,
+    path: str | Path,
+    ledger: Ledger,
+    texts: Sequence[str] = ("text",),
+) -> pa.Table:
+    """`correct` for a single table."""
+    return correct({"train": table}, label, path, ledger, texts)["train"]
+
+
+def correct(
+    parts: Mapping[str, pa.Table],
+    label: str,
+    path: str | Path,
+    ledger: Ledger,
+    texts: Sequence[str] = ("text",),
+) -> dict[str, pa.Table]:
+    """The parts with the corrections of the table at `path`.
+
+    What was relabelled goes to the ledger as a note that lists every row, what was left out as a
+    drop. Raises `DataError`, with the row of the table, for a row that is not in the data or has
+    another text there, for a label that no row has, and for two answers to one row.
+    """
+    path = Path(path)
+    found = _by_place(_read(path))
+    known = {
+        word.strip()
+        for table in parts.values()
+        for word in table[label].unique().to_pylist()
+        if word
+    }
+    _check_words(found.values(), known)
+    places = _places(parts, found)
+    changed = {
+        name: _corrected(table, label, texts, places.get(name, {}), ledger)
+        for name, table in parts.items()
+    }
+    relabelled = [row for _, rows in changed.values() for row in rows]
+    dropped = sum(one.use == DROP for one in found.values())
+    ledger.note(
+        "corrections",
+        f"{path}: {len(relabelled):,} labels corrected, {dropped:,} rows left out"
+        if found
+        else f"{path} corrects nothing: its column use is empty",
+        relabelled=relabelled,
+        dropped=dropped,
+    )
+    return {name: table for name, (table, _) in changed.items()}
+
+
+def _read(path: Path) -> Iterator[Correction]:
+    """The rows whose `use` says something."""
+    check_exists(path)
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; give the CSV file of corrections")
+    with path.open(encoding=detect(path, None), newline="") as file:
+        head = file.readline().removeprefix("\ufeff")
+        names = [name.strip() for name in next(csv.reader([head], delimiter=_delimiter(head)), [])]
+        missing = [name for name in NEEDED if name not in names]
+        if missing:
+            raise DataError(
+                f"{path} has no column {missing[0]}; corrections have the columns "
+                f"{', '.join(COLUMNS)}, as `warmstart inspect` writes them"
+            )
+        rows = csv.reader(file, delimiter=_delimiter(head))
+        line = 2
+        try:
+            for cells in rows:
+                where, line = f"{path}:{line}", rows.line_num + 2
+                cells += [""] * (len(names) - len(cells))
+                row = dict(zip(names, cells, strict=False))
+                if use := row["use"].strip():
+                    number = _number(row["line"], where)
+                    yield Correction(where, row["file"], number, row["text"], use)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise DataError(
+                f"{path}:{line}: {shown(error, 120)}; save it as CSV in UTF-8 again"
+            ) from None
+
+
+def _delimiter(head: str) -> str:
+    """What stands between the names; some spreadsheets write semicolons or tabs."""
+    return max(",;\t", key=head.count)
+
+
+def _number(word: str, where: str) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        raise DataError(
+            f"{where}: the line is '{shown(word, 20)}', not a number; leave the columns file and "
+            "line as they were written"
+        ) from None
+
+
+def _by_place(rows: Iterator[Correction]) -> dict[tuple[str, int], Correction]:
+    found: dict[tuple[str, int], Correction] = {}
+    for one in rows:
+        other = found.setdefault((one.file, one.line), one)
+        if other.use != one.use:
+            raise DataError(
+                f"{one.where}: {one.file}:{one.line} is to be '{shown(one.use)}' here and "
+                f"'{shown(other.use)}' at {other.where}; keep one of the two"
+            )
+    return found
+
+
+def _check_words(rows: Iterable[Correction], known: set[str]) -> None:
+    for one in rows:
+        if one.use == DROP and DROP in known:
+            raise DataError(
+                f"{one.where}: the data have a label '{DROP}', so it is not clear whether to leave "
+                "the row out; change this row in the data themselves"
+            )
+        if one.use != DROP and one.use not in known:
+            raise DataError(
+                f"{one.where}: no row has the label '{shown(one.use)}', and it is not "
+                f"'{DROP}'.{nearest(one.use, known)}"
+            )
+
+
+def _places(
+    parts: Mapping[str, pa.Table], found: Mapping[tuple[str, int], Correction]
+) -> dict[str, dict[int, Correction]]:
+    """Which row of which part each correction is about."""
+    files = {name: set(table["_file"].unique().to_pylist()) for name, table in parts.items()}
+    wanted: dict[str, list[Correction]] = {}
+    for one in found.values():
+        wanted.setdefault(one.file, []).append(one)
+    places: dict[str, dict[int, Correction]] = {}
+    for file, rows in wanted.items():
+        name, real = _part_of(file, files, rows[0].where)
+        here = np.flatnonzero(np.asarray(pc.equal(parts[name]["_file"].cast(pa.string()), real)))
+        lines = np.asarray(parts[name]["_line"])[here]
+        order = np.argsort(lines, kind="stable")
+        for one in rows:
+            at = int(np.searchsorted(lines, one.line, sorter=order))
+            if at == len(order) or lines[order[at]] != one.line:
+                raise DataError(f"{one.where}: {real} has no row at line {one.line}; {AGAIN}")
+            places.setdefault(name, {})[int(here[order[at]])] = one
+    return places
+
+
+def _part_of(file: str, files: Mapping[str, set[str]], where: str) -> tuple[str, str]:
+    """The part and the full name of a file; its folder may have another name by now."""
+    for name, known in files.items():
+        if file in known:
+            return name, file
+    alike = [(n, one) for n, known in files.items() for one in known if _name(one) == _name(file)]
+    if len(alike) == 1:
+        return alike[0]
+    known = ", ".join(sorted(one for names in files.values() for one in names))
+    many = "several files of that name" if alike else "no such file"
+    raise DataError(
+        f"{where}: the row is of {shown(file)}, and among the data ({shown(known, 120)}) there is "
+        f"{many}; write the file as it is called there"
+    )
+
+
+def _name(file: str) -> str:
+    return file.replace("\\", "/").rpartition("/")[2]
+
+
+def _corrected(
+    table: pa.Table,
+    label: str,
+    texts: Sequence[str],
+    rows: Mapping[int, Correction],
+    ledger: Ledger,
+) -> tuple[pa.Table, list[dict[str, object]]]:
+    """The table with its corrections, and which labels were changed."""
+    changed: list[dict[str, object]] = []
+    keep, mask = np.ones(len(table), bool), np.zeros(len(table), bool)
+    values: list[str] = []
+    for row in sorted(rows):
+        one = rows[row]
+        file, line = str(table["_file"][row].as_py()), int(table["_line"][row].as_py())
+        text = excerpt([table[name][row].as_py() for name in texts])
+        if " ".join(one.text.split()) != text:
+            raise DataError(
+                f"{one.where}: {file}:{line} has another text by now ('{shown(text)}'); {AGAIN}"
+            )
+        before = str(table[label][row].as_py() or "").strip()
+        if one.use == DROP:
+            keep[row] = False
+            ledger.drop(file, line, "left out by corrections", detail=one.where)
+        elif one.use != before:
+            mask[row] = True
+            values.append(one.use)
+            changed.append({"file": file, "line": line, "from": before, "to": one.use})
+    if values:
+        at, column = table.column_names.index(label), table[label]
+        new = pc.replace_with_mask(column, pa.array(mask), pa.array(values, column.type))
+        table = table.set_column(at, label, new)
+    return table if keep.all() else table.filter(pa.array(keep)), changed

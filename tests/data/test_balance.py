@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,3 +47,53 @@ def test_weights_average_to_one(labels: np.ndarray) -> None:
 
 def test_weights_are_the_balanced_ones_and_zero_for_absent() -> None:
     assert class_weights(np.array([0, 0, 0, 1]), 3).tolist() == [4 / 9, 4 / 3, 0]
+
+
+@pytest.fixture
+def uneven(tmp_path: Path) -> Path:
+    """A folder of three splits with four rows of `pos` to one of `neg`."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for split, rows in (("train", 40), ("validation", 20), ("test", 25)):
+        with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["text", "label"])
+            for i in range(rows):
+                label = "neg" if i % 5 == 0 else "pos"
+                writer.writerow([f"{label} {split} number {i}", label])
+    return folder
+
+
+@pytest.mark.parametrize("how", ["over", "under"])
+def test_validation_and_test_are_never_resampled(
+    how: str, uneven: Path, tiny_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Train is evened out; the other two are computed and scored row by row, once each."""
+    import pyarrow.parquet as pq
+
+    import warmstart
+    from warmstart.train.feed import TokenFeed
+
+    made: list[TokenFeed] = []
+    begin = TokenFeed.__init__
+
+    def spy(self: TokenFeed, *args: Any, **keys: Any) -> None:
+        begin(self, *args, **keys)
+        made.append(self)
+
+    monkeypatch.setattr(TokenFeed, "__init__", spy)
+    keys = {"evaluate.baselines": False, "train.epochs": 1, "evaluate.bootstrap": 100}
+    keys |= {"data.sampling": how, "base": str(tiny_of("gpt2")), "train.learning_rate": 1e-3}
+    run = uneven.parent / "run"
+    warmstart.tune(str(uneven), method="full", out=str(run), **keys)
+    size = {"over": 32, "under": 8}[how]
+    trained = [f for f in made if len(f.store) == 40 and len(f.rows) == 2 * size]
+    assert trained and all((np.bincount(f.store.targets[f.rows]) == size).all() for f in trained)
+    for rows in (20, 25):
+        others = [feed for feed in made if len(feed.store) == rows]
+        assert others
+        for feed in others:
+            assert feed.rows.tolist() == list(range(rows))
+    found = pq.read_table(run / "predictions.parquet")
+    assert sorted(found["line"].to_pylist()) == list(range(2, 27))
+    assert found["label"].to_pylist().count("neg") == 5

@@ -1,0 +1,211 @@
+"""Labels that do not go with their text: confident learning on out-of-fold probabilities.
+
+Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels",
+as in `cleanlab`. Every row is judged by models that have seen neither it nor a copy of it.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from warmstart.data.corrections import COLUMNS, excerpt
+from warmstart.errors import DataError, RunError, shown
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+REPEATS, REPEATED_ROWS = 3, 5_000
+NEIGHBOURS = 20
+FEWEST = 3  # different texts of a class, below which nobody can say what is odd in it
+BLOCK = 1_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Noise:
+    """Rows whose label is in doubt, the most suspicious first; all arrays but the last two [m]."""
+
+    rows: np.ndarray
+    """Row numbers, int64."""
+    given: np.ndarray
+    """The class that each has, int64."""
+    suggested: np.ndarray
+    """The class that the models give it, int64."""
+    confidence: np.ndarray
+    """The probability of the given class, 0 to 1; the rows are in this order."""
+    score: np.ndarray
+    """By how much the suggested class is more probable than the given one, 0 to 1."""
+    estimated: int
+    """How many labels are wrong, by the confident joint; a count, not these rows."""
+    accuracy: float
+    """How often the models give the given class: how far they can be trusted with the rest."""
+    ranked: np.ndarray
+    """Every row [n], the most suspicious first; `rows` is a part of it in the same order."""
+    out_of_fold: np.ndarray
+    """The probabilities [n, K] of all classes for all rows."""
+
+
+def find_label_noise(
+    features: np.ndarray,
+    targets: np.ndarray,
+    seed: int,
+    folds: int = 5,
+    groups: np.ndarray | None = None,
+) -> Noise:
+    """The rows that confident learning takes for mislabelled (pruned by class and by noise rate).
+
+    The probabilities are the mean of two judges who fail in different ways: logistic regression
+    (cross-validated, up to 5,000 rows three times over) and the vote of the 20 nearest texts.
+
+    Args:
+        features: [n, H], of any scale; see `train.features`.
+        targets: [n] class numbers.
+        groups: [n] numbers, equal for copies, which never judge each other.
+
+    Raises `DataError` for fewer than two classes.
+    """
+    from cleanlab.count import num_label_issues
+    from cleanlab.filter import find_label_issues
+
+    classes, y = np.unique(np.asarray(targets, np.int64), return_inverse=True)
+    if len(classes) < 2:
+        raise DataError("labels can be judged from two classes on; these rows have one")
+    groups = np.arange(len(y)) if groups is None else np.asarray(groups)
+    x = scaled(features)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a class that is rare; it is left out below
+        found = (
+            _regression(x, y, groups, seed, folds) + _neighbours(x, y, groups, len(classes))
+        ) / 2
+        odd = find_label_issues(y, found, filter_by="both", n_jobs=1)
+        estimated = int(num_label_issues(y, found))
+    texts = np.bincount(y[np.unique(groups, return_index=True)[1]], minlength=len(classes))
+    rare = (texts < FEWEST)[y]
+    given = found[np.arange(len(y)), y]
+    ranked = np.lexsort((given, rare))
+    rows = ranked[(odd & ~rare)[ranked]]
+    best = found.argmax(1)
+    out_of_fold = np.zeros((len(y), int(classes.max()) + 1), np.float32)
+    out_of_fold[:, classes] = found
+    return Noise(
+        rows=rows,
+        given=classes[y[rows]],
+        suggested=classes[best[rows]],
+        confidence=given[rows],
+        score=found[rows, best[rows]] - given[rows],
+        estimated=estimated,
+        accuracy=float((best == y).mean()),
+        ranked=ranked,
+        out_of_fold=out_of_fold,
+    )
+
+
+def scaled(features: np.ndarray) -> np.ndarray:
+    """Features around their mean and of length 1, float32, so that one setting fits any base."""
+    x = np.asarray(features, np.float32)
+    x = x - x.mean(0)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def fold_of(y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """The fold [n] of each row: groups stay whole, classes are dealt out evenly."""
+    _, first, member = np.unique(groups, return_index=True, return_inverse=True)
+    order = np.random.default_rng([seed, 0xF01D]).permutation(len(first))
+    order = order[np.argsort(y[first][order], kind="stable")]
+    fold = np.empty(len(first), np.int64)
+    fold[order] = np.arange(len(first)) % folds
+    return fold[member]
+
+
+def probabilities(
+    x: np.ndarray, y: np.ndarray, new: np.ndarray, classes: int, c: float
+) -> np.ndarray:
+    """What logistic regression on x [n, H], y [n] says about `new` [m, H]: [m, classes]."""
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    found = np.zeros((len(new), classes))
+    seen = np.unique(y)
+    if len(seen) < 2:
+        found[:, seen] = 1.0
+        return found
+    # products this small are slower on several threads, and far slower on a busy machine
+    with warnings.catch_warnings(), threadpool_limits(1):
+        warnings.simplefilter("ignore")  # 300 steps are enough for a judge
+        found[:, seen] = LogisticRegression(C=c, max_iter=300).fit(x, y).predict_proba(new)
+    return found
+
+
+def _regression(
+    x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int, folds: int
+) -> np.ndarray:
+    classes = int(y.max()) + 1
+    repeats = REPEATS if len(y) <= REPEATED_ROWS else 1
+    found = np.zeros((len(y), classes))
+    for repeat in range(repeats):
+        fold = fold_of(y, groups, folds, seed * REPEATS + repeat)
+        for out in np.unique(fold):
+            held, rest = fold == out, fold != out
+            found[held] += probabilities(x[rest], y[rest], x[held], classes, c=1.0)
+    return found / repeats
+
+
+def _neighbours(x: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int) -> np.ndarray:
+    """The vote of the nearest texts, weighted by the square of their cosine; the class sizes have
+    one vote more."""
+    k = min(NEIGHBOURS, len(y) - 1)
+    prior = np.bincount(y, minlength=classes) / len(y)
+    found = np.empty((len(y), classes))
+    for start in range(0, len(y), BLOCK):
+        part = slice(start, start + BLOCK)
+        cosine = np.maximum(x[part] @ x.T, 0.0)
+        cosine[groups[part, None] == groups[None, :]] = 0.0
+        near = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
+        weight = np.take_along_axis(cosine, near, 1).astype(np.float64) ** 2
+        weight *= k / np.maximum(weight.sum(1, keepdims=True), 1e-12)
+        votes = np.zeros((len(near), classes))
+        np.add.at(votes, (np.arange(len(near))[:, None], y[near]), weight)
+        found[part] = votes + prior
+    return found / found.sum(1, keepdims=True)
+
+
+def write_suspicious(
+    path: str | Path,
+    noise: Noise,
+    table: pa.Table,
+    labels: Sequence[str],
+    texts: Sequence[str] = ("text",),
+) -> None:
+    """The suspicious rows as a table for a person to decide on, the most suspicious first.
+
+    CSV, in UTF-8 with a mark so that spreadsheets know it; long texts are shortened. The column
+    `use` is empty: a label there relabels the row, `drop` leaves it out, nothing keeps it as it
+    is. `apply_corrections` takes it back. Raises `RunError` where it cannot be written.
+    """
+    path = Path(path)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    found: list[dict[str, Any]] = (
+        table.select(["_file", "_line", *texts]).take(noise.rows).to_pylist()
+    )
+    try:
+        with fresh.open("w", encoding="utf-8-sig", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            for row, given, suggested, confidence in zip(
+                found, noise.given, noise.suggested, noise.confidence, strict=True
+            ):
+                text = excerpt([row[name] for name in texts])
+                known = (labels[given], labels[suggested], f"{confidence:.4f}", "")
+                writer.writerow((row["_file"], row["_line"], text, *known))
+        os.replace(fresh, path)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {shown(error, 120)}") from None
+    finally:
+        fresh.unlink(missing_ok=True)

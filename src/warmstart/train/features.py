@@ -1,0 +1,127 @@
+"""Frozen features: what a base makes of a text before it has learned anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from warmstart.data.tokens import tokenise
+from warmstart.models.backbone import LOAD, load_classifier, load_tokenizer
+from warmstart.models.compute import FastCompute, compute_for
+from warmstart.models.families import family_of
+from warmstart.models.quiet import one_line, quiet
+from warmstart.models.weights import read_json
+from warmstart.train.feed import TokenFeed
+from warmstart.train.precision import choose, device_named
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from warmstart.models.catalog import Base
+
+Progress = Callable[[str, int, int], None]
+
+
+def features(
+    base: Base,
+    texts: pa.ChunkedArray | Sequence[str],
+    max_length: int = 128,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """The mean of the last hidden states over the tokens of each text, [n, H] float32.
+
+    Special tokens count, as in sentence-transformers; of an encoder-decoder the encoder is asked.
+    Batches are of about equal length; bf16 where it is faster (`precision`). A text without tokens
+    is a row of zeros. `progress("features", done, of)` is told of each batch. Raises
+    `BaseModelError` for a base that cannot be loaded.
+    """
+    tokenizer = load_tokenizer(base)
+    longest = min(max_length, tokenizer.model_max_length)
+    store = tokenise(texts, tokenizer.backend_tokenizer, longest)
+    where = device_named(device)
+    pooled: Any = _pooled(base, choose(precision, where), where)
+    pooled.told, pooled.rows = progress, len(store)
+    pad: Any = tokenizer.pad_token_id
+    found = TokenFeed(store, pooled, pad, batch_size=1).predict()
+    return found if len(store) else np.empty((0, pooled.width), np.float32)
+
+
+def _pooled(base: Base, dtype: torch.dtype, device: torch.device) -> _Pooled:
+    """The fastest way to the means of this base."""
+    if family_of(read_json(base.path / "config.json")).post_norm_block:
+        compute = compute_for(load_classifier(base, ("0", "1"), seed=0, dropout=0.0))
+        if isinstance(compute, FastCompute):
+            return _Fast(compute, dtype, device)
+    return _Slow(base, dtype, device)
+
+
+class _Pooled:
+    """Answers `TokenFeed.predict` with the mean hidden state of each row, in place of logits."""
+
+    width: int
+    device: torch.device
+
+    def __init__(self) -> None:
+        self.told: Progress | None = None
+        self.done = self.rows = 0
+
+    def hidden(self, ids: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
+        """The last hidden states [B, L, H]."""
+        raise NotImplementedError
+
+    def logits(self, ids: Tensor, lengths: Tensor, *, training: bool) -> Tensor:
+        """The means [B, H] in float32 of ids [B, L], padded on the right."""
+        mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+        if ids.shape[1]:
+            states = self.hidden(ids, mask, lengths).float().masked_fill(~mask[:, :, None], 0.0)
+            means = states.sum(1) / lengths.clamp(min=1)[:, None]
+        else:
+            means = torch.zeros(len(ids), self.width)
+        self.done += len(ids)
+        if self.told is not None:
+            self.told("features", self.done, self.rows)
+        return means
+
+
+class _Fast(_Pooled):
+    """Through the fast encoder, the last layer for all tokens."""
+
+    def __init__(self, compute: FastCompute, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__()
+        compute.model.requires_grad_(False)
+        compute.encoder.first_only = False
+        compute.prepare(dtype, device, checkpointing=False)
+        config: Any = compute.model.config
+        self.encoder, self.device, self.width = compute.encoder, device, config.hidden_size
+
+    def hidden(self, ids: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
+        return self.encoder.forward(ids, lengths, training=False)
+
+
+class _Slow(_Pooled):
+    """Through transformers' own forward pass, under autocast."""
+
+    def __init__(self, base: Base, dtype: torch.dtype, device: torch.device) -> None:
+        from transformers import AutoModel
+
+        super().__init__()
+        with one_line(f"{base.name} cannot be loaded"), quiet():
+            model: Any = AutoModel.from_pretrained(
+                base.path, dtype=torch.float32, use_safetensors=True, **LOAD
+            )
+        config = model.config
+        whole = family_of(config).kind != "encoder-decoder"
+        self.model: Any = (model if whole else model.get_encoder()).to(device).eval()
+        self.dtype, self.device, self.width = dtype, device, config.hidden_size
+
+    def hidden(self, ids: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
+        low = self.dtype != torch.float32
+        with torch.autocast(ids.device.type, self.dtype, enabled=low):
+            return self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state

@@ -12,6 +12,7 @@ from tiny import CONFIGS
 from warmstart.errors import BaseModelError
 from warmstart.models import backbone, catalog, families
 from warmstart.models.families import FAMILIES, family_of
+from warmstart.models.targets import head_names, matching, norms
 
 CLASSIFIERS = [name for name, family in FAMILIES.items() if family.classifies]
 
@@ -37,6 +38,12 @@ def test_names_are_those_of_the_model(name: str, tiny_of: Callable[[str], Path])
     linear = [path for path, _ in body.named_modules()]
     for ending in family.attention_modules:
         assert any(path.endswith(f".{ending}") for path in linear)
+    blocks = len(families.layers_of(model))
+    assert bool(matching(model, family.keys_values)) == (name != "xlnet")
+    assert len(matching(model, family.feed_forward_out)) == blocks
+    cross = blocks // 2 if family.decoder_layers else 0
+    assert len(matching(model, family.attention_out)) == blocks + cross
+    assert norms(model) and head_names(model) == list(family.head_modules)
     for dropout in family.dropouts:
         assert hasattr(model.config, dropout)
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from warmstart.models.catalog import Base
+    from warmstart.models.pace import Pace
 
 
 class Method(Part):
@@ -19,18 +20,50 @@ class Method(Part):
     kind: ClassVar[str] = "method"
     caches_features: ClassVar[bool] = False
     """Whether the body is never trained, so that its outputs can be computed once."""
+    saves_adapter: ClassVar[bool] = False
+    """Whether the saved folder is a PEFT adapter rather than a whole model."""
+    moves_matrices: ClassVar[bool] = True
+    """Whether matrices inside the layers are trained, which `train.optimizer = "muon"` needs."""
     default_batch_size: ClassVar[int] = 16
     steps_wanted: ClassVar[int] = 300
     """Steps of the optimizer that usually suffice; decides the epochs where none are named."""
     epochs_between: ClassVar[tuple[int, int]] = (4, 12)
 
+    @property
+    def extra_tokens(self) -> int:
+        """Positions of the model that the method takes away from the text."""
+        return 0
+
+    @property
+    def keeps_states(self) -> bool:
+        """Whether what the blocks below the cut give is kept on disk."""
+        return False
+
     def default_learning_rate(self, hidden_size: int) -> float:
         """The peak learning rate where the recipe names none."""
         raise NotImplementedError
 
+    def check(self, model: PreTrainedModel) -> None:
+        """Raise `RecipeError` where the method makes no sense for a model's architecture.
+
+        `models.analyse.skeleton(config)` serves as the model before there is one.
+        """
+
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
-        """Mark what moves; may wrap or extend the model."""
+        """Mark what moves; may wrap or extend the model. Raises `RecipeError` as `check` does."""
         raise NotImplementedError
+
+    def paces(self, model: PreTrainedModel) -> list[Pace]:
+        """The weights that do not simply move at the full learning rate from the first step."""
+        return []
+
+    def cut(self, model: PreTrainedModel) -> int:
+        """How many of the first blocks stand still, embeddings included; or 0."""
+        return 0
+
+    def merge(self, model: PreTrainedModel) -> PreTrainedModel:
+        """The adapted model as a plain one. Raises `RunError` where that cannot be."""
+        return model
 
     def save(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, base: Base

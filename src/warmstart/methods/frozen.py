@@ -22,6 +22,7 @@ class Frozen(Method):
     """
 
     caches_features: ClassVar[bool] = True
+    moves_matrices: ClassVar[bool] = False
     default_batch_size: ClassVar[int] = 32
     steps_wanted: ClassVar[int] = 1200
     epochs_between: ClassVar[tuple[int, int]] = (12, 100)
@@ -37,10 +38,21 @@ class Frozen(Method):
     def default_learning_rate(self, hidden_size: int) -> float:
         return 3e-4
 
+    def check(self, model: PreTrainedModel) -> None:
+        from warmstart.errors import RecipeError
+        from warmstart.models.targets import head_names
+
+        if not head_names(model):
+            raise RecipeError(
+                f"method frozen trains a head alone, and {type(model).__name__} has none of its "
+                "own; take lora or partial"
+            )
+
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
         from warmstart.models.heads import begin_head, head_modules, set_head_dropout
         from warmstart.models.pooling import append_mean_layer, can_append
 
+        self.check(model)
         model.requires_grad_(False)
         if self.pooling == "mean" and can_append(model):
             append_mean_layer(model)

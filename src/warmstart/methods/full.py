@@ -4,14 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from warmstart.methods.base import Method
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from warmstart.models.pace import Pace
+
 
 class Full(Method):
     """Fine-tune the whole model: the best score where there are a few hundred rows or more."""
+
+    layer_decay: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="each layer moves at this share of the learning rate of the one above it",
+    )
+    unfreeze_every: int = Field(
+        default=0,
+        ge=0,
+        description="begin with the head alone and let one more layer move every so many epochs; "
+        "0: all from the start",
+    )
 
     def default_learning_rate(self, hidden_size: int) -> float:
         """Small models take larger steps: 1e-4 up to a width of 512, else 3e-5."""
@@ -20,3 +37,15 @@ class Full(Method):
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
         model.requires_grad_(True)
         return model
+
+    def paces(self, model: PreTrainedModel) -> list[Pace]:
+        """Discriminative rates and gradual unfreezing (Howard & Ruder 2018), from the top down."""
+        from warmstart.models.layering import from_the_top
+        from warmstart.models.pace import Pace
+
+        if self.layer_decay == 1 and not self.unfreeze_every:
+            return []
+        return [
+            Pace(parameters, self.layer_decay**depth, self.unfreeze_every * depth)
+            for depth, parameters in enumerate(from_the_top(model))
+        ]

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from warmstart.methods.base import Method
+from warmstart.methods._peft import PeftMethod
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-    from warmstart.models.catalog import Base
+    from transformers import PreTrainedModel
 
 
-class LoRA(Method):
+class LoRA(PeftMethod):
     """Low-rank adaptation (Hu et al. 2021): W x + (alpha / rank) B A x, with W frozen."""
 
     rank: int = Field(default=16, ge=1, description="width of the low-rank change")
@@ -26,33 +23,64 @@ class LoRA(Method):
     targets: Literal["attention", "all"] = Field(
         default="all", description="which matrices are adapted: attention's, or all of every layer"
     )
+    use_dora: bool = Field(
+        default=False, description="learn the length of each column apart (DoRA, Liu et al. 2024)"
+    )
+    use_rslora: bool = Field(
+        default=False, description="scale by alpha / sqrt(rank) (rsLoRA, Kalajdzievski 2023)"
+    )
+    init: Literal["default", "pissa"] = Field(
+        default="default",
+        description="where the change begins: at zero, or at the largest singular values of the "
+        "matrix (PiSSA, Meng et al. 2024)",
+    )
+    base_bits: Literal[4, 8, 32] = Field(
+        default=32,
+        description="bits of a weight of the frozen base: 8 or 4 as in QLoRA (Dettmers et al. "
+        "2023) need less memory and more time",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> LoRA:
+        if self.init == "pissa" and (self.use_dora or self.base_bits != 32):
+            other = "use_dora" if self.use_dora else "base_bits"
+            raise ValueError(f"init pissa and {other} both change the base; take one of them")
+        return self
 
     def default_learning_rate(self, hidden_size: int) -> float:
         return 1e-3 if hidden_size <= 512 else 3e-4
 
-    def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
-        from peft import LoraConfig, TaskType, get_peft_model
+    def config(self, model: PreTrainedModel) -> Any:
+        from peft import LoraConfig
 
-        from warmstart.models.families import family_of
         from warmstart.models.heads import adapter_targets
-        from warmstart.models.quiet import quiet, seeded
+        from warmstart.models.peft_models import shared_settings
 
-        config = LoraConfig(
-            task_type=TaskType.SEQ_CLS,
+        return LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,  # pyright: ignore[reportArgumentType]
             lora_dropout=self.dropout,
             target_modules=adapter_targets(model, self.targets),
-            modules_to_save=list(family_of(model.config).head_modules),
+            use_dora=self.use_dora,
+            use_rslora=self.use_rslora,
+            init_lora_weights="pissa" if self.init == "pissa" else True,
+            **shared_settings(model),
         )
-        with quiet(), seeded(seed):
-            return get_peft_model(model, config)  # pyright: ignore[reportReturnType]
 
-    def save(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, base: Base
-    ) -> None:
-        """Write an adapter folder that PEFT loads; it names its base."""
-        adapted: Any = model
-        config = adapted.peft_config["default"]
-        config.base_model_name_or_path = base.name if base.source == "hub" else str(base.path)
-        super().save(model, tokenizer, folder, base)
+    def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
+        from warmstart.errors import RecipeError
+        from warmstart.models.pissa import remember
+        from warmstart.models.quantised import quantise
+
+        if self.base_bits != 32 and not quantise(model, self.base_bits):
+            raise RecipeError(
+                f"method.base_bits: the layers of '{model.config.model_type}' in transformers are "
+                "none that can be rounded; leave it at 32"
+            )
+        made = super().attach(model, seed)
+        if self.init == "pissa":
+            remember(made)
+        return made
+
+    def notes(self) -> dict[str, Any]:
+        return {} if self.base_bits == 32 else {"base_bits": self.base_bits}

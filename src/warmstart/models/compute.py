@@ -15,6 +15,8 @@ from warmstart.errors import RecipeError
 from warmstart.models.families import body_of, family_of, word_embedding_of
 from warmstart.models.fast import Block, FastEncoder
 from warmstart.models.heads import head_logits, unwrap
+from warmstart.models.prompts import answer_of, is_prompted
+from warmstart.models.readable import readable, tuned_norm
 from warmstart.models.shadow import RowGradient, Shadow
 
 if TYPE_CHECKING:
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
 def compute_for(model: PreTrainedModel, *, fast: bool = True) -> Compute:
     """The fastest way to compute `model`."""
     inner = unwrap(model)
-    known = bool(family_of(inner.config).post_norm_block)
-    return FastCompute(model) if fast and known and _plain(inner) else Compute(model)
+    known = bool(family_of(inner.config).post_norm_block) and not is_prompted(model)
+    quick = fast and known and _plain(inner) and readable(inner)
+    return FastCompute(model) if quick else Compute(model)
 
 
 class Compute:
@@ -36,7 +39,9 @@ class Compute:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.dtype, self.device = torch.float32, torch.device("cpu")
-        self._pads_left = family_of(unwrap(model).config).padding_side == "left"
+        family = family_of(unwrap(model).config)
+        self._pads_left = family.padding_side == "left"
+        self._answer = answer_of(model, family)
 
     def prepare(self, dtype: torch.dtype, device: torch.device, *, checkpointing: bool) -> None:
         """Choose type and device; called once before training."""
@@ -44,6 +49,8 @@ class Compute:
         self.model.to(device)  # pyright: ignore[reportArgumentType]
         if checkpointing:
             inner: Any = unwrap(self.model)
+            if is_prompted(self.model):
+                raise RecipeError("train.gradient_checkpointing does not go with virtual tokens")
             if not inner.supports_gradient_checkpointing:
                 name = inner.config.model_type
                 raise RecipeError(
@@ -64,11 +71,14 @@ class Compute:
 
     def begin_step(self, seed: int) -> None:
         """Make the step's random numbers a function of `seed`."""
-        torch.manual_seed(seed)
+        if self.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # a hundredth of manual_seed's cost
+        else:
+            torch.manual_seed(seed)
 
     def logits(self, ids: Tensor, lengths: Tensor, *, training: bool) -> Tensor:
         """Logits [B, K] in float32 from ids [B, L], padded on the right, and lengths [B]."""
-        self.model.train(training)
+        self._train(training)
         columns = torch.arange(ids.shape[1], device=ids.device)
         if self._pads_left:
             columns = (columns - (ids.shape[1] - lengths[:, None])) % ids.shape[1]
@@ -76,7 +86,11 @@ class Compute:
         mask = (columns < lengths[:, None]).long()
         low = self.dtype != torch.float32
         with torch.autocast(ids.device.type, self.dtype, enabled=low):
-            return self.model(input_ids=ids, attention_mask=mask).logits.float()
+            return self._answer(ids, mask).float()
+
+    def _train(self, training: bool) -> None:
+        if self.model.training != training:  # a walk over all modules, in every step
+            self.model.train(training)
 
     def collect(self, *, accumulate: bool) -> None:
         """Called after each backward pass: put all gradients where the optimizer looks."""
@@ -149,13 +163,13 @@ class FastCompute(Compute):
 
     def first(self, ids: Tensor, lengths: Tensor, *, training: bool = False) -> Tensor:
         """What the head reads, [B, H] in float32."""
-        self.model.train(training)  # before the body computes: adapters have a dropout of their own
+        self._train(training)  # before the body computes: adapters have a dropout of their own
         hidden = self.encoder.forward(ids, lengths, training=training)
         return hidden[:, 0].float()
 
     def head(self, first: Tensor, *, training: bool) -> Tensor:
         """Logits [B, K] from what the head reads."""
-        self.model.train(training)
+        self._train(training)
         return head_logits(self.model, first)
 
     def collect(self, *, accumulate: bool) -> None:
@@ -178,6 +192,8 @@ class FastCompute(Compute):
 
     def full_precision(self) -> None:
         self.dtype = torch.float32
+        if self._shadow is not None:
+            self._shadow.release()
         self._shadow = self.encoder.shadow = None
         self.encoder.prepare(torch.float32, self.device, checkpointing=False)
 
@@ -222,9 +238,12 @@ def _encoder(inner: PreTrainedModel, lookup: Any) -> FastEncoder:
     distil = family.name == "distilbert"
     return FastEncoder(
         embed,
-        embeddings.LayerNorm,
+        tuned_norm(embeddings.LayerNorm),
         getattr(body, "embeddings_project", None),
-        [Block(*(layer.get_submodule(names[part]) for part in order)) for layer in layers],
+        [
+            Block(*(tuned_norm(layer.get_submodule(names[part])) for part in order))
+            for layer in layers
+        ],
         config.num_attention_heads,
         ACT2FN[config.activation if distil else config.hidden_act],
         (config.dropout, config.attention_dropout)

@@ -10,6 +10,7 @@ Srivastava et al. (2014) is applied by the caller where a multiplication happens
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
@@ -33,18 +34,19 @@ class DropoutPool:
         self.p, self.dtype, self.device, self.size = p, dtype, device, size
         self.scale = 1.0 / (1.0 - p)
         self._masks: Tensor | None = None
-        self._offsets = np.random.Generator(np.random.PCG64(0))
+        self._offsets = random.Random(0)
 
     def refill(self, seed: int) -> None:
         """Draw a new pool. The same seed gives the same masks on every machine."""
-        random = np.random.Generator(np.random.SFC64(seed))
-        draws = random.integers(0, 1 << 16, size=self.size, dtype=np.uint16)
+        draws = np.random.Generator(np.random.SFC64(seed)).integers(
+            0, 1 << 16, size=self.size, dtype=np.uint16
+        )
         kept = torch.from_numpy(draws >= np.uint16(round(self.p * (1 << 16))))
         self._masks = kept.to(BITS[self.dtype]).neg_().to(self.device)
 
     def begin_step(self, seed: int) -> None:
         """Choose where this step's windows start; makes a step repeatable on its own."""
-        self._offsets = np.random.Generator(np.random.SFC64(seed))
+        self._offsets = random.Random(seed)
         if self._masks is None:
             self.refill(0)
 
@@ -60,7 +62,7 @@ class DropoutPool:
 
     def _window(self, count: int) -> Tensor:
         assert self._masks is not None
-        start = int(self._offsets.integers(0, (self.size - count) // ALIGN + 1)) * ALIGN
+        start = self._offsets.randrange((self.size - count) // ALIGN + 1) * ALIGN
         return self._masks[start : start + count]
 
 

@@ -7,17 +7,18 @@ else's model (to freeze, adapt, fuse, cache or prune it) takes it from here and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from warmstart.errors import BaseModelError, nearest
+from warmstart.models.analyse import analysed
+from warmstart.models.family import Family, Kind, Pooling
 
 if TYPE_CHECKING:
     from torch import nn
 
-Kind = Literal["encoder", "decoder", "encoder-decoder"]
-Pooling = Literal["first", "last", "mean"]
+__all__ = ["FAMILIES", "Family", "Kind", "Pooling", "body_of", "family_of", "layers_of",
+           "word_embedding_of"]  # fmt: skip
 
 BERT_BLOCK = MappingProxyType(
     {
@@ -46,49 +47,12 @@ DISTILBERT_BLOCK = MappingProxyType(
 BERT_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
-    """What one architecture calls its parts.
-
-    Paths are dotted. `body`, `head_modules` and `output` start at the model with the
-    classification head; `layers`, `decoder_layers` and `embeddings` start at the body, so that
-    they hold for the bare backbone too.
-    """
-
-    name: str
-    """The `model_type`."""
-    kind: Kind
-    body: str
-    """The attribute that holds the backbone."""
-    layers: str
-    """The list of blocks; of an encoder-decoder those of the encoder."""
-    embeddings: str
-    """The word embedding."""
-    head_modules: tuple[str, ...]
-    """Trained even where the body is frozen, and saved whole by PEFT's `modules_to_save`."""
-    output: str
-    """The last linear layer of the head, whose rows are the labels."""
-    attention_modules: tuple[str, ...]
-    """Name endings of the linear layers that LoRA adapts unless told otherwise."""
-    pooling: Pooling
-    """The token that the head reads: the first, the last one that is no padding, or the mean."""
-    dropouts: tuple[str, ...]
-    """The dropout probabilities in the config."""
-    decoder_layers: str | None = None
-    post_norm_block: Mapping[str, str] = field(default_factory=dict[str, str])
-    """The eight modules of a standard post-norm block, by path from the block; else empty."""
-    position_offset: int = 0
-    """The position id of the first token (RoBERTa counts from `pad_token_id + 1`)."""
-    classifies: bool = True
-    """Whether transformers has a sequence-classification class for it."""
-    padding_side: Literal["right", "left"] = "right"
-    """Left where the head reads the last position, whatever stands there."""
-
-
 def _bert(name: str, body: str, head: tuple[str, ...], output: str) -> Family:
     return Family(
         name, "encoder", body, "encoder.layer", "embeddings.word_embeddings", head, output,
         ("query", "value"), "first", BERT_DROPOUTS, post_norm_block=BERT_BLOCK,
+        keys_values=("attention.self.key", "attention.self.value"),
+        attention_out=("attention.output.dense",), feed_forward_out=("output.dense",),
     )  # fmt: skip
 
 
@@ -96,6 +60,8 @@ def _llama(name: str) -> Family:
     return Family(
         name, "decoder", "model", "layers", "embed_tokens", ("score",), "score",
         ("q_proj", "v_proj"), "last", ("attention_dropout",),
+        keys_values=("self_attn.k_proj", "self_attn.v_proj"),
+        attention_out=("self_attn.o_proj",), feed_forward_out=("mlp.down_proj",),
     )  # fmt: skip
 
 
@@ -105,6 +71,8 @@ def _bart(name: str, classifies: bool = True) -> Family:
         ("classification_head",), "classification_head.out_proj", ("q_proj", "v_proj"), "last",
         ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout"),
         decoder_layers="decoder.layers", classifies=classifies,
+        keys_values=("*attn.k_proj", "*attn.v_proj"), attention_out=("*attn.out_proj",),
+        feed_forward_out=("fc2",),
     )  # fmt: skip
 
 
@@ -112,27 +80,34 @@ _DISTILBERT = Family(
     "distilbert", "encoder", "distilbert", "transformer.layer", "embeddings.word_embeddings",
     ("pre_classifier", "classifier"), "classifier", ("q_lin", "v_lin"), "first",
     ("dropout", "attention_dropout", "seq_classif_dropout"), post_norm_block=DISTILBERT_BLOCK,
+    keys_values=("attention.k_lin", "attention.v_lin"), attention_out=("attention.out_lin",),
+    feed_forward_out=("ffn.lin2",),
 )  # fmt: skip
 _MODERNBERT = Family(
     "modernbert", "encoder", "model", "layers", "embeddings.tok_embeddings",
     ("head", "classifier"), "classifier", ("Wqkv",), "first",
     ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"),
+    keys_values=("attn.Wqkv",), attention_out=("attn.Wo",), feed_forward_out=("mlp.Wo",),
 )  # fmt: skip
-# XLNet's attention weights are bare parameters, which LoRA cannot reach: it adapts the two
-# linear layers of the feed-forward part instead.
+# XLNet's attention weights are bare parameters, which LoRA and IA3 cannot reach: they adapt the
+# linear layers of the feed-forward part instead, and an adapter follows attention's norm.
 _XLNET = Family(
     "xlnet", "encoder", "transformer", "layer", "word_embedding",
     ("sequence_summary", "logits_proj"), "logits_proj", ("layer_1", "layer_2"), "last",
     ("dropout", "summary_last_dropout"), padding_side="left",
+    attention_out=("rel_attn.layer_norm",), feed_forward_out=("ff.layer_2",),
 )  # fmt: skip
 _GPT2 = Family(
     "gpt2", "decoder", "transformer", "h", "wte", ("score",), "score", ("c_attn",), "last",
-    ("resid_pdrop", "embd_pdrop", "attn_pdrop"),
+    ("resid_pdrop", "embd_pdrop", "attn_pdrop"), keys_values=("attn.c_attn",),
+    attention_out=("attn.c_proj",), feed_forward_out=("mlp.c_proj",),
 )  # fmt: skip
 _T5 = Family(
     "t5", "encoder-decoder", "transformer", "encoder.block", "shared",
     ("classification_head",), "classification_head.out_proj", ("q", "v"), "last",
     ("dropout_rate", "classifier_dropout"), decoder_layers="decoder.block",
+    keys_values=("layer.*.*Attention.k", "layer.*.*Attention.v"),
+    attention_out=("layer.*.*Attention.o",), feed_forward_out=("layer.*.DenseReluDense.wo",),
 )  # fmt: skip
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
@@ -155,14 +130,13 @@ def family_of(config: Any) -> Family:
     """The family of a model's config (the object, or `config.json` as a dict).
 
     What a single model's config decides (ModernBERT's pooling, RoBERTa's first position) is
-    filled in. Raises `BaseModelError` for an architecture that is not in the table.
+    filled in. An architecture that is not in the table is analysed from its modules; `note` then
+    says so. Raises `BaseModelError` where transformers does not know it either.
     """
     values: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
     name = str(values.get("model_type", ""))
     if name not in FAMILIES:
-        raise BaseModelError(
-            f"the architecture '{name}' is not supported.{nearest(name, FAMILIES)}"
-        )
+        return analysed(values, FAMILIES)
     family = FAMILIES[name]
     if name in ("roberta", "xlm-roberta"):
         pad = values.get("pad_token_id")
@@ -173,8 +147,9 @@ def family_of(config: Any) -> Family:
 
 
 def body_of(model: nn.Module) -> nn.Module:
-    """The backbone of a model with a classification head."""
-    return model.get_submodule(family_of(model.config).body)
+    """The backbone of a model with a head; the model itself where it is its own backbone."""
+    path = family_of(model.config).body
+    return model.get_submodule(path) if hasattr(model, path) else model
 
 
 def layers_of(model: nn.Module) -> list[nn.Module]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from warmstart.models.dropout import DropoutPool, drop, drop_add
+from warmstart.models.first import first_attention
+from warmstart.models.halves import Dense, Dropped, Weighed, attention, feed_forward
 from warmstart.models.shadow import Shadow, shadow_linear
 
 
@@ -73,6 +76,8 @@ class FastEncoder:
         self.blocks, self.heads, self.activation = blocks, heads, activation
         self.dropout, self.first_only, self.drop_attended = dropout, first_only, drop_attended
         self.dtype = torch.float32
+        self.by_halves = True
+        self._is_gelu = getattr(activation, "act", activation) is F.gelu
         self.gradient_checkpointing = False
         self.shadow: Shadow | None = None
         self._pools: dict[float, DropoutPool] = {}
@@ -111,12 +116,11 @@ class FastEncoder:
         for index, block in enumerate(self.blocks):
             queries = 1 if self.first_only and index == last else length
             masks = self._masks(batch, queries, length, hidden.shape[-1], training)
+            dense = self._dense_of(block, queries < length) if training else None
+            layer = partial(self._two_halves, dense) if dense else self._layer
             if self.gradient_checkpointing and training:
-                hidden = checkpoint(
-                    self._layer, block, hidden, bias, queries, masks, use_reentrant=False
-                )  # pyright: ignore[reportAssignmentType]
-            else:
-                hidden = self._layer(block, hidden, bias, queries, masks)
+                layer = partial(checkpoint, layer, use_reentrant=False)
+            hidden: Any = layer(block, hidden, bias, queries, masks)
         return hidden
 
     def dense(self, module: nn.Module, x: Tensor) -> Tensor:
@@ -143,6 +147,53 @@ class FastEncoder:
         inner = self.activation(self.dense(block.up, hidden))
         hidden = drop_add(hidden, self.dense(block.down, inner), down_mask, scale)
         return self._norm(hidden, block.norm)
+
+    def _two_halves(
+        self,
+        dense: list[Dense],
+        block: Block,
+        hidden: Tensor,
+        bias: Tensor | None,
+        queries: int,
+        masks: Masks,
+    ) -> Tensor:
+        """As `_layer`, by functions that know their own gradients."""
+        attention_mask, output_mask, down_mask = masks
+        batch, length, width = hidden.shape
+        weighed = Weighed(
+            self.heads,
+            (width // self.heads) ** -0.5,
+            bias,
+            Dropped(attention_mask, self._scale(1)),
+        )
+        half: Any = first_attention if queries < length else attention
+        *parts, up, down = dense
+        flat = half(
+            hidden, block.attention_norm, *parts, weighed, Dropped(output_mask, self._scale(0))
+        )
+        flat = feed_forward(flat, block.norm, up, down, Dropped(down_mask, self._scale(0)))
+        return flat.view(batch, queries, width)
+
+    def _dense_of(self, block: Block, first: bool) -> list[Dense] | None:
+        """The 16-bit matrices of a layer, if every one of them is trained and has its home."""
+        if (
+            self.shadow is None
+            or not (self.by_halves and self._is_gelu)
+            or not torch.is_grad_enabled()
+        ):
+            return None
+        if block.norm.weight.device.type != "cpu" or not block.norm.weight.requires_grad:
+            return None
+        joint = [block.query, block.key, block.value]
+        groups = [joint[:1], joint[1:]] if first else [joint]
+        found: list[Dense] = []
+        for group in [*groups, [block.attention_output], [block.up], [block.down]]:
+            weight = self.shadow.get(*(getattr(m, "weight", m) for m in group))
+            bias = self.shadow.get(*(getattr(m, "bias", m) for m in group))
+            if weight is None or bias is None:
+                return None
+            found.append(Dense(weight, bias))
+        return found
 
     def _attend(
         self, block: Block, hidden: Tensor, bias: Tensor | None, queries: int, mask: Tensor | None

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from warmstart.models.families import family_of, layers_of
 from warmstart.models.quiet import seeded
+from warmstart.models.targets import head_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,7 +33,7 @@ def head_logits(model: PreTrainedModel, first: Tensor) -> Tensor:
 
 def head_modules(model: PreTrainedModel) -> list[nn.Module]:
     """The modules that make up the head."""
-    return [model.get_submodule(name) for name in family_of(model.config).head_modules]
+    return [model.get_submodule(name) for name in head_names(model)]
 
 
 def begin_head(model: PreTrainedModel, seed: int) -> None:
@@ -68,7 +69,7 @@ def adapter_targets(model: PreTrainedModel, which: str) -> list[str]:
     if which == "all":
         return linear
     ends = family.attention_modules
-    return [name for name in linear if name.rpartition(".")[2] in ends]
+    return [name for name in linear if name.rpartition(".")[2] in ends] or linear
 
 
 def _is_conv1d(module: nn.Module) -> bool:

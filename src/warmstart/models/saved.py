@@ -38,7 +38,6 @@ def _whole(folder: Path) -> Any:
 
 
 def _adapter(folder: Path) -> Any:
-    from peft import PeftModel
     from transformers import AutoConfig
 
     from warmstart.models.backbone import load_classifier
@@ -49,5 +48,24 @@ def _adapter(folder: Path) -> Any:
         raise BaseModelError(f"the base '{base.name}' is not the one that {folder} was trained on")
     config: Any = AutoConfig.from_pretrained(folder, **LOCAL)
     labels = [config.id2label[i] for i in range(config.num_labels)]
-    model = load_classifier(base, labels, seed=0)
-    return PeftModel.from_pretrained(model, folder)
+    return with_adapter(load_classifier(base, labels, seed=0), folder)
+
+
+def with_adapter(model: PreTrainedModel, folder: Path, name: str = "default") -> Any:
+    """The base with the adapter of a folder, ours or PEFT's; the base may be rounded in place."""
+    from peft import PeftModel
+
+    from warmstart.models.bottleneck import register
+    from warmstart.models.quantised import quantise
+
+    register()
+    if bits := base_bits(folder):
+        quantise(model, bits)
+    return PeftModel.from_pretrained(model, folder, adapter_name=name)
+
+
+def base_bits(folder: Path) -> int:
+    """The bits of the base's weights that an adapter was trained on, where they were rounded."""
+    if not (folder / NOTE).exists():
+        return 0
+    return int(json.loads((folder / NOTE).read_text(encoding="utf-8")).get("base_bits", 0))

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from safetensors import SafetensorError
 
 from warmstart.errors import RunError, shown
 from warmstart.models.check import NOTE, fingerprint
+from warmstart.models.pissa import as_ordinary
 from warmstart.models.quiet import quiet
 
 if TYPE_CHECKING:
@@ -26,12 +28,13 @@ def save_model(
     tokenizer: PreTrainedTokenizerFast,
     folder: str | Path,
     base: Base | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a plain Hugging Face folder, whole or not at all, and return it.
 
-    `warmstart.json` beside the weights keeps the tokenizer's fingerprint and the base's name, so
-    that the folder can be checked when it is a base itself. Raises `RunError` when it cannot be
-    written.
+    `warmstart.json` beside the weights keeps the tokenizer's fingerprint, the base's name and
+    `notes`, so that the folder can be checked when it is a base itself. Raises `RunError` when it
+    cannot be written.
     """
     folder = Path(folder).absolute()
     fresh = None
@@ -43,7 +46,7 @@ def save_model(
             _save_weights(model, fresh)
             tokenizer.save_pretrained(fresh)
         note = {"base": named(base), "base_sha256": base.sha256} if base else {}
-        note |= {"tokenizer_sha256": fingerprint(fresh)}
+        note |= {"tokenizer_sha256": fingerprint(fresh), **(notes or {})}
         (fresh / NOTE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
         _put_in_place(fresh, folder)
         for left in folder.parent.glob(f".{folder.name}-*"):  # by a process that was killed
@@ -65,7 +68,8 @@ def _save_weights(model: Any, folder: Path) -> None:
     if not hasattr(model, "peft_config"):
         model.save_pretrained(folder)
         return
-    model.save_pretrained(folder, save_embedding_layers=False)
+    with as_ordinary(model) as weights:
+        model.save_pretrained(folder, save_embedding_layers=False, state_dict=weights)
     model.get_base_model().config.save_pretrained(folder)
 
 

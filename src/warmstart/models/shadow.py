@@ -22,29 +22,36 @@ class Shadow:
     """Copies of `groups` of parameters; the members of a group lie behind one another.
 
     A group (query, key, value) can so be used as one matrix. All members of a group have the same
-    trailing shape.
+    trailing shape. The parameters themselves, and their gradients, move into one block of memory
+    in the same order, so that all of them are copied at once; `release` moves them out again.
     """
 
     def __init__(self, groups: Iterable[Sequence[nn.Parameter]], dtype: torch.dtype) -> None:
-        self._masters: list[Tensor] = []
-        self._copies: list[Tensor] = []
-        self._grads: list[Tensor] = []
+        groups = [list(group) for group in groups]
+        self._members = [parameter for group in groups for parameter in group]
+        device, total = self._members[0].device, sum(p.numel() for p in self._members)
+        self._copy = torch.empty(total, dtype=dtype, device=device)
+        self._copy_grad = torch.zeros_like(self._copy)
+        self._master = torch.empty(total, dtype=torch.float32, device=device)
+        self._master_grad = torch.zeros_like(self._master)
         self._homes: dict[tuple[int, ...], Home] = {}
+        at = 0
         for group in groups:
-            rows = sum(p.shape[0] for p in group)
-            home = torch.empty(rows, *group[0].shape[1:], dtype=dtype, device=group[0].device)
-            grad = torch.zeros_like(home)
-            sizes = [p.shape[0] for p in group]
-            self._masters += group
-            self._copies += home.split(sizes)
-            home.requires_grad_()  # so that backward runs even where the input needs no gradient
-            self._homes[tuple(id(p) for p in group)] = (home, grad)
-            self._grads += grad.split(sizes)
+            start = at
             for parameter in group:
-                parameter.grad = torch.zeros_like(parameter)
-        self._ids = {id(p) for p in self._masters}
+                place = slice(at, at + parameter.numel())
+                self._master[place].copy_(parameter.data.view(-1))
+                parameter.data = self._master[place].view(parameter.shape)
+                parameter.grad = self._master_grad[place].view(parameter.shape)
+                at = place.stop
+            shape = (-1, *group[0].shape[1:])
+            home = self._copy[start:at].view(shape)
+            home.requires_grad_()  # so that backward runs even where the input needs no gradient
+            names = tuple(id(p) for p in group)
+            self._homes[names] = (home, self._copy_grad[start:at].view(shape))
+        self._ids = {id(p) for p in self._members}
 
-    def get(self, *group: Tensor) -> Home | None:
+    def get(self, *group: object) -> Home | None:
         """The 16-bit matrix of a group and the home of its gradient."""
         return self._homes.get(tuple(id(p) for p in group))
 
@@ -55,16 +62,20 @@ class Shadow:
     @torch.no_grad()
     def refresh(self) -> None:
         """Copy the weights down; to be called when they have changed."""
-        torch._foreach_copy_(self._copies, self._masters)
+        self._copy.copy_(self._master)
 
     @torch.no_grad()
     def collect(self, *, accumulate: bool) -> None:
         """Copy the gradients up, or add them when a step has several micro-batches."""
-        homes = [p.grad for p in self._masters if p.grad is not None]
         if accumulate:
-            torch._foreach_add_(homes, [g.float() for g in self._grads])
+            self._master_grad.add_(self._copy_grad)
         else:
-            torch._foreach_copy_(homes, self._grads)
+            self._master_grad.copy_(self._copy_grad)
+
+    def release(self) -> None:
+        """Give every parameter memory of its own, without a gradient; to be called at the end."""
+        for parameter in self._members:
+            parameter.data, parameter.grad = parameter.data.clone(), None
 
 
 class _ShadowLinear(torch.autograd.Function):

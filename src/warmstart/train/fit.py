@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from warmstart.errors import RunError
 from warmstart.models.compute import Compute
+from warmstart.models.pace import Pace
 from warmstart.train import checkpoint
 from warmstart.train.feed import Feed
 from warmstart.train.log import Log
@@ -66,6 +67,7 @@ class Fit:
         settings: resolved; `epochs` and `learning_rate` are numbers.
         folder: the run's folder; checkpoints go below it.
         hidden: the weights inside the layers, for `train.optimizer = "muon"`.
+        paces: what the method moves more slowly, or later (`Method.paces`).
     """
 
     model: nn.Module
@@ -81,12 +83,15 @@ class Fit:
     folder: Path
     listeners: list[Listener] = field(default_factory=list[Listener])
     hidden: list[nn.Parameter] = field(default_factory=list[nn.Parameter])
+    paces: list[Pace] = field(default_factory=list[Pace])
 
     def __post_init__(self) -> None:
         assert self.settings.epochs and self.settings.learning_rate
-        self.total = sum(
-            len(self.train.epoch(self.seed, epoch)) for epoch in range(self.settings.epochs)
-        )
+        epochs = range(self.settings.epochs)
+        starts = [0]
+        for epoch in epochs:
+            starts.append(starts[-1] + len(self.train.epoch(self.seed, epoch)))
+        self.total = starts.pop()
         self.progress = Progress()
         self.optimizer = Optimizer(
             self.model,
@@ -98,6 +103,8 @@ class Fit:
             schedule=self.settings.schedule,
             max_grad_norm=self.settings.max_grad_norm,
             hidden=self.hidden,
+            paces=self.paces,
+            epoch_starts=starts,
         )
         self._trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self._kept: dict[str, Tensor] = {}

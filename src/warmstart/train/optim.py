@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from warmstart.errors import RecipeError
+from warmstart.models.pace import Pace
+from warmstart.train.joined import joined
 
 
 def rate_at(step: int, total: int, warmup: float, schedule: str) -> float:
@@ -33,6 +35,8 @@ class Optimizer:
         learning_rate: peak of the schedule.
         total: steps of the whole run.
         hidden: what lies inside the layers, whose matrices Muon moves; embeddings and head do not.
+        paces: weights with a share of the learning rate, or that stand still for some epochs.
+        epoch_starts: the step at which each epoch begins, for the paces that wait.
     """
 
     def __init__(
@@ -47,6 +51,8 @@ class Optimizer:
         schedule: str,
         max_grad_norm: float,
         hidden: Iterable[Tensor] = (),
+        paces: Iterable[Pace] = (),
+        epoch_starts: Sequence[int] = (0,),
     ) -> None:
         decayed, rest = split_parameters(model)
         self.parameters = decayed + rest
@@ -55,30 +61,26 @@ class Optimizer:
         self.learning_rate, self.total = learning_rate, total
         self.warmup, self.schedule, self.max_grad_norm = warmup, schedule, max_grad_norm
         self._parts: list[torch.optim.Optimizer] = []
+        self._starts: list[int] = []
         inside = {id(p) for p in hidden} if name == "muon" else set[int]()
-        matrices = [p for p in decayed if p.ndim == 2 and id(p) in inside]
-        moved = {id(p) for p in matrices}
-        decayed = [p for p in decayed if id(p) not in moved]
-        if matrices:
-            muon = torch.optim.Muon(
-                matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
-            self._parts.append(muon)
-        groups = [{"params": decayed, "weight_decay": weight_decay}]
-        groups += [{"params": rest, "weight_decay": 0.0}]
-        groups = [group for group in groups if group["params"]]
-        if groups:
-            self._parts.append(torch.optim.AdamW(groups, lr=learning_rate, fused=True))
+        rates, starts = _by_parameter(paces, epoch_starts, total)
+        for start in sorted({starts.get(id(p), 0) for p in self.parameters}):
+            together = {id(p) for p in self.parameters if starts.get(id(p), 0) == start}
+            one, other = ([p for p in half if id(p) in together] for half in (decayed, rest))
+            for part in _parts(one, other, inside, rates, learning_rate, weight_decay):
+                self._parts.append(part)
+                self._starts.append(start)
 
     def step(self, index: int) -> tuple[float, Tensor]:
         """Clip and move; returns the learning rate and the norm of the gradient before clipping."""
         rate = self.learning_rate * rate_at(index, self.total, self.warmup, self.schedule)
-        grads = [p.grad for p in self.parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm(grads, foreach=True)
+        parts = [part for part, start in zip(self._parts, self._starts, strict=True)
+                 if start <= index]  # fmt: skip
+        norm = nn.utils.get_total_norm(_gradients(parts), foreach=True)
         factor = torch.clamp(self.max_grad_norm / (norm + 1e-6), max=1.0)
-        for part in self._parts:
+        for part in parts:
             for group in part.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["share"]
             if self.max_grad_norm > 0:
                 _clip(part, factor)
             part.step()
@@ -114,6 +116,69 @@ class Optimizer:
         ]
 
 
+def _parts(
+    decayed: list[nn.Parameter],
+    rest: list[nn.Parameter],
+    inside: set[int],
+    rates: dict[int, float],
+    learning_rate: float,
+    weight_decay: float,
+) -> list[torch.optim.Optimizer]:
+    """The optimizers of weights that begin to move together."""
+    made: list[torch.optim.Optimizer] = []
+    matrices = [p for p in decayed if p.ndim == 2 and id(p) in inside]
+    taken = {id(p) for p in matrices}
+    groups = _shared(matrices, weight_decay, rates)
+    if groups:
+        muon = torch.optim.Muon(groups, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+        made.append(muon)
+    groups = _shared([p for p in decayed if id(p) not in taken], weight_decay, rates)
+    groups += _shared(rest, 0.0, rates)
+    for group in groups:
+        group["params"] = joined(group["params"])
+    if groups:
+        made.append(torch.optim.AdamW(groups, lr=learning_rate, fused=True))
+    return made
+
+
+def _shared(
+    parameters: list[nn.Parameter], weight_decay: float, rates: dict[int, float]
+) -> list[dict[str, Any]]:
+    """A group for each share of the learning rate, the full one first."""
+    shares = sorted({rates.get(id(p), 1.0) for p in parameters}, reverse=True)
+    return [
+        {
+            "params": [p for p in parameters if rates.get(id(p), 1.0) == share],
+            "weight_decay": weight_decay,
+            "share": share,
+        }
+        for share in shares
+    ]
+
+
+def _by_parameter(
+    paces: Iterable[Pace], epoch_starts: Sequence[int], total: int
+) -> tuple[dict[int, float], dict[int, int]]:
+    """The share of the learning rate, and the first step, of every parameter that has a pace."""
+    rates: dict[int, float] = {}
+    starts: dict[int, int] = {}
+    for pace in paces:
+        first = epoch_starts[pace.wait] if pace.wait < len(epoch_starts) else total
+        for parameter in pace.parameters:
+            rates[id(parameter)], starts[id(parameter)] = pace.rate, first
+    return rates, starts
+
+
+def _gradients(parts: Iterable[torch.optim.Optimizer]) -> list[Tensor]:
+    return [
+        p.grad
+        for part in parts
+        for group in part.param_groups
+        for p in group["params"]
+        if p.grad is not None
+    ]
+
+
 def _clip(part: Any, factor: Tensor) -> None:
     """Scale the gradients by `factor`: fused AdamW does so while it reads them."""
     if isinstance(part, torch.optim.AdamW):
@@ -134,8 +199,8 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     decayed: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:  # XLNet's biases and segment embeddings are bare parameters
-            bare = name.rpartition(".")[2].endswith(("bias", "embed"))
+        if parameter.requires_grad:  # XLNet's biases and IA3's factors are bare parameters
+            bare = name.rpartition(".")[2].endswith(("bias", "embed")) or ".ia3_l." in name
             plain = parameter.ndim >= 2 and id(parameter) not in spared and not bare
             (decayed if plain else rest).append(parameter)
     return decayed, rest

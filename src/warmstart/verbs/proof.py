@@ -74,6 +74,7 @@ def _answers(folder: Path, texts: Sequence[str], max_length: int) -> tuple[np.nd
     import transformers
     from transformers import AutoConfig, AutoTokenizer
 
+    from warmstart.models.prompts import is_prompted
     from warmstart.models.quiet import quiet
 
     with quiet():
@@ -83,7 +84,9 @@ def _answers(folder: Path, texts: Sequence[str], max_length: int) -> tuple[np.nd
         classify: Any = transformers.pipeline(
             "text-classification", model=model, tokenizer=tokenizer, device="cpu", top_k=None
         )
-        found = classify(list(texts), truncation=True, max_length=max_length, batch_size=8)
+        # behind virtual tokens PEFT reads a batch's padding as text: one text at a time
+        batch = 1 if is_prompted(model) else 8
+        found = classify(list(texts), truncation=True, max_length=max_length, batch_size=batch)
     table = np.zeros((len(texts), config.num_labels))
     for row, scores in enumerate(found):
         for entry in scores:
@@ -99,11 +102,25 @@ def _model(folder: Path, config: Any) -> tuple[Any, str]:
     if not (folder / "adapter_config.json").exists():
         model = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         return model.eval(), f"AutoModelForSequenceClassification, {version}"
-    import peft
+    return _adapted(folder, config, version)
 
+
+def _adapted(folder: Path, config: Any, version: str) -> tuple[Any, str]:
+    """PEFT's model over the base that the adapter names; merged, where that can be."""
+    import peft
+    import transformers
+
+    from warmstart.models.bottleneck import register
+    from warmstart.models.peft_models import can_merge, merged
+    from warmstart.models.saved import base_bits, with_adapter
+
+    register()
     adapter: Any = peft.PeftConfig.from_pretrained(str(folder))
-    base = kind.from_pretrained(
+    base = transformers.AutoModelForSequenceClassification.from_pretrained(
         adapter.base_model_name_or_path, config=config, local_files_only=True, use_safetensors=True
     )
-    adapted: Any = peft.PeftModel.from_pretrained(base, folder)
-    return adapted.merge_and_unload().eval(), f"PeftModel, peft {peft.__version__}, {version}"
+    adapted: Any = with_adapter(base, folder)
+    loader = f"PeftModel, peft {peft.__version__}, {version}"
+    if bits := base_bits(folder):
+        return adapted.eval(), f"{loader}, base in {bits} bits"
+    return (merged(adapted) if can_merge(adapted) else adapted).eval(), loader

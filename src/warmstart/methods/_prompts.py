@@ -1,0 +1,37 @@
+"""What the methods with virtual tokens have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from warmstart.methods._peft import PeftMethod
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from warmstart.models.pace import Pace
+
+
+class PromptMethod(PeftMethod):
+    """Learned vectors stand before the text; the model itself stays as it is, head apart."""
+
+    moves_matrices: ClassVar[bool] = False
+    steps_wanted: ClassVar[int] = 1200
+    epochs_between: ClassVar[tuple[int, int]] = (8, 40)
+    head_rate: ClassVar[float] = 1e-3
+    """The learning rate of the head, which takes smaller steps than the vectors do."""
+
+    tokens: int = Field(default=20, ge=1, description="how many virtual tokens there are")
+
+    @property
+    def extra_tokens(self) -> int:
+        return self.tokens
+
+    def paces(self, model: PreTrainedModel) -> list[Pace]:
+        from warmstart.models.pace import Pace
+
+        head = [p for n, p in model.named_parameters() if p.requires_grad and "prompt_" not in n]
+        share = self.head_rate / self.default_learning_rate(0)
+        return [Pace(head, min(1.0, share))] if head else []

@@ -1,0 +1,49 @@
+"""Only the biases and the head move."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from warmstart.methods.base import Method
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+
+class BitFit(Method):
+    """Tune the bias terms (Ben Zaken et al. 2022). The saved folder is a whole plain model."""
+
+    moves_matrices: ClassVar[bool] = False
+    steps_wanted: ClassVar[int] = 600
+    epochs_between: ClassVar[tuple[int, int]] = (6, 24)
+
+    def default_learning_rate(self, hidden_size: int) -> float:
+        return 1e-3
+
+    def check(self, model: PreTrainedModel) -> None:
+        from warmstart.errors import RecipeError
+
+        if not _biases(model):
+            raise RecipeError(
+                f"method bitfit trains biases, and '{model.config.model_type}' here has none in "
+                "its layers; take layernorm or ia3"
+            )
+
+    def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
+        from warmstart.models.targets import head_names
+
+        self.check(model)
+        model.requires_grad_(False)
+        for weights in _biases(model):
+            weights.requires_grad_(True)
+        for name in head_names(model):
+            model.get_submodule(name).requires_grad_(True)
+        return model
+
+
+def _biases(model: PreTrainedModel) -> list[nn.Parameter]:
+    """The bias terms of the body; XLNet's attention keeps some as bare parameters."""
+    from warmstart.models.families import body_of
+
+    return [p for name, p in body_of(model).named_parameters() if name.endswith("bias")]

@@ -1,0 +1,37 @@
+"""A factor for every key, value and inner feed-forward feature."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from warmstart.methods._peft import PeftMethod
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class IA3(PeftMethod):
+    """(IA)^3 (Liu et al. 2022): keys, values and feed-forward features are scaled; the fewest
+    weights of all methods."""
+
+    moves_matrices: ClassVar[bool] = False
+    steps_wanted: ClassVar[int] = 600
+    epochs_between: ClassVar[tuple[int, int]] = (6, 24)
+
+    def default_learning_rate(self, hidden_size: int) -> float:
+        return 1e-2 if hidden_size <= 512 else 3e-3
+
+    def config(self, model: PreTrainedModel) -> Any:
+        from peft import IA3Config
+
+        from warmstart.models.families import family_of
+        from warmstart.models.peft_models import shared_settings
+        from warmstart.models.targets import matching
+
+        family = family_of(model.config)
+        inner = matching(model, family.feed_forward_out)
+        return IA3Config(
+            target_modules=[*matching(model, family.keys_values), *inner],
+            feedforward_modules=inner,
+            **shared_settings(model),
+        )

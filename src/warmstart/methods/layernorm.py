@@ -1,0 +1,29 @@
+"""Only the norms and the head move."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from warmstart.methods._peft import PeftMethod
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class LayerNorm(PeftMethod):
+    """Tune the normalisation layers (Zhao et al. 2023), a fraction of a per mille of the model."""
+
+    moves_matrices: ClassVar[bool] = False
+    steps_wanted: ClassVar[int] = 600
+    epochs_between: ClassVar[tuple[int, int]] = (6, 24)
+
+    def default_learning_rate(self, hidden_size: int) -> float:
+        return 1e-3
+
+    def config(self, model: PreTrainedModel) -> Any:
+        from peft import LNTuningConfig
+
+        from warmstart.models.peft_models import shared_settings
+        from warmstart.models.targets import norms
+
+        return LNTuningConfig(target_modules=norms(model), **shared_settings(model))

@@ -1,0 +1,53 @@
+"""Only the top layers and the head move; what the layers below give is computed once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from warmstart.methods.base import Method
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Partial(Method):
+    """Fine-tune the top of the model: most of `full`'s score for the cost of a few layers."""
+
+    layers: int = Field(default=2, ge=1, description="how many of the last layers move")
+    cached: bool = Field(
+        default=True,
+        description="keep what the layers below give on disk, in bfloat16, so that later epochs "
+        "cost only the layers that move",
+    )
+
+    @property
+    def keeps_states(self) -> bool:
+        return self.cached
+
+    def default_learning_rate(self, hidden_size: int) -> float:
+        return 1e-4 if hidden_size <= 512 else 3e-5
+
+    def check(self, model: PreTrainedModel) -> None:
+        from warmstart.errors import RecipeError
+        from warmstart.models.families import layers_of
+
+        have = len(layers_of(model))
+        if self.layers > have:
+            raise RecipeError(
+                f"method.layers is {self.layers}, but '{model.config.model_type}' here has {have} "
+                f"layers; take at most {have}, or method full"
+            )
+
+    def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
+        from warmstart.models.layering import train_the_top
+
+        self.check(model)
+        train_the_top(model, self.layers)
+        return model
+
+    def cut(self, model: PreTrainedModel) -> int:
+        from warmstart.models.families import layers_of
+
+        return len(layers_of(model)) - self.layers

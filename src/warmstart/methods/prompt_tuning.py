@@ -1,0 +1,37 @@
+"""Learned embeddings before the text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from warmstart.methods._prompts import PromptMethod
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class PromptTuning(PromptMethod):
+    """Prompt tuning (Lester et al. 2021): a few embeddings before the text, begun as those of
+    random words. An encoder's head then reads the first of them."""
+
+    def default_learning_rate(self, hidden_size: int) -> float:
+        return 1e-2
+
+    def check(self, model: PreTrainedModel) -> None:
+        from warmstart.models.prompts import refuse_embeddings
+
+        refuse_embeddings(self.part_name(), model)
+
+    def config(self, model: PreTrainedModel) -> Any:
+        from peft import PromptTuningConfig
+
+        from warmstart.models.prompts import prompt_settings
+
+        return PromptTuningConfig(**prompt_settings(model, self.tokens))
+
+    def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
+        from warmstart.models.prompts import begin_with_words
+
+        made = super().attach(model, seed)
+        begin_with_words(made, seed)
+        return made

@@ -1,0 +1,209 @@
+"""The two halves of an encoder layer, each one autograd function with its own backward pass.
+
+Left to autograd, a layer is some forty small nodes, and their dispatch costs as much as a tenth of
+the products. Here every half computes its gradients by hand: those of matrices go to their homes
+(see `shadow`), the residual's is added by the product that follows it. The slow twin is the same
+layer in `fast.FastEncoder`, left to autograd (tests/models/test_halves.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.nn.functional import gelu
+
+from warmstart.models.shadow import Home
+
+aten = torch.ops.aten
+
+
+class Dense(NamedTuple):
+    """A linear layer in 16 bits: weight [out, in] and bias [out], each with its gradient's home."""
+
+    weight: Home
+    bias: Home
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.bias[0], x, self.weight[0].t())
+
+    def keep(self, grad: Tensor, x: Tensor) -> None:
+        """Write the gradients of weight and bias, from that of the output [n, out]."""
+        torch.mm(grad.t(), x, out=self.weight[1])
+        torch.sum(grad, 0, out=self.bias[1])
+
+
+class Dropped(NamedTuple):
+    """A dropout mask as bits (see `dropout`), and 1 / (1 - p); no mask, no dropout."""
+
+    mask: Tensor | None
+    scale: float
+
+    def keep_(self, x: Tensor) -> Tensor:
+        """Zero the dropped elements in place, unscaled."""
+        if self.mask is not None:
+            x.view(self.mask.dtype).bitwise_and_(self.mask.view(x.shape))
+        return x
+
+    def kept(self, grad: Tensor) -> Tensor:
+        """The gradient of scaled dropout."""
+        if self.mask is None:
+            return grad
+        bits = grad.view(self.mask.dtype) & self.mask.view(grad.shape)
+        return bits.view(grad.dtype).mul_(self.scale)
+
+    @property
+    def factor(self) -> float:
+        """What the kept elements are multiplied with."""
+        return 1.0 if self.mask is None else self.scale
+
+
+def norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.native_layer_norm(x, weight.shape, weight, bias, eps)
+
+
+def norm_back(
+    grad: Tensor, x: Tensor, moments: Sequence[Tensor], weight: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of input, weight and bias of a norm."""
+    mean, rstd = moments
+    return aten.native_layer_norm_backward(
+        grad, x, weight.shape, mean, rstd, weight, bias, [True, True, True]
+    )
+
+
+class _FeedForward(Function):
+    """norm(x + dropout(down(gelu(up(x)))))."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, half: Any) -> Tensor:
+        eps, up, down, dropped = half
+        risen = up(x)
+        active = gelu(risen)
+        fallen = dropped.keep_(down(active))
+        added = torch.add(x, fallen, alpha=dropped.factor)
+        y, *moments = norm(added, weight, bias, eps)
+        ctx.save_for_backward(x, weight, bias, risen, active, added, *moments)
+        ctx.half = half
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        x, weight, bias, risen, active, added, *moments = ctx.saved_tensors
+        _, up, down, dropped = ctx.half
+        below, of_weight, of_bias = norm_back(grads[0], added, moments, weight, bias)
+        fallen = dropped.kept(below)
+        down.keep(fallen, active)
+        rising = aten.gelu_backward(torch.mm(fallen, down.weight[0]), risen)
+        up.keep(rising, x)
+        return torch.addmm(below, rising, up.weight[0]), of_weight, of_bias, None
+
+
+def feed_forward(
+    x: Tensor, layer_norm: nn.LayerNorm, up: Dense, down: Dense, dropped: Dropped
+) -> Tensor:
+    """The second half of a layer, from x [n, H] to [n, H]."""
+    half = (layer_norm.eps, up, down, dropped)
+    applied: Any = _FeedForward.apply(x, layer_norm.weight, layer_norm.bias, half)
+    return applied
+
+
+class Weighed(NamedTuple):
+    """How attention weighs: scores * scale + bias, softmax, dropout."""
+
+    heads: int
+    scale: float
+    bias: Tensor | None
+    dropped: Dropped
+
+    def weights(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Attention weights of scores [B, heads, queries, L]: float32, and dropped in 16 bits.
+
+        In float32, because torch's 16-bit softmax takes four times as long for rows this short.
+        """
+        if self.bias is None:
+            scaled = scores.float().mul_(self.scale)
+        else:
+            scaled = torch.add(self.bias, scores, alpha=self.scale).float()
+        soft = torch.softmax(scaled, -1)
+        return soft, self.dropped.keep_(soft.to(scores.dtype, copy=True))
+
+    def scores_back(self, grad: Tensor, soft: Tensor) -> Tensor:
+        """The gradient of the scores from that of the dropped weights, whose memory it takes."""
+        below = aten._softmax_backward_data(
+            self.dropped.keep_(grad).float(), soft, -1, torch.float32
+        )
+        return torch.mul(below, self.scale, out=grad)
+
+
+class _Attention(Function):
+    """norm(x + dropout(out(attention(x)))) with all positions as queries."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, half: Any) -> Tensor:
+        eps, joint, out, weighed, dropped = half
+        batch, length, width = x.shape
+        flat, heads = x.view(-1, width), weighed.heads
+        size = width // heads
+        parts = joint(flat).view(batch, length, 3, heads, size).permute(2, 0, 3, 1, 4).contiguous()
+        query, key, value = parts.view(3, batch * heads, length, size)
+        scores = torch.bmm(query, key.transpose(1, 2)).view(batch, heads, length, length)
+        soft, kept = weighed.weights(scores)
+        seen = torch.bmm(kept.view(-1, length, length), value).view(batch, heads, length, size)
+        context = torch.empty_like(x).view(batch, length, heads, size)
+        torch.mul(seen.transpose(1, 2), weighed.dropped.factor, out=context)
+        context = context.view(-1, width)
+        added = torch.add(flat, dropped.keep_(out(context)), alpha=dropped.factor)
+        y, *moments = norm(added, weight, bias, eps)
+        ctx.save_for_backward(x, weight, bias, parts, soft, kept, context, added, *moments)
+        ctx.half = half
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        x, weight, bias, parts, soft, kept, context, added, *moments = ctx.saved_tensors
+        _, joint, out, weighed, dropped = ctx.half
+        (batch, length, width), heads = x.shape, weighed.heads
+        size = width // heads
+        query, key, value = parts.view(3, batch * heads, length, size)
+        kept = kept.view(-1, length, length)
+        below, of_weight, of_bias = norm_back(grads[0], added, moments, weight, bias)
+        attended = dropped.kept(below)
+        out.keep(attended, context)
+        over = torch.mm(attended, out.weight[0]).view(batch, length, heads, size)
+        seen = torch.empty_like(query).view(batch, heads, length, size)
+        torch.mul(over.transpose(1, 2), weighed.dropped.factor, out=seen)
+        seen = seen.view(-1, length, size)
+        back = torch.empty_like(parts).view(3, -1, length, size)
+        torch.bmm(kept.transpose(1, 2), seen, out=back[2])
+        scores = torch.bmm(seen, value.transpose(1, 2)).view(soft.shape)
+        scores = weighed.scores_back(scores, soft).view(-1, length, length)
+        torch.bmm(scores, key, out=back[0])
+        torch.bmm(scores.transpose(1, 2), query, out=back[1])
+        back = back.view(3, batch, heads, length, size).permute(1, 3, 0, 2, 4)
+        back = back.reshape(batch * length, 3 * width)
+        joint.keep(back, x.view(-1, width))
+        below = torch.addmm(below, back, joint.weight[0])
+        return below.view(x.shape), of_weight, of_bias, None
+
+
+def attention(
+    x: Tensor,
+    layer_norm: nn.LayerNorm,
+    joint: Dense,
+    out: Dense,
+    weighed: Weighed,
+    dropped: Dropped,
+) -> Tensor:
+    """The first half of a layer, from x [B, L, H] to [B * L, H].
+
+    Args:
+        joint: query, key and value behind one another.
+        weighed: its mask, where there is one, of [B, heads, L, L].
+    """
+    half = (layer_norm.eps, joint, out, weighed, dropped)
+    applied: Any = _Attention.apply(x, layer_norm.weight, layer_norm.bias, half)
+    return applied

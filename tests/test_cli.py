@@ -215,3 +215,45 @@ def test_the_demo_is_tune_on_the_samples(run: Any, monkeypatch: pytest.MonkeyPat
     run("demo", "--train.epochs", "1")
     assert Path(asked["data"]).name == "tickets.csv" and Path(asked["data"]).is_file()
     assert asked["train.epochs"] == "1"
+
+
+def test_inspect_prints_findings_and_writes_a_clean_copy(run: Any, room: Path):
+    (room / "twice.csv").write_text("\n".join(["text,label", *ROWS, *ROWS[:3]]) + "\n")
+    words = ("inspect", "twice.csv", "--base", "base", "--features", "false")
+    printed, told = run(*words, "--fix", "clean.csv", "--split", "cut", "--out", "seen")
+    assert "3 rows repeat the text of another" in printed
+    assert "3 × exact copy" in printed and "seen/report.html" in printed
+    assert (room / "clean.csv").read_text().splitlines() == ["text,label", *ROWS]
+    assert sorted(os.listdir("cut")) == ["test.csv", "train.csv", "validation.csv"]
+    assert "languages ..." in told
+    found = json.loads(run(*words, "--out", "again", "--json")[0])
+    assert found["rows"] == len(ROWS) + 3 and Path(found["report"]).is_file()
+    assert {one["kind"] for one in found["findings"]} >= {"duplicates"}
+
+
+def test_inspect_refuses_in_one_line(room: Path, capsys: pytest.CaptureFixture[str]):
+    for words, said in (
+        (["--features", "maybe"], "--features = maybe: give true or false"),
+        (["--max-rows", "0"], "--max-rows = 0: give a whole number"),
+        (["--fix", "data.csv"], "data.csv exists and is not overwritten"),
+        (["--train.epochs", "2"], "'train.epochs' does not apply here"),
+        (["--split", "a.csv"], "must be a folder"),
+    ):
+        assert main(["inspect", "data.csv", "--base", "base", *words]) == 2
+        assert said in capsys.readouterr().err
+    assert not (room / "runs").exists()
+
+
+def test_a_verb_may_have_verbs_of_its_own():
+    from warmstart.arguments import Verb, explained, parse
+    from warmstart.errors import RecipeError
+
+    verbs = {
+        "box": Verb("boxes", verbs={"open": Verb("open it", {"BOX": "which"}, {"by HAND": ""})})
+    }
+    found = parse(["box", "open", "red", "--by", "left"], verbs)
+    assert (found.verb, found.words, found.options["by"]) == ("box open", {"BOX": "red"}, "left")
+    assert "open it" in explained("box", parse(["box", "--help"], verbs).spec)
+    for words, said in ((["box"], "box needs a verb"), (["box", "opne"], "Did you mean 'open'")):
+        with pytest.raises(RecipeError, match=said):
+            parse(words, verbs)

@@ -51,7 +51,7 @@ def test_help_names_the_verbs():
     _, _, printed = heavy_modules_after("-m", "warmstart", "--help")
     missing = [
         verb
-        for verb in ("demo", "tune", "evaluate", "predict", "models", "recipe")
+        for verb in ("demo", "tune", "inspect", "evaluate", "predict", "models", "recipe")
         if verb not in printed
     ]
     assert missing == []

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from warmstart.api import demo, evaluate, models, plan, predict, tune
+    from warmstart.api import demo, evaluate, inspect, models, plan, predict, tune
     from warmstart.errors import (
         BaseModelError,
         DataError,
@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     from warmstart.recipe import Recipe
     from warmstart.run import Run
     from warmstart.types import Prediction
+    from warmstart.verbs.inspect import Inspection
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "demo": "api",
     "evaluate": "api",
+    "inspect": "api",
     "models": "api",
     "plan": "api",
     "predict": "api",
@@ -50,12 +52,14 @@ _HOMES = {
     "Recipe": "recipe",
     "Run": "run",
     "Prediction": "types",
+    "Inspection": "verbs.inspect",
 }
 
 __all__ = [
     "BaseModelError",
     "DataError",
     "HubError",
+    "Inspection",
     "Prediction",
     "ProofError",
     "Recipe",
@@ -65,6 +69,7 @@ __all__ = [
     "WarmstartError",
     "demo",
     "evaluate",
+    "inspect",
     "models",
     "plan",
     "predict",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -13,11 +13,13 @@ from warmstart.types import Prediction
 
 if TYPE_CHECKING:
     from warmstart.train.fit import Listener
+    from warmstart.verbs.inspect import Inspection
 
 __all__ = [
     "answers",
     "demo",
     "evaluate",
+    "inspect",
     "models",
     "plan",
     "predict",
@@ -38,6 +40,47 @@ def recipe_for(data: Any, recipe: Recipe | str | Path | None, keys: Mapping[str,
     if isinstance(data, str | Path):
         above["data.path"] = str(data)
     return Recipe.of(below, above)
+
+
+def inspect(
+    data: Any = None,
+    *,
+    base: str = "minilm",
+    out: str | Path | None = None,
+    fix: str | Path | None = None,
+    split: str | Path | None = None,
+    features: bool = True,
+    max_rows: int = 20_000,
+    progress: Callable[[str, int, int], None] | None = None,
+    **keys: Any,
+) -> Inspection:
+    """Look at the data before training: what they are, what is wrong with them, what to do.
+
+    Args:
+        data: a file, a folder, a hub dataset id, or a pandas, Arrow or `datasets` object.
+        base: whose tokenizer counts the tokens and whose features judge the labels.
+        out: the folder of the report; unset: `runs/<data>-inspect`.
+        fix: where to write a clean copy: a file, or a folder where there are several splits.
+        split: the folder to write train, validation and test to, cut as `tune` would.
+        features: whether labels are judged by a model on frozen features (the slow part).
+        max_rows: the most rows to judge; of more, a sample is taken.
+        progress: told (what, done, of).
+        keys: `data.*` and `task.*` keys and the seed, as in `tune`.
+
+    Raises `WarmstartError`; nothing that exists is overwritten.
+    """
+    from warmstart.verbs.inspect import HEADS
+    from warmstart.verbs.inspect import inspect as run_it
+
+    recipe = recipe_for(data, None, {"base": base, **keys})
+    if strange := [key for key in keys if key.partition(".")[0] not in HEADS]:
+        raise RecipeError(
+            f"'{strange[0]}' does not apply here: nothing is trained; keys of {', '.join(HEADS)} do"
+        )
+    return run_it(
+        recipe, _object(data), out=_path(out), fix=_path(fix), split=_path(split),
+        features=features, max_rows=max_rows, progress=progress,
+    )  # fmt: skip
 
 
 def tune(
@@ -163,6 +206,10 @@ def demo(out: str | Path | None = None, listeners: Sequence[Listener] = (), **ke
     return tune(
         SAMPLES / "tickets.csv", listeners=listeners, **({"out": out} if out else {}), **keys
     )
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
 
 
 def _object(data: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 from warmstart import parts
 from warmstart.checked import kinds
-from warmstart.errors import RecipeError, nearest
+from warmstart.errors import RecipeError, nearest, shown
 from warmstart.layers import PARTS, SECTIONS
 from warmstart.recipe import Recipe, catalogue
 
@@ -33,6 +33,8 @@ class Verb:
     """With its value after it where there is one: `recipe FILE`."""
     keys: tuple[str, ...] = ()
     """The heads of the recipe keys that apply."""
+    verbs: Mapping[str, Verb] = field(default_factory=dict[str, "Verb"])
+    """Sub-verbs; where there are any, one of them must follow: `warmstart tokenizer train`."""
 
 
 @dataclass
@@ -40,6 +42,8 @@ class Request:
     """A command line, taken apart."""
 
     verb: str
+    """Its name; of a sub-verb with that of its verb: `tokenizer train`."""
+    spec: Verb
     words: dict[str, str | None]
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     keys: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -53,11 +57,15 @@ def parse(argv: Sequence[str], verbs: Mapping[str, Verb]) -> Request:
         kind = "flag before the verb" if name.startswith("-") else "verb"
         raise RecipeError(f"no {kind} '{name}'.{is_file or nearest(name, verbs)}")
     verb = verbs[name]
+    queue = list(argv[1:])
+    if verb.verbs:
+        if queue and queue[0] in ("-h", "--help"):
+            return Request(name, verb, {}, {"help": True})
+        name, verb = _below(name, verb, queue)
     options = {name: value for name, _, value in (text.partition(" ") for text in verb.options)}
     options |= {"json": "", "help": ""}
-    found = Request(name, {}, dict.fromkeys(options))
+    found = Request(name, verb, {}, dict.fromkeys(options))
     free = list(verb.words)
-    queue = list(argv[1:])
     while queue:
         word = queue.pop(0)
         if word == "--":
@@ -82,8 +90,19 @@ def parse(argv: Sequence[str], verbs: Mapping[str, Verb]) -> Request:
     return found
 
 
+def _below(name: str, verb: Verb, queue: list[str]) -> tuple[str, Verb]:
+    """The sub-verb that the queue begins with, taken from it. Raises `RecipeError`."""
+    word = queue.pop(0) if queue else ""
+    if word not in verb.verbs:
+        said = f"no {name} verb '{word}'" if word else f"{name} needs a verb after it"
+        raise RecipeError(f"{said}.{nearest(word, verb.verbs)}")
+    return f"{name} {word}", verb.verbs[word]
+
+
 def usage(name: str, verb: Verb) -> str:
     """`warmstart tune [DATA] [--KEY VALUE …]`."""
+    if verb.verbs:
+        return f"warmstart {name} {{{','.join(verb.verbs)}}} ..."
     keys = ["[--KEY VALUE ...]"] if verb.keys else []
     return " ".join(["warmstart", name, *verb.words, *keys])
 
@@ -123,6 +142,20 @@ def _value(name: str, key: str, queue: list[str]) -> str:
     return queue.pop(0)
 
 
+def truth(option: str, value: str) -> bool:
+    """An option's value that is true or false. Raises `RecipeError`."""
+    if value.lower() not in TRUTHS:
+        raise RecipeError(f"--{option} = {shown(value)}: give true or false")
+    return value.lower() in ("true", "yes", "on", "1")
+
+
+def whole(option: str, value: str) -> int:
+    """An option's value that is a whole number of at least 1. Raises `RecipeError`."""
+    if not value.replace("_", "").isdecimal() or int(value) < 1:
+        raise RecipeError(f"--{option} = {shown(value)}: give a whole number of at least 1")
+    return int(value)
+
+
 def _is_key(word: str, free: list[str]) -> bool:
     """Whether `a=b` is meant as a recipe key: not a file, and named like one, or out of place."""
     head = word.partition("=")[0].partition(".")[0]
@@ -146,6 +179,8 @@ Any key of the recipe is a flag: --base minilm --method lora --method.rank 16 --
 def explained(name: str, verb: Verb) -> str:
     """What `warmstart VERB --help` prints: words, options, and the recipe keys that apply."""
     lines = [f"usage: {usage(name, verb)}", "", verb.help, ""]
+    if verb.verbs:
+        return "\n".join([*lines, *(f"  {n:<10} {v.help}" for n, v in verb.verbs.items())])
     lines += [f"  {word.strip('[]'):<16} {what}" for word, what in verb.words.items()]
     lines += [f"  {'--' + option:<16} {what}" for option, what in verb.options.items()]
     lines += [f"  {'--json':<16} print JSON for machines"]

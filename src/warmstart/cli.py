@@ -6,11 +6,11 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from warmstart import show
-from warmstart.arguments import Request, Verb, explained, overview, parse
+from warmstart import cli_tokenizer, show
+from warmstart.arguments import Request, Verb, explained, overview, parse, truth, whole
 from warmstart.errors import WarmstartError
 from warmstart.recipe import Recipe
 
@@ -27,6 +27,15 @@ VERBS = {
     "tune": Verb("fine-tune on labelled data: a model, a report, a proof",
                  {"[DATA]": "file, folder, or hub dataset id"}, RECIPE | RESUME | DRY_RUN,
                  tuple(Recipe.model_fields)),
+    "inspect": Verb("look at the data before training: what is wrong, and what to do",
+                    {"[DATA]": "file, folder, or hub dataset id"},
+                    {"out FOLDER": "where the report goes; unset: runs/<data>-inspect",
+                     "fix OUT": "write a clean copy, with the removed rows beside it",
+                     "split FOLDER": "write leak-free train, validation and test files",
+                     "features BOOL": "false: do not judge the labels by a model (quicker)",
+                     "max-rows N": "judge the labels of a sample of N rows; unset: 20,000"},
+                    ("base", "revision", "seed", "data", "task")),
+    "tokenizer": cli_tokenizer.VERB,
     "evaluate": Verb("score a model on other labelled data",
                      {"MODEL": MODEL, "DATA": LABELLED},
                      {"out FOLDER": "where metrics.json and predictions.parquet go"},
@@ -62,7 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         if words[1:] and words[1] in VERBS:
-            print(explained(words[1], VERBS[words[1]]))
+            name, verb = words[1], VERBS[words[1]]
+            if words[2:] and words[2] in verb.verbs:
+                name, verb = f"{name} {words[2]}", verb.verbs[words[2]]
+            print(explained(name, verb))
         else:
             print(overview(VERBS, ABOUT))
         return 0
@@ -71,10 +83,17 @@ def _run(words: list[str]) -> int:
         return 0
     request = parse(words, VERBS)
     if request.options["help"]:
-        print(explained(request.verb, VERBS[request.verb]))
+        print(explained(request.verb, request.spec))
     else:
-        globals()[f"_{request.verb}"](request)
+        _command(request.verb)(request)
     return 0
+
+
+def _command(verb: str) -> Callable[[Request], None]:
+    """What carries a verb out: `_tune` of this file; of a sub-verb, `train` of `cli_tokenizer`."""
+    name, _, below = verb.partition(" ")
+    return getattr(importlib.import_module(f"warmstart.cli_{name}"), below) if below else \
+        globals()[f"_{name}"]  # fmt: skip
 
 
 def _tune(request: Request) -> None:
@@ -94,6 +113,28 @@ def _tune(request: Request) -> None:
             **request.keys,
         )
     show.run(run, as_json=options["json"])
+
+
+def _inspect(request: Request) -> None:
+    from warmstart import api
+    from warmstart.show.stages import Stages
+
+    options = request.options
+    stages = Stages()
+    try:
+        found = api.inspect(
+            request.words.get("DATA"),
+            out=options["out"],
+            fix=options["fix"],
+            split=options["split"],
+            features=truth("features", options["features"] or "true"),
+            max_rows=whole("max-rows", options["max-rows"] or "20000"),
+            progress=stages,
+            **request.keys,
+        )
+    finally:
+        stages.close()
+    show.inspection(found, as_json=options["json"])
 
 
 def _demo(request: Request) -> None:

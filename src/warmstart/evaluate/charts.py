@@ -16,6 +16,7 @@ WIDTH, HEIGHT = 360, 220
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 14, 36
 CELL = 13  # side of a heat map cell
 NAME = 190  # room for a row's name
+APART = 24  # least distance between two numbers on the x axis
 
 
 def interval_bar(value: float, low: float, high: float, main: bool = True) -> Markup:
@@ -28,6 +29,53 @@ def interval_bar(value: float, low: float, high: float, main: bool = True) -> Ma
         '<rect class="fill" width="{:.2f}" height="10"/>'
         '<rect class="band" x="{:.2f}" y="3" width="{:.2f}" height="4"/></svg>'
     ).format(look, 100 * value, 100 * low, max(0.4, 100 * (high - low)))
+
+
+def share_bar(value: float) -> Markup:
+    """A share from 0 to 1 as a plain bar."""
+    return Markup(
+        '<svg class="bar main" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect class="track" width="100" height="10"/>'
+        '<rect class="fill" width="{:.2f}" height="10"/></svg>'
+    ).format(100 * min(1.0, max(0.0, value)))
+
+
+def histogram(
+    title: str, edges: Sequence[int], counts: Sequence[int], over: int, mark: int | None = None
+) -> Markup:
+    """Rows by length; bar i holds lengths from edges[i] to before edges[i + 1], and a last one,
+    set apart, the `over` longer ones. `mark` is a length to draw a line at."""
+    if not counts:
+        return Markup("")
+    slots = len(counts) + (2 if over else 0)
+    slot = (WIDTH - LEFT - RIGHT) / slots
+    rows: list[int] = [*counts, *([0, over] if over else [])]
+    _, top, step = _axis([0.0, float(max(rows))])
+    height, base = HEIGHT - TOP - BOTTOM, HEIGHT - BOTTOM
+    parts = [_grid(0.0, top, step)]
+    for number, count in enumerate(rows):
+        tall = count / top * height
+        if number < len(counts):
+            said = f"{edges[number]:,} to {edges[number + 1] - 1:,}: {count:,} rows"
+        else:
+            said = f"{edges[-1]:,} and more: {count:,} rows"
+        if count:
+            parts.append(
+                Markup(
+                    '<rect class="column" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
+                    "<title>{}</title></rect>"
+                ).format(LEFT + number * slot + 0.5, base - tall, max(slot - 1, 1), tall, said)
+            )
+    every = max(1, -(-len(counts) // 6))
+    last = len(counts) - (2 if over else 0)
+    for number in range(0, last + 1, every):
+        parts.append(_text(LEFT + number * slot, base + 15, f"{edges[number]:,}", "middle"))
+    if over:
+        parts.append(_text(WIDTH - RIGHT, base + 15, "more", "end"))
+    if mark is not None and mark <= edges[-1]:
+        x = LEFT + mark / (edges[1] - edges[0]) * slot
+        parts.append(Markup('<path class="mark" d="M{:.1f} {}V{}"/>').format(x, TOP, base))
+    return _figure(title, Markup("").join(parts), Markup(""))
 
 
 def line_chart(
@@ -161,7 +209,13 @@ def _ticks(x: Sequence[float], at: Any, name: str) -> Markup:
     """At most eight values along the x axis, and its name."""
     step = max(1, -(-len(x) // 8))
     base = HEIGHT - BOTTOM + 15
-    marks = [_text(at(xi, 0.0)[0], base, f"{xi:g}", "middle") for xi in x[::step]]
+    marks: list[Markup] = []
+    last = -float(APART)
+    for xi in x[::step]:
+        spot = at(xi, 0.0)[0]
+        if spot - last >= APART:
+            marks.append(_text(spot, base, f"{xi:g}", "middle"))
+            last = spot
     marks.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, name, "middle"))
     return Markup("").join(marks)
 

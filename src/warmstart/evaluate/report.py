@@ -31,15 +31,15 @@ def write_report(path: Path, facts: Mapping[str, Any]) -> None:
 
 def render(facts: Mapping[str, Any]) -> str:
     """The report as HTML text."""
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = asset("report.css"), asset("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = _environment().get_template("report.html.j2")
+    page = environment().get_template("report.html.j2")
     return page.render(
         view(facts), style=Markup(style), script=Markup(script), script_hash=f"sha256-{digest}"
     )
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
     """Jinja with escaping on, missing names refused, and the number formats."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -56,7 +56,7 @@ def _environment() -> Environment:
     return made
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
     """A style sheet or script that the page carries inside."""
     return (TEMPLATES / name).read_text(encoding="utf-8")
 

@@ -1,0 +1,205 @@
+"""What an inspection has to say, ranked: one sentence each, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from warmstart.errors import shown
+from warmstart.evaluate import inspection_remarks as remarks
+from warmstart.evaluate.inspection_words import (
+    NOTE,
+    SEVERE,
+    WORTH,
+    Facts,
+    Finding,
+    counted,
+    fix_flag,
+    one,
+)
+from warmstart.evaluate.words import listed, share
+
+ORDER = {SEVERE: 0, WORTH: 1, NOTE: 2}
+NO_CLASSES = 0.5  # labels a row above which they are free text
+GIVES_AWAY, HELPS = 0.95, 0.6  # skill of a column alone
+NOISY, SOUND = 0.1, 0.8  # share of suspicious labels; agreement from which they weigh heavily
+
+
+def findings(facts: Facts) -> list[Finding]:
+    """All findings, the gravest first: {"kind", "severity", "message", "rows", "remedy"}."""
+    parts = (
+        _labels, _leakage, _giveaways, _conflicts, _noise, _personal, _repeats, remarks.balance,
+        remarks.curve, remarks.lengths, remarks.texts, remarks.languages, remarks.columns,
+        remarks.files,
+    )  # fmt: skip
+    found = [finding for part in parts for finding in part(facts)]
+    return sorted(found, key=lambda finding: ORDER[finding["severity"]])
+
+
+def _labels(facts: Facts) -> Iterator[Finding]:
+    found, rows = facts["classes"], facts["rows"]
+    if found is None:
+        yield one(
+            "no_label", NOTE, rows,
+            "No label column was recognised, so nothing is said about classes.",
+            "name it: --data.columns.label COLUMN",
+        )  # fmt: skip
+        return
+    if found["unlabelled"]:
+        n = found["unlabelled"]
+        yield one(
+            "empty_label", WORTH, n, f"{counted(n)} no label; tune leaves them out.",
+            f"fill them in, or write a copy without them: {fix_flag(facts)}",
+        )  # fmt: skip
+    if found["classes"] == 1:
+        yield one(
+            "one_class", SEVERE, rows,
+            "Every row has the same label, so there is nothing to learn.",
+            "add rows of another class, or name another column: --data.columns.label COLUMN",
+        )  # fmt: skip
+        return
+    if rows >= 20 and found["classes"] > NO_CLASSES * rows:
+        yield one(
+            "free_text_label", SEVERE, rows,
+            f"The label column has {found['classes']:,} different values in {rows:,} rows, so it "
+            "looks like free text, not classes.",
+            "name another column: --data.columns.label COLUMN",
+        )  # fmt: skip
+        return
+    if groups := found["spellings"]:
+        names = "; ".join(" and ".join(f"“{shown(n, 30)}”" for n in g) for g in groups[:3])
+        yield one(
+            "label_spelling", SEVERE, 0,
+            f"{len(groups)} labels are spelled in more than one way: {names}; tune refuses them.",
+            "merge them: --data.merge_labels true",
+        )  # fmt: skip
+    if unknown := found["unknown_in_train"]:
+        n = sum(sum(found["counts"][name].values()) for name in unknown)
+        yield one(
+            "unknown_label", SEVERE, n,
+            f"{len(unknown)} labels of validation or test never occur in train: {listed(unknown)}.",
+            "add rows of them to train, or correct them",
+        )  # fmt: skip
+    if single := found["single"]:
+        yield one(
+            "single_row", SEVERE, len(single),
+            f"One row alone has the label {listed(single)}; a class needs two to be both learned "
+            "and tested.",
+            "add rows, merge the class into another, or delete the row",
+        )  # fmt: skip
+
+
+def _leakage(facts: Facts) -> Iterator[Finding]:
+    found = facts["duplicates"]
+    leaked = {split: n for split, n in found["leaked"].items() if n}
+    if leaked:
+        said = " and ".join(
+            f"{n:,} of the {facts['splits'][split]:,} {split} rows"
+            f" ({share(n / max(facts['splits'][split], 1))})"
+            for split, n in leaked.items()
+        )
+        yield one(
+            "leakage", SEVERE, sum(leaked.values()),
+            f"{said} also stand in train, word for word or nearly, so the score would flatter.",
+            "tune leaves their copies out of train by itself; a copy of the data without them: "
+            f"{fix_flag(facts)}",
+        )  # fmt: skip
+    if n := found.get("straddling", 0):
+        yield one(
+            "group_leakage", SEVERE, n,
+            f"{n:,} values of {facts['group']} stand on more than one side of the given splits.",
+            "cut the splits anew: give train alone, with "
+            f"--data.group {facts['group']} --split FOLDER",
+        )  # fmt: skip
+
+
+def _giveaways(facts: Facts) -> Iterator[Finding]:
+    found = facts["giveaways"]
+    for row in found["columns"]:
+        if row["skill"] < HELPS:
+            continue
+        severity = SEVERE if row["skill"] >= GIVES_AWAY else NOTE
+        yield one(
+            "giveaway_column", severity, facts["rows"],
+            f"The column {shown(row['column'])} by itself ({row['read_as']}) predicts the label of "
+            f"{share(row['accuracy'])} of held-out rows, where always saying the commonest label "
+            f"gets {share(row['commonest'])}.",
+            "tune never reads it; keep it out of the text, and ask how it came to be",
+        )  # fmt: skip
+    if words := found["words"]:
+        word = words[0]
+        where = "begins" if word["first"] else "holds"
+        n = len(words) - 1
+        also = f" ({n} more {'word does' if n == 1 else 'words do'} the same)" if n else ""
+        yield one(
+            "giveaway_word", SEVERE, word["rows"],
+            f"The word “{shown(word['word'], 40)}” {where} {share(word['recall'])} of the texts "
+            f"labelled “{shown(word['label'], 40)}” and next to no other{also}, so a model need "
+            "learn nothing else.",
+            "if it was put there with the label, remove it from the texts",
+        )  # fmt: skip
+    if found["sorted_by_label"]:
+        yield one(
+            "sorted", NOTE, facts["rows"], "The rows stand in order of their labels.",
+            "tune shuffles by itself; other tools may cut a test of one class",
+        )  # fmt: skip
+
+
+def _conflicts(facts: Facts) -> Iterator[Finding]:
+    if n := facts["duplicates"]["conflicts"]:
+        yield one(
+            "conflict", SEVERE if n > 0.01 * facts["rows"] else WORTH, n,
+            f"{counted(n, 'repeats', 'repeat')} the text of another under a different label; at "
+            "most one of the two is right.",
+            "decide them by hand (duplicates.csv, conflict = true); a copy that keeps a clear "
+            f"majority only: {fix_flag(facts)}",
+        )  # fmt: skip
+
+
+def _noise(facts: Facts) -> Iterator[Finding]:
+    found = facts["noise"]
+    if found.get("suspicious"):
+        n, part = found["suspicious"], found["suspicious"] / max(found["checked"], 1)
+        yield one(
+            "label_noise", SEVERE if part > NOISY and found["accuracy"] > SOUND else WORTH, n,
+            f"{counted(n)} a label that does not go with the text ({part:.1%}), in the eyes of a "
+            f"model that had not seen them; it agrees with {share(found['accuracy'])} of all.",
+            f"read {facts['out']}/suspicious.csv from the top, fill its column use, and give it "
+            f"back: --data.corrections {facts['out']}/suspicious.csv",
+        )  # fmt: skip
+
+
+def _personal(facts: Facts) -> Iterator[Finding]:
+    found = facts["personal"]
+    keys = found["kinds"].get("key", 0)
+    if keys:
+        yield one(
+            "secret", SEVERE, keys,
+            f"{counted(keys, 'holds', 'hold')} what looks like a key or a password.",
+            "make it invalid where it is used, then remove it from the text",
+        )  # fmt: skip
+    others = {kind: n for kind, n in found["kinds"].items() if kind != "key"}
+    if others:
+        n = found["rows"] if not keys else max(others.values())
+        said = ", ".join(f"{kind} in {count:,}" for kind, count in others.items())
+        yield one(
+            "personal_data", WORTH, n,
+            f"{counted(n, 'holds', 'hold')} personal data ({said}); a model can repeat what it was "
+            "trained on.",
+            "replace them by a word such as PHONE, or make sure that you may use them",
+        )  # fmt: skip
+
+
+def _repeats(facts: Facts) -> Iterator[Finding]:
+    repeats = {split: n for split, n in facts["duplicates"]["repeats"].items() if n}
+    if repeats:
+        said = ", ".join(
+            f"{n:,} of {split} ({share(n / max(facts['splits'][split], 1))})"
+            for split, n in repeats.items()
+        )
+        total = sum(repeats.values())
+        yield one(
+            "duplicates", WORTH if total > 0.005 * facts["rows"] else NOTE, total,
+            f"{counted(total, 'repeats', 'repeat')} the text of another row of the same split, "
+            f"word for word or nearly, counting more than once: {said}.",
+            f"drop them: {fix_flag(facts)}; tune keeps copies on one side when it cuts a split",
+        )  # fmt: skip

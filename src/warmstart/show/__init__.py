@@ -1,0 +1,177 @@
+"""What the command line prints: tables for people, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from warmstart.recipe import Recipe
+    from warmstart.run import Run
+    from warmstart.types import Prediction
+    from warmstart.verbs.inspect import Inspection
+
+SCORES = {
+    "f1_macro": "macro-F1",
+    "accuracy": "accuracy",
+    "f1_weighted": "weighted F1",
+    "matthews_correlation": "Matthews correlation",
+}
+
+MOST_LABELS = 30
+
+
+def run(run: Run, *, as_json: bool) -> None:
+    """The result of a run, its report, and what to type next."""
+    from warmstart.verbs.conclude import next_commands
+
+    if as_json:
+        paths = {"run": str(run.path), "model": str(run.model), "report": str(run.report)}
+        _json({**paths, "metrics": run.metrics, "proof": run.proof})
+        return
+    scores(run.metrics)
+    speed, proof = run.facts["speed"], run.proof
+    rate = f"{speed['rows_per_second']:,.0f} rows/s, {speed['precision']} on {speed['device']}"
+    cached = speed["feature_seconds"]
+    first = f"{cached:.1f} s for the outputs of the body, then " if cached else ""
+    print(f"trained    {first}{speed['rows']:,} rows in {speed['seconds']:.1f} s ({rate})")
+    gap = f"largest difference {proof['max_probability_difference']:.1e}"
+    rows = f"{proof['rows']} rows ({gap})"
+    print(f"proof      the saved folder answers as the trained model did on {rows}")
+    print(f"model      {run.model}")
+    print(f"report     {run.report}")
+    print("\nNext:")
+    for command, what in next_commands(run):
+        print(f"  {command}\n      {what}")
+
+
+def metrics(found: Mapping[str, Any], out: Any, *, as_json: bool) -> None:
+    """The scores of an evaluation."""
+    if as_json:
+        _json(dict(found))
+        return
+    scores(found)
+    if out is not None:
+        print(f"written    {out}/metrics.json, {out}/predictions.parquet")
+
+
+def scores(found: Mapping[str, Any]) -> None:
+    """A table: the model beside the baselines, with intervals; and the verdict in words."""
+    from rich.console import Console
+    from rich.table import Table
+
+    level = f"{found['confidence_level']:.0%} interval"
+    table = Table(title=f"{found['rows']:,} test rows", title_justify="left")
+    table.add_column("", no_wrap=True)
+    baselines = found.get("baselines") or []
+    table.add_column("this model", justify="right")
+    table.add_column(level, justify="right", no_wrap=True)
+    for baseline in baselines:
+        table.add_column(str(baseline["title"]), justify="right")
+    for key, title in SCORES.items():
+        entry = found[key]
+        row = [title, f"{entry['value']:.3f}", f"{entry['low']:.3f} to {entry['high']:.3f}"]
+        row += [f"{b[key]['value']:.3f}" for b in baselines]
+        table.add_row(*row)
+    Console(highlight=False).print(table)
+    print(found["verdict"])
+
+
+def predictions(answers: Iterable[tuple[str, Prediction]], *, as_json: bool) -> None:
+    """One line an answer, as they come: label, confidence, text."""
+    for text, answer in answers:
+        if as_json:
+            scores = {label: round(score, 6) for label, score in answer.scores.items()}
+            row = {"id": answer.id, "label": answer.value, "confidence": answer.confidence}
+            _json({**row, "scores": scores}, indent=None)
+        else:
+            print(f"{answer.value}\t{answer.confidence:.3f}\t{' '.join(text.split())}")
+
+
+def labelled(rows: int, out: Any, notes: Sequence[str], *, as_json: bool) -> None:
+    """How many rows were labelled, and where they are."""
+    if as_json:
+        _json({"rows": rows, "out": str(out), "notes": list(notes)})
+    else:
+        print(f"{rows:,} rows labelled: {out}")
+
+
+def notes(found: Iterable[str]) -> None:
+    """What is worth knowing, on stderr."""
+    for note in found:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def recipe(found: Recipe, *, as_json: bool) -> None:
+    """The whole recipe, with a comment on every key."""
+    if as_json:
+        _json(found.model_dump(mode="json"))
+    else:
+        print(found.commented(), end="")
+
+
+def models(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """The base models at hand."""
+    if as_json:
+        _json(list(rows))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for title in ("name", "source", "family", "parameters", "licence", "good for"):
+        table.add_column(title)
+    for row in rows:
+        millions = f"{row['parameters'] / 1e6:.1f} M" if row.get("parameters") else ""
+        cells = (row["name"], row["source"], row["family"], millions, row["license"], row["use"])
+        table.add_row(*(str(cell or "") for cell in cells))
+    Console(highlight=False).print(table)
+    print("Any folder with a Hugging Face model works too, and any hub id: --base owner/name")
+
+
+def plan(found: Mapping[str, Any], *, as_json: bool) -> None:
+    """What `tune` would do: as comments, and the resolved recipe, so that it can be kept as one."""
+    recipe = found["recipe"]
+    if as_json:
+        _json({**found, "recipe": recipe.model_dump(mode="json")})
+        return
+    rows, train = found["rows"], recipe.train
+    print(f"# {rows['train']:,} rows to train on, {rows['validation']:,} to validate, "
+          f"{rows['test']:,} to test; {found['tokens']['train']:,} tokens to train on")  # fmt: skip
+    size = f"{train.batch_tokens} tokens" if train.batch_tokens else f"{train.batch_size} rows"
+    print(f"# {found['steps']:,} steps at most: {train.epochs} epochs, batches of {size}, "
+          f"learning rate {train.learning_rate:g}, {train.precision}, {train.device}")  # fmt: skip
+    print(f"# labels, with their rows in train, validation and test ({len(found['labels'])}):")
+    for label, counts in list(found["counts"].items())[:MOST_LABELS]:
+        numbers = " ".join(f"{counts[split]:>7,}" for split in ("train", "validation", "test"))
+        print(f"#   {numbers}  {' '.join(label.split())}")
+    if len(found["counts"]) > MOST_LABELS:
+        print(f"#   and {len(found['counts']) - MOST_LABELS} more")
+    dropped = found["ledger"]["dropped"].items()
+    for reason, entry in dropped:
+        print(f"# dropped: {entry['rows']:,} rows, {reason} (first {entry['first']})")
+    cut = found["ledger"]["tokens"].get("train", {}).get("cut")
+    if cut:
+        print(f"# cut: {cut:,} tokens of train, by task.max_length {recipe.task.max_length}")
+    for note in found["ledger"]["notes"]:
+        print(f"# note: {' '.join(note['message'].split())}")
+    print(f"# the run would stand in {found['out']}; nothing has been written")
+    print(recipe.commented(), end="")
+
+
+def _json(value: Any, indent: int | None = 2) -> None:
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
+    ascii_only = not encoding.startswith("utf")
+    print(json.dumps(value, indent=indent, ensure_ascii=ascii_only, default=str))
+
+
+def inspection(found: Inspection, *, as_json: bool) -> None:
+    """What an inspection found, the gravest first, and where the rest stands."""
+    from warmstart.show.looked import told
+
+    if as_json:
+        _json({**found.summary, "report": str(found.report)})
+    else:
+        told(found)

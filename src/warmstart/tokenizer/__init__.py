@@ -1,0 +1,1 @@
+"""Tokenizers: trained on a corpus, shown, compared, and extended with the words of a domain."""

@@ -1,0 +1,83 @@
+"""Personal data: found by form and check sum, never shown whole."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from warmstart.data.profile_personal import (
+    excerpt,
+    find_personal,
+    iban_holds,
+    luhn,
+    masked,
+    rows_with_personal,
+)
+
+KEY = "sk_live_" + "4eC39HqLyjWDarjtT1zdp7dc"
+FINDS = {
+    "e-mail address": ["marta.fenwick@example.com", "a+b@mail.example.co.uk"],
+    "phone number": ["+1 202-555-0143", "020 7946 0958", "(202) 555-0143", "+49 30 901820"],
+    "card number": ["4111 1111 1111 1111", "5555-5555-5555-4444", "378282246310005"],
+    "IBAN": ["DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432"],
+    "IP address": ["203.0.113.77"],
+    "key": [KEY, "AKIAIOSFODNN7EXAMPLE", "password: hunter2x", "-----BEGIN RSA PRIVATE KEY-----"],
+}
+FINE = [
+    "@user thanks for the #follow",
+    "Order 39117 of 2026-11-21, 3 for 2",
+    "firmware 3.2.1.0 and section 1.2.3.4",
+    "4111 1111 1111 1112 fails the check",
+    "1,234,567.89 and 0.123456789",
+    "in 1998-2004 ( Nagao and Mori , 1994 )",
+    "ISSN 0255-2701",
+    "my password: it does not work",
+    "DE89 3704 0044 0532 0130 01 fails as well",
+]
+
+
+@pytest.mark.parametrize(("kind", "value"), [(k, v) for k, some in FINDS.items() for v in some])
+def test_each_kind_is_found_and_hidden(kind: str, value: str):
+    text = f"Please note {value} for later."
+    (hit,) = find_personal(text)
+    assert hit.kind == kind
+    assert text[hit.start : hit.end] == value
+    digits = "".join(c for c in value if c.isalnum())
+    for shown in (hit.masked, masked(text), excerpt(text, hit)):
+        assert value not in shown
+        assert digits not in "".join(c for c in shown if c.isalnum())
+        assert "*" in shown
+
+
+@pytest.mark.parametrize("text", FINE)
+def test_what_only_looks_like_it(text: str):
+    assert find_personal(text) == []
+    assert masked(text) == text
+
+
+def test_an_excerpt_hides_its_neighbours_too():
+    text = "write to ann@example.com or bob@example.com"
+    first, second = find_personal(text)
+    assert "bob@" not in excerpt(text, first) and "ann@" not in excerpt(text, second)
+    assert [(row, len(hits)) for row, _, hits in rows_with_personal(["x", text])] == [(1, 2)]
+
+
+@given(st.integers(10**11, 10**15))
+def test_one_digit_completes_a_card_number(body: int):
+    assert sum(luhn(f"{body}{digit}") for digit in range(10)) == 1
+
+
+def test_the_check_sum_of_an_iban():
+    assert iban_holds("DE89370400440532013000")
+    assert not iban_holds("DE88370400440532013000")
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_left_whole_around_its_finds(text: str):
+    hits = find_personal(text)
+    assert all(a.end <= b.start for a, b in pairwise(hits))
+    if not hits:
+        assert masked(text) == text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,10 +57,23 @@ class Session:
         self, folder: Path, listeners: list[Listener], *, resume: bool
     ) -> tuple[Progress, float]:
         """Train; returns where it ended, and the seconds spent on cached states (or 0)."""
-        method = self.prepared.method
-        if not (method.caches_features and self.compute.is_fast):
-            feeds = {name: self.token_feed(name) for name in FED}
+        if self.prepared.method.caches_features and self.compute.is_fast:
+            return self._fit_head(folder, listeners, resume)
+        method, feeds = self.prepared.method, {name: self.token_feed(name) for name in FED}
+        still = method.cut(self.model)
+        if not still:
             return self._fit(folder, feeds, listeners).run(resume=resume), 0.0
+        from warmstart.train.hidden import hidden_feeds
+
+        begun, keep = time.perf_counter(), method.keeps_states
+        with hidden_feeds(feeds, still, folder / "hidden", keep=keep) as above:
+            seconds = time.perf_counter() - begun if above and keep else 0.0
+            return self._fit(folder, above or feeds, listeners).run(resume=resume), seconds
+
+    def _fit_head(
+        self, folder: Path, listeners: list[Listener], resume: bool
+    ) -> tuple[Progress, float]:
+        """As `fit`, on the outputs of a body that never moves, computed once."""
         begun = time.perf_counter()
         states = {name: self.token_feed(name).states(folder / "states" / name) for name in FED}
         seconds = time.perf_counter() - begun
@@ -111,7 +125,7 @@ class Session:
         compute: Any = self.compute
         return StateFeed(states, targets, compute, batch_size=size, rows=self._rows(name))
 
-    def _fit(self, folder: Path, feeds: dict[str, Any], listeners: list[Listener]) -> Fit:
+    def _fit(self, folder: Path, feeds: Mapping[str, Any], listeners: list[Listener]) -> Fit:
         from warmstart.models.families import layers_of
         from warmstart.models.heads import unwrap
         from warmstart.train.fit import Fit
@@ -132,6 +146,7 @@ class Session:
             folder=folder,
             listeners=listeners,
             hidden=[p for block in layers_of(unwrap(self.model)) for p in block.parameters()],
+            paces=prepared.method.paces(self.model),
         )
 
     def _rows(self, name: str) -> np.ndarray | None:

@@ -164,7 +164,9 @@ def same_mean(old: Any, new: Any, pieces: Any, number: int) -> bool:
         table = getattr(old, name, None)
         if table is None:
             continue
-        total = sum(table[piece].double() for piece in pieces)
+        total = torch.zeros_like(table[0], dtype=torch.float64)
+        for piece in pieces:
+            total += table[piece].double()
         if not torch.allclose((total / len(pieces)).float(), getattr(new, name)[number], atol=1e-6):
             return False
     return True
@@ -291,3 +293,19 @@ def test_tokens_that_the_merges_never_give_are_told():
     assert [entry.token for entry in added] == ["cab"]
     assert notes[0].startswith("1 old tokens that the merges never gave")
     assert new.encode("cab cabc").tokens == ["cab", "c", "ab", "c"]
+
+
+def test_proposed_words_that_cannot_be_added_are_left_out_and_told(base_of: Made):
+    backend = load_tokenizer(resolve(str(base_of("gpt2", "bpe", "level", "CAUSAL_LM"))))
+    new, added, notes = insert(backend.backend_tokenizer, ["check-in", "kubernetes"], skip=True)
+    assert {entry.word for entry in added} == {"kubernetes"}
+    assert notes == ["left out, cannot become one token: check-in"]
+    assert new.encode(" kubernetes").ids == [added[-1].id] or len(added) == 2
+
+
+def test_chinese_words_that_the_normaliser_takes_apart_are_not_proposed(tmp_path: Path):
+    (tmp_path / "c.txt").write_text("漢字 kubernetes\n" * 9)
+    found = extend("minilm", corpus=str(tmp_path / "c.txt"), out=tmp_path / "out", min_pieces=2)
+    assert [row["word"] for row in found["words"]] == ["kubernetes"]
+    with pytest.raises(RecipeError, match="more than one word to this tokenizer"):
+        extend("minilm", words="漢字", out=tmp_path / "two")

@@ -27,7 +27,7 @@ HARD = ["", " ", "The parcel 🙂 never\ncame.", "Ärger <s> [SEP] <pad> <|endof
 
 def made(folder: Path, **keys: Any) -> Any:
     """Train, save, and load as a user of transformers would."""
-    size = {} if keys.get("kind") == "char" else {"vocab_size": 600}
+    size: dict[str, Any] = {} if keys.get("kind") == "char" else {"vocab_size": 600}
     found = train(TEXTS, out=folder, **(size | keys))
     return AutoTokenizer.from_pretrained(found["out"]), found
 
@@ -153,6 +153,18 @@ def test_training_twice_gives_the_same_file(kind: str, tmp_path: Path):
         made(tmp_path / name, kind=kind)
     files = [(tmp_path / name / "tokenizer.json").read_bytes() for name in ("one", "two")]
     assert files[0] == files[1]
+
+
+def test_unigram_differs_in_the_last_digits_alone(tmp_path: Path):
+    vocabularies: list[dict[str, float]] = []
+    for name in ("one", "two"):
+        made(tmp_path / name, kind="unigram")
+        text = json.loads((tmp_path / name / "tokenizer.json").read_text())
+        vocabularies.append(dict(text["model"]["vocab"]))
+    one, two = vocabularies
+    both = one.keys() & two.keys()
+    assert len(both) >= 0.99 * len(one)
+    assert all(abs(one[piece] - two[piece]) < 0.01 for piece in both)
 
 
 def test_wordpiece_pieces_are_those_of_the_trainer_of_the_library():
@@ -283,7 +295,7 @@ def test_corpora_are_read_whatever_they_are(tmp_path: Path):
     ],
 )
 def test_a_corpus_that_cannot_be_read_says_why(
-    name: str, reading: dict[str, str], message: str, tmp_path: Path
+    name: str, reading: dict[str, Any], message: str, tmp_path: Path
 ):
     (tmp_path / "empty").mkdir()
     (tmp_path / "t.csv").write_text("id,text\n1,a\n")

@@ -19,16 +19,18 @@ PAIRS = 20  # examples of shared texts that are kept
 
 
 @functools.cache
-def _plain() -> dict[int, str | None]:
-    """Punctuation to a space, apostrophes and invisible characters to nothing (basic plane)."""
-    table: dict[int, str | None] = {}
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Apostrophes and invisible characters, which go; punctuation, which parts words (both of the
+    basic plane)."""
+    gone, parting = list("'\u2018\u2019`"), []
     for code in range(0x10000):
         category = unicodedata.category(chr(code))
-        if category[0] == "P":
-            table[code] = " "
-        elif category == "Cf" or 0xFE00 <= code <= 0xFE0F:
-            table[code] = None
-    return table | dict.fromkeys(map(ord, "'\u2018\u2019`"))
+        if category == "Cf" or 0xFE00 <= code <= 0xFE0F:
+            gone.append(chr(code))
+        elif category[0] == "P" and chr(code) not in gone:
+            parting.append(chr(code))
+    first, second = (re.compile(f"[{re.escape(''.join(one))}]+") for one in (gone, parting))
+    return first, second
 
 
 _ASCII_PUNCTUATION = re.compile("[" + re.escape('!"#%&()*,-./:;?@[\\]_{}') + "]+")
@@ -51,7 +53,8 @@ def normalised(text: str) -> str:
         words = _ASCII_PUNCTUATION.sub(" ", folded.replace("'", "").replace("`", "")).split()
     else:
         folded = unicodedata.normalize("NFKC", text).casefold()
-        words = folded.translate(_plain()).split()
+        gone, parting = _patterns()
+        words = parting.sub(" ", gone.sub("", folded)).split()
     return " ".join(words or folded.split())
 
 

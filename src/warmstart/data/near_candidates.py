@@ -23,6 +23,7 @@ WINDOW = 4  # neighbours in a band that are compared: time stays linear in large
 REACH = 8  # sorted neighbours that may be the whole of a cut text
 SHARE = 0.5  # of the whole text that a cut one must hold
 BLOCK, BYTES = 50_000, 2_000_000  # texts, and bytes, at a time
+LISTS = 4_000  # signatures at a time that become Python lists
 THREADS = min(4, os.cpu_count() or 1)
 _SEED = 0x5EED
 
@@ -63,12 +64,16 @@ def blocks(texts: pa.Array) -> Iterator[pa.Array]:
 
 def by_signature(codes: Codes, step: Step) -> np.ndarray:
     """Pairs of texts, left << 32 | right with left < right, sorted, that agree in a band."""
+
+    def one(seed: int) -> np.ndarray:
+        suspects = _sharing(codes, seed)
+        return _in_bands(suspects, _signatures(_taken(codes, suspects), seed))
+
     found = np.zeros(0, np.uint64)
-    for number in range(ROUNDS):
-        suspects = _sharing(codes, _SEED + number)
-        pairs = _in_bands(suspects, _signatures(_taken(codes, suspects), _SEED + number))
-        found = np.union1d(found, pairs)
-        step(number + 1)
+    with ThreadPoolExecutor(min(THREADS, 2)) as pool:
+        for number, pairs in enumerate(pool.map(one, range(_SEED, _SEED + ROUNDS))):
+            found = np.union1d(found, pairs)
+            step(number + 1)
     return found
 
 
@@ -107,8 +112,8 @@ def _signatures(codes: Codes, seed: int) -> np.ndarray:
     """One hash for each text and band, uint64 [texts, BANDS]."""
     weights = mixed(np.arange(1, ROWS + 1, dtype=np.uint64)) | np.uint64(1)
     parts = [np.zeros((0, BANDS), np.uint64)]
-    for start in range(0, len(codes), BLOCK):
-        starts = codes.starts[start : start + BLOCK + 1]
+    for start in range(0, len(codes), LISTS):
+        starts = codes.starts[start : start + LISTS + 1]
         some = Codes(codes.flat[starts[0] : starts[-1]], starts - starts[0])
         rows = np.array(_matrix(some, seed).to_rows(), np.uint64)
         parts.append((rows.reshape(len(rows), BANDS, ROWS) * weights).sum(2))

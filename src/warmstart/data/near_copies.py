@@ -134,10 +134,10 @@ def _near(
 
 def _cut_short(texts: pa.Array) -> np.ndarray:
     """The pairs of which one text is the first or last part of the other."""
+    which = np.flatnonzero(_words(texts) >= LEAST_OF_CUT).astype(np.uint64)
+    texts = texts.take(pa.array(which))
     cut = np.union1d(cut_short(texts), cut_short(texts, reverse=True))
-    words = _words(texts)
-    shorter = np.minimum(words[cut >> np.uint64(32)], words[cut & _LOWER])
-    return cut[shorter >= LEAST_OF_CUT]
+    return which[cut >> np.uint64(32)] << np.uint64(32) | which[cut & _LOWER]
 
 
 def _long_enough(distinct: pa.Array) -> tuple[np.ndarray, pa.Array]:

@@ -69,10 +69,12 @@ def learning_curve(
     classes, y = np.unique(np.asarray(targets, np.int64), return_inverse=True)
     k, rows = len(classes), np.bincount(y)
     most = len(y) - -(-len(y) // FOLDS)
+    nothing: dict[str, Any] = {"sizes": [], "macro_f1": [], "classes": [], "needs": []}
+    if k < 2:
+        return {**nothing, "skipped": "fewer than two classes"}
     asked = sorted({int(size) for size in sizes or default_sizes(most, k) if 0 < size <= most})
-    if k < 2 or not asked:
-        return {"sizes": [], "macro_f1": [], "classes": [], "needs": [],
-                "skipped": "fewer than two classes, or too few rows"}  # fmt: skip
+    if not asked:
+        return {**nothing, "skipped": "too few rows"}
     x, repeats = scaled(features), next(times for most, times in REPEATS if len(y) <= most)
     answers = np.stack([_answers(x, y, asked, seed * 5 + r) for r in range(repeats)])
     measured = _measured(answers, y, k, seed)

@@ -17,7 +17,7 @@ SPACE = "␣"
 MOST_WORDS = 20
 FIGURES = {
     "fertility": ("tokens\na word", "{:.2f}"),
-    "characters_per_token": ("letters\na token", "{:.2f}"),
+    "characters_per_token": ("chars\na token", "{:.2f}"),
     "unknown_rate": ("\nunknown", "{:.2%}"),
     "cut_rate": ("texts\ncut", "{:.1%}"),
     "cut_tokens": ("tokens\ncut", "{:.1%}"),

@@ -79,16 +79,13 @@ class Corpus:
             yield batch.texts
 
     def _of(self, source: Any, name: str) -> Iterator[Batch]:
-        is_list = isinstance(source, list | tuple) and all(isinstance(t, str) for t in source)
-        is_plain = isinstance(source, Path) and _is_plain(source, self.reading, self.lenient)
-        if not is_plain and not is_list:
+        texts = _texts(source, self.reading, self.lenient)
+        if texts is None:
             yield from self._table(source, name)
         elif self.by:
             raise RecipeError(f"{name} is plain text and has no column '{shown(self.by)}'")
-        elif is_list:
-            yield from _batched(source[: self.reading.limit], name)
         else:
-            yield from _batched(_lines(source, self.reading), name)
+            yield from _batched(texts, name)
 
     def _table(self, source: Any, name: str) -> Iterator[Batch]:
         from warmstart.data.columns import map_roles
@@ -126,6 +123,15 @@ def _expanded(source: Any) -> Iterator[Any]:
     if not inside:
         raise DataError(f"{path} holds no text file and no table: {files.SUPPORTED}, or .txt")
     yield from inside
+
+
+def _texts(source: Any, reading: Reading, lenient: bool) -> Iterable[str] | None:
+    """The texts of what has no columns: a list of texts, or a file that is read by line."""
+    if isinstance(source, list | tuple) and all(isinstance(text, str) for text in source):
+        return source[: reading.limit]
+    if isinstance(source, Path) and _is_plain(source, reading, lenient):
+        return _lines(source, reading)
+    return None
 
 
 def _is_plain(path: Path, reading: Reading, lenient: bool) -> bool:

@@ -53,18 +53,26 @@ def insert(
     old.no_padding()
     notes: list[str] = []
     kind = type(old.model).__name__
+    wrong: dict[str, str] = {}
     if kind == "BPE" and _splits(old):
-        if skip and (apart := [word for word in words if not _forms(old, word)]):
-            notes.append(f"left out, taken apart before the model: {shown(', '.join(apart), 200)}")
-            words = [word for word in words if word not in apart]
-        new, added = _into_vocabulary(old, words, notes)
+        apart = "its pre-tokeniser takes the word apart"
+        wrong = {word: apart for word in words if not _forms(old, word)}
+        new, added = _into_vocabulary(old, [word for word in words if word not in wrong], notes)
     else:
         new, added = _beside(old, words, with_space=kind not in ("WordPiece", "WordLevel"))
-    known = {entry.word for entry in added}
-    if whole := [word for word in words if word not in known]:
+    ids: dict[str, set[int]] = {}
+    for entry in added:
+        ids.setdefault(entry.word, set()).add(entry.id)
+    wrong |= {word: why for word, own in ids.items() if (why := _fault(new, word, own))}
+    for word, why in wrong.items():
+        if not skip:
+            raise RecipeError(f"'{shown(word)}' cannot become one token here: {why}; leave it out")
+    if wrong:
+        note = f"left out, cannot become one token: {shown(', '.join(wrong), 200)}"
+        new, added, more = insert(backend, [word for word in words if word not in wrong])
+        return new, added, [note, *more]
+    if whole := [word for word in words if word not in ids]:
         notes.append(f"one token already, left as they are: {shown(', '.join(whole), 200)}")
-    for word in known:
-        _check(new, word, {entry.id for entry in added if entry.word == word})
     return new, added, notes
 
 
@@ -94,10 +102,7 @@ def _into_vocabulary(
     added: list[Added] = []
     free = max(vocabulary.values()) + 1
     for word in words:
-        forms = _forms(old, word)
-        if not forms:
-            raise _cannot(word, "its pre-tokeniser takes the word apart")
-        for form in forms:
+        for form in _forms(old, word):
             if form not in vocabulary:
                 pieces = tuple(token.id for token in old.model.tokenize(form))
                 vocabulary[form] = free
@@ -176,8 +181,8 @@ def _unknown(backend: Tokenizer) -> int | None:
     return json.loads(backend.to_str())["model"].get("unk_id")
 
 
-def _check(new: Tokenizer, word: str, ids: set[int]) -> None:
-    """One token wherever the word stands alone, none where it is part of a longer word."""
+def _fault(new: Tokenizer, word: str, ids: set[int]) -> str:
+    """Why a word is not one token where it stands alone, or one in a longer word; else nothing."""
     for text in (word, f"x {word} x"):
         encoding = new.encode(text, add_special_tokens=False)
         start = text.index(word)
@@ -187,11 +192,8 @@ def _check(new: Tokenizer, word: str, ids: set[int]) -> None:
             if begin < start + len(word) and end > start
         ]
         if len(over) != 1 or over[0] not in ids:
-            raise _cannot(word, f"in '{shown(text)}' it would be {len(over)} tokens")
+            return f"in '{shown(text)}' it would be {len(over)} tokens"
     for text in (f"x{word}", f"{word}x"):
         if ids & set(new.encode(text, add_special_tokens=False).ids):
-            raise _cannot(word, f"it would also match in '{shown(text)}'")
-
-
-def _cannot(word: str, why: str) -> RecipeError:
-    return RecipeError(f"'{shown(word)}' cannot become one token here: {why}; leave it out")
+            return f"it would also match in '{shown(text)}'"
+    return ""

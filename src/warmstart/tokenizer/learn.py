@@ -2,8 +2,9 @@
 
 Byte-pair encoding: Sennrich et al. 2016; with bytes, Radford et al. 2019; WordPiece: Schuster and
 Nakajima 2012, in the form of `tokenizers` (byte-pair merges, then longest match first); Unigram:
-Kudo 2018. The same corpus gives the same pieces and ids, but for Unigram, whose scores `tokenizers`
-sums in an order that changes from run to run.
+Kudo 2018. The same corpus gives the same pieces and ids. Unigram alone can differ: `tokenizers`
+sums its scores in an order that changes from run to run, so that the last digits do as well, and
+with them, now and then, a piece. Its pieces are put in alphabetical order, for ids that stay.
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ def _unigram(texts: Batches, normalizer: Any, splitter: Any, room: int) -> Learn
             f"no unigram tokenizer can be learned from this corpus ({error}): it is too small or "
             "too uniform; give more text, or another kind"
         ) from error
-    kept = [(piece, score) for piece, score in model["vocab"] if piece != unknown]
+    kept = sorted((piece, score) for piece, score in model["vocab"] if piece != unknown)
     return Learned([piece for piece, _ in kept], scores=[score for _, score in kept])
 
 

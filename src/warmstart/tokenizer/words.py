@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -48,7 +49,9 @@ def given(words: Sequence[str], backend: Tokenizer) -> list[Proposal]:
     for word in words:
         plain = normalised(word.strip(), backend)
         if len(plain.split()) > 1:
-            raise RecipeError(f"'{shown(word)}' is more than one word: give single words")
+            raise RecipeError(
+                f"'{shown(word)}' is more than one word to this tokenizer: give single words"
+            )
         if plain:
             seen[plain] = None
     if not seen:
@@ -64,8 +67,8 @@ def proposed(corpus: Corpus, backend: Tokenizer, asked: Extension) -> list[Propo
             raw.update(text.split())
     counts: Counter[str] = Counter()
     for chunk, count in raw.items():
-        if word := _word(chunk):
-            counts[normalised(word, backend)] += count
+        if (word := _word(chunk)) and not re.search(r"\s", plain := normalised(word, backend)):
+            counts[plain] += count
     found = [
         Proposal(word, count, pieces_of(word, backend))
         for word, count in counts.items()

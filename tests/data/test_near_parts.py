@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warmstart.data.near_candidates import by_signature, cut_short, sampled_codes
+from warmstart.data.near_candidates import by_signature, sampled_codes
 from warmstart.data.near_copies import joined
+from warmstart.data.near_cuts import cut_short
 from warmstart.data.near_groups import straddling_groups
 from warmstart.data.near_measure import resemblance
 from warmstart.data.near_words import PAIR, WEIGHT, codes_of
@@ -78,7 +79,7 @@ def test_similar_texts_are_candidates_and_others_are_not() -> None:
     words = [f"word{i}" for i in range(5_000)]
     fresh = [" ".join(rng.choice(words, 14)) for _ in range(3_000)]
     copies = [" ".join(text.split()[:5] + text.split()[6:]) for text in fresh[:300]]
-    codes = sampled_codes(texts_of(*fresh, *copies))
+    codes, _ = sampled_codes(texts_of(*fresh, *copies))
     pairs = by_signature(codes, lambda done: None)
     found = {(int(p) >> 32, int(p) & 0xFFFFFFFF) for p in pairs}
     planted = {(i, 3_000 + i) for i in range(300)}
@@ -89,7 +90,7 @@ def test_similar_texts_are_candidates_and_others_are_not() -> None:
 def test_long_texts_keep_few_codes_drawn_alike() -> None:
     rng = np.random.default_rng(0)
     words = rng.choice([f"word{i}" for i in range(5_000)], 4_000)
-    codes = sampled_codes(texts_of(" ".join(words), " ".join(words[100:])))
+    codes, _ = sampled_codes(texts_of(" ".join(words), " ".join(words[100:])))
     sizes = np.diff(codes.starts)
     assert (sizes < 700).all() and (sizes > 350).all()
     one, other = codes.flat[: sizes[0]], codes.flat[sizes[0] :]
@@ -98,13 +99,13 @@ def test_long_texts_keep_few_codes_drawn_alike() -> None:
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_cut_texts_are_found_by_sorting(reverse: bool) -> None:
-    whole, cut, short = "one two three four five", "one two three four", "one"
-    if reverse:
-        whole, cut, short = (text[::-1] for text in (whole, cut, short))
-    texts = sorted([whole, cut, short, "something else"])
-    pairs = cut_short(texts_of(*texts), reverse=reverse)
-    found = [{texts[int(p) >> 32], texts[int(p) & 0xFFFFFFFF]} for p in pairs]
-    assert found == [{whole, cut}]
+    words = [f"word{i}" for i in range(20)]
+    rows = [words, words[:15], words[:11], [*words[:9], *"abcdefgh"], [*words, *words, *words]]
+    texts = sorted(" ".join(row[::-1] if reverse else row) for row in rows)
+    pairs = cut_short(texts_of(*texts), sampled_codes(texts_of(*texts))[1])
+    found = [{len(texts[int(p) >> 32].split()), len(texts[int(p) & 0xFFFFFFFF].split())}
+             for p in pairs]  # fmt: skip
+    assert found == [{20, 15}]
 
 
 def test_joined_gives_the_smallest_of_each_group() -> None:

@@ -1,13 +1,13 @@
 """Which texts may resemble each other: few pairs out of all, found without comparing all.
 
 MinHash signatures (rensa: fast similarity sketching, Dahlgaard et al. 2017) in bands: texts that
-agree in a whole band are candidates. Texts cut off at either end stand side by side once sorted.
+agree in a whole band are candidates.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,11 +17,10 @@ import pyarrow as pa
 from warmstart.data.arrow import pc
 from warmstart.data.near_words import Codes, codes_of, mixed
 
-ROWS, BANDS, ROUNDS = 5, 5, 5  # 125 values: a pair with Jaccard 0.7 is a candidate with 0.99
+ROWS, BANDS, ROUNDS = 5, 5, 4  # 100 values: of pairs with Jaccard 0.7 97 % are candidates
 MOST_CODES = 512  # of one text; of a longer one a fixed share is drawn by hash
 WINDOW = 4  # neighbours in a band that are compared: time stays linear in large families
-REACH = 8  # sorted neighbours that may be the whole of a cut text
-SHARE = 0.5  # of the whole text that a cut one must hold
+LEAST_OF_CUT = 12  # words that a part of another text must have
 BLOCK, BYTES = 50_000, 2_000_000  # texts, and bytes, at a time
 LISTS = 4_000  # signatures at a time that become Python lists
 THREADS = min(4, os.cpu_count() or 1)
@@ -30,25 +29,40 @@ _SEED = 0x5EED
 Step = Callable[[int], None]
 
 
-def sampled_codes(texts: pa.Array) -> Codes:
-    """The codes of all texts, at most about MOST_CODES of each, drawn alike in texts alike."""
+def sampled_codes(texts: pa.Array) -> tuple[Codes, np.ndarray]:
+    """The codes of all texts, at most about MOST_CODES of each, drawn alike in texts alike; and
+    their ends (see `_ends`), uint64 [texts, 2]."""
     with ThreadPoolExecutor(THREADS) as pool:
         parts = list(pool.map(_sampled, blocks(texts)))
-    flats = [np.zeros(0, np.uint64), *(flat for flat, _ in parts)]
-    sizes = [np.zeros(1, np.int64), *(size for _, size in parts)]
-    return Codes(np.concatenate(flats), np.cumsum(np.concatenate(sizes)))
+    flats = [np.zeros(0, np.uint64), *(flat for flat, _, _ in parts)]
+    sizes = [np.zeros(1, np.int64), *(size for _, size, _ in parts)]
+    ends = [np.zeros((0, 2), np.uint64), *(end for _, _, end in parts)]
+    return Codes(np.concatenate(flats), np.cumsum(np.concatenate(sizes))), np.concatenate(ends)
 
 
-def _sampled(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """The codes, and how many there are of each text."""
+def _sampled(texts: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The codes, how many there are of each text, and the ends."""
     codes = codes_of(texts)
+    ends = _ends(codes)
     flat, size = mixed(codes.flat), np.diff(codes.starts)
     if size.max(initial=0) > MOST_CODES:
         limit = np.minimum(MOST_CODES / np.maximum(size, 1), 1.0)
         text = np.repeat(np.arange(len(size)), size)
         kept = (flat >> np.uint64(11)) * 2.0**-53 < limit[text]
         flat, size = flat[kept], np.bincount(text[kept], minlength=len(size))
-    return flat, size
+    return flat, size, ends
+
+
+def _ends(codes: Codes) -> np.ndarray:
+    """A hash of the first and of the last LEAST_OF_CUT - 1 words of texts with LEAST_OF_CUT words
+    or more (where a text is cut there may be half a word); 0 for shorter ones."""
+    ends = np.zeros((len(codes), 2), np.uint64)
+    long = np.flatnonzero(np.diff(codes.starts) >= 2 * LEAST_OF_CUT - 1)
+    first, last = codes.starts[long], codes.starts[long + 1] - 1
+    for word in range(LEAST_OF_CUT - 1):
+        for side, place in enumerate((first + 2 * word, last - 2 * word)):
+            ends[long, side] = mixed(ends[long, side] + codes.flat[place])
+    return ends
 
 
 def blocks(texts: pa.Array) -> Iterator[pa.Array]:
@@ -132,31 +146,3 @@ def _in_bands(texts: np.ndarray, signatures: np.ndarray) -> np.ndarray:
                 break
             found.append(sorted_texts[same] << np.uint64(32) | sorted_texts[same + gap])
     return np.unique(np.concatenate(found))
-
-
-def cut_short(texts: pa.Array, reverse: bool = False) -> np.ndarray:
-    """Pairs, packed and sorted as above, of which one text is the begin of the other (the end, with
-    `reverse`) and at least SHARE of it. `texts` are sorted by their bytes."""
-    order = np.arange(len(texts))
-    if reverse:
-        texts = pc.utf8_reverse(texts)
-        order = np.asarray(pc.sort_indices(texts)).astype(np.int64)
-        texts = texts.take(pa.array(order))
-    found = [np.zeros(0, np.uint64)]
-    start = 0
-    for block in blocks(texts):
-        own = len(block)
-        found.append(_heads(texts.slice(start, own + REACH).to_pylist(), own, order[start:]))
-        start += own
-    return np.unique(np.concatenate(found))
-
-
-def _heads(texts: list[str], own: int, order: np.ndarray) -> np.ndarray:
-    """The pairs whose first is among the first `own` texts."""
-    pairs: list[tuple[int, int]] = []
-    open_: Sequence[int] = range(own)
-    for gap in range(1, REACH + 1):
-        open_ = [i for i in open_ if i + gap < len(texts) and texts[i + gap].startswith(texts[i])]
-        pairs += [(i, i + gap) for i in open_ if len(texts[i]) >= SHARE * len(texts[i + gap])]
-    both = order[np.array(pairs, np.int64).reshape(-1, 2)].astype(np.uint64)
-    return both.min(1) << np.uint64(32) | both.max(1)

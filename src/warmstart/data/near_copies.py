@@ -7,7 +7,6 @@ cut off. A family made from one template ("What is the capital of …?") is not.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,12 +14,13 @@ import pyarrow as pa
 
 from warmstart.data.arrow import pc
 from warmstart.data.duplicates import normal_texts
-from warmstart.data.near_candidates import ROUNDS, by_signature, cut_short, sampled_codes
+from warmstart.data.near_candidates import ROUNDS, blocks, by_signature, sampled_codes
+from warmstart.data.near_cuts import cut_short
 from warmstart.data.near_measure import resemblance
+from warmstart.data.near_words import bytes_of
 
 SIMILARITY = 0.8
 LEAST_WORDS = 8  # shorter texts are copies only if they are equal: one word makes another question
-LEAST_OF_CUT = 12  # words that a part of another text must have
 SPLITS = ("test", "validation", "train")  # whose rows come first
 _LOWER = np.uint64(0xFFFFFFFF)
 _UNSPACED = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
@@ -117,10 +117,10 @@ def _near(
     which, texts = _long_enough(distinct)
     if len(texts) < 2:
         return _none()
-    with ThreadPoolExecutor(1) as pool:
-        cutting = pool.submit(_cut_short, texts)
-        pairs = by_signature(sampled_codes(texts), step)
-        cut = cutting.result()
+    codes, ends = sampled_codes(texts)
+    pairs = by_signature(codes, step)
+    del codes
+    cut = cut_short(texts, ends)
     step(ROUNDS + 1)
     pairs = np.union1d(pairs, cut)
     left, right = (pairs >> np.uint64(32)).astype(np.int64), (pairs & _LOWER).astype(np.int64)
@@ -130,14 +130,6 @@ def _near(
     near |= np.isin(pairs, cut, assume_unique=True)
     step(ROUNDS + 2)
     return which[left[near]], which[right[near]], shared[near, 0]
-
-
-def _cut_short(texts: pa.Array) -> np.ndarray:
-    """The pairs of which one text is the first or last part of the other."""
-    which = np.flatnonzero(_words(texts) >= LEAST_OF_CUT).astype(np.uint64)
-    texts = texts.take(pa.array(which))
-    cut = np.union1d(cut_short(texts), cut_short(texts, reverse=True))
-    return which[cut >> np.uint64(32)] << np.uint64(32) | which[cut & _LOWER]
 
 
 def _long_enough(distinct: pa.Array) -> tuple[np.ndarray, pa.Array]:
@@ -156,6 +148,10 @@ def _long_enough(distinct: pa.Array) -> tuple[np.ndarray, pa.Array]:
 
 
 def _words(texts: pa.Array) -> np.ndarray:
-    """How many words each text has, parted by spaces and unit separators."""
-    gaps = pc.add(pc.count_substring(texts, " "), pc.count_substring(texts, "\x1f"))
-    return np.asarray(gaps) + 1
+    """How many words each text has, parted by spaces and unit separators (int32)."""
+    counts = [np.zeros(0, np.int32)]
+    for block in blocks(texts):
+        data, starts = bytes_of(block)
+        gaps = np.append(0, np.cumsum(data <= 0x20, dtype=np.int32))
+        counts.append(gaps[starts[1:]] - gaps[starts[:-1]] + 1)
+    return np.concatenate(counts)

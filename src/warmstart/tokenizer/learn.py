@@ -52,16 +52,16 @@ def learn(asked: Training, texts: Batches, normalizer: Any, splitter: Any, room:
         level = asked.byte_mode == "level"
         found = _merged(asked, texts, normalizer, splitter, room, byte_level=level)
     if len(found.pieces) > room:
-        raise too_small(len(found.pieces), room)
+        raise too_small(len(found.pieces), room, asked.byte_mode == "level")
     return found
 
 
-def too_small(alphabet: int, room: int) -> RecipeError:
+def too_small(alphabet: int, room: int, byte_level: bool = False) -> RecipeError:
     """For a vocabulary in which not even the alphabet has room."""
+    instead = "" if byte_level else ", or write all text as bytes (--kind bpe)"
     return RecipeError(
-        f"vocab_size leaves room for {max(room, 0):,} pieces, and the alphabet of the corpus alone "
-        f"needs {alphabet:,}: raise it, lower --alphabet, or write rare characters as bytes "
-        "(--kind bpe)"
+        f"vocab_size leaves room for {room:,} pieces, and the alphabet of the corpus alone needs "
+        f"{alphabet:,}: raise it by at least {alphabet - room:,}{instead}"
     )
 
 

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from warmstart.api import demo, evaluate, inspect, models, plan, predict, tune
+    from warmstart.api import demo, evaluate, inspect, models, plan, predict, tokenizer, tune
     from warmstart.errors import (
         BaseModelError,
         DataError,
@@ -41,6 +41,7 @@ _HOMES = {
     "models": "api",
     "plan": "api",
     "predict": "api",
+    "tokenizer": "api",
     "tune": "api",
     "BaseModelError": "errors",
     "DataError": "errors",
@@ -73,6 +74,7 @@ __all__ = [
     "models",
     "plan",
     "predict",
+    "tokenizer",
     "tune",
 ]
 

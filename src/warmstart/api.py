@@ -10,6 +10,7 @@ from warmstart.errors import RecipeError
 from warmstart.recipe import Recipe, read_file
 from warmstart.run import Run
 from warmstart.types import Prediction
+from warmstart.verbs import tokenizer
 
 if TYPE_CHECKING:
     from warmstart.train.fit import Listener
@@ -24,6 +25,7 @@ __all__ = [
     "plan",
     "predict",
     "recipe_for",
+    "tokenizer",
     "tune",
 ]
 SAMPLES = Path(__file__).parent / "samples"

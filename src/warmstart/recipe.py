@@ -86,10 +86,11 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
-        if self.train.optimizer == "muon" and self.method.part_name() == "frozen":
+        method: Any = self.method
+        if self.train.optimizer == "muon" and not method.moves_matrices:
             raise ValueError(
-                "train.optimizer muon moves hidden matrices, and method frozen trains none; "
-                "take adamw"
+                "train.optimizer muon moves hidden matrices, and method "
+                f"{method.part_name()} trains none; take adamw"
             )
         return self
 

@@ -78,16 +78,12 @@ def blocks(texts: pa.Array) -> Iterator[pa.Array]:
 
 def by_signature(codes: Codes, step: Step) -> np.ndarray:
     """Pairs of texts, left << 32 | right with left < right, sorted, that agree in a band."""
-
-    def one(seed: int) -> np.ndarray:
-        suspects = _sharing(codes, seed)
-        return _in_bands(suspects, _signatures(_taken(codes, suspects), seed))
-
     found = np.zeros(0, np.uint64)
-    with ThreadPoolExecutor(min(THREADS, 2)) as pool:
-        for number, pairs in enumerate(pool.map(one, range(_SEED, _SEED + ROUNDS))):
-            found = np.union1d(found, pairs)
-            step(number + 1)
+    for number in range(ROUNDS):
+        suspects = _sharing(codes, _SEED + number)
+        pairs = _in_bands(suspects, _signatures(_taken(codes, suspects), _SEED + number))
+        found = np.union1d(found, pairs)
+        step(number + 1)
     return found
 
 

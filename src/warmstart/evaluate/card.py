@@ -55,6 +55,7 @@ def front_matter(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The YAML head as a dict; keys that are not known are left out rather than made up."""
     base, adapter = facts.get("base") or {}, bool(facts.get("adapter"))
     name = str((facts.get("run") or {}).get("name") or facts.get("title") or "model")
+    method = facts.get("method")
     head: dict[str, Any] = {
         "language": facts.get("language"),
         "license": facts.get("license"),
@@ -62,7 +63,7 @@ def front_matter(facts: Mapping[str, Any]) -> dict[str, Any]:
         "pipeline_tag": PIPELINE,
         "base_model": base.get("hub_id"),
         "base_model_relation": "adapter" if adapter else "finetune",
-        "tags": ["warmstart", PIPELINE, *(["lora"] if adapter else [])],
+        "tags": ["warmstart", PIPELINE, *([method] if adapter and method else [])],
         "datasets": facts.get("datasets"),
         "metrics": ["accuracy", "f1", "matthews_correlation"],
         "model-index": _index(name, facts),

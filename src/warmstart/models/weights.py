@@ -23,7 +23,7 @@ MAX_HEADER = 100_000_000  # as in the safetensors library
 WORD_EMBEDDINGS = tuple(
     dict.fromkeys(
         [family.embeddings for family in FAMILIES.values()]
-        + ["word_embeddings", "encoder.embed_tokens", "decoder.embed_tokens", "lm_head"]
+        + ["word_embeddings", "embed_in", "encoder.embed_tokens", "decoder.embed_tokens", "lm_head"]
     )
 )
 

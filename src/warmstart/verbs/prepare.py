@@ -72,8 +72,10 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
     found = splits.load(recipe.data, task.roles, set(task.roles), recipe.seed, ledger, source)
     base = resolve(recipe.base, revision=recipe.revision)
     tokenizer = load_tokenizer(base)
+    notes = _check_method(recipe, base)
     labels = sorted(set(found.train["label"].to_pylist()))
-    longest = min(task.max_length, tokenizer.model_max_length)
+    method: Any = recipe.method
+    longest = min(task.max_length, tokenizer.model_max_length - method.extra_tokens)
     number = {label: index for index, label in enumerate(labels)}
     stores: dict[str, TokenStore] = {}
     for name in ("train", "validation", "test"):
@@ -84,7 +86,25 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
         ledger.tokens(name, int(stores[name].offsets[-1]) + cut.tokens, cut.tokens)
     rows = balance.resample(stores["train"].targets, recipe.data.sampling, recipe.seed)
     recipe = _resolved(recipe, base, len(rows), longest, rows, stores["train"])
-    return Prepared(recipe, found, ledger, labels, base, stores, tokenizer, rows)
+    for note in notes:
+        ledger.note("architecture", note)
+    return Prepared(recipe, found, ledger, labels, base, stores, tokenizer, rows, notes)
+
+
+def _check_method(recipe: Recipe, base: Base) -> list[str]:
+    """What is worth knowing of the architecture. Raises `RecipeError` where the method does not
+    go with it, before anything has been written."""
+    from warmstart.methods.base import Method
+    from warmstart.models.analyse import skeleton
+    from warmstart.models.families import family_of
+    from warmstart.models.weights import read_json as read_config
+
+    method: Any = recipe.method
+    config = read_config(base.path / "config.json")
+    if type(method).check is not Method.check:
+        method.check(skeleton(config))
+    note = family_of(config).note
+    return [note] if note else []
 
 
 class _Cut:

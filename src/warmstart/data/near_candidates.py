@@ -22,8 +22,8 @@ MOST_CODES = 512  # of one text; of a longer one a fixed share is drawn by hash
 WINDOW = 4  # neighbours in a band that are compared: time stays linear in large families
 LEAST_OF_CUT = 12  # words that a part of another text must have
 BLOCK, BYTES = 50_000, 2_000_000  # texts, and bytes, at a time
-LISTS = 4_000  # signatures at a time that become Python lists
 THREADS = min(4, os.cpu_count() or 1)
+LISTS = 4_000  # signatures at a time that become Python lists
 _SEED = 0x5EED
 
 Step = Callable[[int], None]
@@ -32,12 +32,15 @@ Step = Callable[[int], None]
 def sampled_codes(texts: pa.Array) -> tuple[Codes, np.ndarray]:
     """The codes of all texts, at most about MOST_CODES of each, drawn alike in texts alike; and
     their ends (see `_ends`), uint64 [texts, 2]."""
+    flat = np.empty(pc.sum(pc.binary_length(texts)).as_py() or 0, np.uint64)
+    sizes, ends, at = [np.zeros(1, np.int64)], [np.zeros((0, 2), np.uint64)], 0
     with ThreadPoolExecutor(THREADS) as pool:
-        parts = list(pool.map(_sampled, blocks(texts)))
-    flats = [np.zeros(0, np.uint64), *(flat for flat, _, _ in parts)]
-    sizes = [np.zeros(1, np.int64), *(size for _, size, _ in parts)]
-    ends = [np.zeros((0, 2), np.uint64), *(end for _, _, end in parts)]
-    return Codes(np.concatenate(flats), np.cumsum(np.concatenate(sizes))), np.concatenate(ends)
+        for codes, size, end in pool.map(_sampled, blocks(texts)):
+            flat[at : at + len(codes)] = codes  # less than one a byte, so that there is room
+            at += len(codes)
+            sizes.append(size)
+            ends.append(end)
+    return Codes(flat[:at], np.cumsum(np.concatenate(sizes))), np.concatenate(ends)
 
 
 def _sampled(texts: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -7,28 +7,14 @@ a multinomial. There are few such pairs, so a thousand resamples of any test set
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from warmstart.evaluate.metrics import METRICS, Floats, Ints, Tally, f1, tally
-
-BLOCK = 2_000_000  # counts held at once, 16 MB of float64
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A figure and the bounds that hold the true one at the confidence level."""
-
-    value: float
-    low: float
-    high: float
-
-    def as_dict(self) -> dict[str, float]:
-        """{"value", "low", "high"}, plain floats."""
-        return asdict(self)
+from warmstart.scores.bootstrap import BLOCK, Interval, unseen_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +79,6 @@ def bounds(sample: Floats, level: float) -> tuple[Floats, Floats]:
     tail = (1.0 - level) / 2
     low, high = np.quantile(sample, [tail, 1.0 - tail], axis=0)
     return low, high
-
-
-def unseen_errors(rows: int, level: float) -> float:
-    """The lowest accuracy that a test without one error leaves open: tail ** (1 / rows).
-
-    Clopper & Pearson (1934); for 95 % about 1 - 3.7 / rows. Resampling rows that are all right
-    would claim certainty.
-    """
-    return ((1.0 - level) / 2) ** (1.0 / rows)
 
 
 def metric_intervals(

@@ -148,6 +148,14 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     return words
 
 
+def contestants(words: argparse.ArgumentParser, asked: str, known: Sequence[str]) -> list[str]:
+    """The names in a list with commas; ends the program for one that nobody knows."""
+    names = asked.split(",")
+    if unknown := {*names} - {*known}:
+        words.error(f"no contestant {', '.join(sorted(unknown))}")
+    return names
+
+
 def rotated(names: Sequence[str], by: int) -> list[str]:
     """The order of round `by`: each one goes first in turn."""
     by %= max(len(names), 1)

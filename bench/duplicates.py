@@ -31,7 +31,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from _common import hand_back, parser, peak_mb, run_worker, splits_of
+from _common import contestants, hand_back, parser, peak_mb, run_worker, splits_of
 from _report import announce, close, column, spread, table
 
 CONTESTANTS = ("warmstart", "datasketch", "bands")
@@ -48,9 +48,7 @@ def main() -> int:
     asked = words.parse_args()
     if asked.worker:
         return work(asked.worker, asked.request)
-    names = asked.workers.split(",")
-    if unknown := {*names} - {*CONTESTANTS}:
-        words.error(f"no contestant {', '.join(sorted(unknown))}")
+    names = contestants(words, asked.workers, CONTESTANTS)
     sizes = [2_000] if asked.quick else [int(size) for size in asked.rows.split(",")]
     facts = announce("Duplicates", f"recombined from {asked.data.name} and the sets beside it")
     found: dict[str, dict[int, list[dict[str, Any]]]] = {name: {} for name in names}

@@ -27,7 +27,16 @@ import argparse
 import sys
 from typing import Any
 
-from _common import MALLOC, folder_with, hand_back, parser, rotated, run_worker, splits_of
+from _common import (
+    MALLOC,
+    contestants,
+    folder_with,
+    hand_back,
+    parser,
+    rotated,
+    run_worker,
+    splits_of,
+)
 from _report import Measures, announce, close, column, difference, mean_sd, ratios, spread, table
 
 CONTESTANTS = ("textbook", "tuned", "warmstart")
@@ -54,9 +63,7 @@ def main() -> int:
     asked = words.parse_args()
     if asked.worker:
         return work(asked.worker, asked.request)
-    names = asked.workers.split(",")
-    if unknown := {*names} - {*CONTESTANTS, *VARIANTS}:
-        words.error(f"no contestant {', '.join(sorted(unknown))}")
+    names = contestants(words, asked.workers, (*CONTESTANTS, *VARIANTS))
     if asked.quick:
         asked.repeats, asked.speed_rows, asked.rows, asked.epochs, asked.seeds = 1, 96, 96, 1, 1
     splits, data = splits_of(asked.data)

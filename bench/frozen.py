@@ -28,6 +28,7 @@ from typing import Any
 from _common import (
     MALLOC,
     base_model,
+    contestants,
     folder_with,
     hand_back,
     load,
@@ -52,9 +53,7 @@ def main() -> int:
     asked = words.parse_args()
     if asked.worker:
         return work(asked.worker, asked.request)
-    names = asked.workers.split(",")
-    if unknown := {*names} - {*CONTESTANTS, *VARIANTS}:
-        words.error(f"no contestant {', '.join(sorted(unknown))}")
+    names = contestants(words, asked.workers, (*CONTESTANTS, *VARIANTS))
     if asked.quick:
         asked.repeats, asked.rows = 1, 96
     splits, data = splits_of(asked.data)

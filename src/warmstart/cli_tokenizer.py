@@ -56,42 +56,32 @@ VERB = Verb(
 
 def train(request: Request) -> None:
     """`warmstart tokenizer train CORPUS`."""
-    from warmstart.show import tokenizer as show
-    from warmstart.verbs import tokenizer
-
-    with _progress() as progress:
-        found = tokenizer.train(_paths(request, "CORPUS"), progress=progress, **_keys(request))
-    _print(request, found, show.trained)
+    _run(request, "train", _paths(request, "CORPUS"), "trained")
 
 
 def show(request: Request) -> None:
     """`warmstart tokenizer show TEXT`."""
-    from warmstart.show import tokenizer as show
-    from warmstart.verbs import tokenizer
-
-    with _progress() as progress:
-        found = tokenizer.show(request.words["TEXT"] or "", progress=progress, **_keys(request))
-    _print(request, found, show.side_by_side)
+    _run(request, "show", request.words["TEXT"] or "", "side_by_side")
 
 
 def compare(request: Request) -> None:
     """`warmstart tokenizer compare DATA`."""
-    from warmstart.show import tokenizer as show
-    from warmstart.verbs import tokenizer
-
-    with _progress() as progress:
-        found = tokenizer.compare(_paths(request, "DATA"), progress=progress, **_keys(request))
-    _print(request, found, show.compared)
+    _run(request, "compare", _paths(request, "DATA"), "compared")
 
 
 def extend(request: Request) -> None:
     """`warmstart tokenizer extend BASE`."""
+    _run(request, "extend", request.words["BASE"] or "", "extended")
+
+
+def _run(request: Request, action: str, word: str | list[str], printed: str) -> None:
+    """Call the function `action` with the word and the keys; print what it gives by `printed`."""
     from warmstart.show import tokenizer as show
     from warmstart.verbs import tokenizer
 
     with _progress() as progress:
-        found = tokenizer.extend(request.words["BASE"] or "", progress=progress, **_keys(request))
-    _print(request, found, show.extended)
+        found = getattr(tokenizer, action)(word, progress=progress, **_keys(request))
+    (show.as_json if request.options["json"] else getattr(show, printed))(found)
 
 
 def _keys(request: Request) -> dict[str, Any]:
@@ -104,15 +94,6 @@ def _paths(request: Request, word: str) -> str | list[str]:
     """A file or folder, or several with commas between them."""
     said = request.words[word] or ""
     return said if os.path.exists(said) or "," not in said else said.split(",")
-
-
-def _print(request: Request, found: Any, show: Callable[[Any], None]) -> None:
-    if request.options["json"]:
-        from warmstart.show.tokenizer import as_json
-
-        as_json(found)
-    else:
-        show(found)
 
 
 @contextmanager

@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,27 +37,41 @@ def save_model(
     `notes`, so that the folder can be checked when it is a base itself. Raises `RunError` when it
     cannot be written.
     """
-    folder = Path(folder).absolute()
-    fresh = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        fresh.chmod(0o755)
+    with whole_folder(Path(folder), "the model") as fresh:
         with quiet():
             _save_weights(model, fresh)
             tokenizer.save_pretrained(fresh)
         note = {"base": named(base), "base_sha256": base.sha256} if base else {}
         note |= {"tokenizer_sha256": fingerprint(fresh), **(notes or {})}
-        (fresh / NOTE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+        write_note(fresh, note)
+    return Path(folder).absolute()
+
+
+@contextmanager
+def whole_folder(folder: Path, what: str) -> Iterator[Path]:
+    """A fresh folder that takes the place of `folder` at the end, or is removed when that fails.
+
+    Raises `RunError` where `what` cannot be written.
+    """
+    folder, fresh = folder.absolute(), None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        fresh.chmod(0o755)
+        yield fresh
         _put_in_place(fresh, folder)
         for left in folder.parent.glob(f".{folder.name}-*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
     except (OSError, SafetensorError) as error:
-        raise RunError(f"cannot write the model to {folder}: {shown(error, 160)}") from error
+        raise RunError(f"cannot write {what} to {folder}: {shown(error, 160)}") from error
     finally:
         if fresh is not None:
             shutil.rmtree(fresh, ignore_errors=True)
-    return folder
+
+
+def write_note(folder: Path, note: Mapping[str, Any]) -> None:
+    """What we keep beside a model or tokenizer."""
+    (folder / NOTE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
 
 
 def named(base: Base) -> str:

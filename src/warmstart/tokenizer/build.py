@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,27 +144,17 @@ def as_transformers(
 
 def save(tokenizer: PreTrainedTokenizerFast, facts: dict[str, Any], folder: Path) -> Path:
     """Write a folder that `AutoTokenizer` loads, whole or not at all. Raises `RunError`."""
-    from warmstart.models.check import NOTE, fingerprint
+    from warmstart.models.check import fingerprint
     from warmstart.models.quiet import quiet
+    from warmstart.models.saving import whole_folder, write_note
 
     folder = folder.absolute()
     if folder.exists():
         raise RunError(f"{folder} exists already; choose another --out")
-    fresh = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        fresh.chmod(0o755)
+    with whole_folder(folder, "the tokenizer") as fresh:
         with quiet():
             tokenizer.save_pretrained(fresh)
-        note = {"tokenizer_sha256": fingerprint(fresh), "trained": facts}
-        (fresh / NOTE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
-        os.replace(fresh, folder)
-    except OSError as error:
-        raise RunError(f"cannot write the tokenizer to {folder}: {shown(error, 160)}") from error
-    finally:
-        if fresh is not None:
-            shutil.rmtree(fresh, ignore_errors=True)
+        write_note(fresh, {"tokenizer_sha256": fingerprint(fresh), "trained": facts})
     return folder
 
 

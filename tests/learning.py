@@ -130,7 +130,7 @@ def fit(
     """A training run over `messages`, ready to begin; trained on and scored on the same rows."""
     from warmstart.models.families import layers_of
     from warmstart.models.heads import unwrap
-    from warmstart.tasks.classification import Classification
+    from warmstart.tasks._classes import class_scores
 
     settings = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, **settings}
     model = classifier(folder, dropout=dropout) if model is None else model
@@ -145,7 +145,7 @@ def fit(
         batch_size=resolved.batch_size or 8,
         micro_batch_tokens=resolved.micro_batch_tokens,
     )
-    objective, task = Supervised(), Classification()
+    objective = Supervised()
     out.mkdir(parents=True, exist_ok=True)
     return Fit(
         model=model,
@@ -154,7 +154,7 @@ def fit(
         validation=feed,
         loss=objective.loss,
         weight=objective.weight,
-        score=score or (lambda logits: task.score(logits, store.targets)),
+        score=score or (lambda logits: class_scores(logits, store.targets)),
         main="f1_macro",
         settings=resolved,
         seed=3,

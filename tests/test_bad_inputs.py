@@ -221,7 +221,7 @@ CASES = [
     Bad("predict with no model", "predict empty text", ("empty holds no model",),
         lambda room: (room / "empty").mkdir()),
     Bad("predict with a base", "predict base text",
-        ("without a classification head", "warmstart tune DATA --base base")),
+        ("a model without a head", "warmstart tune DATA --base base")),
     Bad("predict with no such run", "predict runs/good-ful text", ("runs/good-ful", "'good-full'")),
     Bad("predict with a missing file", f"predict {RUN} god.csv", ("no file 'god.csv'", "good.csv")),
     Bad("predict to a spreadsheet", f"predict {RUN} good.csv --out x.xlsx",

@@ -92,6 +92,13 @@ class Recipe(BaseModel):
                 "train.optimizer muon moves hidden matrices, and method "
                 f"{method.part_name()} trains none; take adamw"
             )
+        task: Any = self.task
+        objective: Any = self.objective
+        if task.form not in objective.forms:
+            raise ValueError(
+                f"objective {objective.part_name()}, as it is set, does not train task "
+                f"{task.part_name()}; leave objective.* out, or take {task.objective}"
+            )
         return self
 
     @classmethod
@@ -107,6 +114,8 @@ class Recipe(BaseModel):
             if name in merged and not isinstance(merged[name], section):
                 table = layers.plain(name, merged[name])
                 merged[name] = checked(section, table, f"{name}.", _unknown)
+        if "objective" not in merged and "task" in merged:
+            merged["objective"] = _usual_objective(merged["task"])
         return checked(cls, merged, "", _unknown)
 
     @classmethod
@@ -121,6 +130,15 @@ class Recipe(BaseModel):
     def commented(self) -> str:
         """The complete recipe with a comment on every key; what is unset is commented out."""
         return "\n".join(_commented(self)) + "\n"
+
+
+def _usual_objective(task: Any) -> str:
+    """The objective of a task that was given without one."""
+    if isinstance(task, Part):
+        found: Any = task
+    else:
+        found = parts.find("task", str(layers.plain("task", task).get("name", PARTS["task"])))
+    return found.objective
 
 
 def read_toml(text: str, where: str = "the recipe") -> dict[str, Any]:

@@ -38,7 +38,7 @@ def test_a_plain_folder_answers_as_in_transformers(family: str, tmp_path: Path):
 
     folder = classifier(family, tmp_path / "m")
     predictor = Torch().open(folder)
-    found = np.concatenate([logits for _, logits in predictor.chunks(TEXTS[:1] + TEXTS[2:3])])
+    found, _ = predictor.outputs(predictor.table(TEXTS[:1] + TEXTS[2:3]))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     for row, text in enumerate([TEXTS[0], TEXTS[2]]):
@@ -58,18 +58,15 @@ def test_a_text_is_cut_to_what_the_positions_allow(tmp_path: Path):
     predictor = Torch().open(folder)
     assert predictor.task.max_length <= 66
     cut: list[tuple[int, int]] = []
-    list(predictor.chunks(TEXTS, lambda row, tokens: cut.append((row, tokens))))
+    predictor.answers(predictor.table(TEXTS), 0, lambda row, tokens: cut.append((row, tokens)))
     assert [row for row, _ in cut] == [3]
 
 
-def test_best_is_decode_without_objects(tmp_path: Path):
+def test_answers_count_on_from_where_they_begin(tmp_path: Path):
     predictor = Torch().open(classifier("bert", tmp_path / "m"))
-    logits = np.random.default_rng(0).normal(size=(5, 3))
-    labels, confidence = predictor.best(logits)
-    answers = predictor.decode(logits, 7)
-    assert labels == [a.value for a in answers]
-    assert confidence.tolist() == [a.confidence for a in answers]
-    assert [a.id for a in answers] == ["7", "8", "9", "10", "11"]
+    answers = predictor.answers(predictor.table(TEXTS), 7)
+    assert [a.id for a in answers] == ["7", "8", "9", "10"]
+    assert [a.value for a in answers] == [a.value for a in predictor.predict(TEXTS)]
 
 
 def test_what_cannot_be_opened(tmp_path: Path):
@@ -79,8 +76,5 @@ def test_what_cannot_be_opened(tmp_path: Path):
     (tmp_path / "empty" / "run.json").write_text("{}")
     with pytest.raises(RunError, match="no model yet; go on with it: warmstart tune --resume"):
         Torch().open(tmp_path / "empty")
-    with pytest.raises(RunError, match=r"without a classification head \(BertModel\)"):
+    with pytest.raises(RunError, match=r"a model without a head \(BertModel\)"):
         Torch().open(tiny("bert", tmp_path / "body"))
-    many = classifier("bert", tmp_path / "many", problem_type="multi_label_classification")
-    with pytest.raises(RunError, match="multi_label_classification, not one label"):
-        Torch().open(many)

@@ -161,7 +161,7 @@ def test_the_file_is_written_whole(facts: dict[str, Any], tmp_path: Path) -> Non
     path = tmp_path / "run" / "report.html"
     write_report(path, facts)
     first = path.read_text(encoding="utf-8")
-    with pytest.raises(TypeError):
+    with pytest.raises(KeyError):
         write_report(path, facts | {"metrics": {"per_class": 3}})
     assert path.read_text(encoding="utf-8") == first
     assert [found.name for found in path.parent.iterdir()] == ["report.html"]

@@ -15,7 +15,7 @@ from warmstart import parts
 from warmstart.data.batches import pad
 from warmstart.errors import RecipeError
 from warmstart.models import backbone
-from warmstart.tasks.classification import softmax
+from warmstart.tasks._classes import softmax
 from warmstart.train.feed import TokenFeed
 from warmstart.verbs.proof import prove
 

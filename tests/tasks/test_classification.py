@@ -14,7 +14,8 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from learning import LABELS, base_of, classifier, fit
 from warmstart.models.families import FAMILIES
-from warmstart.tasks.classification import Classification, softmax
+from warmstart.tasks._classes import class_answers, class_scores, softmax
+from warmstart.tasks.classification import Classification
 
 Folder = Callable[[str], Path]
 CLASSIFY = [name for name, family in FAMILIES.items() if family.classifies]
@@ -45,15 +46,15 @@ def test_head_and_roles(tiny_of: Folder) -> None:
 
 def test_decode() -> None:
     logits = np.array([[0.0, 5.0, 1.0], [3.0, 3.0, -1.0], [-800.0, 0.0, 800.0]], np.float32)
-    answers = Classification().decode(logits, LABELS, ["a", "b", "c"])
+    answers = class_answers(logits, LABELS)
     assert [a.value for a in answers] == ["good", "bad", "plain"]
-    assert [a.id for a in answers] == ["a", "b", "c"]
+    assert [a.id for a in answers] == ["0", "1", "2"]
     for answer in answers:
         assert sum(answer.scores.values()) == pytest.approx(1.0)
         assert list(answer.scores) == list(LABELS)
         assert answer.confidence == max(answer.scores.values()) == answer.scores[answer.value]
     assert answers[2].confidence == 1.0
-    assert Classification().decode(logits[:0], LABELS, []) == []
+    assert class_answers(logits[:0], LABELS) == []
 
 
 @settings(max_examples=60, deadline=None)
@@ -66,7 +67,7 @@ def test_scores_are_scikit_learns(seed: int, rows: int, classes: int, missing: b
     chance = np.random.default_rng(seed)
     logits = chance.normal(size=(rows, classes)).astype(np.float32) * 3
     targets = chance.integers(0, classes - missing, rows)
-    found = Classification().score(logits, targets)
+    found = class_scores(logits, targets)
     guess = logits.argmax(1)
     assert found["accuracy"] == pytest.approx(accuracy_score(targets, guess))
     seen = np.union1d(targets, guess)

@@ -133,6 +133,6 @@ def test_texts_are_answered_as_they_come(model: Path):
 
 
 def test_ids_go_on_over_the_chunks(model: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("warmstart.verbs.answer.AT_ONCE", 3)
+    monkeypatch.setattr("warmstart.verbs.asked.AT_ONCE", 3)
     found = warmstart.predict(model, ["good"] * 8)
     assert [a.id for a in found] == [str(i) for i in range(8)]

@@ -17,9 +17,9 @@ from warmstart.methods.base import Method
 from warmstart.methods.full import Full
 from warmstart.methods.lora import LoRA
 from warmstart.models import backbone
-from warmstart.tasks.classification import softmax
+from warmstart.tasks._classes import softmax
 from warmstart.train.feed import TokenFeed
-from warmstart.verbs.proof import ROWS, _chosen, prove
+from warmstart.verbs.proof import ROWS, chosen_rows, prove
 
 Folder = Callable[[str], Path]
 TEXTS = messages(20, seed=9)[0]
@@ -122,8 +122,8 @@ def test_a_run_whose_model_was_not_saved_well_stops(
 
     real = Full.save
 
-    def forgetful(self: Full, model: Any, tokenizer: Any, folder: Path, base: Any) -> None:
-        real(self, model, tokenizer, folder, base)
+    def forgetful(self: Full, model: Any, tokenizer: Any, folder: Path, *more: Any) -> None:
+        real(self, model, tokenizer, folder, *more)
         change(folder, without_head)
 
     monkeypatch.setattr(Full, "save", forgetful)
@@ -139,9 +139,9 @@ def test_a_run_whose_model_was_not_saved_well_stops(
 def test_rows_that_are_compared() -> None:
     """The longest and the shortest text are among them."""
     texts = [f"text {'x' * (i % 90)}" for i in range(500)]
-    rows = _chosen(texts, 0)
+    rows = chosen_rows(texts, 0)
     assert len(rows) == len(set(rows.tolist())) == ROWS
     sizes = [len(texts[i]) for i in rows]
     assert min(sizes) == 5 and max(sizes) == 94
-    assert _chosen(["one"], 0).tolist() == [0]
-    assert _chosen(["same", "same"], 0).tolist() == [0, 1]
+    assert chosen_rows(["one"], 0).tolist() == [0]
+    assert chosen_rows(["same", "same"], 0).tolist() == [0, 1]

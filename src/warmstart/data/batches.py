@@ -72,13 +72,9 @@ def pad(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The rows as one int64 array [rows, columns], filled up with `pad_id` on the right, and
     their lengths (int64). Unset, there are as many columns as the longest row has tokens."""
-    starts = store.offsets[rows]
-    lengths = store.offsets[np.asarray(rows) + 1] - starts
-    places = np.arange(int(lengths.max(initial=0)) if columns is None else columns)
-    real = places < lengths[:, None]
-    ids = np.full(real.shape, pad_id, np.int64)
-    ids[real] = store.ids[(starts[:, None] + places)[real]]
-    return ids, lengths
+    lengths = store.offsets[np.asarray(rows) + 1] - store.offsets[rows]
+    wide = int(lengths.max(initial=0)) if columns is None else columns
+    return store.padded(store.ids, rows, wide, pad_id), lengths
 
 
 def _by_tokens(rows: np.ndarray, lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:

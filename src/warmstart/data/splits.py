@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from warmstart.data.sources import read
 from warmstart.data.stratify import TEST, TRAIN, VALIDATION, cut
 from warmstart.errors import DataError
 
+Rows = Callable[[pa.Table, Callable[[int, str], None]], pa.Table]
+"""(table, drop(row, reason)) → the table in a task's own form, without the dropped rows."""
 SIDES = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
@@ -62,6 +65,10 @@ def load(
     ledger: Ledger,
     source: Any = None,
     label: str | None = "label",
+    *,
+    texts: Sequence[str] | None = None,
+    nested: AbstractSet[str] = frozenset(),
+    rows: Rows | None = None,
 ) -> Splits:
     """Read, clean and split the data; `source` stands in for `settings.path`.
 
@@ -69,10 +76,17 @@ def load(
     given validation or test split. What is cut off never parts texts that are nearly equal, nor
     rows of one value of the group column; it depends on the seed and the rows alone. Raises
     DataError for data that cannot be used, RecipeError for a request that cannot be met.
+
+    Args:
+        label: the column of one class a row, or None.
+        texts: the columns by which rows are copies of each other; unset: all required but `label`.
+        nested: roles whose values may be lists or structs.
+        rows: brings the columns of one source into the task's own form; told where rows go.
     """
-    parts = _read_all(settings, roles, required, ledger, source)
+    parts = _read_all(settings, roles, required, ledger, source, nested, rows)
     stamp = fingerprint(parts)
-    texts = [role for role in roles if role in required and role != label]
+    if texts is None:
+        texts = [role for role in roles if role in required and role != label]
     label = label if label is not None and label in parts["train"].column_names else None
     parts = {name: _without_empty(table, texts, label, ledger) for name, table in parts.items()}
     if label and settings.corrections:
@@ -103,11 +117,21 @@ def load(
     del copies, keys, numbers, train
     if settings.group:
         parts = {name: table.drop_columns("_group") for name, table in parts.items()}
+    seed = seed if settings.split_seed is None else settings.split_seed
     side = cut(codes, own, shares["validation"], shares["test"], seed)
     parts |= _cut_off(parts.pop("train"), side, shares, given)
     for name in SIDES:
         ledger.keep(name, len(parts[name]))
     return Splits(**parts, given=given, fingerprint=stamp, leakage=leakage)
+
+
+def own_rows(table: pa.Table, rows: Rows, ledger: Ledger) -> pa.Table:
+    """The table in the task's own form; the rows that it cannot use go to the ledger."""
+
+    def drop(row: int, reason: str) -> None:
+        ledger.drop(table["_file"][row].as_py(), table["_line"][row].as_py(), reason)
+
+    return rows(table, drop)
 
 
 def _read_all(
@@ -116,6 +140,8 @@ def _read_all(
     required: Collection[str],
     ledger: Ledger,
     source: Any,
+    nested: AbstractSet[str],
+    rows: Rows | None,
 ) -> dict[str, pa.Table]:
     parts: dict[str, pa.Table] = {}
     for name, origin in gather(settings, source, ledger).items():
@@ -127,10 +153,10 @@ def _read_all(
             ledger=ledger,
             name=None if isinstance(origin, str | Path) else f"{kind_name(origin)}[{name}]",
         )
-        parts[name] = map_roles(table, roles, settings.columns, required)
+        found = map_roles(table, roles, settings.columns, required, nested)
         if settings.group:
-            values = group_values(table, settings.group)
-            parts[name] = parts[name].append_column("_group", values)
+            found = found.append_column("_group", group_values(table, settings.group))
+        parts[name] = found if rows is None else own_rows(found, rows, ledger)
     return parts
 
 

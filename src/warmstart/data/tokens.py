@@ -22,18 +22,33 @@ CHUNK = 2_000  # rows
 class TokenStore:
     """The token ids of one split.
 
-    `ids` are all rows one after the other; row i is ids[offsets[i]:offsets[i + 1]]. `targets` has
-    one int64 a row, -100 where there is none.
+    `ids` are all rows one after the other; row i is ids[offsets[i]:offsets[i + 1]]. `targets` is
+    what the task made of the labels: one entry a row, [n, ...], or, where `by_token`, one int64 a
+    token, parallel to `ids`; -100 where there is none. A text longer than the model may stand here
+    as several windows: `of_row` then gives the row of the table that each belongs to.
     """
 
     ids: np.ndarray
     offsets: np.ndarray
     targets: np.ndarray
+    by_token: bool = False
+    types: np.ndarray | None = None
+    """The token type (0: first text, 1: second) of each token, uint8; None: all 0."""
+    spans: np.ndarray | None = None
+    """First character and the one after the last, of each token [tokens, 2] in its own text."""
+    of_row: np.ndarray | None = None
+    answers: TokenStore | None = None
+    """The token ids of the texts to be written, one row for each row here."""
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens in each row, int64."""
         return np.diff(self.offsets)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Tokens that are computed for each row, int64: its own and those of its answer."""
+        return self.lengths if self.answers is None else self.lengths + self.answers.lengths
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -41,6 +56,15 @@ class TokenStore:
     def row(self, i: int) -> np.ndarray:
         """The token ids of row `i`, a view."""
         return self.ids[self.offsets[i] : self.offsets[i + 1]]
+
+    def padded(self, flat: np.ndarray, rows: np.ndarray, columns: int, fill: int) -> np.ndarray:
+        """Something of each token, parallel to `ids`, as int64 [rows, columns]."""
+        starts, lengths = self.offsets[rows], self.lengths[rows]
+        places = np.arange(columns)
+        real = places < lengths[:, None]
+        found = np.full(real.shape, fill, np.int64)
+        found[real] = flat[(starts[:, None] + places)[real]]
+        return found
 
 
 def tokenise(

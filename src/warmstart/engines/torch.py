@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,11 +11,15 @@ from pydantic import Field
 
 from warmstart.engines.base import Engine
 from warmstart.errors import RunError
+from warmstart.models.auto import head_of
+from warmstart.models.saved import note_of
 from warmstart.models.weights import read_json
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
-    import numpy as np
+    import pyarrow as pa
+
+    from warmstart.tasks.base import Examples
 
 CHUNK = 4096
 MOST_TOKENS = 1 << 16
@@ -43,20 +47,20 @@ class Torch(Engine):
 
 
 class TorchPredictor:
-    """Labels with confidence for texts."""
+    """Answers of the task that a saved model was trained for."""
 
     def __init__(self, engine: Torch, folder: Path) -> None:
+        from warmstart.engines._task import labels_of, task_of
         from warmstart.models.compute import compute_for
         from warmstart.models.saved import load_saved
-        from warmstart.tasks.classification import Classification
         from warmstart.train.precision import choose, device_named
 
         _check(folder)
         self.model, self.tokenizer = load_saved(folder)
         config: Any = self.model.config
         longest = min(self.tokenizer.model_max_length, _positions(config))
-        self.task = Classification(max_length=longest)
-        self.labels = [str(config.id2label[i]) for i in range(config.num_labels)]
+        self.task: Any = task_of(folder, longest)
+        self.labels = labels_of(folder, config)
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.unk_token
         self.pad: Any = self.tokenizer.pad_token_id
@@ -67,53 +71,56 @@ class TorchPredictor:
         self.model.requires_grad_(False)
         self.compute.prepare(choose(engine.precision, device), device, checkpointing=False)
 
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        """One prediction a text, in order; ids count from 0."""
+    def predict(self, rows: Sequence[Any]) -> list[Prediction]:
+        """One prediction a row, in order; ids count from 0. A row is a text, or, for a task with
+        several inputs, a dict of them or a tuple in their order."""
         found: list[Prediction] = []
-        for _, logits in self.chunks(texts):
-            found += self.decode(logits, len(found))
+        for start in range(0, len(rows), CHUNK):
+            found += self.answers(self.table(rows[start : start + CHUNK]), start)
         return found
 
-    def decode(self, logits: np.ndarray, start: int = 0) -> list[Prediction]:
-        """Logits [n, K] as answers with the ids `start`, `start` + 1, …"""
-        ids = [str(start + i) for i in range(len(logits))]
-        return self.task.decode(logits, self.labels, ids)
+    def table(self, rows: Sequence[Any]) -> pa.Table:
+        """Rows as `predict` takes them, as a table of the task's inputs. Raises `DataError`."""
+        from warmstart.engines._task import table_of
 
-    def best(self, logits: np.ndarray) -> tuple[list[str], np.ndarray]:
-        """The label of each row of logits [n, K], and its probability [n]."""
-        from warmstart.tasks.classification import softmax
+        return table_of(self.task, rows)
 
-        scores = softmax(logits)
-        return [self.labels[i] for i in scores.argmax(-1)], scores.max(-1)
-
-    def chunks(
-        self,
-        texts: Iterable[str],
-        on_cut: Callable[[int, int], None] | None = None,
-        size: int = CHUNK,
-    ) -> Iterator[tuple[list[str], np.ndarray]]:
-        """Texts with their logits [n, K], `size` at a time; no more are held in memory.
+    def answers(
+        self, table: pa.Table, start: int = 0, on_cut: Callable[[int, int], None] | None = None
+    ) -> list[Prediction]:
+        """The answers for a table of the task's inputs, with the ids `start`, `start` + 1, …
 
         `on_cut(row, tokens)` is told of each text that was too long.
         """
-        from warmstart.data.tokens import tokenise
+
+        outputs, examples = self.outputs(table, start, on_cut)
+        answers = self.task.decode(outputs, examples)
+        return [replace(answer, id=str(start + i)) for i, answer in enumerate(answers)]
+
+    def outputs(
+        self, table: pa.Table, start: int = 0, on_cut: Callable[[int, int], None] | None = None
+    ) -> tuple[Any, Examples]:
+        """What the feed gives for a table, and the rows as the task sees them."""
+        from warmstart.tasks.base import Examples
+
+        def cut(row: int, tokens: int) -> None:
+            if on_cut is not None:
+                on_cut(start + row, tokens)
+
+        task = self.task
+        store = task.encode(table, self.labels, self.tokenizer, task.max_length, cut)
+        examples = Examples(table, store, self.labels, self.tokenizer)
+        return self.feed(examples).predict(), examples
+
+    def feed(self, examples: Examples) -> Any:
+        """The rows, ready to be computed."""
         from warmstart.train.feed import TokenFeed
 
-        rest, start = iter(texts), 0
-        while part := list(islice(rest, size)):
-
-            def cut(row: int, tokens: int, start: int = start) -> None:
-                if on_cut is not None:
-                    on_cut(start + row, tokens)
-
-            backend = self.tokenizer.backend_tokenizer
-            store = tokenise(part, backend, self.task.max_length, cut)
-            yield part, TokenFeed(store, self.compute, self.pad, batch_size=1).predict()
-            start += len(part)
+        return TokenFeed(examples.store, self.compute, self.pad, batch_size=1)
 
 
 def _check(folder: Path) -> None:
-    """Raises `RunError` unless this is a model that gives one label to a text."""
+    """Raises `RunError` unless this is a model that answers."""
     if (folder / "adapter_config.json").exists():
         return
     if not (folder / "config.json").exists():
@@ -125,13 +132,11 @@ def _check(folder: Path) -> None:
         raise RunError(f"{folder} holds no model; give a run's folder or a model folder")
     config = read_json(folder / "config.json")
     names = config.get("architectures") or []
-    if not any(str(name).endswith("ForSequenceClassification") for name in names):
+    if head_of(config) in (None, "vector") and "task" not in note_of(folder):
         raise RunError(
-            f"{folder} is a model without a classification head ({', '.join(map(str, names))}); "
+            f"{folder} is a model without a head ({', '.join(map(str, names))}); "
             f"train one first: warmstart tune DATA --base {folder}"
         )
-    if config.get("problem_type") in ("regression", "multi_label_classification"):
-        raise RunError(f"{folder} does {config['problem_type']}, not one label for a text")
 
 
 def _positions(config: Any) -> int:

@@ -17,8 +17,17 @@ from warmstart.evaluate.view import confusions
 from warmstart.evaluate.write import write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
-PIPELINE = "text-classification"
 WEAKEST = 3  # classes and confusions named as limits
+PIPELINES = {  # kind of head -> the hub's word for the task
+    "classes": "text-classification",
+    "labels": "text-classification",
+    "value": "text-classification",
+    "tokens": "token-classification",
+    "span": "question-answering",
+    "text": "text2text-generation",
+    "vector": "sentence-similarity",
+}
+NAMED = ("summarization", "translation")  # tasks that the hub calls by our name
 TYPES = {  # our name -> (type in the hub's list of metrics, its configuration in words)
     "accuracy": ("accuracy", "accuracy"),
     "f1_macro": ("f1", "macro-F1"),
@@ -46,7 +55,7 @@ def model_card(facts: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(inline=_inline, score=lambda value: f"{value:.3f}", listed=words.listed)
+    made.filters.update(inline=_inline, score=words.figure, listed=words.listed)
     body = made.get_template("card.md.j2").render(_view(facts))
     return f"---\n{head}---\n\n{body}"
 
@@ -56,16 +65,17 @@ def front_matter(facts: Mapping[str, Any]) -> dict[str, Any]:
     base, adapter = facts.get("base") or {}, bool(facts.get("adapter"))
     name = str((facts.get("run") or {}).get("name") or facts.get("title") or "model")
     method = facts.get("method")
+    pipeline = _pipeline(facts)
     head: dict[str, Any] = {
         "language": facts.get("language"),
         "license": facts.get("license"),
         "library_name": "peft" if adapter else "transformers",
-        "pipeline_tag": PIPELINE,
+        "pipeline_tag": pipeline,
         "base_model": base.get("hub_id"),
         "base_model_relation": "adapter" if adapter else "finetune",
-        "tags": ["warmstart", PIPELINE, *([method] if adapter and method else [])],
+        "tags": ["warmstart", pipeline, *([method] if adapter and method else [])],
         "datasets": facts.get("datasets"),
-        "metrics": ["accuracy", "f1", "matthews_correlation"],
+        "metrics": sorted({TYPES.get(key, (key,))[0] for key in _shown(facts)}),
         "model-index": _index(name, facts),
     }
     if not head["base_model"]:
@@ -75,20 +85,45 @@ def front_matter(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _index(name: str, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The results as the hub's `model-index`; empty without metrics."""
-    metrics = facts.get("metrics") or {}
-    known = [(key, *TYPES[key]) for key in TYPES if key in metrics]
-    if not known:
+    metrics, shown = facts.get("metrics") or {}, _shown(facts)
+    if not shown:
         return []
     source = str((facts.get("data") or {}).get("name") or "own data")
     result = {
-        "task": {"type": PIPELINE, "name": "Text classification"},
+        "task": {"type": _pipeline(facts), "name": _name(facts)},
         "dataset": {"type": "custom", "name": source, "split": "test"},
         "metrics": [
-            {"type": kind, "name": title, "value": round(metrics[key]["value"], 6)}
-            for key, kind, title in known
+            {
+                "type": TYPES.get(key, (key,))[0],
+                "name": title,
+                "value": round(metrics[key]["value"], 6),
+            }
+            for key, title in shown.items()
         ],
     }
     return [{"name": name, "results": [result]}]
+
+
+def _shown(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The figures that are shown, the main one first, and what they are called."""
+    metrics = facts.get("metrics") or {}
+    return {key: title for key, title in metrics.get("titles", {}).items() if key in metrics}
+
+
+def _task(facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    return facts.get("task") or {"name": "classification", "form": "classes"}
+
+
+def _name(facts: Mapping[str, Any]) -> str:
+    """The task as one writes it."""
+    pipeline = _pipeline(facts)
+    return words.title(pipeline.replace("-", " "))
+
+
+def _pipeline(facts: Mapping[str, Any]) -> str:
+    """The hub's word for the task."""
+    task = _task(facts)
+    return task["name"] if task["name"] in NAMED else PIPELINES[task["form"]]
 
 
 def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,10 +132,11 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
     classes = metrics.get("per_class", [])
     base = facts.get("base") or {}
     return {
-        "title": facts.get("title") or "Text classification model",
+        "title": facts.get("title") or f"{_name(facts)} model",
+        "task": _task(facts),
+        "shown": _shown(facts),
         "verdict": facts.get("verdict") or metrics.get("verdict") or "",
         "m": metrics,
-        "scores": [(TYPES[key][1], metrics[key]) for key in TYPES if key in metrics],
         "baselines": metrics.get("baselines", []),
         "labels": facts.get("labels") or metrics.get("labels", []),
         "base": base.get("hub_id") or base.get("name") or "",

@@ -16,12 +16,13 @@ from warmstart.evaluate.calibration import calibrate
 from warmstart.evaluate.compare import Paired, paired
 from warmstart.evaluate.curves import read_curves
 from warmstart.evaluate.intervals import Interval, metric_intervals
-from warmstart.evaluate.metrics import confusion_matrix, precision, recall, tally
+from warmstart.evaluate.metrics import TITLES, confusion_matrix, precision, recall, tally
 from warmstart.evaluate.mistakes import mistakes
 from warmstart.evaluate.predictions import Scored, prediction_table
 from warmstart.evaluate.settings import Evaluate
 
 MAIN = "f1_macro"
+SHOWN = (MAIN, "accuracy", "f1_weighted", "matthews_correlation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ def evaluate(
     )
     metrics: dict[str, Any] = {
         **{name: interval.as_dict() for name, interval in scores.items()},
+        "main": MAIN,
+        "titles": {name: TITLES[name] for name in SHOWN},
         "rows": len(test),
         "validation_rows": len(validation),
         "confidence_level": settings.confidence_level,

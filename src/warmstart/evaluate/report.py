@@ -22,6 +22,7 @@ from warmstart.evaluate.write import write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
 BRIEF = 280  # characters of a text shown before it is folded
+LONG = 60  # characters of an answer from which it stands on a line of its own
 
 
 def write_report(path: Path, facts: Mapping[str, Any]) -> None:
@@ -48,11 +49,12 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(score="{:.3f}".format, count="{:,}".format, share=_share, sure=_sure)
+    made.filters.update(score=words.figure, count="{:,}".format, share=_share, sure=_sure)
     made.filters.update(
         level=_level, tight=_tight, plain=_plain, place=_place, soft=_soft, bar=_bar
     )
-    made.globals.update(BRIEF=BRIEF)
+    made.filters.update(capital=words.title)
+    made.globals.update(BRIEF=BRIEF, LONG=LONG)
     return made
 
 

@@ -34,7 +34,9 @@ def view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "run": facts.get("run") or {},
         "recipe": facts.get("recipe_toml") or "",
         "m": metrics,
+        "main": _main(metrics),
         "scores": _scores(metrics),
+        "sections": metrics.get("sections", []),
         "contenders": _contenders(metrics),
         "points": trust(facts),
         "errors": errors,
@@ -43,7 +45,7 @@ def view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "classes": sorted(metrics.get("per_class", []), key=lambda one: one["f1"]),
         "confusions": confusions(metrics),
         "matrix": _matrix(metrics),
-        "training": _training(facts.get("history") or []),
+        "training": _training(facts.get("history") or [], _main(metrics)),
         "reliability": _reliability(metrics),
         "data": data,
         "dropped": _dropped(data),
@@ -66,30 +68,40 @@ def confusions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda one: (-one["rows"], -one["share"]))[:CONFUSIONS]
 
 
+def _main(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The main score: its name, what it is called, value and interval."""
+    if not metrics:
+        return None
+    name = metrics["main"]
+    return {"name": name, "title": metrics["titles"].get(name, name), **metrics[name]}
+
+
 def _scores(metrics: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The other scores beside macro-F1, by their names in the glossary."""
-    names = (
-        ("accuracy", "Accuracy"),
-        ("f1_weighted", "Weighted F1"),
-        ("matthews_correlation", "MCC"),
-    )
-    return [(title, metrics[key]) for key, title in names if key in metrics]
+    """The other scores beside the main one."""
+    shown = metrics.get("titles", {}).items()
+    others = [(key, title) for key, title in shown if key != metrics["main"] and key in metrics]
+    return [(words.title(title), metrics[key]) for key, title in others]
 
 
 def _contenders(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """This model and the baselines, best first."""
-    if "f1_macro" not in metrics:
+    if not metrics:
         return []
+    name, scale = metrics["main"], metrics.get("scale", 1.0)
     rivals = [
-        {"title": words.sentence(one["title"])[:-1], "main": False, **one["f1_macro"]}
+        {"title": words.sentence(one["title"])[:-1], "main": False, **one[name]}
         for one in metrics.get("baselines", [])
     ]
-    model = {"title": "This model", "main": True, **metrics["f1_macro"]}
-    return sorted([model, *rivals], key=lambda one: -one["value"])
+    found = [{"title": "This model", "main": True, **metrics[name]}, *rivals]
+    for one in found:
+        one["drawn"] = {key: scale * one[key] for key in ("value", "low", "high")}
+    return sorted(found, key=lambda one: -one["value"])
 
 
 def _wrong(metrics: Mapping[str, Any]) -> int:
     """How many test rows were wrong."""
+    if "wrong" in metrics:
+        return metrics["wrong"]
     matrix = metrics.get("confusion_matrix", [])
     return sum(map(sum, matrix)) - sum(row[i] for i, row in enumerate(matrix))
 
@@ -108,7 +120,7 @@ def _matrix(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"drawn": None, "labels": labels, "rows": rows, "beside": len(labels) <= BESIDE}
 
 
-def _training(history: Sequence[Mapping[str, Any]]) -> list[Markup]:
+def _training(history: Sequence[Mapping[str, Any]], main: Mapping[str, Any] | None) -> list[Markup]:
     """The charts of loss and score over the epochs."""
     rows = [row for row in history if row.get("validation_score") is not None]
     if len(rows) < 2:
@@ -122,8 +134,12 @@ def _training(history: Sequence[Mapping[str, Any]]) -> list[Markup]:
     score = columns(training="train_score", validation="validation_score")
     return [
         charts.line_chart("Loss (lower is better)", x, loss, "epoch"),
-        charts.line_chart("Macro-F1 (higher is better)", x, score, "epoch"),
+        charts.line_chart(f"{_called(main)} (higher is better)", x, score, "epoch"),
     ]
+
+
+def _called(main: Mapping[str, Any] | None) -> str:
+    return words.title(main["title"]) if main else "Score"
 
 
 def _reliability(metrics: Mapping[str, Any]) -> Markup | None:

@@ -7,23 +7,29 @@ from typing import Any
 
 from warmstart.evaluate.compare import Paired
 from warmstart.evaluate.metrics import TITLES
+from warmstart.scores.bootstrap import Difference
 
 FEW_ROWS = 100  # test rows below which every interval is wide
 FEW_OF_CLASS = 10  # test rows below which a class's figures are rough
 NAMED = 6  # class names listed before "and n more"
 
 
-def verdict(result: Paired, other: str) -> str:
-    """A comparison in words: "better than <other> by 9.8 points of macro-F1 (95 % interval …)"."""
-    title = TITLES[result.metric]
+def verdict(
+    result: Paired | Difference, other: str, called: str | None = None, scale: float = 1.0
+) -> str:
+    """A comparison in words: "better than <other> by 9.8 points of macro-F1 (95 % interval …)".
+
+    `called` is the name of the figure, `scale` makes it a share.
+    """
+    name = TITLES[result.metric] if called is None else called
     sign = -1 if result.outcome == "worse" else 1
-    low, high = sorted((sign * result.low, sign * result.high))
+    low, high = sorted((sign * scale * result.low, sign * scale * result.high))
     evidence = f"{percent(result.level)} interval {points(low)} to {points(high)}"
     evidence += f", {p_words(result.p_value)}"
     if result.outcome == "noise":
-        gap = f"{points(result.difference, sign=True)} points of {title}"
+        gap = f"{points(scale * result.difference, sign=True)} points of {name}"
         return f"the difference is noise: {gap} against {other} ({evidence})"
-    gap = f"{points(abs(result.difference))} points of {title}"
+    gap = f"{points(abs(scale * result.difference))} points of {name}"
     return f"{result.outcome} than {other} by {gap} ({evidence})"
 
 
@@ -123,6 +129,16 @@ def p_words(p: float) -> str:
 def sentence(text: str) -> str:
     """A clause as a sentence of its own."""
     return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
+def title(text: str) -> str:
+    """The name of a figure at the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def figure(value: float) -> str:
+    """A score as one reads it: 0.774, or 41.2 where it counts to 100."""
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
 def lower(text: str) -> str:

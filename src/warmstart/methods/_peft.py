@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -39,7 +40,12 @@ class PeftMethod(Method):
         return merged(model)
 
     def save(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, base: Base
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        folder: Path,
+        base: Base,
+        notes: Mapping[str, Any] | None = None,
     ) -> None:
         """Write an adapter folder that PEFT loads; it names its base."""
         from warmstart.models.saving import save_model
@@ -47,7 +53,7 @@ class PeftMethod(Method):
         adapted: Any = model
         for config in adapted.peft_config.values():
             config.base_model_name_or_path = base.name if base.source == "hub" else str(base.path)
-        save_model(model, tokenizer, folder, base, notes=self.notes())
+        save_model(model, tokenizer, folder, base, notes={**self.notes(), **(notes or {})})
 
     def notes(self) -> dict[str, Any]:
         """What our loader must know beyond what PEFT's config says."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from warmstart.parts import Part
 
@@ -66,9 +67,14 @@ class Method(Part):
         return model
 
     def save(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, base: Base
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        folder: Path,
+        base: Base,
+        notes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write a plain Hugging Face folder. Raises `RunError`."""
+        """Write a plain Hugging Face folder; `notes` are kept beside it. Raises `RunError`."""
         from warmstart.models.saving import save_model
 
-        save_model(model, tokenizer, folder, base)
+        save_model(model, tokenizer, folder, base, notes=notes)

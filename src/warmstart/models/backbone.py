@@ -9,16 +9,19 @@ import torch
 from torch import nn
 
 from warmstart.errors import BaseModelError, shown
+from warmstart.models.auto import HEADS, Head, class_for
 from warmstart.models.families import Family, family_of
 from warmstart.models.quiet import one_line, quiet, seeded
 from warmstart.models.saving import save_model
+from warmstart.models.targets import LANGUAGE_MODELS, head_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
     from warmstart.models.catalog import Base
 
-__all__ = ["load_classifier", "load_tokenizer", "save_model"]
+__all__ = ["load_classifier", "load_headed", "load_tokenizer", "save_model"]
+LABELLED = ("classes", "labels", "value", "tokens")
 PROBES = (
     "The quick brown Fox jumps over the lazy DOG.",
     " two  spaces\tand\nlines, isn't it? 3.14159 x86_64 #tag @name https://a.b/c?d=e",
@@ -69,7 +72,19 @@ def load_classifier(
     dropout: float | None = None,
     notes: list[str] | None = None,
 ) -> PreTrainedModel:
-    """The base's body in float32 under a single-label classification head, in eval mode.
+    """As `load_headed`, under a single-label classification head."""
+    return load_headed(base, "classes", labels, seed, dropout, notes)
+
+
+def load_headed(
+    base: Base,
+    head: Head,
+    labels: Sequence[str],
+    seed: int,
+    dropout: float | None = None,
+    notes: list[str] | None = None,
+) -> PreTrainedModel:
+    """The base's body in float32 under a head of this kind, in eval mode.
 
     The head depends on `seed` alone, and the caller's random numbers are left untouched. A head
     that the base brings along is kept where its labels are `labels` in the same order, and begun
@@ -77,9 +92,9 @@ def load_classifier(
     not used is told in `notes`. Raises `BaseModelError` where anything but a head is missing.
     """
     with one_line(f"the config of {base.name} cannot be read"), quiet():
-        config, had = _config(base, labels, dropout)
+        config, had = _config(base, head, labels, dropout)
     family = family_of(config)
-    kind = _classifier_class(config, family)
+    kind = class_for(config, head, family)
     with one_line(f"{base.name} cannot be loaded"), quiet(), seeded(seed):
         loaded: Any = kind.from_pretrained(
             base.path,
@@ -92,26 +107,33 @@ def load_classifier(
             **LOAD,
         )
         model, info = loaded
-        fresh = _new_keys(info)
-        if had != list(labels) or any(key.startswith(family.output) for key in fresh):
-            _begin(model.get_submodule(family.output), config)
-    _only_the_head_is_new(fresh, family, base)
+        fresh, heads = _new_keys(info), _heads(model, family)
+        output = family.output if HEADS[head].problem_type else (heads[-1] if heads else "")
+        kept = had == list(labels) and not any(key.startswith(output) for key in fresh)
+        if output and not kept:
+            _begin(model.get_submodule(output), config)
+    _only_the_head_is_new(fresh, heads, family, base)
     if notes is not None:
-        notes.extend(_notes(info, fresh, had, labels, family))
+        notes.extend(_notes(info, fresh, had, labels, output))
     return model.eval()
 
 
 def _config(
-    base: Base, labels: Sequence[str], dropout: float | None
+    base: Base, head: Head, labels: Sequence[str], dropout: float | None
 ) -> tuple[PreTrainedConfig, list[str]]:
     """The config for these labels, and the labels that the base had."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(base.path, **LOAD)
     had = [label for _, label in sorted((config.id2label or {}).items())]
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: index for index, label in enumerate(labels)}
-    config.problem_type = "single_label_classification"
+    if head in LABELLED:
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: index for index, label in enumerate(labels)}
+    else:
+        had = list(labels)
+    config.problem_type = HEADS[head].problem_type
+    if head == "span":
+        config.num_labels = 2
     if hasattr(config, "use_mems_eval"):  # XLNet's memory: of no use here, and pipelines trip on it
         config.use_mems_eval = False
     if config.pad_token_id is None:
@@ -122,13 +144,11 @@ def _config(
     return config, had
 
 
-def _classifier_class(config: PreTrainedConfig, family: Family) -> type[PreTrainedModel]:
-    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as CLASSES
-
-    if not family.classifies:
-        raise BaseModelError(f"transformers has no classification model for '{family.name}'")
-    found: Any = CLASSES[type(config)]
-    return found
+def _heads(model: Any, family: Family) -> list[str]:
+    """The modules that a checkpoint of the body alone does not give."""
+    if type(model).__name__.endswith(LANGUAGE_MODELS):
+        return ["lm_head", "final_logits_bias"]
+    return head_names(model) or list(family.head_modules)
 
 
 def _new_keys(info: dict[str, Any]) -> set[str]:
@@ -136,9 +156,9 @@ def _new_keys(info: dict[str, Any]) -> set[str]:
     return set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
 
 
-def _only_the_head_is_new(fresh: set[str], family: Family, base: Base) -> None:
-    heads = tuple(f"{name}." for name in family.head_modules)
-    lost = sorted(key for key in fresh if not key.startswith(heads))
+def _only_the_head_is_new(fresh: set[str], heads: list[str], family: Family, base: Base) -> None:
+    begins = tuple(f"{name}." for name in heads)
+    lost = sorted(key for key in fresh if not f"{key}.".startswith(begins))
     if lost:
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
         raise BaseModelError(
@@ -156,7 +176,7 @@ def _begin(output: nn.Module, config: PreTrainedConfig) -> None:
 
 
 def _notes(
-    info: dict[str, Any], fresh: set[str], had: list[str], labels: Sequence[str], family: Family
+    info: dict[str, Any], fresh: set[str], had: list[str], labels: Sequence[str], output: str
 ) -> list[str]:
     notes: list[str] = []
     unused = sorted(k for k in info["unexpected_keys"] if not k.endswith(BUFFERS))
@@ -165,7 +185,7 @@ def _notes(
     new = sorted({key.rpartition(".")[0] for key in fresh})
     if new:
         notes.append(f"new in the head: {', '.join(new)}")
-    if had != list(labels) and not any(key.startswith(family.output) for key in fresh):
+    if had != list(labels) and not any(key.startswith(output) for key in fresh):
         notes.append("the base's own head has other labels and was begun anew")
     return notes
 

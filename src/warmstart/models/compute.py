@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from warmstart.errors import RecipeError
+from warmstart.models.block import Block
 from warmstart.models.families import body_of, family_of, word_embedding_of
-from warmstart.models.fast import Block, FastEncoder
-from warmstart.models.heads import head_logits, unwrap
+from warmstart.models.fast import FastEncoder
+from warmstart.models.heads import head_logits, reads_tokens, unwrap
 from warmstart.models.prompts import answer_of, is_prompted
 from warmstart.models.readable import readable, tuned_norm
 from warmstart.models.shadow import RowGradient, Shadow
@@ -40,7 +42,7 @@ class Compute:
         self.model = model
         self.dtype, self.device = torch.float32, torch.device("cpu")
         family = family_of(unwrap(model).config)
-        self._pads_left = family.padding_side == "left"
+        self._pads_left = family.padding_side == "left" and not reads_tokens(model)
         self._answer = answer_of(model, family)
 
     def prepare(self, dtype: torch.dtype, device: torch.device, *, checkpointing: bool) -> None:
@@ -76,17 +78,26 @@ class Compute:
         else:
             torch.manual_seed(seed)
 
-    def logits(self, ids: Tensor, lengths: Tensor, *, training: bool) -> Tensor:
-        """Logits [B, K] in float32 from ids [B, L], padded on the right, and lengths [B]."""
+    def logits(
+        self, ids: Tensor, lengths: Tensor, *, training: bool, types: Tensor | None = None
+    ) -> Tensor:
+        """Logits in float32, [B, K], or [B, L, K] where the head reads every token.
+
+        Args:
+            ids: token ids [B, L], padded on the right.
+            lengths: tokens in each row [B].
+            types: token types [B, L], or None where all are 0.
+        """
         self._train(training)
         columns = torch.arange(ids.shape[1], device=ids.device)
         if self._pads_left:
             columns = (columns - (ids.shape[1] - lengths[:, None])) % ids.shape[1]
             ids = ids.gather(1, columns)
+            types = None if types is None else types.gather(1, columns)
         mask = (columns < lengths[:, None]).long()
         low = self.dtype != torch.float32
         with torch.autocast(ids.device.type, self.dtype, enabled=low):
-            return self._answer(ids, mask).float()
+            return self._answer(ids, mask, types).float()
 
     def _train(self, training: bool) -> None:
         if self.model.training != training:  # a walk over all modules, in every step
@@ -121,6 +132,7 @@ class FastCompute(Compute):
         self._used: Tensor | None = None
         self._rows: RowGradient | None = None
         self._shadow: Shadow | None = None
+        self._reads_tokens = reads_tokens(model)
         self.encoder = _encoder(inner, self._lookup)
 
     def prepare(self, dtype: torch.dtype, device: torch.device, *, checkpointing: bool) -> None:
@@ -158,17 +170,22 @@ class FastCompute(Compute):
         super().begin_step(seed)
         self.encoder.begin_step(seed)
 
-    def logits(self, ids: Tensor, lengths: Tensor, *, training: bool) -> Tensor:
-        return self.head(self.first(ids, lengths, training=training), training=training)
+    def logits(
+        self, ids: Tensor, lengths: Tensor, *, training: bool, types: Tensor | None = None
+    ) -> Tensor:
+        read = self.first(ids, lengths, training=training, types=types)
+        return self.head(read, training=training)
 
-    def first(self, ids: Tensor, lengths: Tensor, *, training: bool = False) -> Tensor:
-        """What the head reads, [B, H] in float32."""
+    def first(
+        self, ids: Tensor, lengths: Tensor, *, training: bool = False, types: Tensor | None = None
+    ) -> Tensor:
+        """What the head reads, in float32: the first token [B, H], or every one [B, L, H]."""
         self._train(training)  # before the body computes: adapters have a dropout of their own
-        hidden = self.encoder.forward(ids, lengths, training=training)
-        return hidden[:, 0].float()
+        hidden = self.encoder.forward(ids, lengths, training=training, types=types)
+        return (hidden if self._reads_tokens else hidden[:, 0]).float()
 
     def head(self, first: Tensor, *, training: bool) -> Tensor:
-        """Logits [B, K] from what the head reads."""
+        """Logits from what the head reads."""
         self._train(training)
         return head_logits(self.model, first)
 
@@ -228,11 +245,13 @@ def _encoder(inner: PreTrainedModel, lookup: Any) -> FastEncoder:
     order = ("query", "key", "value", "attention_out", "attention_norm", "up", "down")
     order += ("output_norm",)
 
-    def embed(ids: Tensor) -> Tensor:
+    def embed(ids: Tensor, types: Tensor | None) -> Tensor:
         start = family.position_offset
         fixed = embeddings.position_embeddings.weight[start : start + ids.shape[1]]
-        if hasattr(embeddings, "token_type_embeddings"):
-            fixed = fixed + embeddings.token_type_embeddings.weight[0]
+        if not hasattr(embeddings, "token_type_embeddings"):
+            return lookup(ids) + fixed
+        kinds = embeddings.token_type_embeddings.weight
+        fixed = fixed + (kinds[0] if types is None else embedding(types, kinds))
         return lookup(ids) + fixed
 
     distil = family.name == "distilbert"
@@ -249,7 +268,7 @@ def _encoder(inner: PreTrainedModel, lookup: Any) -> FastEncoder:
         (config.dropout, config.attention_dropout)
         if distil
         else (config.hidden_dropout_prob, config.attention_probs_dropout_prob),
-        first_only=True,
+        first_only=not reads_tokens(inner),
         drop_attended=not distil,
     )
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Cut(Protocol):
     """A compute, cut below one of its blocks."""
 
-    def states(self, ids: Tensor, lengths: Tensor) -> Tensor:
+    def states(self, ids: Tensor, lengths: Tensor, *, types: Tensor | None = None) -> Tensor:
         """What the blocks below the cut give, [B, L, H], without dropout or gradient."""
         ...
 
@@ -73,9 +73,9 @@ class FastCut:
         above.shadow = whole.shadow
         compute.encoder = above
 
-    def states(self, ids: Tensor, lengths: Tensor) -> Tensor:
+    def states(self, ids: Tensor, lengths: Tensor, *, types: Tensor | None = None) -> Tensor:
         self.compute.model.train(False)
-        return self._below.forward(ids, lengths, training=False)
+        return self._below.forward(ids, lengths, training=False, types=types)
 
     def logits(self, states: Tensor, ids: Tensor, lengths: Tensor, *, training: bool) -> Tensor:
         self._states = states
@@ -84,7 +84,7 @@ class FastCut:
     def close(self) -> None:
         self.compute.encoder = self._whole
 
-    def _given(self, ids: Tensor) -> Tensor:
+    def _given(self, ids: Tensor, types: Tensor | None) -> Tensor:
         assert self._states is not None
         return self._states
 
@@ -125,7 +125,7 @@ class SlowCut:
         whole = self.compute.logits(ids, lengths, training=False)
         return torch.allclose(parts, whole, atol=1e-5)
 
-    def states(self, ids: Tensor, lengths: Tensor) -> Tensor:
+    def states(self, ids: Tensor, lengths: Tensor, *, types: Tensor | None = None) -> Tensor:
         kept: list[Tensor] = []
 
         def first(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -140,7 +140,7 @@ class SlowCut:
             self.blocks[self.cut].register_forward_pre_hook(stop, with_kwargs=True),
         ]
         try:
-            self.compute.logits(ids, lengths, training=False)
+            self.compute.logits(ids, lengths, training=False, types=types)
         except _Reached:
             pass
         finally:

@@ -12,7 +12,6 @@ Architecture: Devlin et al. 2018, "BERT"; post-layer-norm as in Vaswani et al. 2
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,25 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from warmstart.models.block import Block
 from warmstart.models.dropout import DropoutPool, drop, drop_add
 from warmstart.models.first import first_attention
 from warmstart.models.halves import Dense, Dropped, Weighed, attention, feed_forward
 from warmstart.models.shadow import Shadow, shadow_linear
-
-
-@dataclass(frozen=True)
-class Block:
-    """The modules of one layer, whatever the family calls them."""
-
-    query: nn.Module
-    key: nn.Module
-    value: nn.Module
-    attention_output: nn.Module
-    attention_norm: nn.LayerNorm
-    up: nn.Module
-    down: nn.Module
-    norm: nn.LayerNorm
-
 
 Masks = tuple[Tensor | None, Tensor | None, Tensor | None]
 
@@ -48,7 +33,7 @@ class FastEncoder:
     """Computes the hidden states of a post-norm encoder.
 
     Args:
-        embed: (ids [B, L]) -> summed embeddings before the norm, [B, L, H].
+        embed: (ids [B, L], token types [B, L] or None) -> summed embeddings [B, L, H], no norm.
         embedding_norm: the norm after the embeddings.
         project: maps embeddings to the hidden width where they differ (ELECTRA), or None.
         blocks: the layers in order.
@@ -61,7 +46,7 @@ class FastEncoder:
 
     def __init__(
         self,
-        embed: Callable[[Tensor], Tensor],
+        embed: Callable[[Tensor, Tensor | None], Tensor],
         embedding_norm: nn.LayerNorm,
         project: nn.Module | None,
         blocks: list[Block],
@@ -99,16 +84,18 @@ class FastEncoder:
         for index, pool in enumerate(self._pools.values()):
             pool.begin_step(seed * 31 + index)
 
-    def forward(self, ids: Tensor, lengths: Tensor, *, training: bool) -> Tensor:
+    def forward(
+        self, ids: Tensor, lengths: Tensor, *, training: bool, types: Tensor | None = None
+    ) -> Tensor:
         """Hidden states [B, L, H], or those of the first token [B, 1, H] when `first_only`.
 
         Args:
-            ids: token ids [B, L], padded on the right.
+            ids, types: token ids and token types [B, L], padded on the right; no types: all 0.
             lengths: tokens in each row [B].
         """
         batch, length = ids.shape
         bias = self._padding_bias(lengths, length)
-        hidden = self._norm(self.embed(ids).to(self.dtype), self.embedding_norm)
+        hidden = self._norm(self.embed(ids, types).to(self.dtype), self.embedding_norm)
         hidden = self._drop_hidden(hidden, training)
         if self.project is not None:
             hidden = self.dense(self.project, hidden)
@@ -230,10 +217,11 @@ class FastEncoder:
         if self.shadow is not None:
             weight = self.shadow.get(*(module.weight for module in modules))
             bias = self.shadow.get(*(module.bias for module in modules))
-            if weight and bias and torch.is_grad_enabled():
-                return shadow_linear(x, weight, bias)
             if weight and bias:
-                return F.linear(x, weight[0], bias[0])
+                by_hand = torch.is_grad_enabled()
+                return (
+                    shadow_linear(x, weight, bias) if by_hand else F.linear(x, weight[0], bias[0])
+                )
         if len(modules) == 1:
             module = modules[0]
             bias = None if module.bias is None else self._cast(module.bias)

@@ -14,15 +14,26 @@ from warmstart.models.targets import head_names
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+TOKEN_HEADS = ("ForTokenClassification", "ForQuestionAnswering", "ForQuestionAnsweringSimple")
+
 
 def unwrap(model: Any) -> PreTrainedModel:
     """The transformers model inside a PEFT model, or the model itself."""
-    return model.get_base_model() if hasattr(model, "peft_config") else model
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def reads_tokens(model: Any) -> bool:
+    """Whether the head answers for every token."""
+    return type(unwrap(model)).__name__.endswith(TOKEN_HEADS)
 
 
 def head_logits(model: PreTrainedModel, first: Tensor) -> Tensor:
-    """Logits [B, K] from the first token's hidden state [B, H], as transformers computes them."""
+    """Logits as transformers computes them: [B, K] from the first token's hidden state [B, H], or
+    [B, L, K] from every token's [B, L, H]."""
     inner: Any = unwrap(model)
+    if reads_tokens(inner):
+        hidden = inner.dropout(first) if hasattr(inner, "dropout") else first
+        return (inner.qa_outputs if hasattr(inner, "qa_outputs") else inner.classifier)(hidden)
     name = family_of(inner.config).name
     if name == "bert":
         return inner.classifier(inner.dropout(inner.bert.pooler(first[:, None])))

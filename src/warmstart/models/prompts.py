@@ -34,13 +34,18 @@ def is_prompted(model: Any) -> bool:
     return any(config.is_prompt_learning for config in configs.values())
 
 
-def answer_of(model: Any, family: Family) -> Callable[[Tensor, Tensor], Tensor]:
-    """The function from ids [B, L] and mask [B, L], padded on the family's side, to logits."""
+def answer_of(model: Any, family: Family) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+    """The function from ids [B, L], mask [B, L] and token types [B, L] or None, padded on the
+    family's side, to logits; of a span's first and last token [B, L, 2]."""
 
-    def plain(ids: Tensor, mask: Tensor) -> Tensor:
-        return model(input_ids=ids, attention_mask=mask).logits
+    def plain(ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
+        named = {} if types is None else {"token_type_ids": types}
+        found = model(input_ids=ids, attention_mask=mask, **named)
+        if hasattr(found, "start_logits"):
+            return torch.stack([found.start_logits, found.end_logits], -1)
+        return found.logits
 
-    def at_last(ids: Tensor, mask: Tensor) -> Tensor:
+    def at_last(ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
         inner = model.get_base_model()
         embedded, whole = _joined(model, ids, mask)
         hidden = body_of(inner)(inputs_embeds=embedded, attention_mask=whole).last_hidden_state
@@ -48,7 +53,7 @@ def answer_of(model: Any, family: Family) -> Callable[[Tensor, Tensor], Tensor]:
         pooled = hidden[torch.arange(len(ids), device=ids.device), last]
         return inner.get_submodule(family.output)(pooled)
 
-    def left(ids: Tensor, mask: Tensor) -> Tensor:
+    def left(ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
         embedded, whole = _joined(model, ids, mask)
         return model.get_base_model()(inputs_embeds=embedded, attention_mask=whole).logits
 

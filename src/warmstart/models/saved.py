@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warmstart.errors import BaseModelError
+from warmstart.models.auto import head_of, kind_of
 from warmstart.models.catalog import resolve
 from warmstart.models.check import NOTE
+from warmstart.models.families import family_of
 from warmstart.models.quiet import one_line, quiet
+from warmstart.models.weights import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -30,25 +32,26 @@ def load_saved(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
 
 def _whole(folder: Path) -> Any:
     import torch
-    from transformers import AutoModelForSequenceClassification
+    import transformers
 
-    return AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, **LOCAL
-    )
+    config = read_json(folder / "config.json")
+    kind = kind_of(head_of(config) or "vector", family_of(config).kind)
+    auto: Any = getattr(transformers, kind.auto)
+    return auto.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **LOCAL)
 
 
 def _adapter(folder: Path) -> Any:
     from transformers import AutoConfig
 
-    from warmstart.models.backbone import load_classifier
+    from warmstart.models.backbone import load_headed
 
-    note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    note = note_of(folder)
     base = resolve(note["base"])
     if base.sha256 != note["base_sha256"]:
         raise BaseModelError(f"the base '{base.name}' is not the one that {folder} was trained on")
     config: Any = AutoConfig.from_pretrained(folder, **LOCAL)
     labels = [config.id2label[i] for i in range(config.num_labels)]
-    return with_adapter(load_classifier(base, labels, seed=0), folder)
+    return with_adapter(load_headed(base, note.get("head", "classes"), labels, seed=0), folder)
 
 
 def with_adapter(model: PreTrainedModel, folder: Path, name: str = "default") -> Any:
@@ -66,6 +69,9 @@ def with_adapter(model: PreTrainedModel, folder: Path, name: str = "default") ->
 
 def base_bits(folder: Path) -> int:
     """The bits of the base's weights that an adapter was trained on, where they were rounded."""
-    if not (folder / NOTE).exists():
-        return 0
-    return int(json.loads((folder / NOTE).read_text(encoding="utf-8")).get("base_bits", 0))
+    return int(note_of(folder).get("base_bits", 0))
+
+
+def note_of(folder: Path) -> dict[str, Any]:
+    """What we keep beside a model; empty where it is not ours."""
+    return read_json(folder / NOTE) if (folder / NOTE).exists() else {}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from warmstart.objectives._losses import IGNORED, LOSSES, classes
 from warmstart.parts import Part
 
 if TYPE_CHECKING:
@@ -52,8 +53,14 @@ class Supervised(Part):
             )
         return self
 
+    @property
+    def forms(self) -> frozenset[str]:
+        """The heads that it can train; see `warmstart.models.auto.Head`."""
+        plain = self.loss_function == "cross_entropy" and self.class_weights == "none"
+        return frozenset(LOSSES) if plain else frozenset({"classes"})
+
     def loss(
-        self, logits: Tensor, targets: Tensor, weights: Tensor | None = None
+        self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None, form: str = "classes"
     ) -> tuple[Tensor, Tensor]:
         """The summed loss of a batch and the weight that it has.
 
@@ -62,22 +69,19 @@ class Supervised(Part):
         factors: it is the mean of what the rows have left to learn.
 
         Args:
-            logits: [B, K] float32.
-            targets: [B] class indices.
+            outputs: of the head, float32: [B, K], or [B, L, K] of every token.
+            targets: what they should be: classes [B], labels [B, K] of 0 and 1, values [B],
+                classes of tokens [B, L], or first and last tokens [B, 2]; -100 counts nothing.
             weights: [K] class weights, or None.
+            form: the kind of head, see `warmstart.models.auto.Head`.
         """
-        from torch.nn.functional import cross_entropy
-
-        if self.loss_function == "focal":
-            return self._focal(logits, targets, weights), self.weight(targets, weights)
-        total = cross_entropy(
-            logits,
-            targets,
-            weight=weights,
-            label_smoothing=self.label_smoothing,
-            reduction="sum",
-        )
-        return total, self.weight(targets, weights)
+        if form != "classes":
+            total = LOSSES[form](outputs, targets, self.label_smoothing)
+        elif self.loss_function == "focal":
+            total = self._focal(outputs, targets, weights)
+        else:
+            total = classes(outputs, targets, self.label_smoothing, weights)
+        return total, self.weight(targets, weights, form)
 
     def _focal(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
         """The sum of -w (1 - p)^gamma log p over the rows, p the probability of the true class."""
@@ -89,8 +93,12 @@ class Supervised(Part):
         rows = -(missing**gamma) * log_p
         return (rows if weights is None else weights[targets] * rows).sum()
 
-    def weight(self, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """What a batch counts: its rows, or the sum of their class weights."""
+    def weight(
+        self, targets: Tensor, weights: Tensor | None = None, form: str = "classes"
+    ) -> Tensor:
+        """What a batch counts: its rows, its labelled tokens, or the sum of its class weights."""
+        if form in ("tokens", "text"):
+            return (targets != IGNORED).sum().float()
         if weights is None:
-            return targets.new_tensor(float(targets.numel()), dtype=None).float()
+            return targets.new_tensor(float(len(targets)), dtype=None).float()
         return weights[targets].sum()

@@ -12,15 +12,22 @@ if TYPE_CHECKING:
     from warmstart.run import Run
     from warmstart.types import Prediction
     from warmstart.verbs.inspect import Inspection
-
-SCORES = {
-    "f1_macro": "macro-F1",
-    "accuracy": "accuracy",
-    "f1_weighted": "weighted F1",
-    "matthews_correlation": "Matthews correlation",
-}
+    from warmstart.verbs.several_result import Comparison
 
 MOST_LABELS = 30
+
+
+def tuned(found: Run | Comparison, *, as_json: bool) -> None:
+    """What `tune` gave: a run, or a comparison of several."""
+    from warmstart.show import several
+    from warmstart.verbs.several_result import Comparison
+
+    if not isinstance(found, Comparison):
+        run(found, as_json=as_json)
+    elif as_json:
+        _json({"comparison": str(found.path), "report": str(found.report), **found.summary})
+    else:
+        several.told(found)
 
 
 def run(run: Run, *, as_json: bool) -> None:
@@ -37,7 +44,8 @@ def run(run: Run, *, as_json: bool) -> None:
     cached = speed["feature_seconds"]
     first = f"{cached:.1f} s for the outputs of the body, then " if cached else ""
     print(f"trained    {first}{speed['rows']:,} rows in {speed['seconds']:.1f} s ({rate})")
-    gap = f"largest difference {proof['max_probability_difference']:.1e}"
+    largest = proof.get("max_probability_difference", proof.get("max_difference", 0.0))
+    gap = f"largest difference {largest:.1e}"
     rows = f"{proof['rows']} rows ({gap})"
     print(f"proof      the saved folder answers as the trained model did on {rows}")
     print(f"model      {run.model}")
@@ -62,6 +70,8 @@ def scores(found: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from warmstart.evaluate.words import figure
+
     level = f"{found['confidence_level']:.0%} interval"
     table = Table(title=f"{found['rows']:,} test rows", title_justify="left")
     table.add_column("", no_wrap=True)
@@ -70,11 +80,10 @@ def scores(found: Mapping[str, Any]) -> None:
     table.add_column(level, justify="right", no_wrap=True)
     for baseline in baselines:
         table.add_column(str(baseline["title"]), justify="right")
-    for key, title in SCORES.items():
-        entry = found[key]
-        row = [title, f"{entry['value']:.3f}", f"{entry['low']:.3f} to {entry['high']:.3f}"]
-        row += [f"{b[key]['value']:.3f}" for b in baselines]
-        table.add_row(*row)
+    for key, title in found["titles"].items():
+        value, low, high = (figure(found[key][part]) for part in ("value", "low", "high"))
+        rivals = [figure(baseline[key]["value"]) for baseline in baselines]
+        table.add_row(title, value, f"{low} to {high}", *rivals)
     Console(highlight=False).print(table)
     print(found["verdict"])
 
@@ -87,7 +96,13 @@ def predictions(answers: Iterable[tuple[str, Prediction]], *, as_json: bool) -> 
             row = {"id": answer.id, "label": answer.value, "confidence": answer.confidence}
             _json({**row, "scores": scores}, indent=None)
         else:
-            print(f"{answer.value}\t{answer.confidence:.3f}\t{' '.join(text.split())}")
+            value = answer.value if isinstance(answer.value, str) else _short(answer.value)
+            print(f"{value}\t{answer.confidence:.3f}\t{' '.join(text.split())}")
+
+
+def _short(value: Any) -> str:
+    """An answer of several parts on one line."""
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def labelled(rows: int, out: Any, notes: Sequence[str], *, as_json: bool) -> None:
@@ -133,6 +148,12 @@ def models(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
 
 def plan(found: Mapping[str, Any], *, as_json: bool) -> None:
     """What `tune` would do: as comments, and the resolved recipe, so that it can be kept as one."""
+    if "runs" in found:
+        from warmstart.show.several import planned
+
+        runs = [{**run, "recipe": run["recipe"].model_dump(mode="json")} for run in found["runs"]]
+        _json({**found, "runs": runs}) if as_json else planned(found)
+        return
     recipe = found["recipe"]
     if as_json:
         _json({**found, "recipe": recipe.model_dump(mode="json")})
@@ -143,7 +164,9 @@ def plan(found: Mapping[str, Any], *, as_json: bool) -> None:
     size = f"{train.batch_tokens} tokens" if train.batch_tokens else f"{train.batch_size} rows"
     print(f"# {found['steps']:,} steps at most: {train.epochs} epochs, batches of {size}, "
           f"learning rate {train.learning_rate:g}, {train.precision}, {train.device}")  # fmt: skip
-    print(f"# labels, with their rows in train, validation and test ({len(found['labels'])}):")
+    if found["counts"]:
+        count = len(found["labels"])
+        print(f"# labels, with their rows in train, validation and test ({count}):")
     for label, counts in list(found["counts"].items())[:MOST_LABELS]:
         numbers = " ".join(f"{counts[split]:>7,}" for split in ("train", "validation", "test"))
         print(f"#   {numbers}  {' '.join(label.split())}")

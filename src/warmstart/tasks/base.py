@@ -2,17 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from warmstart.parts import Part
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
     from transformers import PreTrainedModel
 
+    from warmstart.data.tokens import TokenStore
+    from warmstart.models.auto import Head
     from warmstart.models.catalog import Base
+    from warmstart.scores.measure import Floats, Measure
     from warmstart.types import Prediction
+
+OnCut = Callable[[int, int], None]
+"""(row, tokens) of a text that had to be cut."""
+Drop = Callable[[int, str], None]
+"""(row, reason) of a row that cannot be used; it goes to the ledger."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """One split: the table of the task's columns with `_file` and `_line`, and its token ids.
+
+    `labels` are what `Task.learn` found in train.
+    """
+
+    table: pa.Table
+    store: TokenStore
+    labels: Sequence[str]
+    tokenizer: Any
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rival:
+    """A baseline: the same measure's statistics [n, S] of its answers on the same rows."""
+
+    name: str
+    title: str
+    rows: Floats
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """A task's answers on the test rows, ready to be judged.
+
+    Args:
+        measure: gives the figures from `rows`, the statistics [n, S] of the answers.
+        rivals: baselines, the dumbest first.
+        table: one row a test row for predictions.parquet: id, file, line, the inputs, the truth,
+            the prediction, confidence.
+        mistakes: what was wrong, the most telling first; each a dict with `file`, `line`, `text`,
+            `label` (the truth), `prediction`, and optionally `confidence`, `note`, `context`.
+        groups: [n] what belongs together (questions on one passage), for the resampling.
+        facts: what else goes to metrics.json, such as thresholds.
+        notes: sentences that a careful reader should know.
+    """
+
+    measure: Measure
+    rows: Floats
+    rivals: Sequence[Rival]
+    table: pa.Table
+    mistakes: Sequence[Mapping[str, Any]]
+    groups: np.ndarray | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    notes: Sequence[str] = ()
 
 
 class Task(Part):
@@ -21,20 +83,106 @@ class Task(Part):
     kind: ClassVar[str] = "task"
     roles: ClassVar[Mapping[str, Sequence[str]]] = {}
     """Role of a column → names under which it is recognised, in order."""
+    required: ClassVar[frozenset[str] | None] = None
+    """Roles without which there is nothing to learn; None: all. Where several columns can say the
+    same, `rows` checks what is there."""
+    inputs: ClassVar[tuple[str, ...]] = ("text",)
+    """Roles that an answer is asked for with; never a target."""
+    nested: ClassVar[frozenset[str]] = frozenset()
+    """Roles whose values may be lists or structs."""
+    texts: ClassVar[tuple[str, ...]] = ("text",)
+    """Columns (after `rows`) that may not be empty, and by which rows are copies of each other."""
+    label: ClassVar[str | None] = None
+    """The column of one class a row, by which splits are stratified; None where there is none."""
+    form: ClassVar[Head] = "classes"
+    """The kind of head."""
+    objective: ClassVar[str] = "supervised"
+    """The objective that is taken where the recipe names none."""
     main_score: ClassVar[str] = ""
-    """The metric that chooses the best epoch; higher is better."""
+    """The figure that chooses the best epoch and stands first in the report."""
+    titles: ClassVar[Mapping[str, str]] = {}
+    """Figures that are shown, the main one first → how they are called."""
     max_length: int
+
+    def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
+        """The columns of the roles in this task's own form, `_file` and `_line` kept: every column
+        a plain one of strings (lists and structs as JSON). Raises `DataError` with file and line.
+        """
+        return table
+
+    def as_text(self, table: pa.Table) -> pa.ChunkedArray:
+        """One text for each row, for people to read and for the TF-IDF baseline."""
+        return table[self.texts[0]]
+
+    def learn(self, train: pa.Table) -> list[str]:
+        """The labels, in the order of the head's outputs; empty where there are none."""
+        if self.label is None:
+            return []
+        return sorted(set(train[self.label].to_pylist()))
+
+    def encode(
+        self,
+        table: pa.Table,
+        labels: Sequence[str],
+        tokenizer: Any,
+        longest: int,
+        on_cut: OnCut | None = None,
+    ) -> TokenStore:
+        """The rows as token ids, with targets where the table has the target's column.
+
+        The same call in training and when answering.
+        """
+        raise NotImplementedError
 
     def head(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
         """The base's body under this task's head."""
+        from warmstart.models.backbone import load_headed
+
+        return load_headed(base, self.form, list(labels), seed)
+
+    def decode(self, outputs: Any, examples: Examples) -> list[Prediction]:
+        """The model's outputs (as the feed of this form gives them) as one answer for each row of
+        the table."""
         raise NotImplementedError
 
-    def decode(
-        self, logits: np.ndarray, labels: Sequence[str], ids: Sequence[str]
-    ) -> list[Prediction]:
-        """Model outputs [n, K] as answers."""
+    def columns(self, answers: Sequence[Prediction]) -> dict[str, pa.Array]:
+        """Answers as columns that `predict --out` adds to the user's own."""
+        import pyarrow as pa
+
+        return {
+            "prediction": pa.array([str(answer.value) for answer in answers], pa.string()),
+            "confidence": pa.array([round(answer.confidence, 6) for answer in answers]),
+        }
+
+    def labelled(self, outputs: Any, examples: Examples) -> dict[str, pa.Array]:
+        """As `columns`, from the model's outputs; where rows are many, without an object a row."""
+        return self.columns(self.decode(outputs, examples))
+
+    def score(self, outputs: Any, examples: Examples) -> dict[str, float]:
+        """Quick figures for one pass over a split: `main_score` (higher is better) and `loss`."""
         raise NotImplementedError
 
-    def score(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-        """Quick figures for one pass over a split."""
+    def result(
+        self,
+        outputs: Mapping[str, Any],
+        examples: Mapping[str, Examples],
+        *,
+        baselines: bool,
+        seed: int,
+    ) -> Result:
+        """The test answers beside those of baselines that learned from train.
+
+        `outputs` has "test" and, where there is one, "validation" (thresholds are chosen there and
+        never on test); `examples` also "train". When a saved model is judged on new rows, only
+        "test" is given.
+        """
         raise NotImplementedError
+
+    def fitted(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> Self:
+        """The task with what a trained model's outputs settle, such as a threshold chosen on
+        validation; so it is proven, judged and saved. See `result` for the arguments."""
+        return self
+
+    def saved(self) -> dict[str, Any]:
+        """What the saved folder must keep of this task, so that it answers again."""
+        return {"name": self.part_name(), **self.model_dump(mode="json")}

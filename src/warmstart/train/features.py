@@ -76,7 +76,9 @@ class _Pooled:
         """The last hidden states [B, L, H]."""
         raise NotImplementedError
 
-    def logits(self, ids: Tensor, lengths: Tensor, *, training: bool) -> Tensor:
+    def logits(
+        self, ids: Tensor, lengths: Tensor, *, training: bool, types: Tensor | None = None
+    ) -> Tensor:
         """The means [B, H] in float32 of ids [B, L], padded on the right."""
         mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
         if ids.shape[1]:

@@ -23,13 +23,17 @@ INFERENCE_ROWS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows that are computed together: either ids [B, L] with lengths [B], or states [B, H]."""
+    """Rows that are computed together: either ids [B, L] with lengths [B], or states [B, H].
+
+    `types` [B, L] are the token types of two texts in one row.
+    """
 
     targets: Tensor
     tokens: int
     ids: Tensor | None = None
     lengths: Tensor | None = None
     states: Tensor | None = None
+    types: Tensor | None = None
 
 
 class Feed(Protocol):
@@ -81,19 +85,26 @@ class TokenFeed:
         return [self._batch(part) for part in micro(rows, lengths, self.micro_batch_tokens)]
 
     def logits(self, batch: Batch, *, training: bool) -> Tensor:
-        """Logits [B, K]."""
+        """Logits [B, K], or [B, L, K] where the head reads every token."""
         assert batch.ids is not None and batch.lengths is not None
-        return self.compute.logits(batch.ids, batch.lengths, training=training)
+        return self.compute.logits(batch.ids, batch.lengths, training=training, types=batch.types)
 
     @torch.no_grad()
     def predict(self) -> np.ndarray:
-        """Logits [n, K] of the whole split in the order of its rows."""
+        """Logits [n, K] of the whole split in the order of its rows; [tokens, K] of a head that
+        reads every token, parallel to the ids of the store."""
         found = np.empty((0, 0), dtype=np.float32)
         for rows in ordered(self.store.lengths, INFERENCE_TOKENS):
             values = self.logits(self._batch(rows), training=False).cpu().numpy()
             if not found.size:
-                found = np.empty((len(self.store), values.shape[1]), dtype=np.float32)
-            found[rows] = values
+                size = len(self.store) if values.ndim == 2 else len(self.store.ids)
+                found = np.empty((size, values.shape[-1]), dtype=np.float32)
+            if values.ndim == 2:
+                found[rows] = values
+                continue
+            for row, value in zip(rows, values, strict=True):
+                begin, end = self.store.offsets[row], self.store.offsets[row + 1]
+                found[begin:end] = value[: end - begin]
         return found
 
     @torch.no_grad()
@@ -108,13 +119,20 @@ class TokenFeed:
 
     def _batch(self, rows: np.ndarray) -> Batch:
         columns = width(int(self.store.lengths[rows].max()), self.longest)
-        ids, lengths = pad(self.store, rows, self.pad_id, columns)
-        device = self.compute.device
+        store, device = self.store, self.compute.device
+        ids, lengths = pad(store, rows, self.pad_id, columns)
+        targets, types = store.targets, store.types
+        wanted = store.padded(targets, rows, columns, -100) if store.by_token else targets[rows]
+
+        def sent(values: np.ndarray) -> Tensor:
+            return torch.from_numpy(values).to(device, non_blocking=True)
+
         return Batch(
-            targets=torch.from_numpy(self.store.targets[rows]).to(device, non_blocking=True),
+            targets=sent(wanted),
             tokens=int(lengths.sum()),
-            ids=torch.from_numpy(ids).to(device, non_blocking=True),
-            lengths=torch.from_numpy(lengths).to(device, non_blocking=True),
+            ids=sent(ids),
+            lengths=sent(lengths),
+            types=None if types is None else sent(store.padded(types, rows, columns, 0)),
         )
 
 

@@ -127,12 +127,14 @@ class HiddenFeed(TokenFeed):
             return plain
         assert plain.ids is not None
         hidden = self.file.read(rows, plain.ids.shape[1]).to(plain.ids.device)
-        return HiddenBatch(plain.targets, plain.tokens, plain.ids, plain.lengths, None, hidden)
+        return HiddenBatch(
+            plain.targets, plain.tokens, plain.ids, plain.lengths, types=plain.types, hidden=hidden
+        )
 
     @torch.no_grad()
     def _states(self, batch: Batch) -> Tensor:
         assert batch.ids is not None and batch.lengths is not None
-        return self.cut.states(batch.ids, batch.lengths)
+        return self.cut.states(batch.ids, batch.lengths, types=batch.types)
 
 
 @contextmanager

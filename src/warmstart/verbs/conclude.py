@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from warmstart.run import Run, write_json, write_text
 from warmstart.verbs.prepare import Prepared
@@ -20,43 +19,20 @@ def conclude(
     run: Run,
     prepared: Prepared,
     progress: Progress,
-    logits: dict[str, np.ndarray],
+    outputs: dict[str, Any],
     speed: dict[str, Any],
     size: dict[str, Any],
 ) -> None:
     """Proof, evaluation, report, card."""
     import pyarrow.parquet as pq
 
-    from warmstart.evaluate.harness import evaluate
-    from warmstart.evaluate.predictions import Scored
-    from warmstart.tasks.classification import softmax
-    from warmstart.verbs.proof import prove
+    from warmstart.verbs.judge import judge
+    from warmstart.verbs.proofs import prove_task
 
-    test = prepared.splits.test
-    texts: list[str] = test["text"].to_pylist()
-    longest = prepared.task.max_length
-    proof = prove(run.model, texts, softmax(logits["test"]), longest, prepared.recipe.seed)
+    recipe, examples = prepared.recipe, prepared.examples
+    proof = prove_task(run.model, prepared.task, examples["test"], outputs["test"], recipe.seed)
     write_json(run.path / "proof.json", proof)
-    scored = {
-        name: Scored(
-            logits[name],
-            prepared.stores[name].targets,
-            getattr(prepared.splits, name)["text"],
-            getattr(prepared.splits, name)["_file"],
-            getattr(prepared.splits, name)["_line"],
-        )
-        for name in ("test", "validation")
-    }
-    found = evaluate(
-        prepared.recipe.evaluate,
-        prepared.labels,
-        scored["test"],
-        scored["validation"],
-        prepared.splits.train["text"],
-        prepared.stores["train"].targets,
-        progress.history,
-        prepared.recipe.seed,
-    )
+    found = judge(recipe.evaluate, prepared.task, outputs, examples, progress.history, recipe.seed)
     speed["peak_memory_mb"] = peak_memory_mb()
     write_json(run.path / "metrics.json", {**found.metrics, "speed": speed})
     fresh = run.path / ".predictions.parquet"
@@ -88,6 +64,7 @@ def _publish(run: Run, prepared: Prepared, found: Evaluation, proof: dict[str, A
         "data": prepared.ledger.summary(),
         "leakage": prepared.splits.leakage,
         "labels": prepared.labels,
+        "task": {"name": prepared.task.part_name(), "form": prepared.task.form},
         "metrics": found.metrics,
         "history": facts["history"],
         "errors": found.mistakes,
@@ -111,9 +88,17 @@ def hub_id(base: Base) -> str | None:
 
 def next_commands(run: Run) -> list[tuple[str, str]]:
     """What to type next, and what it does."""
+    task: Any = run.recipe.task
+    if len(task.inputs) == 1:
+        asked = f'warmstart predict {run.path} "your text"'
+    else:
+        example = json.dumps({role: "…" for role in task.inputs}, ensure_ascii=False)
+        asked = f"warmstart predict {run.path} '{example}'"
+    labels = task.form in ("classes", "labels", "tokens")
+    does = "labels" if labels else "answers"
     return [
-        (f'warmstart predict {run.path} "your text"', "labels a text, with confidence"),
-        (f"warmstart predict {run.path} new.csv --out labelled.csv", "labels every row of a file"),
+        (asked, f"{does} a text, with confidence"),
+        (f"warmstart predict {run.path} new.csv --out answered.csv", f"{does} every row of a file"),
         (f"warmstart evaluate {run.path} other.csv", "scores the model on other labelled data"),
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from warmstart.methods.base import Method
     from warmstart.models.catalog import Base
     from warmstart.objectives.supervised import Supervised
-    from warmstart.tasks.base import Task
+    from warmstart.tasks.base import Examples, Task
+
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass
@@ -29,11 +31,16 @@ class Prepared:
     ledger: Ledger
     labels: list[str]
     base: Base
-    stores: dict[str, TokenStore]
+    examples: dict[str, Examples]
     tokenizer: Any
     rows: np.ndarray
     """The rows of train to learn from, with repeats where a class is oversampled."""
     notes: list[str] = field(default_factory=list[str])
+
+    @property
+    def stores(self) -> dict[str, TokenStore]:
+        """The token ids of each split."""
+        return {name: part.store for name, part in self.examples.items()}
 
     @property
     def task(self) -> Task:
@@ -51,7 +58,7 @@ class Prepared:
         """What a dry run shows, and `run.json` keeps."""
         return {
             "labels": self.labels,
-            "rows": {name: len(store) for name, store in self.stores.items()},
+            "rows": {name: len(part) for name, part in self.examples.items()},
             "tokens": {name: int(store.offsets[-1]) for name, store in self.stores.items()},
             "base": {"name": self.base.name, "sha256": self.base.sha256},
             "fingerprint": self.splits.fingerprint,
@@ -60,35 +67,78 @@ class Prepared:
 
 def prepare(recipe: Recipe, source: Any = None) -> Prepared:
     """Read and check everything: data, base, tokens, recipe. Raises `WarmstartError`."""
-    from warmstart.data import balance, splits
-    from warmstart.data.tokens import tokenise
     from warmstart.models.backbone import load_tokenizer
     from warmstart.models.catalog import resolve
+    from warmstart.tasks.base import Examples
 
     if source is None and recipe.data.path is None and recipe.data.train is None:
         raise RecipeError("no data: name a file or folder, or give --data.train FILE")
     task: Any = recipe.task
     ledger = Ledger()
-    found = splits.load(recipe.data, task.roles, set(task.roles), recipe.seed, ledger, source)
+    found = load_splits(recipe, task, ledger, source)
     base = resolve(recipe.base, revision=recipe.revision)
     tokenizer = load_tokenizer(base)
     notes = _check_method(recipe, base)
-    labels = sorted(set(found.train["label"].to_pylist()))
+    labels = task.learn(found.train)
     method: Any = recipe.method
     longest = min(task.max_length, tokenizer.model_max_length - method.extra_tokens)
-    number = {label: index for index, label in enumerate(labels)}
-    stores: dict[str, TokenStore] = {}
-    for name in ("train", "validation", "test"):
+    examples: dict[str, Examples] = {}
+    for name in SPLITS:
         table = getattr(found, name)
-        targets = np.array([number[str(v)] for v in table["label"]], dtype=np.int64)
         cut = _Cut(table, ledger)
-        stores[name] = tokenise(table["text"], tokenizer.backend_tokenizer, longest, cut, targets)
-        ledger.tokens(name, int(stores[name].offsets[-1]) + cut.tokens, cut.tokens)
-    rows = balance.resample(stores["train"].targets, recipe.data.sampling, recipe.seed)
-    recipe = _resolved(recipe, base, len(rows), longest, rows, stores["train"])
+        store = task.encode(table, labels, tokenizer, longest, cut)
+        examples[name] = Examples(table, store, labels, tokenizer)
+        ledger.tokens(name, int(store.offsets[-1]) + cut.tokens, cut.tokens)
+    rows = _rows(recipe, examples["train"].store)
+    recipe = _resolved(recipe, base, len(rows), longest, rows, examples["train"].store)
     for note in notes:
         ledger.note("architecture", note)
-    return Prepared(recipe, found, ledger, labels, base, stores, tokenizer, rows, notes)
+    return Prepared(recipe, found, ledger, labels, base, examples, tokenizer, rows, notes)
+
+
+def load_splits(recipe: Recipe, task: Any, ledger: Ledger, source: Any = None) -> Splits:
+    """The data of a task, read and split."""
+    from warmstart.data import splits
+
+    return splits.load(
+        recipe.data, task.roles, set(task.roles) if task.required is None else task.required,
+        recipe.seed, ledger, source, task.label,
+        texts=task.texts, nested=task.nested, rows=task.rows,
+    )  # fmt: skip
+
+
+def _rows(recipe: Recipe, store: TokenStore) -> np.ndarray:
+    """The rows of train to learn from."""
+    from warmstart.data import balance
+
+    if recipe.data.sampling == "none":
+        return np.arange(len(store))
+    task: Any = recipe.task
+    if task.form != "classes":
+        raise RecipeError(
+            f"data.sampling evens out classes, and the rows of task {task.part_name()} have no "
+            "single class; leave it at none"
+        )
+    return balance.resample(store.targets, recipe.data.sampling, recipe.seed)
+
+
+def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
+    """The same rows and tokens for a recipe that differs in method and seed alone.
+
+    None where that method has room for fewer tokens, so that they have to be split anew.
+    """
+    from warmstart.models.backbone import load_tokenizer
+
+    task: Any = recipe.task
+    method: Any = recipe.method
+    base, store, tokenizer = prepared.base, prepared.stores["train"], load_tokenizer(prepared.base)
+    _check_method(recipe, base)
+    longest = min(task.max_length, tokenizer.model_max_length - method.extra_tokens)
+    if longest != prepared.task.max_length:
+        return None
+    rows = _rows(recipe, store)
+    recipe = _resolved(recipe, base, len(rows), longest, rows, store)
+    return replace(prepared, recipe=recipe, tokenizer=tokenizer, rows=rows)
 
 
 def _check_method(recipe: Recipe, base: Base) -> list[str]:

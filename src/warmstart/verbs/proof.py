@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from warmstart.errors import ProofError, shown
+from warmstart.models.auto import Head, kind_of
 
 TOLERANCE = 1e-4
 ROWS = 64
@@ -34,7 +35,7 @@ def prove(
     Raises `ProofError` when any probability differs by more than 1e-4.
     """
     begun = time.perf_counter()
-    rows = _chosen(texts, seed)
+    rows = chosen_rows(texts, seed)
     chosen = [str(texts[int(i)]) for i in rows]
     try:
         answer, loader = _answers(folder, chosen, max_length)
@@ -61,7 +62,7 @@ def prove(
     return figures
 
 
-def _chosen(texts: Sequence[str], seed: int) -> np.ndarray:
+def chosen_rows(texts: Sequence[str], seed: int) -> np.ndarray:
     """Up to `ROWS` rows: the longest and the shortest text, the rest at random."""
     sizes = np.array([len(text) for text in texts])
     ends = {int(sizes.argmax()), int(sizes.argmin())}
@@ -79,7 +80,7 @@ def _answers(folder: Path, texts: Sequence[str], max_length: int) -> tuple[np.nd
 
     with quiet():
         config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
-        model, loader = _model(folder, config)
+        model, loader = fresh_model(folder, config)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         classify: Any = transformers.pipeline(
             "text-classification", model=model, tokenizer=tokenizer, device="cpu", top_k=None
@@ -94,21 +95,24 @@ def _answers(folder: Path, texts: Sequence[str], max_length: int) -> tuple[np.nd
     return table, loader
 
 
-def _model(folder: Path, config: Any) -> tuple[Any, str]:
+def fresh_model(folder: Path, config: Any, head: Head = "classes") -> tuple[Any, str]:
+    """The saved model, loaded by transformers or PEFT alone, and what loaded it."""
     import transformers
 
-    kind = transformers.AutoModelForSequenceClassification
+    from warmstart.models.families import family_of
+
+    name = kind_of(head, family_of(config).kind).auto
+    auto = getattr(transformers, name)
     version = f"transformers {transformers.__version__}"
     if not (folder / "adapter_config.json").exists():
-        model = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-        return model.eval(), f"AutoModelForSequenceClassification, {version}"
-    return _adapted(folder, config, version)
+        model = auto.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        return model.eval(), f"{name}, {version}"
+    return _adapted(folder, config, auto, version)
 
 
-def _adapted(folder: Path, config: Any, version: str) -> tuple[Any, str]:
+def _adapted(folder: Path, config: Any, auto: Any, version: str) -> tuple[Any, str]:
     """PEFT's model over the base that the adapter names; merged, where that can be."""
     import peft
-    import transformers
 
     from warmstart.models.bottleneck import register
     from warmstart.models.peft_models import can_merge, merged
@@ -116,7 +120,7 @@ def _adapted(folder: Path, config: Any, version: str) -> tuple[Any, str]:
 
     register()
     adapter: Any = peft.PeftConfig.from_pretrained(str(folder))
-    base = transformers.AutoModelForSequenceClassification.from_pretrained(
+    base = auto.from_pretrained(
         adapter.base_model_name_or_path, config=config, local_files_only=True, use_safetensors=True
     )
     adapted: Any = with_adapter(base, folder)

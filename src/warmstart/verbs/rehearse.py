@@ -32,6 +32,8 @@ def rehearse(recipe: Recipe, source: Any = None, out: Path | None = None) -> dic
 
 def _counts(prepared: Prepared) -> dict[str, dict[str, int]]:
     """Label → split → rows."""
+    if prepared.task.form != "classes":
+        return {}
     k = len(prepared.labels)
     numbers = {
         name: np.bincount(store.targets, minlength=k) for name, store in prepared.stores.items()

@@ -86,7 +86,7 @@ class Session:
             (folder / "states").rmdir()
 
     def predict(self) -> dict[str, np.ndarray]:
-        """Logits [n, K] of the test and the validation split, in float32."""
+        """What the feeds give for the test and the validation split, in float32."""
         self.compute.full_precision()
         return {name: self.token_feed(name).predict() for name in ("test", "validation")}
 
@@ -95,7 +95,8 @@ class Session:
         prepared = self.prepared
         self.compute.widen_vocabulary()
         prepared.tokenizer.model_max_length = prepared.task.max_length
-        prepared.method.save(self.model, prepared.tokenizer, folder, prepared.base)
+        notes = {"task": prepared.task.saved(), "head": prepared.task.form}
+        prepared.method.save(self.model, prepared.tokenizer, folder, prepared.base, notes)
 
     def size(self) -> dict[str, int]:
         """Parameters of the whole model, and those that were trained."""
@@ -131,16 +132,16 @@ class Session:
         from warmstart.train.fit import Fit
 
         prepared, weights = self.prepared, self._class_weights()
-        objective, targets = prepared.objective, self.stores["validation"].targets
+        objective, task = prepared.objective, prepared.task
         return Fit(
             model=self.model,
             compute=self.compute,
             train=feeds["train"],
             validation=feeds["validation"],
-            loss=lambda logits, y: objective.loss(logits, y, weights),
-            weight=lambda y: objective.weight(y, weights),
-            score=lambda logits: prepared.task.score(logits, targets),
-            main=prepared.task.main_score,
+            loss=lambda outputs, y: objective.loss(outputs, y, weights, task.form),
+            weight=lambda y: objective.weight(y, weights, task.form),
+            score=lambda outputs: task.score(outputs, prepared.examples["validation"]),
+            main=task.main_score,
             settings=prepared.recipe.train,
             seed=prepared.recipe.seed,
             folder=folder,

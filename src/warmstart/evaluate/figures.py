@@ -1,0 +1,168 @@
+"""One evaluation of any task but single-label classification: figures with intervals, baselines,
+mistakes, words. What is particular to a task comes with its `Result`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from warmstart.errors import WarmstartError
+from warmstart.evaluate import words
+from warmstart.evaluate.curves import read_curves
+from warmstart.evaluate.harness import Evaluation
+from warmstart.evaluate.settings import Evaluate
+from warmstart.scores.bootstrap import Difference, difference, intervals
+from warmstart.scores.measure import Floats, Measure
+from warmstart.tasks.base import Result, Rival
+
+FEW_ROWS = 100
+
+
+def evaluate(
+    settings: Evaluate,
+    main: str,
+    titles: Mapping[str, str],
+    result: Result,
+    history: Sequence[Mapping[str, Any]] = (),
+    seed: int = 0,
+) -> Evaluation:
+    """Judge a task's answers; raises `WarmstartError` without test rows.
+
+    Args:
+        main: the figure that stands first, of which more is better.
+        titles: figures to show → how they are called.
+    """
+    rows = len(result.table)
+    if not rows:
+        raise WarmstartError("there are no test rows, so nothing can be said about the model")
+    title = titles.get(main, main)
+    judged = [_judged(settings, rival, result, main, title, seed) for rival in result.rivals]
+    figures = _figures(settings, result, result.rows, seed)
+    metrics: dict[str, Any] = {
+        **{name: value for name, value in figures.items() if ":" not in name},
+        "main": main,
+        "titles": dict(titles),
+        "scale": scale(result, main),
+        "wrong": _wrong(result),
+        "per_class": per_class(result.measure, result.rows, figures),
+        "lower_is_better": sorted(result.measure.lower_is_better),
+        "rows": rows,
+        "confidence_level": settings.confidence_level,
+        "bootstrap": settings.bootstrap,
+        "baselines": judged,
+        "comparison": _comparison(judged, main, title, scale(result, main)),
+        "curves": read_curves(history).as_dict(),
+        **result.facts,
+    }
+    metrics["notes"] = [*_notes(metrics), *result.notes]
+    metrics["verdict"] = _verdict(metrics, title)
+    return Evaluation(metrics, result.table, [dict(one) for one in result.mistakes])
+
+
+def scale(result: Result, name: str) -> float:
+    """What a figure is multiplied by to be a share: 0.01 for those that count to 100."""
+    highest = result.measure.highest(name)
+    return 1.0 if highest is None else 1.0 / highest
+
+
+def per_class(
+    measure: Measure, rows: Floats, figures: Mapping[str, Mapping[str, float]]
+) -> list[dict[str, Any]]:
+    """Per class: precision, recall, F1 with its interval, and the number of rows that have it."""
+    names = [name.partition(":")[2] for name in figures if name.startswith("f1:")]
+    bearing = measure.bearing(rows)
+    return [
+        {
+            "label": name,
+            "precision": figures[f"precision:{name}"]["value"],
+            "recall": figures[f"recall:{name}"]["value"],
+            "f1": figures[f"f1:{name}"]["value"],
+            "f1_low": figures[f"f1:{name}"]["low"],
+            "f1_high": figures[f"f1:{name}"]["high"],
+            "support": bearing.get(f"recall:{name}", len(rows)),
+            "predicted": bearing.get(f"precision:{name}", len(rows)),
+        }
+        for name in names
+    ]
+
+
+def _wrong(result: Result) -> int:
+    """How many rows were wrong, where right and wrong can be told."""
+    if "correct" not in result.table.column_names:
+        return len(result.mistakes)
+    return len(result.table) - sum(map(bool, result.table["correct"].to_pylist()))
+
+
+def _figures(
+    settings: Evaluate, result: Result, rows: Floats, seed: int
+) -> dict[str, dict[str, float]]:
+    found = intervals(
+        result.measure, rows, settings.bootstrap, settings.confidence_level, seed, result.groups
+    )
+    return {name: interval.as_dict() for name, interval in found.items()}
+
+
+def _judged(
+    settings: Evaluate, rival: Rival, result: Result, main: str, title: str, seed: int
+) -> dict[str, Any]:
+    """A baseline's figures, and how the model stands against it."""
+    against = difference(
+        result.measure, result.rows, rival.rows, main, settings.bootstrap,
+        settings.confidence_level, seed, result.groups,
+    )  # fmt: skip
+    said = words.verdict(against, rival.title, title, scale(result, main))
+    return {
+        "name": rival.name,
+        "title": rival.title,
+        **{
+            name: value
+            for name, value in _figures(settings, result, rival.rows, seed).items()
+            if ":" not in name
+        },
+        "notes": list(rival.notes),
+        "model_minus_baseline": against.as_dict(),
+        "sentence": words.sentence(said),
+    }
+
+
+def _comparison(
+    judged: Sequence[dict[str, Any]], main: str, title: str, factor: float
+) -> dict[str, Any] | None:
+    """The model against the strongest baseline, or None where there is none."""
+    if not judged:
+        return None
+    best = max(judged, key=lambda one: one[main]["value"])
+    against = Difference(**best["model_minus_baseline"])
+    other = f"the best baseline ({best['title']})"
+    return {
+        "baseline": best["name"],
+        "title": best["title"],
+        **against.as_dict(),
+        "outcome": against.outcome,
+        "sentence": words.verdict(against, other, title, factor),
+    }
+
+
+def _notes(metrics: Mapping[str, Any]) -> list[str]:
+    found: list[str] = []
+    if metrics["rows"] < FEW_ROWS:
+        found.append(
+            f"There are only {metrics['rows']} test rows, so every interval is wide: a difference "
+            "of a few points says nothing."
+        )
+    for rival in metrics["baselines"]:
+        found += [f"The baseline {rival['title']}: {words.lower(one)}" for one in rival["notes"]]
+    return found
+
+
+def _verdict(metrics: Mapping[str, Any], title: str) -> str:
+    """The whole result in one sentence."""
+    score = metrics[metrics["main"]]
+    level = words.percent(metrics["confidence_level"])
+    value, low, high = (words.figure(score[key]) for key in ("value", "low", "high"))
+    text = f"{words.title(title)} {value} ({level} interval {low} to {high}) on "
+    text += f"{metrics['rows']:,} test rows"
+    comparison = metrics["comparison"]
+    if comparison is None:
+        return f"{text}; no baseline was computed, so it stands alone."
+    return f"{text}: {comparison['sentence']}."

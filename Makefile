@@ -24,7 +24,7 @@ demo: core ## train a classifier on the sample data and show how far to trust it
 	@$(BIN)/warmstart demo
 
 test: check ## lint, types and all tests
-	@$(BIN)/pytest -q
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist worksteal
 
 check: dev ## lint and types only
 	@printf 'ruff check   '; $(BIN)/ruff check .

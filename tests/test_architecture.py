@@ -32,7 +32,7 @@ LAYERS = [
     ("api",),
     ("show",),
     ("arguments",),
-    ("cli_tokenizer",),
+    ("cli_tokenizer", "cli_adapters"),
     ("cli",),
     ("__init__", "__main__"),
 ]

@@ -17,7 +17,18 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from warmstart.api import demo, evaluate, inspect, models, plan, predict, tokenizer, tune
+    from warmstart.api import (
+        adapters,
+        demo,
+        evaluate,
+        inspect,
+        models,
+        plan,
+        predict,
+        retrieval,
+        tokenizer,
+        tune,
+    )
     from warmstart.errors import (
         BaseModelError,
         DataError,
@@ -31,16 +42,19 @@ if TYPE_CHECKING:
     from warmstart.run import Run
     from warmstart.types import Prediction
     from warmstart.verbs.inspect import Inspection
+    from warmstart.verbs.several_result import Comparison
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "adapters": "api",
     "demo": "api",
     "evaluate": "api",
     "inspect": "api",
     "models": "api",
     "plan": "api",
     "predict": "api",
+    "retrieval": "api",
     "tokenizer": "api",
     "tune": "api",
     "BaseModelError": "errors",
@@ -54,10 +68,12 @@ _HOMES = {
     "Run": "run",
     "Prediction": "types",
     "Inspection": "verbs.inspect",
+    "Comparison": "verbs.several_result",
 }
 
 __all__ = [
     "BaseModelError",
+    "Comparison",
     "DataError",
     "HubError",
     "Inspection",
@@ -68,12 +84,14 @@ __all__ = [
     "Run",
     "RunError",
     "WarmstartError",
+    "adapters",
     "demo",
     "evaluate",
     "inspect",
     "models",
     "plan",
     "predict",
+    "retrieval",
     "tokenizer",
     "tune",
 ]

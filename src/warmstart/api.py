@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from warmstart.errors import RecipeError
-from warmstart.recipe import Recipe, read_file
+from warmstart.recipe import Recipe
 from warmstart.run import Run
 from warmstart.types import Prediction
-from warmstart.verbs import tokenizer
+from warmstart.verbs import adapters, retrieval, tokenizer
+from warmstart.verbs.request import Asked
 
 if TYPE_CHECKING:
     from warmstart.train.fit import Listener
     from warmstart.verbs.inspect import Inspection
+    from warmstart.verbs.several_result import Comparison
 
 __all__ = [
+    "adapters",
     "answers",
     "demo",
     "evaluate",
@@ -25,6 +28,7 @@ __all__ = [
     "plan",
     "predict",
     "recipe_for",
+    "retrieval",
     "tokenizer",
     "tune",
 ]
@@ -33,15 +37,7 @@ SAMPLES = Path(__file__).parent / "samples"
 
 def recipe_for(data: Any, recipe: Recipe | str | Path | None, keys: Mapping[str, Any]) -> Recipe:
     """Defaults < recipe (an object or a TOML file) < keys. Raises `RecipeError`."""
-    below: dict[str, Any] = {}
-    if isinstance(recipe, Recipe):
-        below = recipe.model_dump(exclude_unset=True)
-    elif recipe is not None:
-        below = read_file(recipe)
-    above = dict(keys)
-    if isinstance(data, str | Path):
-        above["data.path"] = str(data)
-    return Recipe.of(below, above)
+    return Asked(data, recipe, keys).resolved()
 
 
 def inspect(
@@ -85,6 +81,27 @@ def inspect(
     )  # fmt: skip
 
 
+@overload
+def tune(  # pyright: ignore[reportOverlappingOverload]
+    data: Any = None,
+    *,
+    method: list[Any] | tuple[Any, ...],
+    recipe: Recipe | str | Path | None = None,
+    resume: str | Path | None = None,
+    listeners: Sequence[Listener] = (),
+    **keys: Any,
+) -> Comparison: ...
+@overload
+def tune(
+    data: Any = None,
+    *,
+    seed: list[int] | tuple[int, ...],
+    recipe: Recipe | str | Path | None = None,
+    resume: str | Path | None = None,
+    listeners: Sequence[Listener] = (),
+    **keys: Any,
+) -> Comparison: ...
+@overload
 def tune(
     data: Any = None,
     *,
@@ -92,26 +109,43 @@ def tune(
     resume: str | Path | None = None,
     listeners: Sequence[Listener] = (),
     **keys: Any,
-) -> Run:
+) -> Run: ...
+def tune(
+    data: Any = None,
+    *,
+    recipe: Recipe | str | Path | None = None,
+    resume: str | Path | None = None,
+    listeners: Sequence[Listener] = (),
+    **keys: Any,
+) -> Run | Comparison:
     """Fine-tune a base model on labelled data, judge it, save it and prove the saved folder.
+
+    With several methods or seeds (`method=["full", "lora"]`, `seed=[0, 1, 2]`, or with commas in
+    one text) each of them is a run on the same splits, and what comes back is their comparison.
 
     Args:
         data: a file, a folder, a hub dataset id, or a pandas, Arrow or `datasets` object.
         recipe: a recipe or the path of a TOML file; `keys` win over it.
-        resume: a run folder to go on with, by its own recipe; one that is done is returned.
+        resume: the folder of a run or a comparison to go on with, by its own recipe; one that is
+            done is returned.
         listeners: told of every step and epoch.
         keys: any recipe key, nested or dotted: `method="lora"`, `**{"train.epochs": 3}`.
 
     Raises `WarmstartError`; nothing is written before the request, the data and the base are good.
     """
+    asked = Asked(data, recipe, keys, resume)
+    if asked.several:
+        from warmstart.verbs.several import tune_asked
+
+        return tune_asked(asked, listeners)
     from warmstart.verbs.tune import tune as run_it
 
     if resume is None:
-        return run_it(recipe_for(data, recipe, keys), _object(data), listeners=[*listeners])
-    run = _resumed(resume, data, recipe, keys)
+        return run_it(asked.resolved(), asked.source, listeners=[*listeners])
+    run = asked.run()
     if run.status == "done":
         return run
-    return run_it(run.recipe, _object(data), resume=run.path, listeners=[*listeners])
+    return run_it(run.recipe, asked.source, resume=run.path, listeners=[*listeners])
 
 
 def plan(
@@ -124,14 +158,20 @@ def plan(
     """What `tune` would do, checked as far as it can be without training; writes nothing.
 
     The resolved recipe, the rows, tokens and labels of each split, the number of steps (fewer
-    where training stops early), and the ledger.
+    where training stops early), and the ledger. Of several methods or seeds `runs` has the recipe
+    of each.
     """
+    asked = Asked(data, recipe, keys, resume)
+    if asked.several:
+        from warmstart.verbs.several import rehearse_asked
+
+        return rehearse_asked(asked)
     from warmstart.verbs.rehearse import rehearse
 
-    if resume is not None:
-        run = _resumed(resume, data, recipe, keys)
-        return rehearse(run.recipe, _object(data), out=run.path)
-    return rehearse(recipe_for(data, recipe, keys), _object(data))
+    if resume is None:
+        return rehearse(asked.resolved(), asked.source)
+    run = asked.run()
+    return rehearse(run.recipe, asked.source, out=run.path)
 
 
 @overload
@@ -205,9 +245,9 @@ def models() -> list[dict[str, Any]]:
 
 def demo(out: str | Path | None = None, listeners: Sequence[Listener] = (), **keys: Any) -> Run:
     """The main job on the sample data that comes with warmstart: about 600 customer messages."""
-    return tune(
-        SAMPLES / "tickets.csv", listeners=listeners, **({"out": out} if out else {}), **keys
-    )
+    keys = keys | ({"out": out} if out else {})
+    run = cast("Callable[..., Run]", tune)
+    return run(SAMPLES / "tickets.csv", listeners=listeners, **keys)
 
 
 def _path(path: str | Path | None) -> Path | None:
@@ -217,23 +257,3 @@ def _path(path: str | Path | None) -> Path | None:
 def _object(data: Any) -> Any:
     """The data where they are an object; a path stands in the recipe."""
     return None if isinstance(data, str | Path) else data
-
-
-def _resumed(
-    path: str | Path, data: Any, recipe: Recipe | str | Path | None, keys: Mapping[str, Any]
-) -> Run:
-    """The run to go on with. Raises `RecipeError` when something else was asked besides."""
-    besides = [*keys, *(["the recipe"] if recipe is not None else [])]
-    besides += ["the data"] if isinstance(data, str | Path) else []
-    if besides:
-        raise RecipeError(
-            f"--resume goes on with the run's own data and recipe; leave out {', '.join(besides)}"
-        )
-    run = Run(path)
-    said = run.recipe.data
-    if data is None and said.path is None and said.train is None and run.status != "done":
-        raise RecipeError(
-            f"{path} was made from an object in Python; go on with it there: "
-            f"warmstart.tune(the same data, resume={str(path)!r})"
-        )
-    return run

@@ -45,6 +45,8 @@ class Request:
     """Its name; of a sub-verb with that of its verb: `tokenizer train`."""
     spec: Verb
     words: dict[str, str | None]
+    several: list[str] = field(default_factory=list[str])
+    """The words for a name that ends in `...`, of which there may be any number."""
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     keys: dict[str, Any] = field(default_factory=dict[str, Any])
 
@@ -60,11 +62,11 @@ def parse(argv: Sequence[str], verbs: Mapping[str, Verb]) -> Request:
     queue = list(argv[1:])
     if verb.verbs:
         if queue and queue[0] in ("-h", "--help"):
-            return Request(name, verb, {}, {"help": True})
+            return Request(name, verb, {}, options={"help": True})
         name, verb = _below(name, verb, queue)
     options = {name: value for name, _, value in (text.partition(" ") for text in verb.options)}
     options |= {"json": "", "help": ""}
-    found = Request(name, verb, {}, dict.fromkeys(options))
+    found = Request(name, verb, {}, options=dict.fromkeys(options))
     free = list(verb.words)
     while queue:
         word = queue.pop(0)
@@ -82,6 +84,8 @@ def parse(argv: Sequence[str], verbs: Mapping[str, Verb]) -> Request:
             _take(found, free, [word])
     if found.options["help"]:
         return found
+    if found.several:
+        free.pop()  # only the last one may take several
     if missing := [word for word in free if not word.startswith("[")]:
         raise RecipeError(
             f"{name} needs {' and '.join(missing)} ({'; '.join(verb.words[w] for w in missing)}): "
@@ -111,7 +115,10 @@ def _take(found: Request, free: list[str], words: Sequence[str]) -> None:
     for word in words:
         if not free:
             raise RecipeError(f"what is '{word}'? Keys of the recipe are given as --KEY VALUE")
-        found.words[free.pop(0).strip("[]")] = word
+        if free[0].strip("[]").endswith("..."):
+            found.several.append(word)
+        else:
+            found.words[free.pop(0).strip("[]")] = word
 
 
 def _flag(found: Request, options: Mapping[str, str], word: str, queue: list[str]) -> None:

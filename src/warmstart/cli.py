@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from warmstart import cli_tokenizer, show
+from warmstart import cli_adapters, cli_tokenizer, show
 from warmstart.arguments import Request, Verb, explained, overview, parse, truth, whole
-from warmstart.errors import WarmstartError
+from warmstart.errors import RecipeError, WarmstartError
 from warmstart.recipe import Recipe
 
 USAGE_ERROR, INTERRUPTED = 2, 130
@@ -19,7 +19,7 @@ ABOUT = "Fine-tune a pretrained transformer and know how far to trust it."
 MODEL, LABELLED = "run or model folder", "labelled file, or folder with test.*"
 RECIPE = {"recipe FILE": "a recipe in TOML; flags win over it"}
 DRY_RUN = {"dry-run": "check everything, print what would be done, do nothing"}
-RESUME = {"resume RUN": "go on with a run that was stopped"}
+RESUME = {"resume RUN": "go on with a run, or a comparison of runs, that was stopped"}
 
 VERBS = {
     "demo": Verb("the main job on the sample data that comes with warmstart",
@@ -36,6 +36,7 @@ VERBS = {
                      "max-rows N": "judge the labels of a sample of N rows; unset: 20,000"},
                     ("base", "revision", "seed", "data", "task")),
     "tokenizer": cli_tokenizer.VERB,
+    "adapters": cli_adapters.VERB,
     "evaluate": Verb("score a model on other labelled data",
                      {"MODEL": MODEL, "DATA": LABELLED},
                      {"out FOLDER": "where metrics.json and predictions.parquet go"},
@@ -43,6 +44,13 @@ VERBS = {
     "predict": Verb("label a text, the lines of stdin, or every row of a file",
                     {"MODEL": MODEL, "[DATA]": "text, file, or - for stdin"},
                     {"out FILE": "where the rows go: .csv, .tsv, .jsonl or .parquet"}, ("data",)),
+    "index": Verb("make an index of texts, to be searched by meaning",
+                  {"MODEL": "run or folder of task embedding, or a base model such as minilm",
+                   "DATA": "file with texts, or folder of .txt and .md files"},
+                  {"out FOLDER": "where the index goes; must not exist"}, ("data",)),
+    "search": Verb("find the texts of an index that are nearest in meaning",
+                   {"INDEX": "folder of an index", "[QUERY]": "text, or - for the lines of stdin"},
+                   {"top N": "texts to find; unset: 10"}),
     "models": Verb("list the base models at hand"),
     "recipe": Verb("print the complete recipe with a comment on every key", {}, RECIPE,
                    tuple(Recipe.model_fields)),
@@ -105,14 +113,14 @@ def _tune(request: Request) -> None:
         show.plan(found, as_json=options["json"])
         return
     with _progress() as listeners:
-        run = api.tune(
+        found = api.tune(
             data,
             recipe=options["recipe"],
             resume=options["resume"],
             listeners=listeners,
             **request.keys,
         )
-    show.run(run, as_json=options["json"])
+    show.tuned(found, as_json=options["json"])
 
 
 def _inspect(request: Request) -> None:
@@ -141,8 +149,8 @@ def _demo(request: Request) -> None:
     from warmstart import api
 
     with _progress() as listeners:
-        run = api.demo(listeners=listeners, **request.keys)
-    show.run(run, as_json=request.options["json"])
+        found = api.demo(listeners=listeners, **request.keys)
+    show.tuned(found, as_json=request.options["json"])
 
 
 def _predict(request: Request) -> None:
@@ -169,6 +177,29 @@ def _evaluate(request: Request) -> None:
     show.metrics(metrics, out, as_json=request.options["json"])
 
 
+def _index(request: Request) -> None:
+    from warmstart.show import retrieval as show_found
+    from warmstart.verbs import retrieval
+
+    model, data, out = request.words["MODEL"], request.words["DATA"], request.options["out"]
+    if not out:
+        raise RecipeError("index needs --out FOLDER, where the index goes")
+    notes: list[str] = []
+    made = retrieval.index(model or "", data, out=out, notes=notes, **request.keys)
+    show_found.indexed(made, as_json=request.options["json"])
+    show.notes(notes)
+
+
+def _search(request: Request) -> None:
+    from warmstart.show import retrieval as show_found
+    from warmstart.verbs import retrieval
+
+    top = whole("top", request.options["top"] or "10")
+    query, opened = request.words.get("QUERY"), retrieval.Index(request.words["INDEX"] or "")
+    for text in _stdin() if query is None or query == "-" else [query]:
+        show_found.found(text, opened.search(text, top), as_json=request.options["json"])
+
+
 def _models(request: Request) -> None:
     from warmstart import api
 
@@ -184,9 +215,9 @@ def _recipe(request: Request) -> None:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[list[Any]]:
-    from warmstart.train.progress import ProgressBar
+    from warmstart.show.several import Bars
 
-    bar = ProgressBar("macro-F1")
+    bar = Bars("score")
     try:
         yield [bar]
     finally:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from warmstart import parts
 from warmstart.errors import DataError, RunError
 from warmstart.models.auto import head_of
-from warmstart.models.saved import note_of
+from warmstart.models.check import note_of
+from warmstart.models.sentence_folder import read_modules
 from warmstart.models.weights import read_json
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ BY_HEAD = {
 """The task of a model that says nothing but its head, as one trained elsewhere."""
 
 
+FOREIGN: Mapping[str, Mapping[str, Any]] = {"tagging": {"constrained": False}}
+"""What holds for a model trained elsewhere: IOB1 cannot be told from IOB2 by the labels."""
+
+
 def task_of(folder: Path, longest: int) -> Task:
     """The task of a saved model; texts may have `longest` tokens. Raises `RunError`."""
     note = note_of(folder)
@@ -37,10 +42,12 @@ def task_of(folder: Path, longest: int) -> Task:
     if name is None:
         head = head_of(read_json(folder / "config.json")) if _has(folder) else None
         name = BY_HEAD[head or "classes"]
+        saved = read_modules(folder) if name == "embedding" else FOREIGN.get(name, {})
     if name not in parts.names("task"):
         raise RunError(f"{folder} was trained for the task '{name}', which is not known here")
     task: Any = parts.find("task", name)
-    return task.model_validate({**saved, "max_length": longest})
+    made = task.model_validate({**saved, "max_length": longest})
+    return made.settled(read_json(folder / "config.json"), longest) if _has(folder) else made
 
 
 def labels_of(folder: Path, config: Any) -> list[str]:
@@ -56,6 +63,8 @@ def table_of(task: Task, rows: Sequence[Any]) -> pa.Table:
     columns: dict[str, list[Any]] = {role: [] for role in roles}
     for number, row in enumerate(rows):
         for role, value in zip(roles, _values(roles, row, number), strict=True):
+            if isinstance(value, list | tuple) and role not in task.nested:
+                raise DataError(f"row {number + 1}: {role} is a list; give one text")
             columns[role].append(value)
     arrays: dict[str, Any] = {}
     for role, values in columns.items():

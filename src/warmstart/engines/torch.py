@@ -12,7 +12,8 @@ from pydantic import Field
 from warmstart.engines.base import Engine
 from warmstart.errors import RunError
 from warmstart.models.auto import head_of
-from warmstart.models.saved import note_of
+from warmstart.models.check import note_of
+from warmstart.models.sentence_folder import read_modules
 from warmstart.models.weights import read_json
 from warmstart.types import Prediction
 
@@ -37,6 +38,10 @@ class Torch(Engine):
         default="fp32", description="fp32 answers exactly as transformers does"
     )
 
+    own_head: str | None = Field(
+        default=None, description="path of the user's own head class that may be run"
+    )
+
     def build(self, run: Path, out: Path) -> Path:
         """Nothing to build: the run's model folder is what torch reads."""
         return run / "model" if (run / "model").is_dir() else run
@@ -51,11 +56,13 @@ class TorchPredictor:
 
     def __init__(self, engine: Torch, folder: Path) -> None:
         from warmstart.engines._task import labels_of, task_of
-        from warmstart.models.compute import compute_for
+        from warmstart.models.language import Language
+        from warmstart.models.own_head import check_own
         from warmstart.models.saved import load_saved
         from warmstart.train.precision import choose, device_named
 
         _check(folder)
+        check_own(folder, engine.own_head)
         self.model, self.tokenizer = load_saved(folder)
         config: Any = self.model.config
         longest = min(self.tokenizer.model_max_length, _positions(config))
@@ -67,9 +74,10 @@ class TorchPredictor:
         if config.pad_token_id is None:
             config.pad_token_id = self.pad
         device = device_named(engine.device)
-        self.compute = compute_for(self.model)
+        self.compute = self.task.compute(self.model)
         self.model.requires_grad_(False)
         self.compute.prepare(choose(engine.precision, device), device, checkpointing=False)
+        self.language = Language(self.compute) if self.task.form == "text" else None
 
     def predict(self, rows: Sequence[Any]) -> list[Prediction]:
         """One prediction a row, in order; ids count from 0. A row is a text, or, for a task with
@@ -115,7 +123,13 @@ class TorchPredictor:
     def feed(self, examples: Examples) -> Any:
         """The rows, ready to be computed."""
         from warmstart.train.feed import TokenFeed
+        from warmstart.train.pair_feed import PairFeed
+        from warmstart.train.text_feed import TextFeed
 
+        if self.language is not None:
+            return TextFeed(examples.store, self.language, self.pad)
+        if self.task.form == "vector":
+            return PairFeed(examples.store, self.compute, self.pad, batch_size=1)
         return TokenFeed(examples.store, self.compute, self.pad, batch_size=1)
 
 
@@ -132,7 +146,8 @@ def _check(folder: Path) -> None:
         raise RunError(f"{folder} holds no model; give a run's folder or a model folder")
     config = read_json(folder / "config.json")
     names = config.get("architectures") or []
-    if head_of(config) in (None, "vector") and "task" not in note_of(folder):
+    plain = head_of(config) in (None, "vector") and not read_modules(folder)
+    if plain and "task" not in note_of(folder):
         raise RunError(
             f"{folder} is a model without a head ({', '.join(map(str, names))}); "
             f"train one first: warmstart tune DATA --base {folder}"

@@ -137,3 +137,8 @@ def check_fingerprint(folder: Path) -> None:
             f"{folder / 'tokenizer.json'} is not the tokenizer that this model was trained with "
             f"(its fingerprint in {NOTE} differs): put the original back"
         )
+
+
+def note_of(folder: Path) -> dict[str, Any]:
+    """What we keep beside a model; empty where it is not ours."""
+    return read_json(folder / NOTE) if (folder / NOTE).exists() else {}

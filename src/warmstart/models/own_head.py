@@ -55,7 +55,7 @@ def load_own(
 
 def check_own(folder: Path, allowed: str | None) -> None:
     """Raise `RecipeError` where a folder names a head that is neither imported nor `allowed`."""
-    from warmstart.models.saved import note_of
+    from warmstart.models.check import note_of
 
     path = note_of(folder).get("task", {}).get("module")
     if path and path != allowed and path.replace(":", ".").rpartition(".")[0] not in sys.modules:

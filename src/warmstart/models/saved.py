@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from warmstart.errors import BaseModelError
 from warmstart.models.auto import head_of, kind_of
 from warmstart.models.catalog import resolve
-from warmstart.models.check import NOTE
+from warmstart.models.check import note_of
 from warmstart.models.families import family_of
 from warmstart.models.quiet import one_line, quiet
 from warmstart.models.weights import read_json
@@ -34,6 +34,10 @@ def _whole(folder: Path) -> Any:
     import torch
     import transformers
 
+    if own := note_of(folder).get("task", {}).get("module"):
+        from warmstart.models.own_head import saved_own
+
+        return saved_own(folder, own, note_of(folder)["task"]["module_settings"])
     config = read_json(folder / "config.json")
     kind = kind_of(head_of(config) or "vector", family_of(config).kind)
     auto: Any = getattr(transformers, kind.auto)
@@ -41,7 +45,7 @@ def _whole(folder: Path) -> Any:
 
 
 def _adapter(folder: Path) -> Any:
-    from transformers import AutoConfig
+    from transformers import AutoConfig, GenerationConfig
 
     from warmstart.models.backbone import load_headed
 
@@ -51,7 +55,16 @@ def _adapter(folder: Path) -> Any:
         raise BaseModelError(f"the base '{base.name}' is not the one that {folder} was trained on")
     config: Any = AutoConfig.from_pretrained(folder, **LOCAL)
     labels = [config.id2label[i] for i in range(config.num_labels)]
-    return with_adapter(load_headed(base, note.get("head", "classes"), labels, seed=0), folder)
+    if own := note.get("task", {}).get("module"):
+        from warmstart.models.own_head import load_own
+
+        return with_adapter(
+            load_own(base, own, note["task"]["module_settings"], labels, seed=0), folder
+        )
+    model = load_headed(base, note.get("head", "classes"), labels, seed=0)
+    if (folder / "generation_config.json").exists():
+        model.generation_config = GenerationConfig.from_pretrained(folder, **LOCAL)
+    return with_adapter(model, folder)
 
 
 def with_adapter(model: PreTrainedModel, folder: Path, name: str = "default") -> Any:
@@ -70,8 +83,3 @@ def with_adapter(model: PreTrainedModel, folder: Path, name: str = "default") ->
 def base_bits(folder: Path) -> int:
     """The bits of the base's weights that an adapter was trained on, where they were rounded."""
     return int(note_of(folder).get("base_bits", 0))
-
-
-def note_of(folder: Path) -> dict[str, Any]:
-    """What we keep beside a model; empty where it is not ours."""
-    return read_json(folder / NOTE) if (folder / NOTE).exists() else {}

@@ -1,0 +1,342 @@
+"""Adapters as files: made one with their base, taken out again, added, averaged, shared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from learning import LABELS, base_of, classifier
+from tiny import tiny
+from warmstart import parts
+from warmstart.errors import BaseModelError, ProofError, RunError
+from warmstart.models import adapter_merge, adapter_mix, backbone, peft_models
+from warmstart.models.adapter_base import base_of as base_of_file
+from warmstart.models.adapter_base import base_state
+from warmstart.models.adapter_files import read
+from warmstart.models.adapter_open import opened, outputs
+from warmstart.models.quiet import quiet
+from warmstart.models.saved import load_saved
+
+Folder = Callable[[str], Path]
+IDS = torch.tensor([[1, 8, 9, 10, 20]])
+
+
+def made(
+    base: Path,
+    out: Path,
+    method: str = "lora",
+    seed: int = 1,
+    labels: Any = LABELS,
+    **settings: Any,
+) -> Path:
+    """An adapter as training leaves it: every weight that may move has moved."""
+    chosen: Any = parts.make("method", method, settings)
+    plain = backbone.load_classifier(base_of(base), labels, 0)
+    model = chosen.attach(plain, 0)
+    chance = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.requires_grad:
+                p += 0.2 * torch.randn(p.shape, generator=chance)
+    chosen.save(model, backbone.load_tokenizer(base_of(base)), out, base_of(base),
+                notes={"head": "classes"})  # fmt: skip
+    return out
+
+
+def answers(model: Any) -> torch.Tensor:
+    with torch.no_grad(), quiet():
+        return model.eval()(input_ids=IDS, attention_mask=torch.ones_like(IDS)).logits
+
+
+def same(ours: list[torch.Tensor], theirs: list[torch.Tensor], atol: float = 1e-5) -> None:
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=atol, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "xlnet", "gpt2", "t5"])
+def test_merged_and_taken_out_again(family: str, tiny_of: Folder, tmp_path: Path) -> None:
+    base = tiny_of(family)
+    file = read(made(base, tmp_path / "a", rank=4))
+    told = adapter_merge.merge(file, tmp_path / "m")
+    assert told["proof"]["max_difference"] <= told["proof"]["tolerance"]
+    same(outputs(tmp_path / "m"), outputs(file.folder))
+
+    from transformers import AutoModelForSequenceClassification
+
+    theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m")
+    assert [theirs.config.id2label[i] for i in range(3)] == list(LABELS)
+    assert not (tmp_path / "m" / "adapter_config.json").exists()
+
+    back = adapter_merge.unmerge(tmp_path / "m", file, tmp_path / "u")
+    assert back["proof"]["max_difference"] < 1e-5
+    plain, now = classifier(base).state_dict(), load_saved(tmp_path / "u")[0].state_dict()
+    body = [n for n in plain if not file.is_head(f"base_model.model.{n}")]
+    assert len(body) > 10
+    for name in body:
+        torch.testing.assert_close(now[name], plain[name], atol=1e-5, rtol=1e-5)
+    assert "the head is still the adapter's" in back["notes"][-1]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("ia3", {}), ("layernorm", {}), ("lora", {"use_dora": True}), ("lora", {"use_rslora": True}),
+     ("lora", {"init": "pissa"})],
+)  # fmt: skip
+def test_other_changes_of_weights(
+    method: str, settings: dict[str, Any], tiny_of: Folder, tmp_path: Path
+) -> None:
+    file = read(made(tiny_of("bert"), tmp_path / "a", method, **settings))
+    adapter_merge.merge(file, tmp_path / "m")
+    same(outputs(tmp_path / "m"), outputs(file.folder))
+    if method == "layernorm" or settings.get("use_dora"):
+        with pytest.raises(RunError, match="does not hold the change.*take the base itself"):
+            adapter_merge.unmerge(tmp_path / "m", file, tmp_path / "u")
+        assert not (tmp_path / "u").exists()
+    else:
+        assert adapter_merge.unmerge(tmp_path / "m", file, tmp_path / "u")["proof"]
+
+
+@pytest.mark.parametrize("method", ["adapter", "prompt_tuning", "prefix_tuning", "p_tuning"])
+def test_what_is_no_change_of_weights_does_not_merge(
+    method: str, tiny_of: Folder, tmp_path: Path
+) -> None:
+    file = read(made(tiny_of("bert"), tmp_path / "a", method))
+    assert file.method == method
+    with pytest.raises(RunError, match=r"cannot be merged.*Keep it beside its base"):
+        adapter_merge.merge(file, tmp_path / "m")
+    with pytest.raises(RunError, match="cannot be added"):
+        adapter_mix.add([file, file], [0.5, 0.5], tmp_path / "m")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a"]
+
+
+def test_a_rounded_base_does_not_merge(tiny_of: Folder, tmp_path: Path) -> None:
+    file = read(made(tiny_of("bert"), tmp_path / "a", base_bits=4))
+    with pytest.raises(RunError, match="rounded to 4 bits"):
+        adapter_merge.merge(file, tmp_path / "m")
+
+
+def test_only_what_was_merged_is_taken_out(tiny_of: Folder, tmp_path: Path) -> None:
+    one, other = (read(made(tiny_of("bert"), tmp_path / n, seed=i)) for i, n in enumerate("ab"))
+    adapter_merge.merge(one, tmp_path / "m")
+    with pytest.raises(RunError, match="another adapter was merged"):
+        adapter_merge.unmerge(tmp_path / "m", other, tmp_path / "u")
+    (tmp_path / "m" / "warmstart.json").unlink()
+    with pytest.raises(RunError, match="its head is not there"):
+        adapter_merge.unmerge(tmp_path / "m", other, tmp_path / "u")
+    heads = {n: v for n, v in load_file(one.weights).items() if one.is_head(n)}
+    mixed = {**load_file(other.weights), **heads}
+    save_file(mixed, other.weights, {"format": "pt"})
+    with pytest.raises(ProofError, match="not those of its base"):
+        adapter_merge.unmerge(tmp_path / "m", read(other.folder), tmp_path / "u")
+    with pytest.raises(RunError, match="no merged model"):
+        adapter_merge.unmerge(one.folder, one, tmp_path / "u")
+    assert not (tmp_path / "u").exists()
+
+
+def test_a_bad_merge_is_not_put_in_place(
+    tiny_of: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = read(made(tiny_of("bert"), tmp_path / "a"))
+
+    def forgetful(model: Any) -> Any:
+        return classifier(tiny_of("bert"))
+
+    monkeypatch.setattr(peft_models, "merged", forgetful)
+    with pytest.raises(ProofError, match="outputs differ"):
+        adapter_merge.merge(file, tmp_path / "m")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def changes(folder: Path, base: Path) -> dict[str, torch.Tensor]:
+    """What merging adds to each weight of the body."""
+    from peft import PeftModel
+
+    plain = classifier(base)
+    with quiet():
+        adapted: Any = PeftModel.from_pretrained(classifier(base), folder)
+    after = peft_models.merged(adapted).state_dict()
+    heads = ("classifier", "pooler", "score")
+    return {
+        name: after[name] - value
+        for name, value in plain.state_dict().items()
+        if not any(head in name for head in heads)
+    }
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "weights"),
+    [
+        ("bert", {}, (0.7, 0.3)),
+        ("gpt2", {}, (1.0, -0.5)),
+        ("bert", {"use_rslora": True}, (2.0, 1.0)),
+        ("bert", {"init": "pissa"}, (0.5, 0.5)),
+    ],
+)
+def test_added_exactly(
+    family: str, settings: dict[str, Any], weights: tuple[float, float], tiny_of: Folder,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    base = tiny_of(family)
+    one = made(base, tmp_path / "a", rank=4, **settings)
+    other = made(base, tmp_path / "b", rank=2, seed=2, alpha=8.0, **settings)
+    told = adapter_mix.add([read(one), read(other)], weights, tmp_path / "c")
+    both = 2 if "init" in settings else 1
+    assert told["rank"] == 6 * both and told["error"] < 1e-5
+    first, second = changes(one, base), changes(other, base)
+    for name, change in changes(tmp_path / "c", base).items():
+        wanted = weights[0] * first[name] + weights[1] * second[name]
+        torch.testing.assert_close(change, wanted, atol=1e-5, rtol=1e-4)
+    heads = [{n: v for n, v in load_file(f / "adapter_model.safetensors").items()
+              if read(f).is_head(n)} for f in (one, other, tmp_path / "c")]  # fmt: skip
+    for name, value in heads[2].items():
+        total = sum(weights)
+        w = [w / total for w in weights] if min(weights) > 0 else (1.0, 0.0)
+        torch.testing.assert_close(value, w[0] * heads[0][name] + w[1] * heads[1][name])
+    said = "disagree" if min(weights) > 0 else "have no mean"
+    assert any(said in note for note in told["notes"]), told["notes"]
+
+
+def test_added_roughly(tiny_of: Folder, tmp_path: Path) -> None:
+    base = tiny_of("bert")
+    files = [read(made(base, tmp_path / n, rank=4, seed=i)) for i, n in enumerate("ab")]
+    svd = adapter_mix.add(files, [0.5, 0.5], tmp_path / "svd", "svd", rank=8)
+    assert svd["rank"] == 8 and svd["error"] < 1e-4, "nothing is lost at the sum of the ranks"
+    small = adapter_mix.add(files, [0.5, 0.5], tmp_path / "small", "svd")
+    rough = adapter_mix.add(files, [0.5, 0.5], tmp_path / "rough", "linear")
+    assert small["rank"] == rough["rank"] == 4
+    assert 0.05 < small["error"] < rough["error"]
+    assert any("cat is exact" in note for note in rough["notes"])
+
+
+@pytest.mark.parametrize("method", ["ia3", "layernorm"])
+def test_factors_and_norms_are_added(method: str, tiny_of: Folder, tmp_path: Path) -> None:
+    base = tiny_of("bert")
+    one, other = (made(base, tmp_path / n, method, seed=i) for i, n in enumerate("ab"))
+    adapter_mix.add([read(one), read(other)], [0.25, 0.75], tmp_path / "c")
+    first, second, both = (changes(f, base) for f in (one, other, tmp_path / "c"))
+    for name, change in both.items():
+        wanted = 0.25 * first[name] + 0.75 * second[name]
+        torch.testing.assert_close(change, wanted, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["lora", "adapter", "prompt_tuning", "ia3"])
+def test_averaged(method: str, tiny_of: Folder, tmp_path: Path) -> None:
+    files = [read(made(tiny_of("bert"), tmp_path / n, method, seed=i)) for i, n in enumerate("abc")]
+    told = adapter_mix.average(files, tmp_path / "mean")
+    loaded = [load_file(file.weights) for file in files]
+    mean = load_file(tmp_path / "mean" / "adapter_model.safetensors")
+    assert mean.keys() == loaded[0].keys()
+    for name, value in mean.items():
+        torch.testing.assert_close(value, torch.stack([one[name] for one in loaded]).mean(0))
+    assert any("exact" in note for note in told["notes"]) == (method == "lora")
+    again = adapter_mix.average([files[0], files[0]], tmp_path / "same")
+    same(outputs(tmp_path / "same"), outputs(files[0].folder))
+    assert again["error"] < 1e-6
+
+
+def test_what_does_not_go_together(tiny_of: Folder, tmp_path: Path) -> None:
+    base = tiny_of("bert")
+    one = read(made(base, tmp_path / "a", rank=4))
+    wide = read(made(base, tmp_path / "b", rank=8))
+    ia3 = read(made(base, tmp_path / "c", "ia3"))
+    other = read(made(tiny("bert", tmp_path / "base", seed=5), tmp_path / "d", rank=4))
+    named = read(made(base, tmp_path / "e", rank=4, labels=["yes", "no", "maybe"]))
+    dora = read(made(base, tmp_path / "f", use_dora=True))
+    out = tmp_path / "out"
+    for files, kind, said in [
+        ([one, wide], RunError, "different settings: lora_alpha|different settings: r is 4 and 8"),
+        ([one, ia3], RunError, "different methods: lora and ia3"),
+        ([one, other], BaseModelError, "different bases"),
+        ([one, named], RunError, "different labels.*bad, good, plain; yes, no, maybe"),
+        ([one], RunError, "at least two"),
+    ]:
+        with pytest.raises(kind, match=said):
+            adapter_mix.average(files, out)
+    with pytest.raises(RunError, match="adapter of DoRA"):
+        adapter_mix.add([dora, dora], [0.5, 0.5], out)
+    assert not out.exists()
+
+
+def test_the_base_is_known_by_its_sum(tiny_of: Folder, tmp_path: Path) -> None:
+    base = tiny("bert", tmp_path / "base", seed=3)
+    file = read(made(base, tmp_path / "a"))
+    assert base_state(file) == "present"
+    with pytest.raises(BaseModelError, match="is not the base that"):
+        base_of_file(file, str(tiny_of("bert")))
+    moved = base.rename(tmp_path / "moved")
+    assert base_state(file) == "absent"
+    with pytest.raises(BaseModelError, match="--base says where it is now"):
+        base_of_file(file)
+    adapter_merge.merge(file, tmp_path / "m", str(moved))
+    tiny("bert", base, seed=4)
+    assert base_state(read(file.folder)) == "another"
+
+
+def by_peft(base: Path, out: Path, **more: Any) -> Any:
+    """An adapter that PEFT alone has made and saved."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForSequenceClassification
+
+    with quiet(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        plain = AutoModelForSequenceClassification.from_pretrained(base, num_labels=3)
+        config = LoraConfig(r=4, task_type="SEQ_CLS", init_lora_weights=False, **more)
+        model = get_peft_model(plain, config)
+        model.save_pretrained(str(out))
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("family", "more"),
+    [("roberta", {}), ("gpt2", {}), ("bert", {"modules_to_save": ["classifier", "pooler"]})],
+)
+def test_an_adapter_of_peft(family: str, more: Any, tiny_of: Folder, tmp_path: Path) -> None:
+    base = tiny_of(family)
+    model = by_peft(base, tmp_path / "a", **more)
+    file = read(tmp_path / "a")
+    assert (file.method, file.rank, file.head, file.labels) == ("lora", 4, "classes", [])
+    assert base_state(file) == "unknown"
+    with opened(file) as folder:
+        torch.testing.assert_close(answers(load_saved(folder)[0]), answers(model))
+    adapter_merge.merge(file, tmp_path / "m")
+    torch.testing.assert_close(answers(load_saved(tmp_path / "m")[0]), answers(model),
+                               atol=1e-5, rtol=1e-5)  # fmt: skip
+    adapter_merge.unmerge(tmp_path / "m", file, tmp_path / "u")
+
+
+def test_an_adapter_of_peft_without_its_head(tiny_of: Folder, tmp_path: Path) -> None:
+    by_peft(tiny_of("bert"), tmp_path / "a")
+    path = tmp_path / "a" / "adapter_model.safetensors"
+    save_file({n: v for n, v in load_file(path).items() if "classifier" not in n}, path)
+    with pytest.raises(RunError, match="lacks a part of its head"):
+        adapter_merge.merge(read(tmp_path / "a"), tmp_path / "m")
+
+
+def test_what_is_made_loads_in_peft(tiny_of: Folder, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    base = tiny_of("bert")
+    files = [read(made(base, tmp_path / n, rank=4, seed=i)) for i, n in enumerate("ab")]
+    adapter_mix.add(files, [0.5, 0.5], tmp_path / "c")
+    config = json.loads((tmp_path / "c" / "adapter_config.json").read_text())
+    assert config["modules_to_save"] and config["task_type"] == "SEQ_CLS"
+    with quiet():
+        theirs: Any = PeftModel.from_pretrained(classifier(base), tmp_path / "c")
+    torch.testing.assert_close(answers(theirs), answers(load_saved(tmp_path / "c")[0]))
+
+
+def test_what_is_no_adapter(tiny_of: Folder, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="a whole model, not an adapter"):
+        read(tiny_of("bert"))
+    with pytest.raises(RunError, match="there is no folder"):
+        read(tmp_path / "nothing")
+    folder = made(tiny_of("bert"), tmp_path / "a")
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    with pytest.raises(RunError, match="pickled"):
+        read(folder)

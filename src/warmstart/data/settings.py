@@ -51,6 +51,9 @@ class Data(Part):
     test_fraction: float = Field(
         default=0.2, ge=0, lt=1, description="share of train cut off when no test file is given"
     )
+    split_seed: int | None = Field(
+        default=None, ge=0, description="of the splits that are cut; unset: the seed of the run"
+    )
     similarity: float = Field(
         default=0.8,
         ge=0,

@@ -69,6 +69,7 @@ def load(
     texts: Sequence[str] | None = None,
     nested: AbstractSet[str] = frozenset(),
     rows: Rows | None = None,
+    together: str | None = None,
 ) -> Splits:
     """Read, clean and split the data; `source` stands in for `settings.path`.
 
@@ -82,6 +83,7 @@ def load(
         texts: the columns by which rows are copies of each other; unset: all required but `label`.
         nested: roles whose values may be lists or structs.
         rows: brings the columns of one source into the task's own form; told where rows go.
+        together: a column whose rows of one value are not parted where no group is named.
     """
     parts = _read_all(settings, roles, required, ledger, source, nested, rows)
     stamp = fingerprint(parts)
@@ -112,7 +114,8 @@ def load(
     note_near_repeats(train, numbers, codes, copies, ledger)
     codes = np.zeros(len(train), np.int64) if codes is None else codes
     if any(shares.values()):
-        values = group_values(train, "_group") if settings.group else None
+        grouped = "_group" if settings.group else together
+        values = group_values(parts["train"], grouped) if grouped else None
         own = kept_together(own, numbers, copies, values, ledger)
     del copies, keys, numbers, train
     if settings.group:
@@ -166,6 +169,11 @@ def _without_empty(
     """The rows that have all their texts and their label; the others go to the ledger."""
     lost = np.zeros(len(table), bool)
     for role in [*texts, *([label] if label else [])]:
+        if role not in table.column_names:
+            file = table["_file"][0].as_py() if len(table) else "the data"
+            raise DataError(
+                f"{file} has no column for {role}; name it with --data.columns.{role} NAME"
+            )
         blank = _blank(table[role])
         if blank.all():
             raise DataError(

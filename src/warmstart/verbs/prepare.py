@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from warmstart.models.catalog import Base
     from warmstart.objectives.supervised import Supervised
     from warmstart.tasks.base import Examples, Task
+    from warmstart.train.keep_text import General
 
 SPLITS = ("train", "validation", "test")
 
@@ -36,6 +37,8 @@ class Prepared:
     rows: np.ndarray
     """The rows of train to learn from, with repeats where a class is oversampled."""
     notes: list[str] = field(default_factory=list[str])
+    general: General | None = None
+    """The text of `keep.text`."""
 
     @property
     def stores(self) -> dict[str, TokenStore]:
@@ -62,6 +65,7 @@ class Prepared:
             "tokens": {name: int(store.offsets[-1]) for name, store in self.stores.items()},
             "base": {"name": self.base.name, "sha256": self.base.sha256},
             "fingerprint": self.splits.fingerprint,
+            "general": self.general.fingerprint if self.general else None,
         }
 
 
@@ -78,9 +82,15 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
     found = load_splits(recipe, task, ledger, source)
     base = resolve(recipe.base, revision=recipe.revision)
     tokenizer = load_tokenizer(base)
-    notes = _check_method(recipe, base)
-    labels = task.learn(found.train)
     method: Any = recipe.method
+    notes = _check_method(recipe, base)
+    task = task.settled(_config(base), tokenizer.model_max_length - method.extra_tokens)
+    task = task.shaped(found.train)
+    recipe = recipe.model_copy(update={"task": task})
+    labels = task.learn(found.train)
+    task.check_base(base, labels)
+    for remark in task.remarks(found.train):
+        ledger.note("task", remark)
     longest = min(task.max_length, tokenizer.model_max_length - method.extra_tokens)
     examples: dict[str, Examples] = {}
     for name in SPLITS:
@@ -93,7 +103,19 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
     recipe = _resolved(recipe, base, len(rows), longest, rows, examples["train"].store)
     for note in notes:
         ledger.note("architecture", note)
-    return Prepared(recipe, found, ledger, labels, base, examples, tokenizer, rows, notes)
+    general = _general(recipe, ledger)
+    return Prepared(recipe, found, ledger, labels, base, examples, tokenizer, rows, notes, general)
+
+
+def _general(recipe: Recipe, ledger: Ledger) -> General | None:
+    """The general text of `keep.text`, told to the ledger."""
+    from warmstart.train.keep_text import read_general
+
+    if recipe.keep.text is None:
+        return None
+    found = read_general(recipe.keep.text)
+    ledger.note("keep", found.note)
+    return found
 
 
 def load_splits(recipe: Recipe, task: Any, ledger: Ledger, source: Any = None) -> Splits:
@@ -103,7 +125,7 @@ def load_splits(recipe: Recipe, task: Any, ledger: Ledger, source: Any = None) -
     return splits.load(
         recipe.data, task.roles, set(task.roles) if task.required is None else task.required,
         recipe.seed, ledger, source, task.label,
-        texts=task.texts, nested=task.nested, rows=task.rows,
+        texts=task.texts, nested=task.nested, rows=task.rows, together=task.together,
     )  # fmt: skip
 
 
@@ -112,7 +134,7 @@ def _rows(recipe: Recipe, store: TokenStore) -> np.ndarray:
     from warmstart.data import balance
 
     if recipe.data.sampling == "none":
-        return np.arange(len(store))
+        return store.taught
     task: Any = recipe.task
     if task.form != "classes":
         raise RecipeError(
@@ -133,7 +155,10 @@ def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
     method: Any = recipe.method
     base, store, tokenizer = prepared.base, prepared.stores["train"], load_tokenizer(prepared.base)
     _check_method(recipe, base)
-    longest = min(task.max_length, tokenizer.model_max_length - method.extra_tokens)
+    room = tokenizer.model_max_length - method.extra_tokens
+    task = task.settled(_config(base), room)
+    recipe = recipe.model_copy(update={"task": task})
+    longest = min(task.max_length, room)
     if longest != prepared.task.max_length:
         return None
     rows = _rows(recipe, store)
@@ -146,15 +171,28 @@ def _check_method(recipe: Recipe, base: Base) -> list[str]:
     go with it, before anything has been written."""
     from warmstart.methods.base import Method
     from warmstart.models.analyse import skeleton
+    from warmstart.models.backbone import check_output_matrix
     from warmstart.models.families import family_of
     from warmstart.models.weights import read_json as read_config
 
     method: Any = recipe.method
+    asked: Any = recipe.task
+    asked.check(method)
     config = read_config(base.path / "config.json")
-    if type(method).check is not Method.check:
-        method.check(skeleton(config))
+    writes = asked.form == "text"
+    if writes or type(method).check is not Method.check:
+        frame = skeleton(config, writes=writes)
+        method.check(frame)
+        if writes:
+            check_output_matrix(frame, base)
     note = family_of(config).note
     return [note] if note else []
+
+
+def _config(base: Base) -> dict[str, Any]:
+    from warmstart.models.weights import read_json as read_config
+
+    return read_config(base.path / "config.json")
 
 
 class _Cut:
@@ -183,10 +221,11 @@ def _resolved(
     train = recipe.train
     config = read_config(base.path / "config.json")
     width = int(config.get("hidden_size") or config.get("dim") or config.get("d_model") or 768)
-    batch = train.batch_size or method.default_batch_size
+    task: Any = recipe.task
+    batch = train.batch_size or task.usual_batch or method.default_batch_size
     cached = method.caches_features and bool(family_of(config).post_norm_block)
     if train.batch_tokens and not cached:
-        steps = len(plan(store.lengths[index], batch, recipe.seed, 0, train.batch_tokens))
+        steps = len(plan(store.sizes[index], batch, recipe.seed, 0, train.batch_tokens))
     else:
         steps = -(-rows // batch)
     pace = method if cached or not method.caches_features else Method
@@ -198,9 +237,9 @@ def _resolved(
         "epochs": epochs,
         "patience": max(3, epochs // 4) if train.patience is None else train.patience,
         "batch_size": batch,
-        "learning_rate": train.learning_rate or method.default_learning_rate(width),
+        "learning_rate": train.learning_rate or task.usual_rate(method, width),
         "precision": precision,
         "device": device.type,
     }
-    task = recipe.task.model_copy(update={"max_length": longest})
+    task = task.model_copy(update={"max_length": longest})
     return recipe.model_copy(update={"train": train.model_copy(update=chosen), "task": task})

@@ -18,6 +18,7 @@ from warmstart.verbs.prepare import Prepared, prepare
 from warmstart.verbs.session import Session
 
 if TYPE_CHECKING:
+    from warmstart.tasks.base import Task
     from warmstart.train.fit import Listener
 
 
@@ -27,16 +28,17 @@ def tune(
     *,
     resume: Path | None = None,
     listeners: list[Listener] | None = None,
+    prepared: Prepared | None = None,
 ) -> Run:
     """Train, evaluate, save and prove. Raises `WarmstartError`; nothing is written before the
-    data, the base and the recipe are known to be good."""
+    data, the base and the recipe are known to be good. `prepared` is of this recipe."""
     from warmstart.train.memory import keep_freed_memory
 
     keep_freed_memory()
     if resume is None:
         check_free(Path(recipe.out) if recipe.out else free_path(stem(recipe)))
         check_writable(Path(recipe.out or "runs"))
-    prepared = prepare(recipe, source)
+    prepared = prepared or prepare(recipe, source)
     if resume is None:
         out = Path(recipe.out) if recipe.out else free_path(stem(recipe))
         prepared = replace(prepared, recipe=prepared.recipe.model_copy(update={"out": str(out)}))
@@ -48,6 +50,11 @@ def tune(
             raise RunError(
                 f"cannot resume {resume}: the data have changed since it began; "
                 "put the old ones back, or begin a new run"
+            )
+        if run.facts.get("general") != prepared.facts()["general"]:
+            raise RunError(
+                f"cannot resume {resume}: the general text of keep.text has changed since it "
+                "began; put the old one back, or begin a new run"
             )
         if run.facts["base"]["sha256"] != prepared.base.sha256:
             raise RunError(
@@ -66,8 +73,11 @@ def _train(run: Run, prepared: Prepared, listeners: list[Listener], resume: bool
     prepared.ledger.write(run.path)
     session = Session.begin(prepared)
     progress, caching = session.fit(run.path, listeners, resume=resume)
+    prepared = session.prepared = _with(prepared, prepared.task.closed(session.model))
     logits = session.predict()
+    prepared = session.prepared = _with(prepared, prepared.task.fitted(logits, prepared.examples))
     session.save(run.model)
+    forgetting = session.forgetting()
     speed = {
         "seconds": round(progress.seconds, 2),
         "rows": progress.rows,
@@ -77,8 +87,13 @@ def _train(run: Run, prepared: Prepared, listeners: list[Listener], resume: bool
         "device": session.device.type,
         "precision": prepared.recipe.train.precision,
     }
-    conclude(run, prepared, progress, logits, speed, session.size())
+    conclude(run, prepared, progress, logits, speed, session.size(), forgetting)
     checkpoint.clear(run.path / "checkpoints")
+
+
+def _with(prepared: Prepared, task: Task) -> Prepared:
+    """The same with the task as training settled it."""
+    return replace(prepared, recipe=prepared.recipe.model_copy(update={"task": task}))
 
 
 def versions() -> dict[str, str]:

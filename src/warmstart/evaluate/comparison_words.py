@@ -1,0 +1,134 @@
+"""A comparison of methods in plain sentences: the same on the terminal and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from warmstart.evaluate.comparison import NOISE, UNKNOWN, WORSE, Standing
+from warmstart.evaluate.words import p_words, percent, points
+
+WIDE = 0.05  # half of the width from which the rows are too few to call two methods equal
+
+
+def score_words(value: float, spread: float | None) -> str:
+    """ "0.774 ± 0.011" or, with one seed, "0.774"."""
+    return f"{value:.3f}" if spread is None else f"{value:.3f} ± {spread:.3f}"
+
+
+def verdict(found: Sequence[Standing], title: str, rows: int, level: float) -> str:
+    """Which is best, and whether the runner-up is really behind it."""
+    best = found[0]
+    lead = f"{best.method}:" if len(found) == 1 else f"Best is {best.method}:"
+    interval = ""
+    if best.low is not None and best.high is not None:
+        interval = f" ({percent(level)} interval {best.low:.3f} to {best.high:.3f})"
+    seeds = f", the mean of {len(best.seeds)} seeds" if best.spread is not None else ""
+    score = f"{title} {score_words(best.value, best.spread)}{interval}"
+    text = f"{lead} {score} on {rows:,} test rows{seeds}."
+    if len(found) == 1:
+        return text
+    runner = found[1]
+    text += f" The runner-up, {runner.method}, {_gap(runner, title, level)}."
+    if worse := [one.method for one in found[2:] if one.outcome == WORSE]:
+        text += f" Really worse than {best.method}: {listed(worse)}."
+    if noise := [one.method for one in found[2:] if one.outcome == NOISE]:
+        text += f" Within noise of it: {listed(noise)}."
+    return text
+
+
+def advice(found: Sequence[Standing], buy: Standing, level: float) -> str:
+    """Which method to take."""
+    best = found[0]
+    if len(found) == 1:
+        return ""
+    if buy is best:
+        if all(one.outcome == WORSE for one in found[1:]):
+            return f"Take {best.method}: every other method is really worse."
+        cheaper = [one for one in found[1:] if one.trainable < best.trainable]
+        if not cheaper:
+            return f"Take {best.method}: it is best, and none trains fewer weights."
+        return (
+            f"Take {best.method}: no method that trains fewer weights is within one standard error "
+            "of it."
+        )
+    text = f"Take {buy.method}: within noise of {best.method}"
+    text += f" ({points(buy.against['difference'], sign=True)} points, {percent(level)} interval "
+    text += (
+        f"{points(buy.against['low'])} to {points(buy.against['high'])}), with {_costs(buy, best)}."
+    )
+    if buy.against["low"] < -WIDE:
+        text += (
+            f" Up to {points(-buy.against['low'])} points less cannot be ruled out: more test rows "
+            "would tell."
+        )
+    return text
+
+
+def notes(found: Sequence[Standing], tested: bool) -> list[str]:
+    """What a careful reader should know."""
+    said: list[str] = []
+    seeds = len(found[0].seeds)
+    if seeds == 1:
+        said.append(
+            "One seed each: another seed moves every score a little, and this table cannot say how "
+            "much. --seed 0,1,2 does."
+        )
+    elif seeds == 2:
+        said.append("Two seeds say little about the spread; three or more say something.")
+    if len(found) > 2:
+        said.append(
+            "The best of several is flattered a little by having been chosen on these rows; on new "
+            "ones expect slightly less."
+        )
+    if tested and len(found) > 2:
+        count = len(found) - 1
+        said.append(f"The p-values are corrected for {count} comparisons (Holm 1979).")
+    if not tested and len(found) > 1:
+        said.append(
+            "There is no paired test for answers of this kind yet; two methods are told apart "
+            "where their intervals do not meet, which misses small differences."
+        )
+    return said
+
+
+def outcome_words(outcome: str) -> str:
+    """best, noise, worse, or "not tested"."""
+    return "not tested" if outcome == UNKNOWN else outcome
+
+
+def listed(names: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _gap(one: Standing, title: str, level: float) -> str:
+    """How far behind the best: a clause that goes on from the method's name."""
+    found = one.against
+    far = f"{points(abs(found['difference']))} points"
+    if one.outcome == UNKNOWN:
+        return f"is {far} of {title} lower; whether that is noise was not tested"
+    evidence = ""
+    if found["p_value"] is not None:
+        evidence = f" ({percent(level)} interval of the difference {points(found['low'])} to "
+        evidence += f"{points(found['high'])}, {p_words(found['p_value'])})"
+    if one.outcome == WORSE:
+        return f"is really worse, by {far} of {title}{evidence}"
+    return f"is {far} lower, which is noise{evidence}"
+
+
+def _costs(one: Standing, best: Standing) -> str:
+    """ "3 % of the trained weights, 4 % of the file and 90 % of the time"."""
+    pairs = [
+        ("of the trained weights", one.trainable, best.trainable),
+        ("of the saved folder", one.file_bytes, best.file_bytes),
+        ("of the training time", one.seconds, best.seconds),
+    ]
+    return listed([f"{_ratio(a, b)} {what}" for what, a, b in pairs if b])
+
+
+def _ratio(a: float, b: float) -> str:
+    """A share in per cent, or how many times, with two figures."""
+    part = a / b
+    if part >= 2:
+        return f"{part:.1f} times" if part < 10 else f"{part:.0f} times"
+    return f"{100 * part:.1f} %" if part < 0.1 else f"{100 * part:.0f} %"

@@ -1,0 +1,129 @@
+"""A comparison of methods and seeds on the terminal: the table, the verdict, what to type next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from warmstart.train.progress import ProgressBar
+from warmstart.verbs.several import RunListener
+
+if TYPE_CHECKING:
+    from warmstart.train.loop import Step
+    from warmstart.verbs.several_result import Comparison
+
+STYLES = {"best": "bold green", "noise": "dim", "worse": "red", "unknown": "yellow"}
+
+
+class Bars(RunListener):
+    """A progress bar for each run; of several, a line before each that says which it is."""
+
+    def __init__(self, score_name: str) -> None:
+        self._score_name = score_name
+        self._bar = ProgressBar(score_name)
+
+    def begin(self, name: str, number: int, of: int) -> None:
+        self.close()
+        self._bar = ProgressBar(self._score_name)
+        Console(stderr=True, highlight=False).print(f"{escape(name)} ({number} of {of})")
+
+    def step(self, step: Step, total: int) -> None:
+        self._bar.step(step, total)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        self._bar.epoch(row)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._bar.close()
+
+
+def told(found: Comparison) -> None:
+    """Print the comparison."""
+    from warmstart.verbs.several_result import next_commands
+
+    summary, console = found.summary, Console(highlight=False)
+    console.print(_scores(summary))
+    console.print(_costs(summary))
+    for text in (summary["verdict"], summary["advice"]):
+        if text:
+            console.print(text, markup=False)
+    for note in [*summary["notes"], *summary["measured"]]:
+        console.print(f"note: {note}", style="dim", markup=False)
+    console.print(f"runs       {found.path}", soft_wrap=True, markup=False)
+    console.print(f"report     {found.report}", soft_wrap=True, markup=False)
+    console.print("\nNext:", markup=False)
+    for command, what in next_commands(found.path, summary["chosen"]):
+        console.print(f"  {command}\n      {what}", soft_wrap=True, markup=False)
+
+
+def _scores(summary: Mapping[str, Any]) -> Table:
+    """One row a method, the best first."""
+    from warmstart.evaluate.comparison_words import outcome_words, score_words
+    from warmstart.evaluate.words import points
+
+    seeds = len(summary["seeds"])
+    over = f", mean ± spread of {seeds} seeds" if seeds > 1 else ""
+    table = Table(title=f"{summary['rows']['test']:,} test rows{over}", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for title in (summary["title"], f"{summary['confidence_level']:.0%} interval", "points", ""):
+        table.add_column(title, justify="right", no_wrap=True)
+    for one in summary["methods"]:
+        interval = "" if one["low"] is None else f"{one['low']:.3f} to {one['high']:.3f}"
+        behind = points(one["against"]["difference"], sign=True) if one["against"] else ""
+        style, score = STYLES[one["outcome"]], score_words(one["value"], one["spread"])
+        outcome = f"[{style}]{outcome_words(one['outcome'])}[/{style}]"
+        table.add_row(escape(one["method"]), score, interval, behind, outcome)
+    return table
+
+
+def _costs(summary: Mapping[str, Any]) -> Table:
+    """One row a method. What could not be measured has no column."""
+    from warmstart.evaluate import comparison_page as units
+
+    methods = summary["methods"]
+    columns: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "trainable": ("trained", units.millions),
+        "file_bytes": ("saved", units.megabytes),
+        "seconds": ("time", units.duration),
+        "peak_memory_mb": ("peak memory", units.mebibytes),
+        "energy_joules": ("energy", units.joules),
+    }
+    shown = {key: one for key, one in columns.items() if any(m[key] is not None for m in methods)}
+    table = Table()
+    table.add_column("", no_wrap=True)
+    for title, _ in shown.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    for one in methods:
+        cells = ["" if one[key] is None else said(one[key]) for key, (_, said) in shown.items()]
+        table.add_row(escape(one["method"]), *cells)
+    return table
+
+
+def planned(found: Mapping[str, Any]) -> None:
+    """What a comparison would do: one line a run."""
+    console, rows = Console(highlight=False), found["rows"]
+    console.print(
+        f"{rows['train']:,} rows to train on, {rows['validation']:,} to validate, "
+        f"{rows['test']:,} to test; {found['tokens']['train']:,} tokens to train on; "
+        "the same for every run"
+    )
+    table = Table(title=f"{len(found['runs'])} runs", title_justify="left")
+    for title in ("run", "epochs at most", "batch", "learning rate", "precision"):
+        table.add_column(title, justify="left" if title == "run" else "right")
+    for run in found["runs"]:
+        train = run["recipe"].train
+        size = f"{train.batch_tokens} tokens" if train.batch_tokens else f"{train.batch_size} rows"
+        name = escape(run["name"]) + (" (done)" if run["done"] else "")
+        table.add_row(name, str(train.epochs), size, f"{train.learning_rate:g}", train.precision)
+    console.print(table)
+    for note in found["ledger"]["notes"]:
+        console.print(f"note: {' '.join(note['message'].split())}", markup=False)
+    console.print(
+        f"the runs would stand in {found['out']}; nothing has been written",
+        soft_wrap=True, markup=False,
+    )  # fmt: skip

@@ -1,0 +1,76 @@
+"""What was asked of `tune` or `plan`, before anything is read but the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from warmstart.errors import RecipeError
+from warmstart.recipe import Recipe, read_file
+from warmstart.run import Run
+from warmstart.verbs.several_request import is_several
+from warmstart.verbs.several_result import is_comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Data, a recipe and keys above it; or a folder to go on with, and nothing besides."""
+
+    data: Any
+    recipe: Recipe | str | Path | None
+    keys: Mapping[str, Any]
+    resume: str | Path | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one run is meant."""
+        return is_comparison(self.resume) or is_several(self.keys)
+
+    @property
+    def source(self) -> Any:
+        """The data where they are an object; a path stands in the recipe."""
+        return None if isinstance(self.data, str | Path) else self.data
+
+    def layers(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the recipe says, and what the request says above it. Raises `RecipeError`."""
+        below: dict[str, Any] = {}
+        if isinstance(self.recipe, Recipe):
+            below = self.recipe.model_dump(exclude_unset=True)
+        elif self.recipe is not None:
+            below = read_file(self.recipe)
+        above = dict(self.keys)
+        if isinstance(self.data, str | Path):
+            above["data.path"] = str(self.data)
+        return below, above
+
+    def resolved(self) -> Recipe:
+        """Defaults < recipe < keys, checked whole. Raises `RecipeError`."""
+        return Recipe.of(*self.layers())
+
+    def run(self) -> Run:
+        """The run to go on with. Raises `RecipeError` when something else was asked besides."""
+        self.nothing_besides()
+        run = Run(self.resume or "")
+        if run.status != "done":
+            self.check_source(run.recipe)
+        return run
+
+    def nothing_besides(self) -> None:
+        """Raise `RecipeError` when something else was asked than to go on."""
+        besides = [*self.keys, *(["the recipe"] if self.recipe is not None else [])]
+        besides += ["the data"] if isinstance(self.data, str | Path) else []
+        if besides:
+            raise RecipeError(
+                "--resume goes on with the run's own data and recipe; leave out "
+                f"{', '.join(besides)}"
+            )
+
+    def check_source(self, recipe: Recipe) -> None:
+        """Raise `RecipeError` where the data to go on with were an object and are not there."""
+        if self.data is None and recipe.data.path is None and recipe.data.train is None:
+            raise RecipeError(
+                f"{self.resume} was made from an object in Python; go on with it there: "
+                f"warmstart.tune(the same data, resume={str(self.resume)!r})"
+            )

@@ -162,11 +162,11 @@ def _datasketch(rows: list[str], planted: list[tuple[int, int, str]], name: str)
     from datasketch import MinHash, MinHashLSH
 
     from warmstart.data.duplicates import all_normalised
-    from warmstart.data.near_candidates import BANDS, ROUNDS, ROWS
+    from warmstart.data.near_candidates import BANDS, ROWS
     from warmstart.data.near_copies import LEAST_WORDS, SIMILARITY
 
-    perms = ROWS * BANDS * ROUNDS
-    keys: dict[str, Any] = {"params": (BANDS * ROUNDS, ROWS)} if name == "bands" else {}
+    perms = ROWS * BANDS
+    keys: dict[str, Any] = {"params": (BANDS, ROWS)} if name == "bands" else {}
     start = peak_mb()
     begun = time.perf_counter()
     normal = all_normalised(rows)

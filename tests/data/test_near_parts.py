@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warmstart.data.near_candidates import by_signature, sampled_codes
+from warmstart.data.near_candidates import candidates, sampled, sketches_of
 from warmstart.data.near_copies import joined
 from warmstart.data.near_cuts import cut_short
 from warmstart.data.near_groups import straddling_groups
@@ -79,18 +79,18 @@ def test_similar_texts_are_candidates_and_others_are_not() -> None:
     words = [f"word{i}" for i in range(5_000)]
     fresh = [" ".join(rng.choice(words, 14)) for _ in range(3_000)]
     copies = [" ".join(text.split()[:5] + text.split()[6:]) for text in fresh[:300]]
-    codes, _ = sampled_codes(texts_of(*fresh, *copies))
-    pairs = by_signature(codes, lambda done: None)
+    texts = texts_of(*fresh, *copies)
+    pairs = candidates(sketches_of(texts))
     found = {(int(p) >> 32, int(p) & 0xFFFFFFFF) for p in pairs}
     planted = {(i, 3_000 + i) for i in range(300)}
     assert len(planted & found) >= 297 and len(found - planted) < 30
-    assert (by_signature(codes, lambda done: None) == pairs).all()
+    assert (candidates(sketches_of(texts)) == pairs).all()
 
 
 def test_long_texts_keep_few_codes_drawn_alike() -> None:
     rng = np.random.default_rng(0)
     words = rng.choice([f"word{i}" for i in range(5_000)], 4_000)
-    codes, _ = sampled_codes(texts_of(" ".join(words), " ".join(words[100:])))
+    codes = sampled(codes_of(texts_of(" ".join(words), " ".join(words[100:]))))
     sizes = np.diff(codes.starts)
     assert (sizes < 700).all() and (sizes > 350).all()
     one, other = codes.flat[: sizes[0]], codes.flat[sizes[0] :]
@@ -102,7 +102,7 @@ def test_cut_texts_are_found_by_sorting(reverse: bool) -> None:
     words = [f"word{i}" for i in range(20)]
     rows = [words, words[:15], words[:11], [*words[:9], *"abcdefgh"], [*words, *words, *words]]
     texts = sorted(" ".join(row[::-1] if reverse else row) for row in rows)
-    pairs = cut_short(texts_of(*texts), sampled_codes(texts_of(*texts))[1])
+    pairs = cut_short(texts_of(*texts), sketches_of(texts_of(*texts)).ends)
     found = [{len(texts[int(p) >> 32].split()), len(texts[int(p) & 0xFFFFFFFF].split())}
              for p in pairs]  # fmt: skip
     assert found == [{20, 15}]

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from warmstart.evaluate import baselines
 from warmstart.evaluate.baselines import Texts, majority, sample_rows, tfidf
+from warmstart.scores import tfidf as tfidf_features
 
 TRAIN = ["good film", "bad film", "good book", "bad book", "so good", "so bad"] * 4
 TRUTH = np.array([1, 0] * 12)
@@ -58,7 +58,7 @@ def test_sampling_keeps_every_class_and_is_said() -> None:
 
 
 def test_much_text_is_counted_by_words_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "PIECE_CHARACTERS", 50)
+    monkeypatch.setattr(tfidf_features, "PIECE_CHARACTERS", 50)
     found = tfidf(TRAIN, TRUTH, ["good"], TRAIN, TRUTH, 2)
     assert found is not None
     assert "whole words only" in found.notes[0]

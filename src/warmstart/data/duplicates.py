@@ -7,13 +7,17 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from warmstart.data.arrow import pc
 from warmstart.data.ledger import Ledger
+from warmstart.data.near_candidates import THREADS, blocks
+from warmstart.data.sweep import PUNCTUATION, swept
 
 PAIRS = 20  # examples of shared texts that are kept
 
@@ -33,13 +37,7 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
     return first, second
 
 
-_ASCII_PUNCTUATION = re.compile("[" + re.escape('!"#%&()*,-./:;?@[\\]_{}') + "]+")
-
-
-_ASCII_SWEEP = bytes(
-    32 if chr(code) in '!"#%&()*,-./:;?@[\\]_{}' else ord(chr(code).lower()) if code < 128 else code
-    for code in range(256)
-)
+_ASCII_PUNCTUATION = re.compile(f"[{re.escape(PUNCTUATION)}]+")
 
 
 def normalised(text: str) -> str:
@@ -59,28 +57,39 @@ def normalised(text: str) -> str:
 
 
 def all_normalised(texts: list[str]) -> list[str]:
+    """`normalised` of each."""
+    return _normal(pa.array(texts, pa.large_string())).to_pylist()
+
+
+def _normal(texts: pa.Array) -> pa.Array:
     """`normalised` of each: plain ASCII in one sweep, the others one by one."""
-    plain = [text if text.isascii() and "\0" not in text else "" for text in texts]
-    swept = (
-        "\0".join(plain).encode().translate(_ASCII_SWEEP, b"'`").decode().split("\0")[: len(texts)]
-    )
-    return [
-        " ".join(clean.split()) or (normalised(text) if text else "")
-        for clean, text in zip(swept, texts, strict=True)
-    ]
+    clean, odd = swept(texts)
+    if not odd.any():
+        return clean
+    others = [normalised(text) for text in texts.filter(pa.array(odd)).to_pylist()]
+    return pc.replace_with_mask(clean, pa.array(odd), pa.array(others, pa.large_string()))
 
 
 def normal_texts(table: pa.Table, roles: Sequence[str]) -> pa.ChunkedArray:
     """The normalised texts of each row in `roles`, joined by the unit separator; large_string."""
-    chunks: list[pa.Array] = []
-    for batch in table.select(list(roles)).to_batches(max_chunksize=10_000):
-        columns = [
-            all_normalised(["" if value is None else str(value) for value in column.to_pylist()])
-            for column in batch.columns
-        ]
-        rows = columns[0] if len(columns) == 1 else map("\x1f".join, zip(*columns, strict=True))
-        chunks.append(pa.array(rows, pa.large_string()))
-    return pa.chunked_array(chunks, pa.large_string())
+    with ThreadPoolExecutor(THREADS) as pool:
+        parts = [pool.map(_normal, blocks(_texts(table[role]))) for role in roles]
+        columns = [pa.chunked_array(part, pa.large_string()) for part in parts]
+    if len(columns) == 1:
+        return columns[0]
+    separator = pa.scalar("\x1f", pa.large_string())
+    rows = [column.combine_chunks() for column in columns]
+    joined: pa.Array = pc.binary_join_element_wise(*rows, separator)
+    return pa.chunked_array([joined], pa.large_string())
+
+
+def _texts(column: pa.ChunkedArray) -> pa.Array:
+    """The values as text, empty where there are none: large_string without nulls."""
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        values = ["" if value is None else str(value) for value in column.to_pylist()]
+        return pa.array(values, pa.large_string())
+    texts = column.cast(pa.large_string()).combine_chunks()
+    return pc.fill_null(texts, "") if texts.null_count else texts
 
 
 def text_keys(table: pa.Table, roles: Sequence[str]) -> np.ndarray:

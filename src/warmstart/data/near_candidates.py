@@ -1,15 +1,16 @@
 """Which texts may resemble each other: few pairs out of all, found without comparing all.
 
-MinHash signatures (rensa: fast similarity sketching, Dahlgaard et al. 2017) in bands: texts that
-agree in a whole band are candidates.
+MinHash (Broder 1997) in bands: texts that agree in a whole band are candidates, unless their
+signatures as a whole say that they share too little.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -17,43 +18,87 @@ import pyarrow as pa
 from warmstart.data.arrow import pc
 from warmstart.data.near_words import Codes, codes_of, mixed
 
-ROWS, BANDS, ROUNDS = 5, 5, 4  # 100 values: of pairs with Jaccard 0.7 97 % are candidates
+ROWS, BANDS = 5, 20  # 100 values: of pairs with Jaccard 0.7 97 % are candidates
+LEAST_ALIKE = 0.45  # of the values; a pair with Jaccard 0.7 has fewer once in ten million
 MOST_CODES = 512  # of one text; of a longer one a fixed share is drawn by hash
 WINDOW = 4  # neighbours in a band that are compared: time stays linear in large families
 LEAST_OF_CUT = 12  # words that a part of another text must have
 BLOCK, BYTES = 50_000, 2_000_000  # texts, and bytes, at a time
 THREADS = min(4, os.cpu_count() or 1)
-LISTS = 4_000  # signatures at a time that become Python lists
-_SEED = 0x5EED
+CODES = 1 << 17  # codes whose values are computed at a time: they fit into the cache
+PAIRS = 1 << 15  # pairs whose values are compared at a time
+_FACTORS = (mixed(np.arange(1, ROWS * BANDS + 1, dtype=np.uint64)) >> np.uint64(32)).astype(
+    np.uint32
+) | np.uint32(1)
+_STEP = np.uint32(0x9E3779B1)
+_LOWER, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
-Step = Callable[[int], None]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sketches:
+    """What is kept of each text to find those that resemble it."""
+
+    bands: np.ndarray  # uint32 [BANDS, texts]: a hash of the band's ROWS values
+    values: np.ndarray  # uint8 [texts, BANDS * ROWS]: the low byte of each value
+    ends: np.ndarray  # uint64 [texts, 2]: see `_ends`
 
 
-def sampled_codes(texts: pa.Array) -> tuple[Codes, np.ndarray]:
-    """The codes of all texts, at most about MOST_CODES of each, drawn alike in texts alike; and
-    their ends (see `_ends`), uint64 [texts, 2]."""
-    flat = np.empty(pc.sum(pc.binary_length(texts)).as_py() or 0, np.uint64)
-    sizes, ends, at = [np.zeros(1, np.int64)], [np.zeros((0, 2), np.uint64)], 0
+def sketches_of(texts: pa.Array) -> Sketches:
+    """The sketches of all texts, block by block in threads."""
+    count = len(texts)
+    found = Sketches(
+        np.empty((BANDS, count), np.uint32),
+        np.empty((count, BANDS * ROWS), np.uint8),
+        np.empty((count, 2), np.uint64),
+    )
+    parts = list(blocks(texts))
+    starts = np.cumsum([0, *map(len, parts)]).tolist()
+
+    def sketch(part: pa.Array, start: int) -> None:
+        codes = codes_of(part)
+        found.ends[start : start + len(part)] = _ends(codes)
+        _sketch(sampled(codes), found, start)
+
     with ThreadPoolExecutor(THREADS) as pool:
-        for codes, size, end in pool.map(_sampled, blocks(texts)):
-            flat[at : at + len(codes)] = codes  # less than one a byte, so that there is room
-            at += len(codes)
-            sizes.append(size)
-            ends.append(end)
-    return Codes(flat[:at], np.cumsum(np.concatenate(sizes))), np.concatenate(ends)
+        list(pool.map(sketch, parts, starts[:-1]))
+    return found
 
 
-def _sampled(texts: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The codes, how many there are of each text, and the ends."""
-    codes = codes_of(texts)
-    ends = _ends(codes)
+def sampled(codes: Codes) -> Codes:
+    """The codes with their bits stirred; of each text at most about MOST_CODES, drawn alike in
+    texts alike."""
     flat, size = mixed(codes.flat), np.diff(codes.starts)
-    if size.max(initial=0) > MOST_CODES:
-        limit = np.minimum(MOST_CODES / np.maximum(size, 1), 1.0)
-        text = np.repeat(np.arange(len(size)), size)
-        kept = (flat >> np.uint64(11)) * 2.0**-53 < limit[text]
-        flat, size = flat[kept], np.bincount(text[kept], minlength=len(size))
-    return flat, size, ends
+    if size.max(initial=0) <= MOST_CODES:
+        return Codes(flat, codes.starts)
+    limit = np.minimum(MOST_CODES / np.maximum(size, 1), 1.0)
+    text = np.repeat(np.arange(len(size)), size)
+    kept = (flat >> np.uint64(11)) * 2.0**-53 < limit[text]
+    starts = np.zeros_like(codes.starts)
+    np.cumsum(np.bincount(text[kept], minlength=len(size)), out=starts[1:])
+    return Codes(flat[kept], starts)
+
+
+def _sketch(codes: Codes, found: Sketches, start: int) -> None:
+    """Write bands and values of these texts, the first of which is number `start`.
+
+    The values of a text are the least of its codes, each time multiplied by another odd number.
+    """
+    cuts = np.searchsorted(codes.starts, np.arange(CODES, codes.starts[-1], CODES), "right") - 1
+    cuts = np.unique(np.concatenate([[0], cuts, [len(codes)]])).tolist()
+    for begin, end in pairwise(cuts):
+        places = codes.starts[begin : end + 1]
+        some = (codes.flat[places[0] : places[-1]] >> _HALF).astype(np.uint32)
+        if not len(some):
+            some = np.zeros(1, np.uint32)
+        heads = np.minimum(places[:-1] - places[0], len(some) - 1)
+        turned, rows = np.empty_like(some), slice(start + begin, start + end)
+        for band in range(BANDS):
+            key = np.zeros(end - begin, np.uint32)
+            for number in range(band * ROWS, (band + 1) * ROWS):
+                least = np.minimum.reduceat(np.multiply(some, _FACTORS[number], turned), heads)
+                found.values[rows, number] = least.astype(np.uint8)
+                key = key * _STEP + least
+            found.bands[band, rows] = key
 
 
 def _ends(codes: Codes) -> np.ndarray:
@@ -79,38 +124,33 @@ def blocks(texts: pa.Array) -> Iterator[pa.Array]:
         start = end
 
 
-def by_signature(codes: Codes, step: Step) -> np.ndarray:
+def candidates(sketches: Sketches) -> np.ndarray:
     """Pairs of texts, left << 32 | right with left < right, sorted, that agree in a band."""
-    found = np.zeros(0, np.uint64)
-    for number in range(ROUNDS):
-        suspects = _sharing(codes, _SEED + number)
-        pairs = _in_bands(suspects, _signatures(_taken(codes, suspects), _SEED + number))
-        found = np.union1d(found, pairs)
-        step(number + 1)
-    return found
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = np.sort(np.concatenate(list(pool.map(_in_band, sketches.bands))))
+        found = found[np.append(True, found[1:] != found[:-1])] if len(found) else found
+
+        def alike(start: int) -> np.ndarray:
+            pairs = found[start : start + PAIRS]
+            left, right = (pairs >> _HALF).astype(np.int64), (pairs & _LOWER).astype(np.int64)
+            same = sketches.values[left] == sketches.values[right]
+            return pairs[np.count_nonzero(same, axis=1) >= LEAST_ALIKE * same.shape[1]]
+
+        kept = list(pool.map(alike, range(0, len(found), PAIRS)))
+    return np.concatenate([np.zeros(0, np.uint64), *kept])
 
 
-def _matrix(codes: Codes, seed: int) -> Any:
-    from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]
-
-    starts = codes.starts.astype(np.uint64)
-    make: Any = RMinHash.digest_matrix_from_flat_token_hashes
-    return make(codes.flat, starts, ROWS * BANDS, seed)
-
-
-def _sharing(codes: Codes, seed: int) -> np.ndarray:
-    """The texts that share a band with another one."""
-    from rensa import RMinHashLSH  # pyright: ignore[reportAttributeAccessIssue]
-
-    index: Any = RMinHashLSH(threshold=0.5, num_perm=ROWS * BANDS, num_bands=BANDS)
-    flags = index.query_duplicate_flags_matrix_one_shot(_matrix(codes, seed))
-    return np.flatnonzero(np.fromiter(flags, bool, len(flags)))
-
-
-def _taken(codes: Codes, texts: np.ndarray) -> Codes:
-    """The codes of some of the texts."""
-    places, starts = ragged(codes.starts, texts)
-    return Codes(codes.flat[places], starts)
+def _in_band(band: np.ndarray) -> np.ndarray:
+    """Each text with the next WINDOW of its band, in the order of the texts."""
+    keys = band.astype(np.uint64) << _HALF | np.arange(len(band), dtype=np.uint64)
+    keys.sort()
+    found = [np.zeros(0, np.uint64)]
+    for gap in range(1, WINDOW + 1):
+        same = np.flatnonzero((keys[gap:] ^ keys[:-gap]) <= _LOWER)
+        if not len(same):
+            break
+        found.append(keys[same] << _HALF | keys[same + gap] & _LOWER)
+    return np.concatenate(found)
 
 
 def ragged(starts: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,29 +159,3 @@ def ragged(starts: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarra
     ends = np.zeros(len(which) + 1, np.int64)
     np.cumsum(sizes, out=ends[1:])
     return np.arange(ends[-1]) + np.repeat(starts[which] - ends[:-1], sizes), ends
-
-
-def _signatures(codes: Codes, seed: int) -> np.ndarray:
-    """One hash for each text and band, uint64 [texts, BANDS]."""
-    weights = mixed(np.arange(1, ROWS + 1, dtype=np.uint64)) | np.uint64(1)
-    parts = [np.zeros((0, BANDS), np.uint64)]
-    for start in range(0, len(codes), LISTS):
-        starts = codes.starts[start : start + LISTS + 1]
-        some = Codes(codes.flat[starts[0] : starts[-1]], starts - starts[0])
-        rows = np.array(_matrix(some, seed).to_rows(), np.uint64)
-        parts.append((rows.reshape(len(rows), BANDS, ROWS) * weights).sum(2))
-    return np.concatenate(parts)
-
-
-def _in_bands(texts: np.ndarray, signatures: np.ndarray) -> np.ndarray:
-    """Each text with the next WINDOW of its band, in the order of the texts."""
-    found = [np.zeros(0, np.uint64)]
-    for band in signatures.T:
-        order = np.argsort(band, kind="stable")
-        keys, sorted_texts = band[order], texts[order].astype(np.uint64)
-        for gap in range(1, WINDOW + 1):
-            same = np.flatnonzero(keys[gap:] == keys[:-gap])
-            if not len(same):
-                break
-            found.append(sorted_texts[same] << np.uint64(32) | sorted_texts[same + gap])
-    return np.unique(np.concatenate(found))

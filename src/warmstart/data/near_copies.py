@@ -14,13 +14,14 @@ import pyarrow as pa
 
 from warmstart.data.arrow import pc
 from warmstart.data.duplicates import normal_texts
-from warmstart.data.near_candidates import ROUNDS, blocks, by_signature, sampled_codes
+from warmstart.data.near_candidates import blocks, candidates, sketches_of
 from warmstart.data.near_cuts import cut_short
 from warmstart.data.near_measure import resemblance
 from warmstart.data.near_words import bytes_of
 
 SIMILARITY = 0.8
 LEAST_WORDS = 8  # shorter texts are copies only if they are equal: one word makes another question
+STEPS = 4  # that progress is told of
 SPLITS = ("test", "validation", "train")  # whose rows come first
 _LOWER = np.uint64(0xFFFFFFFF)
 _UNSPACED = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
@@ -112,23 +113,25 @@ def _near(
 
     def step(done: int) -> None:
         if progress is not None:
-            progress("near-duplicates", done, ROUNDS + 2)
+            progress("near-duplicates", done, STEPS)
 
     which, texts = _long_enough(distinct)
     if len(texts) < 2:
         return _none()
-    codes, ends = sampled_codes(texts)
-    pairs = by_signature(codes, step)
-    del codes
-    cut = cut_short(texts, ends)
-    step(ROUNDS + 1)
+    sketches = sketches_of(texts)
+    step(1)
+    pairs = candidates(sketches)
+    step(2)
+    cut = cut_short(texts, sketches.ends)
+    del sketches
+    step(3)
     pairs = np.union1d(pairs, cut)
     left, right = (pairs >> np.uint64(32)).astype(np.int64), (pairs & _LOWER).astype(np.int64)
     shared = resemblance(texts, left, right)
     # A word that differs breaks two pairs of neighbours.
     near = (shared[:, 0] >= similarity) & (shared[:, 1] >= 2 * similarity - 1)
     near |= np.isin(pairs, cut, assume_unique=True)
-    step(ROUNDS + 2)
+    step(STEPS)
     return which[left[near]], which[right[near]], shared[near, 0]
 
 

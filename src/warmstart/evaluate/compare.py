@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from warmstart.evaluate.intervals import BLOCK, Cells, bounds, resamples, tally_of_counts
 from warmstart.evaluate.metrics import METRICS, Floats
@@ -73,6 +72,8 @@ def paired(
 
 def mcnemar(a_right: NDArray[np.bool_], b_right: NDArray[np.bool_]) -> float:
     """Exact two-sided p-value that a and b are right equally often; looks at rows they split."""
+    from scipy.stats import binomtest
+
     only_a = int((a_right & ~b_right).sum())
     only_b = int((b_right & ~a_right).sum())
     if only_a + only_b == 0:

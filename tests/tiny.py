@@ -16,7 +16,7 @@ WORDS = (
 ).split()
 BERT_LIKE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
              "intermediate_size": 64, "max_position_embeddings": 66}  # fmt: skip
-LLAMA_LIKE = BERT_LIKE | {"num_key_value_heads": 1}
+LLAMA_LIKE = BERT_LIKE | {"num_key_value_heads": 1, "tie_word_embeddings": True}
 BART_LIKE = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2,
              "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 64,
              "decoder_ffn_dim": 64, "max_position_embeddings": 64}  # fmt: skip
@@ -96,19 +96,24 @@ def tiny_tokenizer(family: str, words: Sequence[str] = WORDS) -> Any:
     backend.normalizer = normalizers.Lowercase()
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     single = {"t5": "$A </s>", "pegasus": "$A </s>", "xlnet": "$A </s> <s>"}
+    typed = dict.fromkeys(("bert", "electra"), "<s>:0 $A:0 </s>:0 $B:1 </s>:1")
+    typed["xlnet"] = "$A:0 </s>:0 $B:1 </s>:1 <s>:2"
     if family not in DECODERS:
         backend.post_processor = processors.TemplateProcessing(
             single=single.get(family, "<s> $A </s>"),
-            pair=single.get(family, "<s> $A </s>").replace(" </s>", " </s> $B </s>", 1),
+            pair=typed.get(family)
+            or single.get(family, "<s> $A </s>").replace(" </s>", " </s> $B </s>", 1),
             special_tokens=[("<s>", 1), ("</s>", 2)],
         )
     named = {"unk_token": "<unk>", "eos_token": "</s>"}
     if family not in DECODERS:
         named |= {"pad_token": "<pad>", "mask_token": "<mask>", "bos_token": "<s>"}
         named |= {"cls_token": "<s>", "sep_token": "</s>"}
+    inputs = ["token_type_ids"] if family in ("bert", "electra") else []
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         model_max_length=64,
         padding_side="left" if family == "xlnet" else "right",
+        model_input_names=["input_ids", *inputs, "attention_mask"],
         **named,
     )

@@ -59,6 +59,30 @@ def test_forward_equals_transformers(family: str, tiny_of: Folder) -> None:
     torch.testing.assert_close(everything[mask == 1], expected[mask == 1], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("family", ["bert", "electra"])
+def test_token_types_equal_transformers(family: str, tiny_of: Folder) -> None:
+    """Two texts in a row: the outputs, and the gradient of the embedding of the types."""
+    model = wake(classifier(tiny_of(family)))
+    twin = copy.deepcopy(model).train()
+    ids, lengths = batch(tiny_of(family))
+    types = (torch.arange(ids.shape[1]) >= (lengths // 2)[:, None]).long()
+    compute = ready(model)
+    assert compute.is_fast
+    ours = compute.logits(ids, lengths, training=True, types=types)
+    named = {"input_ids": ids, "attention_mask": mask_of(ids, lengths)}
+    theirs = twin(**named, token_type_ids=types).logits
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    assert (theirs - twin(**named).logits).abs().max() > 1e-3
+    for logits in (ours, theirs):
+        torch.nn.functional.cross_entropy(logits, TARGETS).backward()
+    found, expected = (
+        body_of(one).get_submodule("embeddings.token_type_embeddings").weight.grad
+        for one in (model, twin)
+    )
+    assert (expected.abs().amax(1) > 1e-6).all()
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("family", [*FAST, "xlm-roberta"])
 def test_gradients_equal_transformers(family: str, tiny_of: Folder) -> None:
     """All parameters, of the embeddings and the head too."""

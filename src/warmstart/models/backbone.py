@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,13 +14,14 @@ from warmstart.models.families import Family, family_of
 from warmstart.models.quiet import one_line, quiet, seeded
 from warmstart.models.saving import save_model
 from warmstart.models.targets import LANGUAGE_MODELS, head_names
+from warmstart.models.weights import header, weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
     from warmstart.models.catalog import Base
 
-__all__ = ["load_classifier", "load_headed", "load_tokenizer", "save_model"]
+__all__ = ["check_output_matrix", "load_classifier", "load_headed", "load_tokenizer", "save_model"]
 LABELLED = ("classes", "labels", "value", "tokens")
 PROBES = (
     "The quick brown Fox jumps over the lazy DOG.",
@@ -62,7 +63,20 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerFast:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token is None:
         raise BaseModelError(f"the tokenizer of {base.name} has no token that could pad")
+    _without_types(tokenizer, base)
     return tokenizer
+
+
+def _without_types(tokenizer: Any, base: Base) -> None:
+    """A model that knows no token types is given none, here and by the tokenizer when saved."""
+    from transformers import AutoConfig
+
+    if "token_type_ids" not in tokenizer.model_input_names:
+        return
+    config: Any = AutoConfig.from_pretrained(base.path, **LOAD)
+    if getattr(config, "type_vocab_size", 0) < 2 and config.model_type != "xlnet":
+        names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
 
 
 def load_classifier(
@@ -103,6 +117,7 @@ def load_headed(
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            key_mapping=_renamed(kind, family),
             attn_implementation="sdpa" if kind._supports_sdpa else "eager",
             **LOAD,
         )
@@ -112,6 +127,8 @@ def load_headed(
         kept = had == list(labels) and not any(key.startswith(output) for key in fresh)
         if output and not kept:
             _begin(model.get_submodule(output), config)
+    if head == "text":
+        check_output_matrix(model, base, fresh)
     _only_the_head_is_new(fresh, heads, family, base)
     if notes is not None:
         notes.extend(_notes(info, fresh, had, labels, output))
@@ -144,11 +161,38 @@ def _config(
     return config, had
 
 
+def _renamed(kind: Any, family: Family) -> dict[str, str] | None:
+    """How a checkpoint's names become those of a class that has a name of its own for the body, as
+    LlamaForQuestionAnswering."""
+    if kind.base_model_prefix == family.body:
+        return None
+    return {rf"^{family.body}\.": f"{kind.base_model_prefix}."}
+
+
 def _heads(model: Any, family: Family) -> list[str]:
     """The modules that a checkpoint of the body alone does not give."""
     if type(model).__name__.endswith(LANGUAGE_MODELS):
         return ["lm_head", "final_logits_bias"]
-    return head_names(model) or list(family.head_modules)
+    return head_names(model) or [*family.head_modules, "pooler"]
+
+
+def check_output_matrix(model: Any, base: Base, fresh: Collection[str] = ()) -> None:
+    """Refuse a base without output matrix; one that is tied to the embeddings is there.
+
+    `analyse.skeleton(config, writes=True)` serves as the model; `fresh` are weights that its
+    checkpoint did not give. Raises `BaseModelError`.
+    """
+    head, config = model.get_output_embeddings(), model.config
+    name = next((name for name, module in model.named_modules() if module is head), "lm_head")
+    # an untied T5 says so under another name
+    tied = config.tie_word_embeddings and getattr(config, "scale_decoder_outputs", True)
+    given = {key for file in weight_files(base.path) for key in header(file)}
+    if f"{name}.weight" in fresh or not (tied or f"{name}.weight" in given):
+        raise BaseModelError(
+            f"{base.name} holds no output matrix: '{name}.weight' is not among its weights, and "
+            "its config does not tie it to the embeddings. Give the whole language model, not its "
+            "body; if they are meant to be tied, say tie_word_embeddings in its config.json"
+        )
 
 
 def _new_keys(info: dict[str, Any]) -> set[str]:

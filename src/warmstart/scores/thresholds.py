@@ -58,7 +58,8 @@ def best_cuts(odds: Floats, truth: NDArray[np.bool_]) -> Floats:
 
 
 def common_cut(odds: Floats, truth: NDArray[np.bool_]) -> float:
-    """The one cut with the best macro-F1, over the labels that occur in the truth."""
+    """The one cut with the best macro-F1, over the labels that occur in the truth; of several such
+    cuts the one in the middle."""
     occurs = np.flatnonzero(truth.any(0))
     grid = np.linspace(odds.min(), odds.max(), GRID)
     total = np.zeros(GRID)
@@ -66,7 +67,8 @@ def common_cut(odds: Floats, truth: NDArray[np.bool_]) -> float:
         given = _at_least(odds[:, label], grid)
         right = _at_least(odds[truth[:, label], label], grid)
         total += ratio(2 * right, given + truth[:, label].sum())
-    return float(grid[total.argmax()])
+    best = np.flatnonzero(total == total.max())
+    return float(grid[best[len(best) // 2]])
 
 
 def _at_least(values: Floats, grid: Floats) -> NDArray[np.int64]:

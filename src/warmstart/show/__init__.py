@@ -38,6 +38,11 @@ def run(run: Run, *, as_json: bool) -> None:
         paths = {"run": str(run.path), "model": str(run.model), "report": str(run.report)}
         _json({**paths, "metrics": run.metrics, "proof": run.proof})
         return
+    if "tasks" in run.metrics:
+        from warmstart.show.multitask import told
+
+        told(run)
+        return
     scores(run.metrics)
     speed, proof = run.facts["speed"], run.proof
     rate = f"{speed['rows_per_second']:,.0f} rows/s, {speed['precision']} on {speed['device']}"
@@ -97,7 +102,9 @@ def predictions(answers: Iterable[tuple[str, Prediction]], *, as_json: bool) -> 
             _json({**row, "scores": scores}, indent=None)
         else:
             value = answer.value if isinstance(answer.value, str) else _short(answer.value)
-            print(f"{value}\t{answer.confidence:.3f}\t{' '.join(text.split())}")
+            number = isinstance(answer.value, float)  # of which nobody knows how sure it is
+            sure = "" if number else f"\t{answer.confidence:.3f}"
+            print(f"{value}{sure}\t{' '.join(text.split())}")
 
 
 def _short(value: Any) -> str:
@@ -161,6 +168,10 @@ def plan(found: Mapping[str, Any], *, as_json: bool) -> None:
     rows, train = found["rows"], recipe.train
     print(f"# {rows['train']:,} rows to train on, {rows['validation']:,} to validate, "
           f"{rows['test']:,} to test; {found['tokens']['train']:,} tokens to train on")  # fmt: skip
+    for name, share in found.get("shares", {}).items():
+        own = found["tasks"].get(name)
+        said = f"{own['rows']['train']:,} rows to train on" if own else "a help without labels"
+        print(f"# {name}: {said}, {share:.0%} of the steps")
     size = f"{train.batch_tokens} tokens" if train.batch_tokens else f"{train.batch_size} rows"
     print(f"# {found['steps']:,} steps at most: {train.epochs} epochs, batches of {size}, "
           f"learning rate {train.learning_rate:g}, {train.precision}, {train.device}")  # fmt: skip

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from warmstart.parts import Part
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import pyarrow as pa
     from transformers import PreTrainedModel
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from warmstart.data.tokens import TokenStore
     from warmstart.models.auto import Head
     from warmstart.models.catalog import Base
+    from warmstart.models.compute import Compute
     from warmstart.scores.measure import Floats, Measure
     from warmstart.types import Prediction
 
@@ -94,6 +97,9 @@ class Task(Part):
     """Columns (after `rows`) that may not be empty, and by which rows are copies of each other."""
     label: ClassVar[str | None] = None
     """The column of one class a row, by which splits are stratified; None where there is none."""
+    together: ClassVar[str | None] = None
+    """A column (after `rows`) whose rows of one value stay on one side of a split that is cut off,
+    as the questions on one passage; a `data.group` that is named goes first."""
     form: ClassVar[Head] = "classes"
     """The kind of head."""
     objective: ClassVar[str] = "supervised"
@@ -102,6 +108,12 @@ class Task(Part):
     """The figure that chooses the best epoch and stands first in the report."""
     titles: ClassVar[Mapping[str, str]] = {}
     """Figures that are shown, the main one first → how they are called."""
+    own_data: ClassVar[bool] = False
+    """Whether the task's settings name the data, as where several tasks have theirs."""
+    usual_batch: ClassVar[int | None] = None
+    """Rows in a step where the recipe names none; None: the method's own number."""
+    usual_epochs: ClassVar[int | None] = None
+    """Passes where the recipe names none; None: as many as the method wants."""
     max_length: int
 
     def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
@@ -113,6 +125,38 @@ class Task(Part):
     def as_text(self, table: pa.Table) -> pa.ChunkedArray:
         """One text for each row, for people to read and for the TF-IDF baseline."""
         return table[self.texts[0]]
+
+    def remarks(self, train: pa.Table) -> list[str]:
+        """What is worth knowing of the training rows; it is noted in the ledger."""
+        return []
+
+    @property
+    def epoch_score(self) -> str:
+        """The figure of `score` that chooses the best epoch; higher is better."""
+        return self.main_score
+
+    def settled(self, config: Mapping[str, Any], room: int) -> Task:
+        """With the choices made that depend on the base.
+
+        Args:
+            config: the base's `config.json`.
+            room: tokens that its tokenizer allows.
+
+        Raises `RecipeError` where a setting does not go with the base.
+        """
+        return self
+
+    def shaped(self, table: pa.Table) -> Task:
+        """With what the rows themselves say, where they may come in several kinds; `table` is the
+        training rows, or those that a saved model is judged on."""
+        return self
+
+    def check(self, method: Any) -> None:
+        """Raise `RecipeError` where the method does not go with the task."""
+
+    def usual_rate(self, method: Any, width: int) -> float:
+        """The peak learning rate where the recipe names none, for a model of this hidden width."""
+        return method.default_learning_rate(width)
 
     def learn(self, train: pa.Table) -> list[str]:
         """The labels, in the order of the head's outputs; empty where there are none."""
@@ -134,11 +178,21 @@ class Task(Part):
         """
         raise NotImplementedError
 
+    def check_base(self, base: Base, labels: Sequence[str]) -> None:
+        """Raise `RecipeError` where the task cannot be done on this base, before anything is
+        written."""
+
     def head(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
         """The base's body under this task's head."""
         from warmstart.models.backbone import load_headed
 
         return load_headed(base, self.form, list(labels), seed)
+
+    def compute(self, model: PreTrainedModel) -> Compute:
+        """How the model's outputs are computed."""
+        from warmstart.models.compute import compute_for
+
+        return compute_for(model)
 
     def decode(self, outputs: Any, examples: Examples) -> list[Prediction]:
         """The model's outputs (as the feed of this form gives them) as one answer for each row of
@@ -178,10 +232,18 @@ class Task(Part):
         """
         raise NotImplementedError
 
+    def closed(self, model: PreTrainedModel) -> Self:
+        """After training, before anything is answered: with what training had for its own ease,
+        such as a unit of the targets, put into the model's weights."""
+        return self
+
     def fitted(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> Self:
         """The task with what a trained model's outputs settle, such as a threshold chosen on
         validation; so it is proven, judged and saved. See `result` for the arguments."""
         return self
+
+    def finish(self, folder: Path) -> None:
+        """Write what else belongs to the saved model. Raises `RunError`."""
 
     def saved(self) -> dict[str, Any]:
         """What the saved folder must keep of this task, so that it answers again."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from warmstart.engines.torch import TorchPredictor
 
 Keys = Mapping[str, Any]
+OWN_HEAD = "task.module"  # code of the user's that may be run
 
 
 @dataclass
@@ -71,7 +72,7 @@ def answers(
     """See `api.answers`."""
     settings = _settings(keys, ("data",)).data
     source = source_of(data)
-    predictor = _open(model)
+    predictor = _open(model, keys)
     noted, start = _Noted(), 0
     for _, table in parts_of(source, settings, predictor, noted.named):
         texts = noted.see(predictor.task.as_text(table).to_pylist(), start)
@@ -87,7 +88,7 @@ def label_file(model: Path, data: Any, out: Path, keys: Keys, notes: list[str] |
     settings = _settings(keys, ("data",)).data
     source = source_of(data)
     check_out(out, source)
-    predictor = _open(model)
+    predictor = _open(model, keys)
     noted, done = _Noted(), 0
     with Writer(out) as writer:
         for rows, table in parts_of(source, settings, predictor, noted.named):
@@ -111,12 +112,11 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
     recipe = _settings(keys, ("seed", "data", "evaluate"))
     if out is not None and out.exists() and not out.is_dir():
         raise RunError(f"cannot write to {out}: it is a file; give --out a folder")
-    predictor = _open(model)
+    predictor = _open(model, keys)
     table = labelled(data, recipe.data, predictor)
     outputs, examples = predictor.outputs(table)
-    found = judge(
-        recipe.evaluate, predictor.task, {"test": outputs}, {"test": examples}, [], recipe.seed
-    )
+    task = predictor.task.shaped(table)
+    found = judge(recipe.evaluate, task, {"test": outputs}, {"test": examples}, [], recipe.seed)
     if out is not None:
         fresh = out / f".predictions.{os.getpid()}"
         try:
@@ -132,6 +132,7 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
 
 
 def _settings(keys: Keys, allowed: tuple[str, ...]) -> Recipe:
+    keys = {key: value for key, value in keys.items() if key != OWN_HEAD}
     recipe = Recipe.of(keys)
     strange = [key for key in keys if key.partition(".")[0] not in allowed]
     if strange:
@@ -142,14 +143,14 @@ def _settings(keys: Keys, allowed: tuple[str, ...]) -> Recipe:
     return recipe
 
 
-def _open(model: Path) -> TorchPredictor:
+def _open(model: Path, keys: Keys) -> TorchPredictor:
     from warmstart.engines.torch import Torch
 
     if not os.path.exists(model):
         siblings = [p.name for p in model.parent.iterdir()] if model.parent.is_dir() else []
         guess = nearest(model.name, [name for name in siblings if name[0] != "."])
         raise RunError(f"there is no run or model folder {model}.{guess or ' Check the path'}")
-    return Torch().open(model)
+    return Torch(own_head=keys.get(OWN_HEAD)).open(model)
 
 
 def _free(name: str, taken: list[str]) -> str:

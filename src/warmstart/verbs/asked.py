@@ -35,11 +35,11 @@ def source_of(data: Any) -> Any:
 
 
 def _are_rows(source: Any) -> bool:
-    """Whether these are texts or tuples of them, rather than a table."""
+    """Whether these are texts, or tuples or lists of them, rather than a table."""
     if isinstance(source, Iterator):
         return True
     return isinstance(source, list | tuple) and all(
-        isinstance(item, str | tuple) for item in source
+        isinstance(item, str | tuple | list) for item in source
     )
 
 
@@ -135,7 +135,7 @@ def _check_filled(table: pa.Table, task: Task) -> None:
         if role not in table.column_names:
             continue
         values = table[role].to_pylist()
-        lost = [row for row, value in enumerate(values) if not (value or "").strip()]
+        lost = [row for row, value in enumerate(values) if not str(value or "").strip()]
         if lost:
             raise DataError(
                 f"{_place(table, lost[0])}: no {role}; {len(lost):,} of {len(table):,} rows have "

@@ -22,10 +22,12 @@ def conclude(
     outputs: dict[str, Any],
     speed: dict[str, Any],
     size: dict[str, Any],
+    forgetting: dict[str, Any] | None = None,
 ) -> None:
     """Proof, evaluation, report, card."""
     import pyarrow.parquet as pq
 
+    from warmstart.evaluate.forgetting import section
     from warmstart.verbs.judge import judge
     from warmstart.verbs.proofs import prove_task
 
@@ -33,6 +35,9 @@ def conclude(
     proof = prove_task(run.model, prepared.task, examples["test"], outputs["test"], recipe.seed)
     write_json(run.path / "proof.json", proof)
     found = judge(recipe.evaluate, prepared.task, outputs, examples, progress.history, recipe.seed)
+    if forgetting:
+        found.metrics["forgetting"] = forgetting
+        found.metrics["sections"] = [*found.metrics.get("sections", []), section(forgetting)]
     speed["peak_memory_mb"] = peak_memory_mb()
     write_json(run.path / "metrics.json", {**found.metrics, "speed": speed})
     fresh = run.path / ".predictions.parquet"
@@ -77,6 +82,19 @@ def _publish(run: Run, prepared: Prepared, found: Evaluation, proof: dict[str, A
     write_text(run.model / "README.md", model_card(everything))
 
 
+def speed_of(progress: Progress, caching: float, device: str, precision: str) -> dict[str, Any]:
+    """How long training took; `caching` are the seconds before it, for states computed once."""
+    return {
+        "seconds": round(progress.seconds, 2),
+        "rows": progress.rows,
+        "rows_per_second": round(progress.rows / max(progress.seconds, 1e-9), 1),
+        "tokens_per_second": round(progress.tokens / max(progress.seconds, 1e-9), 1),
+        "feature_seconds": round(caching, 2),
+        "device": device,
+        "precision": precision,
+    }
+
+
 def hub_id(base: Base) -> str | None:
     """The name under which the base is known on the hub, if it is."""
     from warmstart.models.embedded import EMBEDDED
@@ -89,17 +107,18 @@ def hub_id(base: Base) -> str | None:
 def next_commands(run: Run) -> list[tuple[str, str]]:
     """What to type next, and what it does."""
     task: Any = run.recipe.task
+    asked_of = run.answers_from
     if len(task.inputs) == 1:
-        asked = f'warmstart predict {run.path} "your text"'
+        asked = f'warmstart predict {asked_of} "your text"'
     else:
         example = json.dumps({role: "…" for role in task.inputs}, ensure_ascii=False)
-        asked = f"warmstart predict {run.path} '{example}'"
+        asked = f"warmstart predict {asked_of} '{example}'"
     labels = task.form in ("classes", "labels", "tokens")
     does = "labels" if labels else "answers"
     return [
         (asked, f"{does} a text, with confidence"),
-        (f"warmstart predict {run.path} new.csv --out answered.csv", f"{does} every row of a file"),
-        (f"warmstart evaluate {run.path} other.csv", "scores the model on other labelled data"),
+        (f"warmstart predict {asked_of} new.csv --out answered.csv", f"{does} every row of a file"),
+        (f"warmstart evaluate {asked_of} other.csv", "scores the model on other labelled data"),
     ]
 
 

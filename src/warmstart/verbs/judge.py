@@ -54,7 +54,7 @@ def _classifier(
             part.table["_line"],
         )
         for name, part in examples.items()
-        if name in outputs
+        if name in outputs and (len(part) or name == "test")
     }
     if train is None:
         settings = settings.model_copy(update={"baselines": False})

@@ -75,6 +75,13 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
     from warmstart.models.catalog import resolve
     from warmstart.tasks.base import Examples
 
+    asked: Any = recipe.task
+    if asked.own_data:
+        raise RecipeError(
+            f"task {asked.part_name()} is one run over several data sets: it can neither be "
+            "compared with several methods or seeds nor inspected as a whole; ask one thing at a "
+            "time"
+        )
     if source is None and recipe.data.path is None and recipe.data.train is None:
         raise RecipeError("no data: name a file or folder, or give --data.train FILE")
     task: Any = recipe.task
@@ -156,7 +163,7 @@ def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
     base, store, tokenizer = prepared.base, prepared.stores["train"], load_tokenizer(prepared.base)
     _check_method(recipe, base)
     room = tokenizer.model_max_length - method.extra_tokens
-    task = task.settled(_config(base), room)
+    task = task.settled(_config(base), room).shaped(prepared.splits.train)
     recipe = recipe.model_copy(update={"task": task})
     longest = min(task.max_length, room)
     if longest != prepared.task.max_length:
@@ -180,6 +187,12 @@ def _check_method(recipe: Recipe, base: Base) -> list[str]:
     asked.check(method)
     config = read_config(base.path / "config.json")
     writes = asked.form == "text"
+    if writes and family_of(config).kind == "encoder":
+        raise RecipeError(
+            f"task {asked.part_name()} writes texts, and '{config['model_type']}' is an encoder, "
+            "which cannot; take a --base that is an encoder-decoder (T5, BART, PEGASUS) or a "
+            "decoder (GPT-2, Llama, Qwen)"
+        )
     if writes or type(method).check is not Method.check:
         frame = skeleton(config, writes=writes)
         method.check(frame)
@@ -223,14 +236,16 @@ def _resolved(
     width = int(config.get("hidden_size") or config.get("dim") or config.get("d_model") or 768)
     task: Any = recipe.task
     batch = train.batch_size or task.usual_batch or method.default_batch_size
-    cached = method.caches_features and bool(family_of(config).post_norm_block)
+    one_state = task.form not in ("tokens", "span")
+    cached = method.caches_features and bool(family_of(config).post_norm_block) and one_state
     if train.batch_tokens and not cached:
         steps = len(plan(store.sizes[index], batch, recipe.seed, 0, train.batch_tokens))
     else:
         steps = -(-rows // batch)
     pace = method if cached or not method.caches_features else Method
     fewest, most = pace.epochs_between
-    epochs = train.epochs or min(most, max(fewest, -(-pace.steps_wanted // steps)))
+    usual = task.usual_epochs or min(most, max(fewest, -(-pace.steps_wanted // steps)))
+    epochs = train.epochs or usual
     device = device_named(train.device)
     precision = "bf16" if "bfloat16" in str(choose(train.precision, device)) else "fp32"
     chosen = {

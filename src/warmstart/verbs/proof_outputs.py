@@ -87,11 +87,15 @@ def _afresh(
     from transformers import AutoConfig, AutoTokenizer
 
     from warmstart.models.quiet import quiet
+    from warmstart.models.saved import load_saved
     from warmstart.verbs.proof import fresh_model
 
     with quiet():
         config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
-        model, loader = fresh_model(folder, config, task.form)
+        if getattr(task, "module", None):
+            model, loader = load_saved(folder)[0], "AutoModel, with your own head"
+        else:
+            model, loader = fresh_model(folder, config, task.form)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     table = examples.table.take(rows)
     store = task.encode(table, examples.labels, tokenizer, task.max_length)
@@ -106,6 +110,7 @@ def _afresh(
             answer = model(**named)
             both = getattr(answer, "start_logits", None)
             logits = answer.logits if both is None else torch.stack([both, answer.end_logits], -1)
-            parts.append(logits.float().numpy())
+            behind = logits if logits.ndim == 2 else logits[:, -ids.shape[1] :]  # virtual tokens
+            parts.append(behind.float().numpy())
     flat = [part[0] if part.ndim == 3 else part for part in parts]
     return np.concatenate(flat), loader

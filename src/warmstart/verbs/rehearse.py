@@ -19,6 +19,11 @@ def rehearse(recipe: Recipe, source: Any = None, out: Path | None = None) -> dic
         out = Path(recipe.out) if recipe.out else free_path(stem(recipe))
         check_free(out)
         check_writable(out)
+    task: Any = recipe.task
+    if task.own_data:
+        from warmstart.verbs.multitask import rehearse_tasks
+
+        return {**rehearse_tasks(recipe, source), "out": str(out)}
     prepared = prepare(recipe, source)
     return {
         **prepared.facts(),
@@ -52,7 +57,7 @@ def _steps(prepared: Prepared) -> int:
     assert train.epochs and train.batch_size
     if not train.batch_tokens or prepared.method.caches_features:
         return train.epochs * -(-len(prepared.rows) // train.batch_size)
-    lengths = prepared.stores["train"].lengths[prepared.rows]
+    lengths = prepared.stores["train"].sizes[prepared.rows]
     seed = prepared.recipe.seed
     return sum(
         len(plan(lengths, train.batch_size, seed, epoch, train.batch_tokens))

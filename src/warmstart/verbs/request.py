@@ -69,7 +69,9 @@ class Asked:
 
     def check_source(self, recipe: Recipe) -> None:
         """Raise `RecipeError` where the data to go on with were an object and are not there."""
-        if self.data is None and recipe.data.path is None and recipe.data.train is None:
+        task: Any = recipe.task
+        named = recipe.data.path or recipe.data.train or task.own_data
+        if self.data is None and not named:
             raise RecipeError(
                 f"{self.resume} was made from an object in Python; go on with it there: "
                 f"warmstart.tune(the same data, resume={str(self.resume)!r})"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from warmstart.verbs.keeping import Keeping
 from warmstart.verbs.prepare import Prepared
 
 if TYPE_CHECKING:
@@ -17,11 +18,18 @@ if TYPE_CHECKING:
 
     from warmstart.data.tokens import TokenStore
     from warmstart.models.compute import Compute
+    from warmstart.models.language import Language
     from warmstart.train.feed import Feed, TokenFeed
     from warmstart.train.fit import Fit, Listener, Progress
+    from warmstart.train.loop import Loss, Weight
+    from warmstart.train.pair_feed import PairFeed
+    from warmstart.train.settings import Train
     from warmstart.train.states import StateFile
+    from warmstart.train.text_feed import TextFeed
 
 FED = ("train", "validation")
+BY_TOKEN = ("tokens", "span")
+"""Heads that read every token: a text has no one state that could be kept."""
 
 
 @dataclass
@@ -34,41 +42,53 @@ class Session:
     stores: dict[str, TokenStore]
     pad_id: int
     device: torch.device
+    language: Language | None = None
+    """The model as one that writes, where the task's answer is a text."""
+    keeping: Keeping | None = None
 
     @classmethod
     def begin(cls, prepared: Prepared) -> Session:
         """Load the base, put the head on it, attach the method, choose type and device."""
-        from warmstart.models.compute import compute_for
+        from warmstart.models.language import Language
         from warmstart.train.precision import choose, device_named
         from warmstart.train.vocabulary import narrow
 
         settings, seed = prepared.recipe.train, prepared.recipe.seed
         model = prepared.task.head(prepared.base, prepared.labels, seed)
+        keeping = Keeping.begin(prepared, model)
         model = prepared.method.attach(model, seed)
-        compute, device = compute_for(model), device_named(settings.device)
+        keeping.attached(model)
+        compute, device = prepared.task.compute(model), device_named(settings.device)
         stores, pad_id = prepared.stores, prepared.tokenizer.pad_token_id
-        if settings.active_vocabulary:
+        if settings.active_vocabulary and not keeping.needs_vocabulary:
             stores, pad_id = narrow(compute, stores, pad_id)
         dtype = choose(settings.precision, device)
         compute.prepare(dtype, device, checkpointing=settings.gradient_checkpointing)
-        return cls(prepared, model, compute, stores, pad_id, device)
+        language = Language(compute) if prepared.task.form == "text" else None
+        return cls(prepared, model, compute, stores, pad_id, device, language, keeping)
 
     def fit(
         self, folder: Path, listeners: list[Listener], *, resume: bool
     ) -> tuple[Progress, float]:
         """Train; returns where it ended, and the seconds spent on cached states (or 0)."""
-        if self.prepared.method.caches_features and self.compute.is_fast:
+        one_state = self.prepared.task.form not in BY_TOKEN
+        if self.prepared.method.caches_features and self.compute.is_fast and one_state:
             return self._fit_head(folder, listeners, resume)
-        method, feeds = self.prepared.method, {name: self.token_feed(name) for name in FED}
-        still = method.cut(self.model)
+        if self.two_steps:
+            from warmstart.verbs.two_steps import fit_in_two_steps
+
+            return fit_in_two_steps(self, folder, listeners, resume=resume), 0.0
+        method, form = self.prepared.method, self.prepared.task.form
+        feeds: dict[str, Any] = {name: self.feed(name) for name in FED}
+        still = 0 if form in ("text", "vector") else method.cut(self.model)
         if not still:
-            return self._fit(folder, feeds, listeners).run(resume=resume), 0.0
+            return self.fitting(folder, feeds, listeners).run(resume=resume), 0.0
         from warmstart.train.hidden import hidden_feeds
 
         begun, keep = time.perf_counter(), method.keeps_states
         with hidden_feeds(feeds, still, folder / "hidden", keep=keep) as above:
             seconds = time.perf_counter() - begun if above and keep else 0.0
-            return self._fit(folder, above or feeds, listeners).run(resume=resume), seconds
+            return self.fitting(folder, above or feeds, listeners).run(resume=resume), seconds
 
     def _fit_head(
         self, folder: Path, listeners: list[Listener], resume: bool
@@ -79,7 +99,7 @@ class Session:
         seconds = time.perf_counter() - begun
         try:
             feeds = {name: self._state_feed(name, states[name]) for name in FED}
-            return self._fit(folder, feeds, listeners).run(resume=resume), seconds
+            return self.fitting(folder, feeds, listeners).run(resume=resume), seconds
         finally:
             for file in states.values():
                 file.close()
@@ -88,7 +108,27 @@ class Session:
     def predict(self) -> dict[str, np.ndarray]:
         """What the feeds give for the test and the validation split, in float32."""
         self.compute.full_precision()
-        return {name: self.token_feed(name).predict() for name in ("test", "validation")}
+        if self.two_steps:
+            from warmstart.verbs.two_steps import set_head
+
+            set_head(self)
+        found = {name: self.feed(name, last=True).predict() for name in ("test", "validation")}
+        if self.prepared.task.form == "vector" and self.prepared.recipe.evaluate.baselines:
+            found["untuned"] = self._untuned()
+        return found
+
+    def _untuned(self) -> np.ndarray:
+        """What the base gave for the test split before it was trained."""
+        import torch
+
+        from warmstart.train.pair_feed import PairFeed
+
+        prepared = self.prepared
+        model = prepared.task.head(prepared.base, prepared.labels, prepared.recipe.seed)
+        compute: Any = prepared.task.compute(model.requires_grad_(False))
+        compute.prepare(torch.float32, self.device, checkpointing=False)
+        pad: Any = prepared.tokenizer.pad_token_id
+        return PairFeed(prepared.stores["test"], compute, pad, batch_size=1).predict()
 
     def save(self, folder: Path) -> None:
         """Write the whole vocabulary, the weights and the tokenizer. Raises `RunError`."""
@@ -97,12 +137,61 @@ class Session:
         prepared.tokenizer.model_max_length = prepared.task.max_length
         notes = {"task": prepared.task.saved(), "head": prepared.task.form}
         prepared.method.save(self.model, prepared.tokenizer, folder, prepared.base, notes)
+        prepared.task.finish(folder)
+
+    def forgetting(self) -> dict[str, Any] | None:
+        """What was forgotten of general text; to be asked when the model has been saved."""
+        return self.keeping.figure(self.model) if self.keeping else None
 
     def size(self) -> dict[str, int]:
         """Parameters of the whole model, and those that were trained."""
         sizes = [(p.numel(), p.requires_grad) for p in self.model.parameters()]
         trained = sum(count for count, moves in sizes if moves)
         return {"parameters": sum(count for count, _ in sizes), "trainable": trained}
+
+    @property
+    def two_steps(self) -> bool:
+        """Whether the body is trained by contrast, and the head fitted afterwards."""
+        contrastive = self.prepared.objective.part_name() == "contrastive"
+        return contrastive and self.prepared.task.form == "classes"
+
+    def feed(self, name: str, *, last: bool = False) -> Any:
+        """Batches of one split as the task's form needs them; `last`: for the final answers."""
+        if self.prepared.task.form == "vector" or (self.two_steps and not last):
+            return self.pair_feed(name)
+        return self._text_feed(name, last) if self.language else self.token_feed(name)
+
+    def pair_feed(self, name: str) -> PairFeed:
+        """Rows of one split, each step under a loss over all its vectors."""
+        from warmstart.train.pair_feed import PairFeed
+
+        settings = self.prepared.recipe.train
+        compute: Any = self.compute
+        return PairFeed(
+            self.stores[name],
+            compute,
+            self.pad_id,
+            batch_size=settings.batch_size or 1,
+            micro_batch_tokens=settings.micro_batch_tokens,
+            rows=self._rows(name),
+        )
+
+    def _text_feed(self, name: str, last: bool) -> TextFeed:
+        from warmstart.train.text_feed import TextFeed
+
+        settings, task = self.prepared.recipe.train, self.prepared.task
+        tried: int = getattr(task, "validation_texts", 0) if name == "validation" else 0
+        assert self.language is not None
+        return TextFeed(
+            self.stores[name],
+            self.language,
+            self.pad_id,
+            batch_size=settings.batch_size or 1,
+            batch_tokens=settings.batch_tokens,
+            micro_batch_tokens=settings.micro_batch_tokens,
+            rows=self._rows(name),
+            writes=(None if name == "test" else 0) if last else tried,
+        )
 
     def token_feed(self, name: str) -> TokenFeed:
         """Batches of token ids of one split."""
@@ -126,28 +215,46 @@ class Session:
         compute: Any = self.compute
         return StateFeed(states, targets, compute, batch_size=size, rows=self._rows(name))
 
-    def _fit(self, folder: Path, feeds: Mapping[str, Any], listeners: list[Listener]) -> Fit:
+    def fitting(
+        self,
+        folder: Path,
+        feeds: Mapping[str, Any],
+        listeners: list[Listener],
+        settings: Train | None = None,
+    ) -> Fit:
+        """A training run over these feeds, ready to begin; `settings` in place of the recipe's."""
         from warmstart.models.families import layers_of
         from warmstart.models.heads import unwrap
         from warmstart.train.fit import Fit
 
-        prepared, weights = self.prepared, self._class_weights()
-        objective, task = prepared.objective, prepared.task
+        prepared, task = self.prepared, self.prepared.task
+        loss, weight = self.losses()
         return Fit(
             model=self.model,
             compute=self.compute,
             train=feeds["train"],
             validation=feeds["validation"],
-            loss=lambda outputs, y: objective.loss(outputs, y, weights, task.form),
-            weight=lambda y: objective.weight(y, weights, task.form),
+            loss=loss,
+            weight=weight,
             score=lambda outputs: task.score(outputs, prepared.examples["validation"]),
-            main=task.main_score,
-            settings=prepared.recipe.train,
+            main=task.epoch_score,
+            settings=settings or prepared.recipe.train,
             seed=prepared.recipe.seed,
             folder=folder,
             listeners=listeners,
             hidden=[p for block in layers_of(unwrap(self.model)) for p in block.parameters()],
             paces=prepared.method.paces(self.model),
+            keeper=self.keeping.keeper(self.model, self.compute) if self.keeping else None,
+        )
+
+    def losses(self) -> tuple[Loss, Weight]:
+        """The loss of a batch, and the weight that it has."""
+        objective, form, weights = (
+            self.prepared.objective, self.prepared.task.form, self._class_weights()
+        )  # fmt: skip
+        return (
+            lambda outputs, y: objective.loss(outputs, y, weights, form),
+            lambda y: objective.weight(y, weights, form),
         )
 
     def _rows(self, name: str) -> np.ndarray | None:

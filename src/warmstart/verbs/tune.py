@@ -8,12 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from warmstart.errors import RunError
 from warmstart.recipe import Recipe
 from warmstart.run import Run, check_free, check_writable, free_path, why
-from warmstart.verbs.conclude import conclude
+from warmstart.verbs.conclude import conclude, speed_of
 from warmstart.verbs.prepare import Prepared, prepare
 from warmstart.verbs.session import Session
 
@@ -38,7 +38,9 @@ def tune(
     if resume is None:
         check_free(Path(recipe.out) if recipe.out else free_path(stem(recipe)))
         check_writable(Path(recipe.out or "runs"))
-    prepared = prepared or prepare(recipe, source)
+    task: Any = recipe.task
+    if prepared is None:
+        prepared = _prepare_tasks(recipe, source) if task.own_data else prepare(recipe, source)
     if resume is None:
         out = Path(recipe.out) if recipe.out else free_path(stem(recipe))
         prepared = replace(prepared, recipe=prepared.recipe.model_copy(update={"out": str(out)}))
@@ -46,12 +48,12 @@ def tune(
         run = Run.create(out, prepared.recipe, facts)
     else:
         run = Run(resume)
-        if run.facts["fingerprint"] != prepared.splits.fingerprint:
+        if run.facts["fingerprint"] != prepared.facts()["fingerprint"]:
             raise RunError(
                 f"cannot resume {resume}: the data have changed since it began; "
                 "put the old ones back, or begin a new run"
             )
-        if run.facts.get("general") != prepared.facts()["general"]:
+        if run.facts.get("general") != prepared.facts().get("general"):
             raise RunError(
                 f"cannot resume {resume}: the general text of keep.text has changed since it "
                 "began; put the old one back, or begin a new run"
@@ -70,6 +72,11 @@ def tune(
 def _train(run: Run, prepared: Prepared, listeners: list[Listener], resume: bool) -> None:
     from warmstart.train import checkpoint
 
+    if prepared.task.own_data:
+        from warmstart.verbs.multitask_tune import train_tasks
+
+        cast("Any", train_tasks)(run, prepared, listeners, resume)
+        return
     prepared.ledger.write(run.path)
     session = Session.begin(prepared)
     progress, caching = session.fit(run.path, listeners, resume=resume)
@@ -78,17 +85,16 @@ def _train(run: Run, prepared: Prepared, listeners: list[Listener], resume: bool
     prepared = session.prepared = _with(prepared, prepared.task.fitted(logits, prepared.examples))
     session.save(run.model)
     forgetting = session.forgetting()
-    speed = {
-        "seconds": round(progress.seconds, 2),
-        "rows": progress.rows,
-        "rows_per_second": round(progress.rows / max(progress.seconds, 1e-9), 1),
-        "tokens_per_second": round(progress.tokens / max(progress.seconds, 1e-9), 1),
-        "feature_seconds": round(caching, 2),
-        "device": session.device.type,
-        "precision": prepared.recipe.train.precision,
-    }
+    speed = speed_of(progress, caching, session.device.type, prepared.recipe.train.precision)
     conclude(run, prepared, progress, logits, speed, session.size(), forgetting)
     checkpoint.clear(run.path / "checkpoints")
+
+
+def _prepare_tasks(recipe: Recipe, source: Any) -> Prepared:
+    """What stands in for `prepare` where each task names its own data."""
+    from warmstart.verbs.multitask import prepare_tasks
+
+    return cast("Any", prepare_tasks(recipe, source))
 
 
 def _with(prepared: Prepared, task: Task) -> Prepared:
@@ -127,7 +133,8 @@ def _telling(run: Run):
 
 def stem(recipe: Recipe) -> str:
     """What a run is called that was given no name: after its data and its method."""
-    source = recipe.data.path or recipe.data.train or "data"
+    task: Any = recipe.task
+    source = task.part_name() if task.own_data else recipe.data.path or recipe.data.train or "data"
     return f"{Path(source).resolve().stem or 'data'}-{recipe.method.part_name()}"
 
 

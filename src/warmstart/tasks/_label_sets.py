@@ -1,0 +1,173 @@
+"""Sets of labels as targets, answers and quick figures."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from warmstart.data.duplicates import place
+from warmstart.errors import DataError, RecipeError, nearest, shown
+from warmstart.tasks._label_cells import separator_for
+from warmstart.types import Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from warmstart.tasks.base import Examples
+
+NAMED = 5  # labels that are named in a message
+
+
+def sets_in(table: pa.Table) -> list[list[str]]:
+    """The labels of each row."""
+    return [json.loads(cell) for cell in table["labels"].to_pylist()]
+
+
+def learnt(train: pa.Table, thresholds: Mapping[str, float] | None) -> list[str]:
+    """The labels of the training rows, sorted. Raises `DataError`, `RecipeError`."""
+    first: dict[str, int] = {}
+    for row, labels in enumerate(sets_in(train)):
+        for label in labels:
+            first.setdefault(label, row)
+    if not first:
+        raise DataError(
+            f"{train['_file'][0].as_py()}: no row of train has a label, so there is nothing to "
+            "learn; name another column with --data.columns.labels NAME"
+        )
+    spellings: dict[str, str] = {}
+    for label in sorted(first):
+        other = spellings.setdefault(label.casefold(), label)
+        if other != label:
+            raise DataError(
+                f"labels that differ only in case: '{shown(other)}', first at "
+                f"{place(train, first[other])}, and '{shown(label)}', first at "
+                f"{place(train, first[label])}; mend them"
+            )
+    for name in thresholds or {}:
+        if name not in first:
+            raise RecipeError(f"task.thresholds: no label '{name}'.{nearest(name, first)}")
+    return sorted(first)
+
+
+def shares(table: pa.Table) -> dict[str, float]:
+    """The share of the rows that have each label, one row with and one without it added."""
+    if "labels" not in table.column_names:
+        return {}
+    counts = Counter(name for names in sets_in(table) for name in names)
+    return {name: (count + 1) / (len(table) + 2) for name, count in counts.items()}
+
+
+def remarks(train: pa.Table) -> list[str]:
+    """How many labels the rows have, and how many rows have none."""
+    sets = sets_in(train)
+    none, each = sum(not labels for labels in sets), sum(map(len, sets)) / max(len(sets), 1)
+    found = [f"{each:.2f} labels a row in train; {none:,} of {len(sets):,} rows have none"]
+    rare = sorted(name for name, n in Counter(n for s in sets for n in s).items() if n == 1)
+    if rare:
+        found.append(f"{len(rare)} labels have one row in train: {_listed(rare)}")
+    return found
+
+
+def label_targets(table: pa.Table, labels: Sequence[str]) -> np.ndarray | None:
+    """1 where a row has a label, else 0 [n, K]; None where the table has no labels.
+
+    Labels that are not among `labels` count for nothing here (`strangers` finds them). Raises
+    `DataError` where none of them is known.
+    """
+    import numpy as np
+
+    if "labels" not in table.column_names:
+        return None
+    number = {label: index for index, label in enumerate(labels)}
+    targets = np.zeros((len(table), len(labels)), np.int64)
+    strange: dict[str, int] = {}
+    for row, names in enumerate(sets_in(table)):
+        for name in names:
+            if name in number:
+                targets[row, number[name]] = 1
+            else:
+                strange.setdefault(name, row)
+    if strange and not targets.any():
+        name, row = next(iter(strange.items()))
+        raise DataError(
+            f"{place(table, row)}: the model does not know the label '{shown(name)}', nor any "
+            f"other label of these rows.{nearest(name, labels)} If a cell holds several labels, "
+            "say what stands between them with --task.separator"
+        )
+    return targets
+
+
+def strangers(table: pa.Table, labels: Sequence[str]) -> str:
+    """A sentence about labels that the model never saw, or nothing."""
+    known = set(labels)
+    counts = Counter(name for names in sets_in(table) for name in names if name not in known)
+    if not counts:
+        return ""
+    names = _listed([name for name, _ in counts.most_common()])
+    return (
+        f"{len(counts)} labels of the test rows never occur in train and are not scored, though "
+        f"the model misses each: {names} ({counts.total():,} times)."
+    )
+
+
+def answers(logits: np.ndarray, labels: Sequence[str], cuts: np.ndarray) -> list[Prediction]:
+    """The labels that reach their cuts, the likeliest first, with the probability of every one.
+
+    The confidence is that of the least sure label, or, where none is given, one minus the
+    highest probability.
+    """
+    found: list[Prediction] = []
+    for number, row in enumerate(sigmoid(logits)):
+        by_label = {label: float(value) for label, value in zip(labels, row, strict=True)}
+        order: list[int] = (-row).argsort(kind="stable").tolist()
+        given: list[str] = [labels[i] for i in order if row[i] >= cuts[i]]
+        sure = min((by_label[label] for label in given), default=1.0 - float(row.max(initial=0.0)))
+        found.append(Prediction(str(number), given, sure, by_label))
+    return found
+
+
+def columns(answers: Sequence[Prediction]) -> dict[str, pa.Array]:
+    """The labels given, as text that can be read again, and the probability of each of them."""
+    import pyarrow as pa
+
+    mark = separator_for(list(answers[0].scores) if answers else [])
+    given = [
+        json.dumps({label: round(a.scores[label], 6) for label in a.value}, ensure_ascii=False)
+        for a in answers
+    ]
+    return {
+        "prediction": pa.array([mark.join(answer.value) for answer in answers], pa.string()),
+        "confidence": pa.array([round(answer.confidence, 6) for answer in answers], pa.float64()),
+        "probabilities": pa.array(given, pa.string()),
+    }
+
+
+def scores(logits: np.ndarray, examples: Examples, cuts: np.ndarray) -> dict[str, float]:
+    """The figures of one pass, and the mean binary cross-entropy in nats."""
+    import numpy as np
+
+    from warmstart.scores.multilabel import Labels
+
+    truth, odds = examples.store.targets, logits.astype(np.float64)
+    if not len(truth):
+        return {"f1_macro": 0.0, "f1_micro": 0.0, "loss": 0.0}
+    measure = Labels(examples.labels, cuts)
+    figures = measure.total(measure.rows(sigmoid(logits), truth))
+    nats = np.logaddexp(0.0, odds) - truth * odds
+    whole = {name: value for name, value in figures.items() if ":" not in name}
+    return {**whole, "loss": float(nats.mean())}
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Probabilities from logits, in float64."""
+    import numpy as np
+
+    return 0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(shown(name, 30) for name in names[:NAMED]) + more

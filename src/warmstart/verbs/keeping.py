@@ -1,0 +1,117 @@
+"""What the base knew: measured before and after, and held on to in between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from warmstart.scores.measure import Floats
+    from warmstart.train.keep import Keeper
+    from warmstart.train.keep_readers import Reader
+    from warmstart.train.keep_text import General
+    from warmstart.verbs.prepare import Prepared
+
+
+@dataclass
+class Keeping:
+    """General text beside a run, through the body that is being trained."""
+
+    prepared: Prepared
+    general: General
+    reader: Reader | None = None
+    before: Floats | None = None
+    fisher: dict[str, Tensor] | None = None
+
+    @classmethod
+    def begin(cls, prepared: Prepared, model: Any) -> Keeping:
+        """Find out how this base reads, and measure it while it is still the base."""
+        from warmstart.train.keep_base import reader_for
+        from warmstart.train.keep_text import shipped
+
+        recipe, task = prepared.recipe, prepared.task
+        keeping = cls(prepared, prepared.general or shipped())
+        if not (recipe.evaluate.forgetting or recipe.keep.acts):
+            return keeping
+        writes = task.form == "text"
+        keeping.reader = reader_for(prepared.base, model, prepared.tokenizer, writes=writes)
+        if recipe.evaluate.forgetting:
+            keeping.before = keeping.read()
+        return keeping
+
+    def attached(self, model: Any) -> None:
+        """To be called with the method on the model, before any of its weights has moved."""
+        from warmstart.train.keep_penalty import base_weights, fisher
+
+        if self.reader is None:
+            return
+        self.reader.join(model)
+        if self.prepared.recipe.keep.penalty == "ewc":
+            weights = base_weights(model, writes=self.writes)
+            seed = self.prepared.recipe.seed
+            self.fisher = fisher(self.reader, weights, self.general.learned, seed)
+
+    @property
+    def writes(self) -> bool:
+        """Whether the model itself is a language model."""
+        return self.prepared.task.form == "text"
+
+    @property
+    def needs_vocabulary(self) -> bool:
+        """Whether more of the vocabulary is trained than the data of the task hold."""
+        return self.prepared.recipe.keep.rehearsal > 0
+
+    def keeper(self, model: Any, compute: Any) -> Keeper | None:
+        """What a step does against forgetting; to be called before any weight has moved."""
+        from warmstart.train.keep import Keeper
+        from warmstart.train.keep_penalty import Penalty, base_weights
+
+        keep = self.prepared.recipe.keep
+        if not keep.acts or self.reader is None:
+            return None
+        self.reader.join(model)
+        penalty, learned = None, list[Any]()
+        if keep.penalty != "none":
+            weights = base_weights(model, writes=self.writes)
+            known = self.fisher or {}
+            used = compute.used_rows
+            sizes = [_rows(known[name], weight, used) for name, weight in weights.items()
+                     if name in known]  # fmt: skip
+            penalty = Penalty(list(weights.values()), keep.strength, sizes)
+        if keep.rehearsal:
+            learned = self.reader.pieces(self.general.learned)
+        return Keeper(compute, self.reader, learned, keep.rehearsal, penalty)
+
+    def figure(self, model: Any) -> dict[str, Any] | None:
+        """What was forgotten, as `evaluate.forgetting` says it; None where it was not asked for."""
+        from warmstart.evaluate.forgetting import compared
+
+        if self.before is None or self.reader is None:
+            return None
+        recipe, after = self.prepared.recipe, self.before
+        if self.prepared.method.changes != "nothing":
+            self.reader.join(model)
+            after = self.read()
+        return compared(
+            self.reader, self.before, after, recipe.evaluate, recipe.seed, self.general.name,
+            changes=self.prepared.method.changes, kept=recipe.keep.acts,
+        )  # fmt: skip
+
+    def read(self) -> Floats:
+        """The statistics of the held-out passages, as the body reads them now."""
+        from warmstart.evaluate.forgetting import fewer, statistics
+
+        assert self.reader is not None
+        size = sum(weight.numel() for weight in self.reader.body.parameters())
+        texts = self.general.held if self.prepared.general else fewer(self.general.held, size)
+        return np.asarray(statistics(self.reader, texts))
+
+
+def _rows(values: Tensor, weight: Tensor, used: Tensor | None) -> Tensor:
+    """The same rows of the Fisher information as of the embedding, on the weights' device."""
+    rows = values if values.shape == weight.shape or used is None else values[used]
+    return rows.to(weight.device)

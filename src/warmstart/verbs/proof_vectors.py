@@ -1,0 +1,79 @@
+"""The proof of vectors: the saved folder in plain transformers, pooled as its files say.
+
+One text at a time, without padding; nothing of the trained model in memory is used.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from warmstart.errors import ProofError, shown
+from warmstart.models.sentence_folder import read_modules
+from warmstart.verbs.proof import TOLERANCE, chosen_rows
+
+if TYPE_CHECKING:
+    from warmstart.tasks.base import Examples, Task
+
+
+def prove_vectors(
+    folder: Path, task: Task, examples: Examples, outputs: np.ndarray, seed: int
+) -> dict[str, Any]:
+    """See `prove_task`; `outputs` are vectors [n, K, H]. An element may differ by 1e-4 of the
+    largest."""
+    begun = time.perf_counter()
+    texts: list[str] = task.as_text(examples.table).to_pylist()
+    rows = chosen_rows(texts, seed)
+    wanted = outputs[rows, 0]
+    try:
+        found, loader = _afresh(folder, [texts[int(i)] for i in rows], task.max_length)
+    except Exception as error:  # transformers, peft and safetensors raise all kinds
+        raise ProofError(
+            f"the model saved in {folder} cannot be loaded afresh: {shown(error, 160)}"
+        ) from error
+    gap = float(np.abs(found - wanted).max() / max(1.0, float(np.abs(wanted).max())))
+    figures = {
+        "passed": bool(gap <= TOLERANCE),
+        "rows": len(rows),
+        "outputs": int(wanted.size),
+        "max_difference": gap,
+        "tolerance": TOLERANCE,
+        "loaded_with": loader,
+        "seconds": round(time.perf_counter() - begun, 2),
+    }
+    if not figures["passed"]:
+        raise ProofError(
+            f"the model saved in {folder} does not answer as the trained one: its vectors differ "
+            f"by up to {gap:.4f} on {len(rows)} test rows"
+        )
+    return figures
+
+
+def _afresh(folder: Path, texts: list[str], max_length: int) -> tuple[np.ndarray, str]:
+    import torch
+    from transformers import AutoConfig, AutoTokenizer
+
+    from warmstart.models.quiet import quiet
+    from warmstart.verbs.proof import fresh_model
+
+    said = read_modules(folder)
+    with quiet():
+        config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
+        model, loader = fresh_model(folder, config, "vector")
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    found: list[np.ndarray] = []
+    with torch.no_grad():
+        for text in texts:
+            ids = tokenizer(text, truncation=True, max_length=max_length, return_tensors="pt")
+            hidden = model(
+                input_ids=ids["input_ids"], attention_mask=ids["attention_mask"]
+            ).last_hidden_state[0].float()  # fmt: skip
+            vector = {"mean": hidden.mean(0), "first": hidden[0], "last": hidden[-1]}
+            found.append(vector[said["pooling"]].numpy())
+    vectors = np.stack(found)
+    if said["normalise"]:
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    return vectors, f"{loader}, {said['pooling']} of the last hidden states"

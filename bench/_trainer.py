@@ -61,7 +61,7 @@ def train(name: str, request: dict[str, Any]) -> dict[str, Any]:
     clock = Clock()
     trainer = Trainer(
         model=model,
-        args=_arguments(name, request),
+        args=arguments(name, request),
         train_dataset=_padded(tokenizer, splits["train"], request) if textbook else
         encoded["train"],  # pyright: ignore[reportArgumentType]
         processing_class=tokenizer,
@@ -84,7 +84,7 @@ def train(name: str, request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _arguments(name: str, request: dict[str, Any]) -> TrainingArguments:
+def arguments(name: str, request: dict[str, Any]) -> TrainingArguments:
     keys: dict[str, Any] = {
         "output_dir": str(Path(request["folder"]) / "out"),
         "num_train_epochs": request["epochs"],

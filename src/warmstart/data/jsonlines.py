@@ -1,4 +1,4 @@
-"""JSON, one object a line, or one array of objects; nested values are kept."""
+"""JSON: one object a line, one array of objects, or SQuAD's form; nested values are kept."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from warmstart.data.build import objects_to_table
 from warmstart.data.files import lines
+from warmstart.data.squad import HEAD, is_squad, read_squad
 from warmstart.errors import DataError, shown
 
 SPACE = re.compile(r"[\s,]*")
@@ -23,8 +24,21 @@ def read_json(path: Path, encoding: str, limit: int | None) -> pa.Table:
     first = next((line for line in lines(path, encoding) if line.strip()), "")
     if not first:
         raise DataError(f"{path} is empty: nothing to learn from")
+    if first.lstrip()[0] == "{" and is_squad(_head(path, encoding)):
+        return read_squad(path, "".join(lines(path, encoding)), limit)
     rows = _array(path, encoding) if first.lstrip()[0] == "[" else _by_line(path, encoding)
     return objects_to_table(str(path), islice(rows, limit))
+
+
+def _head(path: Path, encoding: str) -> str:
+    """The beginning of the text, by which its form is told."""
+    found, length = list[str](), 0
+    for line in lines(path, encoding):
+        found.append(line[:HEAD])
+        length += len(line)
+        if length >= HEAD:
+            break
+    return "".join(found)[:HEAD]
 
 
 def _by_line(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -44,7 +44,9 @@ def map_roles(
     arrays: dict[str, Any] = {}
     for role, column in found.items():
         values = _chunked(table.column(column))
-        if column in classes:
+        if column in classes and _is_list(values.type):
+            arrays[role] = _named_lists(values, classes[column])
+        elif column in classes:
             arrays[role] = _named(values, classes[column])
         elif role in nested:
             arrays[role] = values
@@ -152,16 +154,34 @@ def _floats(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _class_names(table: pa.Table) -> dict[str, list[str]]:
-    """Column to class names, from the features that `datasets` keeps in the schema."""
+    """Column to class names, from the features that `datasets` keeps in the schema; a column of
+    lists of classes has those of its items."""
     raw = (table.schema.metadata or {}).get(b"huggingface")
     if not raw:
         return {}
     features = json.loads(raw).get("info", {}).get("features", {})
-    return {
-        name: feature["names"]
-        for name, feature in features.items()
-        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
-    }
+    found: dict[str, list[str]] = {}
+    for name, feature in features.items():
+        inner = feature[0] if isinstance(feature, list) and feature else feature
+        inner = inner.get("feature", inner) if isinstance(inner, dict) else {}
+        if isinstance(inner, dict) and inner.get("_type") == "ClassLabel":
+            found[name] = inner["names"]
+    return found
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+
+def _named_lists(column: pa.ChunkedArray, names: list[str]) -> pa.ChunkedArray:
+    """Lists of class numbers as lists of their names; null for a number that has none."""
+    chunks: list[Any] = []
+    for chunk in column.cast(pa.list_(pa.int64())).chunks:
+        items = _named(pa.chunked_array([chunk.flatten()], pa.int64()), names).combine_chunks()
+        lengths = np.asarray(pc.fill_null(pc.list_value_length(chunk), 0), np.int32)
+        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+        chunks.append(pa.ListArray.from_arrays(offsets, items, mask=chunk.is_null()))
+    return pa.chunked_array(chunks, pa.list_(pa.string()))
 
 
 def _named(column: pa.ChunkedArray, names: list[str]) -> pa.ChunkedArray:

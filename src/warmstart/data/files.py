@@ -26,10 +26,16 @@ FORMATS = {
     ".arrow": "arrow",
     ".feather": "arrow",
     ".ipc": "arrow",
+    ".conll": "conll",
+    ".conllu": "conll",
+    ".conllup": "conll",
+    ".bio": "conll",
+    ".iob": "conll",
+    ".iob2": "conll",
 }
 SPREADSHEETS = {".xlsx", ".xls", ".xlsm", ".ods", ".numbers"}
 PICKLES = {".pkl", ".pickle", ".joblib", ".pt", ".pth"}
-SUPPORTED = "CSV, TSV, JSONL (each also .gz), Parquet and Arrow"
+SUPPORTED = "CSV, TSV, JSONL, CoNLL (each also .gz), Parquet and Arrow"
 TEXT_BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 DAMAGED_GZIP = (EOFError, gzip.BadGzipFile, zlib.error)
 
@@ -85,7 +91,7 @@ def check_exists(path: Path) -> None:
 
 
 def format_of(path: Path, encoding: str | None = None) -> str:
-    """'delimited', 'json', 'parquet' or 'arrow', by content first and extension second.
+    """'delimited', 'json', 'conll', 'parquet' or 'arrow', by content first and extension second.
 
     Raises DataError for what is missing, empty, unreadable or binary, and RecipeError for formats
     that are not read.

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from warmstart.data import columnar, files
 from warmstart.data.build import check_names, with_file
+from warmstart.data.conll import read_conll
 from warmstart.data.delimited import read_delimited
 from warmstart.data.encoding import detect
 from warmstart.data.jsonlines import read_json
@@ -67,4 +68,6 @@ def _read_path(
     ledger.note("encoding", f"{path} is read as {found}", file=str(path), encoding=found)
     if kind == "json":
         return read_json(path, found, limit)
+    if kind == "conll":
+        return read_conll(path, found, limit)
     return read_delimited(path, found, delimiter, limit, ledger)

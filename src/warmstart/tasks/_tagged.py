@@ -1,0 +1,149 @@
+"""Rows of tokens and tags, or of texts and spans, in one form: words in a text, a tag for each.
+
+The own form has the columns `text`, `words` (JSON: first character and the one after the last, of
+each) and `tags` (JSON: IOB2 where they are entities), the last one only where there are targets;
+and `widened`, the number of spans that begin or end within a word, where there are any.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from warmstart.errors import DataError, RowError, shown
+from warmstart.tasks._cells import Marked, read_spans, read_tags, read_text
+from warmstart.tasks._schemes import NAMELESS, strange, tags_of
+from warmstart.tasks._words import Place, parts_of, words_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from warmstart.tasks.base import Drop
+
+KEPT = ("_file", "_line", "_group")
+
+
+@dataclass
+class Reader:
+    """How the rows of one table are read.
+
+    Args:
+        names: of tags that are given as numbers.
+        whole_words: a plain text is tagged by words as `words_of` finds them, else by their parts.
+        plain: tags are labels of single words, whatever they look like.
+    """
+
+    names: Sequence[str]
+    whole_words: bool
+    plain: bool
+    widened: Counter[int] = field(default_factory=Counter[int])
+    """Row → its spans that begin or end within a word."""
+
+    def own_form(self, table: pa.Table, drop: Drop) -> pa.Table:
+        """The table in the task's own form. Raises `DataError` for tags that no scheme has."""
+        import pyarrow as pa
+
+        columns = {name: table[name].to_pylist() for name in table.column_names
+                   if name not in KEPT}  # fmt: skip
+        rows: list[tuple[str, list[Place], list[str] | None]] = []
+        kept: list[int] = []
+        for number in range(len(table)):
+            cells = {name: values[number] for name, values in columns.items()}
+            try:
+                rows.append(self._row(cells, number))
+                kept.append(number)
+            except RowError as error:
+                drop(number, str(error))
+        said = [name for name in KEPT if name in table.column_names]
+        rest = table.select(said).take(pa.array(kept, pa.int64()))
+        made = {"text": [row[0] for row in rows], "words": [json.dumps(row[1]) for row in rows]}
+        if "tags" in columns or "spans" in columns:
+            made["tags"] = self._tags(rest, [row[2] or [] for row in rows])
+        if any(self.widened[row] for row in kept):
+            made["widened"] = [str(self.widened[row] or "") for row in kept]
+        arrays = {name: pa.chunked_array([pa.array(v, pa.string())]) for name, v in made.items()}
+        return pa.table({**arrays, **{name: rest[name] for name in said}})
+
+    def _row(self, cells: dict[str, Any], number: int) -> tuple[str, list[Place], list[str] | None]:
+        tags = None
+        if cells.get("tags") is not None:
+            tags = read_tags(cells["tags"], self.names)
+            if cells.get("tokens") is not None:
+                cells["text"] = cells["tokens"]
+        text, words = read_text(cells["text"], tagged=tags is not None)
+        if words is None:
+            words = words_of(text) if self.whole_words else parts_of(text, (0, len(text)))
+        if tags is not None:
+            if len(tags) != len(words):
+                raise RowError(f"{len(words)} tokens and {len(tags)} tags")
+            return text, words, tags
+        if "spans" in cells and cells["spans"] is not None:
+            return text, words, self._tags_of_spans(read_spans(cells["spans"], text), words, number)
+        if "tags" in cells or "spans" in cells:
+            raise RowError("no tags")
+        return text, words, None
+
+    def _tags_of_spans(self, spans: list[Marked], words: list[Place], number: int) -> list[str]:
+        found: list[tuple[int, int, str]] = []
+        for start, end, kind in spans:
+            first = next(i for i, word in enumerate(words) if word[1] > start)
+            last = next(i for i in range(len(words) - 1, -1, -1) if words[i][0] < end)
+            if words[first][0] != start or words[last][1] != end:
+                self.widened[number] += 1
+            if found and found[-1][1] > first:
+                raise RowError("two spans in one word")
+            found.append((first, last + 1, kind))
+        return tags_of(found, len(words), "iob2")
+
+    def _tags(self, rows: pa.Table, tags: list[list[str]]) -> list[str]:
+        """JSON of each row's tags: those of entities in IOB2, whatever the scheme was."""
+        every = {tag for row in tags for tag in row}
+        if every and not self.names and all(tag.isdecimal() for tag in every):
+            raise DataError(
+                f"{rows['_file'][0].as_py()}: the tags are numbers; give their names in order, "
+                "--task.names O,B-PER,I-PER"
+            )
+        if self.plain or not any(tag[:2] in ("B-", "I-") or tag in ("B", "I") for tag in every):
+            return [json.dumps(row, ensure_ascii=False) for row in tags]
+        if odd := strange(every):
+            number = next(i for i, row in enumerate(tags) if odd[0] in row)
+            raise DataError(
+                f"{rows['_file'][number].as_py()}:{rows['_line'][number].as_py()}: tag "
+                f"'{shown(odd[0], 30)}' is neither O nor marked as B- or I- like the others; mend "
+                "it, or, if these are labels of single words, give --task.entities no"
+            )
+        return [json.dumps(self._iob2(row), ensure_ascii=False) for row in tags]
+
+    def _iob2(self, tags: list[str]) -> list[str]:
+        from warmstart.scores.spans import spans_of_tags
+
+        spans = [(a, b, kind or NAMELESS) for a, b, kind in spans_of_tags(tags)]
+        return tags_of(spans, len(tags), "iob2")
+
+
+def widened_note(train: pa.Table) -> list[str]:
+    """What to say of spans that were widened to whole words."""
+    if "widened" not in train.column_names:
+        return []
+    rows = [row for row, count in enumerate(train["widened"].to_pylist()) if count]
+    if not rows:
+        return []
+    spans = sum(int(train["widened"][row].as_py()) for row in rows)
+    place = f"{train['_file'][rows[0]].as_py()}:{train['_line'][rows[0]].as_py()}"
+    return [
+        f"{spans:,} spans of train begin or end within a word and were widened to whole words "
+        f"(first: {place}); where that is too wide, try --task.pieces parts"
+    ]
+
+
+def words_in(table: pa.Table) -> list[list[Place]]:
+    """The words of each row."""
+    return [[(a, b) for a, b in json.loads(row)] for row in table["words"].to_pylist()]
+
+
+def tags_in(table: pa.Table) -> list[list[str]]:
+    """The tags of each row."""
+    return [json.loads(row) for row in table["tags"].to_pylist()]

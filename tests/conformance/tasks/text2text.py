@@ -1,0 +1,9 @@
+"""Any text for any text, all of them learnt by heart."""
+
+from conformance.tasks._families import WRITING
+from conformance.tasks._texts import OTHER, ROWS, SETTINGS, perfect
+
+__all__ = ["ENOUGH", "FAMILIES", "OTHER", "RATE", "ROWS", "SETTINGS", "STEPS", "perfect"]
+FAMILIES = WRITING
+STEPS, RATE = 160, 1.5e-2
+ENOUGH = 0.99

@@ -1,0 +1,251 @@
+"""Every task on every family that can do it, with tiny random models.
+
+Each file in `tasks/` beside this one is one task under its name, a handful of constants:
+
+    FAMILIES   the families that do it: UNDERSTANDING or WRITING of `tasks/_families.py`
+    ROWS       six to ten raw rows as dicts, of unequal lengths, that can be learnt by heart
+    OTHER      the same rows with other targets, or none where the target is no column
+    SETTINGS   settings of the task                               (optional)
+    STEPS, RATE   how long and how fast to learn ROWS by heart    (optional)
+    ENOUGH     the main figure that is by heart, 0.99 unless said (optional)
+    perfect(task, examples) -> outputs that give all the right answers  (only where the head's
+               form says not enough: see `outputs_of_targets`)
+
+A task is added by adding its file and its line in SIZES.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from learning import base_of
+from warmstart import parts
+from warmstart.data.columns import map_roles
+from warmstart.data.ledger import Ledger
+from warmstart.data.sources import read
+from warmstart.engines._task import own_form
+from warmstart.engines.torch import Torch
+from warmstart.models.backbone import load_tokenizer
+from warmstart.models.weights import read_json
+from warmstart.recipe import Recipe
+from warmstart.tasks.base import Examples, Task
+from warmstart.train.loop import steps
+from warmstart.train.optim import Optimizer
+from warmstart.verbs.prepare import Prepared
+from warmstart.verbs.session import Session
+
+Folder = Callable[[str], Path]
+BUILDERS = Path(__file__).parent / "tasks"
+SIZES = {
+    "classification": 8,
+    "tagging": 8,
+    "extractive_qa": 8,
+    "pairs": 8,
+    "multilabel": 8,
+    "regression": 8,
+    "summarization": 5,
+    "translation": 5,
+    "text2text": 5,
+    "few_shot": 8,
+    "embedding": 8,
+}
+"""Task → families. One line a task."""
+ELSEWHERE = {"multitask"}
+"""Has no rows of its own: see test_multitask_family.py."""
+LONGEST = 60
+
+
+@cache
+def builder(name: str) -> ModuleType:
+    """The constants of a task."""
+    spec = importlib.util.spec_from_file_location(f"conformance_{name}", BUILDERS / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+NAMES = sorted(path.stem for path in BUILDERS.glob("*.py") if path.stem[0] != "_")
+CELLS = [(name, family) for name in NAMES for family in builder(name).FAMILIES]
+
+
+def test_the_size_of_the_matrix() -> None:
+    assert {name: len(builder(name).FAMILIES) for name in NAMES} == SIZES
+    assert set(NAMES) == set(parts.names("task")) - ELSEWHERE, "a task without conformance"
+    assert len(CELLS) == len(set(CELLS)) == sum(SIZES.values())
+
+
+@dataclass
+class Case:
+    """A task on a tiny model."""
+
+    name: str
+    family: str
+    folder: Path
+
+    @property
+    def made(self) -> ModuleType:
+        return builder(self.name)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"max_length": LONGEST, **getattr(self.made, "SETTINGS", {})}
+
+    @property
+    def task(self) -> Any:
+        made: Any = parts.make("task", self.name, self.settings)
+        return made.settled(read_json(self.folder / "config.json"), LONGEST)
+
+    def table(self, rows: Sequence[Mapping[str, Any]], *, targets: bool = True) -> pa.Table:
+        """Raw rows as the task sees them, with or without the columns of the targets."""
+        task = self.task
+        roles = task.roles if targets else {role: task.roles[role] for role in task.inputs}
+        needed = set(roles) if task.required is None else set(roles) & task.required
+        raw = read(list(rows), ledger=Ledger())
+        return own_form(task, map_roles(raw, roles, {}, needed, task.nested))
+
+    def examples(
+        self, rows: Sequence[Mapping[str, Any]], labels: Sequence[str], *, targets: bool = True
+    ) -> Examples:
+        tokenizer = load_tokenizer(base_of(self.folder))
+        table = self.table(rows, targets=targets)
+        store = self.task.encode(table, labels, tokenizer, LONGEST)
+        return Examples(table, store, labels, tokenizer)
+
+    def session(self) -> Session:
+        """A model that has learnt ROWS, all of them in one batch."""
+        rows = self.made.ROWS
+        labels = self.task.learn(self.table(rows))
+        found = self.examples(rows, labels)
+        recipe = Recipe.of(
+            {
+                "task": self.task,
+                "base": str(self.folder),
+                "train": {"precision": "fp32", "batch_size": len(found.store)},
+            }
+        )
+        examples = {"train": found, "validation": found, "test": found}
+        nothing: Any = None
+        session = Session.begin(
+            Prepared(
+                recipe, nothing, Ledger(), labels, base_of(self.folder), examples,
+                found.tokenizer, np.arange(len(found.store)),
+            )
+        )  # fmt: skip
+        self.learn(session)
+        return session
+
+    def learn(self, session: Session) -> None:
+        count, task = getattr(self.made, "STEPS", 80), session.prepared.task
+        feed = session.feed("train")
+        whole = feed.epoch(0, 0)
+        feed.epoch = lambda seed, epoch: whole * count
+        optimizer = Optimizer(
+            session.model, name="adamw", learning_rate=getattr(self.made, "RATE", 3e-3),
+            weight_decay=0.0, total=count, warmup=0.1, schedule="linear", max_grad_norm=1.0,
+        )  # fmt: skip
+        objective = session.prepared.objective
+        for _ in steps(
+            feed, session.compute, optimizer,
+            lambda outputs, wanted: objective.loss(outputs, wanted, None, task.form),
+            lambda wanted: objective.weight(wanted, None, task.form), epochs=1, seed=0,
+        ):  # fmt: skip
+            pass
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("name", "family"), CELLS)
+def test_task_on_family(name: str, family: str, tiny_of: Folder, tmp_path: Path) -> None:
+    it = Case(name, family, tiny_of(family))
+    rows, task = it.made.ROWS, it.task
+    session = it.session()
+    examples = session.prepared.examples["train"]
+
+    outputs = session.predict()["test"]
+    learnt = task.score(outputs, examples)[task.main_score]
+    assert learnt >= getattr(it.made, "ENOUGH", 0.99), "learns one batch by heart"
+
+    session.save(tmp_path / "model")
+    predictor = Torch().open(tmp_path / "model")
+    table = it.table(rows)
+    again, found = predictor.outputs(table)
+    assert_same(again, outputs, "saved = loaded")
+    answers = [(one.value, one.id) for one in predictor.task.decode(again, found)]
+    assert len(answers) == len(table) == len(rows)
+
+    alone = [predictor.outputs(table.slice(i, 1))[0] for i in range(len(table))]
+    assert_same(joined(alone), again, "padding changes nothing")
+
+    bare, _ = predictor.outputs(it.table(rows, targets=False))
+    assert_same(bare, again, "target unread: without it")
+    if getattr(it.made, "OTHER", None):
+        unread, _ = predictor.outputs(it.table(it.made.OTHER))
+        assert_same(unread, again, "target unread: with another")
+    perfect_predictions_score_one(it, task, examples)
+
+
+def perfect_predictions_score_one(it: Case, task: Task, examples: Examples) -> None:
+    make = getattr(it.made, "perfect", outputs_of_targets)
+    right = make(task, examples)
+    score = task.score(right, examples)[task.main_score]
+    if task.form == "classes":
+        assert score == pytest.approx(1)
+        return
+    of = {"train": examples, "validation": examples, "test": examples}
+    outputs = {"test": right, "validation": right}
+    result = task.result(outputs, of, baselines=False, seed=0)
+    total = result.measure.total(result.rows)[task.main_score]
+    assert total == pytest.approx(result.measure.highest(task.main_score) or 1.0)
+    assert score == pytest.approx(total), "the same figure during training and after"
+    assert not result.mistakes
+    assert len(result.table) == len(examples)
+
+
+def outputs_of_targets(task: Task, examples: Examples) -> Any:
+    """What the head would have to give for every answer to be right."""
+    targets, form = examples.store.targets, task.form
+    if form == "labels":
+        return np.where(targets > 0, 20.0, -20.0).astype(np.float32)
+    if form == "value":
+        return targets.reshape(-1, 1).astype(np.float32)
+    if form == "span":
+        outputs = np.zeros((len(examples.store.ids), 2), np.float32)
+        for begin, place in zip(examples.store.offsets, targets, strict=False):
+            outputs[begin + place, [0, 1]] = 20.0
+        return outputs
+    outputs = np.zeros((len(targets), len(examples.labels)), np.float32)
+    real = np.flatnonzero(targets >= 0)
+    outputs[real, targets[real]] = 20.0
+    return outputs
+
+
+def joined(found: Sequence[Any]) -> Any:
+    """The outputs of rows asked one by one, as if asked together."""
+    if isinstance(found[0], np.ndarray):
+        return np.concatenate(found)
+    return [one for part in found for one in part]
+
+
+def assert_same(found: Any, wanted: Any, what: str) -> None:
+    if isinstance(wanted, np.ndarray):
+        np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=1e-4, err_msg=what)
+    else:
+        assert list(found) == list(wanted), what

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +47,16 @@ def tokens(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
     )
 
 
+def text(outputs: Any, targets: Tensor, smoothing: float) -> Tensor:
+    """Cross-entropy of one of the vocabulary a token: from what stands before the logits, in
+    chunks, or from logits [B, L, V]."""
+    from warmstart.models.chunked import Unprojected, chunked_cross_entropy
+
+    if isinstance(outputs, Unprojected):
+        return chunked_cross_entropy(outputs, targets, smoothing, IGNORED)
+    return tokens(outputs, targets, smoothing)
+
+
 def span(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
     """Cross-entropy of the first and the last token [B, 2], the mean of both; logits [B, L, 2]."""
     both = logits.transpose(1, 2)
@@ -58,6 +68,6 @@ LOSSES: Mapping[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "labels": labels,
     "value": value,
     "tokens": tokens,
-    "text": tokens,
+    "text": text,
     "span": span,
 }

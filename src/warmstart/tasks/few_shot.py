@@ -1,0 +1,86 @@
+"""One label for a text, from a few labelled texts of each label."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import Field
+
+from warmstart.errors import RecipeError
+from warmstart.tasks.classification import Classification
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from transformers import PreTrainedModel
+
+    from warmstart.models.captured import FastCaptured, SlowCaptured
+    from warmstart.models.catalog import Base
+
+MANY = 64
+
+
+class FewShot(Classification):
+    """Classification in two steps, for 8 to 64 texts of each label: the body learns to bring texts
+    of one label together, then a logistic regression on what it gives becomes the head.
+
+    As SetFit (Tunstall et al. 2022), but every text of a batch is compared with every other
+    (Khosla et al. 2020) instead of drawn pairs, and the head stands in the model itself, which is
+    a plain sequence classifier.
+    """
+
+    objective: ClassVar[str] = "contrastive"
+    usual_batch: ClassVar[int | None] = 64
+    usual_epochs: ClassVar[int | None] = 3
+
+    head_strength: float = Field(
+        default=10.0, gt=0, description="C of the logistic regression: larger, less held back"
+    )
+
+    def settled(self, config: Mapping[str, Any], room: int) -> Self:
+        from warmstart.models.families import family_of
+
+        family = family_of(config)
+        if family.kind == "encoder-decoder":
+            raise RecipeError(
+                f"task few_shot needs an encoder or a decoder, and '{family.name}' is both; take "
+                "task classification, or another base"
+            )
+        return self
+
+    def check(self, method: Any) -> None:
+        if method.saves_adapter or method.caches_features:
+            what = "saves an adapter" if method.saves_adapter else "leaves the body as it is"
+            raise RecipeError(
+                f"method {method.part_name()} {what}, and few_shot trains the body and builds the "
+                "head into it; take full or partial, or task classification"
+            )
+
+    def usual_rate(self, method: Any, width: int) -> float:
+        """Half of the method's: more, and few texts are learned by heart rather than their kind."""
+        return method.default_learning_rate(width) / 2
+
+    def remarks(self, train: pa.Table) -> list[str]:
+        counts = sorted(Counter(train["label"].to_pylist()).values())
+        middle = counts[len(counts) // 2]
+        if middle <= MANY:
+            return []
+        return [f"There are {middle} rows of the middle label: task classification suits so many."]
+
+    def head(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
+        from warmstart.models.captured import straighten
+
+        model = super().head(base, labels, seed)
+        straighten(model)
+        return model
+
+    def compute(self, model: Any) -> FastCaptured | SlowCaptured:
+        from warmstart.models.captured import body_only, capturing
+
+        body_only(model)
+        return capturing(model)
+
+    def saved(self) -> dict[str, Any]:
+        """A plain classifier's note: that is what the folder holds."""
+        return {"name": "classification", "max_length": self.max_length}

@@ -1,0 +1,105 @@
+"""Vectors are the pooled hidden states of transformers; one loss over many parts is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, normalize
+
+from learning import CPU, base_of, grads_of, messages
+from warmstart.models.backbone import load_headed, load_tokenizer
+from warmstart.models.vectors import FastVectors, SlowVectors, pooled, vectors_for
+from warmstart.tasks.embedding import Embedding
+from warmstart.train.feed import TokenFeed
+from warmstart.train.pair_feed import PairFeed
+
+Folder = Callable[[str], Path]
+FAMILIES = ("bert", "roberta", "electra", "distilbert", "modernbert", "xlnet", "gpt2", "llama")
+TEXTS = messages(9, seed=3)[0]
+
+
+def body(folder: Path) -> Any:
+    return load_headed(base_of(folder), "vector", [], 0, 0.0).requires_grad_(True)
+
+
+def made(compute: Any, dtype: torch.dtype = torch.float32) -> Any:
+    compute.prepare(dtype, CPU, checkpointing=False)
+    compute.begin_epoch(0)
+    compute.begin_step(0)
+    return compute
+
+
+def alone(model: Any, tokenizer: Any, text: str, pooling: str) -> torch.Tensor:
+    """By transformers, without padding."""
+    ids = torch.tensor([tokenizer.backend_tokenizer.encode(text).ids])
+    hidden = model(input_ids=ids).last_hidden_state[0]
+    return {"mean": hidden.mean(0), "first": hidden[0], "last": hidden[-1]}[pooling]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first", "last"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_vectors_are_those_of_transformers(family: str, pooling: Any, tiny_of: Folder) -> None:
+    model, tokenizer = body(tiny_of(family)), load_tokenizer(base_of(tiny_of(family)))
+    compute = made(vectors_for(model, pooling, normalise=False))
+    store = Embedding().encode(pa.table({"text": TEXTS}), [], tokenizer, 60)
+    pad: Any = tokenizer.pad_token_id
+    found = TokenFeed(store, compute, pad, batch_size=9).predict()
+    with torch.no_grad():
+        wanted = torch.stack([alone(model, tokenizer, text, pooling) for text in TEXTS])
+    np.testing.assert_allclose(found, wanted.numpy(), atol=3e-5)
+
+
+def test_who_is_fast(tiny_of: Folder) -> None:
+    kinds = {f: type(vectors_for(body(tiny_of(f)), "mean")) for f in ("bert", "gpt2")}
+    assert kinds == {"bert": FastVectors, "gpt2": SlowVectors}
+
+
+def test_a_row_without_tokens_is_zeros() -> None:
+    hidden = torch.full((2, 3, 4), float("nan"))
+    hidden[1] = 2.0
+    mask = torch.tensor([[0, 0, 0], [1, 1, 0]])
+    for pooling in ("mean", "first", "last"):
+        found = pooled(hidden, mask, pooling)
+        assert found.tolist() == [[0.0] * 4, [2.0] * 4]
+    assert pooled(torch.zeros(2, 0, 4), torch.zeros(2, 0), "mean").shape == (2, 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", ["bert", "distilbert", "gpt2", "xlnet"])
+def test_many_parts_have_the_gradient_of_one(
+    family: str, dtype: torch.dtype, tiny_of: Folder
+) -> None:
+    """Also where each part's gradients overwrite those of the part before it in their homes."""
+    texts, others = TEXTS[:4], TEXTS[4:8]
+    model, tokenizer = body(tiny_of(family)), load_tokenizer(base_of(tiny_of(family)))
+    compute = made(vectors_for(model, "mean"), dtype)
+    store = Embedding().encode(pa.table({"text": texts, "other": others}), [], tokenizer, 60)
+    pad: Any = tokenizer.pad_token_id
+    feed = PairFeed(store, compute, pad, batch_size=4, micro_batch_tokens=32)
+    batch: Any = feed.batches(np.arange(4))[0]
+    assert len(batch.parts) > 2
+    vectors = feed.logits(batch, training=True)
+    loss = cross_entropy(20 * vectors[:, 0] @ vectors[:, 1].T, torch.arange(4))
+    loss.backward()
+    compute.collect(accumulate=False)
+    found = grads_of(model)
+
+    twin = body(tiny_of(family))
+    one = torch.stack([alone(twin, tokenizer, text, "mean") for text in texts + others])
+    one = normalize(one, dim=-1)
+    wanted = cross_entropy(20 * one[:4] @ one[4:].T, torch.arange(4))
+    wanted.backward()
+    exact = dtype == torch.float32
+    near = pytest.approx(float(wanted.detach()), rel=1e-4 if exact else 0.05)
+    assert float(loss.detach()) == near
+    theirs = grads_of(twin)
+    assert set(found) >= set(theirs)
+    size = max(float(grad.abs().max()) for grad in theirs.values())
+    for name, grad in theirs.items():
+        assert float((found[name] - grad).abs().max()) < size * (1e-4 if exact else 0.08), name

@@ -50,6 +50,13 @@ class TokenStore:
         """Tokens that are computed for each row, int64: its own and those of its answer."""
         return self.lengths if self.answers is None else self.lengths + self.answers.lengths
 
+    @property
+    def taught(self) -> np.ndarray:
+        """The rows that have a target to learn from, int64."""
+        if self.by_token or self.answers is not None or self.targets.dtype.kind != "i":
+            return np.arange(len(self))
+        return np.flatnonzero((self.targets.reshape(len(self), -1) != -100).any(1))
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 

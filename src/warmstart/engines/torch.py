@@ -143,6 +143,12 @@ def _check(folder: Path) -> None:
                 f"the run {folder} has no model yet; go on with it: "
                 f"warmstart tune --resume {folder}"
             )
+        names = sorted(path.parent.name for path in folder.glob("*/warmstart.json"))
+        if names:
+            raise RunError(
+                f"{folder} holds a model for each of its tasks; name the one to ask: "
+                f"{' or '.join(str(folder / name) for name in names)}"
+            )
         raise RunError(f"{folder} holds no model; give a run's folder or a model folder")
     config = read_json(folder / "config.json")
     names = config.get("architectures") or []

@@ -41,7 +41,7 @@ def evaluate(
     metrics: dict[str, Any] = {
         **{name: value for name, value in figures.items() if ":" not in name},
         "main": main,
-        "titles": dict(titles),
+        "titles": {name: said for name, said in titles.items() if name in figures},
         "scale": scale(result, main),
         "wrong": _wrong(result),
         "per_class": per_class(result.measure, result.rows, figures),

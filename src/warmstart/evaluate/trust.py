@@ -35,6 +35,7 @@ def trust(facts: Mapping[str, Any]) -> list[Point]:
         _comparison(metrics),
         _calibration(metrics.get("calibration")),
         _curves(metrics.get("curves")),
+        _forgetting(metrics.get("forgetting")),
         _proof(facts.get("proof")),
     ]
     found += [Point("watch", "Mind", note) for note in metrics.get("notes", [])]
@@ -51,7 +52,8 @@ def _comparison(metrics: Mapping[str, Any]) -> Point | None:
     if not comparison:
         return Point("info", "Baselines", "None were computed, so the score stands alone.")
     if comparison["outcome"] == "better":
-        gap, p = points(comparison["difference"]), p_words(comparison["p_value"])
+        share = comparison["difference"] * metrics.get("scale", 1.0)
+        gap, p = points(share), p_words(comparison["p_value"])
         text = f"It beats the best of them, {comparison['title']}, by {gap} points. "
         return Point("good", AGAINST, f"{text}A gap like this is unlikely to be chance ({p}).")
     level = "bad" if comparison["outcome"] == "worse" else "watch"
@@ -76,6 +78,13 @@ def _curves(found: Mapping[str, Any] | None) -> Point | None:
         return None
     level = "good" if found["verdict"] == "good" else "watch"
     return Point(level, "Its training", found["sentence"], found["advice"])
+
+
+def _forgetting(found: Mapping[str, Any] | None) -> Point | None:
+    """Whether the base's knowledge of general text suffered; told where it did."""
+    if not found or found["outcome"] != "worse":
+        return None
+    return Point("watch", "What its base knew", found["sentence"], found["advice"])
 
 
 def _proof(found: Mapping[str, Any] | None) -> Point | None:

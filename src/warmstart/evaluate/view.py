@@ -45,7 +45,7 @@ def view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "classes": sorted(metrics.get("per_class", []), key=lambda one: one["f1"]),
         "confusions": confusions(metrics),
         "matrix": _matrix(metrics),
-        "training": _training(facts.get("history") or [], _main(metrics)),
+        "training": _training(facts.get("history") or [], _watched(metrics)),
         "reliability": _reliability(metrics),
         "data": data,
         "dropped": _dropped(data),
@@ -120,7 +120,7 @@ def _matrix(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"drawn": None, "labels": labels, "rows": rows, "beside": len(labels) <= BESIDE}
 
 
-def _training(history: Sequence[Mapping[str, Any]], main: Mapping[str, Any] | None) -> list[Markup]:
+def _training(history: Sequence[Mapping[str, Any]], watched: str) -> list[Markup]:
     """The charts of loss and score over the epochs."""
     rows = [row for row in history if row.get("validation_score") is not None]
     if len(rows) < 2:
@@ -134,8 +134,13 @@ def _training(history: Sequence[Mapping[str, Any]], main: Mapping[str, Any] | No
     score = columns(training="train_score", validation="validation_score")
     return [
         charts.line_chart("Loss (lower is better)", x, loss, "epoch"),
-        charts.line_chart(f"{_called(main)} (higher is better)", x, score, "epoch"),
+        charts.line_chart(f"{watched} (higher is better)", x, score, "epoch"),
     ]
+
+
+def _watched(metrics: Mapping[str, Any]) -> str:
+    """What the score of an epoch is called: the main one, unless the task went by another."""
+    return metrics.get("epoch_score") or _called(_main(metrics))
 
 
 def _called(main: Mapping[str, Any] | None) -> str:

@@ -44,19 +44,28 @@ def analysed(values: Mapping[str, Any], known: Iterable[str]) -> Family:
     return _found[key]
 
 
-def skeleton(config: Any) -> PreTrainedModel:
+def skeleton(config: Any, *, writes: bool = False) -> PreTrainedModel:
     """The model of a config (the object, or `config.json` as a dict) without any memory.
 
-    With a classification head where transformers has one for it, else the body alone.
+    With a classification head where transformers has one for it, else the body alone; or, of one
+    that `writes`, with a language-model head.
     """
     import torch
     from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as CLASSES
-    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+    from transformers import (
+        AutoConfig,
+        AutoModel,
+        AutoModelForCausalLM,
+        AutoModelForSeq2SeqLM,
+        AutoModelForSequenceClassification,
+    )
 
     values = dict(config if isinstance(config, Mapping) else config.to_dict())
     made = AutoConfig.for_model(values.pop("model_type"), **values)
     made.num_labels = LABELS
     kind: Any = AutoModelForSequenceClassification if type(made) in CLASSES else AutoModel
+    if writes:
+        kind = AutoModelForSeq2SeqLM if made.is_encoder_decoder else AutoModelForCausalLM
     with quiet(), torch.device("meta"):
         return kind.from_config(made)
 

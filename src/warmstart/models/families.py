@@ -147,9 +147,15 @@ def family_of(config: Any) -> Family:
 
 
 def body_of(model: nn.Module) -> nn.Module:
-    """The backbone of a model with a head; the model itself where it is its own backbone."""
-    path = family_of(model.config).body
-    return model.get_submodule(path) if hasattr(model, path) else model
+    """The backbone of a model with a head; the model itself where it is its own backbone.
+
+    A class may have a name of its own for it, as LlamaForQuestionAnswering.
+    """
+    own = str(getattr(model, "base_model_prefix", ""))
+    for path in (family_of(model.config).body, own):
+        if path and hasattr(model, path):
+            return model.get_submodule(path)
+    return model
 
 
 def layers_of(model: nn.Module) -> list[nn.Module]:

@@ -41,9 +41,7 @@ def answer_of(model: Any, family: Family) -> Callable[[Tensor, Tensor, Tensor | 
     def plain(ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
         named = {} if types is None else {"token_type_ids": types}
         found = model(input_ids=ids, attention_mask=mask, **named)
-        if hasattr(found, "start_logits"):
-            return torch.stack([found.start_logits, found.end_logits], -1)
-        return found.logits
+        return _logits(found, ids.shape[1])
 
     def at_last(ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
         inner = model.get_base_model()
@@ -55,7 +53,8 @@ def answer_of(model: Any, family: Family) -> Callable[[Tensor, Tensor, Tensor | 
 
     def left(ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
         embedded, whole = _joined(model, ids, mask)
-        return model.get_base_model()(inputs_embeds=embedded, attention_mask=whole).logits
+        found = model.get_base_model()(inputs_embeds=embedded, attention_mask=whole)
+        return _logits(found, ids.shape[1])
 
     if not is_prompted(model) or model.active_peft_config.peft_type == "PREFIX_TUNING":
         return plain
@@ -63,6 +62,13 @@ def answer_of(model: Any, family: Family) -> Callable[[Tensor, Tensor, Tensor | 
         return left
     reads_last = family.pooling == "last" and family.kind == "decoder"
     return at_last if reads_last and task_type(model.get_base_model()) == "SEQ_CLS" else plain
+
+
+def _logits(found: Any, length: int) -> Tensor:
+    """Logits [B, K], or [B, L, K] of the tokens behind the virtual ones; both rows of a span."""
+    both = hasattr(found, "start_logits")
+    logits = torch.stack([found.start_logits, found.end_logits], -1) if both else found.logits
+    return logits if logits.ndim == 2 else logits[:, -length:]
 
 
 def _joined(model: Any, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

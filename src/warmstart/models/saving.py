@@ -85,7 +85,10 @@ def _save_weights(model: Any, folder: Path) -> None:
         return
     with as_ordinary(model) as weights:
         model.save_pretrained(folder, save_embedding_layers=False, state_dict=weights)
-    model.get_base_model().config.save_pretrained(folder)
+    inner = model.get_base_model()
+    inner.config.save_pretrained(folder)
+    if inner.can_generate():
+        inner.generation_config.save_pretrained(folder)
 
 
 def _put_in_place(fresh: Path, folder: Path) -> None:

@@ -46,12 +46,13 @@ def head_names(model: PreTrainedModel) -> list[str]:
     kind, family = type(model).__name__, family_of(model.config)
     if kind.endswith("ForSequenceClassification"):
         return list(family.head_modules)
-    if kind.endswith(LANGUAGE_MODELS) or body_of(model) is model:
+    body = body_of(model)
+    if kind.endswith(LANGUAGE_MODELS) or body is model:
         return []
     return [
         name
         for name, child in model.named_children()
-        if name != family.body and any(True for _ in child.parameters())
+        if child is not body and any(True for _ in child.parameters())
     ]
 
 

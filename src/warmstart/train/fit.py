@@ -20,11 +20,14 @@ from warmstart.models.compute import Compute
 from warmstart.models.pace import Pace
 from warmstart.train import checkpoint
 from warmstart.train.feed import Feed
+from warmstart.train.keep import Keeper
 from warmstart.train.log import Log
 from warmstart.train.loop import Loss, Step, Weight, steps
 from warmstart.train.optim import Optimizer
 from warmstart.train.settings import Train
 
+OF_EACH = ("score:", "loss:")
+"""How the figures begin that several tasks in one run have, each its own."""
 Score = Callable[[np.ndarray], dict[str, float]]
 
 
@@ -68,6 +71,7 @@ class Fit:
         folder: the run's folder; checkpoints go below it.
         hidden: the weights inside the layers, for `train.optimizer = "muon"`.
         paces: what the method moves more slowly, or later (`Method.paces`).
+        keeper: what is done against forgetting, or None.
     """
 
     model: nn.Module
@@ -84,13 +88,18 @@ class Fit:
     listeners: list[Listener] = field(default_factory=list[Listener])
     hidden: list[nn.Parameter] = field(default_factory=list[nn.Parameter])
     paces: list[Pace] = field(default_factory=list[Pace])
+    keeper: Keeper | None = None
 
     def __post_init__(self) -> None:
         assert self.settings.epochs and self.settings.learning_rate
         epochs = range(self.settings.epochs)
-        starts = [0]
+        starts, sizes = [0], list[int]()
         for epoch in epochs:
-            starts.append(starts[-1] + len(self.train.epoch(self.seed, epoch)))
+            plan = self.train.epoch(self.seed, epoch)
+            starts.append(starts[-1] + len(plan))
+            sizes += [len(rows) for rows in plan]
+        if self.keeper is not None:
+            self.keeper.plan(sizes, self.seed)
         self.total = starts.pop()
         self.progress = Progress()
         self.optimizer = Optimizer(
@@ -137,7 +146,7 @@ class Fit:
         begun = time.perf_counter()
         running = steps(
             self.train, self.compute, self.optimizer, self.loss, self.weight,
-            epochs=epochs, seed=self.seed, done=where.step,
+            epochs=epochs, seed=self.seed, done=where.step, keeper=self.keeper,
         )  # fmt: skip
         for step in running:
             self._count(step)
@@ -180,6 +189,7 @@ class Fit:
             "validation_loss": figures["loss"],
             "validation_score": figures[self.main],
         }
+        row |= {key: value for key, value in figures.items() if key.startswith(OF_EACH)}
         self._epoch_loss = [0.0, 0.0]
         where.epoch = step.epoch
         where.history.append(row)
@@ -202,7 +212,8 @@ class Fit:
         one-standard-error rule (Breiman et al. 1984) with "later" in the place of "simpler".
         """
         if self.settings.keep == "one_se":
-            return float(np.sqrt(max(best * (1 - best), 0.0) / max(len(self.validation), 1)))
+            judged = getattr(self.validation, "judged", len(self.validation))
+            return float(np.sqrt(max(best * (1 - best), 0.0) / max(judged, 1)))
         return 0.0 if self.settings.keep == "best" else float("inf")
 
     def _enough(self) -> bool:

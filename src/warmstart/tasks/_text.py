@@ -1,0 +1,193 @@
+"""A text for a text: what summarization, translation and text2text share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from warmstart.tasks._text_choices import NEW_TOKENS, choices
+from warmstart.tasks._text_rows import listed, references, texts_of
+from warmstart.tasks.base import Examples, OnCut, Result, Task
+from warmstart.types import Prediction
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from transformers import PreTrainedModel
+
+    from warmstart.data.tokens import TokenStore
+    from warmstart.data.written import Written
+    from warmstart.models.auto import Head
+    from warmstart.models.catalog import Base
+    from warmstart.scores.measure import Measure
+    from warmstart.scores.text import References
+
+REFERENCES = ("references", "targets", "refs", "golds")
+LIKELY = "token_probability"
+
+
+class TextTask(Task):
+    """A text is written for each text: by an encoder-decoder, or by a decoder behind a prompt.
+
+    The source is `prefix` + text; a decoder reads `separator` after it and learns the answer alone.
+    """
+
+    required: ClassVar[frozenset[str] | None] = frozenset({"source", "target"})
+    inputs: ClassVar[tuple[str, ...]] = ("source",)
+    nested: ClassVar[frozenset[str]] = frozenset({"references"})
+    texts: ClassVar[tuple[str, ...]] = ("source",)
+    form: ClassVar[Head] = "text"
+    usual_separator: ClassVar[str] = "\nAnswer:"
+    row_title: ClassVar[str] = ""
+    """What `row_scores` are called."""
+
+    max_length: int = Field(
+        default=512,
+        ge=8,
+        description="tokens a source may have, of a decoder source and answer; what is cut stands "
+        "in the ledger",
+    )
+    max_new_tokens: int | None = Field(
+        default=None,
+        ge=2,
+        description="tokens an answer may have; unset: 128, or what the model has room for",
+    )
+    min_new_tokens: int = Field(default=0, ge=0, description="tokens an answer has at least")
+    num_beams: int = Field(
+        default=4, ge=1, le=64, description="answers followed at once (beam search); 1: greedy"
+    )
+    length_penalty: float = Field(
+        default=1.0,
+        description="a beam's log-probability is divided by its length to this power: over 0 "
+        "longer answers, under 0 shorter ones",
+    )
+    no_repeat_ngram_size: int = Field(
+        default=0, ge=0, description="no run of so many tokens occurs twice in an answer; 0: any"
+    )
+    prefix: str | None = Field(
+        default=None,
+        description="stands before every source; unset: T5's own word for the task, else nothing",
+    )
+    separator: str | None = Field(
+        default=None,
+        description="stands between source and answer of a decoder; unset: chosen by the task",
+    )
+    validation_texts: int = Field(
+        default=0,
+        ge=0,
+        description="write answers for so many validation rows after each epoch and choose the "
+        "epoch by them; 0: by the mean probability of the target's tokens",
+    )
+
+    @property
+    def epoch_score(self) -> str:
+        """The figure of `score` that chooses the best epoch."""
+        return self.main_score if self.validation_texts else LIKELY
+
+    def usual_prefix(self) -> str:
+        """What stands before a source for a model of T5's."""
+        return ""
+
+    def measure(self) -> Measure:
+        """The figures, made anew."""
+        raise NotImplementedError
+
+    def signatures(self, golds: References) -> dict[str, str]:
+        """How the figures were counted, to be printed beside them."""
+        raise NotImplementedError
+
+    def row_scores(self, measure: Measure, rows: Any) -> Any:
+        """One figure [n] of each row's statistics [n, S], by which the worst are found."""
+        raise NotImplementedError
+
+    def rivals(self, sources: Sequence[str], train: Examples) -> list[tuple[str, str, list[str]]]:
+        """Baselines: name, title, answers."""
+        raise NotImplementedError
+
+    def rows(self, table: pa.Table, drop: Callable[[int, str], None]) -> pa.Table:
+        import pyarrow as pa
+
+        if "references" in table.column_names:
+            place = table.column_names.index("references")
+            column = listed(table["references"].to_pylist())
+            table = table.set_column(place, "references", pa.chunked_array([column]))
+        if "target" not in table.column_names:
+            return table
+        kept = [bool((value or "").strip()) for value in table["target"].to_pylist()]
+        for row, full in enumerate(kept):
+            if not full:
+                drop(row, "empty target")
+        return table if all(kept) else table.filter(pa.array(kept))
+
+    def settled(self, config: Mapping[str, Any], room: int) -> TextTask:
+        return self.model_copy(update=choices(self, config, room))
+
+    def encode(
+        self,
+        table: pa.Table,
+        labels: Sequence[str],
+        tokenizer: Any,
+        longest: int,
+        on_cut: OnCut | None = None,
+    ) -> TokenStore:
+        from dataclasses import replace
+
+        from warmstart.data.tokens import tokenise
+        from warmstart.tasks._prompt import prompted
+
+        sources = [f"{self.prefix or ''}{text or ''}" for text in table["source"].to_pylist()]
+        asked = "target" in table.column_names
+        targets: list[str] | None = table["target"].to_pylist() if asked else None
+        new = self.max_new_tokens or NEW_TOKENS
+        if self.separator is not None:
+            return prompted(sources, targets, self.separator, tokenizer, longest, new, on_cut)
+        backend = tokenizer.backend_tokenizer
+        store = tokenise(sources, backend, longest, on_cut)
+        if targets is None:
+            return store
+        return replace(store, answers=tokenise(targets, backend, new, on_cut))
+
+    def head(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
+        from warmstart.models.backbone import load_headed, load_tokenizer
+        from warmstart.models.generation import generation_config
+
+        model = load_headed(base, self.form, [], seed)
+        tokenizer: Any = load_tokenizer(base)
+        end = None if self.separator is None else tokenizer.eos_token_id
+        model.generation_config = generation_config(
+            model,
+            end,
+            max_new_tokens=self.max_new_tokens,
+            min_new_tokens=self.min_new_tokens,
+            num_beams=self.num_beams,
+            length_penalty=self.length_penalty,
+            no_repeat_ngram_size=self.no_repeat_ngram_size,
+        )
+        return model
+
+    def decode(self, outputs: Written, examples: Examples) -> list[Prediction]:
+        written = texts_of(outputs, examples.tokenizer)
+        sure = outputs.confidence.tolist()
+        return [Prediction(str(i), text, sure[i]) for i, text in enumerate(written)]
+
+    def score(self, outputs: Written, examples: Examples) -> dict[str, float]:
+        figures = {"loss": outputs.loss, LIKELY: outputs.probability}
+        figures["token_accuracy"] = outputs.accuracy
+        done = sum(ids is not None for ids in outputs.ids)
+        if done:
+            written = texts_of(outputs, examples.tokenizer)[:done]
+            figures |= self.measure()(written, references(examples.table)[:done])
+        return figures
+
+    def result(
+        self,
+        outputs: Mapping[str, Any],
+        examples: Mapping[str, Examples],
+        *,
+        baselines: bool,
+        seed: int,
+    ) -> Result:
+        from warmstart.tasks._text_result import result
+
+        return result(self, outputs["test"], examples, baselines=baselines)

@@ -1,0 +1,124 @@
+"""A text in another language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from warmstart.errors import DataError
+from warmstart.tasks._text import REFERENCES, TextTask
+from warmstart.tasks.base import Examples
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from warmstart.scores.measure import Measure
+    from warmstart.scores.text import References
+
+
+class Translation(TextTask):
+    """Translation, judged by BLEU and chrF beside the untouched source.
+
+    Columns named after languages are named with `--data.columns.source en --data.columns.target
+    de`. A column `translation` of pairs {"en": …, "de": …} is taken apart; its first language is
+    the source unless `source_language` says otherwise.
+    """
+
+    roles: ClassVar[Mapping[str, Sequence[str]]] = {
+        "source": ("source", "src", "source_text", "source_sentence", "original", "input", "text"),
+        "target": (
+            "target", "tgt", "target_text", "target_sentence", "translated", "output", "reference",
+        ),
+        "references": REFERENCES,
+        "pair": ("translation", "pair"),
+    }  # fmt: skip
+    required: ClassVar[frozenset[str] | None] = frozenset()
+    nested: ClassVar[frozenset[str]] = frozenset({"references", "pair"})
+    main_score: ClassVar[str] = "bleu"
+    titles: ClassVar[Mapping[str, str]] = {
+        "bleu": "BLEU",
+        "chrf": "chrF",
+        "exact_match": "exact match",
+        "length_ratio": "length beside the reference",
+        "repeated": "repeated word pairs",
+        "empty": "empty answers",
+    }
+    usual_separator: ClassVar[str] = "\n=>"
+    row_title: ClassVar[str] = "chrF"
+
+    source_language: str | None = Field(
+        default=None, description="key of a `translation` column, or English name for T5's prefix"
+    )
+    target_language: str | None = Field(default=None, description="as source_language")
+    bleu_words: Literal["13a", "intl", "zh", "char", "none"] = Field(
+        default="13a",
+        description="how BLEU cuts words: 13a for most languages, zh Chinese, char without spaces",
+    )
+
+    def usual_prefix(self) -> str:
+        if not (self.source_language and self.target_language):
+            return ""
+        return f"translate {self.source_language} to {self.target_language}: "
+
+    def rows(self, table: pa.Table, drop: Callable[[int, str], None]) -> pa.Table:
+        import pyarrow as pa
+
+        if "pair" in table.column_names:
+            columns = self._apart(table["pair"].to_pylist(), table)
+            table = table.drop_columns("pair")
+            for role, values in columns.items():
+                if role not in table.column_names:
+                    column = pa.chunked_array([pa.array(values, pa.string())])
+                    table = table.append_column(role, column)
+        missing = [role for role in ("source",) if role not in table.column_names]
+        if missing and len(table):
+            raise DataError(
+                f"{table['_file'][0].as_py()} has no column for source; name the columns with "
+                "--data.columns.source NAME --data.columns.target NAME"
+            )
+        return super().rows(table, drop)
+
+    def _apart(self, pairs: list[Any], table: pa.Table) -> dict[str, list[str]]:
+        """Source and target of pairs by language."""
+        known = [str(key) for key in next((pair for pair in pairs if pair), {})]
+        first = self.source_language if self.source_language in known else known[:1]
+        source = first if isinstance(first, str) else "".join(first)
+        rest = [key for key in known if key != source]
+        target = self.target_language if self.target_language in rest else "".join(rest[:1])
+        if not target or (len(rest) > 1 and self.target_language not in rest):
+            raise DataError(
+                f"{table['_file'][0].as_py()}: the pairs have the languages {', '.join(known)}; "
+                "say which with --task.source_language and --task.target_language"
+            )
+        return {
+            "source": [(pair or {}).get(source) or "" for pair in pairs],
+            "target": [(pair or {}).get(target) or "" for pair in pairs],
+        }
+
+    def learn(self, train: pa.Table) -> list[str]:
+        if "target" not in train.column_names:
+            raise DataError(
+                f"{train['_file'][0].as_py()} has no column for target; name it with "
+                "--data.columns.target NAME"
+            )
+        return []
+
+    def measure(self) -> Measure:
+        from warmstart.scores.joined import Exact, Joined
+        from warmstart.scores.text import Bleu, Chrf, Lengths
+
+        return Joined(Bleu(words=self.bleu_words), Chrf(), Exact(), Lengths())
+
+    def signatures(self, golds: References) -> dict[str, str]:
+        from warmstart.scores.text import Bleu, Chrf
+
+        bleu, chrf = Bleu(words=self.bleu_words), Chrf()
+        return {"BLEU": bleu.signature(golds), "chrF": chrf.signature(golds)}
+
+    def row_scores(self, measure: Measure, rows: Any) -> Any:
+        return measure.score(rows)["chrf"]
+
+    def rivals(self, sources: Sequence[str], train: Examples) -> list[tuple[str, str, list[str]]]:
+        return [("copy", "the untouched source", list(sources))]

@@ -13,10 +13,13 @@ from warmstart.data.settings import Data
 from warmstart.errors import RecipeError, shown
 from warmstart.evaluate.settings import Evaluate
 from warmstart.parts import Part
+from warmstart.train.keep_settings import Keep
 from warmstart.train.settings import Train
 
 PARTS = {"task": "classification", "objective": "supervised", "method": "full"}
-SECTIONS: dict[str, type[Part]] = {"data": Data, "train": Train, "evaluate": Evaluate}
+SECTIONS: dict[str, type[Part]] = {
+    "data": Data, "train": Train, "keep": Keep, "evaluate": Evaluate,
+}  # fmt: skip
 
 
 def nested(table: Mapping[str, Any]) -> dict[str, Any]:

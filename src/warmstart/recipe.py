@@ -29,6 +29,7 @@ from warmstart.errors import RecipeError, nearest, shown
 from warmstart.evaluate.settings import Evaluate
 from warmstart.layers import PARTS, SECTIONS, written
 from warmstart.parts import Part
+from warmstart.train.keep_settings import Keep
 from warmstart.train.settings import Train
 
 NAMED: Any = PARTS  # a name stands for a part until it is read
@@ -82,6 +83,7 @@ class Recipe(BaseModel):
     )
     data: Data = Field(default_factory=Data, description="what is read and how it is split")
     train: Train = Field(default_factory=Train, description="how the weights are moved")
+    keep: Keep = Field(default_factory=Keep, description="what the base knew, and how it is kept")
     evaluate: Evaluate = Field(default_factory=Evaluate, description="how the result is judged")
 
     @model_validator(mode="after")
@@ -92,9 +94,12 @@ class Recipe(BaseModel):
                 "train.optimizer muon moves hidden matrices, and method "
                 f"{method.part_name()} trains none; take adamw"
             )
+        self.keep.check(method)
         task: Any = self.task
         objective: Any = self.objective
-        if task.form not in objective.forms:
+        names = {task.objective, objective.part_name()}
+        apart = len(names) > 1 and "contrastive" in names  # which goes with its own tasks alone
+        if task.form not in objective.forms or apart:
             raise ValueError(
                 f"objective {objective.part_name()}, as it is set, does not train task "
                 f"{task.part_name()}; leave objective.* out, or take {task.objective}"

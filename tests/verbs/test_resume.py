@@ -17,6 +17,7 @@ import warmstart
 from learning import ENVIRONMENT, write_messages
 from warmstart.errors import RunError
 from warmstart.run import Run
+from warmstart.train.keep_text import SHIPPED
 
 Folder = Callable[[str], Path]
 Job = Callable[..., int]
@@ -37,6 +38,10 @@ WAYS: dict[str, dict[str, Any]] = {
     "frozen": {"method": "frozen", "train.precision": "bf16"},
     "lora": {"method": "lora", "method.dropout": 0.2, "train.precision": "bf16"},
     "gpt2": {"method": "full", "train.precision": "bf16"},
+    "kept": {"method": "full", "train.precision": "bf16", "keep.text": str(SHIPPED),
+             "keep.rehearsal": 0.3, "keep.penalty": "ewc", "keep.strength": 1.0},
+    "gpt2-kept": {"method": "full", "train.precision": "fp32", "keep.text": str(SHIPPED),
+                  "keep.rehearsal": 0.3, "keep.penalty": "ewc", "keep.strength": 1.0},
 }  # fmt: skip
 LAST = 14  # steps of a whole run
 DEATHS: dict[str, list[dict[str, int]]] = {
@@ -47,6 +52,8 @@ DEATHS: dict[str, list[dict[str, int]]] = {
     "frozen": [{"step": 3}, {"save": 2}],
     "lora": [{"step": 6}, {"save": 4}],
     "gpt2": [{"step": 11}],
+    "kept": [{"step": 6}],
+    "gpt2-kept": [{"save": 7}],
 }
 
 
@@ -75,7 +82,7 @@ def test_killed_and_begun_again(
 ) -> None:
     """kill -9 after a step, inside a checkpoint, after the last step, while the model is saved:
     one run dies at each of these moments in turn."""
-    base = str(tiny_of("gpt2" if way == "gpt2" else "bert"))
+    base = str(tiny_of("gpt2" if way.startswith("gpt2") else "bert"))
     keys = {**KEYS, "base": base, **WAYS[way]}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert job(data=data, out=whole, keys=keys) == 0
@@ -93,7 +100,7 @@ def test_killed_and_begun_again(
     for name in ("proof.json", "trainer_state.json"):
         assert (broken / name).exists()
     ours, theirs = Run(broken).metrics, Run(whole).metrics
-    for name in ("f1_macro", "accuracy"):
+    for name in ("f1_macro", "accuracy", "forgetting"):
         assert ours[name] == theirs[name]
     assert not (broken / "checkpoints").exists()
     junk = [path.name for path in broken.iterdir() if path.name not in names(whole)]

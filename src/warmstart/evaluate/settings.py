@@ -35,3 +35,8 @@ class Evaluate(Part):
     calibration_bins: int = Field(
         default=15, ge=2, le=100, description="equal-width bins of the calibration error"
     )
+    forgetting: bool = Field(
+        default=True,
+        description="measure on general text what the base's body has lost in training; a second "
+        "or two for a small model",
+    )

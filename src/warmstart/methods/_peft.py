@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from warmstart.methods.base import Method
 
@@ -18,6 +18,7 @@ class PeftMethod(Method):
     """An adapter: the base stands still, a small part beside it and the head are trained."""
 
     saves_adapter: ClassVar[bool] = True
+    changes: ClassVar[Literal["weights", "beside", "nothing"]] = "beside"
 
     def config(self, model: PreTrainedModel) -> Any:
         """The `PeftConfig` for this model."""

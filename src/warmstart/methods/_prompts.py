@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ class PromptMethod(PeftMethod):
     """Learned vectors stand before the text; the model itself stays as it is, head apart."""
 
     moves_matrices: ClassVar[bool] = False
+    changes: ClassVar[Literal["weights", "beside", "nothing"]] = "nothing"
     steps_wanted: ClassVar[int] = 1200
     epochs_between: ClassVar[tuple[int, int]] = (8, 40)
     head_rate: ClassVar[float] = 1e-3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from warmstart.parts import Part
 
@@ -25,6 +25,9 @@ class Method(Part):
     """Whether the saved folder is a PEFT adapter rather than a whole model."""
     moves_matrices: ClassVar[bool] = True
     """Whether matrices inside the layers are trained, which `train.optimizer = "muon"` needs."""
+    changes: ClassVar[Literal["weights", "beside", "nothing"]] = "weights"
+    """What of the base it changes: its weights, what is added beside them, or only what stands
+    before and after it."""
     default_batch_size: ClassVar[int] = 16
     steps_wanted: ClassVar[int] = 300
     """Steps of the optimizer that usually suffice; decides the epochs where none are named."""

@@ -23,6 +23,7 @@ class Frozen(Method):
 
     caches_features: ClassVar[bool] = True
     moves_matrices: ClassVar[bool] = False
+    changes: ClassVar[Literal["weights", "beside", "nothing"]] = "nothing"
     default_batch_size: ClassVar[int] = 32
     steps_wanted: ClassVar[int] = 1200
     epochs_between: ClassVar[tuple[int, int]] = (12, 100)
@@ -49,15 +50,21 @@ class Frozen(Method):
             )
 
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
-        from warmstart.models.heads import begin_head, head_modules, set_head_dropout
+        from warmstart.models.heads import (
+            begin_head,
+            head_modules,
+            reads_tokens,
+            set_head_dropout,
+        )
         from warmstart.models.pooling import append_mean_layer, can_append
 
         self.check(model)
         model.requires_grad_(False)
-        if self.pooling == "mean" and can_append(model):
-            append_mean_layer(model)
-        begin_head(model, seed)
-        set_head_dropout(model, self.dropout)
+        if not hasattr(model, "own_head"):
+            if self.pooling == "mean" and can_append(model) and not reads_tokens(model):
+                append_mean_layer(model)
+            begin_head(model, seed)
+            set_head_dropout(model, self.dropout)
         for module in head_modules(model):
             module.requires_grad_(True)
         return model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from warmstart.methods._peft import PeftMethod
 
@@ -14,6 +14,7 @@ class LayerNorm(PeftMethod):
     """Tune the normalisation layers (Zhao et al. 2023), a fraction of a per mille of the model."""
 
     moves_matrices: ClassVar[bool] = False
+    changes: ClassVar[Literal["weights", "beside", "nothing"]] = "weights"
     steps_wanted: ClassVar[int] = 600
     epochs_between: ClassVar[tuple[int, int]] = (6, 24)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from warmstart.models.compute import Compute, FastCompute
 
 INFERENCE_TOKENS = 4096
+CACHED_TOKENS = 2048  # on a CPU: what passes through a layer stays in its cache
 INFERENCE_ROWS = 4096
 
 
@@ -94,7 +95,7 @@ class TokenFeed:
         """Logits [n, K] of the whole split in the order of its rows; [tokens, K] of a head that
         reads every token, parallel to the ids of the store."""
         found = np.empty((0, 0), dtype=np.float32)
-        for rows in ordered(self.store.lengths, INFERENCE_TOKENS):
+        for rows in ordered(self.store.lengths, self._at_once()):
             values = self.logits(self._batch(rows), training=False).cpu().numpy()
             if not found.size:
                 size = len(self.store) if values.ndim == 2 else len(self.store.ids)
@@ -112,10 +113,15 @@ class TokenFeed:
         """What the head reads, [n, H], computed once and kept in a file."""
         compute: Any = self.compute
         found = StateFile(path, len(self.store))
-        for rows in ordered(self.store.lengths, INFERENCE_TOKENS):
+        for rows in ordered(self.store.lengths, self._at_once()):
             batch = self._batch(rows)
             found.write(rows, compute.first(batch.ids, batch.lengths).cpu().numpy())
         return found
+
+    def _at_once(self) -> int:
+        """Tokens of a batch that no gradient is asked of."""
+        on_cpu = self.compute.device.type == "cpu"
+        return min(CACHED_TOKENS, INFERENCE_TOKENS) if on_cpu else INFERENCE_TOKENS
 
     def _batch(self, rows: np.ndarray) -> Batch:
         columns = width(int(self.store.lengths[rows].max()), self.longest)

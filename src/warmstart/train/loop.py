@@ -11,6 +11,7 @@ from torch import Tensor
 
 from warmstart.models.compute import Compute
 from warmstart.train.feed import Batch, Feed
+from warmstart.train.keep import Keeper
 from warmstart.train.optim import Optimizer
 
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -44,6 +45,7 @@ def steps(
     epochs: int,
     seed: int,
     done: int = 0,
+    keeper: Keeper | None = None,
 ) -> Iterator[Step]:
     """Train, yielding after every step of the optimizer.
 
@@ -63,7 +65,10 @@ def steps(
                 continue
             begun = time.perf_counter()
             compute.begin_step(_mix(seed + 1, index))
-            total, tokens = _gradients(feed, compute, loss, weight, feed.batches(rows))
+            share = 1.0 if keeper is None else keeper.share(index)
+            total, tokens = _gradients(feed, compute, loss, weight, feed.batches(rows), share)
+            if keeper is not None:
+                keeper.add(index)
             rate, norm = optimizer.step(index)
             compute.after_step()
             index += 1
@@ -73,15 +78,21 @@ def steps(
 
 
 def _gradients(
-    feed: Feed, compute: Compute, loss: Loss, weight: Weight, batches: list[Batch]
+    feed: Feed,
+    compute: Compute,
+    loss: Loss,
+    weight: Weight,
+    batches: list[Batch],
+    times: float = 1.0,
 ) -> tuple[Tensor, int]:
-    """The mean loss over all micro-batches, its gradient collected; and the tokens computed."""
+    """The mean loss over all micro-batches, its gradient (so many times) collected; and the tokens
+    computed."""
     whole = torch.stack([weight(batch.targets) for batch in batches]).sum()
     mean = torch.zeros_like(whole)
     for number, batch in enumerate(batches):
         total, _ = loss(feed.logits(batch, training=True), batch.targets)
         share = total / whole
-        share.backward()
+        (share if times == 1 else share * times).backward()
         compute.collect(accumulate=number > 0)
         mean = mean + share.detach()
     return mean, sum(batch.tokens for batch in batches)

@@ -24,12 +24,21 @@ def narrow(
     """The same rows under the ids of the active vocabulary, and the padding token's new id."""
     used = {int(pad_id)}
     for store in stores.values():
-        used.update(np.unique(store.ids).tolist())
+        for part in _parts(store):
+            used.update(np.unique(part.ids).tolist())
     table = compute.narrow_vocabulary(np.array(sorted(used)))
     if table is None:
         return dict(stores), pad_id
-    narrowed = {
-        name: replace(store, ids=table.astype(store.ids.dtype)[store.ids])
-        for name, store in stores.items()
-    }
+    narrowed = {name: _under(table, store) for name, store in stores.items()}
     return narrowed, int(table[pad_id])
+
+
+def _parts(store: TokenStore) -> list[TokenStore]:
+    """The store and those behind it."""
+    return [store, *(_parts(store.answers) if store.answers is not None else [])]
+
+
+def _under(table: np.ndarray, store: TokenStore) -> TokenStore:
+    """The same rows under the ids of a table."""
+    behind = None if store.answers is None else _under(table, store.answers)
+    return replace(store, ids=table.astype(store.ids.dtype)[store.ids], answers=behind)

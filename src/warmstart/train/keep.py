@@ -1,0 +1,115 @@
+"""What a step does against forgetting: general text learned along, weights held near the base's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from warmstart.train.keep_penalty import Penalty
+from warmstart.train.keep_readers import IGNORED, LanguageReader, Piece, Reader, resting
+
+
+@dataclass
+class Keeper:
+    """Adds to the gradients of a step, as a function of the weights and the step's number alone.
+
+    Nothing of it is kept in a checkpoint: what it needs of the base (start weights, Fisher
+    information, states) is computed from the base and the text when a run begins, and computed
+    again, the same, when it goes on.
+
+    Args:
+        rehearsal: share of the rows of a step that are general text.
+        learned: the passages to learn along.
+        known: of those that will be needed, the base's own states, where it has no language-model
+            head; `spread` is their mean squared distance from their mean.
+    """
+
+    compute: Any
+    reader: Reader | None = None
+    learned: Sequence[Piece] = ()
+    rehearsal: float = 0.0
+    penalty: Penalty | None = None
+    _ends: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
+    _rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    _seed: int = 0
+    known: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+    spread: float = 1.0
+
+    def plan(self, rows: Sequence[int], seed: int) -> None:
+        """Learn which passages go with each step: `rows` of the task are in each of them.
+
+        After any step the passages so far are the asked share of all rows so far, rounded.
+        """
+        self._rows, self._seed = np.asarray(rows, np.int64), seed
+        if not self.rehearsal or self.reader is None:
+            return
+        each = self.rehearsal / (1.0 - self.rehearsal)
+        done = np.floor(np.cumsum(self._rows) * each + 0.5).astype(np.int64)
+        self._ends = np.concatenate([[0], done])
+        if not isinstance(self.reader, LanguageReader):
+            self._know(self.reader)
+
+    def passages(self, index: int) -> list[int]:
+        """The numbers of the passages of step `index`, counted from 0."""
+        if len(self._ends) < 2:
+            return []
+        size = len(self.learned)
+        places = np.arange(self._ends[index], self._ends[index + 1])
+        found = [self._order(number)[places[places // size == number] % size]
+                 for number in np.unique(places // size).tolist()]  # fmt: skip
+        return np.concatenate(found).tolist() if found else []
+
+    def share(self, index: int) -> float:
+        """The share of the rows of a step that are the task's; what its loss is multiplied by."""
+        if len(self._ends) < 2:
+            return 1.0
+        extra, own = int(self._ends[index + 1] - self._ends[index]), int(self._rows[index])
+        return own / (own + extra)
+
+    def add(self, index: int) -> None:
+        """Add to the gradients of a step, before the optimizer moves."""
+        chosen = self.passages(index)
+        if chosen:
+            self._rehearse(chosen, 1.0 - self.share(index))
+        if self.penalty is not None:
+            self.penalty.add()
+        self.compute.filled()
+
+    def _rehearse(self, chosen: list[int], share: float) -> None:
+        reader = self.reader
+        assert reader is not None
+        pieces = [self.learned[at] for at in chosen]
+        said = sum(int((piece.targets != IGNORED).sum()) for piece in pieces)
+        with resting(reader.model):
+            for part in reader.parts(pieces):
+                some = [pieces[at] for at in part]
+                if isinstance(reader, LanguageReader):
+                    loss = reader.told(some, self.compute.dtype)[0].sum() / max(said, 1)
+                else:
+                    known = torch.stack([self.known[chosen[at]] for at in part])
+                    gaps = reader.states(some, self.compute.dtype) - known
+                    loss = gaps.square().sum() / (self.spread * len(pieces))
+                (loss * share).backward()
+
+    @torch.no_grad()
+    def _know(self, reader: Reader) -> None:
+        """The base's own states of the passages that will be needed; and how far apart they are."""
+        needed = sorted({at for index in range(len(self._rows)) for at in self.passages(index)})
+        pieces = [self.learned[at] for at in needed]
+        if not needed:
+            return
+        with resting(reader.model):
+            found = reader.all_states(pieces)
+        self.known = dict(zip(needed, found, strict=True))
+        apart = (found - found.mean(0)).square().sum(1).mean()
+        self.spread = float(apart) or 1.0
+
+    def _order(self, number: int) -> np.ndarray:
+        """The order of a pass over the text."""
+        chance = np.random.Generator(np.random.PCG64([self._seed, 1 << 32, number]))
+        return chance.permutation(len(self.learned))

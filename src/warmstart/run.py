@@ -97,7 +97,12 @@ class Run:
         """The folder that every Hugging Face tool loads."""
         return self.path / "model"
 
-    def predict(self, texts: str | Sequence[str]) -> list[Prediction]:
+    @property
+    def answers_from(self) -> Path:
+        """What `predict` and `evaluate` are given to ask this run."""
+        return self.path
+
+    def predict(self, texts: str | Sequence[Any]) -> list[Prediction]:
         """Labels with confidence; the model is loaded once. Raises `RunError`."""
         from warmstart.engines.torch import Torch
 

@@ -214,7 +214,9 @@ def _ticks(x: Sequence[float], at: Any, name: str) -> Markup:
     for xi in x[::step]:
         spot = at(xi, 0.0)[0]
         if spot - last >= APART:
-            marks.append(_text(spot, base, f"{xi:g}", "middle"))
+            text = f"{xi:g}"
+            fits = spot + 4 * len(text) <= WIDTH
+            marks.append(_text(spot if fits else WIDTH, base, text, "middle" if fits else "end"))
             last = spot
     marks.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, name, "middle"))
     return Markup("").join(marks)

@@ -113,6 +113,11 @@ def _gap(one: Standing, title: str, level: float) -> str:
         evidence += f"{points(found['high'])}, {p_words(found['p_value'])})"
     if one.outcome == WORSE:
         return f"is really worse, by {far} of {title}{evidence}"
+    if found["high"] < 0 and found["worse_seeds"] < found["seeds"]:
+        return (
+            f"is {far} lower{evidence}, but only with {found['worse_seeds']} of {found['seeds']} "
+            "seeds, so it may be the luck of a seed"
+        )
     return f"is {far} lower, which is noise{evidence}"
 
 

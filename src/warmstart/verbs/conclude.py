@@ -111,7 +111,7 @@ def next_commands(run: Run) -> list[tuple[str, str]]:
     if len(task.inputs) == 1:
         asked = f'warmstart predict {asked_of} "your text"'
     else:
-        example = json.dumps({role: "…" for role in task.inputs}, ensure_ascii=False)
+        example = json.dumps(dict.fromkeys(task.inputs, "…"), ensure_ascii=False)
         asked = f"warmstart predict {asked_of} '{example}'"
     labels = task.form in ("classes", "labels", "tokens")
     does = "labels" if labels else "answers"

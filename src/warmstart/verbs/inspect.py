@@ -77,6 +77,12 @@ def inspect(
     from warmstart.verbs import copies
     from warmstart.verbs.look import look
 
+    asked: Any = recipe.task
+    if "text" not in asked.roles:
+        raise RecipeError(
+            f"inspect looks at single texts and their labels, and task {asked.part_name()} has no "
+            "column of these; leave --task out to look at one column of texts"
+        )
     if source is None and recipe.data.path is None and recipe.data.train is None:
         raise RecipeError("no data: name a file or folder, or give --data.train FILE")
     out = out or free_path(f"{stem(recipe)}-inspect")

@@ -103,7 +103,7 @@ def _alone(
     for name, shared in session.each.items():
         folder = run.path / "alone" / name
         folder.mkdir(parents=True, exist_ok=True)
-        single = Session.begin(session.prepared.each[name])
+        single = Session.begin(_unmeasured(session.prepared.each[name]))
         single.fit(folder, [], resume=resume)
         outputs = _answers(single)
         titles = read_json(run.path / "tasks" / name / "metrics.json")["titles"]
@@ -111,6 +111,12 @@ def _alone(
         found[name] = compared(*pair, titles)
     shutil.rmtree(run.path / "alone")
     return found
+
+
+def _unmeasured(prepared: Prepared) -> Prepared:
+    """Without the figure of what was forgotten, which a run of several tasks does not have."""
+    settings = prepared.recipe.evaluate.model_copy(update={"forgetting": False})
+    return replace(prepared, recipe=prepared.recipe.model_copy(update={"evaluate": settings}))
 
 
 def _tell(

@@ -78,9 +78,8 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
     asked: Any = recipe.task
     if asked.own_data:
         raise RecipeError(
-            f"task {asked.part_name()} is one run over several data sets: it can neither be "
-            "compared with several methods or seeds nor inspected as a whole; ask one thing at a "
-            "time"
+            f"task {asked.part_name()} is one run over several data sets and cannot be compared "
+            "over several methods or seeds; give one of each"
         )
     if source is None and recipe.data.path is None and recipe.data.train is None:
         raise RecipeError("no data: name a file or folder, or give --data.train FILE")

@@ -1,0 +1,137 @@
+"""Several tasks in one recipe: how they are mixed, what is hidden, what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from warmstart.data.masking import masked
+from warmstart.data.mixture import order, shares, turns
+from warmstart.errors import RecipeError, UnknownNameError
+from warmstart.recipe import Recipe
+
+ROWS = {"big": 8000, "middle": 900, "small": 40}
+TWO = {"mood": {"data": "a.csv"}, "things": {"name": "tagging", "data": "b.jsonl"}}
+
+
+def recipe(tasks: dict[str, Any], **task: Any) -> Recipe:
+    return Recipe.of({"task": {"name": "multitask", "tasks": tasks, **task}})
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0, 1e6])
+def test_shares_are_the_formula(temperature: float) -> None:
+    found = shares(ROWS, temperature)
+    wanted = {name: rows ** (1 / temperature) for name, rows in ROWS.items()}
+    whole = sum(wanted.values())
+    assert found == pytest.approx({name: value / whole for name, value in wanted.items()})
+
+
+def test_one_is_proportional_and_much_is_even() -> None:
+    assert shares(ROWS, 1.0)["small"] == pytest.approx(40 / 8940)
+    assert list(shares(ROWS, 1e9).values()) == pytest.approx([1 / 3] * 3)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_turns_are_the_shares_to_within_one_step(temperature: float) -> None:
+    wanted, steps = shares(ROWS, temperature), 600
+    counts = turns(wanted, steps)
+    assert sum(counts.values()) == steps
+    for name, count in counts.items():
+        assert abs(count - steps * wanted[name]) < 1
+
+
+def test_every_task_has_a_turn() -> None:
+    assert min(turns(shares({"big": 100_000, "small": 3}, 1.0), 20).values()) == 1
+
+
+def test_order_holds_the_turns_and_the_seed_decides() -> None:
+    counts = {"a": 5, "b": 3}
+    one = order(counts, seed=1, epoch=0)
+    assert sorted(one) == ["a"] * 5 + ["b"] * 3
+    assert one == order(counts, seed=1, epoch=0)
+    assert any(one != order(counts, seed=1, epoch=epoch) for epoch in (1, 2, 3))
+
+
+def hidden(rows: int = 400, length: int = 40) -> tuple[np.ndarray, ...]:
+    chance = np.random.default_rng(0)
+    ids = chance.integers(5, 1000, (rows, length))
+    lengths = chance.integers(3, length + 1, rows)
+    ids[:, 0] = 1
+    ids[np.arange(rows), lengths - 1] = 2
+    found, chosen = masked(
+        ids, lengths, np.random.default_rng(1), mask_id=4, vocabulary=1000, special=(0, 1, 2, 3, 4)
+    )
+    return ids, lengths, found, chosen
+
+
+def test_masking_hides_as_bert_does() -> None:
+    ids, lengths, found, chosen = hidden()
+    assert (chosen.sum(1) == np.maximum(1, np.rint(0.15 * (lengths - 2)))).all()
+    fate = found[chosen]
+    assert (fate == 4).mean() == pytest.approx(0.8, abs=0.02)
+    assert (fate == ids[chosen]).mean() == pytest.approx(0.1, abs=0.02)
+    other = (fate != 4) & (fate != ids[chosen])
+    assert other.mean() == pytest.approx(0.1, abs=0.02)
+    assert (found[~chosen] == ids[~chosen]).all()
+
+
+def test_masking_leaves_special_tokens_and_padding() -> None:
+    ids, lengths, _, chosen = hidden()
+    assert not chosen[(ids == 1) | (ids == 2)].any()
+    assert not chosen[np.arange(ids.shape[1]) >= lengths[:, None]].any()
+
+
+def test_masking_another_share_and_a_row_without_words() -> None:
+    ids = np.array([[1, 7, 8, 9, 10, 2], [1, 2, 0, 0, 0, 0]])
+    kept = {"mask_id": 4, "vocabulary": 20, "special": (0, 1, 2, 3, 4)}
+    chance = np.random.default_rng(0)
+    _, chosen = masked(ids, np.array([6, 2]), chance, share=0.5, **kept)
+    assert chosen.sum(1).tolist() == [2, 0]
+
+
+def test_a_recipe_comes_back_from_toml() -> None:
+    asked = recipe({**TWO, "words": {"name": "mlm", "share": 0.2}}, temperature=2)
+    assert Recipe.from_toml(asked.to_toml()) == asked
+
+
+def test_flags_name_a_task_and_its_setting() -> None:
+    asked = Recipe.of(
+        {"task": "multitask", "task.tasks.mood.data": "a.csv", "task.tasks.mood.weight": "2"}
+    )
+    task: Any = asked.task
+    assert task.tasks == {"mood": {"data": "a.csv", "weight": "2"}}
+    assert task.weight_of("mood") == 2.0
+    assert task.settings_of("mood") == {"name": "classification", "max_length": 256}
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"name": "summarization", "data": "a"}, "task summarization writes texts"),
+        ({"name": "embedding", "data": "a"}, "task embedding gives vectors"),
+        ({"name": "few_shot", "data": "a"}, "task few_shot has an objective of its own"),
+        ({"name": "multitask", "data": "a"}, "cannot be one of several"),
+        ({"name": "custom", "data": "a"}, "cannot be one of several"),
+        ({"name": "tagging"}, "task.tasks.x has no data"),
+        ({"data": "a", "weight": 0}, "task.tasks.x.weight = 0: give a number above 0"),
+        ({"data": "a", "weight": "much"}, "give a number above 0"),
+        ({"name": "mlm", "share": 1.5}, "give a number above 0 and below 1"),
+        ({"name": "mlm", "shared": 0.1}, "Did you mean 'share'?"),
+        ({"data": "a", "columns": "text"}, "task.tasks.x.columns: give a table"),
+    ],
+)
+def test_what_cannot_share_a_body_is_refused_in_the_recipe(
+    entry: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(RecipeError) as error:
+        recipe({**TWO, "x": entry})
+    assert said in str(error.value)
+
+
+def test_unknown_kinds_and_odd_names_are_refused() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'tagging'"):
+        recipe({**TWO, "x": {"name": "taging", "data": "a"}})
+    with pytest.raises(RecipeError, match="name of a folder"):
+        recipe({**TWO, "../x": {"data": "a"}})

@@ -15,6 +15,7 @@ from warmstart.models.check import fingerprint, note_of
 from warmstart.models.quiet import quiet
 from warmstart.models.saved import load_saved
 from warmstart.models.saving import whole_folder, write_note
+from warmstart.models.sentence_folder import carry_modules
 
 if TYPE_CHECKING:
     pass
@@ -46,6 +47,7 @@ def merge(file: AdapterFile, out: Path, base: str | None = None) -> dict[str, An
     made = {"adapter": str(file.folder), "adapter_sha256": file.sha256, "method": file.method}
     with whole_folder(out, "the merged model") as fresh:
         _save(whole, tokenizer, fresh, {**note, "merged": made})
+        carry_modules(file.folder, fresh)
         proof = prove_equal(expected, outputs(fresh), f"{file.folder} merged is not the same model")
     parameters = sum(p.numel() for p in whole.parameters())
     return {"parameters": parameters, "labels": file.labels, "proof": proof, "notes": []}

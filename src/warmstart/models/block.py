@@ -19,3 +19,9 @@ class Block:
     up: nn.Module
     down: nn.Module
     norm: nn.LayerNorm
+
+    @property
+    def matrices(self) -> list[nn.Module]:
+        """The linear layers, query, key and value first."""
+        joint = [self.query, self.key, self.value]
+        return [*joint, self.attention_output, self.up, self.down]

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def compute_for(model: PreTrainedModel, *, fast: bool = True) -> Compute:
     """The fastest way to compute `model`."""
     inner = unwrap(model)
-    known = bool(family_of(inner.config).post_norm_block) and not is_prompted(model)
+    own = hasattr(inner, "own_head")
+    known = bool(family_of(inner.config).post_norm_block) and not (own or is_prompted(model))
     quick = fast and known and _plain(inner) and readable(inner)
     return FastCompute(model) if quick else Compute(model)
 
@@ -37,6 +38,8 @@ class Compute:
     """The model's own forward pass, under autocast; works for every family."""
 
     is_fast = False
+    used_rows: Tensor | None = None
+    """The embedding rows that are trained, where these are not all."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
@@ -106,6 +109,9 @@ class Compute:
     def collect(self, *, accumulate: bool) -> None:
         """Called after each backward pass: put all gradients where the optimizer looks."""
 
+    def filled(self) -> None:
+        """Called where gradients were added to without a forward pass of this object."""
+
     def after_step(self) -> None:
         """Called after each step of the optimizer: forget gradients, renew copies."""
         for parameter in self.model.parameters():
@@ -129,9 +135,9 @@ class FastCompute(Compute):
         inner = unwrap(model)
         self._embedding: Any = word_embedding_of(inner)
         self._whole: Tensor | None = None
-        self._used: Tensor | None = None
         self._rows: RowGradient | None = None
         self._shadow: Shadow | None = None
+        self._parameters: list[nn.Parameter] = []
         self._reads_tokens = reads_tokens(model)
         self.encoder = _encoder(inner, self._lookup)
 
@@ -139,6 +145,7 @@ class FastCompute(Compute):
         self.dtype, self.device = dtype, device
         self.model.to(device)  # pyright: ignore[reportArgumentType]
         self.encoder.prepare(dtype, device, checkpointing=checkpointing)
+        self._parameters = list(self.model.parameters())  # a walk over all modules: not each step
         weight = self._embedding.weight
         self._rows = RowGradient(weight) if weight.requires_grad else None
         self._shadow = self._make_shadow(dtype)
@@ -150,18 +157,18 @@ class FastCompute(Compute):
         if not weight.requires_grad or len(used) >= weight.shape[0]:
             return None
         self._whole = weight.data
-        self._used = torch.from_numpy(used.astype(np.int64))
-        self._embedding.weight = nn.Parameter(weight.data[self._used].clone())
+        self.used_rows = torch.from_numpy(used.astype(np.int64))
+        self._embedding.weight = nn.Parameter(weight.data[self.used_rows].clone())
         table = np.zeros(weight.shape[0], dtype=np.int64)
         table[used] = np.arange(len(used))
         return table
 
     def widen_vocabulary(self) -> None:
-        if self._whole is None or self._used is None:
+        if self._whole is None or self.used_rows is None:
             return
-        self._whole[self._used] = self._embedding.weight.data.to(self._whole.device)
+        self._whole[self.used_rows] = self._embedding.weight.data.to(self._whole.device)
         self._embedding.weight = nn.Parameter(self._whole)
-        self._whole = self._used = self._rows = None
+        self._whole = self.used_rows = self._rows = None
 
     def begin_epoch(self, seed: int) -> None:
         self.encoder.begin_epoch(seed)
@@ -193,8 +200,12 @@ class FastCompute(Compute):
         if self._shadow is not None:
             self._shadow.collect(accumulate=accumulate)
 
+    def filled(self) -> None:
+        if self._rows is not None:
+            self._rows.fill()
+
     def after_step(self) -> None:
-        for parameter in self.model.parameters():
+        for parameter in self._parameters or self.model.parameters():
             if parameter is self._embedding.weight and self._rows is not None:
                 continue
             if self._shadow is None or not self._shadow.owns(parameter):

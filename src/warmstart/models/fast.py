@@ -20,10 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from warmstart.models.adapted import AdaptedBlock
 from warmstart.models.block import Block
 from warmstart.models.dropout import DropoutPool, drop, drop_add
 from warmstart.models.first import first_attention
-from warmstart.models.halves import Dense, Dropped, Weighed, attention, feed_forward
+from warmstart.models.halves import Dropped, Weighed, attention, dense_of, feed_forward
+from warmstart.models.lowrank import drop_rates
 from warmstart.models.shadow import Shadow, shadow_linear
 
 Masks = tuple[Tensor | None, Tensor | None, Tensor | None]
@@ -67,12 +69,16 @@ class FastEncoder:
         self.shadow: Shadow | None = None
         self._pools: dict[float, DropoutPool] = {}
         self._frozen: dict[int, Tensor] = {}
+        self._adapted: dict[tuple[int, bool], AdaptedBlock | None] = {}
 
     def prepare(self, dtype: torch.dtype, device: torch.device, *, checkpointing: bool) -> None:
         """Choose the compute type; forgets cached casts of frozen weights."""
         self.dtype, self.gradient_checkpointing = dtype, checkpointing
         self._frozen.clear()
-        self._pools = {p: DropoutPool(p, dtype, device) for p in set(self.dropout) if p > 0}
+        self._adapted.clear()
+        rates = {p for p in self.dropout if p > 0}
+        rates |= {p for block in self.blocks for p in drop_rates(block.matrices)}
+        self._pools = {p: DropoutPool(p, dtype, device) for p in sorted(rates)}
 
     def begin_epoch(self, seed: int) -> None:
         """New dropout masks."""
@@ -103,8 +109,8 @@ class FastEncoder:
         for index, block in enumerate(self.blocks):
             queries = 1 if self.first_only and index == last else length
             masks = self._masks(batch, queries, length, hidden.shape[-1], training)
-            dense = self._dense_of(block, queries < length) if training else None
-            layer = partial(self._two_halves, dense) if dense else self._layer
+            linears = self._linears_of(block, hidden, queries < length) if training else None
+            layer = partial(self._two_halves, *linears) if linears else self._layer
             if self.gradient_checkpointing and training:
                 layer = partial(checkpoint, layer, use_reentrant=False)
             hidden: Any = layer(block, hidden, bias, queries, masks)
@@ -137,7 +143,8 @@ class FastEncoder:
 
     def _two_halves(
         self,
-        dense: list[Dense],
+        linears: list[Any],
+        moved: Tensor | None,
         block: Block,
         hidden: Tensor,
         bias: Tensor | None,
@@ -153,34 +160,40 @@ class FastEncoder:
             bias,
             Dropped(attention_mask, self._scale(1)),
         )
+        *parts, up, down = linears
         half: Any = first_attention if queries < length else attention
-        *parts, up, down = dense
-        flat = half(
-            hidden, block.attention_norm, *parts, weighed, Dropped(output_mask, self._scale(0))
-        )
-        flat = feed_forward(flat, block.norm, up, down, Dropped(down_mask, self._scale(0)))
+        dropped = Dropped(output_mask, self._scale(0))
+        flat = half(hidden, block.attention_norm, *parts, weighed, dropped, moved)
+        dropped = Dropped(down_mask, self._scale(0))
+        flat = feed_forward(flat, block.norm, up, down, dropped, moved)
         return flat.view(batch, queries, width)
 
-    def _dense_of(self, block: Block, first: bool) -> list[Dense] | None:
-        """The 16-bit matrices of a layer, if every one of them is trained and has its home."""
-        if (
-            self.shadow is None
-            or not (self.by_halves and self._is_gelu)
-            or not torch.is_grad_enabled()
-        ):
+    def _linears_of(
+        self, block: Block, hidden: Tensor, first: bool
+    ) -> tuple[list[Any], Tensor | None] | None:
+        """The linear layers of a block that can be computed by halves, and one of the parameters
+        that they train outside of autograd where they are frozen ones with changes."""
+        if not (self.by_halves and self._is_gelu and torch.is_grad_enabled()):
             return None
-        if block.norm.weight.device.type != "cpu" or not block.norm.weight.requires_grad:
+        if hidden.device.type != "cpu":
             return None
-        joint = [block.query, block.key, block.value]
-        groups = [joint[:1], joint[1:]] if first else [joint]
-        found: list[Dense] = []
-        for group in [*groups, [block.attention_output], [block.up], [block.down]]:
-            weight = self.shadow.get(*(getattr(m, "weight", m) for m in group))
-            bias = self.shadow.get(*(getattr(m, "bias", m) for m in group))
-            if weight is None or bias is None:
-                return None
-            found.append(Dense(weight, bias))
-        return found
+        if self.shadow is None:
+            return self._adapted_of(block, hidden, first)
+        dense = dense_of(block, self.shadow, first=first)
+        return (dense, None) if dense else None
+
+    def _adapted_of(
+        self, block: Block, hidden: Tensor, first: bool
+    ) -> tuple[list[Any], Tensor | None] | None:
+        key = id(block), first
+        if key not in self._adapted:
+            self._adapted[key] = AdaptedBlock.of(block, self._cast, first=first)
+        found = self._adapted[key]
+        if found is None:
+            return None
+        if found.moved is None and not (hidden.requires_grad or block.norm.weight.requires_grad):
+            return None
+        return found.drawn(self._pools, *hidden.shape[:2]), found.moved
 
     def _attend(
         self, block: Block, hidden: Tensor, bias: Tensor | None, queries: int, mask: Tensor | None

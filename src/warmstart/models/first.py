@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from warmstart.models.halves import Dense, Dropped, Weighed, norm, norm_back
+from warmstart.models.adapted import Merged
+from warmstart.models.halves import Dense, Dropped, Linear, Weighed, norm, norm_back
 
 
 def _by_head(matrix: Tensor, heads: int) -> tuple[Tensor, Tensor]:
@@ -27,7 +28,9 @@ class _FirstAttention(Function):
     """norm(x + dropout(out(attention(x)))) for the first token of every row."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, half: Any) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, half: Any, moved: Tensor | None
+    ) -> Tensor:
         eps, query, joint, out, weighed, dropped = half
         (batch, length, width), heads = x.shape, weighed.heads
         of_key, of_value = _by_head(joint.weight[0], heads)
@@ -60,8 +63,7 @@ class _FirstAttention(Function):
         key_home, value_home = _by_head(joint.weight[1], heads)
         below, of_weight, of_bias = norm_back(grads[0], added, moments, weight, bias)
         attended = dropped.kept(below)
-        out.keep(attended, context)
-        over = torch.mm(attended, out.weight[0]).view(batch, heads, -1)
+        over = out.back(attended, context).view(batch, heads, -1)
         joint.bias[1][:width].zero_()
         joint.bias[1][width:].copy_((over * share).sum(0).view(-1))
         by_head = over.transpose(0, 1)
@@ -74,28 +76,33 @@ class _FirstAttention(Function):
         torch.bmm(asking.transpose(1, 2), asked_back, out=key_home)
         asking_back = torch.bmm(asked_back, of_key.transpose(1, 2)).transpose(0, 1)
         asking_back = asking_back.reshape(batch, width)
-        query.keep(asking_back, first)
+        joint.settle()
+        below = query.back(asking_back, first, below)
+        if not ctx.needs_input_grad[0]:
+            return None, of_weight, of_bias, None, None
         both = torch.cat([kept, scores], 1).transpose(1, 2)
         under = torch.bmm(both, torch.cat([seeing, asked], 1))
-        under[:, 0] += torch.addmm(below, asking_back, query.weight[0])
-        return under, of_weight, of_bias, None
+        under[:, 0] += below
+        return under, of_weight, of_bias, None, None
 
 
 def first_attention(
     x: Tensor,
     layer_norm: nn.LayerNorm,
-    query: Dense,
-    joint: Dense,
-    out: Dense,
+    query: Linear,
+    joint: Dense | Merged,
+    out: Linear,
     weighed: Weighed,
     dropped: Dropped,
+    moved: Tensor | None = None,
 ) -> Tensor:
     """The first half of a layer, from x [B, L, H] to the first tokens [B, H].
 
     Args:
         joint: key and value behind one another.
         weighed: its mask, where there is one, of [B, heads, 1, L].
+        moved: anything that requires a gradient, where neither x nor the norm does.
     """
     half = (layer_norm.eps, query, joint, out, weighed, dropped)
-    applied: Any = _FirstAttention.apply(x, layer_norm.weight, layer_norm.bias, half)
+    applied: Any = _FirstAttention.apply(x, layer_norm.weight, layer_norm.bias, half, moved)
     return applied

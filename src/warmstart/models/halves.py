@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn.functional import gelu
 
-from warmstart.models.shadow import Home
+from warmstart.models.block import Block
+from warmstart.models.lowrank import Adapted
+from warmstart.models.shadow import Home, Shadow
 
 aten = torch.ops.aten
 
@@ -34,6 +36,43 @@ class Dense(NamedTuple):
         """Write the gradients of weight and bias, from that of the output [n, out]."""
         torch.mm(grad.t(), x, out=self.weight[1])
         torch.sum(grad, 0, out=self.bias[1])
+
+    def back(
+        self, grad: Tensor, x: Tensor, below: Tensor | None = None, *, needed: bool = True
+    ) -> Tensor | None:
+        """Keep the gradients of the layer; that of its input x, added to `below`, where needed."""
+        self.keep(grad, x)
+        if not needed:
+            return None
+        weight = self.weight[0]
+        return torch.mm(grad, weight) if below is None else torch.addmm(below, grad, weight)
+
+    def settle(self) -> None:
+        """Nothing: the gradients have come home."""
+
+
+def dense_of(block: Block, shadow: Shadow, *, first: bool) -> list[Dense] | None:
+    """The 16-bit layers of a block, if every one of them is trained and has its home.
+
+    Args:
+        first: only the first token asks: the query stands apart from key and value.
+    """
+    if not block.norm.weight.requires_grad:
+        return None
+    matrices: list[Any] = block.matrices
+    joint = [matrices[:1], matrices[1:3]] if first else [matrices[:3]]
+    found: list[Dense] = []
+    for group in [*joint, *([module] for module in matrices[3:])]:
+        weight = shadow.get(*(getattr(m, "weight", m) for m in group))
+        bias = shadow.get(*(getattr(m, "bias", m) for m in group))
+        if weight is None or bias is None:
+            return None
+        found.append(Dense(weight, bias))
+    return found
+
+
+Linear = Dense | Adapted
+"""A linear layer that is trained itself, or frozen with changes beside it."""
 
 
 class Dropped(NamedTuple):
@@ -70,16 +109,17 @@ def norm_back(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of input, weight and bias of a norm."""
     mean, rstd = moments
-    return aten.native_layer_norm_backward(
-        grad, x, weight.shape, mean, rstd, weight, bias, [True, True, True]
-    )
+    asked = [True, weight.requires_grad, bias.requires_grad]
+    return aten.native_layer_norm_backward(grad, x, weight.shape, mean, rstd, weight, bias, asked)
 
 
 class _FeedForward(Function):
     """norm(x + dropout(down(gelu(up(x)))))."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, half: Any) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, half: Any, moved: Tensor | None
+    ) -> Tensor:
         eps, up, down, dropped = half
         risen = up(x)
         active = gelu(risen)
@@ -96,18 +136,26 @@ class _FeedForward(Function):
         _, up, down, dropped = ctx.half
         below, of_weight, of_bias = norm_back(grads[0], added, moments, weight, bias)
         fallen = dropped.kept(below)
-        down.keep(fallen, active)
-        rising = aten.gelu_backward(torch.mm(fallen, down.weight[0]), risen)
-        up.keep(rising, x)
-        return torch.addmm(below, rising, up.weight[0]), of_weight, of_bias, None
+        rising = aten.gelu_backward(down.back(fallen, active), risen)
+        below = up.back(rising, x, below, needed=ctx.needs_input_grad[0])
+        return below, of_weight, of_bias, None, None
 
 
 def feed_forward(
-    x: Tensor, layer_norm: nn.LayerNorm, up: Dense, down: Dense, dropped: Dropped
+    x: Tensor,
+    layer_norm: nn.LayerNorm,
+    up: Linear,
+    down: Linear,
+    dropped: Dropped,
+    moved: Tensor | None = None,
 ) -> Tensor:
-    """The second half of a layer, from x [n, H] to [n, H]."""
+    """The second half of a layer, from x [n, H] to [n, H].
+
+    Args:
+        moved: anything that requires a gradient, where neither x nor the norm does.
+    """
     half = (layer_norm.eps, up, down, dropped)
-    applied: Any = _FeedForward.apply(x, layer_norm.weight, layer_norm.bias, half)
+    applied: Any = _FeedForward.apply(x, layer_norm.weight, layer_norm.bias, half, moved)
     return applied
 
 
@@ -143,7 +191,9 @@ class _Attention(Function):
     """norm(x + dropout(out(attention(x)))) with all positions as queries."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, half: Any) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, half: Any, moved: Tensor | None
+    ) -> Tensor:
         eps, joint, out, weighed, dropped = half
         batch, length, width = x.shape
         flat, heads = x.view(-1, width), weighed.heads
@@ -172,8 +222,7 @@ class _Attention(Function):
         kept = kept.view(-1, length, length)
         below, of_weight, of_bias = norm_back(grads[0], added, moments, weight, bias)
         attended = dropped.kept(below)
-        out.keep(attended, context)
-        over = torch.mm(attended, out.weight[0]).view(batch, length, heads, size)
+        over = out.back(attended, context).view(batch, length, heads, size)
         seen = torch.empty_like(query).view(batch, heads, length, size)
         torch.mul(over.transpose(1, 2), weighed.dropped.factor, out=seen)
         seen = seen.view(-1, length, size)
@@ -185,25 +234,27 @@ class _Attention(Function):
         torch.bmm(scores.transpose(1, 2), query, out=back[1])
         back = back.view(3, batch, heads, length, size).permute(1, 3, 0, 2, 4)
         back = back.reshape(batch * length, 3 * width)
-        joint.keep(back, x.view(-1, width))
-        below = torch.addmm(below, back, joint.weight[0])
-        return below.view(x.shape), of_weight, of_bias, None
+        flat = x.view(-1, width)
+        below = joint.back(back, flat, below, needed=ctx.needs_input_grad[0])
+        return None if below is None else below.view(x.shape), of_weight, of_bias, None, None
 
 
 def attention(
     x: Tensor,
     layer_norm: nn.LayerNorm,
-    joint: Dense,
-    out: Dense,
+    joint: Linear,
+    out: Linear,
     weighed: Weighed,
     dropped: Dropped,
+    moved: Tensor | None = None,
 ) -> Tensor:
     """The first half of a layer, from x [B, L, H] to [B * L, H].
 
     Args:
         joint: query, key and value behind one another.
         weighed: its mask, where there is one, of [B, heads, L, L].
+        moved: anything that requires a gradient, where neither x nor the norm does.
     """
     half = (layer_norm.eps, joint, out, weighed, dropped)
-    applied: Any = _Attention.apply(x, layer_norm.weight, layer_norm.bias, half)
+    applied: Any = _Attention.apply(x, layer_norm.weight, layer_norm.bias, half, moved)
     return applied

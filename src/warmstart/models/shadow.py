@@ -121,6 +121,11 @@ class RowGradient:
         self.weight = weight
         weight.grad = torch.zeros_like(weight)
         self._touched: list[Tensor] = []
+        self._filled = False
+
+    def fill(self) -> None:
+        """Say that the gradient was written to as a whole in this step."""
+        self._filled = True
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of the embedding, [*ids.shape, H]."""
@@ -138,9 +143,13 @@ class RowGradient:
     def zero(self) -> None:
         """Forget the last step."""
         assert self.weight.grad is not None
-        for rows in self._touched:
-            self.weight.grad.index_fill_(0, rows, 0.0)
+        if self._filled:
+            self.weight.grad.zero_()
+        else:
+            for rows in self._touched:
+                self.weight.grad.index_fill_(0, rows, 0.0)
         self._touched.clear()
+        self._filled = False
 
 
 class _Lookup(torch.autograd.Function):

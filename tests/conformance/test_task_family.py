@@ -59,6 +59,7 @@ SIZES = {
     "text2text": 5,
     "few_shot": 8,
     "embedding": 8,
+    "custom": 8,
 }
 """Task → families. One line a task."""
 ELSEWHERE = {"multitask"}

@@ -9,26 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from torch import Tensor, nn
 
 import warmstart
 from learning import ENVIRONMENT, LABELS, write_messages
 from warmstart.errors import RecipeError
-
-
-class Attending(nn.Module):
-    """Weighs the tokens by one learned query, and adds a hidden layer."""
-
-    def __init__(self, width: int, labels: int, hidden: int = 16) -> None:
-        super().__init__()
-        self.query, self.inner = nn.Linear(width, 1), nn.Linear(width, hidden)
-        self.norm, self.out = nn.LayerNorm(hidden), nn.Linear(hidden, labels)
-
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        scores = self.query(hidden)[..., 0].masked_fill(mask == 0, -1e4)
-        pooled = (torch.softmax(scores, -1)[..., None] * hidden).sum(1)
-        return self.out(self.norm(torch.tanh(self.inner(pooled))))
 
 
 class Wrong(nn.Module):
@@ -45,7 +30,7 @@ class Wrong(nn.Module):
 def keys_of(base: Path, out: Path, **more: Any) -> dict[str, Any]:
     return {
         "base": str(base), "task": "custom", "out": str(out),
-        "task.module": f"{__name__}.Attending",
+        "task.module": "own_heads.Attending",
         "train.epochs": 2, "evaluate.bootstrap": 100, "train.learning_rate": 3e-3, **more,
     }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +27,13 @@ class Keeping:
     reader: Reader | None = None
     before: Floats | None = None
     fisher: dict[str, Tensor] | None = None
+    passages: Sequence[str] = ()
+    """Read before and after: the same, however many weights a method adds in between."""
 
     @classmethod
     def begin(cls, prepared: Prepared, model: Any) -> Keeping:
         """Find out how this base reads, and measure it while it is still the base."""
+        from warmstart.evaluate.forgetting import fewer
         from warmstart.train.keep_base import reader_for
         from warmstart.train.keep_text import shipped
 
@@ -40,6 +44,9 @@ class Keeping:
         writes = task.form == "text"
         keeping.reader = reader_for(prepared.base, model, prepared.tokenizer, writes=writes)
         if recipe.evaluate.forgetting:
+            weights = sum(weight.numel() for weight in keeping.reader.body.parameters())
+            held = keeping.general.held
+            keeping.passages = held if prepared.general else fewer(held, weights)
             keeping.before = keeping.read()
         return keeping
 
@@ -103,12 +110,10 @@ class Keeping:
 
     def read(self) -> Floats:
         """The statistics of the held-out passages, as the body reads them now."""
-        from warmstart.evaluate.forgetting import fewer, statistics
+        from warmstart.evaluate.forgetting import statistics
 
         assert self.reader is not None
-        size = sum(weight.numel() for weight in self.reader.body.parameters())
-        texts = self.general.held if self.prepared.general else fewer(self.general.held, size)
-        return np.asarray(statistics(self.reader, texts))
+        return np.asarray(statistics(self.reader, self.passages))
 
 
 def _rows(values: Tensor, weight: Tensor, used: Tensor | None) -> Tensor:

@@ -12,5 +12,5 @@ ROWS = [
     for text in _TEXTS
 ]
 OTHER = [{**row, "score": -1} for row in ROWS]
-STEPS = 120
+STEPS = 200
 ENOUGH = 0.94

@@ -48,6 +48,12 @@ def result(
         "signatures": signatures,
         "sections": [_some(table, golds), _counted(signatures)],
     }
+    if task.main_score != "exact_match":  # another wording is no mistake
+        worst = _worst(table, golds, np.array(equal), scores, task.row_title)
+        facts["mistakes_lead"] = (
+            f"The {len(worst):,} answers that are farthest from their references, the farthest "
+            "first; all answers are in predictions.parquet."
+        )
     if task.epoch_score != task.main_score:
         facts["epoch_score"] = "Mean probability of a token of the answer"
     if outputs.tokens.sum():

@@ -226,7 +226,7 @@ def test_a_damaged_folder_does_not_pass(run_of: Callable[..., Any], tmp_path: Pa
     outputs = np.array(values, np.float32)[:, None]
     assert prove_vectors(folder, task, found, outputs, 0)["passed"]
     write_modules(folder, "first", True, 60)
-    with pytest.raises(ProofError, match="its vectors differ"):
+    with pytest.raises(ProofError, match="its outputs differ"):
         prove_vectors(folder, task, found, outputs, 0)
 
 

@@ -6,13 +6,12 @@ the separator or end-of-text token stands between them, which parts documents in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from warmstart.data.tokens import CHUNK, TokenStore
+from warmstart.data.tokens import CHUNK, TokenStore, uncut
 from warmstart.errors import RecipeError
 
 XLNET_TYPE = 2  # of its last token: no other template has a third type
@@ -38,7 +37,7 @@ def tokenise_pairs(
     ids: list[int] = []
     types: list[int] = []
     lengths: list[int] = []
-    with _as_it_is(backend):
+    with uncut(backend):
         for start in range(0, len(first), CHUNK):
             here = slice(start, start + CHUNK)
             texts = [_filled(pair) for pair in zip(first[here], second[here], strict=True)]
@@ -124,18 +123,3 @@ def _types(types: list[int], tokenizer: Any) -> np.ndarray | None:
 
 def _filled(pair: tuple[str | None, str | None]) -> tuple[str, str]:
     return pair[0] or "", pair[1] or ""
-
-
-@contextmanager
-def _as_it_is(backend: Any) -> Iterator[None]:
-    """Without cutting and padding, which come back at the end."""
-    truncation, padding = backend.truncation, backend.padding
-    backend.no_truncation()
-    backend.no_padding()
-    try:
-        yield
-    finally:
-        if truncation:
-            backend.enable_truncation(**truncation)
-        if padding:
-            backend.enable_padding(**padding)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -87,14 +88,12 @@ def tokenise(
     tokens at both ends stay. `on_cut(row, tokens)` is told what was taken away. The settings of
     the tokenizer are restored. Raises RecipeError if `max_length` has no room for text.
     """
-    truncation, padding = tokenizer_backend.truncation, tokenizer_backend.padding
+    truncation = tokenizer_backend.truncation
     from_left = bool(truncation) and truncation.get("direction") == "left"
     ids: list[np.ndarray] = []
     lengths: list[int] = []
-    tokenizer_backend.no_truncation()
-    tokenizer_backend.no_padding()
     kind = _smallest(tokenizer_backend.get_vocab_size(with_added_tokens=True))
-    try:
+    with uncut(tokenizer_backend):
         before, after = _specials(tokenizer_backend, max_length)
         for chunk in _chunks(texts):
             rows = _encode(tokenizer_backend, chunk)
@@ -106,15 +105,25 @@ def tokenise(
                         on_cut(len(lengths) + i, extra)
             lengths.extend(map(len, rows))
             ids.append(np.fromiter(chain.from_iterable(rows), kind))
-    finally:
-        if truncation:
-            tokenizer_backend.enable_truncation(**truncation)
-        if padding:
-            tokenizer_backend.enable_padding(**padding)
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     flat = np.concatenate(ids) if ids else np.empty(0, kind)
     return TokenStore(flat, offsets, _targets(targets, len(lengths)))
+
+
+@contextmanager
+def uncut(backend: Tokenizer) -> Iterator[None]:
+    """The tokenizer without cutting and padding, which are given back at the end."""
+    truncation, padding = backend.truncation, backend.padding
+    backend.no_truncation()
+    backend.no_padding()
+    try:
+        yield
+    finally:
+        if truncation:
+            backend.enable_truncation(**truncation)
+        if padding:
+            backend.enable_padding(**padding)
 
 
 def _specials(backend: Tokenizer, max_length: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from warmstart.data.tokens import CHUNK, TokenStore
+from warmstart.data.tokens import CHUNK, TokenStore, uncut
 from warmstart.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ def tokenise_windows(
     one after the other, are the text exactly once. `targets` are all -100, one a token.
     Raises RecipeError where `longest` or `stride` leave no room.
     """
-    truncation, padding = backend.truncation, backend.padding
-    backend.no_truncation()
-    backend.no_padding()
     kind = np.uint16 if backend.get_vocab_size(with_added_tokens=True) < 1 << 16 else np.uint32
     ids: list[np.ndarray] = []
     spans: list[np.ndarray] = []
@@ -37,7 +34,7 @@ def tokenise_windows(
     rows: list[int] = []
     rest = iter(texts)
     number = 0
-    try:
+    with uncut(backend):
         while chunk := list(islice(rest, CHUNK)):
             for text, encoding in zip(chunk, backend.encode_batch(chunk), strict=True):
                 for window in _windows(text, encoding, longest, stride):
@@ -46,11 +43,6 @@ def tokenise_windows(
                     lengths.append(len(window[0]))
                     rows.append(number)
                 number += 1
-    finally:
-        if truncation:
-            backend.enable_truncation(**truncation)
-        if padding:
-            backend.enable_padding(**padding)
     flat = np.concatenate(ids) if ids else np.empty(0, kind)
     return TokenStore(
         flat,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -92,10 +91,12 @@ def tokens_of(texts: Sequence[str], backend: Tokenizer) -> list[Tokens]:
     """The tokens of each text, without special ones; equal texts share them."""
     import numpy as np
 
+    from warmstart.data.tokens import uncut
+
     distinct = list(dict.fromkeys(texts))
     found: dict[str, Tokens] = {}
     kind = np.uint16 if backend.get_vocab_size(with_added_tokens=True) < 1 << 16 else np.uint32
-    with _plain(backend):
+    with uncut(backend):
         for start in range(0, len(distinct), CHUNK):
             part = distinct[start : start + CHUNK]
             for text, one in zip(
@@ -104,21 +105,6 @@ def tokens_of(texts: Sequence[str], backend: Tokenizer) -> list[Tokens]:
                 spans = np.array(one.offsets, np.int32).reshape(-1, 2)
                 found[text] = Tokens(np.array(one.ids, kind), spans)
     return [found[text] for text in texts]
-
-
-@contextmanager
-def _plain(backend: Tokenizer) -> Iterator[None]:
-    """The tokenizer without cutting and padding, which are given back afterwards."""
-    truncation, padding = backend.truncation, backend.padding
-    backend.no_truncation()
-    backend.no_padding()
-    try:
-        yield
-    finally:
-        if truncation:
-            backend.enable_truncation(**truncation)
-        if padding:
-            backend.enable_padding(**padding)
 
 
 def windows(length: int, room: int, stride: int) -> list[tuple[int, int]]:

@@ -13,7 +13,8 @@ import numpy as np
 
 from warmstart.errors import ProofError, shown
 from warmstart.models.sentence_folder import read_modules
-from warmstart.verbs.proof import TOLERANCE, chosen_rows
+from warmstart.verbs.proof import chosen_rows
+from warmstart.verbs.proof_outputs import compared
 
 if TYPE_CHECKING:
     from warmstart.tasks.base import Examples, Task
@@ -34,22 +35,7 @@ def prove_vectors(
         raise ProofError(
             f"the model saved in {folder} cannot be loaded afresh: {shown(error, 160)}"
         ) from error
-    gap = float(np.abs(found - wanted).max() / max(1.0, float(np.abs(wanted).max())))
-    figures = {
-        "passed": bool(gap <= TOLERANCE),
-        "rows": len(rows),
-        "outputs": int(wanted.size),
-        "max_difference": gap,
-        "tolerance": TOLERANCE,
-        "loaded_with": loader,
-        "seconds": round(time.perf_counter() - begun, 2),
-    }
-    if not figures["passed"]:
-        raise ProofError(
-            f"the model saved in {folder} does not answer as the trained one: its vectors differ "
-            f"by up to {gap:.4f} on {len(rows)} test rows"
-        )
-    return figures
+    return compared(folder, found, wanted, len(rows), loader, begun)
 
 
 def _afresh(folder: Path, texts: list[str], max_length: int) -> tuple[np.ndarray, str]:

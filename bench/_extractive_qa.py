@@ -54,12 +54,13 @@ def tuned(request: dict[str, Any]) -> dict[str, Any]:
 def warmstart(request: dict[str, Any]) -> dict[str, Any]:
     """Tune with the whole run folder: evaluation, report, proof, card."""
     import warmstart as ours
-    from _tagging import settings, write
+    from _tagging import write
     from _warmstart import Clock as Watch
+    from _warmstart import as_the_trainer
 
     splits = read(request)
     watch: Any = Counted(Watch())
-    keys = {**settings(request), "task.stride": STRIDE}
+    keys = {**as_the_trainer(request), "task.stride": STRIDE}
     with watch.clock:
         run = ours.tune(
             write(request, splits), task="extractive_qa", method="full", listeners=[watch], **keys

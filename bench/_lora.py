@@ -83,26 +83,11 @@ def ours(request: Facts) -> Facts:
     """`warmstart.tune(method="lora")` with the whole run folder: report, proof and card."""
     keys = {
         "base": request["base"],
-        "seed": request["seed"],
-        "out": str(Path(request["folder"]) / "run"),
-        "task.max_length": request["max_length"],
+        **_warmstart.as_the_trainer(request),
         "method.rank": request["rank"],
         "method.alpha": request["alpha"],
         "method.dropout": request["dropout"],
         "method.targets": request["targets"],
-        "train.epochs": request["epochs"],
-        "train.batch_size": request["batch_size"],
-        "train.learning_rate": request["learning_rate"],
-        "train.weight_decay": request["weight_decay"],
-        "train.max_grad_norm": 1.0,
-        "train.schedule": "linear",
-        "train.warmup": 0.0,
-        "train.precision": request["precision"],
-        "train.device": "cpu",
-        "train.patience": 0,
-        "train.keep": "last",
-        "train.checkpoint_seconds": 1e9,
-        "evaluate.baselines": False,
     }
     with OurClock() as clock:
         run = warmstart.tune(request["data"], method="lora", listeners=[clock], **keys)

@@ -67,10 +67,11 @@ def warmstart(request: dict[str, Any]) -> dict[str, Any]:
     """Tune with the whole run folder: evaluation, report, proof, card."""
     import warmstart as ours
     from _warmstart import Clock as Watch
+    from _warmstart import as_the_trainer
 
     splits = read(request)
     watch: Any = Counted(Watch())
-    keys = settings(request)
+    keys = as_the_trainer(request)
     with watch.clock:
         run = ours.tune(
             write(request, splits), task="tagging", method="full", listeners=[watch], **keys
@@ -88,28 +89,6 @@ def write(request: dict[str, Any], splits: dict[str, Rows]) -> Path:
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (data / f"{name}.jsonl").write_text(text, encoding="utf-8")
     return data
-
-
-def settings(request: dict[str, Any]) -> dict[str, Any]:
-    """What makes `warmstart.tune` do as the Trainer does."""
-    return {
-        "seed": request["seed"],
-        "out": str(Path(request["folder"]) / "run"),
-        "task.max_length": request["max_length"],
-        "train.epochs": request["epochs"],
-        "train.batch_size": request["batch_size"],
-        "train.learning_rate": request["learning_rate"],
-        "train.weight_decay": request["weight_decay"],
-        "train.max_grad_norm": 1.0,
-        "train.schedule": "linear",
-        "train.warmup": 0.0,
-        "train.precision": request["precision"],
-        "train.device": "cpu",
-        "train.patience": 0,
-        "train.keep": "last",
-        "train.checkpoint_seconds": 1e9,
-        "evaluate.baselines": False,
-    }
 
 
 class Counted:

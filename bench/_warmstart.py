@@ -46,10 +46,9 @@ class Clock(Listener):
         self.begun = time.perf_counter()
 
 
-def train(request: dict[str, Any]) -> dict[str, Any]:
-    """Tune with the whole run folder (report, proof, card); then score the saved folder."""
-    data = Path(request["data"])
-    keys = {
+def as_the_trainer(request: dict[str, Any]) -> dict[str, Any]:
+    """What makes `warmstart.tune` do as the Trainer does."""
+    return {
         "seed": request["seed"],
         "out": str(Path(request["folder"]) / "run"),
         "task.max_length": request["max_length"],
@@ -65,8 +64,14 @@ def train(request: dict[str, Any]) -> dict[str, Any]:
         "train.patience": 0,
         "train.keep": "last",
         "train.checkpoint_seconds": 1e9,
-        "evaluate.baselines": request["baselines"],
+        "evaluate.baselines": False,
     }
+
+
+def train(request: dict[str, Any]) -> dict[str, Any]:
+    """Tune with the whole run folder (report, proof, card); then score the saved folder."""
+    data = Path(request["data"])
+    keys = {**as_the_trainer(request), "evaluate.baselines": request["baselines"]}
     with Clock() as clock:
         run = warmstart.tune(data, method="full", listeners=[clock], **keys)
     seconds, peak = process_seconds(), peak_mb()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tiny import tiny_tokenizer
 from warmstart.errors import BaseModelError
@@ -32,6 +33,25 @@ def test_every_family_can_be_begun_from_nothing(family: str, tmp_path: Path) -> 
     assert (config.model_type, config.hidden_size) == (family, 32)
     both = 2 if config.is_encoder_decoder else 1
     assert len(layers_of(AutoModel.from_pretrained(base.path))) == 2 * both
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bert", "roberta", "bart", "t5"])
+def test_texts_are_cut_to_the_places_that_the_model_has(family: str, tmp_path: Path) -> None:
+    """Whatever the tokenizer says; T5's positions are relative."""
+    from warmstart.models.backbone import load_headed, load_tokenizer
+
+    folder = words(family, tmp_path / "words")
+    out = new_base(family, folder, tmp_path / "base", hidden_size=32, layers=1, heads=2,
+                   positions=24)  # fmt: skip
+    base = resolve(str(out))
+    tokenizer: Any = load_tokenizer(base)
+    longest = tokenizer.model_max_length
+    assert longest > 24 if family == "t5" else longest == 24
+    if family in ("gpt2", "bert", "roberta"):
+        ids = torch.full((1, 24), 5)
+        load_headed(base, "classes", ["a", "b"], 0)(input_ids=ids)
+        with pytest.raises((IndexError, RuntimeError)):
+            load_headed(base, "classes", ["a", "b"], 0)(input_ids=torch.full((1, 25), 5))
 
 
 def test_the_seed_decides_the_weights(tmp_path: Path) -> None:

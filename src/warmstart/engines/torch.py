@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from warmstart.tasks.base import Examples
 
 CHUNK = 4096
-MOST_TOKENS = 1 << 16
-OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 """Families that count positions from behind the padding token."""
 
 
@@ -56,6 +54,7 @@ class TorchPredictor:
 
     def __init__(self, engine: Torch, folder: Path) -> None:
         from warmstart.engines._task import labels_of, task_of
+        from warmstart.models.families import positions_of
         from warmstart.models.language import Language
         from warmstart.models.own_head import check_own
         from warmstart.models.saved import load_saved
@@ -65,7 +64,7 @@ class TorchPredictor:
         check_own(folder, engine.own_head)
         self.model, self.tokenizer = load_saved(folder)
         config: Any = self.model.config
-        longest = min(self.tokenizer.model_max_length, _positions(config))
+        longest = min(self.tokenizer.model_max_length, positions_of(config))
         self.task: Any = task_of(folder, longest)
         self.labels = labels_of(folder, config)
         if self.tokenizer.pad_token is None:
@@ -158,13 +157,3 @@ def _check(folder: Path) -> None:
             f"{folder} is a model without a head ({', '.join(map(str, names))}); "
             f"train one first: warmstart tune DATA --base {folder}"
         )
-
-
-def _positions(config: Any) -> int:
-    """The most tokens that the model's position embeddings allow."""
-    known = getattr(config, "max_position_embeddings", None)
-    if not isinstance(known, int) or known <= 0:
-        return MOST_TOKENS
-    pad = config.pad_token_id
-    first = pad + 1 if config.model_type in OFFSET and pad is not None else 0
-    return min(MOST_TOKENS, known - first)

@@ -10,11 +10,11 @@ from torch import nn
 
 from warmstart.errors import BaseModelError, shown
 from warmstart.models.auto import HEADS, Head, class_for
-from warmstart.models.families import Family, family_of
+from warmstart.models.families import Family, family_of, positions_of
 from warmstart.models.quiet import one_line, quiet, seeded
 from warmstart.models.saving import save_model
 from warmstart.models.targets import LANGUAGE_MODELS, head_names
-from warmstart.models.weights import header, weight_files
+from warmstart.models.weights import header, read_json, weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
@@ -63,6 +63,8 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerFast:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token is None:
         raise BaseModelError(f"the tokenizer of {base.name} has no token that could pad")
+    config = read_json(base.path / "config.json")
+    tokenizer.model_max_length = min(tokenizer.model_max_length, positions_of(config))
     _without_types(tokenizer, base)
     return tokenizer
 

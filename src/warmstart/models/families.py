@@ -125,6 +125,10 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
     }
 )  # fmt: skip
 
+MOST_POSITIONS = 1 << 16
+OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
+"""Families whose first position comes after that of padding."""
+
 
 def family_of(config: Any) -> Family:
     """The family of a model's config (the object, or `config.json` as a dict).
@@ -135,15 +139,23 @@ def family_of(config: Any) -> Family:
     """
     values: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
     name = str(values.get("model_type", ""))
-    if name not in FAMILIES:
-        return analysed(values, FAMILIES)
-    family = FAMILIES[name]
-    if name in ("roberta", "xlm-roberta"):
+    family = FAMILIES[name] if name in FAMILIES else analysed(values, FAMILIES)
+    if name in OFFSET:
         pad = values.get("pad_token_id")
         family = replace(family, position_offset=(1 if pad is None else int(pad)) + 1)
     if name == "modernbert" and values.get("classifier_pooling", "cls") == "mean":
         family = replace(family, pooling="mean")
     return family
+
+
+def positions_of(config: Any) -> int:
+    """The most tokens that the model's position embeddings allow (the config, or `config.json` as
+    a dict); 65,536 where positions are relative."""
+    values: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
+    known = values.get("max_position_embeddings") or values.get("n_positions") or 0
+    if known <= 0 or "relative_attention_num_buckets" in values:
+        return MOST_POSITIONS
+    return min(MOST_POSITIONS, int(known) - family_of(config).position_offset)
 
 
 def body_of(model: nn.Module) -> nn.Module:

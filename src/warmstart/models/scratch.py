@@ -64,6 +64,8 @@ def new_base(
             hidden_size, layers, heads, feed_forward or 4 * hidden_size, positions
         )
         config = AutoConfig.for_model(family, **{**sizes, **_tokens(words, family), **settings})
+        if offset := family_of(config).position_offset:  # places before the first token's
+            config.max_position_embeddings += offset
         if dropout is not None:
             for name in family_of(config).dropouts:
                 if name not in settings:

@@ -7,13 +7,15 @@ from typing import Any
 
 from warmstart.errors import RecipeError
 
-NEW_TOKENS, UNLIMITED = 128, 1 << 16
+NEW_TOKENS = 128
 
 
 def choices(task: Any, config: Mapping[str, Any], room: int) -> dict[str, Any]:
     """Lengths, prefix and separator for a base; see `Task.settled`. Raises `RecipeError`."""
+    from warmstart.models.families import positions_of
+
     kind, decodes = config.get("model_type"), not config.get("is_encoder_decoder")
-    positions = _positions(config)
+    positions = positions_of(config)
     longest = min(task.max_length, room, positions)
     if task.separator is not None and not decodes:
         raise RecipeError(
@@ -41,10 +43,3 @@ def choices(task: Any, config: Mapping[str, Any], room: int) -> dict[str, Any]:
         "prefix": usual if task.prefix is None else task.prefix,
         "separator": (task.separator or task.usual_separator) if decodes else None,
     }
-
-
-def _positions(config: Mapping[str, Any]) -> int:
-    """The most tokens that the model's position embeddings allow; T5 has none."""
-    found = config.get("max_position_embeddings") or config.get("n_positions")
-    relative = "relative_attention_num_buckets" in config
-    return UNLIMITED if relative or not found else int(found)

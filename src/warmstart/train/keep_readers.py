@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from warmstart.models.families import body_of, family_of
+from warmstart.models.families import body_of, family_of, positions_of
 from warmstart.models.heads import unwrap
 from warmstart.train.keep_text import halves
 
@@ -200,10 +200,7 @@ def resting(model: nn.Module) -> Iterator[None]:
 
 def _longest(config: Any, tokenizer: Any) -> int:
     """Tokens of a passage that the model has places for."""
-    family = family_of(config)
-    places = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
-    known = [place - family.position_offset for place in places if place]
-    return min(TOKENS, int(tokenizer.model_max_length), *known)
+    return min(TOKENS, int(tokenizer.model_max_length), positions_of(config))
 
 
 def _lower(device: torch.device, dtype: torch.dtype) -> Any:

@@ -95,21 +95,13 @@ def scores(found: Mapping[str, Any]) -> None:
 
 def predictions(answers: Iterable[tuple[str, Prediction]], *, as_json: bool) -> None:
     """One line an answer, as they come: label, confidence, text."""
+    from warmstart.show.answers import as_line, as_row
+
     for text, answer in answers:
         if as_json:
-            scores = {label: round(score, 6) for label, score in answer.scores.items()}
-            row = {"id": answer.id, "label": answer.value, "confidence": answer.confidence}
-            _json({**row, "scores": scores}, indent=None)
+            _json(as_row(answer), indent=None)
         else:
-            value = answer.value if isinstance(answer.value, str) else _short(answer.value)
-            number = isinstance(answer.value, float)  # of which nobody knows how sure it is
-            sure = "" if number else f"\t{answer.confidence:.3f}"
-            print(f"{value}{sure}\t{' '.join(text.split())}")
-
-
-def _short(value: Any) -> str:
-    """An answer of several parts on one line."""
-    return json.dumps(value, ensure_ascii=False, default=str)
+            print(as_line(text, answer))
 
 
 def labelled(rows: int, out: Any, notes: Sequence[str], *, as_json: bool) -> None:

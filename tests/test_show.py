@@ -25,7 +25,8 @@ ENTITY = {"type": "ORG", "text": "Royal\nMail", "start": 0, "end": 10, "score": 
         ([{"tag": "NN", "text": "mail"}, {"tag": "VB", "text": "came"}], "mail [NN], came [VB]"),
         ({"topic": "delivery", "tone": ["rude"]}, "topic: delivery; tone: rude"),
         (3.25, "3.25"),
-        ([0.5, -0.5], "[0.5, -0.5]"),
+        ([0.5, -0.5, 0.25, 1.0], "[0.500, -0.500, 0.250, … 4 numbers]"),
+        ([[1, 2], [3, 4]], "[[1, 2], [3, 4]]"),
     ],
 )
 def test_values_in_words(value: Any, words: str) -> None:

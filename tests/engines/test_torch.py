@@ -78,3 +78,38 @@ def test_what_cannot_be_opened(tmp_path: Path):
         Torch().open(tmp_path / "empty")
     with pytest.raises(RunError, match=r"a model without a head \(BertModel\)"):
         Torch().open(tiny("bert", tmp_path / "body"))
+
+
+@pytest.mark.parametrize(("task_type", "auto", "name"), [
+    ("SEQ_CLS", "AutoModelForSequenceClassification", "classification"),
+    ("TOKEN_CLS", "AutoModelForTokenClassification", "tagging"),
+])  # fmt: skip
+def test_an_adapter_that_peft_alone_has_saved_answers(
+    task_type: str, auto: str, name: str, tmp_path: Path
+):
+    """The folder has two files: no config, no tokenizer and no note of ours."""
+    import peft
+    import transformers
+
+    from warmstart.models.quiet import quiet
+
+    tiny("bert", tmp_path / "base")
+    folder = tmp_path / "adapter"
+    with quiet(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        plain: Any = getattr(transformers, auto).from_pretrained(tmp_path / "base", num_labels=3)
+        config = peft.LoraConfig(r=4, task_type=task_type, init_lora_weights=False,
+                                 modules_to_save=["classifier", "pooler"])  # fmt: skip
+        model: Any = peft.get_peft_model(plain, config).eval()
+        model.save_pretrained(str(folder))
+    for path in folder.iterdir():
+        if path.name not in ("adapter_config.json", "adapter_model.safetensors"):
+            path.unlink()
+    predictor = Torch().open(folder)
+    assert predictor.task.part_name() == name
+    found, _ = predictor.outputs(predictor.table(TEXTS[:1]))
+    words = transformers.AutoTokenizer.from_pretrained(tmp_path / "base")
+    with torch.no_grad():
+        wanted = model(**words(TEXTS[0], return_tensors="pt")).logits[0].numpy()
+    np.testing.assert_allclose(found.reshape(wanted.shape), wanted, atol=1e-5)
+    assert len(predictor.predict(TEXTS)) == len(TEXTS)

@@ -271,7 +271,7 @@ def test_the_base_is_known_by_its_sum(tiny_of: Folder, tmp_path: Path) -> None:
         base_of_file(file, str(tiny_of("bert")))
     moved = base.rename(tmp_path / "moved")
     assert base_state(file) == "absent"
-    with pytest.raises(BaseModelError, match="--base says where it is now"):
+    with pytest.raises(BaseModelError, match="say where it is now in base_model_name_or_path"):
         base_of_file(file)
     adapter_merge.merge(file, tmp_path / "m", str(moved))
     tiny("bert", base, seed=4)

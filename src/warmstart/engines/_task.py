@@ -40,7 +40,8 @@ def task_of(folder: Path, longest: int) -> Task:
     saved = dict(note.get("task") or {})
     name = saved.pop("name", None)
     if name is None:
-        head = head_of(read_json(folder / "config.json")) if _has(folder) else None
+        known = head_of(read_json(folder / "config.json")) if _has(folder) else None
+        head = note.get("head") or known
         name = BY_HEAD[head or "classes"]
         saved = read_modules(folder) if name == "embedding" else FOREIGN.get(name, {})
     if name not in parts.names("task"):

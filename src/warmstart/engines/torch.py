@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from warmstart.tasks.base import Examples
 
 CHUNK = 4096
-"""Families that count positions from behind the padding token."""
 
 
 class Torch(Engine):
@@ -62,11 +62,12 @@ class TorchPredictor:
 
         _check(folder)
         check_own(folder, engine.own_head)
-        self.model, self.tokenizer = load_saved(folder)
-        config: Any = self.model.config
-        longest = min(self.tokenizer.model_max_length, positions_of(config))
-        self.task: Any = task_of(folder, longest)
-        self.labels = labels_of(folder, config)
+        with _whole(folder) as whole:
+            self.model, self.tokenizer = load_saved(whole)
+            config: Any = self.model.config
+            longest = min(self.tokenizer.model_max_length, positions_of(config))
+            self.task: Any = task_of(whole, longest)
+            self.labels = labels_of(whole, config)
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.unk_token
         self.pad: Any = self.tokenizer.pad_token_id
@@ -130,6 +131,19 @@ class TorchPredictor:
         if self.task.form == "vector":
             return PairFeed(examples.store, self.compute, self.pad, batch_size=1)
         return TokenFeed(examples.store, self.compute, self.pad, batch_size=1)
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """The folder; a copy with what is missing where it is an adapter that PEFT alone has saved."""
+    from warmstart.models.adapter_files import read
+    from warmstart.models.adapter_open import opened
+
+    if (folder / "adapter_config.json").exists() and not note_of(folder):
+        with opened(read(folder)) as place:
+            yield place
+    else:
+        yield folder
 
 
 def _check(folder: Path) -> None:

@@ -9,6 +9,8 @@ from warmstart.models.adapter_files import AdapterFile
 from warmstart.models.catalog import Base, listing, resolve
 from warmstart.models.embedded import EMBEDDED
 
+MOVED = "base_model_name_or_path of its adapter_config.json, or `warmstart adapters` with --base"
+
 
 def base_of(file: AdapterFile, base: str | None = None) -> Base:
     """The base model of an adapter, at the place that it names or at `base`.
@@ -21,7 +23,8 @@ def base_of(file: AdapterFile, base: str | None = None) -> Base:
     try:
         found = resolve(str(asked))
     except BaseModelError as error:
-        more = "" if base else f" It is the base of {file.folder}; --base says where it is now"
+        more = f" It is the base of {file.folder}; say where it is now in " + MOVED
+        more = "" if base else more
         raise BaseModelError(f"{str(error).rstrip('.')}.{more}") from error
     said = file.note.get("base_sha256")
     if said and said != found.sha256:

@@ -86,6 +86,7 @@ def _save_weights(model: Any, folder: Path) -> None:
     with as_ordinary(model) as weights:
         model.save_pretrained(folder, save_embedding_layers=False, state_dict=weights)
     inner = model.get_base_model()
+    inner.config.architectures = [type(inner).__name__]
     inner.config.save_pretrained(folder)
     if inner.can_generate():
         inner.generation_config.save_pretrained(folder)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from warmstart.types import Prediction
 
 NOTHING = "(none)"
+SHOWN = 3  # numbers of a vector; JSON has all
 
 
 def as_line(text: str, answer: Prediction) -> str:
@@ -39,6 +40,8 @@ def in_words(value: Any) -> str:
     if isinstance(value, Mapping):
         named: Mapping[str, Any] = value
         return "; ".join(f"{name}: {in_words(one)}" for name, one in named.items()) or NOTHING
+    if _is_vector(value):
+        return f"[{', '.join(f'{one:.3f}' for one in value[:SHOWN])}, … {len(value)} numbers]"
     if not isinstance(value, list | tuple) or not all(_is_plain(one) for one in value):
         return json.dumps(value, ensure_ascii=False, default=str)
     return ", ".join(_part(one) for one in value) or NOTHING
@@ -57,6 +60,8 @@ def _is_plain(value: Any) -> bool:
 
 def _is_sure(answer: Prediction) -> bool:
     """Whether the answer comes with a confidence."""
-    value: Any = answer.value
-    vector = isinstance(value, list) and bool(value) and isinstance(value[0], float)
-    return not isinstance(value, float) and not vector
+    return not isinstance(answer.value, float) and not _is_vector(answer.value)
+
+
+def _is_vector(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], float)

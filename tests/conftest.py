@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tiny import tiny
+
+PAGES = "test_docs.py::test_page["
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The guide's pages train whole models: they go first, some to each worker of xdist, whose
+    `worksteal` begins with as many parts of the list as there are workers."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    rest = [item for item in items if PAGES not in item.nodeid]
+    pages = sorted(
+        (item for item in items if PAGES in item.nodeid),
+        key=lambda item: -item.callspec.params["page"].stat().st_size,  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    )
+    parts = [
+        [*pages[n::workers], *rest[len(rest) * n // workers : len(rest) * (n + 1) // workers]]
+        for n in range(workers)
+    ]
+    items[:] = [item for part in parts for item in part]
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,10 @@
 pretrained  MiniLM (the embedded base), fine-tuned with N, 3 N and 10 N labelled rows
 random      the same architecture and tokenizer from random weights, the peer, with N, 10 N, 100 N
 
-Both by `method full`, the same validation and test rows, the best epoch on the validation rows
-kept. At least `--steps` steps and 4 epochs; from random weights thrice the steps, 12 epochs and
-3e-4 instead of 1e-4, because there is more to learn. N has 8 rows of each class. The factor says
-how many labels from random weights are worth one on the pretrained model: read off the line through
+Both by `method full`, the same validation and test rows, the best epoch on the first
+`--validation` validation rows kept. At least `--steps` steps and 4 epochs; from random weights
+thrice the steps, 12 epochs and 3e-4 instead of 1e-4, because there is more to learn. N has 8 rows
+of each class. The factor says how many labels from random weights are worth one on the pretrained model: read off the line through
 the random scores on the logarithm of the rows, at the score of the pretrained model with N. Its
 interval draws the seeds with replacement; "over" where even 100 N do not reach it.
 """
@@ -38,6 +38,7 @@ def main() -> int:
     words.add_argument("--sets", default=",".join(SETS))
     words.add_argument("--seeds", type=int, default=3)
     words.add_argument("--steps", type=int, default=300)
+    words.add_argument("--validation", type=int, default=200, help="rows that choose the epoch")
     asked = words.parse_args()
     if asked.worker:
         return work(asked.worker, asked.request)
@@ -56,7 +57,9 @@ def main() -> int:
                     epochs = max(4 * LONGER[kind], -(-steps * 16 // len(rows)))
                     request = {"epochs": 1 if asked.quick else min(epochs, 60), "seed": seed}
                     request["rate"] = RATES[kind]
-                    with folder_with({**splits, "train": rows}) as data:
+                    chosen_splits = {**splits, "train": rows}
+                    chosen_splits["validation"] = splits["validation"][: asked.validation]
+                    with folder_with(chosen_splits) as data:
                         found = run_worker(__file__, kind, {**request, "data": str(data)})
                     scores[kind][len(rows)].append(found["f1_macro"])
                     print(

@@ -53,13 +53,19 @@ SETS = {
         {"train.epochs": 3, "train.batch_size": 32},
     ),
     "stsb-regression": Set(
-        "regression", ("spearman", "pearson"), "BERT-base cross-encoder 0.858"
+        "regression",
+        ("spearman", "pearson"),
+        "BERT-base cross-encoder 0.858",
+        {"train.epochs": 8},
     ),
-    "rte": Set("pairs", ("accuracy",), "BERT-base 0.664, twice the rows"),
+    "rte": Set("pairs", ("accuracy",), "BERT-base 0.664, twice the rows", {"train.epochs": 10}),
     "wnut17": Set("tagging", ("f1",), "entity F1: BERTweet 0.565, best of 2017 0.419"),
-    "scierc_ner": Set("tagging", ("f1",), "entity F1: BERT-base 0.652, SciBERT 0.676"),
+    "scierc_ner": Set(
+        "tagging", ("f1",), "entity F1: BERT-base 0.652, SciBERT 0.676", {"train.epochs": 8}
+    ),
     "wiki_qa": Set(
-        "extractive_qa", ("f1", "exact_match"), "F1: mBERT 0.835, on SQuAD: 123 times the rows"
+        "extractive_qa", ("f1", "exact_match"), "F1: mBERT 0.835, on SQuAD: 123 times the rows",
+        {"train.epochs": 10, "train.learning_rate": 2e-4},
     ),
     "policyqa": Set("extractive_qa", ("f1", "exact_match"), ""),
 }  # fmt: skip

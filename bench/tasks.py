@@ -8,7 +8,8 @@ Tasks: tagging (entities of scierc_ner) and extractive_qa (answers in policyqa),
 --data.
 
 Contestants, with the same rows, epochs, batch size, learning rate, linear schedule without warm-up,
-weight decay, clipping and length limit, the last epoch's weights for both:
+weight decay, clipping and length limit, the last epoch's weights for both; rows of train whose text
+is nearly in test too are left out for both:
 
 tuned       Trainer: dynamic padding, length grouping, bf16 autocast, fused AdamW, sdpa, tokenised
             before, a lean collator, no logging, saving or progress bar
@@ -73,6 +74,8 @@ def compared(task: str, names: list[str], asked: argparse.Namespace) -> Measures
         return {}
     fields = "rows epochs batch_size learning_rate weight_decay max_length precision"
     keys: dict[str, Any] = {name: getattr(asked, name) for name in fields.split()}
+    told = run_worker(__file__, f"{task}:kept", {**keys, "data": str(folder)})
+    keys["kept"] = told["kept"]
     found: Measures = {name: [] for name in names}
     for number in range(asked.repeats):
         for name in rotated(names, number):
@@ -115,11 +118,24 @@ def show(task: str, score: str, found: Measures) -> None:
     table([*head, "warmstart minus this (95 % interval)", "peak RSS MB"], rows)
 
 
+def kept(task: str, data: str) -> list[int]:
+    """The lines of train that warmstart trains on: not those whose text is in test or validation
+    too, which would be worth points to the other contestant."""
+    from warmstart.api import recipe_for
+    from warmstart.verbs.prepare import prepare
+
+    prepared = prepare(recipe_for(data, None, {"task": task}))
+    return [int(line) - 1 for line in prepared.splits.train["_line"].to_pylist()]
+
+
 def work(name: str, request: dict[str, Any]) -> int:
     """In the process of one measurement."""
     from importlib import import_module
 
     task, _, who = name.partition(":")
+    if who == "kept":
+        hand_back(request, kept=kept(task, request["data"]))
+        return 0
     facts = getattr(import_module(TASKS[task][1]), who)(request)
     hand_back(request, **facts)
     return 0

@@ -112,6 +112,8 @@ class Task(Part):
     """Whether the task's settings name the data, as where several tasks have theirs."""
     usual_batch: ClassVar[int | None] = None
     """Rows in a step where the recipe names none; None: the method's own number."""
+    least_epochs: ClassVar[int] = 1
+    """Passes that it takes at least where the recipe names none."""
     usual_epochs: ClassVar[int | None] = None
     """Passes where the recipe names none; None: as many as the method wants."""
     max_length: int

@@ -28,6 +28,7 @@ class Multilabel(Task):
     required: ClassVar[frozenset[str] | None] = None
     nested: ClassVar[frozenset[str]] = frozenset({"labels"})
     form: ClassVar[Head] = "labels"
+    least_epochs: ClassVar[int] = 8  # the rare labels come late
     main_score: ClassVar[str] = "f1_macro"
     titles: ClassVar[Mapping[str, str]] = {
         "f1_macro": "macro-F1",

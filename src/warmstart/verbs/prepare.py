@@ -243,6 +243,7 @@ def _resolved(
         steps = -(-rows // batch)
     pace = method if cached or not method.caches_features else Method
     fewest, most = pace.epochs_between
+    fewest = max(fewest, task.least_epochs)
     usual = task.usual_epochs or min(most, max(fewest, -(-pace.steps_wanted // steps)))
     epochs = train.epochs or usual
     device = device_named(train.device)

@@ -9,9 +9,10 @@ random      the same architecture and tokenizer from random weights, the peer, w
 Both by `method full`, the same validation and test rows, the best epoch on the first
 `--validation` validation rows kept. At least `--steps` steps and 4 epochs; from random weights
 thrice the steps, 12 epochs and 3e-4 instead of 1e-4, because there is more to learn. N has 8 rows
-of each class. The factor says how many labels from random weights are worth one on the pretrained model: read off the line through
-the random scores on the logarithm of the rows, at the score of the pretrained model with N. Its
-interval draws the seeds with replacement; "over" where even 100 N do not reach it.
+of each class. The factor says how many labels from random weights are worth one on the
+pretrained model: read off the line through the random scores on the logarithm of the rows, at the
+score of the pretrained model with N. Its interval draws the seeds with replacement; "over" where
+even 100 N do not reach it.
 """
 
 from __future__ import annotations

@@ -264,3 +264,16 @@ def test_an_adapter_and_no_validation(tiny_of: Folder, tmp_path: Path) -> None:
     assert set(run.metrics["thresholds"].values()) == {0.5}
     assert any("no validation rows" in note for note in run.metrics["notes"])
     assert run.predict(["red"])[0].scores.keys() == set(WORDS)
+
+
+def test_it_takes_more_passes_than_single_labels(tmp_path: Path) -> None:
+    import warmstart
+
+    path = tmp_path / "notes.jsonl"
+    words = "parcel late rude kind wrong box gone paid".split()
+    rows = [{"text": f"note {i} {words[i % 8]} {words[i // 8 % 8]}", "labels": [words[i % 8]]}
+            for i in range(900)]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    keys = {"data.similarity": 0, "data.max_dropped": 1.0}
+    plan = warmstart.plan(str(path), task="multilabel", **keys)
+    assert plan["recipe"].train.epochs == 8

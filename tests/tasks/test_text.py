@@ -240,3 +240,12 @@ def test_columns_of_predict(tiny_of: Folder) -> None:
     plain = {name: column.to_pylist() for name, column in found.items()}
     assert plain == {"prediction": ["ein Mann"], "confidence": [0.5]}
     assert json.dumps(plain)
+
+
+def test_answers_that_repeat_themselves_are_noticed() -> None:
+    from warmstart.tasks._text_result import _notes
+
+    (found,) = _notes({"repeated": 0.18, "empty": 0.0})
+    assert found.startswith("18 % of the word pairs")
+    assert "no_repeat_ngram_size 3" in found
+    assert _notes({"repeated": 0.04, "empty": 0.0}) == []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LISTED, SHOWN = 200, 2_000  # mistakes; characters of one text
 SAMPLE, BRIEF = 6, 400
-REPEATS, EMPTY, SAME = 0.3, 0.02, 0.1
+REPEATS, EMPTY, SAME = 0.1, 0.02, 0.1
 
 
 def result(

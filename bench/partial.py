@@ -3,11 +3,11 @@
     python bench/partial.py
     python bench/partial.py --layers 3 --repeats 5
 
-The peer is warmstart's own `full`, and the pinned one is the frozen prefix computed anew in each
+The peers are warmstart's own `full`, and `partial` with the frozen prefix computed anew in each
 epoch (`method.cached false`). Rows a second of each epoch, from before its first batch is planned
-until after its last step; what the frozen prefix gives is computed before the first, and its seconds
-stand apart. Each measurement has a process of its own; the rounds are interleaved and their order
-rotates.
+until after its last step; what the prefix gives is computed before the first, and its seconds
+stand apart. Each measurement has a process of its own; the rounds are interleaved and their
+order rotates.
 """
 
 from __future__ import annotations

@@ -70,6 +70,7 @@ def load(
     nested: AbstractSet[str] = frozenset(),
     rows: Rows | None = None,
     together: str | None = None,
+    strata: Callable[[pa.Table], Sequence[str] | None] | None = None,
 ) -> Splits:
     """Read, clean and split the data; `source` stands in for `settings.path`.
 
@@ -84,6 +85,7 @@ def load(
         nested: roles whose values may be lists or structs.
         rows: brings the columns of one source into the task's own form; told where rows go.
         together: a column whose rows of one value are not parted where no group is named.
+        strata: gives each row of train a word, in the place of `label` where there is none.
     """
     parts = _read_all(settings, roles, required, ledger, source, nested, rows)
     stamp = fingerprint(parts)
@@ -112,7 +114,7 @@ def load(
     codes = coded(train[label]).codes if label else None
     note_repeats(train, own, codes, ledger)
     note_near_repeats(train, numbers, codes, copies, ledger)
-    codes = np.zeros(len(train), np.int64) if codes is None else codes
+    codes = _strata(train, strata) if codes is None else codes
     if any(shares.values()):
         grouped = "_group" if settings.group else together
         values = group_values(parts["train"], grouped) if grouped else None
@@ -126,6 +128,16 @@ def load(
     for name in SIDES:
         ledger.keep(name, len(parts[name]))
     return Splits(**parts, given=given, fingerprint=stamp, leakage=leakage)
+
+
+def _strata(
+    train: pa.Table, strata: Callable[[pa.Table], Sequence[str] | None] | None
+) -> np.ndarray:
+    """The number of each row's stratum; 0 for all where there are none."""
+    words = None if strata is None else strata(train)
+    if words is None:
+        return np.zeros(len(train), np.int64)
+    return coded(pa.chunked_array([pa.array(words, pa.string())])).codes
 
 
 def own_rows(table: pa.Table, rows: Rows, ledger: Ledger) -> pa.Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from warmstart.data.duplicates import place
@@ -58,6 +58,12 @@ def shares(table: pa.Table) -> dict[str, float]:
         return {}
     counts = Counter(name for names in sets_in(table) for name in names)
     return {name: (count + 1) / (len(table) + 2) for name, count in counts.items()}
+
+
+def rarest(sets: Sequence[Iterable[str]]) -> list[str]:
+    """Of each row's labels the one that fewest rows have; nothing where there are none."""
+    counts = Counter(name for names in sets for name in set(names))
+    return [min(names, key=lambda name: (counts[name], name), default="") for names in sets]
 
 
 def remarks(train: pa.Table) -> list[str]:

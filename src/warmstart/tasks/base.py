@@ -128,6 +128,11 @@ class Task(Part):
         """One text for each row, for people to read and for the TF-IDF baseline."""
         return table[self.texts[0]]
 
+    def strata(self, table: pa.Table) -> Sequence[str] | None:
+        """A word for each row, whose shares are to be alike in splits that are cut off, where no
+        `label` column says it; None: by chance."""
+        return None
+
     def remarks(self, train: pa.Table) -> list[str]:
         """What is worth knowing of the training rows; it is noted in the ledger."""
         return []

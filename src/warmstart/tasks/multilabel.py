@@ -108,6 +108,12 @@ class Multilabel(Task):
             begin_at(model, [self._shares[label] for label in labels])
         return model
 
+    def strata(self, table: pa.Table) -> Sequence[str] | None:
+        """The rarest label of each row (the order of Sechidis et al. 2011)."""
+        from warmstart.tasks._label_sets import rarest, sets_in
+
+        return rarest(sets_in(table)) if "labels" in table.column_names else None
+
     def remarks(self, train: pa.Table) -> list[str]:
         from warmstart.tasks._label_sets import remarks
 

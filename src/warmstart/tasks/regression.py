@@ -95,6 +95,12 @@ class Regression(Task):
         table = one_or_two(table, self.pairs)
         return checked(table, drop) if "score" in table.column_names else table
 
+    def strata(self, table: pa.Table) -> Sequence[str] | None:
+        """Tenths of the rows by their number."""
+        from warmstart.tasks._numbers import tenths
+
+        return tenths(table) if "score" in table.column_names else None
+
     def shaped(self, table: pa.Table) -> Task:
         """With one text or two, and the unit of the numbers; a trained model has none."""
         from warmstart.tasks._numbers import unit

@@ -107,6 +107,15 @@ class Tagging(Task):
         raised = method.part_name() == "full" and width <= SMALL
         return round(3 * own, 8) if raised else own
 
+    def strata(self, table: pa.Table) -> Sequence[str] | None:
+        """The rarest type of entity, or tag, of each row."""
+        from warmstart.tasks._label_sets import rarest
+        from warmstart.tasks._tagged import tags_in
+
+        if "tags" not in table.column_names:
+            return None
+        return rarest([{tag.rpartition("-")[2] for tag in row} - {"O"} for row in tags_in(table)])
+
     def learn(self, train: pa.Table) -> list[str]:
         """`O` and the tags of each type, or the labels of single words.
 

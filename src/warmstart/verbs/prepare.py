@@ -132,6 +132,7 @@ def load_splits(recipe: Recipe, task: Any, ledger: Ledger, source: Any = None) -
         recipe.data, task.roles, set(task.roles) if task.required is None else task.required,
         recipe.seed, ledger, source, task.label,
         texts=task.texts, nested=task.nested, rows=task.rows, together=task.together,
+        strata=task.strata,
     )  # fmt: skip
 
 

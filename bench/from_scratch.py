@@ -20,6 +20,7 @@ from typing import Any
 from _common import DATA, parser
 
 KINDS = {"t5": "unigram", "bart": "bpe", "pegasus": "unigram"}
+CONFIGS: dict[str, dict[str, Any]] = {"bart": {"scale_embedding": True}}  # as PEGASUS has it
 SETS: dict[str, dict[str, Any]] = {
     "multi30k_en_de": {"task": "translation", "vocabulary": 6000, "figures": ("bleu", "chrf")},
     "scitldr": {
@@ -41,6 +42,7 @@ def main() -> int:
     words.add_argument("--width", type=int, default=192)
     words.add_argument("--layers", type=int, default=3)
     words.add_argument("--dropout", type=float, default=0.1)
+    words.add_argument("--label-smoothing", type=float, default=0.0)
     words.add_argument("--out", type=Path, help="keep the runs below this folder")
     asked = words.parse_args()
     found: dict[str, Any] = {}
@@ -70,6 +72,7 @@ def tuned(name: str, family: str, place: Path, asked: Any) -> dict[str, Any]:
         "train.batch_size": asked.batch_size,
         "train.learning_rate": asked.learning_rate,
         "train.keep": "best",
+        "objective.label_smoothing": asked.label_smoothing,
     }
     run = warmstart.tune(data, out=str(place / "run"), **keys)
     metrics, proof = run.metrics, run.proof
@@ -106,6 +109,7 @@ def new(family: str, data: Path, vocabulary: int, place: Path, asked: Any) -> Pa
         layers=asked.layers,
         heads=max(1, asked.width // 64),
         dropout=asked.dropout,
+        **CONFIGS.get(family, {}),
     )
 
 

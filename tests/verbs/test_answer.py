@@ -116,6 +116,19 @@ def test_rows_are_not_held_in_memory(model: Path, tmp_path: Path, monkeypatch: p
     assert pq.read_table(tmp_path / "o.parquet")["id"].to_pylist() == list(range(40))
 
 
+def test_the_lines_of_a_plain_file_are_texts(model: Path, tmp_path: Path):
+    path = tmp_path / "new.txt"
+    path.write_text('good film, "really"\n\nbad book\n', encoding="utf-8")
+    assert len(warmstart.predict(model, path)) == 2
+    warmstart.predict(model, path, out=tmp_path / "out.csv")
+    rows = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
+    assert rows[0] == "text,prediction,confidence"
+    assert rows[1].startswith('"good film, ""really""",')
+    path.write_text("id\ttext\n7\tgood film\n", encoding="utf-8")
+    (answer,) = warmstart.predict(model, path)
+    assert answer.id == "0"
+
+
 def test_texts_are_answered_as_they_come(model: Path):
     from warmstart.api import answers
 

@@ -92,10 +92,26 @@ def _rows(data: Any, settings: Data, predictor: TorchPredictor) -> tuple[pa.Tabl
     """All columns as they were, and the task's inputs among them."""
     from warmstart.data.columns import map_roles
 
-    task, table = predictor.task, _read(data, settings)
+    task = predictor.task
+    table = _plain(data, settings, task)
+    table = _read(data, settings) if table is None else table
     columns = {role: name for role, name in settings.columns.items() if role in task.inputs}
     roles = {role: task.roles[role] for role in task.inputs}
     return table, map_roles(table, roles, columns, set(task.inputs), task.nested)
+
+
+def _plain(data: Any, settings: Data, task: Task) -> pa.Table | None:
+    """The lines of a plain text file without header, each a text; None for anything else."""
+    from warmstart.data.plain import has_header, is_plain, lines_of
+
+    if not isinstance(data, str | Path) or not is_plain(Path(data)) or len(task.inputs) != 1:
+        return None
+    role = task.inputs[0]
+    known = {role, *task.roles[role], *settings.columns.values()}
+    if has_header(Path(data), known, settings.encoding):
+        return None
+    table = lines_of(Path(data), settings.encoding, settings.limit)
+    return table.rename_columns([role if name == "text" else name for name in table.column_names])
 
 
 def _read(data: Any, settings: Data) -> pa.Table:

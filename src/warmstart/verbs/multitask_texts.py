@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from warmstart.data.ledger import Ledger
+from warmstart.data.plain import is_plain, lines_of
 from warmstart.errors import DataError, RecipeError
 from warmstart.recipe import Recipe
 from warmstart.verbs.prepare import Prepared
@@ -17,7 +18,6 @@ from warmstart.verbs.prepare import Prepared
 if TYPE_CHECKING:
     from warmstart.data.tokens import TokenStore
 
-PLAIN = (".txt", ".md")
 TEXT = ("text", "sentence", "content", "message", "body", "document", "review", "title")
 
 
@@ -90,12 +90,7 @@ def joined(stores: list[TokenStore]) -> TokenStore:
 
 def _lines(path: Path) -> Any:
     """The lines of a plain text file as a table; None for any other, which is read as data."""
-    import pyarrow as pa
-
-    if path.suffix.lower() not in PLAIN or not path.is_file():
-        return None
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return pa.table({"text": pa.array([line for line in text.splitlines() if line.strip()])})
+    return lines_of(path).select(["text"]) if is_plain(path) else None
 
 
 def _of_file(

@@ -31,7 +31,6 @@ __all__ = ["Found", "Index", "embed", "index", "search"]
 PROBE = "The quick brown fox jumps over the lazy dog."
 ALIKE = 0.999
 """Cosine of the probe's two vectors from which the model is the one that made the index."""
-PLAIN = (".txt", ".md")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +124,9 @@ def index(
     """Make an index of texts in the new folder `out`, and open it.
 
     Args:
-        data: a file or table with a column of texts, a list of texts, or a folder of `.txt` and
-            `.md` files, of which each paragraph is a text.
+        data: a file or table with a column of texts, a plain text file with a text on each line,
+            a list of texts, or a folder of `.txt` and `.md` files, of which each paragraph is a
+            text.
         notes: is told of texts that had to be cut.
         keys: `data.*` keys, as in `tune`.
 
@@ -221,6 +221,8 @@ def _texts(data: Any, predictor: TorchPredictor, keys: Any) -> Iterator[pa.Table
 def _paragraphs(folder: Path) -> pa.Table:
     """The paragraphs of the text files of a folder, as a table."""
     import pyarrow as pa
+
+    from warmstart.data.plain import PLAIN
 
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PLAIN)
     if not paths:

@@ -205,3 +205,13 @@ def test_golden(tmp_path: Path) -> None:
     assert run.proof["passed"]
     assert run.metrics["accuracy"]["value"] > 0.5
     assert len(run.labels) == 8
+
+
+@pytest.mark.parametrize(("classes", "epochs"), [(4, 4), (40, 9), (90, 12)])
+def test_many_classes_take_more_passes(classes: int, epochs: int, tmp_path: Path):
+    """60 steps a class, between 4 and 12 passes over rows that make 270 steps."""
+    path = tmp_path / "many.csv"
+    rows = [f"text number {i},label {i % classes}" for i in range(6171)]
+    path.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+    plan = warmstart.plan(path, **{"data.similarity": 0})
+    assert plan["recipe"].train.epochs == epochs

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from warmstart.train.keep_text import General
 
 SPLITS = ("train", "validation", "test")
+CLASS_STEPS = 60
+"""Steps that each class wants: 77 classes need twice the passes that 4 do (bench/scores.py)."""
 
 
 @dataclass
@@ -243,10 +245,8 @@ def _resolved(
     else:
         steps = -(-rows // batch)
     pace = method if cached or not method.caches_features else Method
-    fewest, most = pace.epochs_between
-    fewest = max(fewest, task.least_epochs)
-    usual = task.usual_epochs or min(most, max(fewest, -(-pace.steps_wanted // steps)))
-    epochs = train.epochs or usual
+    classes = len(np.unique(store.targets)) if task.form == "classes" and not cached else 0
+    epochs = train.epochs or _usual_epochs(task, pace, steps, classes)
     device = device_named(train.device)
     precision = "bf16" if "bfloat16" in str(choose(train.precision, device)) else "fp32"
     chosen = {
@@ -259,3 +259,10 @@ def _resolved(
     }
     task = task.model_copy(update={"max_length": longest})
     return recipe.model_copy(update={"train": train.model_copy(update=chosen), "task": task})
+
+
+def _usual_epochs(task: Task, pace: Any, steps: int, classes: int) -> int:
+    """The passes where the recipe names none; `steps` make one."""
+    fewest, most = pace.epochs_between
+    wanted = max(pace.steps_wanted, CLASS_STEPS * classes)
+    return task.usual_epochs or min(most, max(fewest, task.least_epochs, -(-wanted // steps)))

@@ -20,7 +20,6 @@ from typing import Any
 from _common import DATA, parser
 
 KINDS = {"t5": "unigram", "bart": "bpe", "pegasus": "unigram"}
-CONFIGS: dict[str, dict[str, Any]] = {"bart": {"scale_embedding": True}}  # as PEGASUS has it
 SETS: dict[str, dict[str, Any]] = {
     "multi30k_en_de": {"task": "translation", "vocabulary": 6000, "figures": ("bleu", "chrf")},
     "scitldr": {
@@ -109,7 +108,6 @@ def new(family: str, data: Path, vocabulary: int, place: Path, asked: Any) -> Pa
         layers=asked.layers,
         heads=max(1, asked.width // 64),
         dropout=asked.dropout,
-        **CONFIGS.get(family, {}),
     )
 
 

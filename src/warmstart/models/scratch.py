@@ -136,6 +136,7 @@ def _bart(width: int, layers: int, heads: int, wide: int, positions: int) -> dic
         "d_model": width, "encoder_layers": layers, "decoder_layers": layers,
         "encoder_attention_heads": heads, "decoder_attention_heads": heads,
         "encoder_ffn_dim": wide, "decoder_ffn_dim": wide, "max_position_embeddings": positions,
+        "scale_embedding": True,  # else the positions drown the words at first
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from warmstart.data.ledger import Ledger
 from warmstart.errors import RecipeError
 from warmstart.recipe import Recipe
+from warmstart.verbs.choices import resolved
 
 if TYPE_CHECKING:
     from warmstart.data.splits import Splits
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from warmstart.train.keep_text import General
 
 SPLITS = ("train", "validation", "test")
-CLASS_STEPS = 60
-"""Steps that each class wants: 77 classes need twice the passes that 4 do (bench/scores.py)."""
 
 
 @dataclass
@@ -108,7 +107,7 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
         examples[name] = Examples(table, store, labels, tokenizer)
         ledger.tokens(name, int(store.offsets[-1]) + cut.tokens, cut.tokens)
     rows = _rows(recipe, examples["train"].store)
-    recipe = _resolved(recipe, base, len(rows), longest, rows, examples["train"].store)
+    recipe = resolved(recipe, base, len(rows), longest, rows, examples["train"].store)
     for note in notes:
         ledger.note("architecture", note)
     general = _general(recipe, ledger)
@@ -171,7 +170,7 @@ def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
     if longest != prepared.task.max_length:
         return None
     rows = _rows(recipe, store)
-    recipe = _resolved(recipe, base, len(rows), longest, rows, store)
+    recipe = resolved(recipe, base, len(rows), longest, rows, store)
     return replace(prepared, recipe=recipe, tokenizer=tokenizer, rows=rows)
 
 
@@ -220,49 +219,3 @@ class _Cut:
         self.tokens += tokens
         file, line = self.table["_file"][row].as_py(), self.table["_line"][row].as_py()
         self.ledger.cut(file, line, tokens)
-
-
-def _resolved(
-    recipe: Recipe, base: Base, rows: int, longest: int, index: np.ndarray, store: TokenStore
-) -> Recipe:
-    """The recipe with every open choice made, so that it repeats the run wherever it is read."""
-    from warmstart.data.batches import plan
-    from warmstart.methods.base import Method
-    from warmstart.models.families import family_of
-    from warmstart.models.weights import read_json as read_config
-    from warmstart.train.precision import choose, device_named
-
-    method: Any = recipe.method
-    train = recipe.train
-    config = read_config(base.path / "config.json")
-    width = int(config.get("hidden_size") or config.get("dim") or config.get("d_model") or 768)
-    task: Any = recipe.task
-    batch = train.batch_size or task.usual_batch or method.default_batch_size
-    one_state = task.form not in ("tokens", "span")
-    cached = method.caches_features and bool(family_of(config).post_norm_block) and one_state
-    if train.batch_tokens and not cached:
-        steps = len(plan(store.sizes[index], batch, recipe.seed, 0, train.batch_tokens))
-    else:
-        steps = -(-rows // batch)
-    pace = method if cached or not method.caches_features else Method
-    classes = len(np.unique(store.targets)) if task.form == "classes" and not cached else 0
-    epochs = train.epochs or _usual_epochs(task, pace, steps, classes)
-    device = device_named(train.device)
-    precision = "bf16" if "bfloat16" in str(choose(train.precision, device)) else "fp32"
-    chosen = {
-        "epochs": epochs,
-        "patience": max(3, epochs // 4) if train.patience is None else train.patience,
-        "batch_size": batch,
-        "learning_rate": train.learning_rate or task.usual_rate(method, width),
-        "precision": precision,
-        "device": device.type,
-    }
-    task = task.model_copy(update={"max_length": longest})
-    return recipe.model_copy(update={"train": train.model_copy(update=chosen), "task": task})
-
-
-def _usual_epochs(task: Task, pace: Any, steps: int, classes: int) -> int:
-    """The passes where the recipe names none; `steps` make one."""
-    fewest, most = pace.epochs_between
-    wanted = max(pace.steps_wanted, CLASS_STEPS * classes)
-    return task.usual_epochs or min(most, max(fewest, task.least_epochs, -(-wanted // steps)))

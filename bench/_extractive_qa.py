@@ -17,14 +17,14 @@ from torch import Tensor
 from _common import base_model
 from _tagging import Counted, Rows, read
 from _tagging import said as told
-from _trainer import Clock, arguments
+from _trainer import trained
 
 STRIDE, BEST, LONGEST = 128, 20, 64
 
 
 def tuned(request: dict[str, Any]) -> dict[str, Any]:
     """Train with the Trainer and save."""
-    from transformers import AutoModelForQuestionAnswering, AutoTokenizer, Trainer, set_seed
+    from transformers import AutoModelForQuestionAnswering, AutoTokenizer, set_seed
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -34,21 +34,9 @@ def tuned(request: dict[str, Any]) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(base_model())
     model = AutoModelForQuestionAnswering.from_pretrained(base_model(), attn_implementation="sdpa")
     encoded = encode(tokenizer, splits["train"], request["max_length"])
-    pad: Any = tokenizer.pad_token_id
-    clock = Clock()
-    trainer = Trainer(
-        model=model,
-        args=arguments("tuned", request),
-        train_dataset=encoded,  # pyright: ignore[reportArgumentType]
-        processing_class=tokenizer,
-        data_collator=lambda rows: collate(rows, pad),
-        callbacks=[clock],
-    )
-    trainer.train()
-    folder = Path(request["folder"]) / "model"
-    trainer.save_model(str(folder))
+    folder, seconds = trained(model, tokenizer, encoded, collate, request)
     tokens = sum(len(row["input_ids"]) for row in encoded) * request["epochs"]
-    return said(folder, splits["test"], tokens, clock.seconds, request)
+    return said(folder, splits["test"], tokens, seconds, request)
 
 
 def warmstart(request: dict[str, Any]) -> dict[str, Any]:

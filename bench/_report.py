@@ -8,10 +8,12 @@ import platform
 import shlex
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from _common import run_worker
 
 Measures = dict[str, list[dict[str, Any]]]
 """For every contestant its results, one for each round."""
@@ -59,6 +61,34 @@ def close(facts: dict[str, Any], path: Path | None) -> None:
     print(f"\nLoad average after: {facts['load_after']} (our own work included).", flush=True)
     if path:
         path.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+
+
+def measure(
+    script: str,
+    found: Measures,
+    name: str,
+    keys: Mapping[str, Any],
+    number: int,
+    told: Callable[[dict[str, Any]], str],
+    *,
+    what: str = "round",
+    worker: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> None:
+    """One contestant once, told in a line; a failure is told and left out.
+
+    Args:
+        told: what is said of a result.
+        worker: what the script's worker is called, if not as the contestant.
+    """
+    what = f"{what} {number}"
+    try:
+        result = run_worker(script, worker or name, keys, env)
+    except RuntimeError as error:
+        print(f"{what}: {error}", file=sys.stderr, flush=True)
+        return
+    found[name].append({"round": number, **result})
+    print(f"{what}, {name}: {told(result)}", file=sys.stderr, flush=True)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from _common import base_model, peak_mb
-from _trainer import Clock, arguments
+from _trainer import trained
 
 Rows = list[dict[str, Any]]
 SPLITS = ("train", "validation", "test")
@@ -30,7 +30,7 @@ def read(request: dict[str, Any]) -> dict[str, Rows]:
 
 def tuned(request: dict[str, Any]) -> dict[str, Any]:
     """Train with the Trainer and save."""
-    from transformers import AutoModelForTokenClassification, AutoTokenizer, Trainer, set_seed
+    from transformers import AutoModelForTokenClassification, AutoTokenizer, set_seed
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -47,21 +47,9 @@ def tuned(request: dict[str, Any]) -> dict[str, Any]:
         attn_implementation="sdpa",
     )
     encoded = encode(tokenizer, splits["train"], labels, request["max_length"])
-    pad: Any = tokenizer.pad_token_id
-    clock = Clock()
-    trainer = Trainer(
-        model=model,
-        args=arguments("tuned", request),
-        train_dataset=encoded,  # pyright: ignore[reportArgumentType]
-        processing_class=tokenizer,
-        data_collator=lambda rows: collate(rows, pad),
-        callbacks=[clock],
-    )
-    trainer.train()
-    folder = Path(request["folder"]) / "model"
-    trainer.save_model(str(folder))
+    folder, seconds = trained(model, tokenizer, encoded, collate, request)
     tokens = sum(len(row["input_ids"]) for row in encoded) * request["epochs"]
-    return said(folder, splits["test"], tokens, clock.seconds, request)
+    return said(folder, splits["test"], tokens, seconds, request)
 
 
 def warmstart(request: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,29 @@ def train(name: str, request: dict[str, Any]) -> dict[str, Any]:
         "rows": rows,
         **plain_scores(folder, splits["test"], request),
     }
+
+
+def trained(
+    model: Any,
+    tokenizer: Any,
+    encoded: list[Any],
+    collate: Callable[[Any, int], Any],
+    request: dict[str, Any],
+) -> tuple[Path, float]:
+    """Train with the tuned Trainer on encoded rows: the saved folder, and the seconds."""
+    clock = Clock()
+    trainer = Trainer(
+        model=model,
+        args=arguments("tuned", request),
+        train_dataset=encoded,  # pyright: ignore[reportArgumentType]
+        processing_class=tokenizer,
+        data_collator=lambda rows: collate(rows, tokenizer.pad_token_id),
+        callbacks=[clock],
+    )
+    trainer.train()
+    folder = Path(request["folder"]) / "model"
+    trainer.save_model(str(folder))
+    return folder, clock.seconds
 
 
 def arguments(name: str, request: dict[str, Any]) -> TrainingArguments:

@@ -36,10 +36,20 @@ from _common import (
     peak_mb,
     process_seconds,
     rotated,
-    run_worker,
     splits_of,
 )
-from _report import Measures, announce, close, column, difference, mean_sd, ratios, spread, table
+from _report import (
+    Measures,
+    announce,
+    close,
+    column,
+    difference,
+    mean_sd,
+    measure,
+    ratios,
+    spread,
+    table,
+)
 
 CONTESTANTS = ("setfit", "frozen", "warmstart")
 
@@ -66,7 +76,7 @@ def main() -> int:
             (folder / "validation.csv").rename(folder.parent / "validation.csv")
             keys = {"data": str(folder), "seed": number, "iterations": asked.iterations}
             for name in rotated(names, number):
-                measure(found, name, keys, number)
+                measure(__file__, found, name, keys, number, told)
     show(found)
     close({**facts, "rounds": found}, asked.json)
     return 0
@@ -85,17 +95,9 @@ def drawn(rows: Rows, per_class: int, seed: int) -> Rows:
     ]
 
 
-def measure(found: Measures, name: str, keys: dict[str, Any], number: int) -> None:
-    """One contestant once; a failure is told and left out."""
-    try:
-        result = run_worker(__file__, name, keys)
-    except RuntimeError as error:
-        print(f"round {number}: {error}", file=sys.stderr, flush=True)
-        return
-    found[name].append({"round": number, **result})
-    line = f"round {number}, {name}: job {result['job_seconds']:.1f} s, "
-    line += f"accuracy {result['accuracy']:.4f}"
-    print(line, file=sys.stderr, flush=True)
+def told(result: dict[str, Any]) -> str:
+    """One measurement in words."""
+    return f"job {result['job_seconds']:.1f} s, accuracy {result['accuracy']:.4f}"
 
 
 def show(found: Measures) -> None:

@@ -34,10 +34,20 @@ from _common import (
     hand_back,
     parser,
     rotated,
-    run_worker,
     splits_of,
 )
-from _report import Measures, announce, close, column, difference, mean_sd, ratios, spread, table
+from _report import (
+    Measures,
+    announce,
+    close,
+    column,
+    difference,
+    mean_sd,
+    measure,
+    ratios,
+    spread,
+    table,
+)
 
 CONTESTANTS = ("textbook", "tuned", "warmstart")
 VARIANTS = ("tuned-eager", "tuned-workers", "tuned-malloc", "tuned-compile")
@@ -92,7 +102,7 @@ def speed(names: list[str], keys: dict[str, Any], repeats: int) -> Measures:
     found: Measures = {name: [] for name in names}
     for number in range(repeats):
         for name in rotated(names, number):
-            measure(found, name, {**keys, "seed": 0}, number, "round")
+            once(found, name, {**keys, "seed": 0}, number, "round")
     ours = found.get("warmstart", [])
     print(f"\n### Speed: {repeats} rounds, median (range)")
     show_speed(found, ours)
@@ -118,7 +128,7 @@ def quality(names: list[str], keys: dict[str, Any], seeds: int, *, everyone: boo
     for seed in range(seeds):
         for name in rotated(names, seed):
             if name != "textbook" or everyone or seed == 0:
-                measure(found, name, {**keys, "seed": seed}, seed, "seed")
+                once(found, name, {**keys, "seed": seed}, seed, "seed")
     ours = found.get("warmstart", [])
     print("\n### Quality: mean ± sd over the seeds, test split, float32, plain transformers")
     rows: list[list[str]] = []
@@ -133,19 +143,16 @@ def quality(names: list[str], keys: dict[str, Any], seeds: int, *, everyone: boo
     return found
 
 
-def measure(found: Measures, name: str, keys: dict[str, Any], number: int, what: str) -> None:
-    """One contestant once; a failure is told and left out."""
-    what = f"{what} {number}"
+def once(found: Measures, name: str, keys: dict[str, Any], number: int, what: str) -> None:
+    """One contestant once."""
     env = MALLOC if name == "tuned-malloc" else None
-    try:
-        result = run_worker(__file__, name, keys, env)
-    except RuntimeError as error:
-        print(f"{what}: {error}", file=sys.stderr, flush=True)
-        return
-    found[name].append({"round": number, **result})
-    line = f"{what}, {name}: {result['rows_per_second']:.1f} rows/s, "
-    line += f"{result['process_seconds']:.1f} s, macro-F1 {result['f1_macro']:.4f}"
-    print(line, file=sys.stderr, flush=True)
+    measure(__file__, found, name, keys, number, told, what=what, env=env)
+
+
+def told(result: dict[str, Any]) -> str:
+    """One measurement in words."""
+    line = f"{result['rows_per_second']:.1f} rows/s, {result['process_seconds']:.1f} s, "
+    return line + f"macro-F1 {result['f1_macro']:.4f}"
 
 
 def work(name: str, request: dict[str, Any]) -> int:

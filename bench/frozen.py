@@ -36,10 +36,20 @@ from _common import (
     peak_mb,
     process_seconds,
     rotated,
-    run_worker,
     splits_of,
 )
-from _report import Measures, announce, close, column, difference, mean_sd, ratios, spread, table
+from _report import (
+    Measures,
+    announce,
+    close,
+    column,
+    difference,
+    mean_sd,
+    measure,
+    ratios,
+    spread,
+    table,
+)
 
 CONTESTANTS = ("st", "st-bf16", "warmstart")
 VARIANTS = ("st-large", "st-malloc")
@@ -63,23 +73,18 @@ def main() -> int:
         keys = {"data": str(folder), "precision": asked.precision}
         for number in range(asked.repeats):
             for name in rotated(names, number):
-                measure(found, name, {**keys, "seed": number}, number)
+                env = MALLOC if name == "st-malloc" else None
+                own = {**keys, "seed": number}
+                measure(__file__, found, name, own, number, told, env=env)
     show(found)
     close({**facts, "rounds": found}, asked.json)
     return 0
 
 
-def measure(found: Measures, name: str, keys: dict[str, Any], number: int) -> None:
-    """One contestant once; a failure is told and left out."""
-    try:
-        result = run_worker(__file__, name, keys, MALLOC if name == "st-malloc" else None)
-    except RuntimeError as error:
-        print(f"round {number}: {error}", file=sys.stderr, flush=True)
-        return
-    found[name].append({"round": number, **result})
-    line = f"round {number}, {name}: job {result['job_seconds']:.1f} s, process "
-    line += f"{result['process_seconds']:.1f} s, macro-F1 {result['f1_macro']:.4f}"
-    print(line, file=sys.stderr, flush=True)
+def told(result: dict[str, Any]) -> str:
+    """One measurement in words."""
+    line = f"job {result['job_seconds']:.1f} s, process {result['process_seconds']:.1f} s, "
+    return line + f"macro-F1 {result['f1_macro']:.4f}"
 
 
 def show(found: Measures) -> None:

@@ -45,7 +45,18 @@ from _common import (
     run_worker,
     splits_of,
 )
-from _report import Measures, announce, close, column, difference, mean_sd, ratios, spread, table
+from _report import (
+    Measures,
+    announce,
+    close,
+    column,
+    difference,
+    mean_sd,
+    measure,
+    ratios,
+    spread,
+    table,
+)
 
 CONTESTANTS = ("peft", "peft_tuned", "warmstart")
 VARIANTS = ("peft_malloc", "peft_workers")
@@ -112,7 +123,7 @@ def speed(names: list[str], keys: dict[str, Any], repeats: int) -> Measures:
     found: Measures = {name: [] for name in names}
     for number in range(repeats):
         for name in rotated(names, number):
-            measure(found, name, {**keys, "seed": 0}, number, "round")
+            once(found, name, {**keys, "seed": 0}, number, "round")
     print(f"\n### Speed: {repeats} rounds, median (range)")
     show_speed(found)
     return found
@@ -137,7 +148,7 @@ def quality(names: list[str], keys: dict[str, Any], seeds: int) -> Measures:
     found: Measures = {name: [] for name in names}
     for seed in range(seeds):
         for name in rotated(names, seed):
-            measure(found, name, {**keys, "seed": seed}, seed, "seed")
+            once(found, name, {**keys, "seed": seed}, seed, "seed")
     print(f"\n### Quality: {seeds} seeds, mean ± sd; the adapter as PEFT loads it, test split")
     ours, rows = found.get("warmstart", []), list[list[str]]()
     for name, results in found.items():
@@ -154,21 +165,18 @@ def quality(names: list[str], keys: dict[str, Any], seeds: int) -> Measures:
     return found
 
 
-def measure(found: Measures, name: str, keys: dict[str, Any], number: int, what: str) -> None:
-    """One contestant once; a failure is told and left out."""
-    what = f"{what} {number}"
+def once(found: Measures, name: str, keys: dict[str, Any], number: int, what: str) -> None:
+    """One contestant once."""
     env = MALLOC if name == "peft_malloc" else None
-    try:
-        result = run_worker(__file__, name, keys, env)
-    except RuntimeError as error:
-        print(f"{what}: {error}", file=sys.stderr, flush=True)
-        return
-    found[name].append({"round": number, **result})
-    line = f"{what}, {name}: {result['tokens_per_second']:.0f} tokens/s, "
+    measure(__file__, found, name, keys, number, told, what=what, env=env)
+
+
+def told(result: dict[str, Any]) -> str:
+    """One measurement in words."""
+    line = f"{result['tokens_per_second']:.0f} tokens/s, "
     line += f"{result['cpu_tokens_per_second']:.0f} per CPU second, "
     line += f"losses {' '.join(f'{loss:.3f}' for loss in result['losses'])}, "
-    line += f"macro-F1 {result['f1_macro']:.4f}"
-    print(line, file=sys.stderr, flush=True)
+    return line + f"macro-F1 {result['f1_macro']:.4f}"
 
 
 def work(name: str, request: dict[str, Any]) -> int:

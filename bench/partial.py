@@ -19,8 +19,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from _common import contestants, folder_with, hand_back, parser, rotated, run_worker, splits_of
-from _report import Measures, announce, close, column, mean_sd, ratios, spread, table
+from _common import contestants, folder_with, hand_back, parser, rotated, splits_of
+from _report import Measures, announce, close, column, mean_sd, measure, ratios, spread, table
 
 METHODS: dict[str, dict[str, Any]] = {
     "full": {"method": "full"},
@@ -57,8 +57,7 @@ def rounds(splits: Any, names: list[str], asked: argparse.Namespace) -> Measures
         for number in range(asked.repeats):
             for name in rotated(names, number):
                 request = {**keys, "data": str(data), "seed": number}
-                result = run_worker(__file__, name, request)
-                found[name].append({"round": number, **result})
+                measure(__file__, found, name, request, number, told)
     ours = found.get("partial", [])
     rows = [
         [
@@ -82,6 +81,11 @@ def rounds(splits: Any, names: list[str], asked: argparse.Namespace) -> Measures
     ]
     table(head, rows)
     return found
+
+
+def told(result: dict[str, Any]) -> str:
+    """One measurement in words."""
+    return f"{result['later_rows_per_second']:.1f} rows/s, macro-F1 {result['score']:.4f}"
 
 
 def work(name: str, request: dict[str, Any]) -> int:

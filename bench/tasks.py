@@ -28,7 +28,18 @@ from pathlib import Path
 from typing import Any
 
 from _common import ROOT, contestants, hand_back, parser, rotated, run_worker
-from _report import Measures, announce, close, column, difference, mean_sd, ratios, spread, table
+from _report import (
+    Measures,
+    announce,
+    close,
+    column,
+    difference,
+    mean_sd,
+    measure,
+    ratios,
+    spread,
+    table,
+)
 
 CONTESTANTS = ("tuned", "warmstart")
 DATA = (ROOT / ".." / "shared" / "data").resolve()
@@ -74,20 +85,18 @@ def compared(task: str, names: list[str], asked: argparse.Namespace) -> Measures
         return {}
     fields = "rows epochs batch_size learning_rate weight_decay max_length precision"
     keys: dict[str, Any] = {name: getattr(asked, name) for name in fields.split()}
-    told = run_worker(__file__, f"{task}:kept", {**keys, "data": str(folder)})
-    keys["kept"] = told["kept"]
+    lines = run_worker(__file__, f"{task}:kept", {**keys, "data": str(folder)})
+    keys["kept"] = lines["kept"]
+
+    def told(result: dict[str, Any]) -> str:
+        rate = f"{result['tokens_per_second']:.0f} tokens/s"
+        return f"{task}, {rate}, {score} {result['score']:.4f}"
+
     found: Measures = {name: [] for name in names}
     for number in range(asked.repeats):
         for name in rotated(names, number):
             request = {**keys, "data": str(folder), "seed": number}
-            try:
-                result = run_worker(__file__, f"{task}:{name}", request)
-            except RuntimeError as error:
-                print(f"round {number}: {error}", file=sys.stderr, flush=True)
-                continue
-            found[name].append({"round": number, **result})
-            line = f"{task}, round {number}, {name}: {result['tokens_per_second']:.0f} tokens/s, "
-            print(line + f"{score} {result['score']:.4f}", file=sys.stderr, flush=True)
+            measure(__file__, found, name, request, number, told, worker=f"{task}:{name}")
     show(task, score, found)
     return found
 

@@ -90,6 +90,27 @@ def test_a_figure_says_what_is_noise_and_what_is_not(tiny_of: Folder) -> None:
     assert len(section(worse)["rows"]) == 2 and worse["sentence"] in section(worse)["lead"]
 
 
+@pytest.mark.parametrize("family", ["gpt2", "bert"])
+def test_a_base_that_knows_nothing_has_nothing_to_forget(family: str, tiny_of: Folder) -> None:
+    """Random weights: better or worse than them says nothing."""
+    reader = reading(tiny_of(family), classifier(tiny_of(family)))
+    if family == "gpt2":
+        vocabulary = reader.body.config.vocab_size
+        before = np.tile([50 * math.log(0.9 * vocabulary), 50, 30], (60, 1))
+        knowing = np.tile([50 * math.log(0.2 * vocabulary), 50, 30], (60, 1))
+    else:
+        before = np.tile([0.0, 0.05, 1.0], (60, 1))
+        knowing = np.tile([1.0, 1.0, 1.0], (60, 1))
+    settings = Evaluate(bootstrap=200)
+    for start, other in ((before, knowing), (knowing, before)):
+        found = compared(reader, start, other, settings, 0, "a text")
+        if start is before:
+            assert found["outcome"] == "nothing known" and not found["advice"]
+            assert "nothing to forget" in found["sentence"]
+        else:
+            assert found["outcome"] == "worse" and found["advice"]
+
+
 def test_fewer_passages_for_larger_models() -> None:
     texts = shipped().held
     assert fewer(texts, 1000) == texts

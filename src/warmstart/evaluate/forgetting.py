@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from warmstart.train.keep_readers import Reader
 
 FEWEST = 40
+GUESSED = 0.5  # of the tokens that there are, as a perplexity: not told from guessing
 WORK = 3_000_000_000  # weights times passages that are read, of the text that comes along
 TITLES = {
     "perplexity": "perplexity of a token",
@@ -103,6 +104,10 @@ def compared(
         known = intervals(measure, rows, draws, level, seed)
         figures[when] = {name: one.as_dict() for name, one in known.items()}
     against = difference(measure, after, before, main, draws, level, seed)
+    moved = changes != "nothing"
+    blind = _blind(reader, figures["before"][main], len(before)) if moved else ""
+    said = blind or _sentence(figures, against, text, len(before), changes)
+    outcome = "nothing known" if blind else against.outcome
     found: dict[str, Any] = {
         "figure": main,
         "title": TITLES[main],
@@ -110,9 +115,9 @@ def compared(
         "passages": len(before),
         **figures,
         "difference": against.as_dict(),
-        "outcome": against.outcome,
-        "sentence": _sentence(figures, against, text, len(before), changes),
-        "advice": HOLD if against.outcome == "worse" and not kept else "",
+        "outcome": outcome,
+        "sentence": said,
+        "advice": HOLD if outcome == "worse" and not kept else "",
     }
     return found
 
@@ -133,6 +138,20 @@ def section(found: dict[str, Any]) -> dict[str, Any]:
         ],
         "rows": rows,
     }
+
+
+def _blind(reader: Reader, before: dict[str, float], passages: int) -> str:
+    """What is said of a base that reads like random weights, whose change means nothing; or ''."""
+    from warmstart.models.heads import unwrap
+
+    if reader.says_nats:
+        tokens = int(unwrap(reader.model).config.vocab_size)
+        knows, chance = before["low"] < GUESSED * tokens, f"one in {tokens:,} tokens"
+    else:
+        knows, chance = before["low"] > 1 / passages, f"one in {passages:,} passages"
+    if knows:
+        return ""
+    return f"There was nothing to forget: the base read these passages as if it guessed ({chance})."
 
 
 def _sentence(

@@ -134,6 +134,7 @@ def test_predictions_are_added_to_the_users_columns(t5: Run, tmp_path: Path) -> 
 def test_the_report_says_how_it_was_counted(t5: Run) -> None:
     page = t5.report.read_text(encoding="utf-8")
     assert "exact match" in page.lower() and "nrefs:1|case:mixed" in page
+    assert "<dt>wanted</dt>" in page and "model says <b" not in page
 
 
 def harmed(run: Run, out: Path, file: str, harm: Callable[[Path], None]) -> None:

@@ -101,7 +101,7 @@ def _worst(
     for place, row in zip(order, chosen.to_pylist(), strict=True):
         row["text"], row["label"] = _short(row.pop("source")), _short(" / ".join(golds[place]))
         row["prediction"] = _short(row["prediction"])
-        found.append({**row, "note": f"{title} {scores[place]:.2f}"})
+        found.append({**row, "note": f"{title} {scores[place]:.2f}", "written": True})
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -132,11 +131,3 @@ def test_the_number_solves_the_curve() -> None:
 
 def test_two_figures() -> None:
     assert [_round(n) for n in (0.2, 7.4, 43.2, 1234, 98_765)] == [1, 7, 43, 1200, 99_000]
-
-
-@pytest.mark.slow
-def test_five_thousand_rows_take_seconds() -> None:
-    x, y = clouds([2500, 1500, 700, 300], width=384)
-    began = time.perf_counter()
-    learning_curve(x, y, 0)
-    assert time.perf_counter() - began < 20

@@ -104,8 +104,7 @@ def compared(
         known = intervals(measure, rows, draws, level, seed)
         figures[when] = {name: one.as_dict() for name, one in known.items()}
     against = difference(measure, after, before, main, draws, level, seed)
-    moved = changes != "nothing"
-    blind = _blind(reader, figures["before"][main], len(before)) if moved else ""
+    blind = _blind(reader, figures["before"][main], len(before))
     said = blind or _sentence(figures, against, text, len(before), changes)
     outcome = "nothing known" if blind else against.outcome
     found: dict[str, Any] = {
@@ -122,8 +121,16 @@ def compared(
     return found
 
 
+def unchanged() -> dict[str, Any]:
+    """What is said, unmeasured, of a method that leaves the base's weights as they were."""
+    said = "Nothing is forgotten: the method leaves the base's weights as they were."
+    return {"outcome": "nothing changed", "sentence": said, "advice": ""}
+
+
 def section(found: dict[str, Any]) -> dict[str, Any]:
     """The figure as a section of the report."""
+    if "figure" not in found:
+        return {"title": "Forgetting", "lead": found["sentence"], "columns": [], "rows": []}
     rows = [
         [words.title(TITLES[name]), *(_shown(found[when][name]) for when in ("before", "after"))]
         for name in found["before"]
@@ -159,8 +166,6 @@ def _sentence(
 ) -> str:
     name = against.metric
     one, other = (figures[when][name]["value"] for when in ("before", "after"))
-    if changes == "nothing":
-        return "Nothing is forgotten: the method leaves the base's weights as they were."
     evidence = f"{words.percent(against.level)} interval of the difference "
     if name == "recall":
         said = f"on {passages} passages it never trained on, it found the second half that goes "

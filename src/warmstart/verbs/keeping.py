@@ -39,11 +39,12 @@ class Keeping:
 
         recipe, task = prepared.recipe, prepared.task
         keeping = cls(prepared, prepared.general or shipped())
-        if not (recipe.evaluate.forgetting or recipe.keep.acts):
+        measured = recipe.evaluate.forgetting and keeping.changes != "nothing"
+        if not (measured or recipe.keep.acts):
             return keeping
         writes = task.form == "text"
         keeping.reader = reader_for(prepared.base, model, prepared.tokenizer, writes=writes)
-        if recipe.evaluate.forgetting:
+        if measured:
             weights = sum(weight.numel() for weight in keeping.reader.body.parameters())
             held = keeping.general.held
             keeping.passages = held if prepared.general else fewer(held, weights)
@@ -95,18 +96,23 @@ class Keeping:
 
     def figure(self, model: Any) -> dict[str, Any] | None:
         """What was forgotten, as `evaluate.forgetting` says it; None where it was not asked for."""
-        from warmstart.evaluate.forgetting import compared
+        from warmstart.evaluate.forgetting import compared, unchanged
 
+        recipe = self.prepared.recipe
+        if recipe.evaluate.forgetting and self.changes == "nothing":
+            return unchanged()
         if self.before is None or self.reader is None:
             return None
-        recipe, after = self.prepared.recipe, self.before
-        if self.prepared.method.changes != "nothing":
-            self.reader.join(model)
-            after = self.read()
+        self.reader.join(model)
         return compared(
-            self.reader, self.before, after, recipe.evaluate, recipe.seed, self.general.name,
-            changes=self.prepared.method.changes, kept=recipe.keep.acts,
+            self.reader, self.before, self.read(), recipe.evaluate, recipe.seed, self.general.name,
+            changes=self.changes, kept=recipe.keep.acts,
         )  # fmt: skip
+
+    @property
+    def changes(self) -> str:
+        """See `Method.changes`."""
+        return self.prepared.method.changes
 
     def read(self) -> Floats:
         """The statistics of the held-out passages, as the body reads them now."""

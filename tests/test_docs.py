@@ -6,7 +6,9 @@
 ```text, json …   is shown, not run
 <!-- setup: … --> is bash that runs and is not shown
 
-Each page has an empty folder of its own. Blocks run offline, with the environment's programs first
+A block of nothing but `warmstart` commands runs in this process, because the imports of a new one
+cost more than most commands; tests/test_cli.py starts them as a user does. Each page has an empty
+folder of its own. Blocks run offline, with the environment's programs first
 on the path and the shipped sample data in `$SAMPLES`. Commands that fetch or build the project
 (`git clone`, `make demo`, `pip install`) are checked for what they name and left out.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,11 +29,14 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
+from warmstart.cli import main
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = {"python": "python", "py": "python", "toml": "toml", "console": "console"}
 RUN |= dict.fromkeys(["bash", "sh", "shell"], "bash")
 SHOWN = {"text", "json", "jsonl", "csv", "tsv", "yaml", "html", "diff", "make", "ini", "mermaid"}
+SHELL = set("();<>|&")  # what only a shell understands
 SECONDS = 300  # for one bash block
 LEFT_OUT = re.compile(
     r"(?:(?:make|git clone|pip3? install|uv (?:pip|tool) install)\b|cd warmstart$)"
@@ -73,6 +79,10 @@ def run_page(text: str, page: Path) -> None:
             from warmstart.recipe import Recipe
 
             Recipe.from_toml(block.code)
+        elif known := plain(commands(block)):
+            for words in known:
+                code = main(words)
+                assert code == 0, f"{where}: exit code {code} of {shlex.join(words)}"
         else:
             run_bash(commands(block), where)
 
@@ -83,6 +93,25 @@ def commands(block: Block) -> str:
     if block.language == "console":
         lines = [line[2:] for line in lines if line.startswith(("$ ", "> "))]
     return "\n".join("" if is_left_out(line.strip()) else line for line in lines)
+
+
+def plain(script: str) -> list[list[str]]:
+    """The words of each command after `warmstart`; none where a line is for a shell or another."""
+    found: list[list[str]] = []
+    for line in script.replace("\\\n", " ").splitlines():
+        words = shlex.shlex(line, posix=True, punctuation_chars=True)
+        words.whitespace_split, words.commenters = True, "#"
+        parts = list(words)
+        if not parts:
+            continue
+        if (
+            parts[0] != "warmstart"
+            or set("$*`") & set(line)
+            or any(set(part) <= SHELL for part in parts)
+        ):
+            return []
+        found.append(parts[1:])
+    return found
 
 
 def is_left_out(line: str) -> bool:
@@ -198,6 +227,8 @@ def test_the_runner_runs_a_page_in_order(reader: Path):
     ("page", "message"),
     [
         ("```bash\nfalse\necho not reached\n```", "page.md:2: exit code 1"),
+        ("```bash\nwarmstart tune no.csv\n```", "page.md:2: exit code 2 of tune no.csv"),
+        ("```bash\nwarmstart tune no.csv > it.txt\n```", "page.md:2: exit code 2"),
         ("```bash\nmake nothing\n```", "no target"),
         ("```bash\npip install something\n```", "installs something else"),
         ("```\nx\n```", "no language"),

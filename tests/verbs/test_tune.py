@@ -215,3 +215,23 @@ def test_many_classes_take_more_passes(classes: int, epochs: int, tmp_path: Path
     path.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
     plan = warmstart.plan(path, **{"data.similarity": 0})
     assert plan["recipe"].train.epochs == epochs
+
+
+@pytest.mark.parametrize("method", ["full", "frozen", "lora"])
+def test_without_validation_rows_the_last_epoch_is_kept(
+    method: str, tiny_of: Folder, data: Path, tmp_path: Path
+) -> None:
+    keys: dict[str, Any] = {
+        "data.validation_fraction": 0, "train.epochs": 3, "train.patience": 1, "method": method,
+    }  # fmt: skip
+    run = tuned(data, tiny_of("bert"), tmp_path / "run", **keys)
+    assert [row["epoch"] for row in run.facts["history"]] == [1, 2, 3]
+    assert run.facts["kept_epoch"] == 3 and run.proof["passed"]
+    assert "validation_score" not in run.facts["history"][0]
+    assert "Training" in run.report.read_text(encoding="utf-8")
+
+
+def test_there_are_always_rows_to_test_on(tiny_of: Folder, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(warmstart.DataError, match=r"no rows to test on.*--data\.test FILE"):
+        tuned(data, tiny_of("bert"), tmp_path / "run", **{"data.test_fraction": 0})
+    assert not (tmp_path / "run").exists()

@@ -246,9 +246,14 @@ def _cut_off(
     """The tables that come out of train: train itself and the splits that were not given."""
     for name, share in shares.items():
         if share and not (side == SIDES[name]).any():
+            instead = (
+                "do without with --data.validation_fraction 0"
+                if name == "validation"
+                else "give rows to test on with --data.test FILE"
+            )
             raise DataError(
                 f"{train['_file'][0].as_py()}: {len(train)} rows are too few to cut off a {name} "
-                f"split; add rows, or do without with --data.{name}_fraction 0"
+                f"split; add rows, or {instead}"
             )
     schema, batches = train.schema, train.to_batches()
     del train  # each batch is freed once it is dealt out, so that two copies never stand together

@@ -180,29 +180,37 @@ class Fit:
         self._epoch_loss[1] += step.rows
 
     def _validate(self, step: Step, log: Log) -> None:
+        """What an epoch came to; without validation rows the last one is kept."""
         where = self.progress
-        figures = self.score(self.validation.predict())
-        row = {
+        figures = self.score(self.validation.predict()) if len(self.validation) else {}
+        row: dict[str, Any] = {
             "epoch": step.epoch,
             "step": step.index,
             "train_loss": self._epoch_loss[0] / max(self._epoch_loss[1], 1),
-            "validation_loss": figures["loss"],
-            "validation_score": figures[self.main],
         }
+        if figures:
+            row |= {"validation_loss": figures["loss"], "validation_score": figures[self.main]}
         row |= {key: value for key, value in figures.items() if key.startswith(OF_EACH)}
         self._epoch_loss = [0.0, 0.0]
         where.epoch = step.epoch
         where.history.append(row)
         named = {f"eval_{key}": value for key, value in figures.items()}
         log.write(step=step.index, epoch=step.epoch, **named)
-        score, best = figures[self.main], where.best_score
+        if figures:
+            self._judge(figures[self.main], step)
+        else:
+            where.kept_epoch = step.epoch
+        for listener in self.listeners:
+            listener.epoch(row)
+
+    def _judge(self, score: float, step: Step) -> None:
+        """Whether this is the best epoch so far, and whether its weights are kept."""
+        where, best = self.progress, self.progress.best_score
         if best is None or score > best:
             where.best_score, where.best_step, where.best_epoch = score, step.index, step.epoch
         if best is None or score > best - self._slack(best):
             where.kept_epoch = step.epoch
             self._remember()
-        for listener in self.listeners:
-            listener.epoch(row)
 
     def _slack(self, best: float) -> float:
         """How far below the best a later epoch may score and still be kept.
@@ -218,8 +226,9 @@ class Fit:
 
     def _enough(self) -> bool:
         where, patience = self.progress, self.settings.patience
-        waited = where.epoch - (where.best_epoch or 0)
-        return bool(patience) and waited >= patience
+        if not patience or where.best_epoch is None:
+            return False
+        return where.epoch - where.best_epoch >= patience
 
     @torch.no_grad()
     def _remember(self) -> None:

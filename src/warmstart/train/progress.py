@@ -60,12 +60,12 @@ class ProgressBar(Listener):
     def epoch(self, row: dict[str, Any]) -> None:
         """Keep one line of every epoch."""
         self._epochs += 1
-        self._score = f"validation {self._score_name} {row['validation_score']:.3f}"
-        line = (
-            f"epoch {row['epoch']}: train loss {row['train_loss']:.3f}, "
-            f"validation loss {row['validation_loss']:.3f}, "
-            f"{self._score_name} {row['validation_score']:.3f}, {self._rate:.0f} rows/s"
-        )
+        line = f"epoch {row['epoch']}: train loss {row['train_loss']:.3f}, "
+        if "validation_score" in row:
+            score = f"{self._score_name} {row['validation_score']:.3f}"
+            self._score = f"validation {score}"
+            line += f"validation loss {row['validation_loss']:.3f}, {score}, "
+        line += f"{self._rate:.0f} rows/s"
         planned = round(self._total * self._epochs / row["step"])
         if self._epochs % -(-planned // LINES) and row["step"] < self._total:
             return

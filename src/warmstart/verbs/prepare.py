@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from warmstart.data.ledger import Ledger
-from warmstart.errors import RecipeError
+from warmstart.errors import DataError, RecipeError
 from warmstart.recipe import Recipe
 from warmstart.verbs.choices import resolved
 
@@ -126,15 +126,21 @@ def _general(recipe: Recipe, ledger: Ledger) -> General | None:
 
 
 def load_splits(recipe: Recipe, task: Any, ledger: Ledger, source: Any = None) -> Splits:
-    """The data of a task, read and split."""
+    """The data of a task, read and split. There are always rows to test on."""
     from warmstart.data import splits
 
-    return splits.load(
+    found = splits.load(
         recipe.data, task.roles, set(task.roles) if task.required is None else task.required,
         recipe.seed, ledger, source, task.label,
         texts=task.texts, nested=task.nested, rows=task.rows, together=task.together,
         strata=task.strata,
     )  # fmt: skip
+    if not len(found.test):
+        raise DataError(
+            "there are no rows to test on, and a model is judged on rows it has not seen: give "
+            "--data.test FILE, or a --data.test_fraction above 0"
+        )
+    return found
 
 
 def _rows(recipe: Recipe, store: TokenStore) -> np.ndarray:

@@ -161,7 +161,7 @@ def _told(
     return told | {
         "status": "done",
         "score": dict(trial.score),
-        "validation_score": kept[0]["validation_score"] if kept else None,
+        "validation_score": kept[0].get("validation_score") if kept else None,
         "kept_epoch": facts["kept_epoch"],
         "seconds": trial.seconds,
         "trainable": trial.trainable,

@@ -65,6 +65,9 @@ def _pooled(base: Base, dtype: torch.dtype, device: torch.device) -> _Pooled:
 class _Pooled:
     """Answers `TokenFeed.predict` with the mean hidden state of each row, in place of logits."""
 
+    dtype = torch.float32
+    """Of what comes out, whatever the layers compute in."""
+
     width: int
     device: torch.device
 

@@ -32,7 +32,7 @@ def tune(
 ) -> Run:
     """Train, evaluate, save and prove. Raises `WarmstartError`; nothing is written before the
     data, the base and the recipe are known to be good. `prepared` is of this recipe."""
-    from warmstart.train.memory import keep_freed_memory
+    from warmstart.train.memory import give_back_memory, keep_freed_memory
 
     keep_freed_memory()
     if resume is None:
@@ -64,6 +64,7 @@ def tune(
                 "began; put the old one back, or begin a new run"
             )
         run.update(status="running")
+    give_back_memory()
     with _telling(run):
         _train(run, prepared, listeners or [], resume is not None)
     return Run(run.path)

@@ -360,3 +360,31 @@ def test_a_large_family_is_cut_like_other_rows(split) -> None:
     found = split(rows)
     assert [len(getattr(found.splits, name)) for name in NAMES] == [140, 20, 40]
     assert any(note.get("families") == 1 for note in found.ledger.notes)
+
+
+@pytest.mark.parametrize("given", ["path", "test"])
+def test_a_task_that_can_use_no_row_says_why(put, csv_text, given: str) -> None:
+    """The reasons with their first lines, where every row is dropped."""
+
+    def rows(table, drop):
+        spoilt = given == "path" or "bad" in str(table["_file"][0].as_py())
+        for row in range(len(table) if spoilt else 0):
+            drop(row, "a span lies outside its text" if row else "no tags")
+        return table.slice(0, 0) if spoilt else table
+
+    bad, good = put("bad.csv", csv_text(60)), put("good.csv", csv_text(60, word="other"))
+    settings = {"path": bad} if given == "path" else {"path": good, "test": bad}
+    data = Data(**{name: str(path) for name, path in settings.items()})
+    roles = {"text": ("text",), "label": ("label",)}
+    said = (
+        r"bad\.csv: all 60 rows were left out: a span lies outside its text \(59 rows, first "
+        r"\S*bad\.csv:3\); no tags \(1 rows, first \S*bad\.csv:2\)"
+    )
+    with pytest.raises(DataError, match=said):
+        load(data, roles, {"text", "label"}, 0, Ledger(), label=None, texts=("text",), rows=rows)
+
+
+def test_rows_that_lack_now_a_text_and_now_a_label_leave_nothing(put, split) -> None:
+    path = put("d.csv", "text,label\n" + "a text,\n,x\n" * 30)
+    with pytest.raises(DataError, match=r"all 60 rows .* empty text \(30 rows, first \S+:3\)"):
+        split(path)

@@ -92,6 +92,22 @@ class Ledger:
             f"--data.max_dropped {needed:g}"
         )
 
+    def nothing_left(self, file: str) -> DataError:
+        """What to say of a file all of whose rows are dropped: the reasons, the commonest first."""
+        found: dict[str, list[int]] = {}
+        for name, reason, line in zip(self._file, self._reason, self._line, strict=True):
+            if self._names.words[name] == file:
+                found.setdefault(self._names.words[reason], []).append(line)
+        said = [
+            f"{reason} ({len(lines):,} rows, first {file}:{lines[0]})"
+            for reason, lines in sorted(found.items(), key=lambda one: -len(one[1]))
+        ]
+        count = sum(map(len, found.values()))
+        return DataError(
+            f"{file}: all {count:,} rows were left out: {'; '.join(said)}. Mend these rows, or "
+            "name other columns with --data.columns.ROLE NAME"
+        )
+
     def summary(self) -> dict[str, Any]:
         """Everything but the single events, json-able. Raises RuntimeError if it does not add up:
         every row read must be kept or dropped (so call it once the splits are made)."""

@@ -92,7 +92,10 @@ def load(
     if texts is None:
         texts = [role for role in roles if role in required and role != label]
     label = label if label is not None and label in parts["train"].column_names else None
-    parts = {name: _without_empty(table, texts, label, ledger) for name, table in parts.items()}
+    parts = {
+        name: _some_left(table, _without_empty(table, texts, label, ledger), ledger)
+        for name, table in parts.items()
+    }
     if label and settings.corrections:
         parts = correct(parts, label, settings.corrections, ledger, texts)
     if label:
@@ -171,8 +174,16 @@ def _read_all(
         found = map_roles(table, roles, settings.columns, required, nested)
         if settings.group:
             found = found.append_column("_group", group_values(table, settings.group))
-        parts[name] = found if rows is None else own_rows(found, rows, ledger)
+        own = found if rows is None else own_rows(found, rows, ledger)
+        parts[name] = _some_left(found, own, ledger)
     return parts
+
+
+def _some_left(before: pa.Table, after: pa.Table, ledger: Ledger) -> pa.Table:
+    """The table `after` rows were dropped. Raises DataError if none of those `before` is left."""
+    if not len(after):
+        raise ledger.nothing_left(before["_file"][0].as_py())
+    return after
 
 
 def _without_empty(

@@ -16,7 +16,7 @@ from warmstart.data.files import lines
 from warmstart.data.squad import HEAD, is_squad, read_squad
 from warmstart.errors import DataError, shown
 
-SPACE = re.compile(r"[\s,]*")
+SPACE = re.compile(r"\s*")
 
 
 def read_json(path: Path, encoding: str, limit: int | None) -> pa.Table:
@@ -56,19 +56,43 @@ def _array(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The elements of one array. The text is held in memory whole."""
     text = "".join(lines(path, encoding))
     decoder = json.JSONDecoder()
-    at, line = text.index("[") + 1, 1 + text.count("\n", 0, text.index("["))
+    at = _next(text, text.index("[") + 1)
+    line, counted = 1, 0
+    if text[at : at + 1] == "]":
+        _check_end(path, text, at + 1)
+        return
     while True:
-        after = SPACE.match(text, at)
-        end = after.end() if after else at
-        line += text.count("\n", at, end)
-        if text[end : end + 1] == "]":
-            return
+        line, counted = line + text.count("\n", counted, at), at
         try:
-            value, at = decoder.raw_decode(text, end)
+            value, at = decoder.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
             raise _invalid(path, getattr(error, "lineno", line), error) from None
         yield line, _object(path, line, value)
-        line += text.count("\n", end, at)
+        at = _next(text, at)
+        if text[at : at + 1] == "]":
+            _check_end(path, text, at + 1)
+            return
+        if text[at : at + 1] != ",":
+            error = json.JSONDecodeError("Expecting ',' or ']' after the element", text, at)
+            raise _invalid(path, error.lineno, error)
+        at = _next(text, at + 1)
+
+
+def _next(text: str, at: int) -> int:
+    """Where the first character from `at` on stands that is no space."""
+    found = SPACE.match(text, at)
+    return found.end() if found else at
+
+
+def _check_end(path: Path, text: str, at: int) -> None:
+    """Raises DataError if anything follows the array, which would be lost."""
+    at = _next(text, at)
+    if at < len(text):
+        line = 1 + text.count("\n", 0, at)
+        raise DataError(
+            f"{path}:{line}: text after the end of the array: '{shown(text[at : at + 60], 30)}'; "
+            "put all rows into one array, or write one object a line without brackets"
+        )
 
 
 def _invalid(path: Path, line: int, error: Exception) -> DataError:

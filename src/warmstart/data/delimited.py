@@ -43,13 +43,7 @@ def read_delimited(
 
 def detect_delimiter(path: Path, encoding: str) -> str:
     """The delimiter that gives the most records the width of the header; at least two fields."""
-    sample: list[str] = []
-    size = 0
-    for line in islice(lines(path, encoding), SAMPLE_LINES):
-        sample.append(line)
-        size += len(line)
-        if size > SAMPLE_CHARACTERS:
-            break
+    sample = _sample(path, encoding)
     favourite = {".tsv": "\t", ".tab": "\t", ".psv": "|"}.get(suffix(path), ",")
 
     def merit(delimiter: str) -> tuple[float, bool, int]:
@@ -60,12 +54,38 @@ def detect_delimiter(path: Path, encoding: str) -> str:
     return best if merit(best)[2] >= 2 else NO_DELIMITER
 
 
-def _consistency(sample: list[str], delimiter: str) -> tuple[float, int]:
-    """The share of records as wide as the first, and that width; (0, 0) below two fields."""
+def even_share(path: Path, encoding: str, delimiter: str) -> float | None:
+    """The share of the records below the first that are as wide as it; None: there are none."""
+    with _cell_limit():
+        widths = _widths(_sample(path, encoding), delimiter)
+    rest = widths[1:]
+    return sum(width == widths[0] for width in rest) / len(rest) if rest else None
+
+
+def _sample(path: Path, encoding: str) -> list[str]:
+    """The first lines, by which the form is told."""
+    sample: list[str] = []
+    size = 0
+    for line in islice(lines(path, encoding), SAMPLE_LINES):
+        sample.append(line)
+        size += len(line)
+        if size > SAMPLE_CHARACTERS:
+            break
+    return sample
+
+
+def _widths(sample: list[str], delimiter: str) -> list[int]:
+    """How many fields each record has."""
     widths: list[int] = []
     with suppress(csv.Error):  # a record the sample cuts in two, or one to be reported later
         reader = csv.reader(sample, delimiter=delimiter, strict=True)
         widths.extend(len(row) for row in reader if row)
+    return widths
+
+
+def _consistency(sample: list[str], delimiter: str) -> tuple[float, int]:
+    """The share of records as wide as the first, and that width; (0, 0) below two fields."""
+    widths = _widths(sample, delimiter)
     if not widths or widths[0] < 2:
         return 0.0, 0
     rest = widths[1:]

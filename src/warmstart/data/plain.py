@@ -10,9 +10,12 @@ import pyarrow as pa
 
 from warmstart.data import encoding, files
 from warmstart.data.build import with_file
+from warmstart.data.delimited import CANDIDATES, even_share
 from warmstart.errors import DataError
 
 PLAIN = (".txt", ".md")
+NAME = re.compile(r"""["']?[\w.-]+["']?""")
+MOST, NEARLY_ALL = 0.5, 0.9
 
 
 def is_plain(path: Path) -> bool:
@@ -20,21 +23,43 @@ def is_plain(path: Path) -> bool:
     return path.suffix.lower() in PLAIN and path.is_file()
 
 
-def lines_of(path: Path, named: str | None = None, limit: int | None = None) -> pa.Table:
-    """The lines that hold something, as `text`, `_file` and `_line`.
+def lines_of(
+    path: Path, named: str | None = None, limit: int | None = None, *, every: bool = False
+) -> pa.Table:
+    """The lines that hold something, without space at their ends, as `text`, `_file` and `_line`.
 
-    `named` is the encoding, where it is known. Raises `DataError` for what is no text.
+    Args:
+        named: the encoding, where it is known.
+        every: each line as it stands, blank ones too, so that answers line up with the file.
+
+    Raises `DataError` for what is no text.
     """
     rows = enumerate(files.lines(path, encoding.detect(path, named)), 1)
-    found = [(line.strip(), number) for number, line in rows if line.strip()][:limit]
-    if not found:
+    lines = [(line.rstrip("\r\n") if every else line.strip(), number) for number, line in rows]
+    if not any(line.strip() for line, _ in lines):
         raise DataError(f"{path} has no lines of text")
+    found = [(line, number) for line, number in lines if every or line][:limit]
     columns = {"text": [line for line, _ in found], "_line": [number for _, number in found]}
     return with_file(pa.table(columns), str(path))
 
 
 def has_header(path: Path, names: Collection[str], named: str | None = None) -> bool:
-    """Whether the first line names one of these columns, so that the file is a table."""
-    first = next(iter(files.lines(path, encoding.detect(path, named))), "")
-    cells = {cell.strip(" \r\n\"'").lower() for cell in re.split("[,;|\t]", first)}
-    return bool(cells & {name.lower() for name in names})
+    """Whether the first line names one of these columns, so that the file is a table.
+
+    A sentence may begin with such a word and a comma, so the lines below must bear it out: most of
+    them where the first line has nothing but names, as `id,text`, else nearly all.
+    """
+    found = encoding.detect(path, named)
+    first = next(iter(files.lines(path, found)), "").rstrip("\r\n")
+    return any(_is_header(path, first, mark, names, found) for mark in CANDIDATES)
+
+
+def _is_header(path: Path, first: str, mark: str, names: Collection[str], found: str) -> bool:
+    cells = first.split(mark)
+    if not {cell.strip(" \"'").lower() for cell in cells} & {name.lower() for name in names}:
+        return False
+    if len(cells) == 1:
+        return True
+    bare = all(NAME.fullmatch(cell) for cell in cells)
+    share = even_share(path, found, mark)
+    return bare if share is None else share >= (MOST if bare else NEARLY_ALL)

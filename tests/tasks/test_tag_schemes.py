@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from warmstart.scores.spans import spans_of_tags
 from warmstart.tasks._paths import best_paths
-from warmstart.tasks._schemes import are_entities, labels_of, renewed, rules, strange, tags_of
+from warmstart.tasks._schemes import (
+    are_entities,
+    broken,
+    labels_of,
+    renewed,
+    rules,
+    strange,
+    tags_of,
+)
 
 SCHEMES = ("iob2", "iob1", "bioes", "bilou")
 KINDS = ("PER", "B-x")
@@ -30,6 +38,7 @@ def test_entities_come_back_from_the_tags_of_every_scheme(
         tags = tags_of(spans, at, scheme)
         assert spans_of_tags(tags) == spans
         assert set(tags) <= set(labels_of(KINDS, scheme))
+        assert broken([tags])[1] == {}
 
 
 def test_how_each_scheme_writes() -> None:
@@ -81,3 +90,21 @@ def test_the_best_allowed_path() -> None:
         ]  # fmt: skip
         best = max(ways, key=lambda path: sum(scores[first + i, k] for i, k in enumerate(path)))
         assert tuple(found[first:last].tolist()) == best
+
+
+@pytest.mark.parametrize(
+    ("rows", "scheme", "said"),
+    [
+        (["O I-A I-A", "I-B B-B"], "iob1", {}),
+        (["B-A I-A", "O I-A", "B-A B-A"], "iob2", {1: ["I-A after O"]}),
+        (["B-A I-A I-B"], "iob2", {0: ["I-B after I-A"]}),
+        (["B I", "O I", "B O"], "iob2", {1: ["I after O"]}),
+        (["S-A B-A O", "E-A O B-A"], "bioes",
+         {0: ["O after B-A"], 1: ["E-A at the beginning", "B-A at the end"]}),
+        (["B-A M-A E-A"], "bioes", {}),
+    ],
+)  # fmt: skip
+def test_what_does_not_follow_its_scheme(
+    rows: list[str], scheme: str, said: dict[int, list[str]]
+) -> None:
+    assert broken([row.split() for row in rows]) == (scheme, said)

@@ -64,7 +64,8 @@ def test_one_form_for_all(row: dict[str, Any]) -> None:
     ["I-ORG O I-LOC I-LOC", "S-ORG O B-LOC E-LOC", "U-ORG O B-LOC L-LOC", "I-ORG O B-LOC I-LOC"],
 )
 def test_every_scheme_becomes_iob2(tags: str) -> None:
-    assert brought([{"tokens": TOKENS, "ner_tags": tags.split()}]) == [FORM]
+    (row,) = brought([{"tokens": TOKENS, "ner_tags": tags.split()}])
+    assert {name: row[name] for name in FORM} == FORM
 
 
 def test_one_type_without_a_name() -> None:
@@ -151,6 +152,35 @@ def test_half_words_are_widened_and_noted() -> None:
     assert task.remarks(found.slice(0, 1)) == []
     (row,) = brought([{"text": "the x-rays", "spans": [[4, 5, "A"]]}], pieces="parts")
     assert row["tags"] == ["O", "B-A", "O", "O"] and "widened" not in row
+
+
+def test_tags_that_do_not_follow_their_scheme_are_counted(tmp_path: Path) -> None:
+    task: Any = parts.make("task", "tagging", {})
+    file = tmp_path / "a.conll"
+    good = "EU U-ORG\nhas O\nNew B-LOC\nYork L-LOC\n\n"
+    file.write_text(good + "a O\nb I-LOC\nc B-LOC\nd L-LOC\ne L-PER\n\n" + "f O\ng B-LOC\n")
+    table = map_roles(read(file, ledger=Ledger()), task.roles, {}, task.required, task.nested)
+    found = own_rows(table, task.rows, Ledger())
+    (note,) = task.remarks(found)
+    assert note.startswith(
+        "4 tags of train do not follow their scheme, bilou (first: "
+        f"{file}:6, I-LOC after O); what cannot go on begins an entity of its own"
+    )
+    assert json.loads(found["tags"][1].as_py()) == ["O", "B-LOC", "B-LOC", "I-LOC", "B-PER"]
+    assert task.remarks(found.slice(0, 1)) == []
+
+
+def test_rows_left_out_do_not_shift_the_note() -> None:
+    task: Any = parts.make("task", "tagging", {})
+    rows = [
+        {"tokens": TOKENS, "tags": TAGS[1:]},
+        {"tokens": TOKENS, "tags": TAGS},
+        {"tokens": TOKENS, "tags": ["O", "I-LOC", "B-ORG", "O"]},
+    ]
+    table = map_roles(read(rows, ledger=Ledger()), task.roles, {}, task.required, task.nested)
+    found = own_rows(table, task.rows, Ledger())
+    (note,) = task.remarks(found)
+    assert "1 tags of train" in note and "iob2 (first: <list>:3, I-LOC after O)" in note
 
 
 def test_a_text_alone_has_words_and_no_tags() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -76,6 +77,39 @@ def types_among(labels: Iterable[str]) -> list[str]:
 def renewed(tag: str) -> str:
     """The tag of a further part of a word with this tag: what began goes on."""
     return f"I{tag[1:]}" if tag[:2] == "B-" else tag
+
+
+def broken(rows: Sequence[Sequence[str]]) -> tuple[str, dict[int, list[str]]]:
+    """The scheme that tags were meant in, and of each row what in it does not follow that scheme:
+    `I-LOC after O`. Of IOB2 and IOB1 the one that fits better."""
+    labels = sorted({tag for row in rows for tag in row})
+    closed = {tag[0] for tag in labels} & set("ESLUM")
+    schemes = ("bilou" if closed & set("LU") else "bioes",) if closed else ("iob2", "iob1")
+    found = {scheme: _breaks(rows, labels, scheme) for scheme in schemes}
+    best = min(schemes, key=lambda scheme: sum(map(len, found[scheme].values())))
+    return best, found[best]
+
+
+def _breaks(rows: Sequence[Sequence[str]], labels: list[str], scheme: str) -> dict[int, list[str]]:
+    """Row → what in it does not follow the scheme."""
+    begin, between, end = rules(labels, scheme)
+    wrong = {
+        (one, other): f"{other} after {one}"
+        for i, one in enumerate(labels)
+        for j, other in enumerate(labels)
+        if not between[i, j]
+    }
+    wrong |= {
+        ("", tag): f"{tag} at the beginning"
+        for tag, ok in zip(labels, begin, strict=True)
+        if not ok
+    }
+    wrong |= {(tag, ""): f"{tag} at the end" for tag, ok in zip(labels, end, strict=True) if not ok}
+    found: dict[int, list[str]] = {}
+    for number, row in enumerate(rows):
+        if said := [wrong[pair] for pair in pairwise(["", *row, ""]) if pair in wrong]:
+            found[number] = said
+    return found
 
 
 def rules(labels: Sequence[str], scheme: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,7 +2,8 @@
 
 The own form has the columns `text`, `words` (JSON: first character and the one after the last, of
 each) and `tags` (JSON: IOB2 where they are entities), the last one only where there are targets;
-and `widened`, the number of spans that begin or end within a word, where there are any.
+`widened`, the number of spans that begin or end within a word, where there are any; and `mended`,
+where tags do not follow their scheme (JSON: how many, the scheme, the first one).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from warmstart.errors import DataError, RowError, shown
 from warmstart.tasks._cells import Marked, read_spans, read_tags, read_text
-from warmstart.tasks._schemes import NAMELESS, strange, tags_of
+from warmstart.tasks._schemes import NAMELESS, broken, strange, tags_of
 from warmstart.tasks._words import Place, parts_of, words_of
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Reader:
     plain: bool
     widened: Counter[int] = field(default_factory=Counter[int])
     """Row → its spans that begin or end within a word."""
+    mended: dict[int, str] = field(default_factory=dict[int, str])
+    """Row that is kept → its tags that do not follow their scheme, in JSON."""
 
     def own_form(self, table: pa.Table, drop: Drop) -> pa.Table:
         """The table in the task's own form. Raises `DataError` for tags that no scheme has."""
@@ -64,6 +67,8 @@ class Reader:
             made["tags"] = self._tags(rest, [row[2] or [] for row in rows])
         if any(self.widened[row] for row in kept):
             made["widened"] = [str(self.widened[row] or "") for row in kept]
+        if self.mended:
+            made["mended"] = [self.mended.get(row, "") for row in range(len(kept))]
         arrays = {name: pa.chunked_array([pa.array(v, pa.string())]) for name, v in made.items()}
         return pa.table({**arrays, **{name: rest[name] for name in said}})
 
@@ -115,6 +120,9 @@ class Reader:
                 f"'{shown(odd[0], 30)}' is neither O nor marked as B- or I- like the others; mend "
                 "it, or, if these are labels of single words, give --task.entities no"
             )
+        scheme, wrong = broken(tags)
+        for row, said in wrong.items():
+            self.mended[row] = json.dumps([len(said), scheme, said[0]], ensure_ascii=False)
         return [json.dumps(self._iob2(row), ensure_ascii=False) for row in tags]
 
     def _iob2(self, tags: list[str]) -> list[str]:
@@ -136,6 +144,23 @@ def widened_note(train: pa.Table) -> list[str]:
     return [
         f"{spans:,} spans of train begin or end within a word and were widened to whole words "
         f"(first: {place}); where that is too wide, try --task.pieces parts"
+    ]
+
+
+def mended_note(train: pa.Table) -> list[str]:
+    """What to say of tags that do not follow their scheme."""
+    if "mended" not in train.column_names:
+        return []
+    cells = train["mended"].to_pylist()
+    rows = [row for row, cell in enumerate(cells) if cell]
+    if not rows:
+        return []
+    count = sum(json.loads(cells[row])[0] for row in rows)
+    _, scheme, first = json.loads(cells[rows[0]])
+    place = f"{train['_file'][rows[0]].as_py()}:{train['_line'][rows[0]].as_py()}"
+    return [
+        f"{count:,} tags of train do not follow their scheme, {scheme} (first: {place}, {first}); "
+        "what cannot go on begins an entity of its own, and what is not closed ends with its tags"
     ]
 
 

@@ -87,9 +87,9 @@ class Tagging(Task):
         return reader.own_form(table, drop)
 
     def remarks(self, train: pa.Table) -> list[str]:
-        from warmstart.tasks._tagged import widened_note
+        from warmstart.tasks._tagged import mended_note, widened_note
 
-        return widened_note(train)
+        return [*widened_note(train), *mended_note(train)]
 
     def shaped(self, table: pa.Table) -> Tagging:
         """With `entities` no where the tags are labels of single words."""

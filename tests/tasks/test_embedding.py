@@ -88,6 +88,23 @@ def test_rows_that_say_nothing(rows: Any, settings: dict[str, Any], said: str) -
         task.shaped(table(rows, task))
 
 
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [([{"text": f"text {i}", "label": "xX"[i % 2]} for i in range(6)],
+      "every text of train has the label 'x', so there is nothing to contrast.*columns.label"),
+     ([{"text": f"text {i}", "positive": "one"} for i in range(6)],
+      "every text of train is paired with 'one', so .*columns.other")],
+)  # fmt: skip
+def test_texts_that_all_belong_together_teach_nothing(rows: Any, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        Embedding().learn(table(rows))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_every_kind_teach_something(kind: str) -> None:
+    assert Embedding().learn(table(KINDS[kind])) == []
+
+
 def test_a_label_beside_pairs_may_be_left_aside() -> None:
     rows = [{"text": "a", "positive": "b", "label": "x"}]
     assert kind_of(table(rows, Embedding(examples="pairs"))) == "pairs"

@@ -45,6 +45,19 @@ def kind_of(table: pa.Table) -> str:
     return "pairs" if "other" in table.column_names else "alone"
 
 
+def check_contrast(train: pa.Table) -> None:
+    """Raise `DataError` where every text of train belongs to every other."""
+    column = {"labels": "label", "pairs": "other"}.get(kind_of(train))
+    if column is None or len(set(numbered(train[column].to_pylist()).tolist())) > 1:
+        return
+    only, file = shown(train[column][0].as_py(), 40), train["_file"][0].as_py()
+    what = "has the label" if column == "label" else "is paired with"
+    raise DataError(
+        f"{file}: every text of train {what} '{only}', so there is nothing to contrast; add rows "
+        f"with another, or name another column with --data.columns.{column} NAME"
+    )
+
+
 def rows(table: pa.Table, asked: str, drop: Drop) -> pa.Table:
     """See `Embedding.rows`. Raises `DataError`."""
     kind = _kind(table, asked)

@@ -99,6 +99,8 @@ class Embedding(Task):
         return table["text"]
 
     def learn(self, train: pa.Table) -> list[str]:
+        """No labels. Raises `DataError` where all texts belong together."""
+        _embedded.check_contrast(train)
         return []
 
     def shaped(self, table: pa.Table) -> Self:

@@ -108,6 +108,18 @@ def test_what_is_worth_telling() -> None:
     assert "1 answers have no answer_start" in said
 
 
+@pytest.mark.parametrize("start", ["x", -3, 7, float("inf")])
+def test_a_position_that_is_none_is_wrong(start: object) -> None:
+    assert golds.mended(own({"answer_text": "Normans", "answer_start": start})[0]["answers"])[0]
+    assert own({"answer_text": "1066", "answer_start": start})[1] == [(0, golds.ELSEWHERE)]
+
+
+@pytest.mark.parametrize("start", [None, "", float("nan"), "4", 4.0])
+def test_a_position_may_be_absent_or_written_in_any_way(start: object) -> None:
+    found, lost = own({"answer_text": "Normans", "answer_start": start})
+    assert golds.mended(found["answers"]) == (0, 0) and not lost
+
+
 def test_rows_to_be_asked_have_no_answers() -> None:
     table, lost = own({}, {})
     assert "answers" not in table.column_names

@@ -147,7 +147,10 @@ def _opened(value: Any) -> Any:
 
 
 def _number(value: Any) -> int | None:
+    """A position; None where there is none, and -1, which is wrong anywhere, for no number."""
+    if value is None or str(value).strip().lower() in ("", "nan"):
+        return None
     try:
         return int(float(value))
     except (TypeError, ValueError, OverflowError):
-        return None
+        return -1

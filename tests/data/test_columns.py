@@ -34,6 +34,13 @@ def test_named_columns_win() -> None:
     assert (table["text"][0].as_py(), table["label"][0].as_py()) == ("b", "a")
 
 
+def test_a_column_that_is_taken_is_not_advised() -> None:
+    said = r"no column for label; .*'Label' would be the label, and is taken as text already"
+    with pytest.raises(DataError, match=said) as caught:
+        mapped({"words": ["a"], "Label": ["x"]}, text="Label")
+    assert "Did you mean" not in str(caught.value)
+
+
 def test_optional_roles_may_be_absent() -> None:
     assert mapped({"text": ["a"]}, required=["text"]).column_names == ["text", "_file", "_line"]
 

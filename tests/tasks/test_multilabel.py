@@ -94,7 +94,8 @@ def test_columns_of_0_and_1() -> None:
     assert sets_of(table, label_columns=names) == [list(names), ["rude, or so"], []]
     with pytest.raises(DataError, match=r"a\.csv:2: column 'rude, or so' holds '1\.0', and"):
         table_of(pa.table(rows), label_columns=names)
-    with pytest.raises(DataError, match="no column for label: toxicc"):
+    said = r"no column 'toxicc'; .* Did you mean 'Toxic'\? .* or mend --task.label_columns"
+    with pytest.raises(DataError, match=said):
         table_of(table, label_columns=("toxicc",))
     flags = pa.table({"text": ["a", "b"], "x": [True, False], "y": [0.0, 1.0]})
     assert sets_of(flags, label_columns=("x", "y")) == [["x"], ["y"]]

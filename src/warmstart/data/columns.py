@@ -39,7 +39,7 @@ def map_roles(
     found = _assign(file, columns, roles, named)
     missing = [role for role in roles if role in required and role not in found]
     if missing:
-        raise _missing(file, columns, roles, missing)
+        raise _missing(file, columns, roles, missing, found)
     classes = _class_names(table)
     arrays: dict[str, Any] = {}
     for role, column in found.items():
@@ -83,16 +83,37 @@ def _assign(
 
 
 def _missing(
-    file: str, columns: list[str], roles: Mapping[str, Sequence[str]], missing: list[str]
+    file: str,
+    columns: list[str],
+    roles: Mapping[str, Sequence[str]],
+    missing: list[str],
+    found: Mapping[str, str],
 ) -> DataError:
+    ours = [role for role in missing if role.isidentifier()] or missing
     listing = ", ".join(shown(column, 30) for column in columns[:30])
-    guesses = {near for role in missing for c in roles[role] if (near := _near(c, columns))}
+    free = [column for column in columns if column not in found.values()]
+    guesses = {near for role in ours for c in roles[role] if (near := _near(c, free))}
     guess = f" Did you mean '{min(guesses)}'?" if guesses else ""
-    flags = " ".join(f"--data.columns.{role} NAME" for role in missing)
+    if not ours[0].isidentifier():  # a column that a setting of the task names
+        name = ours[0].partition(": ")[2]
+        return DataError(
+            f"{file} has no column '{shown(name)}'; its columns are: {listing}.{guess} Call the "
+            "column so in the file, or mend --task.label_columns"
+        )
+    taken = "".join(_taken(role, roles[role], found) for role in ours)
+    flags = " ".join(f"--data.columns.{role} NAME" for role in ours)
     return DataError(
-        f"{file} has no column for {' and '.join(missing)}; its columns are: {listing}.{guess} "
+        f"{file} has no column for {' and '.join(ours)}; its columns are: {listing}.{taken}{guess} "
         f"Name it with {flags}"
     )
+
+
+def _taken(role: str, candidates: Sequence[str], found: Mapping[str, str]) -> str:
+    """Which column would have been the one of a role, had another role not taken it."""
+    for other, column in found.items():
+        if column.strip().lower() in candidates:
+            return f" '{shown(column)}' would be the {role}, and is taken as {other} already."
+    return ""
 
 
 def _near(name: str, columns: list[str]) -> str | None:

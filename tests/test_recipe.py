@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,29 @@ def test_a_recipe_comes_back_from_its_toml(keys: dict[str, Any]):
     recipe = Recipe.of(keys)
     assert Recipe.from_toml(recipe.to_toml()) == recipe
     assert Recipe.from_toml(recipe.commented()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('seed = "1"', 'seed = "1": give a whole number, at least 0, without quotes'),
+        ('[train]\nepochs = "3"', 'train.epochs = "3": give a whole number'),
+        ('[data]\nmerge_labels = "true"', 'data.merge_labels = "true": give true or false'),
+        ('[method]\nname = "lora"\nrank = "8"', 'method.rank = "8": give a whole number'),
+        ('"train.epochs" = "3"', 'train.epochs = "3": give a whole number'),
+    ],
+)
+def test_a_number_in_quotes_is_text(text: str, said: str):
+    with pytest.raises(RecipeError, match=re.escape(said)):
+        Recipe.from_toml(text)
+
+
+def test_quotes_where_they_belong():
+    text = 'base = "3"\n[train]\npatience = "none"\n[data]\ncolumns = {text = "1"}\n'
+    recipe = Recipe.from_toml("\ufeff" + text)
+    assert (recipe.base, recipe.train.patience, recipe.data.columns) == ("3", None, {"text": "1"})
+    assert {type(recipe.base), type(recipe.data.columns["text"])} == {str}
+    assert Recipe.of({"train.epochs": "3"}).train.epochs == 3, "a word, as of the command line"
 
 
 @settings(deadline=None)

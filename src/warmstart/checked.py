@@ -23,6 +23,12 @@ NOTHING = "none"
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
+class Quoted(str):
+    """Text of a TOML file, which says by its quotes that it is text and no number."""
+
+    __slots__ = ()
+
+
 def checked(
     model: type[Any],
     table: Mapping[str, Any],
@@ -82,6 +88,10 @@ def _fitted(value: Any, info: FieldInfo, key: str) -> Any:
     accepted = kinds(info)
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
+    if isinstance(value, Quoted) and _wants_no_text(value, info):
+        raise RecipeError(f'{key} = "{shown(value)}": give {wanted(info)}, without quotes')
+    if dict in accepted or not isinstance(value, dict):
+        value = _unquoted(value)
     if isinstance(value, str):
         if _may_be_nothing(info) and value.strip().lower() == NOTHING:
             return None
@@ -92,6 +102,24 @@ def _fitted(value: Any, info: FieldInfo, key: str) -> Any:
     if float in accepted and isinstance(value, int | float | str) and not _finite(value):
         raise RecipeError(f"{key} = {shown(value)}: give {wanted(info)}")
     return value
+
+
+def _wants_no_text(value: str, info: FieldInfo) -> bool:
+    """Whether a number, or true or false, is due, and this is none of the words besides."""
+    words = [choice for kind in _members(info.annotation) if get_origin(kind) is Literal
+             for choice in get_args(kind)]  # fmt: skip
+    words += [NOTHING] if _may_be_nothing(info) else []
+    accepted = kinds(info)
+    due = bool(accepted & {int, float, bool}) and str not in accepted
+    return due and value.strip().lower() not in words
+
+
+def _unquoted(value: Any) -> Any:
+    """The same with plain text in the place of `Quoted`."""
+    if isinstance(value, dict):
+        table: dict[Any, Any] = value
+        return {key: _unquoted(inner) for key, inner in table.items()}
+    return str(value) if isinstance(value, Quoted) else value
 
 
 def _read(text: str, accepted: set[Any]) -> Any:

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from warmstart import keys, layers, parts
-from warmstart.checked import NOTHING, checked
+from warmstart.checked import NOTHING, Quoted, checked
 from warmstart.data.settings import Data
 from warmstart.errors import RecipeError, nearest, shown
 from warmstart.evaluate.settings import Evaluate
@@ -149,9 +149,20 @@ def _usual_objective(task: Any) -> str:
 def read_toml(text: str, where: str = "the recipe") -> dict[str, Any]:
     """TOML as nested dicts. Raises `RecipeError` with the line."""
     try:
-        return tomllib.loads(text)
+        return _quoted(tomllib.loads(text.removeprefix("\ufeff")))
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{where} is not TOML: {error}; texts stand in quotes") from None
+
+
+def _quoted(table: dict[str, Any]) -> dict[str, Any]:
+    """The same with its texts marked as such."""
+    found = dict(table)
+    for key, value in table.items():
+        if isinstance(value, dict):
+            found[key] = _quoted(value)  # pyright: ignore[reportUnknownArgumentType]
+        elif isinstance(value, str):
+            found[key] = Quoted(value)
+    return found
 
 
 def read_file(path: str | Path) -> dict[str, Any]:

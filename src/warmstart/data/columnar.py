@@ -55,12 +55,17 @@ def saved_splits(folder: Path) -> dict[str, Path] | None:
     index = folder / "dataset_dict.json"
     if not index.is_file():
         return None
-    return {str(name): folder / str(name) for name in _json(index).get("splits", [])}
+    return {str(name): folder / str(name) for name in _listed(index, "splits")}
 
 
 def read_dataset(folder: Path, limit: int | None) -> pa.Table:
     """The table of a saved `datasets.Dataset`, with the names of its ClassLabels in its schema."""
-    files = [entry["filename"] for entry in _json(folder / "state.json").get("_data_files", [])]
+    index = folder / "state.json"
+    entries = _listed(index, "_data_files")
+    if not all(isinstance(entry, dict) and isinstance(entry.get("filename"), str)
+               for entry in entries):  # fmt: skip
+        raise _no_index(index)
+    files = [entry["filename"] for entry in entries]
     tables = [read_arrow(folder / name, limit) for name in files]
     if not tables:
         raise DataError(f"{folder}/state.json names no data files: save the data set again")
@@ -79,7 +84,20 @@ def _damaged(path: Path, kind: str, error: Exception) -> DataError:
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _listed(path: Path, key: str) -> list[Any]:
+    """A list in a JSON file that `datasets` wrote; empty where the key is not there."""
+    found = _json(path)
+    entries = found.get(key, []) if isinstance(found, dict) else None
+    if not isinstance(entries, list):
+        raise _no_index(path)
+    return entries
+
+
+def _no_index(path: Path) -> DataError:
+    return DataError(f"{path} is not what `datasets` writes there: save the data set again")
+
+
+def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

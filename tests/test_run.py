@@ -10,7 +10,15 @@ import pytest
 
 from warmstart.errors import RunError
 from warmstart.recipe import Recipe
-from warmstart.run import Run, check_writable, free_path, read_json, write_json, write_text
+from warmstart.run import (
+    Run,
+    check_free,
+    check_writable,
+    free_path,
+    read_json,
+    write_json,
+    write_text,
+)
 
 FACTS = {"labels": ["neg", "pos"], "fingerprint": "0"}
 
@@ -62,6 +70,22 @@ def test_the_next_free_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     Path("runs/data-full").mkdir(parents=True)
     Path("runs/data-full-2").mkdir()
     assert free_path("data-full") == Path("runs/data-full-3")
+
+
+def test_a_name_too_long_is_cut_between_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    path = free_path("a" + "ü" * 150)
+    assert path == Path("runs") / ("a" + "ü" * 99)
+    path.mkdir(parents=True)
+    assert free_path("a" + "ü" * 150).name == path.name + "-2"
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a" * 300, "loop"])
+def test_a_place_that_cannot_be_is_said(name: str, tmp_path: Path):
+    (tmp_path / "loop").symlink_to("loop")
+    for check in (check_free, check_writable):
+        with pytest.raises(RunError, match="cannot write to .*; choose another --out"):
+            check(tmp_path / name)
 
 
 def test_looking_whether_a_place_can_be_written_leaves_nothing(tmp_path: Path):

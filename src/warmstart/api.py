@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
+from warmstart.data.files import check_exists, unusable
 from warmstart.errors import RecipeError
 from warmstart.recipe import Recipe
-from warmstart.run import Run
+from warmstart.run import Run, usable
 from warmstart.types import Prediction
 from warmstart.verbs import adapters, retrieval, tokenizer
 from warmstart.verbs.request import Asked
@@ -205,7 +206,7 @@ def predict(
 
     if out is None:
         return [answer for _, answer in answers(Path(model), data, keys, notes)]
-    return label_file(Path(model), data, Path(out), keys, notes)
+    return label_file(Path(model), data, usable(out), keys, notes)
 
 
 def answers(
@@ -233,7 +234,9 @@ def evaluate(
     """
     from warmstart.verbs.answer import evaluate as run_it
 
-    return run_it(Path(model), data, Path(out) if out else None, keys)
+    if isinstance(data, str | Path) and unusable(data):
+        check_exists(Path(data))
+    return run_it(Path(model), data, usable(out) if out else None, keys)
 
 
 def models() -> list[dict[str, Any]]:
@@ -251,7 +254,7 @@ def demo(out: str | Path | None = None, listeners: Sequence[Listener] = (), **ke
 
 
 def _path(path: str | Path | None) -> Path | None:
-    return None if path is None else Path(path)
+    return None if path is None else usable(path)
 
 
 def _object(data: Any) -> Any:

@@ -18,12 +18,14 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    field_validator,
     model_validator,
 )
 from pydantic.fields import FieldInfo
 
 from warmstart import keys, layers, parts
 from warmstart.checked import NOTHING, Quoted, checked
+from warmstart.data.files import unusable
 from warmstart.data.settings import Data
 from warmstart.errors import RecipeError, nearest, shown
 from warmstart.evaluate.settings import Evaluate
@@ -85,6 +87,15 @@ class Recipe(BaseModel):
     train: Train = Field(default_factory=Train, description="how the weights are moved")
     keep: Keep = Field(default_factory=Keep, description="what the base knew, and how it is kept")
     evaluate: Evaluate = Field(default_factory=Evaluate, description="how the result is judged")
+
+    @field_validator("data")
+    @classmethod
+    def _can_be_opened(cls, data: Data) -> Data:
+        for name in ("path", "train", "validation", "test"):
+            path = getattr(data, name)
+            if path is not None and (reason := unusable(path)):
+                raise ValueError(f"no file '{shown(path, 100)}': {reason}; check the path")
+        return data
 
     @model_validator(mode="after")
     def _fits(self) -> Recipe:

@@ -21,9 +21,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from warmstart.data.files import unusable
 from warmstart.errors import RunError, nearest, shown
 from warmstart.recipe import Recipe, read_file
 from warmstart.types import Prediction, Predictor
+
+LONGEST = 200  # bytes of a name; most systems allow 255
 
 
 class Run:
@@ -126,15 +129,25 @@ def _no_run(path: Path) -> str:
 
 
 def free_path(stem: str) -> Path:
-    """`runs/<stem>`, or the first of `runs/<stem>-2`, … that does not exist."""
+    """`runs/<stem>`, or the first of `runs/<stem>-2`, … that does not exist; of a stem that makes
+    no name, because it is too long, the beginning."""
+    stem = stem.encode(errors="surrogateescape")[:LONGEST].decode(errors="ignore")
     path, number = Path("runs") / stem, 2
     while path.exists():
         path, number = Path("runs") / f"{stem}-{number}", number + 1
     return path
 
 
+def usable(path: str | Path) -> Path:
+    """A path to write to. Raises `RunError` if nothing can be written under this name."""
+    if reason := unusable(path):
+        raise RunError(f"cannot write to {shown(path, 100)}: {reason}; choose another --out")
+    return Path(path)
+
+
 def check_free(path: Path) -> None:
     """Raise `RunError` if something stands at `path` already."""
+    usable(path)
     if not os.path.lexists(path):
         return
     if not path.is_dir():
@@ -149,6 +162,7 @@ def check_free(path: Path) -> None:
 
 def check_writable(path: Path) -> None:
     """Raise `RunError` if a run could not be made at `path`; leaves nothing behind."""
+    usable(path)
     parent = path.absolute()
     while not parent.exists():
         parent = parent.parent

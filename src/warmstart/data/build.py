@@ -57,7 +57,7 @@ def columns_to_table(
         arrays.append(pa.array([line for line, _ in chunk], pa.int64()))
         batches.append(pa.record_batch(arrays, schema=schema))
     if not batches:
-        raise DataError(f"{file} has a header but no rows: nothing to learn from")
+        raise DataError(f"{file} has a header but no rows; add some, or give another file")
     return pa.Table.from_batches(batches, schema)
 
 
@@ -75,7 +75,7 @@ def objects_to_table(file: str, rows: Iterable[tuple[int, dict[str, Any]]]) -> p
         arrays["_line"] = pa.array([line for line, _ in chunk], pa.int64())
         tables.append(pa.table(arrays))
     if not tables:
-        raise DataError(f"{file} has no rows: nothing to learn from")
+        raise DataError(f"{file} has no rows; add some, or give another file")
     return concatenate(tables)
 
 

@@ -113,7 +113,7 @@ def _parse(path: Path, encoding: str, delimiter: str, limit: int | None, quoting
     rows = iter(records)
     _, header = next(rows, (0, None))
     if header is None:
-        raise DataError(f"{path} is empty: nothing to learn from")
+        raise DataError(f"{path} is empty: it holds no rows; give another file")
     records.header = _names(path, header)
     return columns_to_table(str(path), records.header, islice(_even(records, rows), limit))
 

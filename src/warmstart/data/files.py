@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -75,11 +76,32 @@ def lines(path: Path, encoding: str) -> Iterator[str]:
             yield line.removeprefix("\ufeff") if number == 1 else line
 
 
+def unusable(path: str | os.PathLike[str]) -> str | None:
+    """Why no file can be reached under this name, whatever stands on the disk; None if one can."""
+    try:
+        os.stat(path)
+    except ValueError:
+        return "its name holds a character that no name can have"
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return "its name is longer than the system allows"
+        if error.errno == errno.ELOOP:
+            return "it is a link that leads back to itself"
+    return None
+
+
 def check_exists(path: Path) -> None:
     """Raises DataError with the nearest file name in the folder if there is no such path."""
     if os.path.exists(path):
         return
     name = str(path) if str(path).isprintable() else shown(path, 200)
+    if reason := unusable(path):
+        raise DataError(f"no file '{shown(path, 100)}': {reason}; check the path")
+    if os.path.islink(path):
+        raise DataError(
+            f"'{name}' is a link to '{shown(os.readlink(path), 200)}', and nothing is there; mend "
+            "the link, or name the file itself"
+        )
     folder = path.parent
     if not os.path.isdir(folder):
         raise DataError(f"no file '{name}': its folder does not exist either; check the path")
@@ -103,7 +125,7 @@ def format_of(path: Path, encoding: str | None = None) -> str:
     except DAMAGED_GZIP:
         raise DataError(f"{path} is a damaged gzip file: pack or download it again") from None
     if not head:
-        raise DataError(f"{path} is empty: nothing to learn from")
+        raise DataError(f"{path} is empty: it holds no rows; give another file")
     _refuse(path, head)
     if head.startswith((b"PAR1", b"ARROW1")):
         return "parquet" if head.startswith(b"PAR1") else "arrow"

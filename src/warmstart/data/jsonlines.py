@@ -23,7 +23,7 @@ def read_json(path: Path, encoding: str, limit: int | None) -> pa.Table:
     """The objects of the file as a table with `_line`. Raises DataError with file and line."""
     first = next((line for line in lines(path, encoding) if line.strip()), "")
     if not first:
-        raise DataError(f"{path} is empty: nothing to learn from")
+        raise DataError(f"{path} is empty: it holds no rows; give another file")
     if first.lstrip()[0] == "{" and is_squad(_head(path, encoding)):
         return read_squad(path, "".join(lines(path, encoding)), limit)
     rows = _array(path, encoding) if first.lstrip()[0] == "[" else _by_line(path, encoding)

@@ -70,7 +70,7 @@ def _from_dataset(data: Any) -> pa.Table:
     if not hasattr(data, "__len__"):
         raise RecipeError("a streaming data set cannot be split; load it without streaming=True")
     if not len(data):
-        raise DataError(f"{kind_name(data)} has no rows: nothing to learn from")
+        raise DataError(f"{kind_name(data)} has no rows; give some")
     tables = list(data.with_format("arrow").iter(batch_size=CHUNK))
     metadata = data.features.arrow_schema.metadata
     return concatenate(tables).replace_schema_metadata(metadata)

@@ -44,7 +44,7 @@ def read(
         table = read_object(source, limit)
     check_names(file, table.column_names)
     if not len(table):
-        raise DataError(f"{file} has no rows: nothing to learn from")
+        raise DataError(f"{file} has no rows; add some, or give another file")
     if limit is not None and len(table) == limit:
         ledger.note("limit", f"only the first {limit:,} rows of {file} were read", file=file)
     ledger.read(file, len(table))

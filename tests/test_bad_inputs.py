@@ -99,6 +99,14 @@ def changed(room: Path) -> None:
     (room / "good.csv").write_text(GOOD.replace("film 3", "book 3"))
 
 
+def saved(state: str) -> Callable[[Path], Any]:
+    def make(room: Path) -> None:
+        (room / "saved").mkdir()
+        (room / "saved" / "state.json").write_text(state)
+
+    return make
+
+
 def split_folder(train: str, test: str) -> Callable[[Path], Any]:
     def make(room: Path) -> None:
         (room / "splits").mkdir()
@@ -116,6 +124,24 @@ CASES = [
     Bad("header only", TUNE, ("bad.csv", "header but no rows"), data("text,label\n")),
     Bad("missing file", "tune god.csv --base base", ("no file 'god.csv'", "'good.csv'")),
     Bad("missing folder", "tune no/god.csv --base base", ("no/god.csv", "folder does not exist")),
+    Bad("a link to nothing", TUNE, ("'bad.csv' is a link to 'nothing.csv'", "nothing is there"),
+        lambda room: (room / "bad.csv").symlink_to("nothing.csv")),
+    Bad("a link to itself", TUNE, ("'bad.csv'", "leads back to itself"),
+        lambda room: (room / "bad.csv").symlink_to("bad.csv")),
+    Bad("a link to itself, asked", f"predict {RUN} bad.csv", ("'bad.csv'", "back to itself"),
+        lambda room: (room / "bad.csv").symlink_to("bad.csv")),
+    Bad("a name too long", f"tune {'a' * 300}.csv --base base", ("aaa…", "longer than the system")),
+    Bad("a name too long, asked", f"evaluate {RUN} {'a' * 300}.csv",
+        ("aaa…", "longer than the system")),
+    Bad("a name that is not UTF-8", "tune caf\udce9.csv --base base",
+        ("'caf\\udce9.csv'", "not UTF-8"), data(GOOD, "caf\udce9.csv")),
+    Bad("a text that is not UTF-8", f"predict {RUN} caf\udce9", ("'caf\\udce9'", "not UTF-8")),
+    Bad("no index of datasets", "tune saved --base base",
+        ("saved/state.json", "not what `datasets` writes"), saved("[]")),
+    Bad("an index of no files", "tune saved --base base",
+        ("saved/state.json", "not what `datasets` writes"), saved('{"_data_files": [1]}')),
+    Bad("nothing to answer", f"predict {RUN} bad.csv", ("bad.csv", "no rows; add some"),
+        data("text,label\n")),
     Bad("spreadsheet", "tune bad.xlsx --base base", ("bad.xlsx", "save it as CSV"),
         data(b"PK\x03\x04", "bad.xlsx")),
     Bad("pickle", "tune bad.pkl --base base", ("bad.pkl is a pickle", "run code"),
@@ -141,6 +167,8 @@ CASES = [
         data("txet,text\na,b\n")),
     Bad("no such column", "tune good.csv --base base --data.columns.text txt",
         ("no column 'txt'", "'text'")),
+    Bad("one column for two roles", "tune good.csv --base base --data.columns.text label",
+        ("no column for label", "is taken as text already", "--data.columns.label NAME")),
     Bad("one class", TUNE, ("bad.csv", "'pos'", "at least two classes"),
         data("text,label\na,pos\nb,pos\n")),
     Bad("one row per class", TUNE, ("bad.csv:2", "at least two rows", "merge"),
@@ -189,6 +217,9 @@ CASES = [
         data("seed = 1\nbase = \n", "bad.toml")),
     Bad("unknown key in a file", "tune good.csv --recipe bad.toml",
         ("unknown key 'train.epoch'", "'train.epochs'"), data("[train]\nepoch = 3\n", "bad.toml")),
+    Bad("a number in quotes", "tune good.csv --recipe bad.toml",
+        ('train.epochs = "3"', "a whole number", "without quotes"),
+        data('[train]\nepochs = "3"\n', "bad.toml")),
     # the base
     Bad("no such folder", "tune good.csv --base ./bsae", ("no folder './bsae'", "'base'")),
     Bad("unknown base, offline", "tune good.csv --base nobody/nothing",
@@ -228,6 +259,12 @@ CASES = [
         ("x.xlsx", ".csv", ".parquet")),
     Bad("predict onto its input", f"predict {RUN} good.csv --out good.csv",
         ("is the file that is read",)),
+    Bad("out too long", f"tune good.csv --base base --out {'a' * 300}",
+        ("cannot write to aaa", "longer than the system allows", "another --out")),
+    Bad("out too long, rehearsed", f"tune good.csv --base base --dry-run --out {'a' * 300}",
+        ("cannot write to aaa", "longer than the system allows")),
+    Bad("predict into a name too long", f"predict {RUN} good.csv --out {'a' * 300}.csv",
+        ("cannot write to aaa", "longer than the system allows")),
     Bad("predict into no folder", f"predict {RUN} good.csv --out no/x.csv", ("no folder no",)),
     Bad("predict with a training key", f"predict {RUN} good.csv --train.epochs 3",
         ("'train.epochs' does not apply",)),
@@ -285,6 +322,57 @@ def test_so_it_is_in_a_process_of_its_own(bad: Bad, room: Path):
     assert_one_line(done.stderr, bad.says)
     assert done.stdout == ""
     assert listing(room) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        (f"predict {RUN} - <&-", 2, "warmstart: there is no stdin to read texts from; give"),
+        (f"predict {RUN} 'a film' >&-", 1, ""),
+        ("recipe >/dev/full", 1, "warmstart: cannot write the output: No space left on device"),
+        ("tune --base base 2>&-", 2, ""),
+    ],
+)
+def test_streams_that_are_closed_or_full(line: str, code: int, said: str, room: Path):
+    before = listing(room)
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m warmstart {line}"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": SOURCE},
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith(said) and done.stderr.count("\n") == bool(said), done.stderr
+    assert listing(room) == before
+
+
+@pytest.mark.parametrize("bad", ["a\0b.csv", "a" * 300 + ".csv"])
+def test_names_that_no_file_can_have(bad: str, room: Path):
+    for ask in (
+        lambda: warmstart.tune(bad, base="base"),
+        lambda: warmstart.tune("good.csv", base="base", out=bad),
+        lambda: warmstart.predict(RUN, bad),
+        lambda: warmstart.predict(RUN, "good.csv", out=bad),
+        lambda: warmstart.evaluate(RUN, bad),
+        lambda: warmstart.evaluate(RUN, "good.csv", out=bad),
+        lambda: warmstart.inspect(bad, base="base"),
+        lambda: warmstart.inspect("good.csv", base="base", out=bad),
+    ):
+        with pytest.raises(warmstart.WarmstartError, match="its name "):
+            ask()
+
+
+def test_a_long_name_of_data_gives_a_run_a_shorter_one(room: Path, capsys):
+    long = f"{'b' * 245}.csv"
+    (room / "good.csv").rename(room / long)
+    assert main(["tune", long, "--base", "base", "--train.epochs", "1"]) == 0
+    assert (room / "runs" / ("b" * 200) / "run.json").is_file()
+
+
+def test_a_recipe_may_begin_with_a_mark(room: Path, capsys):
+    (room / "r.toml").write_bytes(b"\xef\xbb\xbfseed = 7\n")
+    assert main(["recipe", "--recipe", "r.toml"]) == 0
+    assert "\nseed = 7\n" in capsys.readouterr().out
 
 
 def test_a_read_only_place(room: Path, capsys, monkeypatch: pytest.MonkeyPatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -11,10 +12,11 @@ from typing import Any
 
 from warmstart import cli_adapters, cli_tokenizer, show
 from warmstart.arguments import Request, Verb, explained, overview, parse, truth, whole
-from warmstart.errors import RecipeError, WarmstartError
+from warmstart.errors import RecipeError, WarmstartError, shown
 from warmstart.recipe import Recipe
 
-USAGE_ERROR, INTERRUPTED = 2, 130
+UNWRITTEN, USAGE_ERROR, INTERRUPTED = 1, 2, 130
+UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 ABOUT = "Fine-tune a pretrained transformer and know how far to trust it."
 MODEL, LABELLED = "run or model folder", "labelled file, or folder with test.*"
 RECIPE = {"recipe FILE": "a recipe in TOML; flags win over it"}
@@ -58,13 +60,16 @@ VERBS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 2 for a user's error, 130 for Ctrl-C."""
+    """Run one command; returns the exit code: 0, 2 for a user's error, 130 for Ctrl-C, 1 where
+    what was asked is done and cannot be printed."""
     words = list(sys.argv[1:] if argv is None else argv)
+    heard = sys.stdout is not None  # pyright: ignore[reportUnnecessaryComparison]
     _printable()
     try:
+        _check_words(words)
         code = _run(words)
         sys.stdout.flush()
-        return code
+        return code if heard else UNWRITTEN
     except WarmstartError as error:
         print(f"warmstart: {' '.join(str(error).split())}", file=sys.stderr)
         return INTERRUPTED if type(error).__name__ == "Interrupted" else USAGE_ERROR
@@ -72,8 +77,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("warmstart: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _hush()
         return 0
+    except OSError as error:
+        if error.filename is None and error.errno not in UNPRINTABLE:
+            raise
+        print(f"warmstart: {_system_said(error)}", file=sys.stderr)
+        if error.filename is not None:
+            return USAGE_ERROR
+        _hush()
+        return UNWRITTEN
+
+
+def _check_words(words: list[str]) -> None:
+    """Raise `RecipeError` for a word that is no text, as a file name in another encoding."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise RecipeError(
+                f"'{shown(word)}' holds bytes that are not UTF-8; write the text in UTF-8, or give "
+                "the file a name that is"
+            ) from None
+
+
+def _system_said(error: OSError) -> str:
+    """What the system refused, in words."""
+    said = error.strerror or shown(error, 120)
+    if error.filename is None:
+        return f"cannot write the output: {said}"
+    return f"'{shown(error.filename, 100)}': {said}; give another name, or mend what stands there"
+
+
+def _hush() -> None:
+    """What is still to be printed goes nowhere, for it cannot be printed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str]) -> int:
@@ -225,7 +263,13 @@ def _progress() -> Iterator[list[Any]]:
 
 
 def _stdin() -> Iterator[str]:
-    """The lines of stdin as UTF-8, as they come."""
+    """The lines of stdin as UTF-8, as they come. Raises `RecipeError` where it is closed."""
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
+        raise RecipeError("there is no stdin to read texts from; give a text or a file")
+    return _lines()
+
+
+def _lines() -> Iterator[str]:
     if sys.stdin.isatty():
         print("reading texts, one a line; Ctrl-D ends", file=sys.stderr)
     if hasattr(sys.stdin, "reconfigure"):
@@ -235,7 +279,13 @@ def _stdin() -> Iterator[str]:
 
 
 def _printable() -> None:
-    """A terminal that cannot show a character shows its number, and never stops a run."""
+    """A terminal that cannot show a character shows its number, and never stops a run; nor does a
+    stream that is closed."""
+    nowhere = None
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = nowhere or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, nowhere)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]

@@ -21,6 +21,7 @@ from warmstart.run import Run
 from warmstart.tasks import _qa_baselines as baselines
 from warmstart.tasks._qa_result import marked
 from warmstart.tasks._spans import SpanPrediction
+from warmstart.tasks.base import Examples
 from warmstart.tasks.extractive_qa import UNANSWERABLE, ExtractiveQA
 
 NAMED = "film movie song book service food".split()
@@ -107,6 +108,39 @@ def test_the_threshold_is_saved_and_used(run: Run, predictions: list[dict[str, A
         assert answer.value == row["prediction"]
         assert getattr(answer, "start") == row["start"]  # noqa: B009
         assert answer.confidence == pytest.approx(row["confidence"], abs=1e-4)
+
+
+def unsure(run: Run, odds: float) -> tuple[ExtractiveQA, np.ndarray, Examples]:
+    """The task before it was settled, and outputs that find every answer and tell the questions
+    without one apart, but on the wrong side of 0.5: "no answer" has `odds` more everywhere."""
+    from warmstart.engines.torch import Torch
+
+    predictor = Torch().open(run.model)
+    context = "film was good and the book was bad"
+    asked = [(f"the {word} was ?", context) for word in ("film", "song", "book", "food")]
+    golds = [[{"text": "good", "start": 9}], [], [{"text": "bad", "start": 31}], []]
+    table = predictor.table(asked)
+    table = table.append_column("answers", pa.chunked_array([[json.dumps(one) for one in golds]]))
+    _, examples = predictor.outputs(table)
+    examples = Examples(table, examples.store, [UNANSWERABLE], examples.tokenizer)
+    store = examples.store
+    logits = np.zeros((len(store.ids), 2), np.float32)
+    for row, gold in enumerate(golds):
+        begin = int(store.offsets[row])
+        logits[begin] = odds
+        logits[begin + store.targets[row], [0, 1]] += 6.0 if gold else 4.0
+    return ExtractiveQA(), logits, examples
+
+
+@pytest.mark.parametrize("odds", [0.0, 9.0, -9.0])
+def test_an_epoch_is_scored_with_the_threshold_that_it_would_get(run: Run, odds: float) -> None:
+    task, logits, examples = unsure(run, odds)
+    assert task.score(logits, examples)["f1"] == 1.0
+    splits = dict.fromkeys(("train", "validation"), examples)
+    settled = task.fitted(dict.fromkeys(splits, logits), splits)
+    assert settled.score(logits, examples) == task.score(logits, examples)
+    fixed = ExtractiveQA(no_answer_threshold=0.5).score(logits, examples)["f1"]
+    assert fixed == (1.0 if odds == 0 else 0.5), "a threshold that was named is kept"
 
 
 def test_plain_transformers_gives_the_same_logits(run: Run) -> None:

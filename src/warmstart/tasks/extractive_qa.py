@@ -141,26 +141,26 @@ class ExtractiveQA(Task):
         }
 
     def score(self, outputs: np.ndarray, examples: Examples) -> dict[str, float]:
+        """As `fitted` would settle it on these rows, so that an epoch is judged by what it can."""
         from warmstart.scores.squad import Answers
         from warmstart.tasks._golds import texts_of
-        from warmstart.tasks._spans import mean_loss
+        from warmstart.tasks._spans import answers_of, mean_loss
 
-        answers = self.decode(outputs, examples)
+        sized = self._sized(examples.store)
+        found = sized.spans(outputs, examples)
+        threshold = sized._chosen(found, examples)
+        answers = answers_of(found, _texts(examples.table, "context"), threshold)
         figures = Answers()([one.value for one in answers], texts_of(examples.table["answers"]))
         return {**figures, "loss": mean_loss(outputs, examples.store)}
 
     def fitted(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> Self:
         """The longest answer as train has it, and the threshold that is best on validation."""
-        from warmstart.tasks._qa_fit import best_threshold, longest_answer
-
-        settled: dict[str, Any] = {}
         train, validation = examples["train"], examples["validation"]
-        if self.max_answer_tokens is None:
-            settled["max_answer_tokens"] = longest_answer(train.store, SHARE)
-        if self.no_answer_threshold is None and UNANSWERABLE in train.labels:
-            found = self.model_copy(update=settled).spans(outputs["validation"], validation)
-            settled["no_answer_threshold"] = best_threshold(found, validation)
-        return self.model_copy(update=settled)
+        sized = self._sized(train.store)
+        if self.no_answer_threshold is not None or UNANSWERABLE not in train.labels:
+            return sized
+        chosen = sized._chosen(sized.spans(outputs["validation"], validation), validation)
+        return sized.model_copy(update={"no_answer_threshold": chosen})
 
     def result(
         self,
@@ -194,6 +194,22 @@ class ExtractiveQA(Task):
         if self.no_answer_threshold is None and UNANSWERABLE in labels:
             return UNTUNED
         return self.no_answer_threshold
+
+    def _sized(self, store: TokenStore) -> Self:
+        """With the longest answer as these rows have it, unless it is set."""
+        from warmstart.tasks._qa_fit import longest_answer
+
+        if self.max_answer_tokens is not None:
+            return self
+        return self.model_copy(update={"max_answer_tokens": longest_answer(store, SHARE)})
+
+    def _chosen(self, found: Sequence[Any], examples: Examples) -> float | None:
+        """The threshold that is best on these rows, unless it is set; None: none is needed."""
+        from warmstart.tasks._qa_fit import best_threshold
+
+        if self.no_answer_threshold is not None or UNANSWERABLE not in examples.labels:
+            return self.no_answer_threshold
+        return best_threshold(found, examples)
 
 
 def _texts(table: pa.Table, name: str) -> list[str]:

@@ -92,13 +92,20 @@ def test_references_may_be_lists_or_json_or_missing() -> None:
 
 
 def test_a_missing_column_is_named() -> None:
-    with pytest.raises(DataError, match=r"no column for target.*--data.columns.target"):
-        rows_of(task_of("text2text"), [{"source": "a", "other": "b"}])
     with pytest.raises(DataError, match=r"no column for source; name the columns"):
         rows_of(task_of("translation"), [{"en": "a", "de": "b"}])
-    table, _ = rows_of(task_of("translation"), [{"source": "a", "de": "b"}])
-    with pytest.raises(DataError, match=r"no column for target.*--data.columns.target"):
-        task_of("translation").learn(table)
+    for name in ("text2text", "summarization", "translation"):
+        table, _ = rows_of(task_of(name), [{"source": "a", "other": "b"}])
+        with pytest.raises(DataError, match=r"no column for target.*--data.columns.target"):
+            task_of(name).shaped(table)
+
+
+def test_the_first_reference_stands_in_for_a_target() -> None:
+    rows = [{"source": "a", "references": ["x", "y"]}, {"source": "b", "references": []}]
+    table, lost = rows_of(task_of("translation"), rows)
+    assert table["target"].to_pylist() == ["x"] and lost == [(1, "empty target")]
+    assert references(table) == [["x", "y"]]
+    assert task_of("translation").shaped(table)
 
 
 def test_choices_that_depend_on_the_base() -> None:

@@ -18,7 +18,7 @@ import warmstart
 from learning import base_of
 from tiny import tiny
 from warmstart.api import Run
-from warmstart.errors import BaseModelError, ProofError, RecipeError
+from warmstart.errors import BaseModelError, DataError, ProofError, RecipeError
 from warmstart.models.backbone import load_tokenizer
 from warmstart.models.quiet import quiet
 from warmstart.tasks.base import Examples
@@ -122,6 +122,19 @@ def test_evaluate_gives_the_same_figures(t5: Run, tmp_path: Path) -> None:
     for name in ("exact_match", "rougeL", "chrf"):
         assert found[name]["value"] == pytest.approx(t5.metrics[name]["value"])
     assert found["loss"] == pytest.approx(t5.metrics["loss"], rel=1e-5)
+
+
+def test_what_is_wanted_is_asked_for_before_the_model_runs(
+    t5: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "only.csv").write_text("source\nfilm song\n", encoding="utf-8")
+    with monkeypatch.context() as patched:
+        patched.setattr("warmstart.engines.torch.TorchPredictor.outputs", None)
+        with pytest.raises(DataError, match=r"only\.csv has no column for target.*columns\.target"):
+            warmstart.evaluate(t5.path, tmp_path / "only.csv")
+    rows = [{"source": "film song", "references": ["song film", "a song"]}]
+    (tmp_path / "several.jsonl").write_text(json.dumps(rows[0]), encoding="utf-8")
+    assert warmstart.evaluate(t5.path, tmp_path / "several.jsonl")["rows"] == 1
 
 
 def test_predictions_are_added_to_the_users_columns(t5: Run, tmp_path: Path) -> None:

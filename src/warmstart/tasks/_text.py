@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from warmstart.errors import DataError
 from warmstart.tasks._text_choices import NEW_TOKENS, choices
-from warmstart.tasks._text_rows import listed, references, texts_of
+from warmstart.tasks._text_rows import firsts, listed, references, texts_of
 from warmstart.tasks.base import Examples, OnCut, Result, Task
 from warmstart.types import Prediction
 
@@ -33,7 +34,7 @@ class TextTask(Task):
     The source is `prefix` + text; a decoder reads `separator` after it and learns the answer alone.
     """
 
-    required: ClassVar[frozenset[str] | None] = frozenset({"source", "target"})
+    required: ClassVar[frozenset[str] | None] = frozenset({"source"})
     inputs: ClassVar[tuple[str, ...]] = ("source",)
     nested: ClassVar[frozenset[str]] = frozenset({"references"})
     texts: ClassVar[tuple[str, ...]] = ("source",)
@@ -112,6 +113,8 @@ class TextTask(Task):
             place = table.column_names.index("references")
             column = listed(table["references"].to_pylist())
             table = table.set_column(place, "references", pa.chunked_array([column]))
+            if "target" not in table.column_names:
+                table = table.append_column("target", pa.chunked_array([firsts(table)]))
         if "target" not in table.column_names:
             return table
         kept = [bool((value or "").strip()) for value in table["target"].to_pylist()]
@@ -119,6 +122,15 @@ class TextTask(Task):
             if not full:
                 drop(row, "empty target")
         return table if all(kept) else table.filter(pa.array(kept))
+
+    def shaped(self, table: pa.Table) -> TextTask:
+        """As it is. Raises `DataError` where no text is wanted."""
+        if "target" not in table.column_names:
+            raise DataError(
+                f"{table['_file'][0].as_py()} has no column for target; name it with "
+                "--data.columns.target NAME"
+            )
+        return self
 
     def settled(self, config: Mapping[str, Any], room: int) -> TextTask:
         return self.model_copy(update=choices(self, config, room))

@@ -25,6 +25,14 @@ def listed(values: Sequence[Any]) -> pa.Array:
     return pa.array([json.dumps(_listed(value)) for value in values], pa.string())
 
 
+def firsts(table: pa.Table) -> pa.Array:
+    """The first reference of each row as its target; empty where it has none."""
+    import pyarrow as pa
+
+    golds = [json.loads(value) for value in table["references"].to_pylist()]
+    return pa.array([gold[0] if gold else "" for gold in golds], pa.string())
+
+
 def references(table: pa.Table) -> list[list[str]]:
     """The texts that would be right for each row: its references, else its target."""
     targets: list[str] = table["target"].to_pylist()

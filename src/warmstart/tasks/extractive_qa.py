@@ -86,10 +86,15 @@ class ExtractiveQA(Task):
 
         return own_form(table, drop)
 
+    def shaped(self, table: pa.Table) -> Self:
+        """As it is. Raises `DataError` without answers."""
+        _answers(table)
+        return self
+
     def remarks(self, train: pa.Table) -> list[str]:
         from warmstart.tasks._golds import remarks
 
-        return remarks(train["answers"]) if "answers" in train.column_names else []
+        return remarks(train["answers"])
 
     def learn(self, train: pa.Table) -> list[str]:
         """Whether there are questions without answer. Raises `DataError` without answers."""
@@ -173,7 +178,6 @@ class ExtractiveQA(Task):
         from warmstart.tasks._qa_result import result
 
         test = examples["test"]
-        _answers(test.table)
         facts: dict[str, Any] = {"max_answer_tokens": self.max_answer_tokens or LONGEST}
         if self.no_answer_threshold is not None:
             facts["no_answer_threshold"] = self.no_answer_threshold

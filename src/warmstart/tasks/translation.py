@@ -97,14 +97,6 @@ class Translation(TextTask):
             "target": [(pair or {}).get(target) or "" for pair in pairs],
         }
 
-    def learn(self, train: pa.Table) -> list[str]:
-        if "target" not in train.column_names:
-            raise DataError(
-                f"{train['_file'][0].as_py()} has no column for target; name it with "
-                "--data.columns.target NAME"
-            )
-        return []
-
     def measure(self) -> Measure:
         from warmstart.scores.joined import Exact, Joined
         from warmstart.scores.text import Bleu, Chrf, Lengths

@@ -114,8 +114,8 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
         raise RunError(f"cannot write to {out}: it is a file; give --out a folder")
     predictor = _open(model, keys)
     table = labelled(data, recipe.data, predictor)
-    outputs, examples = predictor.outputs(table)
     task = predictor.task.shaped(table)
+    outputs, examples = predictor.outputs(table)
     found = judge(recipe.evaluate, task, {"test": outputs}, {"test": examples}, [], recipe.seed)
     if out is not None:
         fresh = out / f".predictions.{os.getpid()}"

@@ -61,3 +61,40 @@ def test_levelled_off_is_good() -> None:
     assert read_curves(good).verdict == "good"
     gap = history([1, 0.6, 0.55], [0.9, 0.62, 0.61], [0.6, 0.75, 0.752], own=0.99)
     assert "More labelled rows" in read_curves(gap).advice
+
+
+def test_a_loss_that_still_falls_is_underfitting_whatever_the_score_says() -> None:
+    silent = read_curves(history([0.7, 0.21], [0.31, 0.25], [0.0, 0.0]), score=0.0)
+    assert silent.verdict == "underfitting"
+    assert "0.31 to 0.25" in silent.sentence and "for example 3" in silent.advice
+    late = history([1, 0.8, 0.7, 0.6], [1, 0.8, 0.7, 0.62], [0.8, 0.81, 0.811, 0.811])
+    assert read_curves(late).verdict == "underfitting"
+    slow = history([1, 0.8, 0.7, 0.69], [1, 0.7, 0.6, 0.597], [0.8, 0.81, 0.811, 0.811])
+    assert read_curves(slow).verdict == "good"
+    perfect = history([1, 0.5, 0.2], [0.5, 0.2, 0.1], [0.9, 1.0, 1.0])
+    assert read_curves(perfect).verdict == "good"
+
+
+def test_a_small_score_is_judged_by_its_own_size() -> None:
+    found = read_curves(history([9, 8], [8.1, 8.05], [0.008, 0.011]))
+    assert found.verdict == "underfitting"
+    assert "score was still rising" in found.sentence
+
+
+def test_two_points_are_not_level() -> None:
+    found = read_curves(history([1, 0.9], [0.6, 0.6], [0.75, 0.752]))
+    assert found.verdict == "unknown"
+    assert "levelled off" in found.sentence and "only 2 times" in found.sentence
+    assert "for example 3" in found.advice
+
+
+def test_what_learned_nothing_is_not_good() -> None:
+    level = history([1, 0.6, 0.55], [0.9, 0.62, 0.61], [0.1, 0.15, 0.15])
+    nothing = read_curves(level, score=0.0)
+    assert (nothing.verdict, "scores 0.000" in nothing.sentence) == ("underfitting", True)
+    behind = read_curves(level, score=0.067, rivals=[0.02, 0.145])
+    assert behind.verdict == "underfitting"
+    assert "0.067" in behind.sentence and "0.145" in behind.sentence
+    assert read_curves(level, score=0.2, rivals=[0.145]).verdict == "good"
+    mild = history([1, 0.5, 0.2], [0.9, 0.6, 0.7], [0.0, 0.0, 0.0])
+    assert "labels can be used" not in read_curves(mild, score=0.0).advice

@@ -1,7 +1,7 @@
 """Did training stop too early, too late, or well? Read from the history, said in plain words.
 
 A history row is what the loop yields at an evaluation: `epoch`, `step`, `train_loss`,
-`validation_loss`, `validation_score` (macro-F1, 0 to 1) and, where measured, `train_score`.
+`validation_loss`, `validation_score` (higher is better) and, where measured, `train_score`.
 Losses are means in nats. A row without a validation score is skipped.
 """
 
@@ -11,9 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from warmstart.evaluate.words import figure
+
 RISING = 1.05  # validation loss this much above its best has risen
 FALLING = 0.97  # training loss this much below has fallen
 GAIN = 0.005  # half a point of score in the last round: still learning
+SMALL_GAIN = 0.1  # of a small score this share of itself is as much
+STILL_FALLING = 0.1  # share of the whole fall of the validation loss that the last round brought
+VISIBLE = 0.02  # and the share of the loss itself below which a fall is no fall
+LEVEL = 3  # rounds before anything can have levelled off
 HARM = 0.01  # one point of score below the best: training on did harm
 GAP = 0.15  # training score this far above the validation score: learned by heart
 LOW = 0.70  # a training score below this has not fitted its own rows
@@ -33,16 +39,33 @@ class Curves:
         return asdict(self)
 
 
-def read_curves(history: Sequence[Mapping[str, Any]]) -> Curves:
-    """The verdict on a history; "unknown" where there is too little of it."""
+def read_curves(
+    history: Sequence[Mapping[str, Any]],
+    score: float | None = None,
+    rivals: Sequence[float] = (),
+) -> Curves:
+    """The verdict on a history; "unknown" where there is too little of it.
+
+    Args:
+        history: the rows, in order.
+        score: the main figure on the test rows.
+        rivals: the same of each baseline.
+    """
     rows = [row for row in history if row.get("validation_score") is not None]
     if not rows:
         return Curves("unknown", "There is no training history to read.", "")
     best = max(rows, key=lambda row: row["validation_score"])
     if len(rows) == 1:
         return _single(best)
+    poor = _poor(score, max(rivals, default=None), best)
     # Overfitting is asked first: a loss that rises outweighs a score that still creeps up.
-    return _overfitting(rows, best) or _underfitting(rows, best) or _good(rows, best)
+    return (
+        _overfitting(rows, best, poor)
+        or _underfitting(rows, best)
+        or poor
+        or _short(rows, best)
+        or _good(rows, best)
+    )
 
 
 def _single(row: Mapping[str, Any]) -> Curves:
@@ -55,7 +78,29 @@ def _single(row: Mapping[str, Any]) -> Curves:
     )
 
 
-def _overfitting(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Curves | None:
+def _poor(score: float | None, rival: float | None, best: Mapping[str, Any]) -> Curves | None:
+    """The task was not learned, whatever the curves look like."""
+    if score is None or (score > 0 and (rival is None or score >= rival)):
+        return None
+    if score <= 0:
+        text = f"The model has not learned the task: on the test rows it scores {figure(score)}."
+    else:
+        text = (
+            "The model has not learned what there is to learn: on the test rows it scores "
+            f"{figure(score)}, and the best baseline {figure(rival or 0.0)}."
+        )
+    return Curves(
+        "underfitting",
+        text,
+        "Train for more epochs, try a higher learning rate or a method that moves more weights "
+        "(full), or bring more rows.",
+        best.get("epoch"),
+    )
+
+
+def _overfitting(
+    rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any], poor: Curves | None
+) -> Curves | None:
     """Validation loss up from its lowest while training loss went on falling."""
     known = [row for row in rows if row.get("validation_loss") is not None]
     if len(known) < 2:
@@ -73,6 +118,8 @@ def _overfitting(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> 
         advice = (
             f"Train for fewer epochs (about {_number(best)}), or bring more or more varied rows."
         )
+    elif poor is not None:
+        return poor
     else:
         text += (
             f". The score did not suffer (best in {_epoch(best)}), but the model grew too sure of "
@@ -89,13 +136,19 @@ def _underfitting(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) ->
     """Still improving when training ended, or not even its own training rows learned."""
     last, before = rows[-1], max(row["validation_score"] for row in rows[:-1])
     gain = last["validation_score"] - before
-    if gain >= GAIN:
-        return Curves(
-            "underfitting",
+    if gain > 0 and gain >= min(GAIN, SMALL_GAIN * last["validation_score"]):
+        return _longer(
+            rows,
+            best,
             f"The validation score was still rising when training ended (up {100 * gain:.1f} "
             "points in the last round): the model could learn more.",
-            f"Train for more epochs, for example {_more(rows)}.",
-            best.get("epoch"),
+        )
+    if fell := _still_falling(rows):
+        return _longer(
+            rows,
+            best,
+            f"The validation loss was still falling when training ended ({fell[0]:.3g} to "
+            f"{fell[1]:.3g} in the last round): the model could learn more.",
         )
     own = last.get("train_score")
     if own is not None and own < LOW and own - last["validation_score"] < GAP:
@@ -107,6 +160,36 @@ def _underfitting(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) ->
             best.get("epoch"),
         )
     return None
+
+
+def _longer(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any], sentence: str) -> Curves:
+    advice = f"Train for more epochs, for example {_more(rows)}."
+    return Curves("underfitting", sentence, advice, best.get("epoch"))
+
+
+def _still_falling(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
+    """The validation loss before and after the last round, where that brought a good part of its
+    whole fall and some rows are still wrong."""
+    known = [row["validation_loss"] for row in rows if row.get("validation_loss") is not None]
+    if len(known) < 2 or rows[-1]["validation_score"] == 1.0:
+        return None
+    before, last = min(known[:-1]), known[-1]
+    fall, whole = before - last, max(known) - last
+    clear = fall >= STILL_FALLING * whole and fall >= VISIBLE * abs(before)
+    return (before, last) if fall > 0 and clear else None
+
+
+def _short(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Curves | None:
+    """Too few points to say that a line is level."""
+    if len(rows) >= LEVEL:
+        return None
+    return Curves(
+        "unknown",
+        f"The model was looked at only {len(rows)} times during training: too few to say whether "
+        "its score has levelled off.",
+        f"Train for more epochs, for example {max(LEVEL, _more(rows))}, to see.",
+        best.get("epoch"),
+    )
 
 
 def _good(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Curves:

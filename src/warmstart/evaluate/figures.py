@@ -51,7 +51,9 @@ def evaluate(
         "bootstrap": settings.bootstrap,
         "baselines": judged,
         "comparison": _comparison(judged, main, title, scale(result, main)),
-        "curves": read_curves(history).as_dict(),
+        "curves": read_curves(
+            history, figures[main]["value"], [one[main]["value"] for one in judged]
+        ).as_dict(),
         **result.facts,
     }
     metrics["notes"] = [*_notes(metrics), *result.notes]

@@ -72,7 +72,9 @@ def evaluate(
         "baselines": judged,
         "comparison": _comparison(judged),
         "calibration": {**calibration, "sentence": words.calibration_sentence(calibration)},
-        "curves": read_curves(history).as_dict(),
+        "curves": read_curves(
+            history, scores[MAIN].value, [one[MAIN]["value"] for one in judged]
+        ).as_dict(),
     }
     metrics["notes"] = words.notes(metrics)
     metrics["verdict"] = words.verdict_sentence(metrics)

@@ -44,8 +44,6 @@ class Bars(RunListener):
 
 def told(found: Comparison) -> None:
     """Print the comparison."""
-    from warmstart.verbs.several_result import next_commands
-
     summary, console = found.summary, Console(highlight=False)
     console.print(_scores(summary))
     console.print(_costs(summary))
@@ -57,7 +55,7 @@ def told(found: Comparison) -> None:
     console.print(f"runs       {found.path}", soft_wrap=True, markup=False)
     console.print(f"report     {found.report}", soft_wrap=True, markup=False)
     console.print("\nNext:", markup=False)
-    for command, what in next_commands(found.path, summary["chosen"]):
+    for command, what in summary["next"]:
         console.print(f"  {command}\n      {what}", soft_wrap=True, markup=False)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 from warmstart.run import Run, write_json, write_text
+from warmstart.verbs.next_steps import next_steps
 from warmstart.verbs.prepare import Prepared
 
 if TYPE_CHECKING:
@@ -107,19 +107,7 @@ def hub_id(base: Base) -> str | None:
 def next_commands(run: Run) -> list[tuple[str, str]]:
     """What to type next, and what it does."""
     task: Any = run.recipe.task
-    asked_of = run.answers_from
-    if len(task.inputs) == 1:
-        asked = f'warmstart predict {asked_of} "your text"'
-    else:
-        example = json.dumps(dict.fromkeys(task.inputs, "…"), ensure_ascii=False)
-        asked = f"warmstart predict {asked_of} '{example}'"
-    labels = task.form in ("classes", "labels", "tokens")
-    does = "labels" if labels else "answers"
-    return [
-        (asked, f"{does} a text, with confidence"),
-        (f"warmstart predict {asked_of} new.csv --out answered.csv", f"{does} every row of a file"),
-        (f"warmstart evaluate {asked_of} other.csv", "scores the model on other labelled data"),
-    ]
+    return next_steps(task, run.answers_from)
 
 
 def peak_memory_mb() -> float | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from warmstart.errors import RunError
 from warmstart.run import Run, read_json, write_json
+from warmstart.verbs.next_steps import next_steps
 from warmstart.verbs.several_request import Wanted
 
 if TYPE_CHECKING:
@@ -103,21 +104,13 @@ def conclude(
         "chosen": chosen,
         "runs": runs,
         "measured": [meter.memory_note, meter.energy.note],
-        "next": next_commands(out, chosen),
+        "next": next_steps(prepared.task, out / chosen),
         "facts": _facts(prepared, wanted),
     }
     summary.pop("reason", None)
     write_json(out / "comparison.json", summary)
     write_comparison(out / "comparison.html", summary)
     return Comparison(out)
-
-
-def next_commands(out: Path, chosen: str) -> list[tuple[str, str]]:
-    """What to type next, and what it does."""
-    return [
-        (f'warmstart predict {out / chosen} "your text"', "labels a text with the method to take"),
-        (f"warmstart evaluate {out / chosen} other.csv", "scores it on other labelled data"),
-    ]
 
 
 def _trial(one: Wanted, run: Run, main: str) -> Trial:

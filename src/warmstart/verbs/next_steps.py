@@ -1,0 +1,53 @@
+"""What to type when a model is there, and what it does: the same in the terminal and the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from warmstart.tasks.base import Task
+
+Steps = list[tuple[str, str]]
+"""Commands, and what each does."""
+DOES = {
+    "classes": "labels {one}, with confidence",
+    "labels": "gives {one} its labels, with confidence",
+    "tokens": "labels the words of {one}, with confidence",
+    "value": "gives {one} its number",
+    "span": "answers a question from a passage, with confidence",
+    "text": "writes the answer to {one}, with confidence",
+    "vector": "gives {one} its vector",
+}
+"""Form of the head → what `predict` does with one input."""
+
+
+def next_steps(task: Task, model: Path) -> Steps:
+    """For a run or model folder of this task."""
+    asked = f"warmstart predict {model}"
+    module = getattr(task, "module", "")
+    own = f" --task.module {module}" if module else ""
+    out = "vectors.parquet" if task.form == "vector" else "answered.csv"
+    one = "a text" if len(task.inputs) == 1 else "a pair of texts"
+    steps = [
+        (f"{asked} {_example(task)}{own}", DOES[task.form].format(one=one)),
+        (f"{asked} new.csv --out {out}{own}", "does so with every row of a file"),
+        (f"warmstart evaluate {model} other.csv{own}", "scores the model on other labelled data"),
+    ]
+    return [*_search(model), *steps] if task.form == "vector" else steps
+
+
+def _example(task: Any) -> str:
+    """The input of one answer, as the shell takes it."""
+    if len(task.inputs) == 1:
+        return '"your text"'
+    return f"'{json.dumps(dict.fromkeys(task.inputs, '…'), ensure_ascii=False)}'"
+
+
+def _search(model: Path) -> Steps:
+    """What vectors are made for."""
+    return [
+        (f"warmstart index {model} texts.csv --out texts-index", "makes an index of your texts"),
+        ('warmstart search texts-index "your question"', "finds those nearest in meaning"),
+    ]

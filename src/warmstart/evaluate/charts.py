@@ -16,6 +16,7 @@ WIDTH, HEIGHT = 360, 220
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 14, 36
 CELL = 13  # side of a heat map cell
 NAME = 190  # room for a row's name
+COLOURS = 6  # of lines, in the style sheet; from the next one on they come again
 APART = 24  # least distance between two numbers on the x axis
 
 
@@ -97,9 +98,9 @@ def line_chart(
     parts = [_grid(low, high, step), _ticks(x, at, x_name)]
     for number, line in enumerate(series.values()):  # the number is the colour
         points = [at(xi, yi) for xi, yi in zip(x, line, strict=True) if yi is not None]
-        parts.append(_line(points, f"s{number}"))
+        parts.append(_line(points, f"s{number % COLOURS}"))
     legend = Markup("").join(
-        Markup('<span class="key k{}">{}</span>').format(i, name)
+        Markup('<span class="key k{}">{}</span>').format(i % COLOURS, name)
         for i, (name, line) in enumerate(series.items())
         if any(value is not None for value in line)
     )

@@ -166,6 +166,16 @@ def test_the_words_name_the_runner_up_and_what_is_not_known():
     assert words.advice(alone, alone[0], 0.95) == ""
 
 
+def test_tests_that_disagree_leave_a_method_unclear():
+    full = standing("full", 0.80, 100)
+    split = standing("lora", 0.70, 10, difference=-0.1, low=-0.2, high=-0.01)
+    text = words.verdict([full, split], "macro-F1", 20, 0.95)
+    assert "the two tests disagree" in text and "noise" not in text
+    assert words.outcome_words("noise", split.against) == "unclear"
+    split.against["worse_seeds"] = 0
+    assert words.outcome_words("noise", split.against) == "noise", "it is the seeds that disagree"
+
+
 def test_without_a_paired_test_only_intervals_that_do_not_meet_count():
     trials = [trial("full", 0, said(0.8, 1), 9), trial("lora", 0, said(0.78, 2), 3),
               trial("frozen", 0, said(0.2, 3), 1)]  # fmt: skip

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from warmstart.evaluate.compare import mcnemar, paired
+from warmstart.evaluate.compare import Paired, mcnemar, paired
 from warmstart.evaluate.intervals import metric_intervals, unseen_errors
 from warmstart.evaluate.words import p_words, points, verdict
+from warmstart.scores.bootstrap import Difference
 
 
 def answers(rng: np.random.Generator, y: np.ndarray, k: int, right: float) -> np.ndarray:
@@ -79,6 +80,23 @@ def test_the_same_answers_differ_by_nothing() -> None:
     same = paired(y, y, y, 3, draws=100)
     assert (same.difference, same.p_value, same.mcnemar_p, same.outcome) == (0, 1, 1, "noise")
     assert "the difference is noise" in verdict(same, "the best baseline")
+
+
+def test_tests_that_disagree_are_not_called_noise() -> None:
+    def told(low: float, high: float, p: float) -> str:
+        one = Difference("f1", -0.345, low, high, p, 0.95)
+        assert one.outcome == "noise" and "disputed" not in one.as_dict()
+        two = Paired("f1_macro", -0.345, low, high, p, p, 0.95)
+        assert two.outcome == "noise" and two.disputed == one.disputed
+        assert ("noise" in verdict(one, "x", "F1")) == ("noise" in verdict(two, "x"))
+        return verdict(one, "TF-IDF", "F1")
+
+    split = told(-0.562, -0.118, 0.06)
+    assert "cannot be told from chance with so few test rows" in split
+    assert "the two tests disagree" in split and "noise" not in split
+    assert "−56.2 to −11.8" in split and "p = 0.060" in split
+    assert "disagree" in told(-0.7, 0.01, 0.03)
+    assert "the difference is noise" in told(-0.7, 0.01, 0.06)
 
 
 def test_a_clear_gap_is_better_one_way_and_worse_the_other() -> None:

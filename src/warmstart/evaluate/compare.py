@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from warmstart.evaluate.intervals import BLOCK, Cells, bounds, resamples, tally_of_counts
 from warmstart.evaluate.metrics import METRICS, Floats
-
-SIGNIFICANT = 0.05
+from warmstart.scores.bootstrap import SIGNIFICANT, disputed
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,11 @@ class Paired:
         if self.low <= 0 <= self.high or self.p_value >= SIGNIFICANT:
             return "noise"
         return "better" if self.difference > 0 else "worse"
+
+    @property
+    def disputed(self) -> bool:
+        """Whether only one of interval and test says that there is a difference."""
+        return disputed(self.low, self.high, self.p_value)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, enough to make it again."""

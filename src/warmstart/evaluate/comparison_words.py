@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from warmstart.evaluate.comparison import NOISE, UNKNOWN, WORSE, Standing
 from warmstart.evaluate.words import p_words, percent, points
+from warmstart.scores.bootstrap import disputed
 
 WIDE = 0.05  # half of the width from which the rows are too few to call two methods equal
 
@@ -91,8 +93,10 @@ def notes(found: Sequence[Standing], tested: bool) -> list[str]:
     return said
 
 
-def outcome_words(outcome: str) -> str:
-    """best, noise, worse, or "not tested"."""
+def outcome_words(outcome: str, against: Mapping[str, Any]) -> str:
+    """best, noise, worse, "not tested", or "unclear" where the two tests disagree."""
+    if outcome == NOISE and _is_disputed(against):
+        return "unclear"
     return "not tested" if outcome == UNKNOWN else outcome
 
 
@@ -118,7 +122,19 @@ def _gap(one: Standing, title: str, level: float) -> str:
             f"is {far} lower{evidence}, but only with {found['worse_seeds']} of {found['seeds']} "
             "seeds, so it may be the luck of a seed"
         )
+    if _is_disputed(found):
+        return (
+            f"is {far} lower, which cannot be told from chance with so few test rows, as the two "
+            f"tests disagree{evidence}"
+        )
     return f"is {far} lower, which is noise{evidence}"
+
+
+def _is_disputed(against: Mapping[str, Any]) -> bool:
+    """Whether interval and test disagree on a difference, both of which there must be."""
+    if against.get("p_value") is None or against["worse_seeds"] < against["seeds"]:
+        return False
+    return disputed(against["low"], against["high"], against["p_value"])
 
 
 def _costs(one: Standing, best: Standing) -> str:

@@ -14,6 +14,7 @@ from warmstart.evaluate import charts, words
 from warmstart.evaluate.comparison_page import duration
 from warmstart.evaluate.report import asset, environment
 from warmstart.evaluate.write import write_whole
+from warmstart.scores.bootstrap import disputed
 
 TAGS = {"better": "good", "noise": "info", "worse": "bad"}
 OUTCOMES = {"better": "sharing helped", "noise": "noise", "worse": "sharing harmed"}
@@ -31,7 +32,7 @@ def render_tasks(facts: Mapping[str, Any]) -> str:
     made = environment()
     made.filters.update(
         duration=duration, points=lambda value: words.points(value, sign=True),
-        p=words.p_words, tag=TAGS.__getitem__, outcome=OUTCOMES.__getitem__,
+        p=words.p_words, tag=TAGS.__getitem__, outcome=_outcome,
     )  # fmt: skip
     metrics = facts["metrics"]
     return made.get_template("multitask.html.j2").render(
@@ -44,6 +45,13 @@ def render_tasks(facts: Mapping[str, Any]) -> str:
         script=Markup(script),
         script_hash=f"sha256-{digest}",
     )
+
+
+def _outcome(alone: Mapping[str, Any]) -> str:
+    """What sharing did, in words."""
+    if disputed(alone["low"], alone["high"], alone["p_value"]):
+        return "unclear"
+    return OUTCOMES[alone["outcome"]]
 
 
 def _shown(name: str, one: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,10 @@ from warmstart.scores.bootstrap import Difference
 
 FEW_ROWS = 100  # test rows below which every interval is wide
 FEW_OF_CLASS = 10  # test rows below which a class's figures are rough
+NOISE = "the difference is noise"
+DISPUTED = (
+    "the difference cannot be told from chance with so few test rows, as the two tests disagree"
+)
 NAMED = 6  # class names listed before "and n more"
 
 
@@ -28,7 +32,7 @@ def verdict(
     evidence += f", {p_words(result.p_value)}"
     if result.outcome == "noise":
         gap = f"{points(scale * result.difference, sign=True)} points of {name}"
-        return f"the difference is noise: {gap} against {other} ({evidence})"
+        return f"{DISPUTED if result.disputed else NOISE}: {gap} against {other} ({evidence})"
     gap = f"{points(abs(scale * result.difference))} points of {name}"
     return f"{result.outcome} than {other} by {gap} ({evidence})"
 

@@ -55,9 +55,19 @@ class Difference:
             return "noise"
         return "better" if (self.difference > 0) != self.lower_is_better else "worse"
 
+    @property
+    def disputed(self) -> bool:
+        """Whether only one of interval and test says that there is a difference."""
+        return disputed(self.low, self.high, self.p_value)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, enough to make it again."""
         return asdict(self)
+
+
+def disputed(low: float, high: float, p_value: float) -> bool:
+    """Whether an interval of a difference and a test of it disagree: few rows make them."""
+    return (low <= 0 <= high) != (p_value >= SIGNIFICANT)
 
 
 def resampled_weights(

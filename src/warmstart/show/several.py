@@ -74,7 +74,7 @@ def _scores(summary: Mapping[str, Any]) -> Table:
         interval = "" if one["low"] is None else f"{one['low']:.3f} to {one['high']:.3f}"
         behind = points(one["against"]["difference"], sign=True) if one["against"] else ""
         style, score = STYLES[one["outcome"]], score_words(one["value"], one["spread"])
-        outcome = f"[{style}]{outcome_words(one['outcome'])}[/{style}]"
+        outcome = f"[{style}]{outcome_words(one['outcome'], one['against'])}[/{style}]"
         table.add_row(escape(one["method"]), score, interval, behind, outcome)
     return table
 

@@ -14,6 +14,7 @@ import pytest
 
 import warmstart
 from tiny import tiny
+from warmstart.cli import main
 from warmstart.errors import RecipeError
 from warmstart.types import Prediction
 
@@ -67,6 +68,18 @@ def test_csv_in_csv_out_changes_nothing(model: Path, tmp_path: Path, ending: str
     assert f"{data}:6" in notes[0] and "no text" in notes[0]
     assert f"{data}:7" in notes[1] and "64 tokens" in notes[1]
     assert sorted(os.listdir(tmp_path)) == sorted(["in.csv", out.name])
+
+
+def test_evaluate_says_what_was_cut(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "in.csv"
+    data.write_text("text,label\ngood film,pos\n" + "bad " * 200 + ",neg\n", encoding="utf-8")
+    said = f"1 texts have more than 64 tokens: only the beginning was read (first: {data}:3)"
+    found = warmstart.evaluate(model, data)
+    assert said in found["notes"]
+    assert main(["evaluate", str(model), str(data)]) == 0
+    assert f"note: {said}\n" in capsys.readouterr().err
 
 
 def test_jsonl_and_parquet_out(model: Path, tmp_path: Path):

@@ -132,6 +132,10 @@ def test_what_is_wanted_is_asked_for_before_the_model_runs(
         patched.setattr("warmstart.engines.torch.TorchPredictor.outputs", None)
         with pytest.raises(DataError, match=r"only\.csv has no column for target.*columns\.target"):
             warmstart.evaluate(t5.path, tmp_path / "only.csv")
+    long = {"source": "film song", "target": "song film " * 90}
+    (tmp_path / "long.jsonl").write_text(json.dumps(long), encoding="utf-8")
+    found = warmstart.evaluate(t5.path, tmp_path / "long.jsonl")
+    assert not any("more than" in note for note in found["notes"]), "what is wanted is judged whole"
     rows = [{"source": "film song", "references": ["song film", "a song"]}]
     (tmp_path / "several.jsonl").write_text(json.dumps(rows[0]), encoding="utf-8")
     assert warmstart.evaluate(t5.path, tmp_path / "several.jsonl")["rows"] == 1

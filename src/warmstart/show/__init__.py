@@ -68,6 +68,7 @@ def metrics(found: Mapping[str, Any], out: Any, *, as_json: bool) -> None:
     scores(found)
     if out is not None:
         print(f"written    {out}/metrics.json, {out}/predictions.parquet")
+    notes(found["notes"])
 
 
 def scores(found: Mapping[str, Any]) -> None:

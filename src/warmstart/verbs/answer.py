@@ -17,6 +17,7 @@ from warmstart.verbs.asked import labelled, parts_of, source_of
 
 if TYPE_CHECKING:
     from warmstart.engines.torch import TorchPredictor
+    from warmstart.tasks.base import Examples
 
 Keys = Mapping[str, Any]
 OWN_HEAD = "task.module"  # code of the user's that may be run
@@ -115,8 +116,10 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
     predictor = _open(model, keys)
     table = labelled(data, recipe.data, predictor)
     task = predictor.task.shaped(table)
-    outputs, examples = predictor.outputs(table)
+    noted = _Noted(table)
+    outputs, examples = _outputs(predictor, table, noted)
     found = judge(recipe.evaluate, task, {"test": outputs}, {"test": examples}, [], recipe.seed)
+    noted.tell(found.metrics["notes"], predictor.task.max_length)
     if out is not None:
         fresh = out / f".predictions.{os.getpid()}"
         try:
@@ -129,6 +132,17 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
         finally:
             fresh.unlink(missing_ok=True)
     return found.metrics
+
+
+def _outputs(predictor: TorchPredictor, table: pa.Table, noted: _Noted) -> tuple[Any, Examples]:
+    """As `TorchPredictor.outputs`; the texts that were cut are noted, but not the texts that are
+    wanted for them, which are judged whole."""
+    task: Any = predictor.task
+    if task.form != "text":
+        return predictor.outputs(table, 0, noted.see_cut)
+    asked = table.select([*task.inputs, "_file", "_line"])
+    task.encode(asked, predictor.labels, predictor.tokenizer, task.max_length, noted.see_cut)
+    return predictor.outputs(table)
 
 
 def _settings(keys: Keys, allowed: tuple[str, ...]) -> Recipe:

@@ -55,7 +55,8 @@ def kinds(info: FieldInfo) -> set[Any]:
 
 def wanted(info: FieldInfo) -> str:
     """What a field may hold, in words: `a whole number of at least 1`."""
-    words = [word for kind in _members(info.annotation) for word in _words(kind)]
+    table = (info.examples or ["{text = 'body'}"])[0]
+    words = [word for kind in _members(info.annotation) for word in _words(kind, table)]
     bounds = [
         f"{name} {getattr(limit, key):g}"
         for limit in info.metadata
@@ -72,11 +73,12 @@ def _members(annotation: Any) -> list[Any]:
     return [annotation]
 
 
-def _words(kind: Any) -> list[str]:
+def _words(kind: Any, table: str) -> list[str]:
+    """A kind in words; `table` is what a table may look like."""
     if get_origin(kind) is Literal:
         return ["one of " + ", ".join(str(choice) for choice in get_args(kind))]
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    return [] if kind is NoneType else [names.get(kind, "a table, as in {text = 'body'}")]
+    return [] if kind is NoneType else [names.get(kind, f"a table, as in {table}")]
 
 
 def _may_be_nothing(info: FieldInfo) -> bool:

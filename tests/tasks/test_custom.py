@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import warmstart
 from learning import ENVIRONMENT, LABELS, write_messages
 from warmstart.errors import RecipeError
+from warmstart.recipe import Recipe
 
 
 class Wrong(nn.Module):
@@ -53,6 +54,14 @@ def test_a_whole_run(family: str, method: str, tiny_of: Any, tmp_path: Path) -> 
     assert set(answers[0].scores) == set(LABELS)
     if method == "full":  # the folder is a plain one: transformers finds the body in it
         assert AutoModel.from_pretrained(run.model).config.model_type == family
+
+
+def test_settings_in_another_form_are_told_the_form_that_works() -> None:
+    keys = {"task": "custom", "task.module": "own_heads.Attending"}
+    with pytest.raises(RecipeError, match=r"give a table, as in \{dropout = 0\.2\}"):
+        Recipe.of({**keys, "task.module_settings": '{"dorp":1}'})
+    task: Any = Recipe.of({**keys, "task.module_settings": "{dropout = 0.2}"}).task
+    assert task.module_settings == {"dropout": 0.2}
 
 
 def test_padding_changes_nothing(tiny_of: Any, tmp_path: Path) -> None:

@@ -28,7 +28,9 @@ class Custom(Classification):
         description="path of a torch.nn.Module class of yours, as in my_package.heads.MyHead",
     )
     module_settings: dict[str, Any] = Field(
-        default_factory=dict, description="what the class is made with, beside the two sizes"
+        default_factory=dict,
+        description="what the class is made with, beside the two sizes",
+        examples=["{dropout = 0.2}"],
     )
 
     def check_base(self, base: Base, labels: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from warmstart.evaluate import charts, words
+from warmstart.evaluate.terms import terms
 from warmstart.evaluate.trust import trust
 
 NUMBERED = 12  # up to so many classes the confusion matrix is a table of numbers
@@ -52,6 +53,8 @@ def view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "tokens": data.get("tokens") or {},
         "notes": _messages(data.get("notes") or []),
         "next": [tuple(step) for step in facts.get("next") or []],
+        "terms": terms(_titles(metrics)),
+        "counts_words": any("TF-IDF" in one["title"] for one in metrics.get("baselines", [])),
         "details": [(name, _flat(facts[key])) for name, key in SECTIONS if facts.get(key)],
     }
 
@@ -78,9 +81,13 @@ def _main(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _scores(metrics: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """The other scores beside the main one."""
-    shown = metrics.get("titles", {}).items()
-    others = [(key, title) for key, title in shown if key != metrics["main"] and key in metrics]
-    return [(words.title(title), metrics[key]) for key, title in others]
+    shown = _titles(metrics).items()
+    return [(words.title(title), metrics[key]) for key, title in shown if key != metrics["main"]]
+
+
+def _titles(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """The figures that are shown and what they are called."""
+    return {key: title for key, title in metrics.get("titles", {}).items() if key in metrics}
 
 
 def _contenders(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:

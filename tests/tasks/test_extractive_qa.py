@@ -16,6 +16,7 @@ import torch
 
 import warmstart
 from tiny import tiny
+from warmstart import show
 from warmstart.errors import DataError
 from warmstart.run import Run
 from warmstart.tasks import _qa_baselines as baselines
@@ -173,6 +174,12 @@ def test_asked_in_several_ways(run: Run, tmp_path: Path) -> None:
     nested = tmp_path / "ask.json"
     nested.write_text(json.dumps(squad(2)))
     assert len(warmstart.predict(run.path, nested)) == 8
+
+
+def test_windows_are_called_windows(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    show.run(run, as_json=False)
+    said = capsys.readouterr().out
+    assert f"{run.facts['speed']['rows']:,} windows in" in said and " windows/s" in said
 
 
 def test_judged_again_on_other_rows(run: Run, tmp_path: Path) -> None:

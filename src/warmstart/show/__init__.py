@@ -45,10 +45,12 @@ def run(run: Run, *, as_json: bool) -> None:
         return
     scores(run.metrics)
     speed, proof = run.facts["speed"], run.proof
-    rate = f"{speed['rows_per_second']:,.0f} rows/s, {speed['precision']} on {speed['device']}"
+    task: Any = run.recipe.task
+    what = "windows" if task.form == "span" else "rows"  # a long passage is read in several
+    rate = f"{speed['rows_per_second']:,.0f} {what}/s, {speed['precision']} on {speed['device']}"
     cached = speed["feature_seconds"]
     first = f"{cached:.1f} s for the outputs of the body, then " if cached else ""
-    print(f"trained    {first}{speed['rows']:,} rows in {speed['seconds']:.1f} s ({rate})")
+    print(f"trained    {first}{speed['rows']:,} {what} in {speed['seconds']:.1f} s ({rate})")
     largest = proof.get("max_probability_difference", proof.get("max_difference", 0.0))
     gap = f"largest difference {largest:.1e}"
     rows = f"{proof['rows']} rows ({gap})"

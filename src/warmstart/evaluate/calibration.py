@@ -96,14 +96,16 @@ def calibrate(
 ) -> dict[str, Any]:
     """The test set's calibration before and after a temperature set on the validation rows.
 
-    {"rows", "confidence", "accuracy", "temperature", "fitted", "before", "after"}: mean confidence
-    and accuracy on the test rows, and `measured` twice. T is 1 where there is too little to fit.
+    {"rows", "validation_rows", "confidence", "accuracy", "temperature", "fitted", "before",
+    "after"}: mean confidence and accuracy on the test rows, and `measured` twice. T is 1 where
+    there is too little to fit.
     """
     fitted = len(validation_y) >= FIT_ROWS
     best = np.asarray(logits).argmax(axis=1)
     temperature = fit_temperature(validation_logits, validation_y) if fitted else 1.0
     return {
         "rows": len(y),
+        "validation_rows": len(validation_y),
         "confidence": float(softmax(logits).max(axis=1).mean()),
         "accuracy": float((best == y).mean()),
         "temperature": temperature,

@@ -13,7 +13,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from warmstart.evaluate import words
-from warmstart.evaluate.view import confusions
+from warmstart.evaluate.view import classes, confusions
 from warmstart.evaluate.write import write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -129,7 +129,7 @@ def _pipeline(facts: Mapping[str, Any]) -> str:
 def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
     """What the card's template uses."""
     metrics = facts.get("metrics") or {}
-    classes = metrics.get("per_class", [])
+    found = classes(metrics)
     base = facts.get("base") or {}
     return {
         "title": facts.get("title") or f"{_name(facts)} model",
@@ -142,9 +142,9 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "base": base.get("hub_id") or base.get("name") or "",
         "base_facts": base,
         "adapter": bool(facts.get("adapter")),
-        "weakest": sorted((c for c in classes if c["support"]), key=lambda c: c["f1"])[:WEAKEST],
+        "weakest": sorted((c for c in found if c["support"]), key=lambda c: c["f1"])[:WEAKEST],
         "confusions": confusions(metrics)[:WEAKEST],
-        "classes": classes,
+        "classes": found,
         "notes": metrics.get("notes", []),
         "data": facts.get("data") or {},
         "proof": facts.get("proof") or {},

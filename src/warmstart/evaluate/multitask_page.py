@@ -33,6 +33,7 @@ def render_tasks(facts: Mapping[str, Any]) -> str:
     made.filters.update(
         duration=duration, points=lambda value: words.points(value, sign=True),
         p=words.p_words, tag=TAGS.__getitem__, outcome=_outcome,
+        signed=lambda value: f"{round(value, 3) + 0.0:+.3f}",
     )  # fmt: skip
     metrics = facts["metrics"]
     return made.get_template("multitask.html.j2").render(

@@ -43,7 +43,7 @@ def view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "errors": errors,
         "wrong": _wrong(metrics),
         "first_errors": errors[:FIRST],
-        "classes": sorted(metrics.get("per_class", []), key=lambda one: one["f1"]),
+        "classes": sorted(classes(metrics), key=lambda one: (not one["judged"], one["f1"])),
         "confusions": confusions(metrics),
         "matrix": _matrix(metrics),
         "training": _training(facts.get("history") or [], _watched(metrics)),
@@ -57,6 +57,14 @@ def view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "counts_words": any("TF-IDF" in one["title"] for one in metrics.get("baselines", [])),
         "details": [(name, _flat(facts[key])) for name, key in SECTIONS if facts.get(key)],
     }
+
+
+def classes(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The figures of each class; `judged`: whether it occurs, as truth or as answer."""
+    return [
+        {**one, "judged": bool(one["support"] or one["predicted"])}
+        for one in metrics.get("per_class", [])
+    ]
 
 
 def confusions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -65,7 +65,9 @@ def calibration_sentence(found: Mapping[str, Any]) -> str:
         text += ", so it is too sure of itself" if sure > right else ", so it is not sure enough"
     text += f". A stated confidence is off by {points(before)} points on average"
     if not found["fitted"]:
-        return f"{text}; there were too few validation rows to correct it."
+        known = found.get("validation_rows", 0)
+        why = "there were too few" if known else "there are no"
+        return f"{text}; {why} validation rows to correct it by."
     if after < before - 0.002:
         return f"{text}; corrected (temperature {found['temperature']:.2f}), by {points(after)}."
     return f"{text}; correcting it with a temperature did not help."
@@ -141,8 +143,8 @@ def title(text: str) -> str:
 
 
 def figure(value: float) -> str:
-    """A score as one reads it: 0.774, or 41.2 where it counts to 100."""
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+    """A score as one reads it: 0.774, or 41.2 where it counts to 100; never -0.000."""
+    return f"{value:.1f}" if abs(value) >= 10 else f"{round(value, 3) + 0.0:.3f}"
 
 
 def lower(text: str) -> str:

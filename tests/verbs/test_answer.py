@@ -131,12 +131,15 @@ def test_rows_are_not_held_in_memory(model: Path, tmp_path: Path, monkeypatch: p
 
 def test_the_lines_of_a_plain_file_are_texts(model: Path, tmp_path: Path):
     path = tmp_path / "new.txt"
-    path.write_text('good film, "really"\n\nbad book\n', encoding="utf-8")
-    assert len(warmstart.predict(model, path)) == 2
+    path.write_text('good film, "really"\n\n bad book\n', encoding="utf-8")
+    notes: list[str] = []
+    assert len(warmstart.predict(model, path, notes=notes)) == 3, "as many as the file has lines"
+    assert notes == [f"1 texts have no text: their labels mean nothing (first: {path}:2)"]
     warmstart.predict(model, path, out=tmp_path / "out.csv")
     rows = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
     assert rows[0] == "text,prediction,confidence"
     assert rows[1].startswith('"good film, ""really""",')
+    assert rows[2].startswith(",") and rows[3].startswith(" bad book,") and len(rows) == 4
     path.write_text("id\ttext\n7\tgood film\n", encoding="utf-8")
     (answer,) = warmstart.predict(model, path)
     assert answer.id == "0"

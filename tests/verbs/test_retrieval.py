@@ -76,6 +76,14 @@ def test_a_folder_of_texts_by_paragraph(model: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_blank_lines_of_a_plain_file_are_no_texts(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("good film\n\n red order\n")
+    found = warmstart.retrieval.index(model, tmp_path / "a.txt", out=tmp_path / "i").texts
+    assert found.select(["text", "line"]).to_pylist() == [
+        {"text": "good film", "line": 1}, {"text": "red order", "line": 3},
+    ]  # fmt: skip
+
+
 def test_long_texts_are_told(model: Path, tmp_path: Path) -> None:
     notes: list[str] = []
     warmstart.retrieval.index(model, ["good " * 90, "red"], out=tmp_path / "i", notes=notes)

@@ -48,16 +48,19 @@ def parts_of(
     settings: Data,
     predictor: TorchPredictor,
     named: Callable[[pa.Table], None],
+    *,
+    every: bool = True,
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """All columns as they were, beside the task's inputs, a part at a time.
 
-    `named` is told of the table of a file, whose rows have lines.
+    `named` is told of the table of a file, whose rows have lines. Of a plain text file `every`
+    line is a row as it stands, as of stdin; else those that hold something are.
     """
     from warmstart.engines._task import own_form
 
     task = predictor.task
     if isinstance(source, str | Path) or not _are_rows(source):
-        raw, found = _rows(source, settings, predictor)
+        raw, found = _rows(source, settings, predictor, every)
         named(raw)
         extra = [name for name in ("_file", "_line") if name in raw.column_names]
         for start in range(0, len(raw), AT_ONCE):
@@ -88,19 +91,21 @@ def _record(task: Task, row: Any) -> Any:
     return found
 
 
-def _rows(data: Any, settings: Data, predictor: TorchPredictor) -> tuple[pa.Table, pa.Table]:
+def _rows(
+    data: Any, settings: Data, predictor: TorchPredictor, every: bool
+) -> tuple[pa.Table, pa.Table]:
     """All columns as they were, and the task's inputs among them."""
     from warmstart.data.columns import map_roles
 
     task = predictor.task
-    table = _plain(data, settings, task)
+    table = _plain(data, settings, task, every)
     table = _read(data, settings) if table is None else table
     columns = {role: name for role, name in settings.columns.items() if role in task.inputs}
     roles = {role: task.roles[role] for role in task.inputs}
     return table, map_roles(table, roles, columns, set(task.inputs), task.nested)
 
 
-def _plain(data: Any, settings: Data, task: Task) -> pa.Table | None:
+def _plain(data: Any, settings: Data, task: Task, every: bool) -> pa.Table | None:
     """The lines of a plain text file without header, each a text; None for anything else."""
     from warmstart.data.plain import has_header, is_plain, lines_of
 
@@ -110,7 +115,7 @@ def _plain(data: Any, settings: Data, task: Task) -> pa.Table | None:
     known = {role, *task.roles[role], *settings.columns.values()}
     if has_header(Path(data), known, settings.encoding):
         return None
-    table = lines_of(Path(data), settings.encoding, settings.limit)
+    table = lines_of(Path(data), settings.encoding, settings.limit, every=every)
     return table.rename_columns([role if name == "text" else name for name in table.column_names])
 
 

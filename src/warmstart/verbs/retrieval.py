@@ -214,7 +214,7 @@ def _texts(data: Any, predictor: TorchPredictor, keys: Any) -> Iterator[pa.Table
     if isinstance(data, str | Path) and not os.path.exists(data):
         raise DataError(f"there is no file or folder {data}")
     settings = Recipe.of(keys).data
-    for _, table in parts_of(source_of(data), settings, predictor, lambda _: None):
+    for _, table in parts_of(source_of(data), settings, predictor, lambda _: None, every=False):
         yield table
 
 

@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import warmstart
@@ -61,6 +62,12 @@ def test_a_file_becomes_a_run(base: Path, here: Path, capfd: pytest.CaptureFixtu
     assert {a.value for a in answers} <= {"neg", "pos"}
     assert sum(answers[0].scores.values()) == pytest.approx(1)
     assert run.predict("a good film")[0].value == answers[0].value
+    assert run.predict([None])[0].scores == pytest.approx(answers[1].scores)
+    for table in (pa.table({"text": ["good"]}), None):
+        with pytest.raises(warmstart.RecipeError, match="warmstart.predict"):
+            run.predict(table)
+    with pytest.raises(warmstart.DataError, match="row 2: text is of type int"):
+        run.predict(["good", 7])
     again = warmstart.Run(run.path)
     assert again.predict(["a good film", ""]) == answers
     assert again.recipe.base == str(base)
@@ -121,7 +128,7 @@ def test_predict_and_evaluate_as_functions(base: Path, here: Path):
     notes: list[str] = []
     found = warmstart.predict(run.path, ["good", " ", "good " * 100], notes=notes)
     assert len(found) == 3
-    assert "1 texts have no text" in notes[0] and "text 2" in notes[0]
+    assert "1 text has no text" in notes[0] and "text 2" in notes[0]
     assert "more than 64 tokens" in notes[1] and "text 3" in notes[1]
     assert warmstart.predict(run.path, "good film")[0].id == "0"
     assert len(warmstart.predict(run.path, data)) == len(ROWS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -73,6 +74,12 @@ def data(content: str | bytes, name: str = "bad.csv") -> Callable[[Path], Any]:
 
 def rows(*lines: str) -> Callable[[Path], Any]:
     return data("\n".join([GOOD.rstrip("\n"), *lines]) + "\n")
+
+
+def fewer_layers(room: Path) -> None:
+    path = room / "base" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "num_hidden_layers": config["num_hidden_layers"] - 1}))
 
 
 def truncated(room: Path) -> None:
@@ -273,6 +280,16 @@ CASES = [
     Bad("evaluate without labels", f"evaluate {RUN} bad.csv", ("bad.csv:26", "no label"),
         rows("a film,")),
     # the words
+    Bad("evaluate over a run", f"evaluate {RUN} good.csv --out {RUN}",
+        (f"{RUN} exists and is not empty", "another --out")),
+    Bad("evaluate over a model", f"evaluate {RUN} good.csv --out base",
+        ("base exists and is not empty",)),
+    Bad("a seed too large", "tune good.csv --base base --seed 4294967296",
+        ("seed = 4294967296", "at most 4,294,967,295")),
+    Bad("no rows to test on", "tune good.csv --base base --data.test_fraction 0",
+        ("no rows to test on", "--data.test FILE")),
+    Bad("fewer layers than weights", "tune good.csv --base base --out made",
+        ("more layers than its config.json says", "left over"), fewer_layers),
     Bad("unknown verb", "tun good.csv", ("no verb 'tun'", "'tune'")),
     Bad("a file for a verb", "good.csv", ("no verb 'good.csv'", "warmstart tune FILE")),
     Bad("a flag for a verb", "--base base tune good.csv", ("no flag before the verb",)),

@@ -158,7 +158,7 @@ def test_predict_from_stdin_keeps_every_line(room: Path):
         done = shell(f"printf 'good\\n\\nschön ☂\\r\\nlast' | {line}", room)
         lines = done.stdout.decode().split("\n")
         assert [line.split("\t")[2] for line in lines[:-1]] == ["good", "", "schön ☂", "last"]
-        assert b"note: 1 texts have no text" in done.stderr and b"text 2" in done.stderr
+        assert b"note: 1 text has no text" in done.stderr and b"text 2" in done.stderr
 
 
 def test_a_reader_that_has_seen_enough_is_fine(room: Path):

@@ -53,12 +53,16 @@ def kinds(info: FieldInfo) -> set[Any]:
     return {get_origin(kind) or kind for kind in _members(info.annotation)} - {NoneType}
 
 
+def _plainly(limit: float) -> str:
+    return f"{limit:,}" if isinstance(limit, int) else f"{limit:g}"
+
+
 def wanted(info: FieldInfo) -> str:
     """What a field may hold, in words: `a whole number of at least 1`."""
     table = (info.examples or ["{text = 'body'}"])[0]
     words = [word for kind in _members(info.annotation) for word in _words(kind, table)]
     bounds = [
-        f"{name} {getattr(limit, key):g}"
+        f"{name} {_plainly(getattr(limit, key))}"
         for limit in info.metadata
         for key, name in BOUNDS.items()
         if getattr(limit, key, None) is not None

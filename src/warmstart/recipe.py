@@ -64,7 +64,10 @@ class Recipe(BaseModel):
     )
     revision: str | None = Field(default=None, description="commit or branch of a hub id")
     seed: int = Field(
-        default=0, ge=0, description="of the splits, the head, the batches and the dropout"
+        default=0,
+        ge=0,
+        le=2**32 - 1,
+        description="of the splits, the head, the batches and the dropout",
     )
     out: str | None = Field(
         default=None, description="the run's folder; unset: runs/<data>-<method>"

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.data.files import unusable
-from warmstart.errors import RunError, nearest, shown
+from warmstart.errors import RecipeError, RunError, nearest, shown
 from warmstart.recipe import Recipe, read_file
 from warmstart.types import Prediction, Predictor
 
@@ -106,9 +106,16 @@ class Run:
         return self.path
 
     def predict(self, texts: str | Sequence[Any]) -> list[Prediction]:
-        """Labels with confidence; the model is loaded once. Raises `RunError`."""
+        """Labels with confidence; the model is loaded once. Raises `RunError`, and `RecipeError`
+        for a table, whose columns `warmstart.predict` knows."""
         from warmstart.engines.torch import Torch
 
+        if not isinstance(texts, str | list | tuple):
+            kind = type(texts).__name__
+            raise RecipeError(
+                f"Run.predict takes a text or a list of them, and this is a {kind}; for a file or "
+                "a table there is warmstart.predict(run, data)"
+            )
         if self._predictor is None:
             self._predictor = Torch().open(self.path)
         return self._predictor.predict([texts] if isinstance(texts, str) else texts)

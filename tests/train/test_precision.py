@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from learning import CPU
+from warmstart.errors import RecipeError
 from warmstart.train import precision
 from warmstart.train.memory import keep_freed_memory
 
@@ -37,6 +38,12 @@ def test_auto_measures() -> None:
 def test_device() -> None:
     assert precision.device_named("cpu") == CPU
     assert precision.device_named("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
+def test_a_device_that_is_not_there() -> None:
+    with pytest.raises(RecipeError, match=r"train\.device is cuda.*leave it at auto"):
+        precision.device_named("cuda")
 
 
 def test_freed_memory_is_kept() -> None:

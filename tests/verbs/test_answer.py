@@ -75,7 +75,7 @@ def test_evaluate_says_what_was_cut(
 ) -> None:
     data = tmp_path / "in.csv"
     data.write_text("text,label\ngood film,pos\n" + "bad " * 200 + ",neg\n", encoding="utf-8")
-    said = f"1 texts have more than 64 tokens: only the beginning was read (first: {data}:3)"
+    said = f"1 text has more than 64 tokens: only the beginning was read (first: {data}:3)"
     found = warmstart.evaluate(model, data)
     assert said in found["notes"]
     assert main(["evaluate", str(model), str(data)]) == 0
@@ -134,7 +134,7 @@ def test_the_lines_of_a_plain_file_are_texts(model: Path, tmp_path: Path):
     path.write_text('good film, "really"\n\n bad book\n', encoding="utf-8")
     notes: list[str] = []
     assert len(warmstart.predict(model, path, notes=notes)) == 3, "as many as the file has lines"
-    assert notes == [f"1 texts have no text: their labels mean nothing (first: {path}:2)"]
+    assert notes == [f"1 text has no text: a label there means nothing (first: {path}:2)"]
     warmstart.predict(model, path, out=tmp_path / "out.csv")
     rows = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
     assert rows[0] == "text,prediction,confidence"
@@ -165,3 +165,16 @@ def test_ids_go_on_over_the_chunks(model: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("warmstart.verbs.asked.AT_ONCE", 3)
     found = warmstart.predict(model, ["good"] * 8)
     assert [a.id for a in found] == [str(i) for i in range(8)]
+
+
+def test_a_missing_text_is_an_empty_one(model: Path, tmp_path: Path):
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"text": "good film"}\n{"text": null}\n{"other": "x"}\n', encoding="utf-8")
+    notes: list[str] = []
+    found = warmstart.predict(model, path, notes=notes)
+    empty = warmstart.predict(model, [""])[0].scores
+    assert [one.scores for one in found[1:]] == [pytest.approx(empty)] * 2
+    assert notes == [f"2 texts have no text: a label there means nothing (first: {path}:2)"]
+    assert warmstart.predict(model, path, out=tmp_path / "out.parquet") == 3
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table["text"].to_pylist() == ["good film", None, None], "columns stay as they were"

@@ -87,7 +87,7 @@ def test_blank_lines_of_a_plain_file_are_no_texts(model: Path, tmp_path: Path) -
 def test_long_texts_are_told(model: Path, tmp_path: Path) -> None:
     notes: list[str] = []
     warmstart.retrieval.index(model, ["good " * 90, "red"], out=tmp_path / "i", notes=notes)
-    assert notes == ["1 texts have more than 64 tokens: the rest was not read"]
+    assert notes == ["1 text has more than 64 tokens: the rest was not read"]
 
 
 def test_another_model_is_noticed(made: Index, model: Path, tmp_path: Path) -> None:

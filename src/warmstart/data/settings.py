@@ -52,7 +52,10 @@ class Data(Part):
         default=0.2, ge=0, lt=1, description="share of train cut off when no test file is given"
     )
     split_seed: int | None = Field(
-        default=None, ge=0, description="of the splits that are cut; unset: the seed of the run"
+        default=None,
+        ge=0,
+        le=2**32 - 1,
+        description="of the splits that are cut; unset: the seed of the run",
     )
     similarity: float = Field(
         default=0.8,

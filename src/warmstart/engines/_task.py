@@ -66,7 +66,10 @@ def table_of(task: Task, rows: Sequence[Any]) -> pa.Table:
         for role, value in zip(roles, _values(roles, row, number), strict=True):
             if isinstance(value, list | tuple) and role not in task.nested:
                 raise DataError(f"row {number + 1}: {role} is a list; give one text")
-            columns[role].append(value)
+            if role not in task.nested and not isinstance(value, str | None):
+                kind = type(value).__name__
+                raise DataError(f"row {number + 1}: {role} is of type {kind}; give a text")
+            columns[role].append("" if value is None and role not in task.nested else value)
     arrays: dict[str, Any] = {}
     for role, values in columns.items():
         kind = None if role in task.nested and values else pa.string()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,6 +32,7 @@ PROBES = (
     "",
 )
 LOAD: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+LAYER = re.compile(r"\.\d+\.")
 BUFFERS = ("position_ids", "token_type_ids", "masked_bias", "attn.bias", "inv_freq")
 
 
@@ -132,6 +134,7 @@ def load_headed(
     if head == "text":
         check_output_matrix(model, base, fresh)
     _only_the_head_is_new(fresh, heads, family, base)
+    _every_layer_is_used(info["unexpected_keys"], set(model.state_dict()), base)
     if notes is not None:
         notes.extend(_notes(info, fresh, had, labels, output))
     return model.eval()
@@ -211,6 +214,18 @@ def _only_the_head_is_new(fresh: set[str], heads: list[str], family: Family, bas
             f"{base.name} is not a whole '{family.name}' model: "
             f"missing or of another shape are {', '.join(lost[:3])}{more}"
         )
+
+
+def _every_layer_is_used(unused: Iterable[str], used: set[str], base: Base) -> None:
+    """Refuse a base whose config has fewer layers than its weights."""
+    known = [key for key in used if LAYER.search(key)]
+    for key in sorted(key for key in unused if LAYER.search(key)):
+        like = LAYER.sub(".0.", key, count=1)
+        if any(one.endswith(like) or like.endswith(one) for one in known):
+            raise BaseModelError(
+                f"{base.name} has more layers than its config.json says: '{key}' is left over, "
+                f"where '{like}' is used; mend the config"
+            )
 
 
 def _begin(output: nn.Module, config: PreTrainedConfig) -> None:

@@ -6,6 +6,8 @@ import time
 
 import torch
 
+from warmstart.errors import RecipeError
+
 SIZE, REPEATS, WORTH = 384, 20, 1.3
 
 
@@ -22,10 +24,13 @@ def choose(precision: str, device: torch.device) -> torch.dtype:
 
 
 def device_named(name: str) -> torch.device:
-    """The device of the recipe; `auto` takes CUDA where there is one."""
+    """The device of the recipe; `auto` takes CUDA where there is one. Raises `RecipeError`."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("train.device is cuda, and torch finds none here; leave it at auto")
+    return device
 
 
 def _seconds(*dtypes: torch.dtype) -> list[float]:

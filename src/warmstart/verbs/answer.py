@@ -54,12 +54,13 @@ class _Noted:
     def tell(self, notes: list[str] | None, longest: int) -> None:
         """In words."""
         said = {
-            "no text: their labels mean nothing": self.empty,
+            "no text: a label there means nothing": self.empty,
             f"more than {longest} tokens: only the beginning was read": self.cut,
         }
         for what, (count, first) in said.items():
             if count and notes is not None:
-                notes.append(f"{count:,} texts have {what} (first: {self._name(first)})")
+                texts = "1 text has" if count == 1 else f"{count:,} texts have"
+                notes.append(f"{texts} {what} (first: {self._name(first)})")
 
     def _name(self, number: int) -> str:
         if self.names is None:
@@ -111,8 +112,8 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
     from warmstart.verbs.judge import judge
 
     recipe = _settings(keys, ("seed", "data", "evaluate"))
-    if out is not None and out.exists() and not out.is_dir():
-        raise RunError(f"cannot write to {out}: it is a file; give --out a folder")
+    if out is not None:
+        _check_empty(out)
     predictor = _open(model, keys)
     table = labelled(data, recipe.data, predictor)
     task = predictor.task.shaped(table)
@@ -132,6 +133,14 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
         finally:
             fresh.unlink(missing_ok=True)
     return found.metrics
+
+
+def _check_empty(out: Path) -> None:
+    """Nothing that stands there is written over, least of all the results of a run."""
+    if out.is_file():
+        raise RunError(f"cannot write to {out}: it is a file; give --out a folder")
+    if out.exists() and any(out.iterdir()):
+        raise RunError(f"{out} exists and is not empty; choose another --out")
 
 
 def _outputs(predictor: TorchPredictor, table: pa.Table, noted: _Noted) -> tuple[Any, Examples]:

@@ -75,8 +75,10 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
     from warmstart.models.backbone import load_tokenizer
     from warmstart.models.catalog import resolve
     from warmstart.tasks.base import Examples
+    from warmstart.train.precision import device_named
 
     asked: Any = recipe.task
+    device_named(recipe.train.device)
     if asked.own_data:
         raise RecipeError(
             f"task {asked.part_name()} is one run over several data sets and cannot be compared "

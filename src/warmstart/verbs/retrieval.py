@@ -148,7 +148,8 @@ def index(
     texts = pa.concat_tables(tables).combine_chunks()
     if cut and notes is not None:
         longest = predictor.task.max_length
-        notes.append(f"{len(cut):,} texts have more than {longest} tokens: the rest was not read")
+        said = "1 text has" if len(cut) == 1 else f"{len(cut):,} texts have"
+        notes.append(f"{said} more than {longest} tokens: the rest was not read")
     name = str(Path(model).resolve()) if os.path.exists(model) else str(model)
     probe = [round(value, 6) for value in _vectors(predictor, [PROBE])[0].tolist()]
     with whole_folder(folder, "the index") as fresh:

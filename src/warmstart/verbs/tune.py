@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -79,7 +80,12 @@ def _train(run: Run, prepared: Prepared, listeners: list[Listener], resume: bool
         cast("Any", train_tasks)(run, prepared, listeners, resume)
         return
     prepared.ledger.write(run.path)
-    session = Session.begin(prepared)
+    try:
+        session = Session.begin(prepared)
+    except BaseException:  # a base that is good only at first sight: nothing has been trained yet
+        if not resume:
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
     progress, caching = session.fit(run.path, listeners, resume=resume)
     prepared = session.prepared = _with(prepared, prepared.task.closed(session.model))
     logits = session.predict()

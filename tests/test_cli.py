@@ -81,6 +81,14 @@ def test_tune_prints_the_result_and_takes_the_next_free_name(run: Any):
     assert 'warmstart predict runs/data-full "your text"' in first
 
 
+def test_rows_that_are_left_out_are_told(run: Any, room: Path):
+    with (room / "data.csv").open("a", encoding="utf-8") as file:
+        file.write("the good film without a label,\n")
+    count = len((room / "data.csv").read_text(encoding="utf-8").splitlines())
+    printed, _ = run("tune", "data.csv", "--base", "base", "--data.max_dropped", "0.1", *QUICK)
+    assert f"left out   1 rows: empty label (first data.csv:{count})\n" in printed
+
+
 def test_a_dry_run_is_a_recipe_with_comments(run: Any, room: Path):
     before = sorted(os.listdir(room))
     printed, told = run("tune", "data.csv", "--base", "base", "--dry-run", *QUICK)

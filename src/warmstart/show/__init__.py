@@ -50,6 +50,8 @@ def run(run: Run, *, as_json: bool) -> None:
     rate = f"{speed['rows_per_second']:,.0f} {what}/s, {speed['precision']} on {speed['device']}"
     cached = speed["feature_seconds"]
     first = f"{cached:.1f} s for the outputs of the body, then " if cached else ""
+    for reason, one in run.ledger["dropped"].items():
+        print(f"left out   {one['rows']:,} rows: {reason} (first {one['first']})")
     print(f"trained    {first}{speed['rows']:,} {what} in {speed['seconds']:.1f} s ({rate})")
     largest = proof.get("max_probability_difference", proof.get("max_difference", 0.0))
     gap = f"largest difference {largest:.1e}"

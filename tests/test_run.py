@@ -30,7 +30,8 @@ def test_a_run_is_made_and_reopened(tmp_path: Path):
     assert again.recipe == recipe
     assert (again.status, again.labels) == ("running", ["neg", "pos"])
     again.update(status="done", extra=1)
-    assert run.facts == {"status": "done", **FACTS, "extra": 1}
+    kept = {"recipe": recipe.to_toml(), "extra": 1}
+    assert run.facts == {"status": "done", **FACTS, **kept}
     assert repr(run) == f"Run('{run.path}', done)"
     assert sorted(os.listdir(run.path)) == ["recipe.toml", "run.json"]
     assert run.report == run.path / "report.html"

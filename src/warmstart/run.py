@@ -1,7 +1,7 @@
 """The run: a folder with everything that happened.
 
 recipe.toml          what was asked, resolved
-run.json             status, versions, labels, fingerprints
+run.json             status, versions, labels, fingerprints, the recipe it began with
 model/               a plain Hugging Face folder (or a PEFT adapter)
 metrics.json         the scores with intervals, baselines, calibration
 predictions.parquet  the test rows with the model's answers
@@ -45,8 +45,9 @@ class Run:
         existed = path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
-            write_text(path / "recipe.toml", recipe.to_toml())
-            write_json(path / "run.json", {"status": "running", **facts})
+            text = recipe.to_toml()
+            write_text(path / "recipe.toml", text)
+            write_json(path / "run.json", {"status": "running", **facts, "recipe": text})
         except OSError as error:
             for name in ("recipe.toml", "run.json"):
                 (path / name).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -197,3 +198,55 @@ def test_other_data(tiny_of: Folder, job: Job, tmp_path: Path) -> None:
     write_messages(data, 80, seed=1)
     with pytest.raises(RunError, match="the data have changed"):
         warmstart.tune(resume=out)
+
+
+@pytest.fixture(scope="module")
+def begun(tiny_of: Folder, data: Path, job: Job, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that died after step 3."""
+    out = tmp_path_factory.mktemp("begun") / "run"
+    keys = {**KEYS, "base": str(tiny_of("bert")), "method": "lora"}
+    assert job(data=data, out=out, keys=keys, die={"step": 3}) == -signal.SIGKILL
+    return out
+
+
+def edited(begun: Path, out: Path, was: str, now: str) -> Path:
+    """A copy of the run with a line of its recipe changed."""
+    shutil.copytree(begun, out)
+    recipe = (out / "recipe.toml").read_text()
+    assert was in recipe
+    (out / "recipe.toml").write_text(recipe.replace(was, now))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "says"),
+    [
+        ("learning_rate = 0.001", "learning_rate = 0.01",
+         "train.learning_rate was 0.001 when it began and is 0.01 now"),
+        ("learning_rate = 0.001\n", "", "train.learning_rate was 0.001 .* and is unset now"),
+        ("\nrank = 16", "\nrank = 8", "method.rank was 16 when it began and is 8 now"),
+        ("[data]", "[data]\ngroup = 'text'", "data.group was unset when it began and is text now"),
+    ],
+)  # fmt: skip
+def test_another_recipe(begun: Path, tmp_path: Path, was: str, now: str, says: str) -> None:
+    """A run is not gone on with by a recipe that was edited; a dry run says so too."""
+    out = edited(begun, tmp_path / "run", was, now)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    for go_on in (warmstart.tune, warmstart.plan):
+        with pytest.raises(RunError, match=f"^cannot resume {out}: {says}; put it back in {out}"):
+            go_on(resume=out)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+def test_what_does_not_touch_the_training_may_be_edited(begun: Path, tmp_path: Path) -> None:
+    out = edited(begun, tmp_path / "run", "bootstrap = 100", "bootstrap = 200")
+    edited(out, tmp_path / "moved", "checkpoint_seconds = 0", "checkpoint_seconds = 30")
+    assert warmstart.plan(resume=tmp_path / "moved")["recipe"].evaluate.bootstrap == 200
+
+
+def test_a_run_of_an_older_version_has_no_record(begun: Path, tmp_path: Path) -> None:
+    out = edited(begun, tmp_path / "run", "learning_rate = 0.001", "learning_rate = 0.01")
+    facts = json.loads((out / "run.json").read_text())
+    assert "learning_rate = 0.001" in facts.pop("recipe")
+    (out / "run.json").write_text(json.dumps(facts))
+    assert warmstart.plan(resume=out)["recipe"].train.learning_rate == 0.01

@@ -140,6 +140,16 @@ def test_other_data_are_not_gone_on_with(data: Path, tiny_of: Folder, tmp_path: 
         warmstart.tune(resume=out)
 
 
+def test_a_recipe_that_was_edited_is_not_gone_on_with(data: Path, tiny_of: Folder, tmp_path: Path):
+    out = tmp_path / "out"
+    with pytest.raises(Interrupted):
+        compared(data, tiny_of("bert"), out, method="bitfit,full", listeners=[StopIn(1)])
+    recipe = out / "full" / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("warmup = 0.06", "warmup = 0.5"))
+    with pytest.raises(RunError, match=rf"^cannot resume {out}: train\.warmup was 0\.06 when"):
+        warmstart.tune(resume=out)
+
+
 def test_a_failing_run_is_told_and_left_out(
     data: Path, tiny_of: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -10,6 +10,7 @@ from typing import Any
 from warmstart.errors import RecipeError
 from warmstart.recipe import Recipe, read_file
 from warmstart.run import Run
+from warmstart.verbs.recorded import check_recipe
 from warmstart.verbs.several_request import is_several
 from warmstart.verbs.several_result import is_comparison
 
@@ -50,10 +51,12 @@ class Asked:
         return Recipe.of(*self.layers())
 
     def run(self) -> Run:
-        """The run to go on with. Raises `RecipeError` when something else was asked besides."""
+        """The run to go on with. Raises `RecipeError` when something else was asked besides, and
+        `RunError` when its recipe is not the one that it began with."""
         self.nothing_besides()
         run = Run(self.resume or "")
         if run.status != "done":
+            check_recipe(run)
             self.check_source(run.recipe)
         return run
 

@@ -10,6 +10,7 @@ from warmstart.errors import RecipeError, RunError
 from warmstart.recipe import Recipe
 from warmstart.run import Run, check_free, check_writable, free_path, read_json
 from warmstart.verbs.prepare import Prepared, prepare, prepare_again
+from warmstart.verbs.recorded import check_recipe
 from warmstart.verbs.several_request import Wanted
 
 
@@ -84,10 +85,13 @@ def is_done(path: Path) -> bool:
 
 
 def check_same_data(out: Path, asked: Sequence[Wanted], prepared: Sequence[Prepared]) -> None:
-    """Raise `RunError` where a run that is there already was made from other data or base."""
+    """Raise `RunError` where a run that is there already was made from other data or base, or by
+    another recipe."""
     for one, ready in zip(asked, prepared, strict=True):
         if not (out / one.name / "run.json").is_file():
             continue
+        if not is_done(out / one.name):
+            check_recipe(Run(out / one.name), out)
         facts = Run(out / one.name).facts
         if facts["fingerprint"] != ready.splits.fingerprint:
             raise RunError(

@@ -102,6 +102,30 @@ def test_a_damaged_one_is_passed_over(
     assert checkpoint.load(good)[1] == {"step": 1}
 
 
+def test_what_is_passed_over_is_told_and_makes_room(tmp_path: Path) -> None:
+    """The checkpoints of a run that had to begin again are not taken for the older ones."""
+    folder = tmp_path / "checkpoints"
+    assert checkpoint.passed_over(folder) == ""
+    for step in (8, 9):
+        checkpoint.save(folder, step, tensors(step), {})
+    assert checkpoint.passed_over(folder) == ""
+    (folder / "step-00000009" / "tensors.safetensors").write_bytes(b"")
+    assert checkpoint.passed_over(folder) == (
+        f"the newest checkpoint of {tmp_path} cannot be read (step-00000009); it goes on from the "
+        "one before, step-00000008"
+    )
+    (folder / "step-00000008" / "manifest.json").unlink()
+    assert checkpoint.passed_over(folder) == (
+        f"no checkpoint of {tmp_path} can be read (step-00000009 and step-00000008); it begins "
+        "again at step 1"
+    )
+    first = checkpoint.save(folder, 1, tensors(1), {})
+    assert checkpoint.newest(folder) == first
+    second = checkpoint.save(folder, 2, tensors(2), {})
+    assert sorted(folder.iterdir()) == [first, second]
+    assert checkpoint.passed_over(folder) == ""
+
+
 def test_what_a_killed_writer_left_is_ignored(tmp_path: Path) -> None:
     good = checkpoint.save(tmp_path, 5, tensors(), STATE)
     left = tmp_path / ".step-00000009"

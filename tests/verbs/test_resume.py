@@ -137,6 +137,37 @@ def test_the_disk_spoils_the_newest(
     tensors.write_bytes(tensors.read_bytes()[:-100])
     assert job(out=broken, resume=True) == 0
     assert weights(broken) == weights(whole)
+    (note,) = notes_of(broken)
+    assert "cannot be read (step-00000011); it goes on from the one before, step-00000010" in note
+
+
+def notes_of(run: Path) -> list[str]:
+    """What the ledger tells of checkpoints."""
+    return [one["message"] for one in Run(run).ledger["notes"] if one["kind"] == "checkpoint"]
+
+
+def test_the_disk_spoils_them_all(
+    tiny_of: Folder, data: Path, job: Job, whole: Path, tmp_path: Path
+) -> None:
+    """It begins again and says so, in the ledger and on the terminal; killed once more, what it
+    has done since then counts."""
+    keys, broken = {**KEYS, "base": str(tiny_of("bert")), "method": "full"}, tmp_path / "broken"
+    assert job(data=data, out=broken, keys=keys, die={"step": 6}) == -signal.SIGKILL
+    for tensors in broken.glob("checkpoints/*/tensors.safetensors"):
+        tensors.write_bytes(tensors.read_bytes()[:-100])
+    assert job(out=broken, resume=True, die={"step": 3}) == -signal.SIGKILL
+    left = {path.name for path in (broken / "checkpoints").iterdir()}
+    assert left == {"step-00000001", "step-00000002"}
+    names = ("step-00000002", "step-00000001")
+    for name in names:
+        (broken / "checkpoints" / name / "manifest.json").unlink()
+    command = [sys.executable, "-W", "error", "-m", "warmstart", "tune", "--resume", str(broken)]
+    done = subprocess.run(command, env=ENVIRONMENT, text=True, capture_output=True)
+    said = f"no checkpoint of {broken} can be read ({' and '.join(names)}); it begins again at step"
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(f"note: {said} 1\n")
+    assert notes_of(broken) == [f"{said} 1"]
+    assert weights(broken) == weights(whole)
 
 
 def test_interrupted_in_the_middle(

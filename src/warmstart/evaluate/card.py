@@ -5,7 +5,7 @@ The head follows https://huggingface.co/docs/hub/model-cards; figures in the tex
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,9 @@ def model_card(facts: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(inline=_inline, score=words.figure, listed=words.listed)
+    made.filters.update(
+        inline=_inline, literal=_literal, score=words.figure, listed=words.listed
+    )
     body = made.get_template("card.md.j2").render(_view(facts))
     return f"---\n{head}---\n\n{body}"
 
@@ -162,6 +164,11 @@ def _inline(text: Any) -> str:
     for sign in "`*_[]|#":
         plain = plain.replace(sign, f"\\{sign}")
     return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _literal(texts: Sequence[str]) -> str:
+    """Texts as a list in Python, on one line, which can neither end a fence nor begin one."""
+    return repr([str(text) for text in texts])
 
 
 def _fence(text: str) -> str:

@@ -37,6 +37,9 @@ class Bars(RunListener):
     def epoch(self, row: dict[str, Any]) -> None:
         self._bar.epoch(row)
 
+    def note(self, text: str) -> None:
+        self._bar.note(text)
+
     def close(self) -> None:
         """Leave the terminal as it was."""
         self._bar.close()

@@ -26,7 +26,7 @@ KEPT = 2
 
 
 def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
-    """Write the checkpoint of `step` and remove those before the previous one.
+    """Write the checkpoint of `step`; remove those before the previous one, and later ones.
 
     Raises `RunError` when the disk is full or read-only; nothing half-written stays.
     """
@@ -46,7 +46,8 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
     except (OSError, SafetensorError) as error:
         shutil.rmtree(fresh, ignore_errors=True)
         raise RunError(f"cannot write a checkpoint to {folder}: {shown(error, 160)}") from error
-    for old in _all(folder)[KEPT:]:
+    later = [path for path in _all(folder) if path.name > final.name]  # none of them could be read
+    for old in [*later, *_all(folder)[len(later) + KEPT :]]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 
@@ -54,6 +55,21 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
 def newest(folder: Path) -> Path | None:
     """The newest checkpoint that is whole."""
     return next((path for path in _all(folder) if _whole(path)), None)
+
+
+def passed_over(folder: Path) -> str:
+    """What to say of the checkpoints that are newer than the one to go on from and cannot be read;
+    nothing where there are none."""
+    found, good = _all(folder), newest(folder)
+    names = " and ".join(path.name for path in found if good is None or path.name > good.name)
+    if not names:
+        return ""
+    if good is None:
+        return f"no checkpoint of {folder.parent} can be read ({names}); it begins again at step 1"
+    return (
+        f"the newest checkpoint of {folder.parent} cannot be read ({names}); it goes on from the "
+        f"one before, {good.name}"
+    )
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

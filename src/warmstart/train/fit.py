@@ -44,6 +44,9 @@ class Listener:
     def epoch(self, row: dict[str, Any]) -> None:
         """After every validation."""
 
+    def note(self, text: str) -> None:
+        """Of what a person should know at once."""
+
 
 @dataclass
 class Progress:

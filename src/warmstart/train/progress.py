@@ -74,6 +74,10 @@ class ProgressBar(Listener):
         else:
             print(line, file=sys.stderr, flush=True)
 
+    def note(self, text: str) -> None:
+        """A line of its own."""
+        print(f"note: {text}", file=sys.stderr, flush=True)
+
     def close(self) -> None:
         """Leave the terminal as it was."""
         if self._task is not None:  # rich prints an empty line for a bar that never began

@@ -74,11 +74,17 @@ def tune(
 def _train(run: Run, prepared: Prepared, listeners: list[Listener], resume: bool) -> None:
     from warmstart.train import checkpoint
 
+    passed_over = checkpoint.passed_over(run.path / "checkpoints") if resume else ""
+    if passed_over:
+        for listener in listeners:
+            listener.note(passed_over)
     if prepared.task.own_data:
         from warmstart.verbs.multitask_tune import train_tasks
 
         cast("Any", train_tasks)(run, prepared, listeners, resume)
         return
+    if passed_over:
+        prepared.ledger.note("checkpoint", passed_over)
     prepared.ledger.write(run.path)
     try:
         session = Session.begin(prepared)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,8 @@ import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
+import warmstart
+from learning import ENVIRONMENT, write_messages
 from warmstart.evaluate.card import model_card, write_card
 
 
@@ -31,6 +37,37 @@ def test_an_adapter_says_that_it_is_one(facts: dict[str, Any]) -> None:
     assert head["library_name"] == "peft"
     assert "base_model" not in head
     assert "AutoPeftModelForSequenceClassification" in text
+
+
+def test_the_code_for_an_adapter_gives_the_names_of_the_labels(
+    tiny_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    data = write_messages(tmp_path / "messages.csv", 60)
+    run = warmstart.tune(
+        data, base=str(tiny_of("bert")), method="lora", out=tmp_path / "run",
+        **{"train.epochs": 1, "evaluate.bootstrap": 100, "evaluate.baselines": False},
+    )  # fmt: skip
+    code = (run.model / "README.md").read_text(encoding="utf-8").split("```")[1]
+    code = code.removeprefix("python\n").replace("path/to/this/folder", str(run.model))
+    assert "AutoPeftModelForSequenceClassification" in code
+    answer = run.predict("a text to judge")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=ENVIRONMENT, text=True, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    (found,) = ast.literal_eval(done.stdout)
+    assert found["label"] == answer.value
+    assert found["score"] == pytest.approx(answer.confidence, abs=1e-4)
+
+
+def test_labels_in_the_code_are_what_they_are(facts: dict[str, Any]) -> None:
+    names = ['say "no"\n```', "it's", "ü"]
+    metrics = facts["metrics"] | {"labels": names}
+    text = model_card(facts | {"metrics": metrics, "labels": names, "adapter": True})
+    code = next(t.content for t in MarkdownIt("commonmark").parse(text) if t.type == "fence")
+    (line,) = [line for line in code.splitlines() if line.startswith("labels = ")]
+    assert ast.literal_eval(line.removeprefix("labels = ")) == names
+    assert 'print(classify("a text to judge"))' in code
 
 
 def test_the_text_gives_figures_with_intervals_limits_and_data(facts: dict[str, Any]) -> None:

@@ -55,9 +55,7 @@ def model_card(facts: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(
-        inline=_inline, literal=_literal, score=words.figure, listed=words.listed
-    )
+    made.filters.update(inline=_inline, literal=_literal, score=words.figure, listed=words.listed)
     body = made.get_template("card.md.j2").render(_view(facts))
     return f"---\n{head}---\n\n{body}"
 

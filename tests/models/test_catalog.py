@@ -75,6 +75,12 @@ def test_folder_and_run_folder(bert: Path, tmp_path: Path) -> None:
     assert base.sha256 == catalog.resolve(str(bert)).sha256
 
 
+def test_a_revision_is_for_the_hub(bert: Path) -> None:
+    for base, what in ((str(bert), "a folder"), ("minilm", "a model that comes with warmstart")):
+        with pytest.raises(BaseModelError, match=f"revision 'main' has no meaning .* is {what}"):
+            catalog.resolve(base, revision="main")
+
+
 def test_folder_that_does_not_exist(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Did you mean 'bert'?" in refused(f"{bert}t")
     assert "either" in refused("/nowhere/at/all")

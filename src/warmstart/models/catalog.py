@@ -58,6 +58,12 @@ def resolve(
     Raises `BaseModelError`, and `HubError` where the hub is the cause.
     """
     source, path = _locate(base, revision, cache_dir)
+    if revision is not None and source != "hub":
+        what = "a folder" if source == "folder" else "a model that comes with warmstart"
+        raise BaseModelError(
+            f"revision '{shown(revision)}' has no meaning for '{shown(base)}', which is {what}; "
+            "leave it out, or give the id of a model on the hub"
+        )
     sums = check_sums(EMBEDDED[base], path) if source == "embedded" else {}
     check.check_tokenizer(path, Path(tokenizer).expanduser() if tokenizer else None)
     fingerprint = check.fingerprint(path)

@@ -142,6 +142,16 @@ def test_predict_and_evaluate_as_functions(base: Path, here: Path):
         warmstart.predict(run.path, Path("missing.csv"))
 
 
+def test_data_are_named_once(base: Path, here: Path):
+    path = csv(here / "a.csv")
+    for given in (path, ROWS):
+        with pytest.raises(RecipeError, match=r"two sources of data, .* and data\.path 'b\.csv'"):
+            warmstart.plan(given, base=base, **{"data.path": "b.csv"})
+    with pytest.raises(RecipeError, match=r"tickets\.csv' and data\.path 'b\.csv'"):
+        warmstart.demo(**{"data.path": "b.csv"})
+    assert warmstart.plan(path, base=base, **{"data.path": str(path)})["rows"]
+
+
 def test_a_run_made_of_an_object_is_resumed_with_it(base: Path, here: Path):
     run = warmstart.tune(ROWS, base=base, out="x", **QUICK)
     run.update(status="stopped")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from warmstart.errors import RecipeError
+from warmstart.errors import RecipeError, shown
 from warmstart.recipe import Recipe, read_file
 from warmstart.run import Run
 from warmstart.verbs.recorded import check_recipe
@@ -42,9 +42,20 @@ class Asked:
         elif self.recipe is not None:
             below = read_file(self.recipe)
         above = dict(self.keys)
+        self._check_one_source()
         if isinstance(self.data, str | Path):
             above["data.path"] = str(self.data)
         return below, above
+
+    def _check_one_source(self) -> None:
+        """Raise `RecipeError` where the data are given and a key names others."""
+        path = self.keys.get("data.path")
+        if self.data is None or path is None or str(path) == str(self.data):
+            return
+        given = f"'{shown(self.data, 100)}'" if self.source is None else "an object"
+        raise RecipeError(
+            f"two sources of data, {given} and data.path '{shown(path, 100)}'; leave one out"
+        )
 
     def resolved(self) -> Recipe:
         """Defaults < recipe < keys, checked whole. Raises `RecipeError`."""

@@ -22,6 +22,7 @@ MODEL, LABELLED = "run or model folder", "labelled file, or folder with test.*"
 RECIPE = {"recipe FILE": "a recipe in TOML; flags win over it"}
 DRY_RUN = {"dry-run": "check everything, print what would be done, do nothing"}
 RESUME = {"resume RUN": "go on with a run, or a comparison of runs, that was stopped"}
+READ = {"data": ("columns", "delimiter", "encoding", "limit")}  # where rows are only read
 
 VERBS = {
     "demo": Verb("the main job on the sample data that comes with warmstart",
@@ -42,14 +43,15 @@ VERBS = {
     "evaluate": Verb("score a model on other labelled data",
                      {"MODEL": MODEL, "DATA": LABELLED},
                      {"out FOLDER": "where metrics.json and predictions.parquet go"},
-                     ("seed", "data", "evaluate")),
+                     ("seed", "data", "evaluate"), READ),
     "predict": Verb("label a text, the lines of stdin, or every row of a file",
                     {"MODEL": MODEL, "[DATA]": "text, file, or - for stdin"},
-                    {"out FILE": "where the rows go: .csv, .tsv, .jsonl or .parquet"}, ("data",)),
+                    {"out FILE": "where the rows go: .csv, .tsv, .jsonl or .parquet"}, ("data",),
+                    READ),
     "index": Verb("make an index of texts, to be searched by meaning",
                   {"MODEL": "run or folder of task embedding, or a base model such as minilm",
                    "DATA": "file with texts, or folder of .txt and .md files"},
-                  {"out FOLDER": "where the index goes; must not exist"}, ("data",)),
+                  {"out FOLDER": "where the index goes; must not exist"}, ("data",), READ),
     "search": Verb("find the texts of an index that are nearest in meaning",
                    {"INDEX": "folder of an index", "[QUERY]": "text, or - for the lines of stdin"},
                    {"top N": "texts to find; unset: 10"}),
@@ -186,6 +188,11 @@ def _inspect(request: Request) -> None:
 def _demo(request: Request) -> None:
     from warmstart import api
 
+    if named := [key for key in request.keys if key in ("data.path", "data.train")]:
+        raise RecipeError(
+            f"{named[0]} has no meaning for demo, which trains on its own sample; for data of "
+            f"yours: warmstart tune {shown(request.keys[named[0]], 100)}"
+        )
     with _progress() as listeners:
         found = api.demo(listeners=listeners, **request.keys)
     show.tuned(found, as_json=request.options["json"])

@@ -72,7 +72,7 @@ SETS = {
     ),
     "wiki_qa": Set(
         "extractive_qa", ("f1", "exact_match"), "F1: mBERT 0.835, on SQuAD: 123 times the rows",
-        {"train.epochs": 10, "train.learning_rate": 2e-4},
+        {"train.epochs": 5, "train.learning_rate": 2e-4},
     ),
     "policyqa": Set("extractive_qa", ("f1", "exact_match"), ""),
 }  # fmt: skip

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from warmstart.models.compute import Compute, FastCompute
 
 INFERENCE_TOKENS = 4096
-CACHED_TOKENS = 2048  # on a CPU: what passes through a layer stays in its cache
+CACHED_TOKENS = 1024  # on a CPU: what passes through a layer stays in its cache
 INFERENCE_ROWS = 4096
 
 

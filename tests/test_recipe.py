@@ -42,7 +42,7 @@ rest = st.fixed_dictionaries(
     {},
     optional={
         "base": names,
-        "seed": st.integers(0, 2**40),
+        "seed": st.integers(0, 2**32 - 1),
         "out": names,
         "task.max_length": st.integers(3, 4096),
         "objective.label_smoothing": shares,
@@ -75,7 +75,10 @@ def test_a_recipe_comes_back_from_its_toml(keys: dict[str, Any]):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('seed = "1"', 'seed = "1": give a whole number, at least 0, without quotes'),
+        (
+            'seed = "1"',
+            'seed = "1": give a whole number, at least 0 and at most 4,294,967,295, without quotes',
+        ),
         ('[train]\nepochs = "3"', 'train.epochs = "3": give a whole number'),
         ('[data]\nmerge_labels = "true"', 'data.merge_labels = "true": give true or false'),
         ('[method]\nname = "lora"\nrank = "8"', 'method.rank = "8": give a whole number'),

@@ -24,7 +24,7 @@ def store(lengths: list[int], first: int) -> TokenStore:
 class First:
     """A compute whose vector is the first token."""
 
-    device = torch.device("cpu")
+    device, dtype = torch.device("cpu"), torch.float32
 
     def logits(self, ids: torch.Tensor, lengths: torch.Tensor, **_: Any) -> torch.Tensor:
         return torch.stack([ids[:, 0], lengths], 1).float()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warmstart import parts
+from warmstart.data.arrow import pc
 from warmstart.errors import DataError, RunError
 from warmstart.models.auto import head_of
 from warmstart.models.check import note_of
@@ -69,7 +70,7 @@ def table_of(task: Task, rows: Sequence[Any]) -> pa.Table:
             if role not in task.nested and not isinstance(value, str | None):
                 kind = type(value).__name__
                 raise DataError(f"row {number + 1}: {role} is of type {kind}; give a text")
-            columns[role].append("" if value is None and role not in task.nested else value)
+            columns[role].append(value)
     arrays: dict[str, Any] = {}
     for role, values in columns.items():
         kind = None if role in task.nested and values else pa.string()
@@ -80,13 +81,25 @@ def table_of(task: Task, rows: Sequence[Any]) -> pa.Table:
 
 
 def own_form(task: Task, table: pa.Table) -> pa.Table:
-    """A table of the task's inputs as `Task.rows` makes it; no row may be lost."""
+    """A table of the task's inputs as `Task.rows` makes it; no row may be lost, and a text that is
+    missing, as in JSON and Parquet, is an empty one, as in CSV."""
 
     def refuse(row: int, reason: str) -> None:
         place = f"{table['_file'][row].as_py()}:{table['_line'][row].as_py()}"
         raise DataError(f"{place}: {reason}; mend or delete the row")
 
-    return task.rows(table, refuse)
+    return task.rows(_filled(task, table), refuse)
+
+
+def _filled(task: Task, table: pa.Table) -> pa.Table:
+    import pyarrow as pa
+
+    for role in set(task.inputs) - set(task.nested):
+        column = table[role]
+        if column.null_count and pa.types.is_string(column.type):
+            at = table.column_names.index(role)
+            table = table.set_column(at, role, pc.fill_null(column, ""))
+    return table
 
 
 def _values(roles: Sequence[str], row: Any, number: int) -> Sequence[Any]:

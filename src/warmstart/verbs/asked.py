@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from warmstart.data.arrow import pc
 from warmstart.data.ledger import Ledger
 from warmstart.errors import DataError, RecipeError, nearest, shown
 
@@ -65,7 +64,7 @@ def parts_of(
         named(raw)
         extra = [name for name in ("_file", "_line") if name in raw.column_names]
         for start in range(0, len(raw), AT_ONCE):
-            part = _filled(task, found.slice(start, AT_ONCE))
+            part = found.slice(start, AT_ONCE)
             yield raw.slice(start, AT_ONCE).drop_columns(extra), own_form(task, part)
         return
     size = LIVE if isinstance(source, Iterator) else AT_ONCE
@@ -73,16 +72,6 @@ def parts_of(
     while rows := list(islice(rest, size)):
         table = predictor.table([_record(task, row) for row in rows])
         yield table.select(list(task.inputs)), table
-
-
-def _filled(task: Task, table: pa.Table) -> pa.Table:
-    """Texts that are missing, as JSON and Parquet have them, are empty ones, as CSV has them."""
-    for role in set(task.inputs) - set(task.nested):
-        column = table[role]
-        if column.null_count and pa.types.is_string(column.type):
-            at = table.column_names.index(role)
-            table = table.set_column(at, role, pc.fill_null(column, ""))
-    return table
 
 
 def _record(task: Task, row: Any) -> Any:

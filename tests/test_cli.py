@@ -86,7 +86,7 @@ def test_rows_that_are_left_out_are_told(run: Any, room: Path):
         file.write("the good film without a label,\n")
     count = len((room / "data.csv").read_text(encoding="utf-8").splitlines())
     printed, _ = run("tune", "data.csv", "--base", "base", "--data.max_dropped", "0.1", *QUICK)
-    assert f"left out   1 rows: empty label (first data.csv:{count})\n" in printed
+    assert f"left out   1 row: empty label (first data.csv:{count})\n" in printed
 
 
 def test_a_dry_run_is_a_recipe_with_comments(run: Any, room: Path):

@@ -51,7 +51,8 @@ def run(run: Run, *, as_json: bool) -> None:
     cached = speed["feature_seconds"]
     first = f"{cached:.1f} s for the outputs of the body, then " if cached else ""
     for reason, one in run.ledger["dropped"].items():
-        print(f"left out   {one['rows']:,} rows: {reason} (first {one['first']})")
+        rows = "1 row" if one["rows"] == 1 else f"{one['rows']:,} rows"
+        print(f"left out   {rows}: {reason} (first {one['first']})")
     print(f"trained    {first}{speed['rows']:,} {what} in {speed['seconds']:.1f} s ({rate})")
     largest = proof.get("max_probability_difference", proof.get("max_difference", 0.0))
     gap = f"largest difference {largest:.1e}"

@@ -44,9 +44,9 @@ def micro(batch: np.ndarray, lengths: np.ndarray, max_tokens: int) -> list[np.nd
     return _by_tokens(rows, lengths, max_tokens)
 
 
-def ordered(lengths: np.ndarray, batch_tokens: int, most: int | None = None) -> list[np.ndarray]:
+def ordered(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
     """All rows, longest first (so that memory runs out at once or never), in padded batches of at
-    most `batch_tokens` tokens and `most` rows; for inference.
+    most `batch_tokens` tokens; for inference.
 
     Whole batches of one `width` have equally many rows, so that there are few different shapes.
     """
@@ -56,7 +56,6 @@ def ordered(lengths: np.ndarray, batch_tokens: int, most: int | None = None) -> 
     start = 0
     while start < len(rows):
         count = max(1, batch_tokens // max(1, width(int(lengths[rows[start]]), longest)))
-        count = min(count, most or count)
         batches.append(rows[start : start + count])
         start += count
     return batches

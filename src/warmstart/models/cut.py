@@ -92,8 +92,8 @@ class FastCut:
 class _Above(FastEncoder):
     """Begins at hidden states: no norm and no dropout before the first block."""
 
-    def _norm(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
-        return x if norm is self.embedding_norm else super()._norm(x, norm)
+    def norm(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
+        return x if norm is self.embedding_norm else super().norm(x, norm)
 
     def _drop_hidden(self, hidden: Tensor, training: bool) -> Tensor:
         return hidden

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from warmstart.models.adapted import AdaptedBlock
+from warmstart.models.attention import attend, padding_bias
 from warmstart.models.block import Block
 from warmstart.models.dropout import DropoutPool, drop, drop_add
 from warmstart.models.first import first_attention
+from warmstart.models.flat import flat_layers
 from warmstart.models.halves import Dropped, Weighed, attention, dense_of, feed_forward
 from warmstart.models.lowrank import drop_rates
 from warmstart.models.shadow import Shadow, shadow_linear
@@ -100,11 +102,13 @@ class FastEncoder:
             lengths: tokens in each row [B].
         """
         batch, length = ids.shape
-        bias = self._padding_bias(lengths, length)
-        hidden = self._norm(self.embed(ids, types).to(self.dtype), self.embedding_norm)
+        bias = padding_bias(lengths, length, self.dtype)
+        hidden = self.norm(self.embed(ids, types).to(self.dtype), self.embedding_norm)
         hidden = self._drop_hidden(hidden, training)
         if self.project is not None:
             hidden = self.dense(self.project, hidden)
+        if not training and self._computes_flat(hidden):
+            return flat_layers(self, hidden, bias)
         last = len(self.blocks) - 1
         for index, block in enumerate(self.blocks):
             queries = 1 if self.first_only and index == last else length
@@ -128,6 +132,10 @@ class FastEncoder:
             y = torch.add(y, change, alpha=lora.scaling[name])
         return y
 
+    def _computes_flat(self, hidden: Tensor) -> bool:
+        low = hidden.dtype != torch.float32
+        return low and hidden.device.type == "cpu" and not torch.is_grad_enabled()
+
     def _layer(
         self, block: Block, hidden: Tensor, bias: Tensor | None, queries: int, masks: Masks
     ) -> Tensor:
@@ -136,10 +144,10 @@ class FastEncoder:
         context = self._attend(block, hidden, bias, queries, attention_mask)
         attended = self.dense(block.attention_output, context)
         hidden = drop_add(hidden[:, :queries], attended, output_mask, scale)
-        hidden = self._norm(hidden, block.attention_norm)
+        hidden = self.norm(hidden, block.attention_norm)
         inner = self.activation(self.dense(block.up, hidden))
         hidden = drop_add(hidden, self.dense(block.down, inner), down_mask, scale)
-        return self._norm(hidden, block.norm)
+        return self.norm(hidden, block.norm)
 
     def _two_halves(
         self,
@@ -198,32 +206,20 @@ class FastEncoder:
     def _attend(
         self, block: Block, hidden: Tensor, bias: Tensor | None, queries: int, mask: Tensor | None
     ) -> Tensor:
-        batch, length, width = hidden.shape
-        query, key, value = self._query_key_value(block, hidden, queries)
-        size = width // self.heads
-        query = query.view(batch, queries, self.heads, size).transpose(1, 2)
-        key = key.view(batch, length, self.heads, size).permute(0, 2, 3, 1)
-        value = value.view(batch, length, self.heads, size).transpose(1, 2)
-        scores = torch.matmul(query, key)
-        scores = scores * size**-0.5 if bias is None else torch.add(bias, scores, alpha=size**-0.5)
-        # in float32: the 16-bit softmax of torch takes four times as long for rows this short
-        weights = torch.softmax(scores, -1, dtype=torch.float32).to(self.dtype)
-        weights = drop(weights, mask)
-        context = torch.matmul(weights, value)
-        if mask is not None:
-            context = context * self._scale(1)
-        return context.transpose(1, 2).reshape(batch, queries, width)
-
-    def _query_key_value(self, block: Block, hidden: Tensor, queries: int) -> tuple[Tensor, ...]:
-        parts = (block.query, block.key, block.value)
-        plain = [part for part in parts if isinstance(part, nn.Linear)]
-        if len(plain) < 3:
-            query = self.dense(block.query, hidden[:, :queries])
-            return query, self.dense(block.key, hidden), self.dense(block.value, hidden)
         if queries == hidden.shape[1]:
-            return self._linear(hidden, plain).chunk(3, dim=-1)
-        query = self._linear(hidden[:, :queries], plain[:1])
-        return query, *self._linear(hidden, plain[1:]).chunk(2, dim=-1)
+            query, key, value = self.several([block.query, block.key, block.value], hidden)
+        else:
+            query = self.dense(block.query, hidden[:, :queries])
+            key, value = self.several([block.key, block.value], hidden)
+        context = attend(query, key, value, self.heads, bias, mask)
+        return context if mask is None else context * self._scale(1)
+
+    def several(self, parts: list[nn.Module], x: Tensor) -> tuple[Tensor, ...]:
+        """Several linear layers of one input; plain ones as one product."""
+        plain = [part for part in parts if isinstance(part, nn.Linear)]
+        if len(plain) == len(parts):
+            return self._linear(x, plain).chunk(len(parts), dim=-1)
+        return tuple(self.dense(part, x) for part in parts)
 
     def _linear(self, x: Tensor, modules: list[nn.Linear]) -> Tensor:
         """Several linear layers over the same input as one product."""
@@ -266,20 +262,12 @@ class FastEncoder:
             self._frozen[id(weight)] = weight.to(self.dtype)
         return self._frozen[id(weight)]
 
-    def _norm(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    def norm(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """A layer norm in the type of its input, computed in float32."""
         if x.device.type == "cpu":
             return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
         y = F.layer_norm(x.float(), norm.normalized_shape, norm.weight, norm.bias, norm.eps)
         return y.to(x.dtype)
-
-    def _padding_bias(self, lengths: Tensor, length: int) -> Tensor | None:
-        """0 where a key is a token, very negative where it is padding: [B, 1, 1, L]."""
-        padded = torch.arange(length, device=lengths.device) >= lengths[:, None]
-        if lengths.device.type == "cpu" and not padded.any():
-            return None
-        low = torch.finfo(self.dtype).min / 2
-        bias = torch.zeros(padded.shape, dtype=self.dtype, device=lengths.device)
-        return bias.masked_fill_(padded, low)[:, None, None, :]
 
     def _masks(self, batch: int, queries: int, length: int, width: int, training: bool) -> Masks:
         if not training:

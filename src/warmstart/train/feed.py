@@ -95,7 +95,7 @@ class TokenFeed:
         """Logits [n, K] of the whole split in the order of its rows; [tokens, K] of a head that
         reads every token, parallel to the ids of the store."""
         found = np.empty((0, 0), dtype=np.float32)
-        for rows in ordered(self.store.lengths, self._at_once(), self._as_in_a_step()):
+        for rows in ordered(self.store.lengths, self._at_once()):
             values = self.logits(self._batch(rows), training=False).cpu().numpy()
             if not found.size:
                 size = len(self.store) if values.ndim == 2 else len(self.store.ids)
@@ -117,13 +117,6 @@ class TokenFeed:
             batch = self._batch(rows)
             found.write(rows, compute.first(batch.ids, batch.lengths).cpu().numpy())
         return found
-
-    def _as_in_a_step(self) -> int | None:
-        """In 16 bits on a CPU no more rows at once than a step has: for each other shape a matrix
-        library would keep a kernel more, a quarter of a GB in all."""
-        compute: Any = self.compute
-        low = compute.device.type == "cpu" and compute.dtype != torch.float32
-        return self.batch_size if low and self.batch_tokens is None else None
 
     def _at_once(self) -> int:
         """Tokens of a batch that no gradient is asked of."""

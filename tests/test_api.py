@@ -142,6 +142,29 @@ def test_predict_and_evaluate_as_functions(base: Path, here: Path):
         warmstart.predict(run.path, Path("missing.csv"))
 
 
+@pytest.mark.parametrize(
+    ("verb", "keys", "said"),
+    [
+        ("predict", {"data.similarity": 0.3}, "data.similarity has no meaning for predict"),
+        ("predict", {"data.test": "d.csv"}, r"name the file without it: warmstart predict"),
+        ("predict", {"seed": 3}, "'seed' does not apply here"),
+        ("evaluate", {"data.sampling": "over"}, "data.sampling has no meaning for evaluate"),
+        ("evaluate", {"evaluate": {"baselines": False}}, "evaluate.baselines has no meaning"),
+        ("inspect", {"data.sampling": "over"}, "data.sampling has no meaning for inspect"),
+        ("inspect", {"train.epochs": 3}, "'train.epochs' does not apply here"),
+        ("index", {"data.group": "text"}, "data.group has no meaning for index"),
+        ("index", {"data.limt": 3}, r"data\.limit"),
+    ],
+)
+def test_a_key_that_means_nothing_is_refused(verb: str, keys: dict[str, Any], said: str):
+    """Before the model and the data are looked at: there are none."""
+    places: Any = {"inspect": ["d.csv"]}.get(verb, ["no/run", "d.csv"])
+    more: Any = {"out": "x"} if verb == "index" else {}
+    ask = warmstart.retrieval.index if verb == "index" else getattr(warmstart, verb)
+    with pytest.raises(RecipeError, match=said):
+        ask(*places, **more, **keys)
+
+
 def test_data_are_named_once(base: Path, here: Path):
     path = csv(here / "a.csv")
     for given in (path, ROWS):

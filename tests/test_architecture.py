@@ -26,7 +26,7 @@ LAYERS = [
     ("tasks", "objectives", "methods"),
     ("train",),
     ("evaluate", "engines"),
-    ("recipe", "run", "checked", "layers", "keys"),
+    ("recipe", "run", "checked", "layers", "keys", "applies"),
     ("serve",),
     ("verbs",),
     ("api",),

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
+from warmstart.applies import settings_of
 from warmstart.data.files import check_exists, unusable
-from warmstart.errors import RecipeError
 from warmstart.recipe import Recipe
 from warmstart.run import Run, usable
 from warmstart.types import Prediction
@@ -68,14 +68,10 @@ def inspect(
 
     Raises `WarmstartError`; nothing that exists is overwritten.
     """
-    from warmstart.verbs.inspect import HEADS
     from warmstart.verbs.inspect import inspect as run_it
 
+    settings_of("inspect", keys)
     recipe = recipe_for(data, None, {"base": base, **keys})
-    if strange := [key for key in keys if key.partition(".")[0] not in HEADS]:
-        raise RecipeError(
-            f"'{strange[0]}' does not apply here: nothing is trained; keys of {', '.join(HEADS)} do"
-        )
     return run_it(
         recipe, _object(data), out=_path(out), fix=_path(fix), split=_path(split),
         features=features, max_rows=max_rows, progress=progress,

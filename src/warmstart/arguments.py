@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from warmstart import parts
+from warmstart.applies import APPLIES
 from warmstart.checked import kinds
 from warmstart.errors import RecipeError, nearest, shown
 from warmstart.layers import PARTS, SECTIONS
 from warmstart.recipe import Recipe, catalogue
 
 PAIR = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*=")
-FILES = ("path", "train", "validation", "test")  # settings of data that name one
 TRUTHS = {"true", "false", "yes", "no", "on", "off", "1", "0"}
 
 
@@ -34,8 +34,6 @@ class Verb:
     """With its value after it where there is one: `recipe FILE`."""
     keys: tuple[str, ...] = ()
     """The heads of the recipe keys that apply."""
-    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    """Of a section the settings that mean something, where not all of them do."""
     verbs: Mapping[str, Verb] = field(default_factory=dict[str, "Verb"])
     """Sub-verbs; where there are any, one of them must follow: `warmstart tokenizer train`."""
 
@@ -87,7 +85,6 @@ def parse(argv: Sequence[str], verbs: Mapping[str, Verb]) -> Request:
             _take(found, free, [word])
     if found.options["help"]:
         return found
-    _check_keys(found)
     if found.several:
         free.pop()  # only the last one may take several
     if missing := [word for word in free if not word.startswith("[")]:
@@ -96,21 +93,6 @@ def parse(argv: Sequence[str], verbs: Mapping[str, Verb]) -> Request:
             f"{usage(name, verb)}"
         )
     return found
-
-
-def _check_keys(found: Request) -> None:
-    """Raise `RecipeError` for a key that exists and means nothing to the verb."""
-    known = catalogue()
-    for key in found.keys:
-        head, _, rest = key.partition(".")
-        setting = rest.partition(".")[0]
-        means = found.spec.only.get(head)
-        if means is None or setting in means or f"{head}.{setting}" not in known:
-            continue
-        do = f"leave it out; it takes {', '.join(f'{head}.{name}' for name in means)}"
-        if setting in FILES:
-            do = f"name the file without it: {usage(found.verb, found.spec)}"
-        raise RecipeError(f"{head}.{setting} has no meaning for {found.verb}; {do}")
 
 
 def _below(name: str, verb: Verb, queue: list[str]) -> tuple[str, Verb]:
@@ -213,13 +195,13 @@ def explained(name: str, verb: Verb) -> str:
     if not verb.keys:
         return "\n".join(lines)
     lines += ["", "keys of the recipe (`warmstart recipe` explains each):"]
-    known = catalogue()
+    known, applies = catalogue(), APPLIES.get(name, {})
     for head in verb.keys:
         what = known[head].description or ""
         if head in PARTS:
             what = f"{what}: {'; '.join(_with_settings(head, name) for name in parts.names(head))}"
         elif head in SECTIONS:
-            what = f"{what}: {', '.join(verb.only.get(head, SECTIONS[head].model_fields))}"
+            what = f"{what}: {', '.join(applies.get(head) or SECTIONS[head].model_fields)}"
         lines += _wrapped(head, what)
     lines += ["", "a setting is named behind its section: --train.epochs 3 --method.rank 16"]
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from warmstart import cli_adapters, cli_tokenizer, show
+from warmstart.applies import APPLIES
 from warmstart.arguments import Request, Verb, explained, overview, parse, truth, whole
 from warmstart.errors import RecipeError, WarmstartError, shown
 from warmstart.recipe import Recipe
@@ -22,7 +23,6 @@ MODEL, LABELLED = "run or model folder", "labelled file, or folder with test.*"
 RECIPE = {"recipe FILE": "a recipe in TOML; flags win over it"}
 DRY_RUN = {"dry-run": "check everything, print what would be done, do nothing"}
 RESUME = {"resume RUN": "go on with a run, or a comparison of runs, that was stopped"}
-READ = {"data": ("columns", "delimiter", "encoding", "limit")}  # where rows are only read
 
 VERBS = {
     "demo": Verb("the main job on the sample data that comes with warmstart",
@@ -37,21 +37,22 @@ VERBS = {
                      "split FOLDER": "write leak-free train, validation and test files",
                      "features BOOL": "false: do not judge the labels by a model (quicker)",
                      "max-rows N": "judge the labels of a sample of N rows; unset: 20,000"},
-                    ("base", "revision", "seed", "data", "task")),
+                    tuple(APPLIES["inspect"])),
     "tokenizer": cli_tokenizer.VERB,
     "adapters": cli_adapters.VERB,
     "evaluate": Verb("score a model on other labelled data",
                      {"MODEL": MODEL, "DATA": LABELLED},
                      {"out FOLDER": "where metrics.json and predictions.parquet go"},
-                     ("seed", "data", "evaluate"), READ),
+                     tuple(APPLIES["evaluate"])),
     "predict": Verb("label a text, the lines of stdin, or every row of a file",
                     {"MODEL": MODEL, "[DATA]": "text, file, or - for stdin"},
-                    {"out FILE": "where the rows go: .csv, .tsv, .jsonl or .parquet"}, ("data",),
-                    READ),
+                    {"out FILE": "where the rows go: .csv, .tsv, .jsonl or .parquet"},
+                    tuple(APPLIES["predict"])),
     "index": Verb("make an index of texts, to be searched by meaning",
                   {"MODEL": "run or folder of task embedding, or a base model such as minilm",
                    "DATA": "file with texts, or folder of .txt and .md files"},
-                  {"out FOLDER": "where the index goes; must not exist"}, ("data",), READ),
+                  {"out FOLDER": "where the index goes; must not exist"},
+                  tuple(APPLIES["index"])),
     "search": Verb("find the texts of an index that are nearest in meaning",
                    {"INDEX": "folder of an index", "[QUERY]": "text, or - for the lines of stdin"},
                    {"top N": "texts to find; unset: 10"}),

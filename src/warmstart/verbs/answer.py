@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from warmstart.errors import RecipeError, RunError, nearest
+from warmstart.applies import settings_of
+from warmstart.errors import RunError, nearest
 from warmstart.recipe import Recipe
 from warmstart.types import Prediction
 from warmstart.verbs.asked import labelled, parts_of, source_of
@@ -72,7 +73,7 @@ def answers(
     model: Path, data: Any, keys: Keys, notes: list[str] | None
 ) -> Iterator[tuple[str, Prediction]]:
     """See `api.answers`."""
-    settings = _settings(keys, ("data",)).data
+    settings = _settings("predict", keys).data
     source = source_of(data)
     predictor = _open(model, keys)
     noted, start = _Noted(), 0
@@ -87,7 +88,7 @@ def label_file(model: Path, data: Any, out: Path, keys: Keys, notes: list[str] |
     """See `api.predict`: the rows go to `out` as they are labelled; returns their number."""
     from warmstart.verbs.labelled import Writer, check_out
 
-    settings = _settings(keys, ("data",)).data
+    settings = _settings("predict", keys).data
     source = source_of(data)
     check_out(out, source)
     predictor = _open(model, keys)
@@ -111,7 +112,7 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
     from warmstart.run import why, write_json
     from warmstart.verbs.judge import judge
 
-    recipe = _settings(keys, ("seed", "data", "evaluate"))
+    recipe = _settings("evaluate", keys)
     if out is not None:
         _check_empty(out)
     predictor = _open(model, keys)
@@ -154,16 +155,8 @@ def _outputs(predictor: TorchPredictor, table: pa.Table, noted: _Noted) -> tuple
     return predictor.outputs(table)
 
 
-def _settings(keys: Keys, allowed: tuple[str, ...]) -> Recipe:
-    keys = {key: value for key, value in keys.items() if key != OWN_HEAD}
-    recipe = Recipe.of(keys)
-    strange = [key for key in keys if key.partition(".")[0] not in allowed]
-    if strange:
-        raise RecipeError(
-            f"'{strange[0]}' does not apply here: the model is trained; only keys of "
-            f"{', '.join(allowed)} do"
-        )
-    return recipe
+def _settings(verb: str, keys: Keys) -> Recipe:
+    return settings_of(verb, {key: value for key, value in keys.items() if key != OWN_HEAD})
 
 
 def _open(model: Path, keys: Keys) -> TorchPredictor:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Progress = Callable[[str, int, int], None]
-HEADS = ("base", "revision", "seed", "data", "task")
 MAX_ROWS = 20_000
 
 

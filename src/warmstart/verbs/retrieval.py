@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from warmstart.applies import settings_of
 from warmstart.errors import DataError, RecipeError, RunError, shown
 from warmstart.models.saving import whole_folder
 from warmstart.run import check_free, read_json, write_json
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from warmstart.data.settings import Data
     from warmstart.engines.torch import TorchPredictor
 
 __all__ = ["Found", "Index", "embed", "index", "search"]
@@ -137,12 +139,13 @@ def index(
     from safetensors.numpy import save_file
 
     folder = Path(out)
+    settings = settings_of("index", keys).data
     check_free(folder)
     predictor = _encoder(model)
     cut: list[int] = []
     parts: list[np.ndarray] = []
     tables: list[pa.Table] = []
-    for table in _texts(data, predictor, keys):
+    for table in _texts(data, predictor, settings):
         parts.append(_outputs(predictor, table, lambda row, _: cut.append(row)))
         tables.append(table)
     texts = pa.concat_tables(tables).combine_chunks()
@@ -199,14 +202,11 @@ def _outputs(predictor: TorchPredictor, table: pa.Table, cut: Any) -> np.ndarray
     return found / np.maximum(lengths, 1e-12)
 
 
-def _texts(data: Any, predictor: TorchPredictor, keys: Any) -> Iterator[pa.Table]:
+def _texts(data: Any, predictor: TorchPredictor, settings: Data) -> Iterator[pa.Table]:
     """Tables of `text`, `_file` and `_line`, a few thousand rows at a time."""
     from warmstart.engines._task import own_form
-    from warmstart.recipe import Recipe
     from warmstart.verbs.asked import AT_ONCE, parts_of, source_of
 
-    if strange := [key for key in keys if key.partition(".")[0] != "data"]:
-        raise RecipeError(f"'{strange[0]}' does not apply here: only keys of data do")
     if isinstance(data, str | Path) and os.path.isdir(data):
         whole = _paragraphs(Path(data))
         for start in range(0, len(whole), AT_ONCE):
@@ -214,7 +214,6 @@ def _texts(data: Any, predictor: TorchPredictor, keys: Any) -> Iterator[pa.Table
         return
     if isinstance(data, str | Path) and not os.path.exists(data):
         raise DataError(f"there is no file or folder {data}")
-    settings = Recipe.of(keys).data
     for _, table in parts_of(source_of(data), settings, predictor, lambda _: None, every=False):
         yield table
 

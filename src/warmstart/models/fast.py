@@ -107,7 +107,7 @@ class FastEncoder:
         hidden = self._drop_hidden(hidden, training)
         if self.project is not None:
             hidden = self.dense(self.project, hidden)
-        if not training and self._computes_flat(hidden):
+        if hidden.device.type == "cpu" and not training and not torch.is_grad_enabled():
             return flat_layers(self, hidden, bias)
         last = len(self.blocks) - 1
         for index, block in enumerate(self.blocks):
@@ -131,10 +131,6 @@ class FastEncoder:
             change = F.linear(low, self._cast(lora.lora_B[name].weight))
             y = torch.add(y, change, alpha=lora.scaling[name])
         return y
-
-    def _computes_flat(self, hidden: Tensor) -> bool:
-        low = hidden.dtype != torch.float32
-        return low and hidden.device.type == "cpu" and not torch.is_grad_enabled()
 
     def _layer(
         self, block: Block, hidden: Tensor, bias: Tensor | None, queries: int, masks: Masks

@@ -1,9 +1,10 @@
-"""The layers of an encoder without gradients, in 16 bits on a CPU: products of few shapes.
+"""The layers of an encoder without gradients on a CPU: products of few shapes.
 
-oneDNN prepares a kernel for every shape of a product and keeps it: for the widths of the batches
-of an ordinary file these are more than 100 MB. Here the tokens of a batch stand in one table that
-is filled up to a multiple of 64 rows, so that almost all batches are alike. The slow twin is
-`FastEncoder`'s own layer (tests/models/test_flat.py).
+For 16 bits oneDNN prepares a kernel for every shape of a product and keeps it: for the widths of
+the batches of an ordinary file these are more than 100 MB. Here the tokens of a batch stand in one
+table that is filled up to a multiple of 64 rows, so that almost all batches are alike; memory that
+one has left fits the next, in 32 bits too. The slow twin is `FastEncoder`'s own layer
+(tests/models/test_flat.py).
 """
 
 from __future__ import annotations

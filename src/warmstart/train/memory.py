@@ -32,7 +32,7 @@ def keep_freed_memory() -> bool:
 
 
 def give_back_memory() -> None:
-    """Hand the kernel what lies free: once, between reading the data and training on them."""
+    """Hand the kernel what lies free: between reading, training and judging, not in a step."""
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()

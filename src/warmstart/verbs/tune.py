@@ -73,6 +73,7 @@ def tune(
 
 def _train(run: Run, prepared: Prepared, listeners: list[Listener], resume: bool) -> None:
     from warmstart.train import checkpoint
+    from warmstart.train.memory import give_back_memory
 
     passed_over = checkpoint.passed_over(run.path / "checkpoints") if resume else ""
     if passed_over:
@@ -98,6 +99,7 @@ def _train(run: Run, prepared: Prepared, listeners: list[Listener], resume: bool
     prepared = session.prepared = _with(prepared, prepared.task.fitted(logits, prepared.examples))
     session.save(run.model)
     forgetting = session.forgetting()
+    give_back_memory()
     speed = speed_of(progress, caching, session.device.type, prepared.recipe.train.precision)
     conclude(run, prepared, progress, logits, speed, session.size(), forgetting)
     checkpoint.clear(run.path / "checkpoints")

@@ -9,7 +9,8 @@ lost on the way cannot pass.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,8 @@ def prove(
     begun = time.perf_counter()
     rows = chosen_rows(texts, seed)
     chosen = [str(texts[int(i)]) for i in rows]
-    try:
+    with loading(folder):
         answer, loader = _answers(folder, chosen, max_length)
-    except Exception as error:  # transformers, peft and safetensors raise all kinds
-        raise ProofError(
-            f"the model saved in {folder} cannot be loaded afresh: {shown(error, 160)}"
-        ) from error
     gap = np.abs(answer - probabilities[rows])
     same = int((answer.argmax(1) == probabilities[rows].argmax(1)).sum())
     figures = {
@@ -60,6 +57,17 @@ def prove(
             f"differ by up to {gap.max():.4f} on {len(rows)} test rows"
         )
     return figures
+
+
+@contextmanager
+def loading(folder: Path) -> Iterator[None]:
+    """Whatever goes wrong inside becomes a `ProofError`."""
+    try:
+        yield
+    except Exception as error:  # transformers, peft and safetensors raise all kinds
+        raise ProofError(
+            f"the model saved in {folder} cannot be loaded afresh: {shown(error, 160)}"
+        ) from error
 
 
 def chosen_rows(texts: Sequence[str], seed: int) -> np.ndarray:

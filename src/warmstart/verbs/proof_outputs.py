@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from warmstart.errors import ProofError, shown
-from warmstart.verbs.proof import TOLERANCE, chosen_rows
+from warmstart.errors import ProofError
+from warmstart.verbs.proof import TOLERANCE, chosen_rows, fresh_model, loading
 
 if TYPE_CHECKING:
     from warmstart.data.tokens import TokenStore
@@ -28,12 +28,8 @@ def prove_outputs(
     begun = time.perf_counter()
     rows = chosen_rows(task.as_text(examples.table).to_pylist(), seed)
     wanted = answers_of(examples.store, rows, outputs)
-    try:
+    with loading(folder):
         found, loader = _afresh(folder, task, examples, rows)
-    except Exception as error:  # transformers, peft and safetensors raise all kinds
-        raise ProofError(
-            f"the model saved in {folder} cannot be loaded afresh: {shown(error, 160)}"
-        ) from error
     if len(found) != len(wanted):
         raise ProofError(
             f"the tokenizer saved in {folder} splits the texts in another way: {len(found)} and "
@@ -97,7 +93,6 @@ def _afresh(
 
     from warmstart.models.quiet import quiet
     from warmstart.models.saved import load_saved
-    from warmstart.verbs.proof import fresh_model
 
     with quiet():
         config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from warmstart.errors import ProofError, shown
-from warmstart.verbs.proof import TOLERANCE, chosen_rows, fresh_model
+from warmstart.errors import ProofError
+from warmstart.verbs.proof import TOLERANCE, chosen_rows, fresh_model, loading
 
 if TYPE_CHECKING:
     from warmstart.data.tokens import TokenStore
@@ -34,12 +34,8 @@ def prove_text(
     rows = chosen_rows(task.as_text(examples.table).to_pylist(), seed)[:ROWS]
     ours = [outputs.ids[int(row)] or [] for row in rows]
     wanted = outputs.nats[rows] / np.maximum(outputs.tokens[rows], 1)
-    try:
+    with loading(folder):
         losses, written, tokenizer, loader = _afresh(folder, task, examples, rows)
-    except Exception as error:  # transformers, peft and safetensors raise all kinds
-        raise ProofError(
-            f"the model saved in {folder} cannot be loaded afresh: {shown(error, 160)}"
-        ) from error
     texts = [tokenizer.batch_decode(ids, skip_special_tokens=True) for ids in (ours, written)]
     same = sum(a.strip() == b.strip() for a, b in zip(*texts, strict=True))
     gap = float(np.abs(losses - wanted).max())

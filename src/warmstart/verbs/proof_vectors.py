@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from warmstart.errors import ProofError, shown
 from warmstart.models.sentence_folder import read_modules
-from warmstart.verbs.proof import chosen_rows
+from warmstart.verbs.proof import chosen_rows, fresh_model, loading
 from warmstart.verbs.proof_outputs import compared
 
 if TYPE_CHECKING:
@@ -29,12 +28,8 @@ def prove_vectors(
     texts: list[str] = task.as_text(examples.table).to_pylist()
     rows = chosen_rows(texts, seed)
     wanted = outputs[rows, 0]
-    try:
+    with loading(folder):
         found, loader = _afresh(folder, [texts[int(i)] for i in rows], task.max_length)
-    except Exception as error:  # transformers, peft and safetensors raise all kinds
-        raise ProofError(
-            f"the model saved in {folder} cannot be loaded afresh: {shown(error, 160)}"
-        ) from error
     return compared(folder, found, wanted, len(rows), loader, begun)
 
 
@@ -43,7 +38,6 @@ def _afresh(folder: Path, texts: list[str], max_length: int) -> tuple[np.ndarray
     from transformers import AutoConfig, AutoTokenizer
 
     from warmstart.models.quiet import quiet
-    from warmstart.verbs.proof import fresh_model
 
     said = read_modules(folder)
     with quiet():

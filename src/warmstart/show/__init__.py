@@ -32,7 +32,7 @@ def tuned(found: Run | Comparison, *, as_json: bool) -> None:
 
 def run(run: Run, *, as_json: bool) -> None:
     """The result of a run, its report, and what to type next."""
-    from warmstart.verbs.conclude import next_commands
+    from warmstart.verbs.next_steps import next_steps
 
     if as_json:
         paths = {"run": str(run.path), "model": str(run.model), "report": str(run.report)}
@@ -61,7 +61,7 @@ def run(run: Run, *, as_json: bool) -> None:
     print(f"model      {run.model}")
     print(f"report     {run.report}")
     print("\nNext:")
-    for command, what in next_commands(run):
+    for command, what in next_steps(task, run.answers_from):
         print(f"  {command}\n      {what}")
 
 

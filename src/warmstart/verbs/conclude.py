@@ -75,7 +75,7 @@ def _publish(run: Run, prepared: Prepared, found: Evaluation, proof: dict[str, A
         "errors": found.mistakes,
         "speed": facts["speed"],
         "proof": proof,
-        "next": next_commands(run),
+        "next": next_steps(prepared.task, run.answers_from),
         "versions": facts["versions"],
     }
     write_report(run.report, everything)
@@ -102,12 +102,6 @@ def hub_id(base: Base) -> str | None:
     if base.source == "hub":
         return base.name
     return EMBEDDED[base.name].hub_id if base.source == "embedded" else None
-
-
-def next_commands(run: Run) -> list[tuple[str, str]]:
-    """What to type next, and what it does."""
-    task: Any = run.recipe.task
-    return next_steps(task, run.answers_from)
 
 
 def peak_memory_mb() -> float | None:

@@ -14,7 +14,6 @@ from warmstart.verbs.multitask_session import TasksSession
 from warmstart.verbs.session import Session
 
 if TYPE_CHECKING:
-    from warmstart.tasks.base import Task
     from warmstart.train.fit import Listener, Progress
     from warmstart.verbs.prepare import Prepared
 
@@ -42,7 +41,7 @@ def train_tasks(run: Run, prepared: PreparedTasks, listeners: list[Listener], re
     progress = session.fitting(run.path, listeners).run(resume=resume)
     train = prepared.recipe.train
     speed = speed_of(progress, 0.0, session.together.device.type, train.precision)
-    outputs = {name: _answers(one) for name, one in session.each.items()}
+    outputs = {name: one.answers() for name, one in session.each.items()}
     session.widen_vocabulary()
     for name, one in session.each.items():
         one.save(run.model / name)
@@ -50,19 +49,6 @@ def train_tasks(run: Run, prepared: PreparedTasks, listeners: list[Listener], re
     alone = _alone(run, session, outputs, resume) if prepared.task.compare else {}
     _tell(run, prepared, session, progress, speed, alone)
     checkpoint.clear(run.path / "checkpoints")
-
-
-def _answers(session: Session) -> OUTPUTS:
-    """What the trained model gives, the task settled by it."""
-    prepared = session.prepared
-    prepared = session.prepared = _with(prepared, prepared.task.closed(session.model))
-    outputs = session.predict()
-    session.prepared = _with(prepared, prepared.task.fitted(outputs, prepared.examples))
-    return outputs
-
-
-def _with(prepared: Prepared, task: Task) -> Prepared:
-    return replace(prepared, recipe=prepared.recipe.model_copy(update={"task": task}))
 
 
 def _conclude(
@@ -105,7 +91,7 @@ def _alone(
         folder.mkdir(parents=True, exist_ok=True)
         single = Session.begin(_unmeasured(session.prepared.each[name]))
         single.fit(folder, [], resume=resume)
-        outputs = _answers(single)
+        outputs = single.answers()
         titles = read_json(run.path / "tasks" / name / "metrics.json")["titles"]
         pair = (shared.prepared, together[name], single.prepared, outputs)
         found[name] = compared(*pair, titles)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from warmstart.data.tokens import TokenStore
     from warmstart.models.compute import Compute
     from warmstart.models.language import Language
+    from warmstart.tasks.base import Task
     from warmstart.train.feed import Feed, TokenFeed
     from warmstart.train.fit import Fit, Listener, Progress
     from warmstart.train.loop import Loss, Weight
@@ -116,6 +117,17 @@ class Session:
         if self.prepared.task.form == "vector" and self.prepared.recipe.evaluate.baselines:
             found["untuned"] = self._untuned()
         return found
+
+    def answers(self) -> dict[str, np.ndarray]:
+        """See `predict`; the task is settled by the trained model, and then by what it gives."""
+        self._settle(self.prepared.task.closed(self.model))
+        found = self.predict()
+        self._settle(self.prepared.task.fitted(found, self.prepared.examples))
+        return found
+
+    def _settle(self, task: Task) -> None:
+        recipe = self.prepared.recipe.model_copy(update={"task": task})
+        self.prepared = replace(self.prepared, recipe=recipe)
 
     def _untuned(self) -> np.ndarray:
         """What the base gave for the test split before it was trained."""

@@ -19,7 +19,6 @@ from warmstart.verbs.prepare import Prepared, prepare
 from warmstart.verbs.session import Session
 
 if TYPE_CHECKING:
-    from warmstart.tasks.base import Task
     from warmstart.train.fit import Listener
 
 
@@ -94,14 +93,12 @@ def _train(run: Run, prepared: Prepared, listeners: list[Listener], resume: bool
             shutil.rmtree(run.path, ignore_errors=True)
         raise
     progress, caching = session.fit(run.path, listeners, resume=resume)
-    prepared = session.prepared = _with(prepared, prepared.task.closed(session.model))
-    logits = session.predict()
-    prepared = session.prepared = _with(prepared, prepared.task.fitted(logits, prepared.examples))
+    outputs, prepared = session.answers(), session.prepared
     session.save(run.model)
     forgetting = session.forgetting()
     give_back_memory()
     speed = speed_of(progress, caching, session.device.type, prepared.recipe.train.precision)
-    conclude(run, prepared, progress, logits, speed, session.size(), forgetting)
+    conclude(run, prepared, progress, outputs, speed, session.size(), forgetting)
     checkpoint.clear(run.path / "checkpoints")
 
 
@@ -110,11 +107,6 @@ def _prepare_tasks(recipe: Recipe, source: Any) -> Prepared:
     from warmstart.verbs.multitask import prepare_tasks
 
     return cast("Any", prepare_tasks(recipe, source))
-
-
-def _with(prepared: Prepared, task: Task) -> Prepared:
-    """The same with the task as training settled it."""
-    return replace(prepared, recipe=prepared.recipe.model_copy(update={"task": task}))
 
 
 def versions() -> dict[str, str]:

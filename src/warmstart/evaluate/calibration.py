@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from warmstart.evaluate.metrics import Floats
+from warmstart.scores.measure import Floats
 
 FIT_ROWS = 30  # fewer validation rows cannot set even one number
 SOFTEST, SHARPEST = 20.0, 0.05  # bounds of the temperature

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from warmstart.evaluate.intervals import BLOCK, Cells, bounds, resamples, tally_of_counts
-from warmstart.evaluate.metrics import METRICS, Floats
-from warmstart.scores.bootstrap import SIGNIFICANT, disputed
+from warmstart.evaluate.intervals import Cells, resamples, tally_of_counts
+from warmstart.evaluate.metrics import METRICS
+from warmstart.scores.bootstrap import BLOCK, SIGNIFICANT, bounds, disputed
+from warmstart.scores.measure import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,8 @@ def paired(
     return Paired(
         metric=metric,
         difference=observed,
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         p_value=(1 + as_far) / (1 + draws),
         mcnemar_p=mcnemar(np.asarray(a) == y, np.asarray(b) == y),
         level=level,

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from warmstart.evaluate.metrics import METRICS, Floats, Ints, Tally, f1, tally
-from warmstart.scores.bootstrap import BLOCK, Interval, unseen_errors
+from warmstart.evaluate.metrics import METRICS, Ints, Tally, f1, tally
+from warmstart.scores.bootstrap import BLOCK, Interval, bounds, unseen_errors
+from warmstart.scores.measure import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,6 @@ def joined(blocks: Sequence[Tally]) -> Tally:
     )
 
 
-def bounds(sample: Floats, level: float) -> tuple[Floats, Floats]:
-    """The percentile interval of bootstrap scores, over the first axis."""
-    tail = (1.0 - level) / 2
-    low, high = np.quantile(sample, [tail, 1.0 - tail], axis=0)
-    return low, high
-
-
 def metric_intervals(
     y: NDArray[Any], predicted: NDArray[Any], k: int, draws: int, level: float, seed: int
 ) -> tuple[dict[str, Interval], list[Interval]]:
@@ -108,7 +102,7 @@ def _interval(
     value: float, sample: Floats, rows: int, level: float, lowest: float | None = None
 ) -> Interval:
     """The percentile interval of a score, opened where it is at 1 or at its `lowest`."""
-    low, high = (float(bound) for bound in bounds(sample, level))
+    low, high = bounds(sample, level)
     if rows and value == 1.0:
         low = min(low, unseen_errors(rows, level))
     if rows and value == lowest:

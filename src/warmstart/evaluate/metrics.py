@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from warmstart.scores.measure import Floats, ratio
+
 Ints = NDArray[np.int64]
 
 
@@ -41,33 +42,33 @@ def tally(y: NDArray[Any], predicted: NDArray[Any], k: int) -> Tally:
 
 def accuracy(t: Tally) -> Floats:
     """Share of rows that are right."""
-    return _ratio(t.right.sum(-1), t.actual.sum(-1))
+    return ratio(t.right.sum(-1), t.actual.sum(-1))
 
 
 def precision(t: Tally) -> Floats:
     """Per class [..., k]: of the rows predicted as it, the share that is of it. 0 where none."""
-    return _ratio(t.right, t.predicted)
+    return ratio(t.right, t.predicted)
 
 
 def recall(t: Tally) -> Floats:
     """Per class [..., k]: of the rows that are of it, the share that was found. 0 where none."""
-    return _ratio(t.right, t.actual)
+    return ratio(t.right, t.actual)
 
 
 def f1(t: Tally) -> Floats:
     """Per class [..., k]: 2 right / (predicted + actual), the harmonic mean of the two above."""
-    return _ratio(2 * t.right, t.predicted + t.actual)
+    return ratio(2 * t.right, t.predicted + t.actual)
 
 
 def f1_macro(t: Tally) -> Floats:
     """Mean F1 of the classes that occur, as truth or as prediction; each class counts alike."""
     occurs = (t.predicted + t.actual) > 0
-    return _ratio((f1(t) * occurs).sum(-1), occurs.sum(-1))
+    return ratio((f1(t) * occurs).sum(-1), occurs.sum(-1))
 
 
 def f1_weighted(t: Tally) -> Floats:
     """Mean F1, each class counted by its number of true rows."""
-    return _ratio((f1(t) * t.actual).sum(-1), t.actual.sum(-1))
+    return ratio((f1(t) * t.actual).sum(-1), t.actual.sum(-1))
 
 
 def matthews_correlation(t: Tally) -> Floats:
@@ -76,7 +77,7 @@ def matthews_correlation(t: Tally) -> Floats:
     covariance = t.right.sum(-1) * rows - (t.predicted * t.actual).sum(-1)
     spread_predicted = rows**2 - (t.predicted**2).sum(-1)
     spread_actual = rows**2 - (t.actual**2).sum(-1)
-    return _ratio(covariance, np.sqrt(spread_predicted * spread_actual))
+    return ratio(covariance, np.sqrt(spread_predicted * spread_actual))
 
 
 Metric = Callable[[Tally], Floats]
@@ -94,9 +95,3 @@ TITLES = {
     "f1_weighted": "weighted F1",
     "matthews_correlation": "Matthews correlation",
 }
-
-
-def _ratio(top: Any, bottom: Any) -> Floats:
-    """top / bottom, and 0 where there is nothing to divide by."""
-    top, bottom = np.broadcast_arrays(np.asarray(top, float), np.asarray(bottom, float))
-    return np.divide(top, bottom, out=np.zeros(top.shape), where=bottom > 0)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from warmstart.evaluate import words
 from warmstart.evaluate.comparison_words import outcome_words
-from warmstart.evaluate.report import asset, environment
+from warmstart.evaluate.report import page
 from warmstart.evaluate.write import write_whole
 
 TAGS = {"best": "good", "noise": "info", "worse": "bad", "unknown": "watch"}
@@ -25,27 +21,22 @@ def write_comparison(path: Path, summary: Mapping[str, Any]) -> None:
 
 def render_comparison(summary: Mapping[str, Any]) -> str:
     """The page as HTML text."""
-    style, script = asset("report.css"), asset("report.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    made = environment()
-    made.filters.update(
-        millions=millions, megabytes=megabytes, mebibytes=mebibytes, duration=duration,
-        joules=joules,
-        points=lambda value: words.points(value, sign=True), p=words.p_words,
-        outcome=outcome_words, tag=TAGS.__getitem__, said=words.sentence,
-    )  # fmt: skip
+    filters = {
+        "millions": millions, "megabytes": megabytes, "mebibytes": mebibytes,
+        "duration": duration, "joules": joules, "p": words.p_words, "said": words.sentence,
+        "points": lambda value: words.points(value, sign=True),
+        "outcome": outcome_words, "tag": TAGS.__getitem__,
+    }  # fmt: skip
     methods = summary["methods"]
-    return made.get_template("comparison.html.j2").render(
-        s=summary,
-        methods=methods,
-        title=words.sentence(summary["title"])[:-1],
-        several=len(summary["seeds"]) > 1,
-        has_memory=any(one["peak_memory_mb"] is not None for one in methods),
-        has_energy=any(one["energy_joules"] is not None for one in methods),
-        style=Markup(style),
-        script=Markup(script),
-        script_hash=f"sha256-{digest}",
-    )
+    facts = {
+        "s": summary,
+        "methods": methods,
+        "title": words.sentence(summary["title"])[:-1],
+        "several": len(summary["seeds"]) > 1,
+        "has_memory": any(one["peak_memory_mb"] is not None for one in methods),
+        "has_energy": any(one["energy_joules"] is not None for one in methods),
+    }
+    return page("comparison.html.j2", facts, filters)
 
 
 def millions(count: int) -> str:

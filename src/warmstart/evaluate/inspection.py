@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from markupsafe import Markup
 
 from warmstart.evaluate.inspection_view import inspection_view
-from warmstart.evaluate.report import asset, environment
+from warmstart.evaluate.report import page
 from warmstart.evaluate.write import write_whole
 
 
@@ -25,12 +22,4 @@ def write_inspection(
 
 def render_inspection(summary: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> str:
     """The page as HTML text. Texts in `tables` are shown as they are, escaped."""
-    style, script = asset("report.css"), asset("report.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = environment().get_template("inspect.html.j2")
-    return page.render(
-        inspection_view(summary, tables),
-        style=Markup(style),
-        script=Markup(script),
-        script_hash=f"sha256-{digest}",
-    )
+    return page("inspect.html.j2", inspection_view(summary, tables))

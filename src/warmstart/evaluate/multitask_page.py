@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from markupsafe import Markup
 
 from warmstart.evaluate import charts, words
 from warmstart.evaluate.comparison_page import duration
-from warmstart.evaluate.report import asset, environment
+from warmstart.evaluate.report import page
 from warmstart.evaluate.write import write_whole
 from warmstart.scores.bootstrap import disputed
 
@@ -27,25 +25,19 @@ def write_tasks(path: Path, facts: Mapping[str, Any]) -> None:
 
 def render_tasks(facts: Mapping[str, Any]) -> str:
     """The page as HTML text."""
-    style, script = asset("report.css"), asset("report.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    made = environment()
-    made.filters.update(
-        duration=duration, points=lambda value: words.points(value, sign=True),
-        p=words.p_words, tag=TAGS.__getitem__, outcome=_outcome,
-        signed=lambda value: f"{round(value, 3) + 0.0:+.3f}",
-    )  # fmt: skip
+    filters = {
+        "duration": duration, "p": words.p_words, "outcome": _outcome, "tag": TAGS.__getitem__,
+        "signed": lambda value: f"{round(value, 3) + 0.0:+.3f}",
+    }  # fmt: skip
     metrics = facts["metrics"]
-    return made.get_template("multitask.html.j2").render(
-        s=facts,
-        m=metrics,
-        tasks=[_shown(name, one) for name, one in metrics["tasks"].items()],
-        compared=any("alone" in one for one in metrics["tasks"].values()),
-        training=_training(facts["history"]),
-        style=Markup(style),
-        script=Markup(script),
-        script_hash=f"sha256-{digest}",
-    )
+    given = {
+        "s": facts,
+        "m": metrics,
+        "tasks": [_shown(name, one) for name, one in metrics["tasks"].items()],
+        "compared": any("alone" in one for one in metrics["tasks"].values()),
+        "training": _training(facts["history"]),
+    }
+    return page("multitask.html.j2", given, filters)
 
 
 def _outcome(alone: Mapping[str, Any]) -> str:

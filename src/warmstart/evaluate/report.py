@@ -32,15 +32,21 @@ def write_report(path: Path, facts: Mapping[str, Any]) -> None:
 
 def render(facts: Mapping[str, Any]) -> str:
     """The report as HTML text."""
-    style, script = asset("report.css"), asset("report.js")
+    return page("report.html.j2", view(facts))
+
+
+def page(template: str, facts: Mapping[str, Any], filters: Mapping[str, Any] | None = None) -> str:
+    """A page of any kind in the look of the report, with style and script inside."""
+    style, script = _asset("report.css"), _asset("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = environment().get_template("report.html.j2")
-    return page.render(
-        view(facts), style=Markup(style), script=Markup(script), script_hash=f"sha256-{digest}"
+    made = _environment()
+    made.filters.update(filters or {})
+    return made.get_template(template).render(
+        facts, style=Markup(style), script=Markup(script), script_hash=f"sha256-{digest}"
     )
 
 
-def environment() -> Environment:
+def _environment() -> Environment:
     """Jinja with escaping on, missing names refused, and the number formats."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -58,7 +64,7 @@ def environment() -> Environment:
     return made
 
 
-def asset(name: str) -> str:
+def _asset(name: str) -> str:
     """A style sheet or script that the page carries inside."""
     return (TEMPLATES / name).read_text(encoding="utf-8")
 

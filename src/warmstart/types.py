@@ -8,24 +8,6 @@ from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """One row as a task understands it. `inputs` never contain the target."""
-
-    id: str
-    inputs: Mapping[str, Any]
-    target: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """One example as token ids; `cut` counts the tokens that the length limit took away."""
-
-    ids: Sequence[int]
-    target: Any = None
-    cut: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Prediction:
     """One answer: the value, how sure the model is (0 to 1), and the score of every choice."""
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmstart.data.corrections import apply_corrections, correct, excerpt
+from warmstart.data.corrections import correct, excerpt
 from warmstart.data.ledger import Ledger
 from warmstart.data.sources import read
 from warmstart.errors import DataError
@@ -29,7 +29,7 @@ def corrected(data: pa.Table, put: Put, rows: str, head: str = HEAD) -> tuple[pa
     ledger = Ledger()
     file = str(data["_file"][0].as_py())
     path = put("fix.csv", (head + rows).replace("FILE", file))
-    return apply_corrections(data, "label", path, ledger), ledger
+    return correct({"train": data}, "label", path, ledger)["train"], ledger
 
 
 def labels(table: pa.Table) -> list[str]:
@@ -76,7 +76,7 @@ def test_what_spreadsheets_make_of_it(put: Put, delimiter: str, encoding: str) -
     rows = [HEAD.strip().split(","), [file, "2", "café crème", "a", "b", "0,2", "b"]]
     text = "\r\n".join(delimiter.join(row) for row in rows) + "\r\n"
     path = put("fix.csv", text.encode(encoding))
-    assert labels(apply_corrections(data, "label", path, Ledger())) == ["b", "b"]
+    assert labels(correct({"train": data}, "label", path, Ledger())["train"]) == ["b", "b"]
 
 
 def test_columns_may_go_and_change_places(data: pa.Table, put: Put) -> None:
@@ -94,7 +94,7 @@ def test_long_texts_are_shortened_on_both_sides(put: Put) -> None:
     data = read(put("data.csv", f"text,label\n{long},a\nother,b\n"), ledger=Ledger())
     file = str(data["_file"][0].as_py())
     path = put("fix.csv", f"{HEAD}{file},2,{excerpt([long])},a,b,0.1,b\n")
-    assert labels(apply_corrections(data, "label", path, Ledger())) == ["b", "b"]
+    assert labels(correct({"train": data}, "label", path, Ledger())["train"]) == ["b", "b"]
 
 
 def test_the_folder_may_have_moved(data: pa.Table, put: Put) -> None:
@@ -155,7 +155,7 @@ def test_not_such_a_table(data: pa.Table, put: Put, tmp_path: Path) -> None:
         corrected(data, put, "", "")
     for path in (tmp_path, tmp_path / "missing.csv"):
         with pytest.raises(Exception, match=str(path.name)) as caught:
-            apply_corrections(data, "label", path, Ledger())
+            correct({"train": data}, "label", path, Ledger())
         assert "Traceback" not in str(caught.value)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from warmstart.data.corrections import COLUMNS, apply_corrections
+from warmstart.data.corrections import COLUMNS, correct
 from warmstart.data.ledger import Ledger
 from warmstart.data.sources import read
 from warmstart.errors import DataError, RunError
@@ -145,7 +145,7 @@ def test_the_list_goes_out_and_comes_back(tmp_path: Path) -> None:
         writer.writerows(rows)
     ledger = Ledger()
     ledger.keep("train", 0)
-    found = apply_corrections(data, "label", path, ledger)
+    found = correct({"train": data}, "label", path, ledger)["train"]
     expected = [f"c{i}" for i in y]
     for row, label in zip(noise.rows, noise.suggested, strict=True):
         expected[row] = f"c{label}"

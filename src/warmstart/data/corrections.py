@@ -49,17 +49,6 @@ class Correction:
     use: str
 
 
-def apply_corrections(
-    table: pa.Table,
-    label: str,
-    path: str | Path,
-    ledger: Ledger,
-    texts: Sequence[str] = ("text",),
-) -> pa.Table:
-    """`correct` for a single table."""
-    return correct({"train": table}, label, path, ledger, texts)["train"]
-
-
 def correct(
     parts: Mapping[str, pa.Table],
     label: str,

@@ -14,7 +14,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from warmstart.evaluate import words
 from warmstart.evaluate.view import classes, confusions
-from warmstart.evaluate.write import write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
 WEAKEST = 3  # classes and confusions named as limits
@@ -34,11 +33,6 @@ TYPES = {  # our name -> (type in the hub's list of metrics, its configuration i
     "f1_weighted": ("f1", "weighted F1"),
     "matthews_correlation": ("matthews_correlation", "Matthews correlation"),
 }
-
-
-def write_card(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write the card to `path` (the README.md of a model folder), whole or not at all."""
-    write_whole(path, model_card(facts))
 
 
 def model_card(facts: Mapping[str, Any]) -> str:

@@ -187,7 +187,7 @@ def write_suspicious(
 
     CSV, in UTF-8 with a mark so that spreadsheets know it; long texts are shortened. The column
     `use` is empty: a label there relabels the row, `drop` leaves it out, nothing keeps it as it
-    is. `apply_corrections` takes it back. Raises `RunError` where it cannot be written.
+    is. `data.corrections.correct` takes it back. Raises `RunError` where it cannot be written.
     """
     path = Path(path)
     fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -47,7 +47,7 @@ class Language:
         self._head: Any = inner.get_output_embeddings()
         bias = getattr(inner, "final_logits_bias", None)
         self._bias: Tensor | None = None if bias is None or not bias.any() else bias[0]
-        self._whole = not self._stoppable()
+        self.chunked = self._stoppable()
 
     @property
     def generation(self) -> Any:
@@ -64,11 +64,6 @@ class Language:
                 "put it into config.json: mostly the id of the padding token"
             )
         return int(config.decoder_start_token_id)
-
-    @property
-    def chunked(self) -> bool:
-        """Whether the logits are made in chunks."""
-        return not self._whole
 
     def forward(
         self, ids: Tensor, mask: Tensor, written: Tensor | None, *, training: bool
@@ -90,7 +85,7 @@ class Language:
         length = ids.shape[1] if written is None else written.shape[1]
         low = compute.dtype != torch.float32
         with torch.autocast(ids.device.type, compute.dtype, enabled=low):
-            if self._whole:
+            if not self.chunked:
                 return compute.model(**named).logits[:, -length:].float()
             return self._unprojected(named, length)
 

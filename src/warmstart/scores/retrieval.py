@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from warmstart.scores.measure import Floats, Measure, Scores, ratio
 
@@ -62,11 +60,6 @@ class Retrieval(Measure):
 def discounted(gains: Floats) -> float:
     """Discounted cumulative gain (Järvelin & Kekäläinen 2002): gain / log2(place + 1), summed."""
     return float((gains / np.log2(np.arange(2, len(gains) + 2))).sum())
-
-
-def rankings(scores: NDArray[Any], k: int | None = None) -> NDArray[np.int64]:
-    """Numbers of what was scored, best first [n, k], from scores [n, m]; equal ones in order."""
-    return np.argsort(-np.asarray(scores, float), axis=1, kind="stable")[:, :k]
 
 
 def _gains(relevant: Relevant) -> dict[Hashable, float]:

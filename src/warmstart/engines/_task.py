@@ -52,7 +52,7 @@ def task_of(folder: Path, longest: int) -> Task:
     return made.settled(read_json(folder / "config.json"), longest) if _has(folder) else made
 
 
-def labels_of(folder: Path, config: Any) -> list[str]:
+def labels_of(config: Any) -> list[str]:
     """The labels, in the order of the head's outputs."""
     return [str(config.id2label[i]) for i in range(config.num_labels)]
 

@@ -67,7 +67,7 @@ class TorchPredictor:
             config: Any = self.model.config
             longest = min(self.tokenizer.model_max_length, positions_of(config))
             self.task: Any = task_of(whole, longest)
-            self.labels = labels_of(whole, config)
+            self.labels = labels_of(config)
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.unk_token
         self.pad: Any = self.tokenizer.pad_token_id

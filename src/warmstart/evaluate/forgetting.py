@@ -105,7 +105,7 @@ def compared(
         figures[when] = {name: one.as_dict() for name, one in known.items()}
     against = difference(measure, after, before, main, draws, level, seed)
     blind = _blind(reader, figures["before"][main], len(before))
-    said = blind or _sentence(figures, against, text, len(before), changes)
+    said = blind or _sentence(figures, against, len(before), changes)
     outcome = "nothing known" if blind else against.outcome
     found: dict[str, Any] = {
         "figure": main,
@@ -161,9 +161,7 @@ def _blind(reader: Reader, before: dict[str, float], passages: int) -> str:
     return f"There was nothing to forget: the base read these passages as if it guessed ({chance})."
 
 
-def _sentence(
-    figures: dict[str, Any], against: Difference, text: str, passages: int, changes: str
-) -> str:
+def _sentence(figures: dict[str, Any], against: Difference, passages: int, changes: str) -> str:
     name = against.metric
     one, other = (figures[when][name]["value"] for when in ("before", "after"))
     evidence = f"{words.percent(against.level)} interval of the difference "

@@ -46,7 +46,6 @@ def learning_curve(
     sizes: Sequence[int] | None = None,
     *,
     labels: Sequence[str] | None = None,
-    points: int = POINTS,
 ) -> dict[str, Any]:
     """Recall of each class, its F1 and the macro-F1 against the number of labels, JSON-able.
 
@@ -58,12 +57,11 @@ def learning_curve(
         targets: [n] class numbers; copies should have been left out.
         sizes: training rows, ascending; unset: six, up to all that a fold leaves.
         labels: the names of the class numbers.
-        points: the gain in recall, in points of a hundred, to reckon labels for.
 
     Returns `sizes`, `macro_f1` (one {"value", "low", "high"} a size), `classes` and `needs`. Each
     of `classes` has `label`, `rows`, `labels` (of the class, by size), `recall`, `f1`, `expected`
     (the recall with all rows, by the curve), `more` with `more_low` and `more_high` (labels of this
-    class for so many more `points`, the others growing alike; None where the curve does not say)
+    class for `POINTS` more of recall, the others growing alike; None where the curve does not say)
     and `why` there is no number. `needs` are the classes with a number, the fewest labels first.
     """
     classes, y = np.unique(np.asarray(targets, np.int64), return_inverse=True)
@@ -86,14 +84,14 @@ def learning_curve(
         own["recall"] = _with_bounds(measured.recall[:, c], measured.recalls[:, :, c], int(rows[c]))
         own["f1"] = _with_bounds(measured.f1[:, c], measured.f1s[:, :, c], int(rows[c]))
         curve = measured.recall[:, c], measured.recalls[:, :, c]
-        found.append({**own, **_more(*curve, share * rows[c], int(rows[c]), points / 100)})
+        found.append({**own, **_more(*curve, share * rows[c], int(rows[c]), POINTS / 100)})
     macro = _with_bounds(measured.f1.mean(1), measured.f1s.mean(2), len(y))
     needs = [
         {"label": own["label"], "rows": own["rows"], "recall": own["expected"],
-         "more": own["more"], "gain": points}
+         "more": own["more"], "gain": POINTS}
         for own in sorted(found, key=lambda own: own["more"] or 0) if own["more"]
     ]  # fmt: skip
-    return {"sizes": asked, "points": points, "macro_f1": macro, "classes": found, "needs": needs}
+    return {"sizes": asked, "points": POINTS, "macro_f1": macro, "classes": found, "needs": needs}
 
 
 def default_sizes(most: int, classes: int) -> list[int]:

@@ -177,11 +177,7 @@ def _neighbours(x: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int) 
 
 
 def write_suspicious(
-    path: str | Path,
-    noise: Noise,
-    table: pa.Table,
-    labels: Sequence[str],
-    texts: Sequence[str] = ("text",),
+    path: str | Path, noise: Noise, table: pa.Table, labels: Sequence[str]
 ) -> None:
     """The suspicious rows as a table for a person to decide on, the most suspicious first.
 
@@ -192,7 +188,7 @@ def write_suspicious(
     path = Path(path)
     fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     found: list[dict[str, Any]] = (
-        table.select(["_file", "_line", *texts]).take(noise.rows).to_pylist()
+        table.select(["_file", "_line", "text"]).take(noise.rows).to_pylist()
     )
     try:
         with fresh.open("w", encoding="utf-8-sig", newline="") as file:
@@ -201,7 +197,7 @@ def write_suspicious(
             for row, given, suggested, confidence in zip(
                 found, noise.given, noise.suggested, noise.confidence, strict=True
             ):
-                text = excerpt([row[name] for name in texts])
+                text = excerpt([row["text"]])
                 known = (labels[given], labels[suggested], f"{confidence:.4f}", "")
                 writer.writerow((row["_file"], row["_line"], text, *known))
         os.replace(fresh, path)

@@ -56,10 +56,9 @@ def body_only(model: PreTrainedModel) -> None:
         module.requires_grad_(False)
 
 
-def capturing(model: PreTrainedModel, *, fast: bool = True) -> FastCaptured | SlowCaptured:
+def capturing(model: PreTrainedModel) -> FastCaptured | SlowCaptured:
     """The fastest compute that gives what the head reads."""
-    quick = compute_for(model, fast=fast).is_fast
-    return (FastCaptured if quick else SlowCaptured)(model)
+    return (FastCaptured if compute_for(model).is_fast else SlowCaptured)(model)
 
 
 class _Captured(Staged):

@@ -67,7 +67,7 @@ def _adapter(folder: Path) -> Any:
     return with_adapter(model, folder)
 
 
-def with_adapter(model: PreTrainedModel, folder: Path, name: str = "default") -> Any:
+def with_adapter(model: PreTrainedModel, folder: Path) -> Any:
     """The base with the adapter of a folder, ours or PEFT's; the base may be rounded in place."""
     from peft import PeftModel
 
@@ -77,7 +77,7 @@ def with_adapter(model: PreTrainedModel, folder: Path, name: str = "default") ->
     register()
     if bits := base_bits(folder):
         quantise(model, bits)
-    return PeftModel.from_pretrained(model, folder, adapter_name=name)
+    return PeftModel.from_pretrained(model, folder)
 
 
 def base_bits(folder: Path) -> int:

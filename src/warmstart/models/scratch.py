@@ -71,11 +71,11 @@ def new_base(
                 if name not in settings:
                     setattr(config, name, dropout)
         with seeded(seed):
-            model = _model_for(config, family_of(config).kind).from_config(config)
+            model = _model_for(family_of(config).kind).from_config(config)
     return save_model(model, words, out)
 
 
-def _model_for(config: Any, kind: str) -> Any:
+def _model_for(kind: str) -> Any:
     import transformers
 
     name = {"encoder-decoder": "AutoModelForSeq2SeqLM", "decoder": "AutoModelForCausalLM"}

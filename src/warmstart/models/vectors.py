@@ -19,10 +19,10 @@ Pooling = Literal["mean", "first", "last"]
 
 
 def vectors_for(
-    model: PreTrainedModel, pooling: Pooling, *, normalise: bool = True, fast: bool = True
+    model: PreTrainedModel, pooling: Pooling, *, normalise: bool = True
 ) -> FastVectors | SlowVectors:
     """The fastest way to the vectors of a model without a head."""
-    quick = compute_for(model, fast=fast).is_fast
+    quick = compute_for(model).is_fast
     return (FastVectors if quick else SlowVectors)(model, pooling, normalise)
 
 

@@ -45,13 +45,12 @@ def trained(found: Mapping[str, Any]) -> None:
 def side_by_side(found: Sequence[Mapping[str, Any]]) -> None:
     """One column a tokenizer: piece, id, and the place in the text; as many as fit, then more."""
     console = Console(highlight=False)
-    columns = [_column(one) for one in found]
-    waiting = list(zip(found, columns, strict=True))
+    waiting = [_column(one) for one in found]
     while waiting:
         block, used = [], 1
-        while waiting and (not block or used + _width(*waiting[0]) <= console.width):
+        while waiting and (not block or used + _width(waiting[0]) <= console.width):
             block.append(waiting.pop(0))
-            used += _width(*block[-1])
+            used += _width(block[-1])
         console.print(_block(block))
     for one in found:
         if one["lost"]:
@@ -77,16 +76,16 @@ def _column(one: Mapping[str, Any]) -> list[Text]:
     return cells
 
 
-def _width(one: Mapping[str, Any], cells: Sequence[Text]) -> int:
+def _width(cells: Sequence[Text]) -> int:
     return max(len(cell.plain) for cell in cells) + 3
 
 
-def _block(columns: Sequence[tuple[Mapping[str, Any], list[Text]]]) -> Table:
+def _block(columns: Sequence[list[Text]]) -> Table:
     table = Table(show_header=False)
     for _ in columns:
         table.add_column(no_wrap=True)
-    for row in range(max(len(cells) for _, cells in columns)):
-        table.add_row(*(cells[row] if row < len(cells) else "" for _, cells in columns),
+    for row in range(max(len(cells) for cells in columns)):
+        table.add_row(*(cells[row] if row < len(cells) else "" for cells in columns),
                       end_section=row == 2)  # fmt: skip
     return table
 

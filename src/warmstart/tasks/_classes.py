@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def class_targets(table: pa.Table, column: str, labels: Sequence[str]) -> np.ndarray | None:
-    """The number of each row's class [n], or None where the table has no such column.
+def class_targets(table: pa.Table, labels: Sequence[str]) -> np.ndarray | None:
+    """The number of each row's class [n], or None where the table has no labels.
 
     Raises `DataError` for a class that is not among the labels.
     """
     import numpy as np
 
-    if column not in table.column_names:
+    if "label" not in table.column_names:
         return None
     number = {label: index for index, label in enumerate(labels)}
-    values = [str(value) for value in table[column].to_pylist()]
+    values = [str(value) for value in table["label"].to_pylist()]
     for row, value in enumerate(values):
         if value not in number:
             place = f"{table['_file'][row].as_py()}:{table['_line'][row].as_py()}"

@@ -48,7 +48,7 @@ class Classification(Task):
     ) -> TokenStore:
         from warmstart.data.tokens import tokenise
 
-        targets = class_targets(table, "label", labels)
+        targets = class_targets(table, labels)
         return tokenise(table["text"], tokenizer.backend_tokenizer, longest, on_cut, targets)
 
     def decode(self, outputs: np.ndarray, examples: Examples) -> list[Prediction]:

@@ -56,7 +56,7 @@ class Pairs(Task):
         from warmstart.data.pairs import tokenise_pairs
 
         first, second = (table[role].to_pylist() for role in self.inputs)
-        targets = class_targets(table, "label", labels)
+        targets = class_targets(table, labels)
         return tokenise_pairs(first, second, tokenizer, longest, on_cut, targets)
 
     def decode(self, outputs: np.ndarray, examples: Examples) -> list[Prediction]:

@@ -30,6 +30,11 @@ class PromptMethod(PeftMethod):
     def extra_tokens(self) -> int:
         return self.tokens
 
+    def check(self, model: PreTrainedModel) -> None:
+        from warmstart.models.prompts import refuse_embeddings
+
+        refuse_embeddings(self.part_name(), model)
+
     def paces(self, model: PreTrainedModel) -> list[Pace]:
         from warmstart.models.pace import Pace
 

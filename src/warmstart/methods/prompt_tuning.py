@@ -17,11 +17,6 @@ class PromptTuning(PromptMethod):
     def default_learning_rate(self, hidden_size: int) -> float:
         return 1e-2
 
-    def check(self, model: PreTrainedModel) -> None:
-        from warmstart.models.prompts import refuse_embeddings
-
-        refuse_embeddings(self.part_name(), model)
-
     def config(self, model: PreTrainedModel) -> Any:
         from peft import PromptTuningConfig
 

@@ -9,13 +9,11 @@ from typing import Any
 from warmstart.errors import WarmstartError
 from warmstart.evaluate import words
 from warmstart.evaluate.curves import read_curves
-from warmstart.evaluate.harness import Evaluation
+from warmstart.evaluate.harness import Evaluation, comparison
 from warmstart.evaluate.settings import Evaluate
 from warmstart.scores.bootstrap import Difference, difference, intervals
 from warmstart.scores.measure import Floats, Measure
 from warmstart.tasks.base import Result, Rival
-
-FEW_ROWS = 100
 
 
 def evaluate(
@@ -42,7 +40,7 @@ def evaluate(
         **{name: value for name, value in figures.items() if ":" not in name},
         "main": main,
         "titles": {name: said for name, said in titles.items() if name in figures},
-        "scale": scale(result, main),
+        "scale": scale(result.measure, main),
         "wrong": _wrong(result),
         "per_class": per_class(result.measure, result.rows, figures),
         "lower_is_better": sorted(result.measure.lower_is_better),
@@ -50,20 +48,20 @@ def evaluate(
         "confidence_level": settings.confidence_level,
         "bootstrap": settings.bootstrap,
         "baselines": judged,
-        "comparison": _comparison(judged, main, title, scale(result, main)),
+        "comparison": comparison(judged, main, Difference, title, scale(result.measure, main)),
         "curves": read_curves(
             history, figures[main]["value"], [one[main]["value"] for one in judged]
         ).as_dict(),
         **result.facts,
     }
-    metrics["notes"] = [*_notes(metrics), *result.notes]
-    metrics["verdict"] = _verdict(metrics, title)
+    metrics["notes"] = [*words.few_rows(rows), *words.rival_notes(judged), *result.notes]
+    metrics["verdict"] = words.verdict_sentence(metrics)
     return Evaluation(metrics, result.table, [dict(one) for one in result.mistakes])
 
 
-def scale(result: Result, name: str) -> float:
+def scale(measure: Measure, name: str) -> float:
     """What a figure is multiplied by to be a share: 0.01 for those that count to 100."""
-    highest = result.measure.highest(name)
+    highest = measure.highest(name)
     return 1.0 if highest is None else 1.0 / highest
 
 
@@ -112,7 +110,7 @@ def _judged(
         result.measure, result.rows, rival.rows, main, settings.bootstrap,
         settings.confidence_level, seed, result.groups,
     )  # fmt: skip
-    said = words.verdict(against, rival.title, title, scale(result, main))
+    said = words.verdict(against, rival.title, title, scale(result.measure, main))
     return {
         "name": rival.name,
         "title": rival.title,
@@ -125,46 +123,3 @@ def _judged(
         "model_minus_baseline": against.as_dict(),
         "sentence": words.sentence(said),
     }
-
-
-def _comparison(
-    judged: Sequence[dict[str, Any]], main: str, title: str, factor: float
-) -> dict[str, Any] | None:
-    """The model against the strongest baseline, or None where there is none."""
-    if not judged:
-        return None
-    best = max(judged, key=lambda one: one[main]["value"])
-    against = Difference(**best["model_minus_baseline"])
-    other = f"the best baseline ({best['title']})"
-    return {
-        "baseline": best["name"],
-        "title": best["title"],
-        **against.as_dict(),
-        "outcome": against.outcome,
-        "sentence": words.verdict(against, other, title, factor),
-    }
-
-
-def _notes(metrics: Mapping[str, Any]) -> list[str]:
-    found: list[str] = []
-    if metrics["rows"] < FEW_ROWS:
-        found.append(
-            f"There are only {metrics['rows']} test rows, so every interval is wide: a difference "
-            "of a few points says nothing."
-        )
-    for rival in metrics["baselines"]:
-        found += [f"The baseline {rival['title']}: {words.lower(one)}" for one in rival["notes"]]
-    return found
-
-
-def _verdict(metrics: Mapping[str, Any], title: str) -> str:
-    """The whole result in one sentence."""
-    score = metrics[metrics["main"]]
-    level = words.percent(metrics["confidence_level"])
-    value, low, high = (words.figure(score[key]) for key in ("value", "low", "high"))
-    text = f"{words.title(title)} {value} ({level} interval {low} to {high}) on "
-    text += f"{metrics['rows']:,} test rows"
-    comparison = metrics["comparison"]
-    if comparison is None:
-        return f"{text}; no baseline was computed, so it stands alone."
-    return f"{text}: {comparison['sentence']}."

@@ -20,6 +20,7 @@ from warmstart.evaluate.metrics import TITLES, confusion_matrix, precision, reca
 from warmstart.evaluate.mistakes import mistakes
 from warmstart.evaluate.predictions import Scored, prediction_table
 from warmstart.evaluate.settings import Evaluate
+from warmstart.scores.bootstrap import Difference
 
 MAIN = "f1_macro"
 SHOWN = (MAIN, "accuracy", "f1_weighted", "matthews_correlation")
@@ -70,7 +71,7 @@ def evaluate(
         "per_class": _per_class(labels, test.y, answer, classes),
         "confusion_matrix": confusion_matrix(test.y, answer, k).tolist(),
         "baselines": judged,
-        "comparison": _comparison(judged),
+        "comparison": comparison(judged, MAIN, Paired),
         "calibration": {**calibration, "sentence": words.calibration_sentence(calibration)},
         "curves": read_curves(
             history, scores[MAIN].value, [one[MAIN]["value"] for one in judged]
@@ -146,18 +147,24 @@ def _judged(
     }
 
 
-def _comparison(judged: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def comparison(
+    judged: Sequence[dict[str, Any]],
+    main: str,
+    kind: type[Paired | Difference],
+    called: str | None = None,
+    scale: float = 1.0,
+) -> dict[str, Any] | None:
     """The model against the strongest baseline, or None where there is none."""
     if not judged:
         return None
-    best = max(judged, key=lambda one: one[MAIN]["value"])
-    against = Paired(**best["model_minus_baseline"])
+    best = max(judged, key=lambda one: one[main]["value"])
+    against = kind(**best["model_minus_baseline"])
     return {
         "baseline": best["name"],
         "title": best["title"],
         **against.as_dict(),
         "outcome": against.outcome,
-        "sentence": words.verdict(against, f"the best baseline ({best['title']})"),
+        "sentence": words.verdict(against, f"the best baseline ({best['title']})", called, scale),
     }
 
 

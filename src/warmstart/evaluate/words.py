@@ -39,10 +39,10 @@ def verdict(
 
 def verdict_sentence(metrics: Mapping[str, Any]) -> str:
     """The whole result in one sentence: score, interval, rows, and against the best baseline."""
-    score = metrics["f1_macro"]
-    interval = f"{score['low']:.3f} to {score['high']:.3f}"
-    text = f"Macro-F1 {score['value']:.3f} ({percent(metrics['confidence_level'])} interval "
-    text += f"{interval}) on {metrics['rows']:,} test rows"
+    main, level = metrics["main"], percent(metrics["confidence_level"])
+    value, low, high = (figure(metrics[main][key]) for key in ("value", "low", "high"))
+    text = f"{title(metrics['titles'].get(main, main))} {value} ({level} interval {low} to {high})"
+    text += f" on {metrics['rows']:,} test rows"
     comparison = metrics["comparison"]
     if comparison is None:
         return f"{text}; no baseline was computed, so it stands alone."
@@ -75,13 +75,8 @@ def calibration_sentence(found: Mapping[str, Any]) -> str:
 
 def notes(metrics: Mapping[str, Any]) -> list[str]:
     """What a careful reader should know before trusting the figures."""
-    found: list[str] = []
     rows, classes = metrics["rows"], metrics["per_class"]
-    if rows < FEW_ROWS:
-        found.append(
-            f"There are only {rows} test rows, so every interval is wide: a difference of a few "
-            "points says nothing."
-        )
+    found = few_rows(rows)
     if metrics["accuracy"]["value"] == 1.0:
         found.append(
             f"No test row was wrong. That does not make the model perfect: {rows:,} rows cannot "
@@ -96,9 +91,24 @@ def notes(metrics: Mapping[str, Any]) -> list[str]:
     silent = [one["label"] for one in classes if one["support"] and not one["predicted"]]
     if silent:
         found.append(f"Never predicted by the model: {listed(silent)}.")
-    for rival in metrics["baselines"]:
-        found += [f"The baseline {rival['title']}: {lower(note)}" for note in rival["notes"]]
-    return found
+    return found + rival_notes(metrics["baselines"])
+
+
+def few_rows(rows: int) -> list[str]:
+    """That there are few test rows, where there are."""
+    if rows >= FEW_ROWS:
+        return []
+    return [
+        f"There are only {rows} test rows, so every interval is wide: a difference of a few "
+        "points says nothing."
+    ]
+
+
+def rival_notes(rivals: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is to be known of the baselines."""
+    return [
+        f"The baseline {one['title']}: {lower(note)}" for one in rivals for note in one["notes"]
+    ]
 
 
 def listed(names: Sequence[str]) -> str:

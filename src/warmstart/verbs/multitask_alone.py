@@ -25,6 +25,7 @@ def compared(
     "better", "worse" or "noise".
     """
     from warmstart.evaluate import words
+    from warmstart.evaluate.figures import scale
     from warmstart.scores.bootstrap import difference
 
     settings, main = shared.recipe.evaluate, shared.task.main_score
@@ -34,11 +35,9 @@ def compared(
         measure, ours, theirs, main, settings.bootstrap, settings.confidence_level,
         shared.recipe.seed, groups,
     )  # fmt: skip
-    highest = measure.highest(main)
     said = words.verdict(
-        gap, "the same task trained alone", titles.get(main, main),
-        1.0 if highest is None else 1.0 / highest,
-    )  # fmt: skip
+        gap, "the same task trained alone", titles.get(main, main), scale(measure, main)
+    )
     value = {"together": measure.total(ours)[main], "alone": measure.total(theirs)[main]}
     return {**value, **gap.as_dict(), "outcome": gap.outcome, "sentence": words.sentence(said)}
 

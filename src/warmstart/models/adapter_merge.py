@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from warmstart.errors import BaseModelError, ProofError, RunError
 from warmstart.models.adapter_base import base_of, base_state
@@ -16,9 +16,6 @@ from warmstart.models.quiet import quiet
 from warmstart.models.saved import load_saved
 from warmstart.models.saving import whole_folder, write_note
 from warmstart.models.sentence_folder import carry_modules
-
-if TYPE_CHECKING:
-    pass
 
 WHY_NOT = {
     "adapter": "a bottleneck adapter is a layer of its own, no change of a weight",

@@ -16,7 +16,7 @@ from warmstart.models.adapter_files import CONFIG, WEIGHTS, AdapterFile
 from warmstart.models.auto import HEADS, class_for, head_of
 from warmstart.models.check import fingerprint
 from warmstart.models.families import family_of
-from warmstart.models.quiet import quiet
+from warmstart.models.quiet import LOAD, quiet
 from warmstart.models.saved import load_saved
 from warmstart.models.saving import named, write_note
 from warmstart.models.weights import header, read_json, weight_files
@@ -108,9 +108,7 @@ def _copy_tokenizer(source: Path, folder: Path) -> None:
     from transformers import AutoTokenizer
 
     with quiet():
-        AutoTokenizer.from_pretrained(
-            source, local_files_only=True, trust_remote_code=False
-        ).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(source, **LOAD).save_pretrained(folder)
 
 
 def _write_config(file: AdapterFile, base: Base, folder: Path) -> None:
@@ -118,9 +116,7 @@ def _write_config(file: AdapterFile, base: Base, folder: Path) -> None:
     from transformers import AutoConfig
 
     with quiet():
-        config: Any = AutoConfig.from_pretrained(
-            base.path, local_files_only=True, trust_remote_code=False
-        )
+        config: Any = AutoConfig.from_pretrained(base.path, **LOAD)
         kind = class_for(config, file.head, family_of(config))
         config.architectures = [kind.__name__]
         config.problem_type = HEADS[file.head].problem_type

@@ -12,7 +12,7 @@ from torch import nn
 from warmstart.errors import BaseModelError, shown
 from warmstart.models.auto import HEADS, Head, class_for
 from warmstart.models.families import Family, family_of, positions_of
-from warmstart.models.quiet import one_line, quiet, seeded
+from warmstart.models.quiet import LOAD, one_line, quiet, seeded
 from warmstart.models.saving import save_model
 from warmstart.models.targets import LANGUAGE_MODELS, head_names
 from warmstart.models.weights import header, read_json, weight_files
@@ -31,7 +31,6 @@ PROBES = (
     "漢字かな 한국어 русский العربية हिन्दी 👩‍👩‍👧 🙂",
     "",
 )
-LOAD: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 LAYER = re.compile(r"\.\d+\.")
 BUFFERS = ("position_ids", "token_type_ids", "masked_bias", "attn.bias", "inv_freq")
 

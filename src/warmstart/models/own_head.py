@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from warmstart.errors import RecipeError, shown
 from warmstart.models.families import family_of
-from warmstart.models.quiet import one_line, quiet, seeded
+from warmstart.models.quiet import LOAD, one_line, quiet, seeded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,8 +37,6 @@ def load_own(
     Raises `RecipeError` where it cannot.
     """
     from transformers import AutoConfig, AutoModel
-
-    from warmstart.models.backbone import LOAD
 
     kind = head_class(path)
     with one_line(f"{base.name} cannot be loaded"), quiet(), seeded(seed):
@@ -127,8 +125,6 @@ def saved_own(folder: Path, path: str, settings: Mapping[str, Any]) -> PreTraine
     from safetensors.torch import load_file
     from transformers import AutoModel
 
-    from warmstart.models.backbone import LOAD
-
     body: Any = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **LOAD)
     weights = load_file(folder / "model.safetensors")
     mine = {
@@ -163,8 +159,6 @@ def _made(
 def try_head(base: Base, path: str, settings: Mapping[str, Any], labels: int) -> None:
     """Raise `RecipeError` for a head that cannot be found, made or used on this base."""
     from transformers import AutoConfig
-
-    from warmstart.models.backbone import LOAD
 
     config: Any = AutoConfig.from_pretrained(base.path, **LOAD)
     if family_of(config).kind == "encoder-decoder":

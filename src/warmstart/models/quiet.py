@@ -6,8 +6,12 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from warmstart.errors import BaseModelError, WarmstartError, shown
+
+LOAD: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+"""For `from_pretrained`: nothing is fetched, and no code that comes with a model is run."""
 
 
 @contextmanager

@@ -10,13 +10,11 @@ from warmstart.models.auto import head_of, kind_of
 from warmstart.models.catalog import resolve
 from warmstart.models.check import note_of
 from warmstart.models.families import family_of
-from warmstart.models.quiet import one_line, quiet
+from warmstart.models.quiet import LOAD, one_line, quiet
 from warmstart.models.weights import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 def load_saved(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -24,7 +22,7 @@ def load_saved(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     from transformers import AutoTokenizer
 
     with one_line(f"the model in {folder} cannot be loaded"), quiet():
-        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **LOAD)
         is_adapter = (folder / "adapter_config.json").exists()
         model = _adapter(folder) if is_adapter else _whole(folder)
     return model.eval(), tokenizer
@@ -41,7 +39,7 @@ def _whole(folder: Path) -> Any:
     config = read_json(folder / "config.json")
     kind = kind_of(head_of(config) or "vector", family_of(config).kind)
     auto: Any = getattr(transformers, kind.auto)
-    return auto.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **LOCAL)
+    return auto.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **LOAD)
 
 
 def _adapter(folder: Path) -> Any:
@@ -53,7 +51,7 @@ def _adapter(folder: Path) -> Any:
     base = resolve(note["base"])
     if base.sha256 != note["base_sha256"]:
         raise BaseModelError(f"the base '{base.name}' is not the one that {folder} was trained on")
-    config: Any = AutoConfig.from_pretrained(folder, **LOCAL)
+    config: Any = AutoConfig.from_pretrained(folder, **LOAD)
     labels = [config.id2label[i] for i in range(config.num_labels)]
     if own := note.get("task", {}).get("module"):
         from warmstart.models.own_head import load_own
@@ -63,7 +61,7 @@ def _adapter(folder: Path) -> Any:
         )
     model = load_headed(base, note.get("head", "classes"), labels, seed=0)
     if (folder / "generation_config.json").exists():
-        model.generation_config = GenerationConfig.from_pretrained(folder, **LOCAL)
+        model.generation_config = GenerationConfig.from_pretrained(folder, **LOAD)
     return with_adapter(model, folder)
 
 

@@ -13,10 +13,8 @@ from typing import Any
 
 from warmstart.errors import BaseModelError, nearest, shown
 from warmstart.models.families import FAMILIES, family_of
-from warmstart.models.quiet import one_line, quiet, seeded
+from warmstart.models.quiet import LOAD, one_line, quiet, seeded
 from warmstart.models.saving import save_model
-
-LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 def new_base(
@@ -59,7 +57,7 @@ def new_base(
             f"{tokenizer} holds no tokenizer.json; make one with `warmstart tokenizer train`"
         )
     with quiet(), one_line(f"no '{family}' of these sizes can be made"):
-        words: Any = AutoTokenizer.from_pretrained(tokenizer, **LOCAL)
+        words: Any = AutoTokenizer.from_pretrained(tokenizer, **LOAD)
         sizes = _SIZES.get(family, _usual)(
             hidden_size, layers, heads, feed_forward or 4 * hidden_size, positions
         )

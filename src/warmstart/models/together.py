@@ -13,7 +13,7 @@ from warmstart.errors import RecipeError
 from warmstart.models.compute import Compute, FastCompute, compute_for
 from warmstart.models.families import body_of, family_of, word_embedding_of
 from warmstart.models.heads import unwrap
-from warmstart.models.quiet import one_line, quiet, seeded
+from warmstart.models.quiet import LOAD, one_line, quiet, seeded
 from warmstart.models.targets import head_names
 
 if TYPE_CHECKING:
@@ -86,8 +86,6 @@ def load_masked(base: Base, seed: int) -> PreTrainedModel:
     `seed` alone, and its outputs are tied to the word embeddings. Raises `RecipeError`.
     """
     import transformers
-
-    from warmstart.models.backbone import LOAD
 
     with one_line(f"the config of {base.name} cannot be read"), quiet():
         config: Any = transformers.AutoConfig.from_pretrained(base.path, **LOAD)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warmstart.errors import BaseModelError, ProofError, RunError, shown
+from warmstart.models.quiet import LOAD, one_line, quiet, seeded
 from warmstart.tokenizer.build import PROBES
 from warmstart.tokenizer.insert import Added
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from warmstart.models.catalog import Base
 
 ROUNDING = 64  # units in the last place
-LOAD: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 def extend(
@@ -60,8 +60,6 @@ def load(base: Base, notes: list[str]) -> PreTrainedModel:
     """The base as the class that its config names, in the precision of its file, in eval mode."""
     import transformers
 
-    from warmstart.models.quiet import one_line, quiet, seeded
-
     with one_line(f"{base.name} cannot be loaded"), quiet(), seeded(0):
         config = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
         named = [name for name in config.architectures or [] if hasattr(transformers, name)]
@@ -82,8 +80,6 @@ def grow(model: PreTrainedModel, added: Sequence[Added]) -> int:
     Spare rows that the embedding has beyond its vocabulary are used first.
     """
     import torch
-
-    from warmstart.models.quiet import quiet
 
     rows = len(_weights(model))
     need = max((entry.id for entry in added), default=-1) + 1
@@ -150,8 +146,6 @@ def prove(
     """
     import torch
     from transformers import AutoTokenizer
-
-    from warmstart.models.quiet import one_line, quiet
 
     with one_line(f"{folder} cannot be loaded"), quiet():
         read = AutoTokenizer.from_pretrained(folder, **LOAD)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from warmstart.data.tokens import tokenise
-from warmstart.models.backbone import LOAD, load_classifier, load_tokenizer
+from warmstart.models.backbone import load_classifier, load_tokenizer
 from warmstart.models.compute import FastCompute, compute_for
 from warmstart.models.families import family_of
-from warmstart.models.quiet import one_line, quiet
+from warmstart.models.quiet import LOAD, one_line, quiet
 from warmstart.models.weights import read_json
 from warmstart.train.feed import TokenFeed
 from warmstart.train.precision import choose, device_named

@@ -9,7 +9,7 @@ import torch
 from warmstart.errors import BaseModelError
 from warmstart.models.families import family_of
 from warmstart.models.heads import unwrap
-from warmstart.models.quiet import one_line, quiet, seeded
+from warmstart.models.quiet import LOAD, one_line, quiet, seeded
 from warmstart.models.weights import read_json
 from warmstart.train.keep_readers import LanguageReader, Reader
 
@@ -50,14 +50,13 @@ def _masked(base: Base, config: dict[str, Any]) -> Any:
     names = [str(name) for name in config.get("architectures") or []]
     if not any(name.endswith(MASKING) for name in names):
         return None
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     with one_line(f"{base.name} cannot be loaded"), quiet(), seeded(0):
-        known: Any = AutoConfig.from_pretrained(base.path, **local)
+        known: Any = AutoConfig.from_pretrained(base.path, **LOAD)
         kind: Any = MODEL_FOR_MASKED_LM_MAPPING.get(type(known), None)
         if kind is None:
             return None
         lm, info = kind.from_pretrained(
             base.path, config=known, dtype=torch.float32, use_safetensors=True,
-            output_loading_info=True, **local,
+            output_loading_info=True, **LOAD,
         )  # fmt: skip
     return None if info["missing_keys"] or info["mismatched_keys"] else lm

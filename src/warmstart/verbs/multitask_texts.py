@@ -58,8 +58,8 @@ def _check_base(where: str, prepared: Prepared) -> None:
     """Raise `RecipeError` where the base cannot guess masked words, before anything is written."""
     import transformers
 
-    from warmstart.models.backbone import LOAD
     from warmstart.models.families import family_of
+    from warmstart.models.quiet import LOAD
 
     config: Any = transformers.AutoConfig.from_pretrained(prepared.base.path, **LOAD)
     family, known = family_of(config), transformers.MODEL_FOR_MASKED_LM_MAPPING

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from warmstart.data.tokens import TokenStore
-from warmstart.train.pair_feed import PairFeed, grouped, stacked, texts_of
+from warmstart.data.tokens import TokenStore, joined
+from warmstart.train.pair_feed import PairFeed, grouped, texts_of
 from warmstart.train.vocabulary import narrow
 
 
@@ -50,9 +50,9 @@ def feed(**keys: Any) -> PairFeed:
     return PairFeed(triplets(), compute, 0, **{"batch_size": 2, "micro_batch_tokens": 8} | keys)
 
 
-def test_stacked() -> None:
+def test_texts_one_after_the_other() -> None:
     texts = texts_of(triplets())
-    whole = stacked(texts)
+    whole = joined(texts)
     assert len(texts) == 3 and len(whole) == 15 and whole.answers is None
     assert [int(whole.row(i)[0]) for i in range(15)] == [
         *range(10, 15),

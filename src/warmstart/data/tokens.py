@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -73,6 +73,22 @@ class TokenStore:
         found = np.full(real.shape, fill, np.int64)
         found[real] = flat[(starts[:, None] + places)[real]]
         return found
+
+
+def joined(stores: Sequence[TokenStore]) -> TokenStore:
+    """The rows of several stores behind one another, without targets."""
+    lengths = np.concatenate([store.lengths for store in stores])
+    types = None
+    if any(store.types is not None for store in stores):
+        types = np.concatenate(
+            [np.zeros(len(s.ids), np.uint8) if s.types is None else s.types for s in stores]
+        )
+    return TokenStore(
+        np.concatenate([store.ids for store in stores]),
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        np.full(len(lengths), -100, np.int64),
+        types=types,
+    )
 
 
 def tokenise(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from warmstart.data.tokens import TokenStore
+from warmstart.data.tokens import TokenStore, joined
 from warmstart.train.feed import Batch, TokenFeed
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class PairFeed:
         self.compute, self.batch_size = compute, batch_size
         most = min(micro_batch_tokens, CPU_TOKENS if compute.device.type == "cpu" else 1 << 20)
         self.feed = TokenFeed(
-            stacked(texts), compute, pad_id, batch_size=batch_size, micro_batch_tokens=most
+            joined(texts), compute, pad_id, batch_size=batch_size, micro_batch_tokens=most
         )
         self.rows = np.arange(self.size) if rows is None else rows
 
@@ -110,17 +110,6 @@ def texts_of(store: TokenStore) -> list[TokenStore]:
     while (behind := found[-1].answers) is not None:
         found.append(behind)
     return found
-
-
-def stacked(stores: Sequence[TokenStore]) -> TokenStore:
-    """The rows of several stores one after the other, without targets."""
-    ends = np.cumsum([0, *(len(store.ids) for store in stores)])
-    offsets = [store.offsets[1:] + end for store, end in zip(stores, ends, strict=False)]
-    whole = np.concatenate([np.zeros(1, np.int64), *offsets])
-    ids = np.concatenate([store.ids for store in stores])
-    return replace(
-        stores[0], ids=ids, offsets=whole, targets=np.full(len(whole) - 1, -100), answers=None
-    )
 
 
 def grouped(

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from warmstart.data.ledger import Ledger
 from warmstart.data.plain import is_plain, lines_of
+from warmstart.data.tokens import TokenStore, joined, tokenise
 from warmstart.errors import DataError, RecipeError
 from warmstart.recipe import Recipe
 from warmstart.verbs.prepare import Prepared
-
-if TYPE_CHECKING:
-    from warmstart.data.tokens import TokenStore
 
 TEXT = ("text", "sentence", "content", "message", "body", "document", "review", "title")
 
@@ -70,24 +66,6 @@ def _check_base(where: str, prepared: Prepared) -> None:
         )
 
 
-def joined(stores: list[TokenStore]) -> TokenStore:
-    """The rows of several stores behind one another, without targets."""
-    from warmstart.data.tokens import TokenStore
-
-    lengths = np.concatenate([store.lengths for store in stores])
-    types = None
-    if any(store.types is not None for store in stores):
-        types = np.concatenate(
-            [np.zeros(len(s.ids), np.uint8) if s.types is None else s.types for s in stores]
-        )
-    return TokenStore(
-        np.concatenate([store.ids for store in stores]),
-        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        np.full(len(lengths), -100, np.int64),
-        types=types,
-    )
-
-
 def _lines(path: Path) -> Any:
     """The lines of a plain text file as a table; None for any other, which is read as data."""
     return lines_of(path).select(["text"]) if is_plain(path) else None
@@ -97,7 +75,6 @@ def _of_file(
     where: str, entry: Mapping[str, Any], recipe: Recipe, tokenizer: Any, ledger: Ledger
 ) -> tuple[dict[str, TokenStore], str]:
     from warmstart.data import splits
-    from warmstart.data.tokens import tokenise
 
     own: dict[str, Any] = {"path": str(entry["data"]), "columns": dict(entry.get("columns", {}))}
     settings = recipe.data.model_copy(update={**own, "test_fraction": 0.0})

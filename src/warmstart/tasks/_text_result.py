@@ -48,8 +48,8 @@ def result(
         "signatures": signatures,
         "sections": [_some(table, golds), _counted(signatures)],
     }
+    worst = _worst(table, golds, np.array(equal), scores, task.row_title)
     if task.main_score != "exact_match":  # another wording is no mistake
-        worst = _worst(table, golds, np.array(equal), scores, task.row_title)
         facts["mistakes_lead"] = (
             f"The {len(worst):,} answers that are farthest from their references, the farthest "
             "first; all answers are in predictions.parquet."
@@ -64,7 +64,7 @@ def result(
         rows=rows,
         rivals=rivals,
         table=table,
-        mistakes=_worst(table, golds, np.array(equal), scores, task.row_title),
+        mistakes=worst,
         facts=facts,
         notes=[*_notes(figures), *_same(written, [row[0] for row in golds])],
     )

@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,11 @@ def check_writable(path: Path) -> None:
             f"cannot write the run to {path}: {why(error)}; choose another --out"
         ) from None
     shutil.rmtree(probe, ignore_errors=True)
+
+
+def now() -> str:
+    """The time as it stands in what is written."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def why(error: OSError) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warmstart.data.ledger import Ledger
 from warmstart.errors import RecipeError, RunError
 from warmstart.recipe import Recipe
-from warmstart.run import check_free, check_writable, free_path, why, write_json
+from warmstart.run import check_free, check_writable, free_path, now, why, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -103,7 +102,7 @@ def inspect(
         written["fix"] = copies.write_clean(read, seen.removals(), fix)
     if split is not None:
         written["split"] = _split(recipe, source, fix, split, "label" in read.roles)
-    created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    created = now()
     summary = {"created": created, **seen.summary, "written": written}
     _publish(out, summary, seen.tables, seen.write_suspicious)
     return Inspection(out, summary, seen.tables)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warmstart.errors import RunError, WarmstartError
 from warmstart.layers import said
-from warmstart.run import read_json, write_json
+from warmstart.run import now, read_json, write_json
 from warmstart.train.fit import Interrupted, Listener
 from warmstart.verbs.meter import Meter
 from warmstart.verbs.prepare import Prepared
@@ -82,7 +81,7 @@ def tune_several(
     prepared = prepare_all(asked, source)
     if resume is None:
         out.mkdir(parents=True, exist_ok=True)
-        _write(out, asked, status="running", created=_now())
+        _write(out, asked, status="running", created=now())
     check_same_data(out, asked, prepared)
     meter = Meter(prepared[0].recipe.train.device)
     if any(ready.method.saves_adapter for ready in prepared):
@@ -149,7 +148,3 @@ def _write(out: Path, asked: Sequence[Wanted], **facts: Any) -> None:
     known = read_json(path) if path.exists() else {}
     runs = [{"name": one.name, "method": one.method, "recipe": said(one.recipe)} for one in asked]
     write_json(path, {**known, "name": out.name, **facts, "asked": runs})
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -6,14 +6,13 @@ import contextlib
 import platform
 import shutil
 from dataclasses import replace
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from warmstart.errors import RunError
 from warmstart.recipe import Recipe
-from warmstart.run import Run, check_free, check_writable, free_path, why
+from warmstart.run import Run, check_free, check_writable, free_path, now, why
 from warmstart.verbs.conclude import conclude, speed_of
 from warmstart.verbs.prepare import Prepared, prepare
 from warmstart.verbs.session import Session
@@ -44,7 +43,7 @@ def tune(
     if resume is None:
         out = Path(recipe.out) if recipe.out else free_path(stem(recipe))
         prepared = replace(prepared, recipe=prepared.recipe.model_copy(update={"out": str(out)}))
-        facts = {**prepared.facts(), "created": _now(), "versions": versions()}
+        facts = {**prepared.facts(), "created": now(), "versions": versions()}
         run = Run.create(out, prepared.recipe, facts)
     else:
         run = Run(resume)
@@ -143,7 +142,3 @@ def stem(recipe: Recipe) -> str:
     task: Any = recipe.task
     source = task.part_name() if task.own_data else recipe.data.path or recipe.data.train or "data"
     return f"{Path(source).resolve().stem or 'data'}-{recipe.method.part_name()}"
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from warmstart.data.arrow import pc
-from warmstart.data.ledger import Ledger
+from warmstart.data.ledger import Ledger, place
 from warmstart.data.near_candidates import THREADS, blocks
 from warmstart.data.sweep import PUNCTUATION, swept
 
@@ -104,11 +104,6 @@ def hashed(texts: pa.Array | pa.ChunkedArray) -> np.ndarray:
         for text in texts.slice(start, 10_000).to_pylist():
             found += hashlib.blake2b(text.encode(), digest_size=8).digest()
     return np.frombuffer(bytes(found), "<i8").astype(np.int64)
-
-
-def place(table: pa.Table, row: int) -> str:
-    """Where a row comes from: file:line."""
-    return f"{table['_file'][row].as_py()}:{table['_line'][row].as_py()}"
 
 
 def shared_texts(

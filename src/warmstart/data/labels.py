@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from warmstart.data.arrow import pc
-from warmstart.data.duplicates import place
-from warmstart.data.ledger import Ledger
+from warmstart.data.ledger import Ledger, place
 from warmstart.errors import DataError, shown
 
 FREE_TEXT_ROWS, FREE_TEXT_SHARE = 20, 0.5

@@ -7,9 +7,17 @@ import os
 from array import array
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from warmstart.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def place(table: pa.Table, row: int) -> str:
+    """Where a row comes from: file:line."""
+    return f"{table['_file'][row].as_py()}:{table['_line'][row].as_py()}"
 
 
 class _Codes:

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from warmstart.data.arrow import pc
-from warmstart.data.duplicates import PAIRS, place
-from warmstart.data.ledger import Ledger
+from warmstart.data.duplicates import PAIRS
+from warmstart.data.ledger import Ledger, place
 from warmstart.data.near_copies import Copies, joined
 from warmstart.data.near_groups import straddling_groups
 

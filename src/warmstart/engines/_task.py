@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from warmstart import parts
 from warmstart.data.arrow import pc
+from warmstart.data.ledger import place
 from warmstart.errors import DataError, RunError
 from warmstart.models.auto import head_of
 from warmstart.models.check import note_of
@@ -85,8 +86,7 @@ def own_form(task: Task, table: pa.Table) -> pa.Table:
     missing, as in JSON and Parquet, is an empty one, as in CSV."""
 
     def refuse(row: int, reason: str) -> None:
-        place = f"{table['_file'][row].as_py()}:{table['_line'][row].as_py()}"
-        raise DataError(f"{place}: {reason}; mend or delete the row")
+        raise DataError(f"{place(table, row)}: {reason}; mend or delete the row")
 
     return task.rows(_filled(task, table), refuse)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from warmstart.data.ledger import place
 from warmstart.errors import DataError, nearest, shown
 from warmstart.types import Prediction
 
@@ -26,9 +27,8 @@ def class_targets(table: pa.Table, labels: Sequence[str]) -> np.ndarray | None:
     values = [str(value) for value in table["label"].to_pylist()]
     for row, value in enumerate(values):
         if value not in number:
-            place = f"{table['_file'][row].as_py()}:{table['_line'][row].as_py()}"
-            known = nearest(value, number)
-            raise DataError(f"{place}: the model does not know the label '{shown(value)}'.{known}")
+            known, where = nearest(value, number), place(table, row)
+            raise DataError(f"{where}: the model does not know the label '{shown(value)}'.{known}")
     return np.array([number[value] for value in values], dtype=np.int64)
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from warmstart.data.ledger import place
 from warmstart.errors import DataError, shown
 
 if TYPE_CHECKING:
@@ -108,10 +109,9 @@ def _scored(table: pa.Table, drop: Drop) -> pa.Table:
         if not kept[-1]:
             drop(row, "empty score")
         elif not _is_number(value):
-            place = f"{table['_file'][row].as_py()}:{table['_line'][row].as_py()}"
             raise DataError(
-                f"{place}: the score '{shown(value)}' is no number; mend it, or name another "
-                "column with --data.columns.score NAME"
+                f"{place(table, row)}: the score '{shown(value)}' is no number; mend it, or name "
+                "another column with --data.columns.score NAME"
             )
     return table.filter(pa.array(kept))
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from warmstart.data.duplicates import place
+from warmstart.data.ledger import place
 from warmstart.errors import DataError, shown
 
 if TYPE_CHECKING:

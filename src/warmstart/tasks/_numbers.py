@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from warmstart.data.duplicates import place
+from warmstart.data.ledger import place
 from warmstart.errors import DataError, shown
 from warmstart.types import Prediction
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from warmstart.data.ledger import place
 from warmstart.errors import DataError, RowError, shown
 from warmstart.tasks._cells import Marked, read_spans, read_tags, read_text
 from warmstart.tasks._schemes import NAMELESS, broken, strange, tags_of
@@ -116,9 +117,9 @@ class Reader:
         if odd := strange(every):
             number = next(i for i, row in enumerate(tags) if odd[0] in row)
             raise DataError(
-                f"{rows['_file'][number].as_py()}:{rows['_line'][number].as_py()}: tag "
-                f"'{shown(odd[0], 30)}' is neither O nor marked as B- or I- like the others; mend "
-                "it, or, if these are labels of single words, give --task.entities no"
+                f"{place(rows, number)}: tag '{shown(odd[0], 30)}' is neither O nor marked as B- "
+                "or I- like the others; mend it, or, if these are labels of single words, give "
+                "--task.entities no"
             )
         scheme, wrong = broken(tags)
         for row, said in wrong.items():
@@ -140,10 +141,9 @@ def widened_note(train: pa.Table) -> list[str]:
     if not rows:
         return []
     spans = sum(int(train["widened"][row].as_py()) for row in rows)
-    place = f"{train['_file'][rows[0]].as_py()}:{train['_line'][rows[0]].as_py()}"
     return [
         f"{spans:,} spans of train begin or end within a word and were widened to whole words "
-        f"(first: {place}); where that is too wide, try --task.pieces parts"
+        f"(first: {place(train, rows[0])}); where that is too wide, try --task.pieces parts"
     ]
 
 
@@ -157,10 +157,10 @@ def mended_note(train: pa.Table) -> list[str]:
         return []
     count = sum(json.loads(cells[row])[0] for row in rows)
     _, scheme, first = json.loads(cells[rows[0]])
-    place = f"{train['_file'][rows[0]].as_py()}:{train['_line'][rows[0]].as_py()}"
     return [
-        f"{count:,} tags of train do not follow their scheme, {scheme} (first: {place}, {first}); "
-        "what cannot go on begins an entity of its own, and what is not closed ends with its tags"
+        f"{count:,} tags of train do not follow their scheme, {scheme} (first: "
+        f"{place(train, rows[0])}, {first}); what cannot go on begins an entity of its own, and "
+        "what is not closed ends with its tags"
     ]
 
 

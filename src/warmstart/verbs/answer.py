@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from warmstart.applies import settings_of
+from warmstart.data.ledger import place
 from warmstart.errors import RunError, nearest
 from warmstart.recipe import Recipe
 from warmstart.types import Prediction
@@ -66,7 +67,7 @@ class _Noted:
     def _name(self, number: int) -> str:
         if self.names is None:
             return f"text {number + 1}"
-        return f"{self.names['_file'][number].as_py()}:{self.names['_line'][number].as_py()}"
+        return place(self.names, number)
 
 
 def answers(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from warmstart.data.ledger import Ledger
+from warmstart.data.ledger import Ledger, place
 from warmstart.errors import DataError, RecipeError, nearest, shown
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _check_filled(table: pa.Table, task: Task) -> None:
         lost = [row for row, value in enumerate(values) if not str(value or "").strip()]
         if lost:
             raise DataError(
-                f"{_place(table, lost[0])}: no {role}; {len(lost):,} of {len(table):,} rows have "
+                f"{place(table, lost[0])}: no {role}; {len(lost):,} of {len(table):,} rows have "
                 "none: fill them in or delete them"
             )
 
@@ -171,13 +171,9 @@ def _check_known(table: pa.Table, role: str, known: list[str]) -> None:
     if strange:
         more = f" ({len(strange):,} rows have labels that it does not know)"
         raise DataError(
-            f"{_place(table, strange[0])}: the model does not know the label "
+            f"{place(table, strange[0])}: the model does not know the label "
             f"'{shown(labels[strange[0]])}'{more}.{nearest(labels[strange[0]], known)}"
         )
-
-
-def _place(table: pa.Table, row: int) -> str:
-    return f"{table['_file'][row].as_py()}:{table['_line'][row].as_py()}"
 
 
 def _test_file(data: Any) -> Any:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from warmstart.data.arrow import pc
 from warmstart.data.columns import OURS
+from warmstart.data.ledger import place
 from warmstart.errors import RecipeError, RunError
 from warmstart.run import why
 from warmstart.verbs.clean import Place, Removal
@@ -145,10 +146,7 @@ def _removed(source: Source, gone: Sequence[Removal]) -> pa.Table | None:
 
 
 def _place(source: Source, kept: Place | None) -> str:
-    if kept is None:
-        return ""
-    table = source.whole[kept[0]]
-    return f"{table['_file'][kept[1]].as_py()}:{table['_line'][kept[1]].as_py()}"
+    return place(source.whole[kept[0]], kept[1]) if kept else ""
 
 
 def _places(table: pa.Table) -> list[tuple[str, int]]:

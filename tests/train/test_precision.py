@@ -8,7 +8,7 @@ import torch
 from learning import CPU
 from warmstart.errors import RecipeError
 from warmstart.train import precision
-from warmstart.train.memory import keep_freed_memory
+from warmstart.train.memory import give_back_memory, keep_freed_memory, one_heap
 
 
 def test_as_told() -> None:
@@ -46,11 +46,22 @@ def test_a_device_that_is_not_there() -> None:
         precision.device_named("cuda")
 
 
-def test_freed_memory_is_kept() -> None:
-    """It may be called at any time, and says whether the C library listened."""
+def test_freed_memory_is_kept_and_given_back() -> None:
+    """At any time and again; each says whether the C library listened, and it has let go."""
     import platform
 
-    answers = {keep_freed_memory(), keep_freed_memory()}
-    assert len(answers) == 1
-    if platform.libc_ver()[0] == "glibc":
-        assert answers == {True}
+    def held() -> int:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096
+
+    heard = platform.libc_ver()[0] == "glibc"
+    for _ in range(2):
+        assert one_heap() == keep_freed_memory() == heard
+        blocks = [torch.ones(1 << 18) for _ in range(200)]
+        full = held()
+        del blocks
+        kept = held()
+        assert give_back_memory() == heard
+        if heard:
+            assert kept > full - (50 << 20)
+            assert held() < full - (150 << 20)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 INFERENCE_TOKENS = 4096
 CACHED_TOKENS = 1024  # on a CPU: what passes through a layer stays in its cache
-INFERENCE_ROWS = 4096
+INFERENCE_ROWS = 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,9 +31,9 @@ def tune(
 ) -> Run:
     """Train, evaluate, save and prove. Raises `WarmstartError`; nothing is written before the
     data, the base and the recipe are known to be good. `prepared` is of this recipe."""
-    from warmstart.train.memory import give_back_memory, keep_freed_memory
+    from warmstart.train.memory import give_back_memory, keep_freed_memory, one_heap
 
-    keep_freed_memory()
+    one_heap()
     if resume is None:
         check_free(Path(recipe.out) if recipe.out else free_path(stem(recipe)))
         check_writable(Path(recipe.out or "runs"))
@@ -64,6 +64,7 @@ def tune(
             )
         run.update(status="running")
     give_back_memory()
+    keep_freed_memory()
     with _telling(run):
         _train(run, prepared, listeners or [], resume is not None)
     return Run(run.path)
@@ -95,9 +96,11 @@ def _train(run: Run, prepared: Prepared, listeners: list[Listener], resume: bool
     outputs, prepared = session.answers(), session.prepared
     session.save(run.model)
     forgetting = session.forgetting()
-    give_back_memory()
     speed = speed_of(progress, caching, session.device.type, prepared.recipe.train.precision)
-    conclude(run, prepared, progress, outputs, speed, session.size(), forgetting)
+    size = session.size()
+    del session
+    give_back_memory()
+    conclude(run, prepared, progress, outputs, speed, size, forgetting)
     checkpoint.clear(run.path / "checkpoints")
 
 

@@ -94,6 +94,8 @@ def test_classes_without_test_rows_are_named(rows: dict[str, Any]) -> None:
     part = Scored(test.logits[keep], test.y[keep], test.texts.take(keep))
     notes = " ".join(evaluate(QUICK, LABELS, **rows | {"test": part}).metrics["notes"])
     assert "not judged: “praise”" in notes
+    given = int((part.logits.argmax(1) == 2).sum())
+    assert f"Wrongly predicted all the same: “praise” ({given} rows)" in notes
 
 
 def test_a_model_that_equals_its_baseline_is_noise(rows: dict[str, Any]) -> None:

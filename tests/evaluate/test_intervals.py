@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from sklearn.metrics import f1_score
 
 from warmstart.evaluate.compare import Paired, mcnemar, paired
 from warmstart.evaluate.intervals import metric_intervals, unseen_errors
@@ -35,6 +36,20 @@ def test_the_bootstrap_of_accuracy_has_the_binomial_spread() -> None:
     assert scores["accuracy"].low == pytest.approx(exact.low, abs=0.004)
     assert scores["accuracy"].high == pytest.approx(exact.high, abs=0.004)
     assert len(classes) == 2
+
+
+def test_the_interval_fits_its_score_where_classes_are_many_and_rows_few() -> None:
+    """Classes that only the answers name, and classes of two rows, used to move the resamples."""
+    rng = np.random.default_rng(3)
+    k, y = 60, np.r_[np.repeat(np.arange(40), 2), np.zeros(40, dtype=int)]
+    p = answers(rng, y, k, 0.4)
+    scores, _ = metric_intervals(y, p, k, 1000, 0.95, 0)
+    macro = scores["f1_macro"]
+    wanted = f1_score(y, p, labels=range(40), average="macro", zero_division=0)
+    assert macro.value == pytest.approx(wanted)
+    assert macro.low + 0.02 < macro.value < macro.high - 0.02
+    against = paired(y, p, answers(rng, y, k, 0.2), k)
+    assert against.low + 0.02 < against.difference < against.high - 0.02
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:

@@ -50,3 +50,6 @@ def test_a_class_that_does_not_occur_is_not_the_weakest(facts: dict[str, Any]) -
     assert all(table.index(name) < table.index("ghost") for name in names)
     assert "never predicted: not judged" in table and "0.000" not in table
     assert "| ghost | – | – | – | 0 |" in model_card(changed)
+    classes[0] |= {"predicted": 12}
+    assert "wrongly predicted for 12 rows: not judged" in render(changed)
+    assert "| ghost | – | – | – | 0 |" in model_card(changed)

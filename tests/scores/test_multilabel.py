@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from warmstart.scores.bootstrap import intervals
 from warmstart.scores.multilabel import Labels
 from warmstart.scores.thresholds import best_cuts, common_cut, log_odds, tuned_thresholds
 
@@ -29,12 +30,13 @@ def test_scores_equal_scikit_learn(case: tuple[np.ndarray, np.ndarray]) -> None:
     given_, true = (scores >= 0.5).astype(int), truth.astype(int)
     found = Labels(NAMES)(scores, truth)
 
-    def f1(average: str | None, empty: float) -> float:
-        return sk.f1_score(true, given_, average=average, zero_division=empty)
+    def f1(average: str | None, empty: float, labels: object = None) -> float:
+        return sk.f1_score(true, given_, labels=labels, average=average, zero_division=empty)
 
-    macro = f1("macro", np.nan)
+    present = np.flatnonzero(true.any(0))
+    macro = f1("macro", 0.0, present) if len(present) else 0.0
     assert found["f1_micro"] == pytest.approx(f1("micro", 0.0))
-    assert found["f1_macro"] == pytest.approx(0.0 if np.isnan(macro) else macro)
+    assert found["f1_macro"] == pytest.approx(macro)
     assert found["f1_samples"] == pytest.approx(f1("samples", 1.0))
     assert [found[f"f1:{name}"] for name in NAMES] == pytest.approx(f1(None, 0.0))
     assert found["subset_accuracy"] == pytest.approx(sk.accuracy_score(true, given_))
@@ -51,6 +53,22 @@ def test_each_label_has_its_threshold() -> None:
     assert Labels(NAMES, 0.5)(scores, truth)["subset_accuracy"] == 0.5
     with pytest.raises(ValueError, match="do not fit"):
         measure(scores, [[1, 0], [0, 1]])
+
+
+def test_the_labels_of_a_mean_are_those_of_the_whole_truth() -> None:
+    truth = np.array([[1, 0, 0]] * 40 + [[0, 1, 0]] * 2)
+    given_ = np.array([[1, 0, 0]] * 30 + [[0, 0, 1]] * 10 + [[0, 1, 0], [0, 0, 0]])
+    measure = Labels(NAMES)
+    rows = measure.rows(given_, truth)
+    found = intervals(measure, rows, draws=400)["f1_macro"]
+    assert found.value == pytest.approx(
+        sk.f1_score(truth, given_, labels=[0, 1], average="macro", zero_division=0)
+    )
+    without = np.r_[np.ones(40), 0, 0]
+    kept = measure.weighted(rows, without)
+    assert kept["f1:anger"] == pytest.approx(measure.total(rows)["f1:anger"])
+    assert kept["f1_macro"] == pytest.approx((kept["f1:joy"] + kept["f1:anger"]) / 2)
+    assert found.low < found.value < found.high
 
 
 def test_bearing_counts_the_rows_of_a_label() -> None:

@@ -59,9 +59,9 @@ def test_scores_of_ill_formed_iobes_equal_seqeval(rows: list[list[tuple[str, str
     assert ours["precision_micro"] == pytest.approx(seqeval.precision_score(gold, predicted))
     assert ours["recall_micro"] == pytest.approx(seqeval.recall_score(gold, predicted))
     if kinds:
-        macro = seqeval.f1_score(gold, predicted, average="macro")
-        assert ours["f1_macro"] == pytest.approx(macro)
         table = seqeval.classification_report(gold, predicted, output_dict=True)
+        true = [table[kind]["f1-score"] for kind in types_of(b)]
+        assert ours["f1_macro"] == pytest.approx(np.mean(true) if true else 0.0)
         for kind in kinds:
             assert ours[f"f1:{kind}"] == pytest.approx(table[kind]["f1-score"])
 

@@ -88,9 +88,9 @@ def mcnemar(a_right: NDArray[np.bool_], b_right: NDArray[np.bool_]) -> float:
 
 def _differences(cells: Cells, counts: Floats, metric: str, k: int) -> Floats:
     """The metric of a minus that of b for each row of `counts` [draws, c] -> [draws]."""
-    y, a, b = cells.columns
+    _, a, b = cells.columns
     score = METRICS[metric]
-    return score(tally_of_counts(counts, y, a, k)) - score(tally_of_counts(counts, y, b, k))
+    return score(tally_of_counts(counts, cells, k, a)) - score(tally_of_counts(counts, cells, k, b))
 
 
 def _swapped_differences(cells: Cells, metric: str, k: int, draws: int, seed: int) -> Floats:

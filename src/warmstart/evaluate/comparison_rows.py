@@ -20,9 +20,10 @@ class ClassMeasure(Measure):
     def __init__(self, k: int) -> None:
         self.k = k
 
-    def score(self, sums: Floats) -> Scores:
-        """Figures [...] from sums [..., 3 k]: right, predicted and actual of each class."""
-        tally = Tally(*split_counts(sums, self.k))
+    def weighted(self, rows: Floats, weights: Floats) -> Scores:
+        """Figures [...] of rows [n, 3 k]: right, predicted and actual of each class."""
+        whole = Tally(*split_counts(rows.sum(0), self.k))
+        tally = Tally(*split_counts(weights @ rows, self.k), whole=whole)
         return {name: metric(tally) for name, metric in METRICS.items()}
 
 
@@ -32,9 +33,10 @@ class SeedMean(Measure):
     def __init__(self, measure: Measure, seeds: int) -> None:
         self.measure, self.seeds = measure, seeds
 
-    def score(self, sums: Floats) -> Scores:
+    def weighted(self, rows: Floats, weights: Floats) -> Scores:
         """The mean of each figure, [...]."""
-        parts = [self.measure.score(part) for part in np.split(sums, self.seeds, axis=-1)]
+        seeds = np.split(rows, self.seeds, axis=-1)
+        parts = [self.measure.weighted(part, weights) for part in seeds]
         return {name: np.mean([part[name] for part in parts], axis=0) for name in parts[0]}
 
     def highest(self, name: str) -> float | None:

@@ -54,7 +54,8 @@ def evaluate(
         ).as_dict(),
         **result.facts,
     }
-    metrics["notes"] = [*words.few_rows(rows), *words.rival_notes(judged), *result.notes]
+    known = [*words.few_rows(rows), *words.absent_classes(metrics["per_class"])]
+    metrics["notes"] = [*known, *words.rival_notes(judged), *result.notes]
     metrics["verdict"] = words.verdict_sentence(metrics)
     return Evaluation(metrics, result.table, [dict(one) for one in result.mistakes])
 

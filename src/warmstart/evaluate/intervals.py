@@ -39,11 +39,17 @@ class Cells:
         return cls(count.astype(np.int64), tuple(reversed(parts)))
 
 
-def tally_of_counts(counts: Floats, y: Ints, predicted: Ints, k: int) -> Tally:
-    """Tallies [draws, k] of resamples: `counts` [draws, c] of the cells with these classes [c]."""
+def tally_of_counts(counts: Floats, cells: Cells, k: int, predicted: Ints | None = None) -> Tally:
+    """Tallies [draws, k] of resamples: `counts` [draws, c] of the cells.
+
+    The first column of the cells is the truth; `predicted` [c] stands in place of the second.
+    """
+    y, given = cells.columns[0], cells.columns[1] if predicted is None else predicted
     eye = np.eye(k)
-    right = eye[y] * (y == predicted)[:, None]
-    return Tally(counts @ right, counts @ eye[predicted], counts @ eye[y])
+    right = eye[y] * (y == given)[:, None]
+    rows = cells.count.astype(np.float64)
+    whole = Tally(rows @ right, rows @ eye[given], rows @ eye[y])
+    return Tally(counts @ right, counts @ eye[given], counts @ eye[y], whole)
 
 
 def resamples(cells: Cells, draws: int, seed: int) -> Iterator[Floats]:
@@ -61,17 +67,17 @@ def resampled_tally(
 ) -> Tally:
     """The tallies [draws, k] of `draws` bootstrap resamples of a result."""
     cells = Cells.of([y, predicted], k)
-    truth, answer = cells.columns
     blocks = resamples(cells, draws, seed)
-    return joined([tally_of_counts(counts, truth, answer, k) for counts in blocks])
+    return joined([tally_of_counts(counts, cells, k) for counts in blocks])
 
 
 def joined(blocks: Sequence[Tally]) -> Tally:
-    """Blocks of tallies as one."""
+    """Blocks of tallies of one result as one."""
     return Tally(
         np.concatenate([b.right for b in blocks]),
         np.concatenate([b.predicted for b in blocks]),
         np.concatenate([b.actual for b in blocks]),
+        blocks[0].whole,
     )
 
 

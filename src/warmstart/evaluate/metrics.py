@@ -21,11 +21,21 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Row counts per class, each [..., k]: rightly predicted, predicted as, and truly of it."""
+    """Row counts per class, each [..., k]: rightly predicted, predicted as, and truly of it.
+
+    `whole`: of resamples, the tally [k] of the rows that they are drawn from.
+    """
 
     right: Floats
     predicted: Floats
     actual: Floats
+    whole: Tally | None = None
+
+    @property
+    def judged(self) -> NDArray[np.bool_]:
+        """The classes [..., k] that a mean is over: those of which there are true rows, in
+        resamples the same ones for all."""
+        return (self if self.whole is None else self.whole).actual > 0
 
 
 def confusion_matrix(y: NDArray[Any], predicted: NDArray[Any], k: int) -> Ints:
@@ -56,14 +66,21 @@ def recall(t: Tally) -> Floats:
 
 
 def f1(t: Tally) -> Floats:
-    """Per class [..., k]: 2 right / (predicted + actual), the harmonic mean of the two above."""
-    return ratio(2 * t.right, t.predicted + t.actual)
+    """Per class [..., k]: 2 right / (predicted + actual), the harmonic mean of the two above.
+
+    A resample that happens to hold no row of a class says nothing of it: there the class keeps
+    the F1 that it has in the whole set.
+    """
+    own = ratio(2 * t.right, t.predicted + t.actual)
+    return own if t.whole is None else np.where(t.actual > 0, own, f1(t.whole))
 
 
 def f1_macro(t: Tally) -> Floats:
-    """Mean F1 of the classes that occur, as truth or as prediction; each class counts alike."""
-    occurs = (t.predicted + t.actual) > 0
-    return ratio((f1(t) * occurs).sum(-1), occurs.sum(-1))
+    """Mean F1 of the classes that are judged (`Tally.judged`); each class counts alike.
+
+    A row that is wrongly given another class counts against its own class.
+    """
+    return ratio((f1(t) * t.judged).sum(-1), t.judged.sum(-1))
 
 
 def f1_weighted(t: Tally) -> Floats:

@@ -22,8 +22,8 @@ TERMS = (
         "Macro-F1",
         "F1 joins two questions about a class: of the rows given this label, how many have it "
         "(precision), and of the rows that have it, how many were found (recall). Macro-F1 is the "
-        "plain mean over the classes, so that a rare class counts as much as a common one. 1 is "
-        "perfect. A “point” is a hundredth.",
+        "plain mean over the classes in the test rows, so that a rare class counts as much as a "
+        "common one. 1 is perfect. A “point” is a hundredth.",
         ["macro-F1", "F1, mean of the labels"],
         "macro-f1",
     ),

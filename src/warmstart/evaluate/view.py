@@ -60,11 +60,8 @@ def view(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def classes(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The figures of each class; `judged`: whether it occurs, as truth or as answer."""
-    return [
-        {**one, "judged": bool(one["support"] or one["predicted"])}
-        for one in metrics.get("per_class", [])
-    ]
+    """The figures of each class; `judged`: whether there are test rows of it."""
+    return [{**one, "judged": bool(one["support"])} for one in metrics.get("per_class", [])]
 
 
 def confusions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -75,16 +75,14 @@ def calibration_sentence(found: Mapping[str, Any]) -> str:
 
 def notes(metrics: Mapping[str, Any]) -> list[str]:
     """What a careful reader should know before trusting the figures."""
-    rows, classes = metrics["rows"], metrics["per_class"]
-    found = few_rows(rows)
+    count, classes = metrics["rows"], metrics["per_class"]
+    found = few_rows(count)
     if metrics["accuracy"]["value"] == 1.0:
         found.append(
-            f"No test row was wrong. That does not make the model perfect: {rows:,} rows cannot "
+            f"No test row was wrong. That does not make the model perfect: {count:,} rows cannot "
             f"rule out an accuracy of {metrics['accuracy']['low']:.3f}."
         )
-    absent = [one["label"] for one in classes if not one["support"]]
-    if absent:
-        found.append(f"Not in the test rows, so not judged: {listed(absent)}.")
+    found += absent_classes(classes)
     few = [one["label"] for one in classes if 0 < one["support"] < FEW_OF_CLASS]
     if few:
         found.append(f"Fewer than {FEW_OF_CLASS} test rows, so rough figures: {listed(few)}.")
@@ -94,12 +92,12 @@ def notes(metrics: Mapping[str, Any]) -> list[str]:
     return found + rival_notes(metrics["baselines"])
 
 
-def few_rows(rows: int) -> list[str]:
+def few_rows(count: int) -> list[str]:
     """That there are few test rows, where there are."""
-    if rows >= FEW_ROWS:
+    if count >= FEW_ROWS:
         return []
     return [
-        f"There are only {rows} test rows, so every interval is wide: a difference of a few "
+        f"There are only {count} test rows, so every interval is wide: a difference of a few "
         "points says nothing."
     ]
 
@@ -111,9 +109,27 @@ def rival_notes(rivals: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def listed(names: Sequence[str]) -> str:
-    """Names as a list that stays short: "a, b, c and 4 more"."""
-    shown = [f"“{name}”" for name in names[:NAMED]]
+def absent_classes(classes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A note on the classes of which there are no test rows, and on answers that name them."""
+    absent = [one for one in classes if not one["support"]]
+    if not absent:
+        return []
+    text = f"Not in the test rows, so not judged: {listed([one['label'] for one in absent])}."
+    given = {one["label"]: rows(one["predicted"]) for one in absent if one["predicted"]}
+    if given:
+        text += f" Wrongly predicted all the same: {listed(list(given), given)}."
+    return [text]
+
+
+def rows(count: int) -> str:
+    """So many rows: "1 row", "1,200 rows"."""
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
+def listed(names: Sequence[str], remarks: Mapping[str, str] | None = None) -> str:
+    """Names, some with a remark, as a list that stays short: "a, b (3 rows), c and 4 more"."""
+    said = {name: f" ({remark})" for name, remark in (remarks or {}).items()}
+    shown = [f"“{name}”{said.get(name, '')}" for name in names[:NAMED]]
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(shown) + more
 

@@ -9,20 +9,24 @@ import numpy as np
 from warmstart.scores.measure import Floats, Scores, ratio
 
 
-def class_scores(sums: Floats, classes: Sequence[str]) -> Scores:
+def class_scores(sums: Floats, classes: Sequence[str], whole: Floats) -> Scores:
     """Micro, macro and per-class figures from sums [..., 3 K]: right, predicted, actual per class.
 
-    Macro-F1 is the mean over the classes that occur, as truth or as prediction. The figures of one
-    class are named after it: `f1:PER`.
+    Macro-F1 is the mean over the classes that the truth holds, of which `whole` [3 K or more], the
+    sums of all rows, tells: the same classes in every resample. A resample that happens to hold
+    none of a class says nothing of it; there the class keeps its F1 of all rows. The figures of
+    one class are named after it: `f1:PER`.
     """
     right, predicted, actual = split_counts(sums, len(classes))
-    f1 = ratio(2 * right, predicted + actual)
-    occurs = (predicted + actual) > 0
+    all_right, all_predicted, all_actual = split_counts(whole, len(classes))
+    all_f1 = ratio(2 * all_right, all_predicted + all_actual)
+    f1 = np.where(actual > 0, ratio(2 * right, predicted + actual), all_f1)
+    judged = all_actual > 0
     scores: Scores = {
         "f1_micro": ratio(2 * right.sum(-1), predicted.sum(-1) + actual.sum(-1)),
         "precision_micro": ratio(right.sum(-1), predicted.sum(-1)),
         "recall_micro": ratio(right.sum(-1), actual.sum(-1)),
-        "f1_macro": ratio((f1 * occurs).sum(-1), occurs.sum(-1)),
+        "f1_macro": ratio((f1 * judged).sum(-1), judged.sum(-1)),
     }
     precision, recall = ratio(right, predicted), ratio(right, actual)
     for number, name in enumerate(classes):

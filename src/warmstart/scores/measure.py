@@ -19,7 +19,8 @@ Scores = dict[str, Floats]
 
 
 class Measure:
-    """Figures of a result from statistics of its rows; subclasses fill in `rows` and `score`."""
+    """Figures of a result from statistics of its rows; subclasses fill in `rows` and `score`, or
+    `weighted` in its place where a figure needs to know all rows."""
 
     lower_is_better: frozenset[str] = frozenset()
     """Names of figures of which less is better; all others count upwards."""

@@ -42,13 +42,14 @@ class Labels(Measure):
         whole = np.stack([np.ones(len(truth)), own_f1, exact, ranking_precision(scores, truth)], 1)
         return np.concatenate([right, given, truth, whole], axis=1).astype(np.float64)
 
-    def score(self, sums: Floats) -> Scores:
-        rows, own_f1, exact, ranking = np.moveaxis(sums[..., -4:], -1, 0)
+    def weighted(self, rows: Floats, weights: Floats) -> Scores:
+        sums = weights @ rows
+        count, own_f1, exact, ranking = np.moveaxis(sums[..., -4:], -1, 0)
         return {
-            **class_scores(sums, self.labels),
-            "f1_samples": ratio(own_f1, rows),
-            "subset_accuracy": ratio(exact, rows),
-            "ranking_precision": ratio(ranking, rows),
+            **class_scores(sums, self.labels, rows.sum(0)),
+            "f1_samples": ratio(own_f1, count),
+            "subset_accuracy": ratio(exact, count),
+            "ranking_precision": ratio(ranking, count),
         }
 
     def bearing(self, rows: Floats) -> dict[str, int]:

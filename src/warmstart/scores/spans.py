@@ -81,8 +81,8 @@ class Entities(Measure):
                     row[place, _known(kind, number)] += 1
         return counts.reshape(len(references), -1)
 
-    def score(self, sums: Floats) -> Scores:
-        return class_scores(sums, self.types)
+    def weighted(self, rows: Floats, weights: Floats) -> Scores:
+        return class_scores(weights @ rows, self.types, rows.sum(0))
 
     def bearing(self, rows: Floats) -> dict[str, int]:
         return class_bearing(rows, self.types)

@@ -36,8 +36,8 @@ class WordLabels(Measure):
                 row[place] = np.bincount(labels, minlength=k)
         return counts.reshape(len(references), -1)
 
-    def score(self, sums: Floats) -> Scores:
-        found = class_scores(sums, self.labels)
+    def weighted(self, rows: Floats, weights: Floats) -> Scores:
+        found = class_scores(weights @ rows, self.labels, rows.sum(0))
         del found["precision_micro"], found["recall_micro"]
         return {**found, "accuracy": found["f1_micro"]}
 

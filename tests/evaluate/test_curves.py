@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from warmstart.evaluate.curves import read_curves
+from warmstart.evaluate.learned import Standing
 
 
 def history(
@@ -88,13 +89,34 @@ def test_two_points_are_not_level() -> None:
     assert "for example 3" in found.advice
 
 
+def test_what_is_noise_to_the_comparison_is_no_fault_of_the_training() -> None:
+    level = history([1, 0.6, 0.55], [0.9, 0.62, 0.61], [0.6, 0.75, 0.752])
+    plain = Standing("majority", "always the commonest class", 0.15, "better")
+    counted = Standing("tfidf", "TF-IDF", 0.805, "noise")
+    assert read_curves(level, 0.729, [plain, counted]).verdict == "good"
+
+
+def test_a_model_has_to_be_told_from_one_that_never_looks() -> None:
+    level = history([1, 0.6, 0.55], [0.9, 0.62, 0.61], [0.6, 0.75, 0.752])
+    plain = Standing("majority", "always the commonest class", 0.48, "noise")
+    found = read_curves(level, 0.47, [plain, Standing("tfidf", "TF-IDF", 0.45, "noise")])
+    assert found.verdict == "underfitting"
+    assert "cannot be told from “always the commonest class” (0.470 and 0.480)" in found.sentence
+    unsure = read_curves(level, 0.7, [plain])
+    assert unsure.advice.startswith("More test rows would tell.")
+    sure = Standing("tfidf", "TF-IDF", 0.5, "better")
+    assert read_curves(level, 0.7, [plain, sure]).verdict == "good", "it beats the best of them"
+
+
 def test_what_learned_nothing_is_not_good() -> None:
     level = history([1, 0.6, 0.55], [0.9, 0.62, 0.61], [0.1, 0.15, 0.15])
     nothing = read_curves(level, score=0.0)
     assert (nothing.verdict, "scores 0.000" in nothing.sentence) == ("underfitting", True)
-    behind = read_curves(level, score=0.067, rivals=[0.02, 0.145])
+    plain = Standing("majority", "always the commonest class", 0.02, "better")
+    behind = read_curves(level, 0.067, [plain, Standing("tfidf", "TF-IDF", 0.145, "worse")])
     assert behind.verdict == "underfitting"
     assert "0.067" in behind.sentence and "0.145" in behind.sentence
-    assert read_curves(level, score=0.2, rivals=[0.145]).verdict == "good"
+    ahead = [plain, Standing("tfidf", "TF-IDF", 0.145, "better")]
+    assert read_curves(level, 0.2, ahead).verdict == "good"
     mild = history([1, 0.5, 0.2], [0.9, 0.6, 0.7], [0.0, 0.0, 0.0])
     assert "labels can be used" not in read_curves(mild, score=0.0).advice

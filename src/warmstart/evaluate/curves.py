@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from warmstart.evaluate.words import figure
+from warmstart.evaluate.learned import Standing, not_learned
 
 RISING = 1.05  # validation loss this much above its best has risen
 FALLING = 0.97  # training loss this much below has fallen
@@ -42,14 +42,14 @@ class Curves:
 def read_curves(
     history: Sequence[Mapping[str, Any]],
     score: float | None = None,
-    rivals: Sequence[float] = (),
+    rivals: Sequence[Standing] = (),
 ) -> Curves:
     """The verdict on a history; "unknown" where there is too little of it.
 
     Args:
         history: the rows, in order.
         score: the main figure on the test rows.
-        rivals: the same of each baseline.
+        rivals: how the model stands against each baseline.
     """
     rows = [row for row in history if row.get("validation_score") is not None]
     if not rows:
@@ -57,7 +57,8 @@ def read_curves(
     best = max(rows, key=lambda row: row["validation_score"])
     if len(rows) == 1:
         return _single(best)
-    poor = _poor(score, max(rivals, default=None), best)
+    missed = not_learned(score, rivals)
+    poor = Curves("underfitting", *missed, best.get("epoch")) if missed else None
     # Overfitting is asked first: a loss that rises outweighs a score that still creeps up.
     return (
         _overfitting(rows, best, poor)
@@ -75,26 +76,6 @@ def _single(row: Mapping[str, Any]) -> Curves:
         "The model was looked at only once during training, so there is no curve to read.",
         "Train for more epochs to see whether it still improves.",
         row.get("epoch"),
-    )
-
-
-def _poor(score: float | None, rival: float | None, best: Mapping[str, Any]) -> Curves | None:
-    """The task was not learned, whatever the curves look like."""
-    if score is None or (score > 0 and (rival is None or score >= rival)):
-        return None
-    if score <= 0:
-        text = f"The model has not learned the task: on the test rows it scores {figure(score)}."
-    else:
-        text = (
-            "The model has not learned what there is to learn: on the test rows it scores "
-            f"{figure(score)}, and the best baseline {figure(rival or 0.0)}."
-        )
-    return Curves(
-        "underfitting",
-        text,
-        "Train for more epochs, try a higher learning rate or a method that moves more weights "
-        "(full), or bring more rows.",
-        best.get("epoch"),
     )
 
 

@@ -10,6 +10,7 @@ from warmstart.errors import WarmstartError
 from warmstart.evaluate import words
 from warmstart.evaluate.curves import read_curves
 from warmstart.evaluate.harness import Evaluation, comparison
+from warmstart.evaluate.learned import standings
 from warmstart.evaluate.settings import Evaluate
 from warmstart.scores.bootstrap import Difference, difference, intervals
 from warmstart.scores.measure import Floats, Measure
@@ -49,9 +50,7 @@ def evaluate(
         "bootstrap": settings.bootstrap,
         "baselines": judged,
         "comparison": comparison(judged, main, Difference, title, scale(result.measure, main)),
-        "curves": read_curves(
-            history, figures[main]["value"], [one[main]["value"] for one in judged]
-        ).as_dict(),
+        "curves": read_curves(history, figures[main]["value"], standings(judged, main)).as_dict(),
         **result.facts,
     }
     known = [*words.few_rows(rows), *words.absent_classes(metrics["per_class"])]
@@ -122,5 +121,6 @@ def _judged(
         },
         "notes": list(rival.notes),
         "model_minus_baseline": against.as_dict(),
+        "outcome": against.outcome,
         "sentence": words.sentence(said),
     }

@@ -16,6 +16,7 @@ from warmstart.evaluate.calibration import calibrate
 from warmstart.evaluate.compare import Paired, paired
 from warmstart.evaluate.curves import read_curves
 from warmstart.evaluate.intervals import Interval, metric_intervals
+from warmstart.evaluate.learned import standings
 from warmstart.evaluate.metrics import TITLES, confusion_matrix, precision, recall, tally
 from warmstart.evaluate.mistakes import mistakes
 from warmstart.evaluate.predictions import Scored, prediction_table
@@ -73,9 +74,7 @@ def evaluate(
         "baselines": judged,
         "comparison": comparison(judged, MAIN, Paired),
         "calibration": {**calibration, "sentence": words.calibration_sentence(calibration)},
-        "curves": read_curves(
-            history, scores[MAIN].value, [one[MAIN]["value"] for one in judged]
-        ).as_dict(),
+        "curves": read_curves(history, scores[MAIN].value, standings(judged, MAIN)).as_dict(),
     }
     metrics["notes"] = words.notes(metrics)
     metrics["verdict"] = words.verdict_sentence(metrics)
@@ -143,6 +142,7 @@ def _judged(
         **{name: interval.as_dict() for name, interval in scores.items()},
         "notes": list(rival.notes),
         "model_minus_baseline": against.as_dict(),
+        "outcome": against.outcome,
         "sentence": words.sentence(words.verdict(against, rival.title)),
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -65,7 +67,29 @@ def test_too_few_rows_are_said_to_be_too_few() -> None:
     logits, y = honest(60, 3, 2)
     found = calibrate(logits[:40], y[:40], logits[40:], y[40:], 15)
     assert (found["temperature"], found["fitted"]) == (1.0, False)
+    assert found["reason"] == "there are too few validation rows (20)"
     assert "Too few test rows (40)" in calibration_sentence(found)
+
+
+def test_a_temperature_that_nothing_limits_is_not_taken() -> None:
+    logits, y = honest(900, 3, 5)
+    right = np.flatnonzero(logits.argmax(1) == y)[:60]
+    found = calibrate(logits, y, logits[right], y[right], 15)
+    assert (found["temperature"], found["fitted"]) == (1.0, False)
+    assert found["after"] == found["before"]
+    assert "hold no mistake" in found["reason"]
+    assert found["reason"] in calibration_sentence(found)
+    upside_down = calibrate(logits, y, -logits[right], y[right], 15)
+    assert (upside_down["temperature"], upside_down["fitted"]) == (1.0, False)
+    assert "set no limit" in upside_down["reason"]
+
+
+def test_a_temperature_that_helps_nothing_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, y = honest(400, 3, 6)
+    monkeypatch.setattr(sys.modules[calibrate.__module__], "fit_temperature", lambda *_: 7.0)
+    found = calibrate(logits, y, logits, y, 15)
+    assert (found["temperature"], found["fitted"]) == (1.0, False)
+    assert "suits the validation rows better" in found["reason"]
 
 
 def test_extreme_logits_stay_finite() -> None:

@@ -20,13 +20,15 @@ def test_a_figure_is_never_minus_nothing(value: float, said: str) -> None:
 
 
 def test_why_confidence_was_not_corrected(evaluation: Evaluation) -> None:
-    found = evaluation.metrics["calibration"] | {"fitted": False, "rows": 400}
-    found["before"] = found["before"] | {"ece": 0.2}
-    few = calibration_sentence(found | {"validation_rows": 5})
-    assert few.endswith("there were too few validation rows to correct it by.")
-    none = calibration_sentence(found | {"validation_rows": 0})
-    assert none.endswith("there are no validation rows to correct it by.")
-    assert evaluation.metrics["calibration"]["validation_rows"] == 200
+    found = evaluation.metrics["calibration"]
+    assert (found["validation_rows"], found["fitted"], found["reason"]) == (200, True, None)
+    assert "No temperature was fitted" not in found["sentence"]
+    why = {"fitted": False, "reason": "there are no validation rows", "rows": 400}
+    for error, rows in ((0.2, 400), (0.01, 400), (0.2, 40)):
+        said = calibration_sentence(
+            found | why | {"rows": rows, "before": found["before"] | {"ece": error}}
+        )
+        assert said.endswith(". No temperature was fitted: there are no validation rows.")
 
 
 def test_mistakes_and_rows_are_not_mixed_up(facts: dict[str, Any]) -> None:

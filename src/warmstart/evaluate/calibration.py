@@ -13,6 +13,7 @@ from warmstart.scores.measure import Floats
 
 FIT_ROWS = 30  # fewer validation rows cannot set even one number
 SOFTEST, SHARPEST = 20.0, 0.05  # bounds of the temperature
+AT_BOUND = 1.01  # so near a bound the search was stopped by it
 
 
 def log_softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
@@ -87,6 +88,22 @@ def measured(
     return {"ece": calibration_error(table), "nll": nll, "bins": table}
 
 
+def temperature_for(logits: NDArray[Any], y: NDArray[Any]) -> tuple[float, str | None]:
+    """The temperature that validation rows give, or 1 and the reason why they give none."""
+    if not len(y):
+        return 1.0, "there are no validation rows"
+    if len(y) < FIT_ROWS:
+        return 1.0, f"there are too few validation rows ({len(y)})"
+    if (np.asarray(logits).argmax(axis=1) == y).all():
+        return 1.0, f"the {len(y):,} validation rows hold no mistake, so any sharpening suits them"
+    found = fit_temperature(logits, y)
+    if not SHARPEST * AT_BOUND < found < SOFTEST / AT_BOUND:
+        return 1.0, "the validation rows set no limit to it"
+    if not negative_log_likelihood(logits, y, found) < negative_log_likelihood(logits, y):
+        return 1.0, "no other temperature suits the validation rows better"
+    return found, None
+
+
 def calibrate(
     logits: NDArray[Any],
     y: NDArray[Any],
@@ -96,20 +113,20 @@ def calibrate(
 ) -> dict[str, Any]:
     """The test set's calibration before and after a temperature set on the validation rows.
 
-    {"rows", "validation_rows", "confidence", "accuracy", "temperature", "fitted", "before",
-    "after"}: mean confidence and accuracy on the test rows, and `measured` twice. T is 1 where
-    there is too little to fit.
+    {"rows", "validation_rows", "confidence", "accuracy", "temperature", "fitted", "reason",
+    "before", "after"}: mean confidence and accuracy on the test rows, and `measured` twice. T is 1
+    where nothing was fitted; `reason` says why, and is None where something was.
     """
-    fitted = len(validation_y) >= FIT_ROWS
     best = np.asarray(logits).argmax(axis=1)
-    temperature = fit_temperature(validation_logits, validation_y) if fitted else 1.0
+    temperature, reason = temperature_for(validation_logits, validation_y)
     return {
         "rows": len(y),
         "validation_rows": len(validation_y),
         "confidence": float(softmax(logits).max(axis=1).mean()),
         "accuracy": float((best == y).mean()),
         "temperature": temperature,
-        "fitted": fitted,
+        "fitted": reason is None,
+        "reason": reason,
         "before": measured(logits, y, bins, 1.0),
         "after": measured(logits, y, bins, temperature),
     }

@@ -51,6 +51,12 @@ def verdict_sentence(metrics: Mapping[str, Any]) -> str:
 
 def calibration_sentence(found: Mapping[str, Any]) -> str:
     """Whether the stated confidence can be believed, from `calibration.calibrate`."""
+    said = _confidence(found)
+    return said if found["fitted"] else f"{said} No temperature was fitted: {found['reason']}."
+
+
+def _confidence(found: Mapping[str, Any]) -> str:
+    """How far the stated confidence is from the truth, and what the temperature changed."""
     sure, right = found["confidence"], found["accuracy"]
     if found["rows"] < FEW_ROWS:
         return (
@@ -65,9 +71,7 @@ def calibration_sentence(found: Mapping[str, Any]) -> str:
         text += ", so it is too sure of itself" if sure > right else ", so it is not sure enough"
     text += f". A stated confidence is off by {points(before)} points on average"
     if not found["fitted"]:
-        known = found.get("validation_rows", 0)
-        why = "there were too few" if known else "there are no"
-        return f"{text}; {why} validation rows to correct it by."
+        return f"{text}."
     if after < before - 0.002:
         return f"{text}; corrected (temperature {found['temperature']:.2f}), by {points(after)}."
     return f"{text}; correcting it with a temperature did not help."

@@ -38,6 +38,26 @@ def test_a_score_that_falls_again_is_overfitting() -> None:
     assert "fewer epochs (about 2)" in found.advice
 
 
+def test_the_epoch_that_the_default_rule_kept_is_not_reprimanded() -> None:
+    rows = history([1, 0.5, 0.2, 0.1], [0.9, 0.6, 0.8, 1.1], [0.6, 0.75, 0.72, 0.7])
+    rows[3] |= {"kept": True, "kept_by": "one_se"}
+    found = read_curves(rows)
+    assert (found.verdict, found.best_epoch) == ("overfitting", 2)
+    assert "score fell" not in found.sentence and "fewer epochs" not in found.advice
+    assert "The weights of epoch 4 were kept: its score is within the noise" in found.sentence
+    assert "that of epoch 2 (0.700 and 0.750), on so few validation rows" in found.sentence
+    assert "confidence may be too high" in found.sentence
+    assert "To keep epoch 2 instead, say --train.keep best." in found.advice
+
+
+def test_the_last_epoch_was_kept_because_that_was_asked() -> None:
+    rows = history([1, 0.5, 0.2, 0.1], [0.9, 0.6, 0.8, 1.1], [0.6, 0.75, 0.72, 0.7])
+    rows[3] |= {"kept": True, "kept_by": "last"}
+    found = read_curves(rows)
+    assert "epoch 4 were kept, as train.keep = last asks; epoch 2 scored best" in found.sentence
+    assert found.advice.startswith("Keep that one with --train.keep best, train for fewer epochs")
+
+
 def test_a_loss_that_rises_while_the_score_holds_is_mild() -> None:
     found = read_curves(history([1, 0.5, 0.2], [0.9, 0.6, 0.7], [0.6, 0.75, 0.755]))
     assert found.verdict == "overfitting"

@@ -1,7 +1,8 @@
 """Did training stop too early, too late, or well? Read from the history, said in plain words.
 
 A history row is what the loop yields at an evaluation: `epoch`, `step`, `train_loss`,
-`validation_loss`, `validation_score` (higher is better) and, where measured, `train_score`.
+`validation_loss`, `validation_score` (higher is better) and, where measured, `train_score`; the
+row whose weights were kept has `kept`, and the rule (`train.keep`) stands under `kept_by`.
 Losses are means in nats. A row without a validation score is skipped.
 """
 
@@ -93,12 +94,9 @@ def _overfitting(
     turn = _epoch(lowest)
     text = f"From {turn} on the training loss kept falling while the validation loss rose"
     if last["validation_score"] < best["validation_score"] - HARM:
-        text += ", and the score fell too: overfitting. "
         kept = next((row for row in rows if row.get("kept")), best)
-        text += f"The weights of {_epoch(kept)} were kept."
-        advice = (
-            f"Train for fewer epochs (about {_number(best)}), or bring more or more varied rows."
-        )
+        said, advice = _kept(kept, best)
+        text += said
     elif poor is not None:
         return poor
     else:
@@ -108,9 +106,27 @@ def _overfitting(
         )
         advice = (
             "The labels can be used. For confidence that can be trusted, use the corrected "
-            "confidence, fewer epochs, or more rows."
+            "confidence if there is one, fewer epochs, or more rows."
         )
     return Curves("overfitting", text, advice, best.get("epoch"))
+
+
+def _kept(kept: Mapping[str, Any], best: Mapping[str, Any]) -> tuple[str, str]:
+    """The rest of a sentence on a score that fell, and advice, by the rule of the kept epoch."""
+    fell = f", and the score fell too: overfitting. The weights of {_epoch(kept)} were kept"
+    fewer = f"rain for fewer epochs (about {_number(best)}), or bring more or more varied rows."
+    if kept.get("epoch") == best.get("epoch"):
+        return f"{fell}.", f"T{fewer}"
+    if kept.get("kept_by") == "last":
+        said = f"{fell}, as train.keep = last asks; {_epoch(best)} scored best."
+        return said, f"Keep that one with --train.keep best, t{fewer}"
+    scores = f"{kept['validation_score']:.3f} and {best['validation_score']:.3f}"
+    said = (
+        f". The weights of {_epoch(kept)} were kept: its score is within the noise of the best, "
+        f"that of {_epoch(best)} ({scores}), on so few validation rows. Its confidence may be too "
+        "high, as the loss has risen."
+    )
+    return said, f"More rows would tell. To keep {_epoch(best)} instead, say --train.keep best."
 
 
 def _underfitting(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Curves | None:

@@ -136,7 +136,7 @@ class Fit:
         self._use_kept()
         where = self.progress
         for row in where.history:
-            row["kept"] = row["epoch"] == where.kept_epoch
+            row |= {"kept": row["epoch"] == where.kept_epoch, "kept_by": self.settings.keep}
         epochs = self.settings.epochs or 0
         log.close(epochs=epochs, best_step=where.best_step, best_score=where.best_score)
         return where

@@ -90,10 +90,32 @@ def test_a_loss_that_still_falls_is_underfitting_whatever_the_score_says() -> No
     assert "0.31 to 0.25" in silent.sentence and "for example 3" in silent.advice
     late = history([1, 0.8, 0.7, 0.6], [1, 0.8, 0.7, 0.62], [0.8, 0.81, 0.811, 0.811])
     assert read_curves(late).verdict == "underfitting"
-    slow = history([1, 0.8, 0.7, 0.69], [1, 0.7, 0.6, 0.597], [0.8, 0.81, 0.811, 0.811])
+    slow = history(
+        [1, 0.8, 0.7, 0.69, 0.689], [1, 0.7, 0.6, 0.599, 0.597], [0.8, 0.81, 0.811, 0.811, 0.811]
+    )
     assert read_curves(slow).verdict == "good"
     perfect = history([1, 0.5, 0.2], [0.5, 0.2, 0.1], [0.9, 1.0, 1.0])
     assert read_curves(perfect).verdict == "good"
+
+
+def test_a_curve_that_is_level_because_the_learning_rate_ran_out_is_no_good_one() -> None:
+    train = [1.299, 1.08, 0.972, 0.888, 0.844, 0.816]
+    loss = [1.162, 1.081, 1.042, 1.017, 1.003, 0.999]
+    score = [0.454, 0.52, 0.535, 0.524, 0.509, 0.509]
+    found = read_curves(history(train, loss, score))
+    assert found.verdict == "underfitting"
+    assert "looks level (best in epoch 3)" in found.sentence
+    assert "validation 1.04 to 0.999, training 0.972 to 0.816" in found.sentence
+    assert "may not have trained long enough" in found.sentence
+    assert found.advice == "Train for more epochs, for example 12."
+    early = [row | {"epochs": 20} for row in history(train, loss, score)]
+    stopped = read_curves(early)
+    assert "runs out" not in stopped.sentence and "long enough" in stopped.sentence
+    assert "stopped in epoch 6 of 20" in stopped.advice and "--train.patience" in stopped.advice
+    done = [0.24, 0.101, 0.071, 0.0565, 0.0559, 0.0556]
+    assert read_curves(history(train, done, score)).verdict == "good"
+    turned = [1.162, 1.081, 1.042, 0.98, 0.99, 0.999]
+    assert read_curves(history(train, turned, score)).verdict == "good"
 
 
 def test_a_small_score_is_judged_by_its_own_size() -> None:

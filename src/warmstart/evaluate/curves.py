@@ -1,9 +1,9 @@
 """Did training stop too early, too late, or well? Read from the history, said in plain words.
 
 A history row is what the loop yields at an evaluation: `epoch`, `step`, `train_loss`,
-`validation_loss`, `validation_score` (higher is better) and, where measured, `train_score`; the
-row whose weights were kept has `kept`, and the rule (`train.keep`) stands under `kept_by`.
-Losses are means in nats. A row without a validation score is skipped.
+`validation_loss`, `validation_score` (higher is better) and, where measured, `train_score`; then
+whether its weights were `kept`, `kept_by` which rule (`train.keep`), and how many `epochs` were
+asked for. Losses are means in nats. A row without a validation score is skipped.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ def read_curves(
         or _underfitting(rows, best)
         or poor
         or _short(rows, best)
+        or _slowed(rows, best)
         or _good(rows, best)
     )
 
@@ -160,8 +161,22 @@ def _underfitting(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) ->
 
 
 def _longer(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any], sentence: str) -> Curves:
-    advice = f"Train for more epochs, for example {_more(rows)}."
-    return Curves("underfitting", sentence, advice, best.get("epoch"))
+    return Curves("underfitting", sentence, _train_on(rows, _more(rows)), best.get("epoch"))
+
+
+def _train_on(rows: Sequence[Mapping[str, Any]], epochs: float) -> str:
+    """Advice to train for so many epochs, or to let those be trained that were asked for."""
+    if not _stopped(rows):
+        return f"Train for more epochs, for example {epochs:g}."
+    return (
+        f"Training stopped in {_epoch(rows[-1])} of {rows[-1]['epochs']:g}, as the score rose no "
+        "more: give it a higher --train.patience."
+    )
+
+
+def _stopped(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether training ended before the epochs that were asked for."""
+    return _ended(rows) < float(rows[-1].get("epochs") or 0)
 
 
 def _still_falling(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
@@ -187,6 +202,30 @@ def _short(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Curves
         f"Train for more epochs, for example {max(LEVEL, _more(rows))}, to see.",
         best.get("epoch"),
     )
+
+
+def _slowed(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Curves | None:
+    """A score that is level only because the learning rate ran out: both losses, the validation
+    loss to its lowest, still fell by a good part over the second half of the training."""
+    known = [row for row in rows if row.get("validation_loss") is not None]
+    if len(known) < LEVEL or rows[-1]["validation_score"] == 1.0:
+        return None
+    middle, last = known[(len(known) - 1) // 2], known[-1]
+    losses = [row["validation_loss"] for row in known]
+    before, after = middle["validation_loss"], last["validation_loss"]
+    fall, whole = before - after, max(losses) - after
+    clear = fall >= STILL_FALLING * whole and fall >= VISIBLE * abs(before)
+    if fall <= 0 or after > min(losses) or not clear or not _fell(middle, last):
+        return None
+    text = (
+        f"The validation score looks level (best in {_epoch(best)}), but from {_epoch(middle)} to "
+        f"{_epoch(last)} the losses still fell (validation {before:.3g} to {after:.3g}, training "
+        f"{middle['train_loss']:.3g} to {last['train_loss']:.3g})"
+    )
+    if not _stopped(rows):
+        text += ": a learning rate that runs out makes any curve level"
+    text += ". The model may not have trained long enough."
+    return Curves("underfitting", text, _train_on(rows, 2 * _ended(rows)), best.get("epoch"))
 
 
 def _good(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Curves:
@@ -221,5 +260,10 @@ def _epoch(row: Mapping[str, Any]) -> str:
 
 def _more(rows: Sequence[Mapping[str, Any]]) -> int:
     """Half as many epochs again, at least one more."""
-    epochs = float(rows[-1].get("epoch") or len(rows))
+    epochs = _ended(rows)
     return max(int(epochs) + 1, round(1.5 * epochs))
+
+
+def _ended(rows: Sequence[Mapping[str, Any]]) -> float:
+    """The epoch in which training ended."""
+    return float(rows[-1].get("epoch") or len(rows))

@@ -134,10 +134,10 @@ class Fit:
         with log, _stop_signals() as stopped:
             self._loop(log, stopped)
         self._use_kept()
-        where = self.progress
+        where, epochs = self.progress, self.settings.epochs or 0
+        asked = {"kept_by": self.settings.keep, "epochs": epochs}
         for row in where.history:
-            row |= {"kept": row["epoch"] == where.kept_epoch, "kept_by": self.settings.keep}
-        epochs = self.settings.epochs or 0
+            row |= {"kept": row["epoch"] == where.kept_epoch, **asked}
         log.close(epochs=epochs, best_step=where.best_step, best_score=where.best_score)
         return where
 

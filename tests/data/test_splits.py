@@ -329,6 +329,29 @@ def test_conflicting_labels_are_noted_with_places(put, split) -> None:
     assert notes[0]["count"] == notes[1]["count"] == 1 and f"{path}:22" in notes[0]["message"]
 
 
+def test_notes_on_repeated_texts_say_where_the_rows_are(put, split) -> None:
+    rows = "".join(f"{row['text']},{row['label']}\n" for row in plain(40))
+    torn = "".join(f"odd{i} one{i},{label}\n" for i in range(20) for label in "ab")
+    near = "".join(f"{text},{label}\n" for i in range(20)
+                   for text, label in zip(near_family(i), "aba", strict=True))  # fmt: skip
+    path = put("d.csv", f"text,label\n{rows}{torn}{near}")
+    found = split(path, validation_fraction=0.25, test_fraction=0.25)
+    sides = {name: set(getattr(found.splits, name)["_line"].to_pylist()) for name in NAMES}
+    notes = [note for note in found.ledger.notes if note["kind"] in ("duplicates", "conflicts")]
+    assert [note["kind"] for note in notes] == ["duplicates", "conflicts"] * 2
+    for note in notes:
+        assert len(note["splits"]) > 1 and sum(note["splits"].values()) == note.get(
+            "count", note.get("rows")
+        )
+        said = ", ".join(f"{count} in {name}" for name, count in note["splits"].items())
+        assert f"({said})" in note["message"]
+    for note in notes[1::2]:
+        lines = [int(two.rpartition(":")[2]) for _, two in note["pairs"]]
+        if len(lines) == note["count"]:
+            known = {name: sum(line in own for line in lines) for name, own in sides.items()}
+            assert {name: count for name, count in known.items() if count} == note["splits"]
+
+
 def test_rows_of_one_group_stay_on_one_side(split) -> None:
     rows = [row | {"author": f"author {i // 4}"} for i, row in enumerate(plain(200))]
     rows += [row | {"author": None} for row in [{"text": "q r", "label": "a"}] * 2]

@@ -150,32 +150,3 @@ def _pairs(
         ]
         for row in islice(in_right, PAIRS)
     ]
-
-
-def note_repeats(
-    train: pa.Table, keys: np.ndarray, codes: np.ndarray | None, ledger: Ledger
-) -> None:
-    """Note how many rows of train repeat another one, and which texts carry two labels."""
-    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
-    repeats = len(keys) - len(first)
-    if not repeats:
-        return
-    ledger.note(
-        "duplicates",
-        f"{repeats:,} rows of train repeat the text of another; they are kept",
-        rows=repeats,
-    )
-    if codes is None:
-        return
-    torn = np.flatnonzero(codes != codes[first][group])
-    if len(torn):
-        pairs = [
-            [place(train, int(first[group[row]])), place(train, int(row))] for row in torn[:PAIRS]
-        ]
-        ledger.note(
-            "conflicts",
-            f"{len(np.unique(group[torn])):,} texts of train stand there with more than one label, "
-            f"for example {' ~ '.join(pairs[0])}",
-            pairs=pairs,
-            count=len(torn),
-        )

@@ -131,37 +131,6 @@ def _note_family(rows: int, families: int, ledger: Ledger) -> None:
     )
 
 
-def note_near_repeats(
-    train: pa.Table, texts: np.ndarray, codes: np.ndarray | None, copies: Copies, ledger: Ledger
-) -> None:
-    """Note how many texts of train nearly repeat another, and where their labels differ."""
-    first = np.full(len(copies.texts), -1, np.int64)
-    first[texts[::-1]] = np.arange(len(texts) - 1, -1, -1)
-    here = (first[copies.left] >= 0) & (first[copies.right] >= 0)
-    if not here.any():
-        return
-    one, other = first[copies.left[here]], first[copies.right[here]]
-    near = len(np.unique(np.maximum(one, other)))
-    ledger.note(
-        "duplicates",
-        f"{near:,} texts of train nearly repeat another; they are kept, on one side of every cut",
-        near=True,
-        rows=near,
-    )
-    torn = np.flatnonzero(codes[one] != codes[other]) if codes is not None else np.zeros(0, int)
-    if len(torn):
-        sides = np.sort(np.stack([one[torn], other[torn]], 1), axis=1)
-        pairs = [[place(train, int(a)), place(train, int(b))] for a, b in sides[:PAIRS]]
-        ledger.note(
-            "conflicts",
-            f"{len(torn):,} pairs of nearly equal texts in train have different labels, for "
-            f"example {' ~ '.join(pairs[0])}",
-            near=True,
-            pairs=pairs,
-            count=len(torn),
-        )
-
-
 def _closest(
     parts: Mapping[str, pa.Table], copies: Copies, left: str, right: str
 ) -> list[list[Any]]:

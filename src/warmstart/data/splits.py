@@ -14,7 +14,7 @@ import pyarrow as pa
 from warmstart.data.arrow import pc
 from warmstart.data.columns import map_roles
 from warmstart.data.corrections import correct
-from warmstart.data.duplicates import hashed, note_repeats, shared_texts
+from warmstart.data.duplicates import hashed, shared_texts
 from warmstart.data.fingerprint import fingerprint
 from warmstart.data.gather import gather
 from warmstart.data.labels import check_classes, coded, tidy
@@ -26,9 +26,9 @@ from warmstart.data.near_leaks import (
     near_rows,
     note_groups,
     note_near,
-    note_near_repeats,
 )
 from warmstart.data.objects import kind_name
+from warmstart.data.repeats import note_near_repeats, note_repeats
 from warmstart.data.settings import Data
 from warmstart.data.sources import read
 from warmstart.data.stratify import TEST, TRAIN, VALIDATION, cut
@@ -108,25 +108,26 @@ def load(
         note_groups(parts, settings.group, leakage, ledger)
     kept = _unleaked(parts, keys, copies, ledger)
     train = parts["train"] = parts["train"].filter(pa.array(kept))
-    own, numbers = keys["train"][kept], copies.by_split(copies.rows)["train"][kept]
+    alike, numbers = keys["train"][kept], copies.by_split(copies.rows)["train"][kept]
     ledger.check(settings.max_dropped)
     given = {name: name in parts for name in SIDES}
     shares = _shares(settings, given)
     if label:
         check_classes(parts, label, any(shares.values()), ledger)
     codes = coded(train[label]).codes if label else None
-    note_repeats(train, own, codes, ledger)
-    note_near_repeats(train, numbers, codes, copies, ledger)
-    codes = _strata(train, strata) if codes is None else codes
+    classes = _strata(train, strata) if codes is None else codes
+    own = alike
     if any(shares.values()):
         grouped = "_group" if settings.group else together
         values = group_values(parts["train"], grouped) if grouped else None
         own = kept_together(own, numbers, copies, values, ledger)
-    del copies, keys, numbers, train
     if settings.group:
         parts = {name: table.drop_columns("_group") for name, table in parts.items()}
     seed = seed if settings.split_seed is None else settings.split_seed
-    side = cut(codes, own, shares["validation"], shares["test"], seed)
+    side = cut(classes, own, shares["validation"], shares["test"], seed)
+    note_repeats(train, alike, codes, side, ledger)
+    note_near_repeats(train, numbers, codes, side, copies, ledger)
+    del copies, keys, alike, numbers, train
     parts |= _cut_off(parts.pop("train"), side, shares, given)
     for name in SIDES:
         ledger.keep(name, len(parts[name]))

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmstart.data.balance import class_weights, resample
+from warmstart.data.balance import class_weights, note_sampling, resample
+from warmstart.data.ledger import Ledger
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
 
@@ -31,6 +32,22 @@ def test_under_repeats_nothing_and_evens_out(labels: np.ndarray) -> None:
     rows = resample(labels, "under", 0)
     assert len(set(rows)) == len(rows)
     assert set(np.bincount(labels[rows])) - {0} == {np.unique(labels, return_counts=True)[1].min()}
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("under", "4 of 9 rows of train are used, 2 of each class, which had 2 to 7"),
+        ("over", "9 rows of train are repeated to 14, 7 of each class, which had 2 to 7"),
+    ],
+)
+def test_the_ledger_is_told_which_rows_are_used(how: Any, said: str) -> None:
+    labels, ledger = np.array([1] * 7 + [0] * 2), Ledger()
+    note_sampling(labels, resample(labels, how, 0), ["no", "yes"], how, ledger)
+    (note,) = ledger.notes
+    assert note["kind"] == "sampling" and note["message"] == f"data.sampling = {how}: {said}"
+    used = {"under": 2, "over": 7}[how]
+    assert note["classes"] == {"no": {"rows": 2, "used": used}, "yes": {"rows": 7, "used": used}}
 
 
 def test_none_is_every_row_once() -> None:

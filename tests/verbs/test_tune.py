@@ -146,6 +146,8 @@ def test_sampling_in_a_run(sampling: str, tiny_of: Folder, tmp_path: Path) -> No
         assert run.metrics[name] == plain.metrics[name]
     trained, others = (r.facts["speed"]["rows"] for r in (run, plain))
     assert (trained > others) == (sampling == "over")
+    (note,) = [one for one in run.ledger["notes"] if one["kind"] == "sampling"]
+    assert note["used"] * 2 == trained and note["message"] in run.report.read_text("utf-8")
 
 
 def test_class_weights_reach_the_loss(tiny_of: Folder, tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+
+from warmstart.data.ledger import Ledger
 
 
 def resample(labels: np.ndarray, how: Literal["none", "over", "under"], seed: int) -> np.ndarray:
@@ -25,6 +28,32 @@ def resample(labels: np.ndarray, how: Literal["none", "over", "under"], seed: in
         chosen.append(np.repeat(rows, size // count))
         chosen.append(rng.choice(rows, size % count, replace=False))
     return np.sort(np.concatenate(chosen))
+
+
+def note_sampling(
+    labels: np.ndarray, rows: np.ndarray, names: Sequence[str], how: str, ledger: Ledger
+) -> None:
+    """Tell the ledger which rows of train are used: in all, and of each class before and after."""
+    before = np.bincount(labels, minlength=len(names)).tolist()
+    after = np.bincount(labels[rows], minlength=len(names)).tolist()
+    each = max(after, default=0)
+    if how == "over":
+        text = f"{len(labels):,} rows of train are repeated to {len(rows):,}"
+    else:
+        text = f"{len(rows):,} of {len(labels):,} rows of train are used"
+    sizes = [count for count in before if count]
+    ledger.note(
+        "sampling",
+        f"data.sampling = {how}: {text}, {each:,} of each class, which had "
+        f"{min(sizes, default=0):,} to {max(sizes, default=0):,}",
+        how=how,
+        rows=len(labels),
+        used=len(rows),
+        classes={
+            name: {"rows": old, "used": new}
+            for name, old, new in zip(names, before, after, strict=True)
+        },
+    )
 
 
 def class_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:

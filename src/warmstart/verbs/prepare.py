@@ -109,6 +109,7 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
         examples[name] = Examples(table, store, labels, tokenizer)
         ledger.tokens(name, int(store.offsets[-1]) + cut.tokens, cut.tokens)
     rows = _rows(recipe, examples["train"].store)
+    _note_sampling(recipe, examples["train"].store, rows, labels, ledger)
     recipe = resolved(recipe, base, len(rows), longest, rows, examples["train"].store)
     for note in notes:
         ledger.note("architecture", note)
@@ -158,6 +159,15 @@ def _rows(recipe: Recipe, store: TokenStore) -> np.ndarray:
             "single class; leave it at none"
         )
     return balance.resample(store.targets, recipe.data.sampling, recipe.seed)
+
+
+def _note_sampling(
+    recipe: Recipe, store: TokenStore, rows: np.ndarray, labels: list[str], ledger: Ledger
+) -> None:
+    from warmstart.data import balance
+
+    if recipe.data.sampling != "none":
+        balance.note_sampling(store.targets, rows, labels, recipe.data.sampling, ledger)
 
 
 def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:

@@ -150,6 +150,24 @@ def test_sampling_in_a_run(sampling: str, tiny_of: Folder, tmp_path: Path) -> No
     assert note["used"] * 2 == trained and note["message"] in run.report.read_text("utf-8")
 
 
+@pytest.mark.parametrize("method", ["frozen", "full"])
+def test_tokens_are_counted_only_where_they_are_computed(
+    method: str, data: Path, tiny_of: Folder, tmp_path: Path
+) -> None:
+    run = tuned(data, tiny_of("bert"), tmp_path / "run", method=method)
+    speed = run.facts["speed"]
+    log = (run.path / "log.jsonl").read_text("utf-8").splitlines()
+    steps = [line for line in map(json.loads, log) if "loss" in line]
+    if method == "frozen":
+        assert "tokens_per_second" not in speed and "computed once" in speed["tokens"]
+        assert not any("tokens" in line for line in steps)
+        assert speed["tokens"] in run.report.read_text("utf-8")
+    else:
+        train = run.ledger["tokens"]["train"]["kept"]
+        assert sum(line["tokens"] for line in steps) == 2 * train
+        assert speed["tokens_per_second"] > 0 and "tokens" not in speed
+
+
 def test_class_weights_reach_the_loss(tiny_of: Folder, tmp_path: Path) -> None:
     """A head that sees no text leans towards the frequent class, unless classes count alike."""
     source = unequal(tmp_path / "unequal.csv")

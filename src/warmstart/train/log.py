@@ -45,7 +45,7 @@ class Log:
             grad_norm=round(float(step.grad_norm), 6),
             learning_rate=step.learning_rate,
             rows_per_second=round(step.rows / step.seconds, 1),
-            tokens=step.tokens,
+            **({"tokens": step.tokens} if step.tokens else {}),
         )
 
     def write(self, **facts: Any) -> None:

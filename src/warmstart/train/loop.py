@@ -31,6 +31,7 @@ class Step:
     learning_rate: float
     rows: int
     tokens: int
+    """Computed in this step; 0 where a head reads hidden states that were computed once."""
     seconds: float
     ends_epoch: bool
 
@@ -86,7 +87,7 @@ def _gradients(
     times: float = 1.0,
 ) -> tuple[Tensor, int]:
     """The mean loss over all micro-batches, its gradient (so many times) collected; and the tokens
-    computed."""
+    computed, of which a head on hidden states that were computed before needs none."""
     whole = torch.stack([weight(batch.targets) for batch in batches]).sum()
     mean = torch.zeros_like(whole)
     for number, batch in enumerate(batches):
@@ -95,7 +96,7 @@ def _gradients(
         (share if times == 1 else share * times).backward()
         compute.collect(accumulate=number > 0)
         mean = mean + share.detach()
-    return mean, sum(batch.tokens for batch in batches)
+    return mean, sum(batch.tokens for batch in batches if batch.states is None)
 
 
 def _mix(seed: int, number: int) -> int:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from warmstart.train.fit import Progress
 
 
+NO_TOKENS = "none in training: the head read hidden states that were computed once"
+
+
 def conclude(
     run: Run,
     prepared: Prepared,
@@ -83,12 +86,17 @@ def _publish(run: Run, prepared: Prepared, found: Evaluation, proof: dict[str, A
 
 
 def speed_of(progress: Progress, caching: float, device: str, precision: str) -> dict[str, Any]:
-    """How long training took; `caching` are the seconds before it, for states computed once."""
+    """How long training took; `caching` are the seconds before it, for states computed once.
+
+    Where a head alone learned from such states, no token passed through the model in training and
+    there are no tokens per second.
+    """
+    rate = round(progress.tokens / max(progress.seconds, 1e-9), 1)
     return {
         "seconds": round(progress.seconds, 2),
         "rows": progress.rows,
         "rows_per_second": round(progress.rows / max(progress.seconds, 1e-9), 1),
-        "tokens_per_second": round(progress.tokens / max(progress.seconds, 1e-9), 1),
+        **({"tokens_per_second": rate} if progress.tokens else {"tokens": NO_TOKENS}),
         "feature_seconds": round(caching, 2),
         "device": device,
         "precision": precision,

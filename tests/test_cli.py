@@ -74,7 +74,7 @@ def test_tune_prints_the_result_and_takes_the_next_free_name(run: Any):
     words = ("tune", "data.csv", "--base", "base", *QUICK)
     first, told = run(*words)
     second, _ = run(*words)
-    assert "macro-F1" in first and "95% interval" in first
+    assert "macro-F1" in first and "95 % interval" in first
     assert "runs/data-full/report.html" in first
     assert "runs/data-full-2/report.html" in second
     assert told.startswith("epoch 1: ")
@@ -143,7 +143,7 @@ def test_every_verb_explains_itself(verb: str, run: Any):
 
 def test_evaluate_prints_intervals_and_takes_any_model_folder(run: Any, room: Path):
     printed, _ = run("evaluate", "run", "data.csv", "--out", "scores")
-    assert "95% interval" in printed and " to " in printed
+    assert "95 % interval" in printed and " to " in printed
     assert sorted(os.listdir("scores")) == ["metrics.json", "predictions.parquet"]
     plain, _ = run("evaluate", "run/model", "data.csv")
     assert plain.splitlines()[:8] == printed.splitlines()[:8]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from warmstart.show import scores
 from warmstart.show.answers import as_line, as_row, in_words
+from warmstart.show.tables import heading, plain, put
 from warmstart.tasks._spans import SpanPrediction
 from warmstart.types import Prediction
 
+ROOT = Path(__file__).resolve().parents[1]
 ENTITY = {"type": "ORG", "text": "Royal\nMail", "start": 0, "end": 10, "score": 0.9}
 
 
@@ -47,3 +51,57 @@ def test_an_answer_out_of_a_passage_says_where_it_stands() -> None:
     found = as_row(SpanPrediction("0", "DHL", 0.8, {"DHL": 0.8}, 20, 23))
     assert (found["start"], found["end"]) == (20, 23)
     assert found["scores"] == {"DHL": 0.8}
+
+
+def _metrics(*titles: str) -> dict[str, Any]:
+    """The figures of a run beside baselines of these titles."""
+    figure = {"value": 0.616, "low": 0.526, "high": 0.688}
+    names = {
+        "f1_macro": "macro-F1",
+        "accuracy": "accuracy",
+        "f1_weighted": "weighted F1",
+        "matthews_correlation": "Matthews correlation",
+    }
+    figures = dict.fromkeys(names, figure)
+    return {
+        "rows": 119,
+        "confidence_level": 0.95,
+        "titles": names,
+        "baselines": [{"title": title, **figures} for title in titles],
+        "verdict": "It is good.",
+        **figures,
+    }
+
+
+def test_the_scores_stand_in_a_plain_table_of_80_columns(capsys: Any) -> None:
+    scores(_metrics("always the commonest class", "TF-IDF + logistic regression"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "119 test rows"
+    assert lines[1].split("  ")[-3:] == [" 95 % interval", "commonest class", "TF-IDF"]
+    assert lines[2].split() == ["macro-F1", *"0.616 0.526 to 0.688 0.616 0.616".split()]
+    assert len(lines) == 8  # a title, a head, four figures, a gap, the verdict
+    assert all(len(line) <= 80 and line == line.rstrip() and line.isascii() for line in lines)
+    for page in ("README.md", "docs/guide/first-model.md"):
+        assert lines[1] in (ROOT / page).read_text(encoding="utf-8").splitlines(), page
+
+
+@pytest.mark.parametrize(
+    ("title", "short"),
+    [
+        ("always the mean", "mean"),
+        ("the 3 most frequent labels", "3 most frequent labels"),
+        ("the base, untuned", "base, untuned"),
+        ("TF-IDF + log. regression of each label", "TF-IDF"),
+        ("TF-IDF cosine of the two texts", "TF-IDF cosine of the two texts"),
+    ],
+)
+def test_a_baseline_has_a_short_name_at_the_head_of_its_column(title: str, short: str) -> None:
+    assert heading(title) == short
+
+
+def test_a_row_is_one_line_where_no_terminal_sets_a_limit(capsys: Any) -> None:
+    table = plain()
+    table.add_column("folder", overflow="fold")
+    table.add_row("a" * 200)
+    put(table)
+    assert capsys.readouterr().out == f"folder\n{'a' * 200}\n"

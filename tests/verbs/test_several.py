@@ -232,7 +232,7 @@ def test_the_command_line(
     assert main(words) == 0
     printed = capsys.readouterr()
     assert "bitfit (1 of 2)" in printed.err and "layernorm (2 of 2)" in printed.err
-    for said in ("Best is ", "Take ", "95% interval", "trained", "One seed each", "energy"):
+    for said in ("Best is ", "Take ", "95 % interval", "trained", "One seed each", "energy"):
         assert said in printed.out
     assert "runs/messages-methods/comparison.html" in printed.out
     assert main(["tune", "--resume", "runs/messages-methods", "--json"]) == 0

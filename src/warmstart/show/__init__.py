@@ -78,25 +78,23 @@ def metrics(found: Mapping[str, Any], out: Any, *, as_json: bool) -> None:
 
 def scores(found: Mapping[str, Any]) -> None:
     """A table: the model beside the baselines, with intervals; and the verdict in words."""
-    from rich.console import Console
-    from rich.table import Table
+    from warmstart.evaluate.words import figure, percent
+    from warmstart.show.tables import heading, plain, put
 
-    from warmstart.evaluate.words import figure
-
-    level = f"{found['confidence_level']:.0%} interval"
-    table = Table(title=f"{found['rows']:,} test rows", title_justify="left")
+    level = f"{percent(found['confidence_level'])} interval"
+    table = plain(f"{found['rows']:,} test rows")
     table.add_column("", no_wrap=True)
     baselines = found.get("baselines") or []
     table.add_column("this model", justify="right")
     table.add_column(level, justify="right", no_wrap=True)
     for baseline in baselines:
-        table.add_column(str(baseline["title"]), justify="right")
+        table.add_column(heading(str(baseline["title"])), justify="right")
     for key, title in found["titles"].items():
         value, low, high = (figure(found[key][part]) for part in ("value", "low", "high"))
         rivals = [figure(baseline[key]["value"]) for baseline in baselines]
         table.add_row(title, value, f"{low} to {high}", *rivals)
-    Console(highlight=False).print(table)
-    print(found["verdict"])
+    put(table)
+    print(f"\n{found['verdict']}")
 
 
 def predictions(answers: Iterable[tuple[str, Prediction]], *, as_json: bool) -> None:
@@ -137,17 +135,16 @@ def models(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     if as_json:
         _json(list(rows))
         return
-    from rich.console import Console
-    from rich.table import Table
+    from warmstart.show.tables import plain, put
 
-    table = Table()
+    table = plain()
     for title in ("name", "source", "family", "parameters", "licence", "good for"):
         table.add_column(title)
     for row in rows:
         millions = f"{row['parameters'] / 1e6:.1f} M" if row.get("parameters") else ""
         cells = (row["name"], row["source"], row["family"], millions, row["license"], row["use"])
         table.add_row(*(str(cell or "") for cell in cells))
-    Console(highlight=False).print(table)
+    put(table)
     print("Any folder with a Hugging Face model works too, and any hub id: --base owner/name")
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from warmstart.show import _json, notes
+from warmstart.show.tables import plain, put
 
 STATES = {
     "present": "",
@@ -25,7 +24,7 @@ def listed(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     if as_json:
         _json(rows)
         return
-    table = Table()
+    table = plain()
     for title in ("folder", "method"):
         table.add_column(title, overflow="fold")
     for title in ("rank", "weights", "file"):
@@ -35,9 +34,8 @@ def listed(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     for row in rows:
         if "error" not in row:
             table.add_row(*map(escape, _cells(row)))
-    console = Console(highlight=False)
     if table.row_count:
-        console.print(table)
+        put(table)
     notes([str(row["error"]) for row in rows if "error" in row])
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from warmstart.evaluate.inspection_view import verdict
 from warmstart.evaluate.inspection_words import command
+from warmstart.show.tables import plain, put
 
 if TYPE_CHECKING:
     from warmstart.verbs.inspect import Inspection
@@ -24,9 +25,15 @@ def told(found: Inspection) -> None:
     summary = found.summary
     console = Console(highlight=False)
     console.print(escape(verdict(summary)), soft_wrap=True)
-    console.print(_findings(summary))
-    console.print(_classes(summary))
-    console.print(_lengths(summary))
+    if summary["findings"]:
+        put(_findings(summary))
+    else:
+        print("Nothing that would need mending was found.")
+    for table in (_classes(summary), _lengths(summary)):
+        if table is not None:
+            print()
+            put(table)
+    print()
     _facts(console, summary)
     _written(console, summary)
     console.print(f"report     {found.report}", soft_wrap=True, markup=False)
@@ -40,16 +47,13 @@ def told(found: Inspection) -> None:
             console.print(f"  {line}\n      {what}", soft_wrap=True, markup=False)
 
 
-def _findings(summary: Mapping[str, Any]) -> Table | str:
+def _findings(summary: Mapping[str, Any]) -> Table:
     """Severity, finding, remedy; notes beyond the first few are counted."""
-    rows = summary["findings"]
-    if not rows:
-        return "Nothing that would need mending was found."
     table = Table(show_header=False, box=None, padding=(0, 1, 0, 0))
     table.add_column(no_wrap=True, min_width=12)
     table.add_column(overflow="fold")
     notes = 0
-    for one in rows:
+    for one in summary["findings"]:
         notes += one["severity"] == "note"
         if notes > MOST_NOTES:
             continue
@@ -61,12 +65,12 @@ def _findings(summary: Mapping[str, Any]) -> Table | str:
     return table
 
 
-def _classes(summary: Mapping[str, Any]) -> Table | str:
+def _classes(summary: Mapping[str, Any]) -> Table | None:
     found = summary["classes"]
     if not found:
-        return ""
+        return None
     splits = list(summary["splits"])
-    table = Table(title="Classes", title_justify="left")
+    table = plain("Classes")
     table.add_column("label", overflow="fold")
     for split in splits:
         table.add_column(split, justify="right")
@@ -81,7 +85,7 @@ def _classes(summary: Mapping[str, Any]) -> Table | str:
 
 def _lengths(summary: Mapping[str, Any]) -> Table:
     lengths = summary["lengths"]
-    table = Table(title="Lengths", title_justify="left")
+    table = plain("Lengths")
     for name in ("", "median", "95 %", "99 %", "longest"):
         table.add_column(name, justify="left" if not name else "right")
     for unit in ("characters", "words", "tokens"):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from warmstart.evaluate.words import figure
+from warmstart.show.tables import plain, put
 
 if TYPE_CHECKING:
     from warmstart.run import Run
@@ -20,7 +20,7 @@ def told(run: Run) -> None:
     metrics, console = run.metrics, Console(highlight=False)
     tasks = metrics["tasks"]
     compared = any("alone" in one for one in tasks.values())
-    table = Table()
+    table = plain()
     for title in ("task", "figure", "value", "interval"):
         table.add_column(title)
     if compared:
@@ -33,7 +33,7 @@ def told(run: Run) -> None:
         if compared:
             cells += [figure(one["alone"]["alone"]), one["alone"]["outcome"]]
         table.add_row(*cells)
-    console.print(table)
+    put(table)
     console.print(metrics["verdict"], markup=False)
     speed, proof = metrics["speed"], run.proof
     rate = f"{speed['rows_per_second']:,.0f} rows/s, {speed['precision']} on {speed['device']}"

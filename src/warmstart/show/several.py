@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from warmstart.show.tables import plain, put
 from warmstart.train.progress import ProgressBar
 from warmstart.verbs.several import RunListener
 
@@ -48,8 +49,10 @@ class Bars(RunListener):
 def told(found: Comparison) -> None:
     """Print the comparison."""
     summary, console = found.summary, Console(highlight=False)
-    console.print(_scores(summary))
-    console.print(_costs(summary))
+    put(_scores(summary))
+    print()
+    put(_costs(summary))
+    print()
     for text in (summary["verdict"], summary["advice"]):
         if text:
             console.print(text, markup=False)
@@ -65,13 +68,14 @@ def told(found: Comparison) -> None:
 def _scores(summary: Mapping[str, Any]) -> Table:
     """One row a method, the best first."""
     from warmstart.evaluate.comparison_words import outcome_words, score_words
-    from warmstart.evaluate.words import points
+    from warmstart.evaluate.words import percent, points
 
     seeds = len(summary["seeds"])
     over = f", mean ± spread of {seeds} seeds" if seeds > 1 else ""
-    table = Table(title=f"{summary['rows']['test']:,} test rows{over}", title_justify="left")
+    table = plain(f"{summary['rows']['test']:,} test rows{over}")
     table.add_column("", no_wrap=True)
-    for title in (summary["title"], f"{summary['confidence_level']:.0%} interval", "points", ""):
+    level = f"{percent(summary['confidence_level'])} interval"
+    for title in (summary["title"], level, "points", ""):
         table.add_column(title, justify="right", no_wrap=True)
     for one in summary["methods"]:
         interval = "" if one["low"] is None else f"{one['low']:.3f} to {one['high']:.3f}"
@@ -95,7 +99,7 @@ def _costs(summary: Mapping[str, Any]) -> Table:
         "energy_joules": ("energy", units.joules),
     }
     shown = {key: one for key, one in columns.items() if any(m[key] is not None for m in methods)}
-    table = Table()
+    table = plain()
     table.add_column("", no_wrap=True)
     for title, _ in shown.values():
         table.add_column(title, justify="right", no_wrap=True)
@@ -113,7 +117,7 @@ def planned(found: Mapping[str, Any]) -> None:
         f"{rows['test']:,} to test; {found['tokens']['train']:,} tokens to train on; "
         "the same for every run"
     )
-    table = Table(title=f"{len(found['runs'])} runs", title_justify="left")
+    table = plain(f"{len(found['runs'])} runs")
     for title in ("run", "epochs at most", "batch", "learning rate", "precision"):
         table.add_column(title, justify="left" if title == "run" else "right")
     for run in found["runs"]:
@@ -121,7 +125,7 @@ def planned(found: Mapping[str, Any]) -> None:
         size = f"{train.batch_tokens} tokens" if train.batch_tokens else f"{train.batch_size} rows"
         name = escape(run["name"]) + (" (done)" if run["done"] else "")
         table.add_row(name, str(train.epochs), size, f"{train.learning_rate:g}", train.precision)
-    console.print(table)
+    put(table)
     for note in found["ledger"]["notes"]:
         console.print(f"note: {' '.join(note['message'].split())}", markup=False)
     console.print(

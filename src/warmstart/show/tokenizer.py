@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from warmstart.show import _json, notes
+from warmstart.show.tables import plain, put
 
 UNKNOWN = "?"
 SPACE = "␣"
@@ -100,7 +101,7 @@ def _visible(text: str) -> str:
 
 def compared(rows: Sequence[Mapping[str, Any]]) -> None:
     """One table: a row for each group and tokenizer."""
-    table = Table()
+    table = plain()
     groups = list(dict.fromkeys(row["group"] for row in rows))
     if len(groups) > 1:
         table.add_column("\ntexts", overflow="fold")
@@ -118,21 +119,20 @@ def compared(rows: Sequence[Mapping[str, Any]]) -> None:
                 value /= 1e6
             cells.append("-" if value is None else form.format(value))
         table.add_row(*cells, end_section=last)
-    console = Console(highlight=False)
-    console.print(table)
+    put(table)
     if any(row["fertility"] is None for row in rows):
-        console.print("- no words: these texts are not written with spaces between them")
+        print("- no words: these texts are not written with spaces between them")
 
 
 def extended(found: Mapping[str, Any]) -> None:
     """The words that were added, with the pieces that they were."""
-    table = Table()
+    table = plain()
     for title, side in (("word", "left"), ("in the corpus", "right"), ("was", "left")):
         table.add_column(title, justify=side)  # pyright: ignore[reportArgumentType]
     for row in found["words"][:MOST_WORDS]:
         count = f"{row['count']:,}" if row["count"] else ""
         table.add_row(escape(row["word"]), count, escape(" ".join(row["pieces"])))
-    Console(highlight=False).print(table)
+    put(table)
     if len(found["words"]) > MOST_WORDS:
         print(f"and {len(found['words']) - MOST_WORDS:,} more")
     print(f"rows       {found['rows_before']:,} before, {found['rows']:,} now")

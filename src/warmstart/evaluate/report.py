@@ -17,12 +17,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from warmstart.evaluate import charts, words
-from warmstart.evaluate.view import view
+from warmstart.evaluate.view import BRIEF, view
 from warmstart.evaluate.write import write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
-BRIEF = 280  # characters of a text shown before it is folded
-LONG = 60  # characters of an answer from which it stands on a line of its own
+LONG = 60  # characters of a label from which it stands on a line of its own, or is cut in a table
 
 
 def write_report(path: Path, facts: Mapping[str, Any]) -> None:
@@ -95,9 +94,14 @@ def _tight(text: str) -> str:
     return re.sub(r"\bp ([<=]) (?=\d)", "p\u00a0\\1\u00a0", text)
 
 
-def _soft(label: str) -> Markup:
-    """A label that may break after an underscore, slash or dash; escaped."""
-    return Markup(re.sub(r"([_/.-])(?=\w)", r"\1<wbr>", str(escape(label))))
+def _soft(label: str, most: int = LONG) -> Markup:
+    """A label that may break after an underscore, slash or dash; escaped.
+
+    Of a label of more than `most` characters the beginning, with all of it as its title.
+    """
+    short = label if len(label) <= most else label[: most - 1] + "…"
+    told = Markup(re.sub(r"([_/.-])(?=\w)", r"\1<wbr>", str(escape(short))))
+    return told if short == label else Markup('<span title="{}">{}</span>').format(label, told)
 
 
 def _plain(value: Any) -> str:

@@ -9,12 +9,15 @@ from markupsafe import Markup
 
 from warmstart.evaluate import charts, words
 from warmstart.evaluate.terms import terms
-from warmstart.evaluate.trust import trust
+from warmstart.evaluate.trust import Point, trust
 
 NUMBERED = 12  # up to so many classes the confusion matrix is a table of numbers
 BESIDE = 6  # up to so many it stands beside the list of confusions
 CONFUSIONS = 10  # pairs of classes listed
-FIRST = 3  # mistakes on the first screen
+FIRST, MORE = 3, 6  # mistakes on the first screen; the most, where there is room
+BRIEF = 280  # characters of a text shown before it is folded
+COLUMN = 55  # characters of a line in half of the page
+HEAD, SCORE_LINES, NEXT_LINES = 3, 28, 13  # lines: of a heading, of the score, of "What next?"
 SECTIONS = (
     ("Base model", "base"),
     ("Training run", "speed"),
@@ -28,6 +31,8 @@ def view(facts: Mapping[str, Any]) -> dict[str, Any]:
     metrics = facts.get("metrics") or {}
     errors = list(facts.get("errors") or [])
     data = facts.get("data") or {}
+    points = trust(facts)
+    first, next_left = first_screen(points, errors)
     return {
         "title": facts.get("title") or "Model report",
         "created": facts.get("created") or "",
@@ -39,10 +44,11 @@ def view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "scores": _scores(metrics),
         "sections": metrics.get("sections", []),
         "contenders": _contenders(metrics),
-        "points": trust(facts),
+        "points": points,
         "errors": errors,
         "wrong": _wrong(metrics),
-        "first_errors": errors[:FIRST],
+        "first_errors": first,
+        "next_left": next_left,
         "classes": sorted(classes(metrics), key=lambda one: (not one["judged"], one["f1"])),
         "confusions": confusions(metrics),
         "matrix": _matrix(metrics),
@@ -57,6 +63,30 @@ def view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "counts_words": any("TF-IDF" in one["title"] for one in metrics.get("baselines", [])),
         "details": [(name, _flat(facts[key])) for name, key in SECTIONS if facts.get(key)],
     }
+
+
+def first_screen(
+    points: Sequence[Point], errors: Sequence[Mapping[str, Any]]
+) -> tuple[Sequence[Mapping[str, Any]], bool]:
+    """The mistakes shown beside the points of trust, and whether "What next?" stands below them.
+
+    Both columns become about as tall: lines are reckoned, so that no large gap is left.
+    """
+    heights = [HEAD + _lines(str(one["text"])[:BRIEF]) for one in errors[:MORE]]
+    left = SCORE_LINES + sum(heights[:FIRST])
+    right = HEAD + sum(2 + _lines(f"{point.text} {point.advice}") for point in points)
+    next_left = left + NEXT_LINES <= right
+    left, right = (left + NEXT_LINES, right) if next_left else (left, right + NEXT_LINES)
+    shown = FIRST
+    for height in heights[FIRST:]:
+        left += height
+        shown += left <= right
+    return errors[:shown], next_left
+
+
+def _lines(text: str) -> int:
+    """About how many lines a text fills in half of the page."""
+    return -(-len(text) // COLUMN)
 
 
 def classes(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:

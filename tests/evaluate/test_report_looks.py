@@ -1,0 +1,65 @@
+"""The report's layout: nothing clipped, nothing pushed out of view, no large gap, right words."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from warmstart.evaluate.report import LONG, asset, render
+from warmstart.evaluate.trust import Point
+from warmstart.evaluate.view import FIRST, MORE, first_screen
+
+ERROR = {
+    "id": "1", "file": "t.csv", "line": 2, "text": "Where is it?", "label": "delivery",
+    "prediction": "billing", "confidence": 0.9,
+}  # fmt: skip
+
+
+def test_a_command_wraps_between_its_words_and_can_be_copied(facts: dict[str, Any]) -> None:
+    command = "warmstart predict runs/tickets new.csv --out answered.csv"
+    html = render(facts | {"next": [(command, "answers a file")]})
+    code = re.findall(r'class="command"><code>(.*?)</code>', html)
+    assert [re.sub("<.*?>", "", one) for one in code] == [command]
+    assert f'data-copy="{command}"' in html
+    rule = re.search(r"\.command code \{(.*?)\}", asset("report.css"), re.DOTALL)
+    assert rule and "pre-wrap" in rule[1] and "nowrap" not in rule[1]
+
+
+def test_a_long_label_is_cut_in_tables_and_whole_in_its_title(facts: dict[str, Any]) -> None:
+    label = "x" * 300
+    metrics = facts["metrics"]
+    named = {
+        "labels": [label, *metrics["labels"][1:]],
+        "per_class": [metrics["per_class"][0] | {"label": label}, *metrics["per_class"][1:]],
+    }
+    html = render(facts | {"metrics": metrics | named, "errors": []})
+    assert f'<span title="{label}">{"x" * (LONG - 1)}…</span>' in html
+    assert max(map(len, re.findall("x+", re.sub(r'title="x+"', "", html)))) < LONG
+
+
+def test_mistakes_are_worded_by_what_the_task_gives_not_by_length(facts: dict[str, Any]) -> None:
+    long = ERROR | {"label": "x" * 300, "confidence": 0.875}
+    html = render(facts | {"errors": [long]})
+    assert "<dt>labelled</dt>" in html and "<dt>model says</dt>" in html
+    assert "87.5\u00a0% sure" in html and "wanted" not in html.split("<script>")[0]
+    html = render(facts | {"errors": [ERROR | {"written": True}]})
+    assert "<dt>wanted</dt><dd>delivery</dd><dt>given</dt><dd>billing</dd>" in html
+
+
+@pytest.mark.parametrize(
+    ("points", "errors", "shown", "next_left"),
+    [
+        (3, 10, FIRST, False),  # the right column is short: "What next?" fills it
+        (13, 10, FIRST, True),  # many notes: it stands below the mistakes
+        (20, 10, MORE, True),  # more notes still: more mistakes as well
+        (20, 2, 2, True),
+        (3, 0, 0, False),
+    ],
+)
+def test_the_first_screen_leaves_no_large_gap(
+    points: int, errors: int, shown: int, next_left: bool
+) -> None:
+    found = first_screen([Point("watch", "Mind", "x" * 100)] * points, [ERROR] * errors)
+    assert (len(found[0]), found[1]) == (shown, next_left)

@@ -184,7 +184,7 @@ CASES = [
         data("text,label\n,a\n,b\n,a\n,b\n")),
     Bad("all labels null", TUNE, ("bad.csv", "label of every row is empty"),
         data("text,label\na,\nb,\nc,\n")),
-    Bad("label typos in case", TUNE, ("'Pos' (1 rows)", "bad.csv:26", "--data.merge_labels true"),
+    Bad("label typos in case", TUNE, ("'Pos' (1 row)", "bad.csv:26", "--data.merge_labels true"),
         rows("a fine film,Pos")),
     Bad("label typos in spaces", TUNE, ("'pos '", "bad.csv:26", "--data.merge_labels true"),
         rows("a fine film,pos ")),

@@ -54,7 +54,7 @@ def test_relabel_drop_and_leave(data: pa.Table, put: Put) -> None:
     assert summary["dropped"] == dropped
     (note,) = summary["notes"]
     assert note["relabelled"] == [{"file": file, "line": 3, "from": "pos", "to": "neg"}]
-    assert note["dropped"] == 1 and "1 labels corrected, 1 rows left out" in note["message"]
+    assert note["dropped"] == 1 and "1 label corrected, 1 row left out" in note["message"]
 
 
 def test_nothing_filled_in_is_told(data: pa.Table, put: Put) -> None:

@@ -314,7 +314,7 @@ def test_near_copies_of_test_leave_train(put, split, csv_text, tmp_path: Path) -
     assert near["rows"] == {"train": 1, "test": 1} and 0.8 < near["pairs"][0][2] < 1
     assert near["pairs"][0][1].endswith("test.csv:2")
     note = next(note for note in found.ledger.notes if note["kind"] == "leakage")
-    assert "train and test nearly share texts: 1 rows of test" in note["message"]
+    assert "train and test nearly share texts: 1 row of test" in note["message"]
     assert len(split(tmp_path / "d", similarity=0.0).splits.train) == 37
 
 
@@ -401,7 +401,7 @@ def test_a_task_that_can_use_no_row_says_why(put, csv_text, given: str) -> None:
     roles = {"text": ("text",), "label": ("label",)}
     said = (
         r"bad\.csv: all 60 rows were left out: a span lies outside its text \(59 rows, first "
-        r"\S*bad\.csv:3\); no tags \(1 rows, first \S*bad\.csv:2\)"
+        r"\S*bad\.csv:3\); no tags \(1 row, first \S*bad\.csv:2\)"
     )
     with pytest.raises(DataError, match=said):
         load(data, roles, {"text", "label"}, 0, Ledger(), label=None, texts=("text",), rows=rows)

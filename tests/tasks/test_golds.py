@@ -104,8 +104,8 @@ def test_what_is_worth_telling() -> None:
     )
     assert golds.mended(table["answers"]) == (1, 1)
     said = " ".join(ExtractiveQA().remarks(table))
-    assert "1 answers did not stand at their answer_start" in said
-    assert "1 answers have no answer_start" in said
+    assert "1 answer not at the answer_start given" in said
+    assert "1 answer without an answer_start" in said
 
 
 @pytest.mark.parametrize("start", ["x", -3, 7, float("inf")])

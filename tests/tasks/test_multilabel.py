@@ -174,8 +174,8 @@ def test_labels_that_train_never_had() -> None:
         {"test": odds}, {"test": examples}, baselines=False, seed=0
     )
     assert result.measure.total(result.rows)["f1_macro"] == 1.0
-    assert any("never occur in train" in note and "zzz" in note for note in result.notes)
-    assert any("1 of 3 test rows have no label" in note for note in result.notes)
+    assert any("without any row in train" in note and "zzz" in note for note in result.notes)
+    assert any("1 of 3 test rows without a label" in note for note in result.notes)
     assert [one["note"] for one in result.mistakes] == ["missed: zzz"]
     with pytest.raises(DataError, match=r"\[data\]|:1: the model does not know the label 'zz'"):
         examples_of(labels, [["zz"], ["q"]])

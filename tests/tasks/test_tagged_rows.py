@@ -146,8 +146,7 @@ def test_half_words_are_widened_and_noted() -> None:
     assert json.loads(found["tags"][1].as_py()) == ["O", "B-LOC", "O"]
     (note,) = task.remarks(found)
     assert note.startswith(
-        "1 spans of train begin or end within a word and were widened to whole words (first: "
-        "<list>:2)"
+        "1 span of train with an end within a word, widened to whole words (first: <list>:2)"
     )
     assert task.remarks(found.slice(0, 1)) == []
     (row,) = brought([{"text": "the x-rays", "spans": [[4, 5, "A"]]}], pieces="parts")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from warmstart.counting import counted
 from warmstart.data.build import objects_to_table
 from warmstart.data.files import lines, suffix
 from warmstart.errors import DataError, shown
@@ -82,8 +83,8 @@ def _sentences(
             )
         if width and len(fields) != width:
             raise DataError(
-                f"{path}:{number}: {len(fields)} columns, and the first line has {width}; mend "
-                "or delete this line"
+                f"{path}:{number}: {counted(len(fields), 'column')}, and the first line has "
+                f"{width}; mend or delete this line"
             )
         width = len(fields)
         now.line = now.line or number
@@ -111,7 +112,7 @@ def _rows(
             names = ["tokens", *(f"column_{i}" for i in range(2, len(columns))), "tags"]
         if len(names) != len(columns):
             raise DataError(
-                f"{path}:{sentence.line}: {len(columns)} columns, and their names are "
+                f"{path}:{sentence.line}: {counted(len(columns), 'column')}, and their names are "
                 f"{' '.join(names)}; write every column, with tabs between"
             )
         found = {"tokens" if name == "form" else name: list(column)

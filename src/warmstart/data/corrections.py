@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from warmstart.counting import counted
 from warmstart.data.arrow import pc
 from warmstart.data.encoding import detect
 from warmstart.data.files import check_exists
@@ -80,7 +81,7 @@ def correct(
     dropped = sum(one.use == DROP for one in found.values())
     ledger.note(
         "corrections",
-        f"{path}: {len(relabelled):,} labels corrected, {dropped:,} rows left out"
+        f"{path}: {counted(len(relabelled), 'label')} corrected, {counted(dropped)} left out"
         if found
         else f"{path} corrects nothing: its column use is empty",
         relabelled=relabelled,

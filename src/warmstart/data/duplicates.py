@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from warmstart.counting import counted
 from warmstart.data.arrow import pc
 from warmstart.data.ledger import Ledger, place
 from warmstart.data.near_candidates import THREADS, blocks
@@ -126,7 +127,7 @@ def shared_texts(
             found[f"{left}~{right}"] = {"rows": rows, "pairs": pairs}
             ledger.note(
                 "leakage",
-                f"{left} and {right} share texts: {len(in_right):,} rows of {right}, for example "
+                f"{left} and {right} share texts: {counted(len(in_right))} of {right}, for example "
                 f"{' ~ '.join(pairs[0])}",
                 splits=[left, right],
                 rows=rows,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from warmstart.counting import counted
 from warmstart.data.arrow import pc
 from warmstart.data.ledger import Ledger, place
 from warmstart.errors import DataError, shown
@@ -75,7 +76,7 @@ def _spellings(
     described = []
     for group in torn[:3]:
         rare = group[-1]
-        spelled = " and ".join(f"'{shown(name)}' ({counts[name]:,} rows)" for name in group)
+        spelled = " and ".join(f"'{shown(name)}' ({counted(counts[name])})" for name in group)
         described.append(f"{spelled}, the last first at {first_row(parts, label, rare)}")
     more = f"; and {len(torn) - 3} more" if len(torn) > 3 else ""
     return DataError(
@@ -118,7 +119,11 @@ def check_classes(parts: dict[str, pa.Table], label: str, cutting: bool, ledger:
     if rare and cutting:
         raise _rare(parts, label, rare)
     if rare:
-        ledger.note("rare", f"{len(rare)} classes have one row in train", classes=rare)
+        ledger.note(
+            "rare",
+            f"{counted(len(rare), 'class has', 'classes have')} one row in train",
+            classes=rare,
+        )
     _check_known(parts, label, set(labels.names))
 
 

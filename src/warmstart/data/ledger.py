@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from warmstart.counting import counted
 from warmstart.errors import DataError
 
 if TYPE_CHECKING:
@@ -94,8 +95,8 @@ class Ledger:
         reason, count = self._dropped.most_common(1)[0]
         needed = -(-dropped * 100 // max(read, 1)) / 100
         raise DataError(
-            f"{dropped:,} of {read:,} rows would be lost ({dropped / max(read, 1):.1%}, allowed "
-            f"are {max_dropped:.1%}); main reason: {reason} ({count:,} rows, first "
+            f"{dropped:,} of {counted(read)} would be lost ({dropped / max(read, 1):.1%}, allowed "
+            f"are {max_dropped:.1%}); main reason: {reason} ({counted(count)}, first "
             f"{self._first[reason]}). Mend these rows, or allow it with "
             f"--data.max_dropped {needed:g}"
         )
@@ -107,12 +108,13 @@ class Ledger:
             if self._names.words[name] == file:
                 found.setdefault(self._names.words[reason], []).append(line)
         said = [
-            f"{reason} ({len(lines):,} rows, first {file}:{lines[0]})"
+            f"{reason} ({counted(len(lines))}, first {file}:{lines[0]})"
             for reason, lines in sorted(found.items(), key=lambda one: -len(one[1]))
         ]
         count = sum(map(len, found.values()))
         return DataError(
-            f"{file}: all {count:,} rows were left out: {'; '.join(said)}. Mend these rows, or "
+            f"{file}: {'its only row was' if count == 1 else f'all {count:,} rows were'} left out: "
+            f"{'; '.join(said)}. Mend these rows, or "
             "name other columns with --data.columns.ROLE NAME"
         )
 

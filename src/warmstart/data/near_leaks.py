@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from warmstart.counting import counted
 from warmstart.data.arrow import pc
 from warmstart.data.duplicates import PAIRS
 from warmstart.data.ledger import Ledger, place
@@ -51,7 +52,7 @@ def note_near(
         found.setdefault(f"{left}~{right}", empty)["near"] = {"rows": rows, "pairs": pairs}
         ledger.note(
             "leakage",
-            f"{left} and {right} nearly share texts: {rows[right]:,} rows of {right} besides the "
+            f"{left} and {right} nearly share texts: {counted(rows[right])} of {right} besides the "
             f"equal ones, for example {pairs[0][0]} ~ {pairs[0][1]} (similarity {pairs[0][2]:.2f})",
             splits=[left, right],
             near=True,
@@ -81,8 +82,8 @@ def note_groups(
         found.setdefault(f"{left}~{right}", empty)["groups"] = facts
         ledger.note(
             "leakage",
-            f"{left} and {right} share {len(shared):,} values of the group '{column}': "
-            f"{rows[right]:,} rows of {right}; all are kept",
+            f"{left} and {right} share {counted(len(shared), 'value')} of the group '{column}': "
+            f"{counted(rows[right])} of {right}; all are kept",
             splits=[left, right],
             **facts,
         )
@@ -123,9 +124,9 @@ def kept_together(
 def _note_family(rows: int, families: int, ledger: Ledger) -> None:
     ledger.note(
         "duplicates",
-        f"{rows:,} rows of train belong to {families:,} large "
-        f"{'family' if families == 1 else 'families'} of texts that resemble each other; they are "
-        "too many to stay on one side of a split and are cut like other rows",
+        f"{counted(rows)} of train in {counted(families, 'large family', 'large families')} of "
+        "texts that resemble each other; they are too many to stay on one side of a split "
+        "and are cut like other rows",
         rows=rows,
         families=families,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from warmstart.counting import counted
 from warmstart.data import columnar, files
 from warmstart.data.build import check_names, with_file
 from warmstart.data.conll import read_conll
@@ -46,7 +47,11 @@ def read(
     if not len(table):
         raise DataError(f"{file} has no rows; add some, or give another file")
     if limit is not None and len(table) == limit:
-        ledger.note("limit", f"only the first {limit:,} rows of {file} were read", file=file)
+        ledger.note(
+            "limit",
+            f"only the first {counted(limit)} of {file} {'was' if limit == 1 else 'were'} read",
+            file=file,
+        )
     ledger.read(file, len(table))
     return with_file(table, file)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from warmstart.counting import counted
 from warmstart.data.arrow import pc
 from warmstart.data.columns import map_roles
 from warmstart.data.corrections import correct
@@ -264,8 +265,8 @@ def _cut_off(
                 else "give rows to test on with --data.test FILE"
             )
             raise DataError(
-                f"{train['_file'][0].as_py()}: {len(train)} rows are too few to cut off a {name} "
-                f"split; add rows, or {instead}"
+                f"{train['_file'][0].as_py()}: {counted(len(train), 'row is', 'rows are')} too few "
+                f"to cut off a {name} split; add rows, or {instead}"
             )
     schema, batches = train.schema, train.to_batches()
     del train  # each batch is freed once it is dealt out, so that two copies never stand together

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from warmstart.counting import counted
 from warmstart.evaluate import words
 from warmstart.evaluate.view import classes, confusions
 
@@ -50,6 +51,7 @@ def model_card(facts: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     made.filters.update(inline=_inline, literal=_literal, score=words.figure, listed=words.listed)
+    made.filters.update(counted=counted)
     body = made.get_template("card.md.j2").render(_view(facts))
     return f"---\n{head}---\n\n{body}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from warmstart.counting import counted
 from warmstart.evaluate.comparison import NOISE, UNKNOWN, WORSE, Standing
 from warmstart.evaluate.words import p_words, percent, points
 from warmstart.scores.bootstrap import disputed
@@ -26,7 +27,7 @@ def verdict(found: Sequence[Standing], title: str, rows: int, level: float) -> s
         interval = f" ({percent(level)} interval {best.low:.3f} to {best.high:.3f})"
     seeds = f", the mean of {len(best.seeds)} seeds" if best.spread is not None else ""
     score = f"{title} {score_words(best.value, best.spread)}{interval}"
-    text = f"{lead} {score} on {rows:,} test rows{seeds}."
+    text = f"{lead} {score} on {counted(rows, 'test row')}{seeds}."
     if len(found) == 1:
         return text
     runner = found[1]
@@ -84,7 +85,7 @@ def notes(found: Sequence[Standing], tested: bool) -> list[str]:
         )
     if tested and len(found) > 2:
         count = len(found) - 1
-        said.append(f"The p-values are corrected for {count} comparisons (Holm 1979).")
+        said.append(f"The p-values are corrected for {counted(count, 'comparison')} (Holm 1979).")
     if not tested and len(found) > 1:
         said.append(
             "There is no paired test for answers of this kind yet; two methods are told apart "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from warmstart.counting import counted
 from warmstart.errors import shown
 from warmstart.evaluate import inspection_remarks as remarks
 from warmstart.evaluate.inspection_words import (
@@ -12,9 +13,9 @@ from warmstart.evaluate.inspection_words import (
     WORTH,
     Facts,
     Finding,
-    counted,
     fix_flag,
     one,
+    rows_that,
 )
 from warmstart.evaluate.words import listed, share
 
@@ -47,7 +48,7 @@ def _labels(facts: Facts) -> Iterator[Finding]:
     if found["unlabelled"]:
         n = found["unlabelled"]
         yield one(
-            "empty_label", WORTH, n, f"{counted(n)} no label; tune leaves them out.",
+            "empty_label", WORTH, n, f"{rows_that(n)} no label; tune leaves them out.",
             f"fill them in, or write a copy without them: {fix_flag(facts)}",
         )  # fmt: skip
     if found["classes"] == 1:
@@ -69,14 +70,16 @@ def _labels(facts: Facts) -> Iterator[Finding]:
         names = "; ".join(" and ".join(f"“{shown(n, 30)}”" for n in g) for g in groups[:3])
         yield one(
             "label_spelling", SEVERE, 0,
-            f"{len(groups)} labels are spelled in more than one way: {names}; tune refuses them.",
+            f"{counted(len(groups), 'label is', 'labels are')} spelled in more than one way: "
+            f"{names}; tune refuses them.",
             "merge them: --data.merge_labels true",
         )  # fmt: skip
     if unknown := found["unknown_in_train"]:
         n = sum(sum(found["counts"][name].values()) for name in unknown)
         yield one(
             "unknown_label", SEVERE, n,
-            f"{len(unknown)} labels of validation or test never occur in train: {listed(unknown)}.",
+            f"{counted(len(unknown), 'label')} of validation or test, but not of train: "
+            f"{listed(unknown)}.",
             "add rows of them to train, or correct them",
         )  # fmt: skip
     if single := found["single"]:
@@ -106,7 +109,8 @@ def _leakage(facts: Facts) -> Iterator[Finding]:
     if n := found.get("straddling", 0):
         yield one(
             "group_leakage", SEVERE, n,
-            f"{n:,} values of {facts['group']} stand on more than one side of the given splits.",
+            f"{counted(n, 'value')} of {facts['group']} {'stands' if n == 1 else 'stand'} on more "
+            "than one side of the given splits.",
             "cut the splits anew: give train alone, with "
             f"--data.group {facts['group']} --split FOLDER",
         )  # fmt: skip
@@ -129,7 +133,7 @@ def _giveaways(facts: Facts) -> Iterator[Finding]:
         word = words[0]
         where = "begins" if word["first"] else "holds"
         n = len(words) - 1
-        also = f" ({n} more {'word does' if n == 1 else 'words do'} the same)" if n else ""
+        also = f" ({counted(n, 'more word does', 'more words do')} the same)" if n else ""
         yield one(
             "giveaway_word", SEVERE, word["rows"],
             f"The word “{shown(word['word'], 40)}” {where} {share(word['recall'])} of the texts "
@@ -148,7 +152,7 @@ def _conflicts(facts: Facts) -> Iterator[Finding]:
     if n := facts["duplicates"]["conflicts"]:
         yield one(
             "conflict", SEVERE if n > 0.01 * facts["rows"] else WORTH, n,
-            f"{counted(n, 'repeats', 'repeat')} the text of another under a different label; at "
+            f"{rows_that(n, 'repeats', 'repeat')} the text of another under a different label; at "
             "most one of the two is right.",
             "decide them by hand (duplicates.csv, conflict = true); a copy that keeps a clear "
             f"majority only: {fix_flag(facts)}",
@@ -161,7 +165,7 @@ def _noise(facts: Facts) -> Iterator[Finding]:
         n, part = found["suspicious"], found["suspicious"] / max(found["checked"], 1)
         yield one(
             "label_noise", SEVERE if part > NOISY and found["accuracy"] > SOUND else WORTH, n,
-            f"{counted(n)} a label that does not go with the text ({part:.1%}), in the eyes of a "
+            f"{rows_that(n)} a label that does not go with the text ({part:.1%}), in the eyes of a "
             f"model that had not seen them; it agrees with {share(found['accuracy'])} of all.",
             f"read {facts['out']}/suspicious.csv from the top, fill its column use, and give it "
             f"back: --data.corrections {facts['out']}/suspicious.csv",
@@ -174,7 +178,7 @@ def _personal(facts: Facts) -> Iterator[Finding]:
     if keys:
         yield one(
             "secret", SEVERE, keys,
-            f"{counted(keys, 'holds', 'hold')} what looks like a key or a password.",
+            f"{rows_that(keys, 'holds', 'hold')} what looks like a key or a password.",
             "make it invalid where it is used, then remove it from the text",
         )  # fmt: skip
     others = {kind: n for kind, n in found["kinds"].items() if kind != "key"}
@@ -183,8 +187,8 @@ def _personal(facts: Facts) -> Iterator[Finding]:
         said = ", ".join(f"{kind} in {count:,}" for kind, count in others.items())
         yield one(
             "personal_data", WORTH, n,
-            f"{counted(n, 'holds', 'hold')} personal data ({said}); a model can repeat what it was "
-            "trained on.",
+            f"{rows_that(n, 'holds', 'hold')} personal data ({said}); a model can repeat what it "
+            "was trained on.",
             "replace them by a word such as PHONE, or make sure that you may use them",
         )  # fmt: skip
 
@@ -199,7 +203,7 @@ def _repeats(facts: Facts) -> Iterator[Finding]:
         total = sum(repeats.values())
         yield one(
             "duplicates", WORTH if total > 0.005 * facts["rows"] else NOTE, total,
-            f"{counted(total, 'repeats', 'repeat')} the text of another row of the same split, "
+            f"{rows_that(total, 'repeats', 'repeat')} the text of another row of the same split, "
             f"word for word or nearly, counting more than once: {said}.",
             f"drop them: {fix_flag(facts)}; tune keeps copies on one side when it cuts a split",
         )  # fmt: skip

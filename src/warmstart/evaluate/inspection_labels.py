@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from warmstart.counting import counted
 from warmstart.evaluate.words import listed, share
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def balance(classes: Mapping[str, Any] | None) -> dict[str, Any] | None:
     degree = "even" if ratio <= EVEN else "a little uneven" if ratio < UNEVEN else \
         "uneven" if ratio < STRONG else "very uneven"  # fmt: skip
     verdict = (
-        f"The classes are {degree}: “{large}” has {sizes[large]:,} rows of train, “{small}” "
+        f"The classes are {degree}: “{large}” has {counted(sizes[large])} of train, “{small}” "
         f"{sizes[small]:,} ({ratio:.1f} times fewer)."
     )
     rare = [name for name in ordered if sizes[name] < FEW_OF_CLASS]

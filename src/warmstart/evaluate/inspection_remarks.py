@@ -5,15 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from warmstart.counting import counted
 from warmstart.errors import shown
 from warmstart.evaluate.inspection_words import (
     NOTE,
     WORTH,
     Facts,
     Finding,
-    counted,
     fix_flag,
     one,
+    rows_that,
 )
 from warmstart.evaluate.words import listed, share
 
@@ -41,7 +42,7 @@ def curve(facts: Facts) -> Iterator[Finding]:
         more = f"about {need['more']:,} more labels" if need["more"] else "more labels"
         yield one(
             "few_labels", NOTE, need["rows"],
-            f"“{shown(need['label'], 40)}” with {need['rows']:,} rows is found in "
+            f"“{shown(need['label'], 40)}” with {counted(need['rows'])} is found in "
             f"{share(need['recall'])} of the cases by a quick model, and its curve still rises: "
             f"{more} would be worth {need['gain']} points of recall.",
             "label these first",
@@ -62,7 +63,7 @@ def lengths(facts: Facts) -> Iterator[Finding]:
         much = asked["row_share"] > MUCH_CUT
         yield one(
             "cut", WORTH if much else NOTE, asked["rows"],
-            f"max_length {asked['max_length']} cuts {counted(asked['rows'], '', '')}"
+            f"max_length {asked['max_length']} cuts {counted(asked['rows'])}"
             f" ({asked['row_share']:.1%}) and {asked['token_share']:.1%} of the tokens.",
             remedy if much else "harmless unless the end of a text decides",
         )  # fmt: skip
@@ -84,7 +85,7 @@ def texts(facts: Facts) -> Iterator[Finding]:
     }  # fmt: skip
     for kind, (severity, message, remedy) in said.items():
         if n := found[kind]:
-            yield one(kind, severity, n, message.format(counted(n)), remedy)
+            yield one(kind, severity, n, message.format(rows_that(n)), remedy)
 
 
 def languages(facts: Facts) -> Iterator[Finding]:
@@ -103,7 +104,7 @@ def languages(facts: Facts) -> Iterator[Finding]:
     others = ", ".join(name for name, _ in shares[1:6])
     yield one(
         "other_language", WORTH if n >= 2 else NOTE, n,
-        f"{counted(n, 'is', 'are')} in another language than {majority} ({others}).",
+        f"{rows_that(n, 'is', 'are')} in another language than {majority} ({others}).",
         "drop or translate them, or take a multilingual base",
     )  # fmt: skip
 

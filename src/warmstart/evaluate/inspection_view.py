@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 from markupsafe import Markup, escape
 
+from warmstart.counting import counted
 from warmstart.evaluate import charts
 
 PAIRS, CONFLICTS, ROWS = 40, 40, 60
@@ -69,8 +70,8 @@ def verdict(summary: Mapping[str, Any]) -> str:
     said = [f"{n} {name if name != 'note' else 'notes' if n > 1 else 'note'}"
             for name, n in counts.items() if n]  # fmt: skip
     classes = summary["classes"]
-    kinds = f" in {classes['classes']:,} classes" if classes else ""
-    return f"{summary['rows']:,} rows{kinds}; findings: {', '.join(said) or 'none'}."
+    kinds = f" in {counted(classes['classes'], 'class', 'classes')}" if classes else ""
+    return f"{counted(summary['rows'])}{kinds}; findings: {', '.join(said) or 'none'}."
 
 
 def differing(left: str, right: str) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:

@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from warmstart.counting import counted
+
 SEVERE, WORTH, NOTE = "severe", "worth fixing", "note"
 
 Facts = Mapping[str, Any]
@@ -27,6 +29,6 @@ def fix_flag(facts: Facts) -> str:
     return f"--fix {shlex.quote(facts['clean_name'])}"
 
 
-def counted(n: int, singular: str = "has", plural: str = "have") -> str:
+def rows_that(n: int, singular: str = "has", plural: str = "have") -> str:
     """A number of rows with its verb: 1 row has, 3 rows have."""
-    return f"{n:,} {'row' if n == 1 else 'rows'} {singular if n == 1 else plural}".rstrip()
+    return counted(n, f"row {singular}", f"rows {plural}")

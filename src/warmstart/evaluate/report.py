@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from warmstart.counting import counted
 from warmstart.evaluate import charts, words
 from warmstart.evaluate.view import BRIEF, view
 from warmstart.evaluate.write import write_whole
@@ -58,7 +59,7 @@ def _environment() -> Environment:
     made.filters.update(
         level=_level, tight=_tight, plain=_plain, place=_place, soft=_soft, bar=_bar
     )
-    made.filters.update(capital=words.title, rows=words.rows)
+    made.filters.update(capital=words.title, counted=counted, rows=words.rows)
     made.globals.update(BRIEF=BRIEF, LONG=LONG)
     return made
 

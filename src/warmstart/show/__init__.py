@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from warmstart.counting import counted
+
 if TYPE_CHECKING:
     from warmstart.recipe import Recipe
     from warmstart.run import Run
@@ -51,12 +53,11 @@ def run(run: Run, *, as_json: bool) -> None:
     cached = speed["feature_seconds"]
     first = f"{cached:.1f} s for the outputs of the body, then " if cached else ""
     for reason, one in run.ledger["dropped"].items():
-        rows = "1 row" if one["rows"] == 1 else f"{one['rows']:,} rows"
-        print(f"left out   {rows}: {reason} (first {one['first']})")
+        print(f"left out   {counted(one['rows'])}: {reason} (first {one['first']})")
     print(f"trained    {first}{speed['rows']:,} {what} in {speed['seconds']:.1f} s ({rate})")
     largest = proof.get("max_probability_difference", proof.get("max_difference", 0.0))
     gap = f"largest difference {largest:.1e}"
-    rows = f"{proof['rows']} rows ({gap})"
+    rows = f"{counted(proof['rows'])} ({gap})"
     print(f"proof      the saved folder answers as the trained model did on {rows}")
     print(f"model      {run.model}")
     print(f"report     {run.report}")
@@ -82,7 +83,7 @@ def scores(found: Mapping[str, Any]) -> None:
     from warmstart.show.tables import heading, plain, put
 
     level = f"{percent(found['confidence_level'])} interval"
-    table = plain(f"{found['rows']:,} test rows")
+    table = plain(f"{counted(found['rows'], 'test row')}")
     table.add_column("", no_wrap=True)
     baselines = found.get("baselines") or []
     table.add_column("this model", justify="right")
@@ -113,7 +114,7 @@ def labelled(rows: int, out: Any, notes: Sequence[str], *, as_json: bool) -> Non
     if as_json:
         _json({"rows": rows, "out": str(out), "notes": list(notes)})
     else:
-        print(f"{rows:,} rows labelled: {out}")
+        print(f"{counted(rows)} labelled: {out}")
 
 
 def notes(found: Iterable[str]) -> None:
@@ -161,15 +162,17 @@ def plan(found: Mapping[str, Any], *, as_json: bool) -> None:
         _json({**found, "recipe": recipe.model_dump(mode="json")})
         return
     rows, train = found["rows"], recipe.train
-    print(f"# {rows['train']:,} rows to train on, {rows['validation']:,} to validate, "
-          f"{rows['test']:,} to test; {found['tokens']['train']:,} tokens to train on")  # fmt: skip
+    print(f"# {counted(rows['train'])} to train on, {rows['validation']:,} to validate, "
+          f"{rows['test']:,} to test; "
+          f"{counted(found['tokens']['train'], 'token')} to train on")  # fmt: skip
     for name, share in found.get("shares", {}).items():
         own = found["tasks"].get(name)
-        said = f"{own['rows']['train']:,} rows to train on" if own else "a help without labels"
+        said = f"{counted(own['rows']['train'])} to train on" if own else "a help without labels"
         print(f"# {name}: {said}, {share:.0%} of the steps")
-    size = f"{train.batch_tokens} tokens" if train.batch_tokens else f"{train.batch_size} rows"
-    print(f"# {found['steps']:,} steps at most: {train.epochs} epochs, batches of {size}, "
-          f"learning rate {train.learning_rate:g}, {train.precision}, {train.device}")  # fmt: skip
+    size = f"{train.batch_tokens} tokens" if train.batch_tokens else counted(train.batch_size)
+    print(f"# {counted(found['steps'], 'step')} at most: {counted(train.epochs, 'epoch')}, "
+          f"batches of {size}, learning rate {train.learning_rate:g}, "
+          f"{train.precision}, {train.device}")  # fmt: skip
     if found["counts"]:
         count = len(found["labels"])
         print(f"# labels, with their rows in train, validation and test ({count}):")
@@ -180,10 +183,12 @@ def plan(found: Mapping[str, Any], *, as_json: bool) -> None:
         print(f"#   and {len(found['counts']) - MOST_LABELS} more")
     dropped = found["ledger"]["dropped"].items()
     for reason, entry in dropped:
-        print(f"# dropped: {entry['rows']:,} rows, {reason} (first {entry['first']})")
+        print(f"# dropped: {counted(entry['rows'])}, {reason} (first {entry['first']})")
     cut = found["ledger"]["tokens"].get("train", {}).get("cut")
     if cut:
-        print(f"# cut: {cut:,} tokens of train, by task.max_length {recipe.task.max_length}")
+        print(
+            f"# cut: {counted(cut, 'token')} of train, by task.max_length {recipe.task.max_length}"
+        )
     for note in found["ledger"]["notes"]:
         print(f"# note: {' '.join(note['message'].split())}")
     print(f"# the run would stand in {found['out']}; nothing has been written")

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.markup import escape
 
+from warmstart.counting import counted
 from warmstart.show import _json, notes
 from warmstart.show.tables import plain, put
 
@@ -47,7 +48,7 @@ def done(action: str, found: Mapping[str, Any], *, as_json: bool) -> None:
     proof: Any = found.get("proof")
     if action == "merge":
         print(f"weights    {found['parameters']:,}, a whole model")
-        told = f"answers as base and adapter did on {proof['texts']} texts"
+        told = f"answers as base and adapter did on {counted(proof['texts'], 'text')}"
         print(f"proof      loaded afresh it {told} (largest difference {_small(proof)})")
     elif action == "unmerge" and proof:
         told = f"{proof['weights']:,} weights are the base's"

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from warmstart.counting import counted
 from warmstart.evaluate.inspection_view import verdict
 from warmstart.evaluate.inspection_words import command
 from warmstart.show.tables import plain, put
@@ -61,7 +62,7 @@ def _findings(summary: Mapping[str, Any]) -> Table:
         text = f"{escape(one['message'])}\n[dim]→ {escape(one['remedy'])}[/dim]"
         table.add_row(f"[{style}]{one['severity']}[/{style}]", text)
     if notes > MOST_NOTES:
-        table.add_row("", f"and {notes - MOST_NOTES} more notes in the report")
+        table.add_row("", f"and {counted(notes - MOST_NOTES, 'more note')} in the report")
     return table
 
 
@@ -101,18 +102,20 @@ def _facts(console: Console, summary: Mapping[str, Any]) -> None:
     lines = [("cut", f"share of the rows by max_length {cuts}")]
     copies = summary["duplicates"]
     kinds = ", ".join(f"{n:,} {kind}" for kind, n in copies["by_kind"].items())
-    lines.append(("copies", f"{copies['pairs']:,} pairs{f' ({kinds})' if kinds else ''}"))
+    lines.append(("copies", f"{counted(copies['pairs'], 'pair')}{f' ({kinds})' if kinds else ''}"))
     if "skipped" in noise:
         lines.append(("labels", f"not judged: {noise['skipped']}"))
     else:
         part = "" if noise["checked"] == noise["of"] else f", a sample of {noise['of']:,}"
-        said = f"{noise['suspicious']:,} of {noise['checked']:,} rows are suspicious{part}"
+        said = f"{noise['suspicious']:,} of {counted(noise['checked'])} suspicious{part}"
         lines.append(("labels", said))
     languages = summary["languages"]
     if languages["majority"]:
         first = list(languages["shares"].items())[:4]
         shares = ", ".join(f"{name} {part:.1%}" for name, part in first)
-        lines.append(("languages", f"{shares} ({languages['unsure']:,} texts too short to tell)"))
+        lines.append(
+            ("languages", f"{shares} ({counted(languages['unsure'], 'text')} too short to tell)")
+        )
     for name, text in lines:
         console.print(f"{name:<10} {text}", soft_wrap=True, markup=False)
 
@@ -123,7 +126,7 @@ def _written(console: Console, summary: Mapping[str, Any]) -> None:
         what = "clean copy" if name == "fix" else "split"
         console.print(f"{what:<10} {one['out']} ({rows} rows)", soft_wrap=True, markup=False)
         if one["removed_rows"]:
-            text = f"{one['removed']} ({one['removed_rows']:,} rows, each with its reason)"
+            text = f"{one['removed']} ({counted(one['removed_rows'])}, each with its reason)"
             console.print(f"{'removed':<10} {text}", soft_wrap=True, markup=False)
             for reason, n in one.get("reasons", {}).items():
                 console.print(f"{'':<10} {n:,} × {reason}", soft_wrap=True, markup=False)

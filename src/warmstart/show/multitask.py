@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from warmstart.counting import counted
 from warmstart.evaluate.words import figure
 from warmstart.show.tables import plain, put
 
@@ -37,7 +38,7 @@ def told(run: Run) -> None:
     console.print(metrics["verdict"], markup=False)
     speed, proof = metrics["speed"], run.proof
     rate = f"{speed['rows_per_second']:,.0f} rows/s, {speed['precision']} on {speed['device']}"
-    console.print(f"trained    {speed['rows']:,} rows in {speed['seconds']:.1f} s ({rate})")
+    console.print(f"trained    {counted(speed['rows'])} in {speed['seconds']:.1f} s ({rate})")
     same = f"{proof['shared']['tensors']} tensors of the body are the same in all"
     console.print(f"proof      every saved folder answers as the trained model did; {same}")
     for title, path in (("models", run.model), ("report", run.report)):

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from warmstart.counting import counted
+
 if TYPE_CHECKING:
     from warmstart.verbs.retrieval import Found, Index
 
@@ -17,7 +19,7 @@ def indexed(made: Index, *, as_json: bool) -> None:
         facts = {key: value for key, value in made.facts.items() if key != "probe"}
         print(json.dumps({"index": str(made.path), **facts}, indent=2))
         return
-    print(f"{len(made):,} texts indexed: {made.path}")
+    print(f"{counted(len(made), 'text')} indexed: {made.path}")
     print(f'\nNext:\n  warmstart search {made.path} "your question"')
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from warmstart.counting import counted
 from warmstart.show.tables import plain, put
 from warmstart.train.progress import ProgressBar
 from warmstart.verbs.several import RunListener
@@ -72,7 +73,7 @@ def _scores(summary: Mapping[str, Any]) -> Table:
 
     seeds = len(summary["seeds"])
     over = f", mean ± spread of {seeds} seeds" if seeds > 1 else ""
-    table = plain(f"{summary['rows']['test']:,} test rows{over}")
+    table = plain(f"{counted(summary['rows']['test'], 'test row')}{over}")
     table.add_column("", no_wrap=True)
     level = f"{percent(summary['confidence_level'])} interval"
     for title in (summary["title"], level, "points", ""):
@@ -113,16 +114,16 @@ def planned(found: Mapping[str, Any]) -> None:
     """What a comparison would do: one line a run."""
     console, rows = Console(highlight=False), found["rows"]
     console.print(
-        f"{rows['train']:,} rows to train on, {rows['validation']:,} to validate, "
-        f"{rows['test']:,} to test; {found['tokens']['train']:,} tokens to train on; "
+        f"{counted(rows['train'])} to train on, {rows['validation']:,} to validate, "
+        f"{rows['test']:,} to test; {counted(found['tokens']['train'], 'token')} to train on; "
         "the same for every run"
     )
-    table = plain(f"{len(found['runs'])} runs")
+    table = plain(f"{counted(len(found['runs']), 'run')}")
     for title in ("run", "epochs at most", "batch", "learning rate", "precision"):
         table.add_column(title, justify="left" if title == "run" else "right")
     for run in found["runs"]:
         train = run["recipe"].train
-        size = f"{train.batch_tokens} tokens" if train.batch_tokens else f"{train.batch_size} rows"
+        size = f"{train.batch_tokens} tokens" if train.batch_tokens else counted(train.batch_size)
         name = escape(run["name"]) + (" (done)" if run["done"] else "")
         table.add_row(name, str(train.epochs), size, f"{train.learning_rate:g}", train.precision)
     put(table)

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from warmstart.counting import counted
 from warmstart.show import _json, notes
 from warmstart.show.tables import plain, put
 
@@ -34,9 +35,11 @@ def as_json(found: Any) -> None:
 
 def trained(found: Mapping[str, Any]) -> None:
     """A tokenizer that was trained, and what to type next."""
-    print(f"read       {found['texts']:,} texts, {found['characters']:,} characters")
+    print(
+        f"read       {counted(found['texts'], 'text')}, {counted(found['characters'], 'character')}"
+    )
     print(f"tokens     {found['vocab_size']:,}")
-    print(f"proof      AutoTokenizer gives the same ids on {found['proven_on']} texts")
+    print(f"proof      AutoTokenizer gives the same ids on {counted(found['proven_on'], 'text')}")
     print(f"written    {found['out']}")
     notes(found["notes"])
     print(f"\nNext:\n  warmstart tokenizer show 'some text' --tokenizers minilm,{found['out']}")

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from warmstart.counting import counted
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -71,12 +73,12 @@ def remarks(answers: pa.ChunkedArray) -> list[str]:
     found: list[str] = []
     if wrong:
         found.append(
-            f"{wrong:,} answers did not stand at their answer_start and stand just once elsewhere "
-            "in the context: mended"
+            f"{counted(wrong, 'answer')} not at the answer_start given, but just once elsewhere in "
+            "the context: mended"
         )
     if several:
         found.append(
-            f"{several:,} answers have no answer_start and stand more than once in the context: "
+            f"{counted(several, 'answer')} without an answer_start, more than once in the context: "
             "the first place is taken"
         )
     return found

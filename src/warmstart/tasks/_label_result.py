@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from warmstart.counting import counted
 from warmstart.scores.multilabel import Labels
 from warmstart.scores.thresholds import log_odds, tuned_thresholds
 from warmstart.tasks._label_sets import answers, sets_in, sigmoid, strangers
@@ -38,7 +39,7 @@ def result(
     measure = Labels(test.labels, cuts)
     found = answers(outputs, test.labels, cuts)
     none = sum(not labels for labels in sets_in(test.table))
-    notes = [f"{none:,} of {len(test):,} test rows have no label."] if none else []
+    notes = [f"{none:,} of {counted(len(test), 'test row')} without a label."] if none else []
     notes += [sentence] if (sentence := strangers(test.table, test.labels)) else []
     if not settled:
         notes.append("There were no validation rows, so every label is given from 0.5 on.")

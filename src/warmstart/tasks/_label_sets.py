@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from warmstart.counting import counted
 from warmstart.data.ledger import place
 from warmstart.errors import DataError, RecipeError, nearest, shown
 from warmstart.tasks._label_cells import separator_for
@@ -70,10 +71,12 @@ def remarks(train: pa.Table) -> list[str]:
     """How many labels the rows have, and how many rows have none."""
     sets = sets_in(train)
     none, each = sum(not labels for labels in sets), sum(map(len, sets)) / max(len(sets), 1)
-    found = [f"{each:.2f} labels a row in train; {none:,} of {len(sets):,} rows have none"]
+    found = [f"{each:.2f} labels a row in train; {none:,} of {counted(len(sets))} without any"]
     rare = sorted(name for name, n in Counter(n for s in sets for n in s).items() if n == 1)
     if rare:
-        found.append(f"{len(rare)} labels have one row in train: {_listed(rare)}")
+        found.append(
+            f"{counted(len(rare), 'label has', 'labels have')} one row in train: {_listed(rare)}"
+        )
     return found
 
 
@@ -114,8 +117,8 @@ def strangers(table: pa.Table, labels: Sequence[str]) -> str:
         return ""
     names = _listed([name for name, _ in counts.most_common()])
     return (
-        f"{len(counts)} labels of the test rows never occur in train and are not scored, though "
-        f"the model misses each: {names} ({counts.total():,} times)."
+        f"{counted(len(counts), 'label')} of the test rows without any row in train: not scored, "
+        f"though the model misses each: {names} ({counted(counts.total(), 'time')})."
     )
 
 

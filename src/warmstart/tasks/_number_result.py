@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from warmstart.counting import counted
 from warmstart.scores.correlation import Agreement
 from warmstart.tasks._numbers import as_words, numbers
 from warmstart.tasks.base import Examples, Result, Rival
@@ -43,7 +44,7 @@ def result(
             f"number less {offset:.6g}; warmstart adds it."
         )
     farthest = _farthest(test.table, values, truth)
-    lead = f"The {len(farthest):,} test rows where the answer is farthest off, the farthest first."
+    lead = f"The {counted(len(farthest), 'test row')} farthest off, the farthest first."
     return Result(
         measure=measure,
         rows=measure.rows(values, truth),

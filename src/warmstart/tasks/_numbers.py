@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from warmstart.counting import counted
 from warmstart.data.ledger import place
 from warmstart.errors import DataError, shown
 from warmstart.types import Prediction
@@ -32,7 +33,7 @@ def checked(table: pa.Table, drop: Drop) -> pa.Table:
         row = strange[0]
         value, more = shown(table["score"][row].as_py()), ""
         if len(strange) > 1:
-            more = f" ({len(strange):,} rows have no number there)"
+            more = f" ({counted(len(strange), 'row has', 'rows have')} no number there)"
         hint = "write 3.5, not 3,5; " if "," in value else ""
         raise DataError(
             f"{place(table, row)}: the score '{value}' is no number{more}; {hint}mend it, or name "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from warmstart.counting import counted
 from warmstart.scores.correlation import Agreement
 from warmstart.scores.measure import Floats, Measure
 from warmstart.scores.nearest import best, nearest
@@ -167,7 +168,9 @@ def _search(asked: Asked, measure: Measure, outputs: Vectors, rivals: Sequence[R
         for i in low[:WORST]
     ]  # fmt: skip
     searched = len(asked.offered) if asked.kind != "labels" else max(len(table) - 1, 0)
-    notes = [f"Each query searched {searched:,} texts; with more of them every figure falls."]
+    notes = [
+        f"Each query searched {counted(searched, 'text')}; with more of them every figure falls."
+    ]
     groups = numbered(columns["text"])
     return Result(measure, rows, rivals, pa.table(columns), mistakes, groups,
                   {"searched": searched}, notes)  # fmt: skip

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from warmstart.counting import counted
 from warmstart.data.ledger import place
 from warmstart.errors import DataError, RowError, shown
 from warmstart.tasks._cells import Marked, read_spans, read_tags, read_text
@@ -84,7 +85,7 @@ class Reader:
             words = words_of(text) if self.whole_words else parts_of(text, (0, len(text)))
         if tags is not None:
             if len(tags) != len(words):
-                raise RowError(f"{len(words)} tokens and {len(tags)} tags")
+                raise RowError(f"{counted(len(words), 'token')} and {counted(len(tags), 'tag')}")
             return text, words, tags
         if "spans" in cells and cells["spans"] is not None:
             return text, words, self._tags_of_spans(read_spans(cells["spans"], text), words, number)
@@ -142,7 +143,7 @@ def widened_note(train: pa.Table) -> list[str]:
         return []
     spans = sum(int(train["widened"][row].as_py()) for row in rows)
     return [
-        f"{spans:,} spans of train begin or end within a word and were widened to whole words "
+        f"{counted(spans, 'span')} of train with an end within a word, widened to whole words "
         f"(first: {place(train, rows[0])}); where that is too wide, try --task.pieces parts"
     ]
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from warmstart.counting import counted
 from warmstart.tasks._text_rows import references, texts_of
 from warmstart.tasks.base import Examples, Result, Rival
 
@@ -117,7 +118,7 @@ def _some(table: pa.Table, golds: list[list[str]]) -> dict[str, Any]:
     chosen = [(place, table.slice(place, 1).to_pylist()[0]) for place in places]
     return {
         "title": "Some of its answers",
-        "lead": f"{len(places)} test rows at equal distances, neither the best nor the worst.",
+        "lead": f"{counted(len(places), 'test row')} at equal distances, neither best nor worst.",
         "columns": ["source", "reference", "what the model wrote"],
         "rows": [
             [_short(row["source"], BRIEF), _short(golds[place][0], BRIEF), row["prediction"]]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from warmstart.counting import counted
 from warmstart.errors import DataError, ProofError, RecipeError, RunError, shown
 from warmstart.tokenizer import pipeline
 from warmstart.tokenizer.families import Specials, specials_for
@@ -50,8 +51,8 @@ def train(asked: Training, corpus: Corpus) -> tuple[Tokenizer, Specials, dict[st
     found = learn(asked, _read(corpus), normalizer, splitter, room)
     if not found.pieces:
         raise DataError(
-            f"nothing in the corpus occurs {asked.frequency} times: give more text, or lower "
-            "--min_frequency"
+            f"nothing in the corpus occurs {counted(asked.frequency, 'time')}: give more text, or "
+            "lower --min_frequency"
         )
     backend = assemble(asked, specials, found, fallback)
     size = backend.get_vocab_size()

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from warmstart.counting import counted
 from warmstart.errors import RecipeError, shown
 from warmstart.tokenizer.words import normalised, plain_normaliser
 
@@ -192,7 +193,7 @@ def _fault(new: Tokenizer, word: str, ids: set[int]) -> str:
             if begin < start + len(word) and end > start
         ]
         if len(over) != 1 or over[0] not in ids:
-            return f"in '{shown(text)}' it would be {len(over)} tokens"
+            return f"in '{shown(text)}' it would be {counted(len(over), 'token')}"
     for text in (f"x{word}", f"{word}x"):
         if ids & set(new.encode(text, add_special_tokens=False).ids):
             return f"it would also match in '{shown(text)}'"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from warmstart.counting import counted
 from warmstart.errors import DataError
 
 LONGEST = 400  # characters of a passage, about 90 English tokens
@@ -62,7 +63,7 @@ def read_general(path: str) -> General:
     held = set(np.linspace(0, len(every) - 1, size).round().astype(int).tolist())
     left = " and no further" if len(every) == MOST else ""
     note = (
-        f"general text: {len(every):,} passages of {path} were read{left}; {len(held)} of them "
+        f"general text: {counted(len(every), 'passage')} of {path} read{left}; {len(held)} of them "
         "are held out for the forgetting figure and never trained on"
     )
     return General(

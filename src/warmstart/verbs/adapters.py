@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from warmstart.checked import NOTHING
+from warmstart.counting import counted
 from warmstart.errors import RecipeError, RunError, shown
 from warmstart.verbs.adapter_rows import row_of, within
 from warmstart.verbs.swapping import Adapters
@@ -141,7 +142,9 @@ def _weights(given: Sequence[float] | str | None, count: int) -> list[float]:
             f"--weights = {shown(given)}: give numbers with commas: 0.7,0.3"
         ) from None
     if len(found) != count:
-        raise RecipeError(f"--weights gives {len(found)} numbers for {count} adapters")
+        raise RecipeError(
+            f"--weights gives {counted(len(found), 'number')} for {counted(count, 'adapter')}"
+        )
     if any(w != w or abs(w) == float("inf") for w in found) or not any(found):
         raise RecipeError(f"--weights = {shown(given)}: give finite numbers, not all 0")
     return found

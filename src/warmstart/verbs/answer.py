@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from warmstart.applies import settings_of
+from warmstart.counting import counted
 from warmstart.data.ledger import place
 from warmstart.errors import RunError, nearest
 from warmstart.recipe import Recipe
@@ -61,7 +62,7 @@ class _Noted:
         }
         for what, (count, first) in said.items():
             if count and notes is not None:
-                texts = "1 text has" if count == 1 else f"{count:,} texts have"
+                texts = counted(count, "text has", "texts have")
                 notes.append(f"{texts} {what} (first: {self._name(first)})")
 
     def _name(self, number: int) -> str:

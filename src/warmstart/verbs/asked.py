@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from warmstart.counting import counted
 from warmstart.data.ledger import Ledger, place
 from warmstart.errors import DataError, RecipeError, nearest, shown
 
@@ -159,8 +160,8 @@ def _check_filled(table: pa.Table, task: Task) -> None:
         lost = [row for row, value in enumerate(values) if not str(value or "").strip()]
         if lost:
             raise DataError(
-                f"{place(table, lost[0])}: no {role}; {len(lost):,} of {len(table):,} rows have "
-                "none: fill them in or delete them"
+                f"{place(table, lost[0])}: no {role}; missing in {len(lost):,} of "
+                f"{counted(len(table))}: fill in or delete"
             )
 
 
@@ -169,7 +170,8 @@ def _check_known(table: pa.Table, role: str, known: list[str]) -> None:
     labels = table[role].to_pylist()
     strange = [row for row, label in enumerate(labels) if label not in set(known)]
     if strange:
-        more = f" ({len(strange):,} rows have labels that it does not know)"
+        many = counted(len(strange), "row has a label", "rows have labels")
+        more = f" ({many} that it does not know)"
         raise DataError(
             f"{place(table, strange[0])}: the model does not know the label "
             f"'{shown(labels[strange[0]])}'{more}.{nearest(labels[strange[0]], known)}"

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from warmstart.counting import counted
 from warmstart.errors import ProofError, shown
 from warmstart.models.auto import Head, kind_of
 
@@ -54,7 +55,7 @@ def prove(
     if not figures["passed"]:
         raise ProofError(
             f"the model saved in {folder} does not answer as the trained one: probabilities "
-            f"differ by up to {gap.max():.4f} on {len(rows)} test rows"
+            f"differ by up to {gap.max():.4f} on {counted(len(rows), 'test row')}"
         )
     return figures
 

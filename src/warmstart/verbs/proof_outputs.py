@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from warmstart.counting import counted
 from warmstart.errors import ProofError
 from warmstart.verbs.proof import TOLERANCE, chosen_rows, fresh_model, loading
 
@@ -50,7 +51,7 @@ def compared(
     if not gap <= TOLERANCE:  # not a number, either
         raise ProofError(
             f"the model saved in {folder} does not answer as the trained one: its outputs differ "
-            f"by up to {gap:.4f} on {rows} test rows"
+            f"by up to {gap:.4f} on {counted(rows, 'test row')}"
         )
     return {
         "passed": True,

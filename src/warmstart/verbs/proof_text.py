@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from warmstart.counting import counted
 from warmstart.errors import ProofError
 from warmstart.verbs.proof import TOLERANCE, chosen_rows, fresh_model, loading
 
@@ -51,7 +52,8 @@ def prove_text(
     if not figures["passed"]:
         raise ProofError(
             f"the model saved in {folder} does not write as the trained one: {same} of "
-            f"{len(rows)} texts are the same, and losses differ by up to {gap:.4f} nats a token"
+            f"{counted(len(rows), 'text')} the same, and losses differ by up to {gap:.4f} nats "
+            "a token"
         )
     return figures
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warmstart.applies import settings_of
+from warmstart.counting import counted
 from warmstart.errors import DataError, RecipeError, RunError, shown
 from warmstart.models.saving import whole_folder
 from warmstart.run import check_free, read_json, write_json
@@ -151,7 +152,7 @@ def index(
     texts = pa.concat_tables(tables).combine_chunks()
     if cut and notes is not None:
         longest = predictor.task.max_length
-        said = "1 text has" if len(cut) == 1 else f"{len(cut):,} texts have"
+        said = counted(len(cut), "text has", "texts have")
         notes.append(f"{said} more than {longest} tokens: the rest was not read")
     name = str(Path(model).resolve()) if os.path.exists(model) else str(model)
     probe = [round(value, 6) for value in _vectors(predictor, [PROBE])[0].tolist()]

@@ -63,3 +63,42 @@ def test_the_first_screen_leaves_no_large_gap(
 ) -> None:
     found = first_screen([Point("watch", "Mind", "x" * 100)] * points, [ERROR] * errors)
     assert (len(found[0]), found[1]) == (shown, next_left)
+
+
+def training_of(html: str) -> str:
+    """The section about training."""
+    return re.split(r"</section>", html.split('id="training"')[1])[0]
+
+
+def test_training_says_why_there_is_no_curve_and_shows_what_there_is(facts: dict[str, Any]) -> None:
+    history = facts["history"]
+    told = training_of(render(facts))
+    assert told.count("<figure") == 2 and facts["metrics"]["curves"]["sentence"] in told
+    unseen = [{key: row[key] for key in ("epoch", "step", "train_loss")} for row in history]
+    told = training_of(render(facts | {"history": unseen}))
+    assert "There were no validation rows" in told and told.count("<figure") == 1
+    assert "no training history" not in told
+    told = training_of(render(facts | {"history": history[:1]}))
+    assert "<dt>Training loss</dt><dd>1.000</dd>" in told and "<figure" not in told
+    bare = {key: value for key, value in facts["metrics"].items() if key != "curves"}
+    told = training_of(render(facts | {"history": history[:1], "metrics": bare}))
+    assert "only once" in told
+    assert 'id="training"' not in render(facts | {"history": []})
+
+
+def test_nothing_is_said_to_stand_beside_baselines_that_are_not_there(
+    facts: dict[str, Any],
+) -> None:
+    assert "beside simple methods" in render(facts)
+    alone = facts["metrics"] | {"baselines": [], "comparison": None}
+    assert "beside simple methods" not in render(facts | {"metrics": alone})
+
+
+def test_a_confidence_that_was_not_corrected_is_not_shown_as_if(facts: dict[str, Any]) -> None:
+    calibration = facts["metrics"]["calibration"]
+    section = render(facts).split('id="confidence"')[1].split("</section>")[0]
+    assert "confidence_calibrated" in section and section.lower().count(">corrected<") == 2
+    bare = facts["metrics"] | {"calibration": calibration | {"fitted": False}}
+    section = render(facts | {"metrics": bare}).split('id="confidence"')[1].split("</section>")[0]
+    assert "It was not corrected" in section
+    assert "confidence_calibrated" not in section and ">corrected<" not in section.lower()

@@ -12,6 +12,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from warmstart.counting import counted
+
 WIDTH, HEIGHT = 360, 220
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 14, 36
 CELL = 13  # side of a heat map cell
@@ -57,9 +59,9 @@ def histogram(
     for number, count in enumerate(rows):
         tall = count / top * height
         if number < len(counts):
-            said = f"{edges[number]:,} to {edges[number + 1] - 1:,}: {count:,} rows"
+            said = f"{edges[number]:,} to {edges[number + 1] - 1:,}: {counted(count)}"
         else:
-            said = f"{edges[-1]:,} and more: {count:,} rows"
+            said = f"{edges[-1]:,} and more: {counted(count)}"
         if count:
             parts.append(
                 Markup(
@@ -127,15 +129,18 @@ def reliability_chart(
             parts.append(
                 Markup(
                     '<circle class="dot d{}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}">'
-                    "<title>{} rows: {:.0%} sure, {:.0%} right</title></circle>"
-                ).format(number, cx, cy, radius, row["rows"], row["confidence"], row["accuracy"])
+                    "<title>{}: {:.0%} sure, {:.0%} right</title></circle>"
+                ).format(
+                    number, cx, cy, radius, counted(row["rows"]), row["confidence"], row["accuracy"]
+                )
             )
     for share in (0.0, 0.5, 1.0):
         spot = LEFT + share * (box[1] - box[0])
         anchor = {0.0: "start", 0.5: "middle", 1.0: "end"}[share]
         parts.append(_text(spot, HEIGHT - BOTTOM + 15, f"{share:.0%}", anchor))
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, "how sure it said it was", "middle"))
-    legend = Markup('<span class="key k0">as it is</span><span class="key k1">corrected</span>')
+    legend = Markup('<span class="key k0">as it is</span>')
+    legend += Markup('<span class="key k1">corrected</span>') if after else Markup("")
     return _figure("How often it was right, by how sure it was", Markup("").join(parts), legend)
 
 

@@ -65,9 +65,9 @@ TERMS = (
         ["accuracy"],
     ),
     Term(
-        "MCC",
-        "Matthews correlation between truth and answer: 1 is perfect, 0 is guessing, whatever the "
-        "sizes of the classes.",
+        "Matthews correlation (MCC)",
+        "Correlation between truth and answer: 1 is perfect, 0 is guessing, whatever the sizes of "
+        "the classes.",
         ["Matthews*"],
     ),
     Term(

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from warmstart.evaluate import charts, words
 from warmstart.evaluate.terms import terms
+from warmstart.evaluate.training_view import training
 from warmstart.evaluate.trust import Point, trust
 
 NUMBERED = 12  # up to so many classes the confusion matrix is a table of numbers
@@ -52,7 +53,7 @@ def view(facts: Mapping[str, Any]) -> dict[str, Any]:
         "classes": sorted(classes(metrics), key=lambda one: (not one["judged"], one["f1"])),
         "confusions": confusions(metrics),
         "matrix": _matrix(metrics),
-        "training": _training(facts.get("history") or [], _watched(metrics)),
+        "training": training(facts.get("history") or [], _watched(metrics), metrics.get("curves")),
         "reliability": _reliability(metrics),
         "data": data,
         "dropped": _dropped(data),
@@ -160,24 +161,6 @@ def _matrix(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
         for i, (label, row) in enumerate(zip(labels, matrix, strict=True))
     ]
     return {"drawn": None, "labels": labels, "rows": rows, "beside": len(labels) <= BESIDE}
-
-
-def _training(history: Sequence[Mapping[str, Any]], watched: str) -> list[Markup]:
-    """The charts of loss and score over the epochs."""
-    rows = [row for row in history if row.get("validation_score") is not None]
-    if len(rows) < 2:
-        return []
-    x = [float(row.get("epoch") or number + 1) for number, row in enumerate(rows)]
-
-    def columns(**names: str) -> dict[str, list[float | None]]:
-        return {name: [row.get(key) for row in rows] for name, key in names.items()}
-
-    loss = columns(training="train_loss", validation="validation_loss")
-    score = columns(training="train_score", validation="validation_score")
-    return [
-        charts.line_chart("Loss (lower is better)", x, loss, "epoch"),
-        charts.line_chart(f"{watched} (higher is better)", x, score, "epoch"),
-    ]
 
 
 def _watched(metrics: Mapping[str, Any]) -> str:

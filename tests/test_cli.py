@@ -96,7 +96,7 @@ def test_a_dry_run_is_a_recipe_with_comments(run: Any, room: Path):
     assert told == ""
     recipe = Recipe.from_toml(printed)
     assert (recipe.train.epochs, recipe.data.path) == (1, "data.csv")
-    for words in ("rows to train on", "steps at most: 1 epochs, batches of 16 rows",
+    for words in ("rows to train on", "steps at most: 1 epoch, batches of 16 rows",
                   "learning rate 0.0001, fp32, cpu", "neg\n", "pos\n", "read as utf-8",
                   "runs/data-full; nothing has been written"):  # fmt: skip
         assert words in printed

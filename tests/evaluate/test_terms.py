@@ -39,7 +39,7 @@ def test_every_term_is_of_some_figure() -> None:
 
 def test_a_report_has_the_terms_of_its_figures(facts: dict[str, Any]) -> None:
     page = render(facts)
-    assert "Matthews correlation between" in page and 'id="temperature"' in page
+    assert "Matthews correlation (MCC)" in page and 'id="temperature"' in page
     assert "Spearman" not in page and "ROUGE" not in page and "<dt>TF-IDF</dt>" in page
     figure = {"value": 0.4, "low": 0.3, "high": 0.5}
     metrics = {

@@ -124,7 +124,7 @@ def kept_together(
 def _note_family(rows: int, families: int, ledger: Ledger) -> None:
     ledger.note(
         "duplicates",
-        f"{counted(rows)} of train in {counted(families, 'large family', 'large families')} of "
+        f"{counted(rows)} in {counted(families, 'large family', 'large families')} of "
         "texts that resemble each other; they are too many to stay on one side of a split "
         "and are cut like other rows",
         rows=rows,

@@ -11,6 +11,7 @@ import pytest
 
 import warmstart
 from tiny import tiny
+from warmstart.api import answers
 from warmstart.errors import DataError, RecipeError
 
 ROWS = [
@@ -134,8 +135,13 @@ def test_predict_and_evaluate_as_functions(base: Path, here: Path):
     assert len(warmstart.predict(run.path, data)) == len(ROWS)
     assert warmstart.predict(run.path, ROWS, out="o.parquet") == len(ROWS)
     assert warmstart.predict(run.path, []) == []
+    assert warmstart.predict(run, "good film") == warmstart.predict(run.path, "good film")
+    assert [text for text, _ in answers(run, ["good"])] == ["good"]
+    assert warmstart.tune(resume=run).path == run.path
+    assert warmstart.plan(resume=run)["out"] == str(run.path)
     importlib.import_module("warmstart.evaluate.harness")  # a folder of the function's name
-    metrics = warmstart.evaluate(run.model, ROWS)
+    metrics = warmstart.evaluate(run, ROWS)
+    assert metrics == warmstart.evaluate(str(run.model), ROWS)
     assert metrics["rows"] == len(ROWS)
     assert metrics["f1_macro"]["low"] <= metrics["f1_macro"]["value"]
     with pytest.raises(DataError, match="no file"):

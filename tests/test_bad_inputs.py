@@ -27,6 +27,7 @@ ROWS = [
     for thing in ("film",)
 ]
 GOOD = "\n".join(["text,label", *ROWS]) + "\n"
+RUN = "runs/good-full"
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +102,19 @@ def stopped(room: Path) -> None:
     path.write_text(path.read_text().replace('"status": "done"', '"status": "stopped"'))
 
 
+def baseless(room: Path) -> None:
+    path = room / RUN / "run.json"
+    known = json.loads(path.read_text())
+    path.write_text(json.dumps({**known, "status": "stopped", "base": {"name": "base"}}))
+
+
 def changed(room: Path) -> None:
     stopped(room)
     (room / "good.csv").write_text(GOOD.replace("film 3", "book 3"))
+
+
+def facts(text: str) -> Callable[[Path], Any]:
+    return lambda room: (room / RUN / "run.json").write_text(text)
 
 
 def saved(state: str) -> Callable[[Path], Any]:
@@ -124,7 +135,6 @@ def split_folder(train: str, test: str) -> Callable[[Path], Any]:
 
 
 TUNE = "tune bad.csv --base base"
-RUN = "runs/good-full"
 CASES = [
     # the file
     Bad("empty file", TUNE, ("bad.csv is empty",), data("")),
@@ -261,6 +271,20 @@ CASES = [
     Bad("resume with other data", f"tune good.csv --resume {RUN}", ("leave out the data",)),
     Bad("resume with changed data", f"tune --resume {RUN}",
         ("cannot resume", "data have changed", "new run"), changed),
+    Bad("a record that is empty", f"tune --resume {RUN}",
+        (f"{RUN}/run.json is damaged", "has no 'status'", "begin a new run"), facts("{}")),
+    Bad("a record cut off", f"tune --resume {RUN}", (f"{RUN}/run.json is damaged", "new run"),
+        facts('{"status": "done", "la')),
+    Bad("a record that is a list", f"tune --resume {RUN}", ("run.json is damaged", "no JSON"),
+        facts("[]")),
+    Bad("a record nested too deeply", f"tune --resume {RUN}", ("run.json is damaged",),
+        facts("[" * 100_000)),
+    Bad("a record of wrong types", f"tune --resume {RUN}",
+        ("run.json is damaged", "base = minilm"), facts('{"status": "stopped", "base": "minilm"}')),
+    Bad("a record without its data", f"tune --resume {RUN}",
+        ("run.json is damaged", "has no 'fingerprint'"), facts('{"status": "stopped"}')),
+    Bad("a record without its base", f"tune --resume {RUN}", ("run.json is damaged", "'sha256'"),
+        baseless),
     # answers
     Bad("predict with no model", "predict empty text", ("empty holds no model",),
         lambda room: (room / "empty").mkdir()),
@@ -394,6 +418,25 @@ def test_names_that_no_file_can_have(bad: str, room: Path):
     ):
         with pytest.raises(warmstart.WarmstartError, match="its name "):
             ask()
+
+
+@pytest.mark.parametrize("wrong", [None, 3, b"runs/good-full", ["runs/good-full"]])
+def test_what_is_no_folder_is_no_run(wrong: Any, room: Path):
+    for ask in (
+        lambda: warmstart.Run(wrong),
+        lambda: warmstart.Comparison(wrong),
+        lambda: warmstart.predict(wrong, "a film"),
+        lambda: warmstart.predict(wrong, "good.csv", out="x.csv"),
+        lambda: warmstart.evaluate(wrong, "good.csv"),
+        lambda: warmstart.retrieval.embed(wrong, "a film"),
+        lambda: warmstart.retrieval.index(wrong, "good.csv", out="x"),
+    ):
+        with pytest.raises(warmstart.RunError, match="is no run: give the path of its folder"):
+            ask()
+    for go_on in (warmstart.tune, warmstart.plan):
+        if wrong is not None:
+            with pytest.raises(warmstart.RunError, match="is no run: give the path"):
+                go_on(resume=wrong)
 
 
 def test_a_long_name_of_data_gives_a_run_a_shorter_one(room: Path, capsys):

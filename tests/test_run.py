@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,21 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path):
     with pytest.raises(RunError, match="another --out$"):
         Run.create(tmp_path / "mine", Recipe(), FACTS)
     assert os.listdir(tmp_path / "mine") == ["letter.txt"]
+
+
+def test_a_folder_of_any_name_can_be_typed(tmp_path: Path):
+    run = Run.create(tmp_path / "my run & co", Recipe(), FACTS)
+    for ask in (lambda: run.metrics, lambda: check_free(run.path)):
+        with pytest.raises(RunError) as said:
+            ask()
+        words = shlex.split(str(said.value).partition(": warmstart ")[2])
+        assert words == ["tune", "--resume", str(run.path)]
+
+
+def test_a_run_stands_wherever_its_folder_may(tmp_path: Path):
+    run = Run.create(tmp_path / "x", Recipe(), FACTS)
+    assert os.fspath(run) == str(run.path)
+    assert Run(run).path == run.path
 
 
 def test_no_run(tmp_path: Path):
@@ -115,5 +131,5 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 
 def test_a_damaged_file_is_named(tmp_path: Path):
     (tmp_path / "a.json").write_text(json.dumps({"a": 1})[:-2])
-    with pytest.raises(RunError, match=r"a\.json cannot be read"):
+    with pytest.raises(RunError, match=r"a\.json is damaged"):
         read_json(tmp_path / "a.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 from warmstart.applies import settings_of
 from warmstart.data.files import check_exists, unusable
 from warmstart.recipe import Recipe
-from warmstart.run import Run, usable
+from warmstart.run import Run, folder_named, usable
 from warmstart.types import Prediction
 from warmstart.verbs import adapters, retrieval, tokenizer
 from warmstart.verbs.request import Asked
@@ -33,6 +34,8 @@ __all__ = [
     "tokenizer",
     "tune",
 ]
+Folder = str | os.PathLike[str]
+"""The path of a folder; a `Run` is one too."""
 SAMPLES = Path(__file__).parent / "samples"
 
 
@@ -84,7 +87,7 @@ def tune(  # pyright: ignore[reportOverlappingOverload]
     *,
     method: list[Any] | tuple[Any, ...],
     recipe: Recipe | str | Path | None = None,
-    resume: str | Path | None = None,
+    resume: Folder | None = None,
     listeners: Sequence[Listener] = (),
     **keys: Any,
 ) -> Comparison: ...
@@ -94,7 +97,7 @@ def tune(
     *,
     seed: list[int] | tuple[int, ...],
     recipe: Recipe | str | Path | None = None,
-    resume: str | Path | None = None,
+    resume: Folder | None = None,
     listeners: Sequence[Listener] = (),
     **keys: Any,
 ) -> Comparison: ...
@@ -103,7 +106,7 @@ def tune(
     data: Any = None,
     *,
     recipe: Recipe | str | Path | None = None,
-    resume: str | Path | None = None,
+    resume: Folder | None = None,
     listeners: Sequence[Listener] = (),
     **keys: Any,
 ) -> Run: ...
@@ -111,7 +114,7 @@ def tune(
     data: Any = None,
     *,
     recipe: Recipe | str | Path | None = None,
-    resume: str | Path | None = None,
+    resume: Folder | None = None,
     listeners: Sequence[Listener] = (),
     **keys: Any,
 ) -> Run | Comparison:
@@ -130,7 +133,7 @@ def tune(
 
     Raises `WarmstartError`; nothing is written before the request, the data and the base are good.
     """
-    asked = Asked(data, recipe, keys, resume)
+    asked = Asked(data, recipe, keys, _folder(resume))
     if asked.several:
         from warmstart.verbs.several import tune_asked
 
@@ -149,7 +152,7 @@ def plan(
     data: Any = None,
     *,
     recipe: Recipe | str | Path | None = None,
-    resume: str | Path | None = None,
+    resume: Folder | None = None,
     **keys: Any,
 ) -> dict[str, Any]:
     """What `tune` would do, checked as far as it can be without training; writes nothing.
@@ -158,7 +161,7 @@ def plan(
     where training stops early), and the ledger. Of several methods or seeds `runs` has the recipe
     of each.
     """
-    asked = Asked(data, recipe, keys, resume)
+    asked = Asked(data, recipe, keys, _folder(resume))
     if asked.several:
         from warmstart.verbs.several import rehearse_asked
 
@@ -173,14 +176,14 @@ def plan(
 
 @overload
 def predict(
-    model: str | Path, data: Any, *, out: None = None, notes: list[str] | None = None, **keys: Any
+    model: Folder, data: Any, *, out: None = None, notes: list[str] | None = None, **keys: Any
 ) -> list[Prediction]: ...
 @overload
 def predict(
-    model: str | Path, data: Any, *, out: str | Path, notes: list[str] | None = None, **keys: Any
+    model: Folder, data: Any, *, out: str | Path, notes: list[str] | None = None, **keys: Any
 ) -> int: ...
 def predict(
-    model: str | Path,
+    model: Folder,
     data: Any,
     *,
     out: str | Path | None = None,
@@ -190,7 +193,7 @@ def predict(
     """Labels with confidence for texts, or for the rows of a file or table.
 
     Args:
-        model: a run, or a model folder.
+        model: a run (a `Run`, or its folder), or a model folder.
         data: a text, a list of texts, a file, or a pandas, Arrow or `datasets` object.
         out: where to write all columns with `prediction` and `confidence` added (CSV, TSV, JSONL
             or Parquet, by its ending). The rows are then written as they are labelled, none is
@@ -201,12 +204,12 @@ def predict(
     from warmstart.verbs.answer import answers, label_file
 
     if out is None:
-        return [answer for _, answer in answers(Path(model), data, keys, notes)]
-    return label_file(Path(model), data, usable(out), keys, notes)
+        return [answer for _, answer in answers(_model(model), data, keys, notes)]
+    return label_file(_model(model), data, usable(out), keys, notes)
 
 
 def answers(
-    model: str | Path, data: Any, *, notes: list[str] | None = None, **keys: Any
+    model: Folder, data: Any, *, notes: list[str] | None = None, **keys: Any
 ) -> Iterator[tuple[str, Prediction]]:
     """As `predict`, one text with its answer after the other; `data` may be an iterator of texts.
 
@@ -214,16 +217,16 @@ def answers(
     """
     from warmstart.verbs.answer import answers as give
 
-    return give(Path(model), data, keys, notes)
+    return give(_model(model), data, keys, notes)
 
 
 def evaluate(
-    model: str | Path, data: Any, *, out: str | Path | None = None, **keys: Any
+    model: Folder, data: Any, *, out: str | Path | None = None, **keys: Any
 ) -> dict[str, Any]:
     """Score a run or a model folder on labelled data; the metrics with intervals.
 
     Args:
-        model: a run, or a model folder.
+        model: a run (a `Run`, or its folder), or a model folder.
         data: a file or table with text and label; a folder's test split.
         out: where to write `metrics.json` and `predictions.parquet`.
         keys: `data.*` and `evaluate.*` keys, as in `tune`.
@@ -232,7 +235,7 @@ def evaluate(
 
     if isinstance(data, str | Path) and unusable(data):
         check_exists(Path(data))
-    return run_it(Path(model), data, usable(out) if out else None, keys)
+    return run_it(_model(model), data, usable(out) if out else None, keys)
 
 
 def models() -> list[dict[str, Any]]:
@@ -247,6 +250,14 @@ def demo(out: str | Path | None = None, listeners: Sequence[Listener] = (), **ke
     keys = keys | ({"out": out} if out else {})
     run = cast("Callable[..., Run]", tune)
     return run(SAMPLES / "tickets.csv", listeners=listeners, **keys)
+
+
+def _model(model: Folder) -> Path:
+    return Path(folder_named(model))
+
+
+def _folder(path: Folder | None) -> Path | None:
+    return None if path is None else Path(folder_named(path))
 
 
 def _path(path: str | Path | None) -> Path | None:

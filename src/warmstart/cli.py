@@ -13,7 +13,7 @@ from typing import Any
 from warmstart import cli_adapters, cli_tokenizer, show
 from warmstart.applies import APPLIES
 from warmstart.arguments import Request, Verb, explained, overview, parse, truth, whole
-from warmstart.errors import RecipeError, WarmstartError, shown
+from warmstart.errors import RecipeError, WarmstartError, shown, typed
 from warmstart.recipe import Recipe
 
 UNWRITTEN, USAGE_ERROR, INTERRUPTED = 1, 2, 130
@@ -192,7 +192,7 @@ def _demo(request: Request) -> None:
     if named := [key for key in request.keys if key in ("data.path", "data.train")]:
         raise RecipeError(
             f"{named[0]} has no meaning for demo, which trains on its own sample; for data of "
-            f"yours: warmstart tune {shown(request.keys[named[0]], 100)}"
+            f"yours: warmstart tune {typed(shown(request.keys[named[0]], 100))}"
         )
     with _progress() as listeners:
         found = api.demo(listeners=listeners, **request.keys)

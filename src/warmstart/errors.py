@@ -7,6 +7,7 @@ single line and exits with 2; from Python it is an ordinary exception.
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable
 
 
@@ -58,6 +59,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     guess = f" Did you mean '{near[0]}'?" if near else ""
     listing = f" There are: {', '.join(known)}." if known and len(known) <= 30 else ""
     return guess + listing
+
+
+def typed(path: object) -> str:
+    """A path as it may be typed in a command: in quotes where the shell would take it apart."""
+    return shlex.quote(str(path))
 
 
 def shown(value: object, width: int = 60) -> str:

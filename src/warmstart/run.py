@@ -14,27 +14,34 @@ checkpoints/         while training lasts
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from warmstart.data.files import unusable
-from warmstart.errors import RecipeError, RunError, nearest, shown
+from warmstart.errors import RecipeError, RunError, nearest, shown, typed
 from warmstart.recipe import Recipe, read_file
 from warmstart.types import Prediction, Predictor
 
 LONGEST = 200  # bytes of a name; most systems allow 255
+KINDS: Mapping[str, tuple[type, ...]] = {
+    "status": (str,), "labels": (list, dict), "rows": (dict,), "base": (dict,), "recipe": (str,),
+    "created": (str,), "versions": (dict,), "size": (dict,), "speed": (dict,), "history": (list,),
+}  # fmt: skip
+"""What the facts of `run.json` are, where they are there."""
 
 
 class Run:
-    """A run folder. Open one with `Run(path)`; raises `RunError` when there is none."""
+    """A run folder. Open one with `Run(path)`; raises `RunError` when there is none. A run may
+    stand wherever the path of its folder may."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(folder_named(path))
         if not (self.path / "run.json").is_file():
             raise RunError(_no_run(self.path))
         self._predictor: Predictor | None = None
@@ -64,8 +71,13 @@ class Run:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """`run.json`."""
-        return read_json(self.path / "run.json")
+        """`run.json`. Raises `RunError` where it is damaged."""
+        path = self.path / "run.json"
+        found = read_json(path)
+        for key, kinds in KINDS.items():
+            if key in found and not isinstance(found[key], kinds):
+                raise RunError(f"{path} is damaged: {key} = {shown(found[key])}; {MEND}")
+        return found
 
     @property
     def status(self) -> str:
@@ -126,8 +138,20 @@ class Run:
         """Change facts in `run.json`."""
         write_json(self.path / "run.json", {**self.facts, **facts})
 
+    def __fspath__(self) -> str:
+        return str(self.answers_from)
+
     def __repr__(self) -> str:
         return f"Run('{self.path}', {self.status})"
+
+
+def folder_named(model: Any) -> str:
+    """The path of a folder, given as such or as a `Run`. Raises `RunError` for anything else."""
+    with contextlib.suppress(TypeError):
+        path = cast("object", os.fspath(model))
+        if isinstance(path, str):
+            return path
+    raise RunError(f"{shown(model)} is no run: give the path of its folder, or what `tune` gave")
 
 
 def _no_run(path: Path) -> str:
@@ -162,7 +186,7 @@ def check_free(path: Path) -> None:
     if not path.is_dir():
         raise RunError(f"{path} is a file; choose another --out for the run's folder")
     if any(path.iterdir()):
-        go_on = f", or go on with it: warmstart tune --resume {path}"
+        go_on = f", or go on with it: warmstart tune --resume {typed(path)}"
         is_run = (path / "run.json").is_file()
         raise RunError(
             f"{path} exists and is not empty; choose another --out{go_on if is_run else ''}"
@@ -218,14 +242,32 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+MEND = "put a whole one back, or begin a new run"
+
+
+class NoSuchFact(RunError, LookupError):
+    """A file of a run does not hold what every such file holds."""
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a run. Raises `RunError`."""
+    """A JSON object of a run. Raises `RunError`, also when a key is asked of it that every whole
+    file of its kind has."""
+
+    class Facts(dict[str, Any]):
+        def __missing__(self, key: str) -> Any:
+            raise NoSuchFact(f"{path} is damaged: it has no '{shown(key)}'; {MEND}")
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found: Any = json.loads(path.read_text(encoding="utf-8"), object_hook=Facts)
     except FileNotFoundError:
         raise RunError(
             f"{path} is missing: the run is not done; go on with it: "
-            f"warmstart tune --resume {path.parent}"
+            f"warmstart tune --resume {typed(path.parent)}"
         ) from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {shown(error, 120)}") from None
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {why(error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path} is damaged: {shown(error, 120)}; {MEND}") from None
+    if not isinstance(found, dict):
+        raise RunError(f"{path} is damaged: it is no JSON object; {MEND}")
+    return cast("dict[str, Any]", found)

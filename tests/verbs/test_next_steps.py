@@ -33,6 +33,15 @@ def test_every_command_can_be_typed(name: str) -> None:
         parse(words, VERBS)
 
 
+@pytest.mark.parametrize("name", ["classification", "embedding"])
+def test_a_folder_of_any_name_can_be_typed(name: str) -> None:
+    folder = Path("runs/it's mine & yours")
+    task: Any = parts.find("task", name)
+    for command, _ in next_steps(task.model_validate({}), folder):
+        request = parse(shlex.split(command)[1:], VERBS)
+        assert request.verb == "search" or request.words["MODEL"] == str(folder)
+
+
 def test_a_number_and_a_vector_have_no_confidence() -> None:
     for name in ("regression", "embedding"):
         assert not any("confidence" in does for _, does in steps(name))

@@ -57,6 +57,14 @@ def test_embed(model: Path) -> None:
     assert one.shape == (1, 32) and np.linalg.norm(one) == pytest.approx(1.0)
 
 
+def test_a_run_is_a_model_too(model: Path, tmp_path: Path) -> None:
+    run = warmstart.Run.create(tmp_path / "run", warmstart.Recipe(), {})
+    model.rename(run.model)
+    vectors = warmstart.retrieval.embed(run, TEXTS)
+    assert (vectors == warmstart.retrieval.embed(str(run.path), TEXTS)).all()
+    assert len(warmstart.retrieval.index(run, TEXTS, out=tmp_path / "of-a-run")) == len(TEXTS)
+
+
 def test_a_file_keeps_its_lines(model: Path, tmp_path: Path) -> None:
     data = tmp_path / "faq.csv"
     data.write_text("text,page\ngood film,1\nred order,2\n")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from warmstart.engines.base import Engine
-from warmstart.errors import RunError
+from warmstart.errors import RunError, typed
 from warmstart.models.auto import head_of
 from warmstart.models.check import note_of
 from warmstart.models.sentence_folder import read_modules
@@ -154,7 +154,7 @@ def _check(folder: Path) -> None:
         if (folder / "run.json").exists():
             raise RunError(
                 f"the run {folder} has no model yet; go on with it: "
-                f"warmstart tune --resume {folder}"
+                f"warmstart tune --resume {typed(folder)}"
             )
         names = sorted(path.parent.name for path in folder.glob("*/warmstart.json"))
         if names:
@@ -169,5 +169,5 @@ def _check(folder: Path) -> None:
     if plain and "task" not in note_of(folder):
         raise RunError(
             f"{folder} is a model without a head ({', '.join(map(str, names))}); "
-            f"train one first: warmstart tune DATA --base {folder}"
+            f"train one first: warmstart tune DATA --base {typed(folder)}"
         )

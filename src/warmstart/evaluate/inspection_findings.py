@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from warmstart.counting import counted
-from warmstart.errors import shown
+from warmstart.errors import shown, typed
 from warmstart.evaluate import inspection_remarks as remarks
 from warmstart.evaluate.inspection_words import (
     NOTE,
@@ -112,7 +112,7 @@ def _leakage(facts: Facts) -> Iterator[Finding]:
             f"{counted(n, 'value')} of {facts['group']} {'stands' if n == 1 else 'stand'} on more "
             "than one side of the given splits.",
             "cut the splits anew: give train alone, with "
-            f"--data.group {facts['group']} --split FOLDER",
+            f"--data.group {typed(facts['group'])} --split FOLDER",
         )  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def _noise(facts: Facts) -> Iterator[Finding]:
             f"{rows_that(n)} a label that does not go with the text ({part:.1%}), in the eyes of a "
             f"model that had not seen them; it agrees with {share(found['accuracy'])} of all.",
             f"read {facts['out']}/suspicious.csv from the top, fill its column use, and give it "
-            f"back: --data.corrections {facts['out']}/suspicious.csv",
+            f"back: --data.corrections {typed(facts['out'] + '/suspicious.csv')}",
         )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from rich.markup import escape
 
 from warmstart.counting import counted
+from warmstart.errors import typed
 from warmstart.show import _json, notes
 from warmstart.show.tables import plain, put
 
@@ -61,9 +62,9 @@ def done(action: str, found: Mapping[str, Any], *, as_json: bool) -> None:
     notes(found["notes"])
     print("\nNext:")
     if action == "unmerge":
-        print(f"  warmstart tune DATA --base {found['out']}\n      trains it anew")
+        print(f"  warmstart tune DATA --base {typed(found['out'])}\n      trains it anew")
     else:
-        print(f"  warmstart evaluate {found['out']} DATA\n      scores it on labelled data")
+        print(f"  warmstart evaluate {typed(found['out'])} DATA\n      scores it on labelled data")
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from warmstart.counting import counted
+from warmstart.errors import typed
 from warmstart.evaluate.inspection_view import verdict
 from warmstart.evaluate.inspection_words import command
 from warmstart.show.tables import plain, put
@@ -43,7 +44,10 @@ def told(found: Inspection) -> None:
         fix = command(summary, "--fix", summary["clean_name"])
         for line, what in (
             (fix, "a clean copy, and every removed row with its reason beside it"),
-            (f"warmstart tune {summary['data']} --dry-run", "what training would do with the data"),
+            (
+                f"warmstart tune {typed(summary['data'])} --dry-run",
+                "what training would do with the data",
+            ),
         ):
             console.print(f"  {line}\n      {what}", soft_wrap=True, markup=False)
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from warmstart.counting import counted
+from warmstart.errors import typed
 
 if TYPE_CHECKING:
     from warmstart.verbs.retrieval import Found, Index
@@ -20,7 +21,7 @@ def indexed(made: Index, *, as_json: bool) -> None:
         print(json.dumps({"index": str(made.path), **facts}, indent=2))
         return
     print(f"{counted(len(made), 'text')} indexed: {made.path}")
-    print(f'\nNext:\n  warmstart search {made.path} "your question"')
+    print(f'\nNext:\n  warmstart search {typed(made.path)} "your question"')
 
 
 def found(query: str, texts: Sequence[Found], *, as_json: bool) -> None:

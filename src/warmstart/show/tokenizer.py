@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from warmstart.counting import counted
+from warmstart.errors import typed
 from warmstart.show import _json, notes
 from warmstart.show.tables import plain, put
 
@@ -142,5 +143,5 @@ def extended(found: Mapping[str, Any]) -> None:
     print(f"proof      old texts have the same ids and outputs ({found['proof']['texts']} tried)")
     print(f"written    {found['out']}")
     notes(found["notes"])
-    print(f"\nNext:\n  warmstart tune DATA --base {found['out']}")
+    print(f"\nNext:\n  warmstart tune DATA --base {typed(found['out'])}")
     print("      the new rows learn from there")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from warmstart.errors import typed
 from warmstart.run import Run, read_json, write_json
 from warmstart.verbs.conclude import conclude, peak_memory_mb, speed_of
 from warmstart.verbs.multitask import PreparedTasks
@@ -148,8 +149,9 @@ def _tell(
 def next_commands(run: Run) -> list[tuple[str, str]]:
     """What to type next, and what it does."""
     first, *others = [run.model / name for name in run.metrics["tasks"]]
-    more = f"; the others are asked the same way: {', '.join(map(str, others))}"
+    folder = typed(first)
+    more = f"; the others are asked the same way: {', '.join(map(typed, others))}"
     return [
-        (f"warmstart predict {first} new.csv --out answered.csv", f"answers every row{more}"),
-        (f"warmstart evaluate {first} other.csv", "scores a model on other labelled data"),
+        (f"warmstart predict {folder} new.csv --out answered.csv", f"answers every row{more}"),
+        (f"warmstart evaluate {folder} other.csv", "scores a model on other labelled data"),
     ]

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from warmstart.errors import typed
+
 if TYPE_CHECKING:
     from warmstart.tasks.base import Task
 
@@ -25,15 +27,16 @@ DOES = {
 
 def next_steps(task: Task, model: Path) -> Steps:
     """For a run or model folder of this task."""
-    asked = f"warmstart predict {model}"
+    folder = typed(model)
+    asked = f"warmstart predict {folder}"
     module = getattr(task, "module", "")
-    own = f" --task.module {module}" if module else ""
+    own = f" --task.module {typed(module)}" if module else ""
     out = "vectors.parquet" if task.form == "vector" else "answered.csv"
     one = "a text" if len(task.inputs) == 1 else "a pair of texts"
     steps = [
         (f"{asked} {_example(task)}{own}", DOES[task.form].format(one=one)),
         (f"{asked} new.csv --out {out}{own}", "does so with every row of a file"),
-        (f"warmstart evaluate {model} other.csv{own}", "scores the model on other labelled data"),
+        (f"warmstart evaluate {folder} other.csv{own}", "scores the model on other labelled data"),
     ]
     return [*_search(model), *steps] if task.form == "vector" else steps
 
@@ -47,7 +50,8 @@ def _example(task: Any) -> str:
 
 def _search(model: Path) -> Steps:
     """What vectors are made for."""
+    folder = typed(model)
     return [
-        (f"warmstart index {model} texts.csv --out texts-index", "makes an index of your texts"),
+        (f"warmstart index {folder} texts.csv --out texts-index", "makes an index of your texts"),
         ('warmstart search texts-index "your question"', "finds those nearest in meaning"),
     ]

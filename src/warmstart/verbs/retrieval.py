@@ -21,7 +21,7 @@ from warmstart.applies import settings_of
 from warmstart.counting import counted
 from warmstart.errors import DataError, RecipeError, RunError, shown
 from warmstart.models.saving import whole_folder
-from warmstart.run import check_free, read_json, write_json
+from warmstart.run import check_free, folder_named, read_json, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,13 +111,13 @@ class Index:
         return predictor
 
 
-def embed(model: str | Path, texts: str | Sequence[str]) -> np.ndarray:
+def embed(model: str | os.PathLike[str], texts: str | Sequence[str]) -> np.ndarray:
     """The vectors [n, H] of texts, in float32 and of length 1."""
     return _vectors(_encoder(model), [texts] if isinstance(texts, str) else list(texts))
 
 
 def index(
-    model: str | Path,
+    model: str | os.PathLike[str],
     data: Any,
     *,
     out: str | Path,
@@ -154,7 +154,7 @@ def index(
         longest = predictor.task.max_length
         said = counted(len(cut), "text has", "texts have")
         notes.append(f"{said} more than {longest} tokens: the rest was not read")
-    name = str(Path(model).resolve()) if os.path.exists(model) else str(model)
+    name = str(Path(model).resolve()) if os.path.exists(model) else os.fspath(model)
     probe = [round(value, 6) for value in _vectors(predictor, [PROBE])[0].tolist()]
     with whole_folder(folder, "the index") as fresh:
         vectors = np.concatenate(parts)
@@ -175,16 +175,17 @@ def search(where: str | Path, query: str, *, top: int = 10) -> list[Found]:
     return Index(where).search(query, top)
 
 
-def _encoder(model: str | Path) -> TorchPredictor:
+def _encoder(model: str | os.PathLike[str]) -> TorchPredictor:
     """The model that makes the vectors. Raises `RecipeError` for one that makes none."""
     from warmstart.engines.torch import Torch
     from warmstart.models.catalog import resolve
 
-    folder = Path(model) if os.path.exists(model) else resolve(str(model)).path
+    named = folder_named(model)
+    folder = Path(named) if os.path.exists(named) else resolve(named).path
     predictor = Torch().open(folder)
     if predictor.task.form != "vector":
         raise RecipeError(
-            f"{model} was trained for task {predictor.task.part_name()} and makes no vectors; take "
+            f"{named} was trained for task {predictor.task.part_name()} and makes no vectors; take "
             "a base model, or train one: warmstart tune DATA --task embedding"
         )
     return predictor

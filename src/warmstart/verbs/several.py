@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from warmstart.errors import RunError, WarmstartError
+from warmstart.errors import RunError, WarmstartError, typed
 from warmstart.layers import said
 from warmstart.run import now, read_json, write_json
 from warmstart.train.fit import Interrupted, Listener
@@ -137,7 +137,7 @@ def _telling(out: Path, asked: Sequence[Wanted]) -> Iterator[None]:
         if isinstance(error, WarmstartError):
             text = str(error)
             for one in asked:
-                text = text.replace(f"--resume {out / one.name}", f"--resume {out}")
+                text = text.replace(f"--resume {typed(out / one.name)}", f"--resume {typed(out)}")
             raise type(error)(text) from error.__cause__
         raise
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warmstart.errors import RunError
-from warmstart.run import Run, read_json, write_json
+from warmstart.run import Run, folder_named, read_json, write_json
 from warmstart.verbs.next_steps import next_steps
 from warmstart.verbs.several_request import Wanted
 
@@ -26,8 +27,8 @@ def is_comparison(path: str | Path | None) -> bool:
 class Comparison:
     """Several methods or seeds on the same rows: a folder with a whole run for each."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(folder_named(path))
         if not (self.path / "comparison.json").is_file():
             raise RunError(f"{self.path} is no comparison: it has no comparison.json")
 
@@ -52,6 +53,9 @@ class Comparison:
         """A run of the method that `summary["advice"]` names: of its seeds the one with the best
         validation score."""
         return Run(self.path / self.summary["chosen"])
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     def __repr__(self) -> str:
         return f"Comparison('{self.path}', {len(self.summary['asked'])} runs)"

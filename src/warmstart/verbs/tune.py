@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from warmstart.errors import RunError
+from warmstart.errors import RunError, typed
 from warmstart.recipe import Recipe
 from warmstart.run import Run, check_free, check_writable, free_path, now, why
 from warmstart.verbs.conclude import conclude, speed_of
@@ -124,7 +124,7 @@ def versions() -> dict[str, str]:
 @contextlib.contextmanager
 def _telling(run: Run):
     """The run's status says how it ended, and the error how to go on."""
-    go_on = f"go on with it: warmstart tune --resume {run.path}"
+    go_on = f"go on with it: warmstart tune --resume {typed(run.path)}"
     try:
         yield
     except BaseException as error:

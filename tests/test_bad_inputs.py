@@ -452,6 +452,40 @@ def test_a_recipe_may_begin_with_a_mark(room: Path, capsys):
     assert "\nseed = 7\n" in capsys.readouterr().out
 
 
+def test_a_run_is_gone_on_with_where_it_began(
+    made: Path, room: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    stopped(room)
+    (room / "else").mkdir()
+    monkeypatch.chdir(room / "else")
+    for more in ([], ["--dry-run"]):
+        capsys.readouterr()
+        assert main(["tune", "--resume", str(room / RUN), *more]) == 2
+        says = (f"cannot resume {room / RUN}", "names 'good.csv'", f"cd {made}")
+        assert_one_line(capsys.readouterr().err, says)
+
+
+def test_ctrl_c_before_the_first_step_says_how_to_go_on(
+    room: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    words = "tune good.csv --base base --method frozen --out".split()
+    with monkeypatch.context() as patch:
+        patch.setattr("warmstart.verbs.session.Session.fit", stop)
+        assert main([*words, "runs/my x"]) == 130
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.endswith("go on with it: warmstart tune --resume 'runs/my x'")
+    assert main(["tune", "--resume", "runs/my x"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("warmstart.verbs.session.Session.begin", stop)
+        capsys.readouterr()
+        assert main([*words, "runs/y"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "warmstart: interrupted"
+    assert not (room / "runs" / "y").exists()
+
+
 def test_a_read_only_place(room: Path, capsys, monkeypatch: pytest.MonkeyPatch):
     allowed = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and allowed(path, mode))

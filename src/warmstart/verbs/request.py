@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from warmstart.errors import RecipeError, shown
+from warmstart.errors import RecipeError, RunError, shown, typed
 from warmstart.recipe import Recipe, read_file
 from warmstart.run import Run
 from warmstart.verbs.recorded import check_recipe
@@ -68,7 +69,7 @@ class Asked:
         run = Run(self.resume or "")
         if run.status != "done":
             check_recipe(run)
-            self.check_source(run.recipe)
+            self.check_source(run.recipe, run.facts)
         return run
 
     def nothing_besides(self) -> None:
@@ -81,8 +82,10 @@ class Asked:
                 f"{', '.join(besides)}"
             )
 
-    def check_source(self, recipe: Recipe) -> None:
-        """Raise `RecipeError` where the data to go on with were an object and are not there."""
+    def check_source(self, recipe: Recipe, facts: Mapping[str, Any]) -> None:
+        """Raise `RecipeError` where the data to go on with were an object and are not there, and
+        `RunError` where they are to be found from another folder."""
+        self.check_place(recipe, facts)
         task: Any = recipe.task
         named = recipe.data.path or recipe.data.train or task.own_data
         if self.data is None and not named:
@@ -90,3 +93,18 @@ class Asked:
                 f"{self.resume} was made from an object in Python; go on with it there: "
                 f"warmstart.tune(the same data, resume={str(self.resume)!r})"
             )
+
+    def check_place(self, recipe: Recipe, facts: Mapping[str, Any]) -> None:
+        """Raise `RunError` where a path of the recipe leads somewhere from the folder that the run
+        began in, and nowhere from this one."""
+        began, data = facts.get("began_in"), recipe.data
+        paths = (data.path, data.train, data.validation, data.test, data.corrections,
+                 recipe.keep.text)  # fmt: skip
+        base = recipe.base if "/" in recipe.base else None
+        for path in (*paths, base):
+            if began and path and not os.path.exists(path):
+                if os.path.exists(os.path.join(str(began), path)):
+                    raise RunError(
+                        f"cannot resume {self.resume} from here: its recipe names '{path}', and "
+                        f"the run began in another folder; go there first: cd {typed(began)}"
+                    )

@@ -7,6 +7,7 @@ was asked and what came of it, and `comparison.html` to be read.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +52,7 @@ def tune_asked(request: Asked, listeners: Sequence[Listener] = ()) -> Comparison
     if found.summary["status"] == "done":
         return found
     asked = resumed(found.path)
-    request.check_source(asked[0].recipe)
+    request.check_source(asked[0].recipe, found.summary)
     return tune_several(asked, request.source, resume=found.path, listeners=listeners)
 
 
@@ -61,6 +62,7 @@ def rehearse_asked(request: Asked) -> dict[str, Any]:
         return rehearse_several(wanted(*request.layers()), request.source)
     request.nothing_besides()
     out = Path(request.resume)
+    request.check_place(resumed(out)[0].recipe, Comparison(out).summary)
     return rehearse_several(resumed(out), request.source, out=out)
 
 
@@ -81,7 +83,7 @@ def tune_several(
     prepared = prepare_all(asked, source)
     if resume is None:
         out.mkdir(parents=True, exist_ok=True)
-        _write(out, asked, status="running", created=now())
+        _write(out, asked, status="running", created=now(), began_in=os.getcwd())
     check_same_data(out, asked, prepared)
     meter = Meter(prepared[0].recipe.train.device)
     if any(ready.method.saves_adapter for ready in prepared):

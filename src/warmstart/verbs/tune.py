@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import shutil
 from dataclasses import replace
@@ -43,7 +44,12 @@ def tune(
     if resume is None:
         out = Path(recipe.out) if recipe.out else free_path(stem(recipe))
         prepared = replace(prepared, recipe=prepared.recipe.model_copy(update={"out": str(out)}))
-        facts = {**prepared.facts(), "created": now(), "versions": versions()}
+        facts = {
+            **prepared.facts(),
+            "created": now(),
+            "versions": versions(),
+            "began_in": os.getcwd(),
+        }
         run = Run.create(out, prepared.recipe, facts)
     else:
         run = Run(resume)
@@ -135,6 +141,10 @@ def _telling(run: Run):
             raise RunError(f"{said}; mend that, and {go_on}") from error
         if type(error).__name__ == "Interrupted":
             raise type(error)(f"{error}; {go_on}") from None
+        if isinstance(error, KeyboardInterrupt) and (run.path / "run.json").is_file():
+            from warmstart.train.fit import Interrupted
+
+            raise Interrupted(f"interrupted before or after the training steps; {go_on}") from None
         if isinstance(error, RunError) and error.__cause__ is not None:  # disk full, read-only
             raise RunError(f"{error}; mend that, and {go_on}") from error
         raise

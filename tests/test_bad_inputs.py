@@ -212,6 +212,24 @@ CASES = [
         ("splits/test.csv:2", "'meh'", "never occurs in train"),
         split_folder(GOOD, "text,label\nso so,meh\n")),
     # the recipe
+    Bad("a recipe in another encoding", "tune good.csv --recipe bad.toml",
+        ("cannot read the recipe bad.toml", "save it as UTF-8"),
+        data(b'base = "caf\xe9"\n', "bad.toml")),
+    Bad("a recipe that is a folder", "tune good.csv --recipe .", ("is a folder; name the file",)),
+    Bad("too many epochs", "tune good.csv --base base --train.epochs 99999999999999999999",
+        ("train.epochs = 99999999999999999999", "at most 1,000,000")),
+    Bad("too large a batch", "tune good.csv --base base --train.batch_size 99999999999999999999",
+        ("train.batch_size", "at most 1,000,000")),
+    Bad("a limit beyond all", "tune good.csv --base base --data.limit 99999999999999999999",
+        ("data.limit", "at most")),
+    Bad("a rank above the matrices",
+        "tune good.csv --base base --method lora --method.rank 10000",
+        ("method.rank = 10,000", "32 wide", "--method full")),
+    Bad("no name for the results", "tune good.csv --base base --out ",
+        ("out: it is empty; name a folder",)),
+    Bad("no name for the answers", f"predict {RUN} good.csv --out ", ("--out is empty",)),
+    Bad("no name for the scores", f"evaluate {RUN} good.csv --out ", ("--out is empty",)),
+    Bad("no name for the report", "inspect good.csv --base base --out ", ("--out is empty",)),
     Bad("unknown key", "tune good.csv --base base --train.epoch 3",
         ("unknown key 'train.epoch'", "'train.epochs'")),
     Bad("key without its section", "tune good.csv --base base --epochs 3",
@@ -292,6 +310,8 @@ CASES = [
         ("a model without a head", "warmstart tune DATA --base base")),
     Bad("predict with no such run", "predict runs/good-ful text", ("runs/good-ful", "'good-full'")),
     Bad("predict with a missing file", f"predict {RUN} god.csv", ("no file 'god.csv'", "good.csv")),
+    Bad("predict over a file", f"predict {RUN} good.csv --out old.csv",
+        ("old.csv exists", "choose another --out"), data("mine", "old.csv")),
     Bad("predict to a spreadsheet", f"predict {RUN} good.csv --out x.xlsx",
         ("x.xlsx", ".csv", ".parquet")),
     Bad("predict onto its input", f"predict {RUN} good.csv --out good.csv",
@@ -448,6 +468,14 @@ def test_a_long_name_of_data_gives_a_run_a_shorter_one(room: Path, capsys):
 
 def test_a_recipe_may_begin_with_a_mark(room: Path, capsys):
     (room / "r.toml").write_bytes(b"\xef\xbb\xbfseed = 7\n")
+    assert main(["recipe", "--recipe", "r.toml"]) == 0
+    assert "\nseed = 7\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_a_recipe_may_be_as_powershell_writes_it(encoding: str, room: Path, capsys):
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    (room / "r.toml").write_bytes(f"{mark}seed = 7\r\n".encode(encoding))
     assert main(["recipe", "--recipe", "r.toml"]) == 0
     assert "\nseed = 7\n" in capsys.readouterr().out
 

@@ -235,7 +235,7 @@ def evaluate(
 
     if isinstance(data, str | Path) and unusable(data):
         check_exists(Path(data))
-    return run_it(_model(model), data, usable(out) if out else None, keys)
+    return run_it(_model(model), data, None if out is None else usable(out), keys)
 
 
 def models() -> list[dict[str, Any]]:
@@ -247,7 +247,7 @@ def models() -> list[dict[str, Any]]:
 
 def demo(out: str | Path | None = None, listeners: Sequence[Listener] = (), **keys: Any) -> Run:
     """The main job on the sample data that comes with warmstart: about 600 customer messages."""
-    keys = keys | ({"out": out} if out else {})
+    keys = keys | ({} if out is None else {"out": out})
     run = cast("Callable[..., Run]", tune)
     return run(SAMPLES / "tickets.csv", listeners=listeners, **keys)
 

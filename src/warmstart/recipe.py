@@ -6,6 +6,7 @@ once, whole. A part may be given as its name, as a table with a `name`, or as an
 
 from __future__ import annotations
 
+import codecs
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -100,6 +101,13 @@ class Recipe(BaseModel):
                 raise ValueError(f"no file '{shown(path, 100)}': {reason}; check the path")
         return data
 
+    @field_validator("out")
+    @classmethod
+    def _is_a_name(cls, out: str | None) -> str | None:
+        if out == "":
+            raise ValueError("it is empty; name a folder, or leave it out")
+        return out
+
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
         method: Any = self.method
@@ -182,13 +190,20 @@ def _quoted(table: dict[str, Any]) -> dict[str, Any]:
 def read_file(path: str | Path) -> dict[str, Any]:
     """A recipe file as nested dicts. Raises `RecipeError`."""
     try:
-        return read_toml(Path(path).read_text(encoding="utf-8"), str(path))
+        raw = Path(path).read_bytes()
+        wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as PowerShell writes
+        return read_toml(raw.decode("utf-16" if wide else "utf-8"), str(path))
     except FileNotFoundError:
         beside = [file.name for file in Path(path).parent.glob("*.toml")]
         guess = nearest(Path(path).name, beside) or " `warmstart recipe` prints one to begin with"
         raise RecipeError(f"there is no recipe {path}.{guess}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read the recipe {path}: {shown(error, 120)}") from None
+    except UnicodeDecodeError:
+        raise RecipeError(f"cannot read the recipe {path}: save it as UTF-8") from None
+    except IsADirectoryError:
+        raise RecipeError(f"the recipe {path} is a folder; name the file in it") from None
+    except OSError as error:
+        said = error.strerror or shown(error, 120)
+        raise RecipeError(f"cannot read the recipe {path}: {said}; check the path") from None
 
 
 def catalogue() -> dict[str, FieldInfo]:

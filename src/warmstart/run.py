@@ -173,6 +173,8 @@ def free_path(stem: str) -> Path:
 
 def usable(path: str | Path) -> Path:
     """A path to write to. Raises `RunError` if nothing can be written under this name."""
+    if str(path) == "":
+        raise RunError("--out is empty; name where the results go, or leave it out")
     if reason := unusable(path):
         raise RunError(f"cannot write to {shown(path, 100)}: {reason}; choose another --out")
     return Path(path)

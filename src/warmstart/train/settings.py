@@ -16,18 +16,26 @@ class Train(Part):
     epochs: int | None = Field(
         default=None,
         ge=1,
+        le=1_000_000,
         description="passes over the training rows; unset: enough for about 300 steps, 4 to 12 "
         "(frozen: 1,200 steps, 12 to 100)",
     )
     batch_size: int | None = Field(
-        default=None, ge=1, description="rows in one step of the optimizer; unset: 16, frozen 32"
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="rows in one step of the optimizer; unset: 16, frozen 32",
     )
     batch_tokens: int | None = Field(
-        default=None, ge=16, description="tokens in one step, padding counted; replaces batch_size"
+        default=None,
+        ge=16,
+        le=2**31 - 1,
+        description="tokens in one step, padding counted; replaces batch_size",
     )
     micro_batch_tokens: int = Field(
         default=16384,
         ge=16,
+        le=2**31 - 1,
         description="tokens computed at once; a larger step is accumulated, exactly",
     )
     learning_rate: float | None = Field(
@@ -62,6 +70,7 @@ class Train(Part):
     patience: int | None = Field(
         default=None,
         ge=0,
+        le=1_000_000,
         description="stop after so many epochs without a better validation score; 0: never; "
         "unset: a quarter of the epochs, at least 3",
     )

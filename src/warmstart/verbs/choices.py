@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from warmstart.errors import RecipeError
 from warmstart.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -15,6 +17,21 @@ if TYPE_CHECKING:
 
 CLASS_STEPS = 60
 """Steps that each class wants: 77 classes need twice the passes that 4 do (bench/scores.py)."""
+
+
+def width_of(config: Mapping[str, Any]) -> int:
+    """How many numbers stand for a token between the layers of a model."""
+    return int(config.get("hidden_size") or config.get("dim") or config.get("d_model") or 768)
+
+
+def check_rank(method: Any, config: Mapping[str, Any]) -> None:
+    """Raise `RecipeError` for a change of higher rank than the matrices that it changes."""
+    rank, width = getattr(method, "rank", 0), int(config.get("n_embd") or width_of(config))
+    if rank > width:
+        raise RecipeError(
+            f"method.rank = {rank:,}: the layers of the base are {width:,} wide, and no change of "
+            "their matrices has a higher rank; give less, as in 16, or take --method full"
+        )
 
 
 def resolved(
@@ -30,7 +47,7 @@ def resolved(
     method: Any = recipe.method
     train = recipe.train
     config = read_config(base.path / "config.json")
-    width = int(config.get("hidden_size") or config.get("dim") or config.get("d_model") or 768)
+    width = width_of(config)
     task: Any = recipe.task
     batch = train.batch_size or task.usual_batch or method.default_batch_size
     one_state = task.form not in ("tokens", "span")

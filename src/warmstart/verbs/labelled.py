@@ -32,6 +32,8 @@ def check_out(out: Path, source: Any) -> None:
     if isinstance(source, str | Path) and os.path.exists(source) and out.exists():
         if os.path.samefile(source, out):
             raise RecipeError(f"--out {out} is the file that is read; give another name")
+    if os.path.lexists(out):
+        raise RunError(f"{out} exists; choose another --out, or remove it first")
 
 
 class Writer:

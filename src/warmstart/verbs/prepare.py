@@ -10,7 +10,7 @@ import numpy as np
 from warmstart.data.ledger import Ledger
 from warmstart.errors import DataError, RecipeError
 from warmstart.recipe import Recipe
-from warmstart.verbs.choices import resolved
+from warmstart.verbs.choices import check_rank, resolved
 
 if TYPE_CHECKING:
     from warmstart.data.splits import Splits
@@ -205,6 +205,7 @@ def _check_method(recipe: Recipe, base: Base) -> list[str]:
     asked: Any = recipe.task
     asked.check(method)
     config = read_config(base.path / "config.json")
+    check_rank(method, config)
     writes = asked.form == "text"
     if writes and family_of(config).kind == "encoder":
         raise RecipeError(

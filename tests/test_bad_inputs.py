@@ -113,6 +113,10 @@ def changed(room: Path) -> None:
     (room / "good.csv").write_text(GOOD.replace("film 3", "book 3"))
 
 
+def pipe(room: Path) -> None:
+    os.mkfifo(room / "pipe.csv")
+
+
 def facts(text: str) -> Callable[[Path], Any]:
     return lambda room: (room / RUN / "run.json").write_text(text)
 
@@ -211,6 +215,36 @@ CASES = [
     Bad("test label unseen in train", "tune splits --base base",
         ("splits/test.csv:2", "'meh'", "never occurs in train"),
         split_folder(GOOD, "text,label\nso so,meh\n")),
+    Bad("labels of two Unicode forms", TUNE,
+        ("'caf\\xe9' (2 rows)", "'cafe\\u0301' (1 rows)", "bad.csv:28", "--data.merge_labels true"),
+        rows("a,caf\xe9", "b,caf\xe9", "c,cafe\u0301")),
+    Bad("labels with what cannot be seen", TUNE, ("'pos\\u200b' (1 rows)", "bad.csv:26"),
+        rows("a fine film,pos\u200b")),
+    Bad("one text in every row", TUNE,
+        ("bad.csv: 40 rows in 1 group that stay together (those of one text", "rows of other"),
+        data("text,label\n" + "one and the same,pos\none and the same,neg\n" * 20)),
+    Bad("one value of the group", "tune bad.csv --base base --data.group author",
+        ("bad.csv: 24 rows in 1 group", "one value of 'author'", "--data.validation_fraction 0"),
+        data(GOOD.replace("\n", ",me\n").replace("label,me", "label,author"))),
+    Bad("a pipe that nobody writes to", "tune pipe.csv --base base",
+        ("pipe.csv is no file but a pipe", "write them to a file first"), pipe),
+    Bad("a pipe, asked", f"predict {RUN} pipe.csv", ("pipe.csv is no file but a pipe",), pipe),
+    Bad("a pipe, judged", f"evaluate {RUN} pipe.csv", ("pipe.csv is no file but a pipe",), pipe),
+    Bad("a pipe, looked at", "inspect pipe.csv --base base", ("no file but a pipe",), pipe),
+    Bad("an address", "tune https://example.com/x.csv --base base",
+        ("'https://example.com/x.csv' is an address", "download it first")),
+    Bad("an address, asked", f"predict {RUN} https://example.com/x.csv", ("is an address",)),
+    Bad("an address to test on", "tune good.csv --base base --data.test https://example.com/x.csv",
+        ("'https://example.com/x.csv' is an address",)),
+    Bad("a key twice in a row", "tune bad.jsonl --base base",
+        ("bad.jsonl:2", "'text' has two values", "mend"),
+        data('{"text": "a", "label": "b"}\n{"text": "a", "label": "b", "text": "c"}\n',
+             "bad.jsonl")),
+    Bad("a key twice in a list", "tune bad.json --base base", ("bad.json:2", "'text' has two"),
+        data('[{"text": "a", "label": "b"},\n{"text": "a", "text": "c"}]\n', "bad.json")),
+    Bad("half of a character", "tune bad.jsonl --base base",
+        ("bad.jsonl:1: column 'text' holds half of a character",),
+        data('{"text": "a\\ud83d", "label": "b"}\n', "bad.jsonl")),
     # the recipe
     Bad("a recipe in another encoding", "tune good.csv --recipe bad.toml",
         ("cannot read the recipe bad.toml", "save it as UTF-8"),
@@ -405,6 +439,10 @@ def test_so_it_is_in_a_process_of_its_own(bad: Bad, room: Path):
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
+        ("tune <(cat good.csv) --base base", 2, "warmstart: /dev/fd/63 is no file but a pipe"),
+        ("tune /dev/stdin --base base < <(cat good.csv)", 2, "warmstart: /dev/stdin is no file"),
+        (f"predict {RUN} - < <(printf 'caf\\xe9\\n')", 2, "warmstart: stdin:1: bytes that are not"),
+        (f"predict {RUN} - < <(printf 'a\\0b\\n')", 2, "warmstart: stdin:1: NUL byte"),
         (f"predict {RUN} - <&-", 2, "warmstart: there is no stdin to read texts from; give"),
         (f"predict {RUN} 'a film' >&-", 1, ""),
         ("recipe >/dev/full", 1, "warmstart: cannot write the output: No space left on device"),
@@ -478,6 +516,41 @@ def test_a_recipe_may_be_as_powershell_writes_it(encoding: str, room: Path, caps
     (room / "r.toml").write_bytes(f"{mark}seed = 7\r\n".encode(encoding))
     assert main(["recipe", "--recipe", "r.toml"]) == 0
     assert "\nseed = 7\n" in capsys.readouterr().out
+
+
+def test_half_of_a_character_is_said_with_its_row(room: Path):
+    texts = ["a film", "a\ud800"]
+    run = warmstart.Run(RUN)
+    frame = pytest.importorskip("pandas").DataFrame(
+        {"text": texts, "label": ["a", "b"]}, dtype=object
+    )
+    rows = frame.to_dict("records")
+    for ask, where in (
+        (lambda: run.predict(texts), "row 2: text holds half of a character"),
+        (lambda: warmstart.predict(run, texts), "row 2: text holds"),
+        (lambda: warmstart.tune(rows, base="base"), "<list>:2: column 'text' holds"),
+        (lambda: warmstart.tune(frame, base="base"), "<DataFrame>:2: column 'text' holds"),
+    ):
+        with pytest.raises(warmstart.DataError, match=where):
+            ask()
+
+
+def test_a_sentence_that_ends_like_a_file_is_a_text(room: Path):
+    (room / "my data").mkdir()
+    for text in ("please send report.csv", "see docs/report.csv", "all in .csv"):
+        assert len(warmstart.predict(RUN, text)) == 1
+    for name in ("report.csv", "my data/report.csv", "runs/report.csv"):
+        with pytest.raises(warmstart.DataError, match="no file"):
+            warmstart.predict(RUN, name)
+
+
+def test_no_file_is_proposed_that_is_hidden(room: Path):
+    (room / ".nope.csv").write_text("")
+    with pytest.raises(warmstart.DataError) as said:
+        warmstart.tune("nope.csv", base="base")
+    assert ".nope" not in str(said.value)
+    with pytest.raises(warmstart.DataError, match=r"'\.nope\.csv'"):
+        warmstart.tune(".nop.csv", base="base")
 
 
 def test_a_run_is_gone_on_with_where_it_began(

@@ -201,9 +201,10 @@ def _demo(request: Request) -> None:
 
 def _predict(request: Request) -> None:
     from warmstart import api
+    from warmstart.data.stdin import stdin_lines
 
     model, data = request.words["MODEL"], request.words.get("DATA")
-    source: Any = _stdin() if data is None or data == "-" else data
+    source: Any = stdin_lines() if data is None or data == "-" else data
     out, as_json = request.options["out"], request.options["json"]
     notes: list[str] = []
     if out is not None:
@@ -237,12 +238,13 @@ def _index(request: Request) -> None:
 
 
 def _search(request: Request) -> None:
+    from warmstart.data.stdin import stdin_lines
     from warmstart.show import retrieval as show_found
     from warmstart.verbs import retrieval
 
     top = whole("top", request.options["top"] or "10")
     query, opened = request.words.get("QUERY"), retrieval.Index(request.words["INDEX"] or "")
-    for text in _stdin() if query is None or query == "-" else [query]:
+    for text in stdin_lines() if query is None or query == "-" else [query]:
         show_found.found(text, opened.search(text, top), as_json=request.options["json"])
 
 
@@ -268,22 +270,6 @@ def _progress() -> Iterator[list[Any]]:
         yield [bar]
     finally:
         bar.close()
-
-
-def _stdin() -> Iterator[str]:
-    """The lines of stdin as UTF-8, as they come. Raises `RecipeError` where it is closed."""
-    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
-        raise RecipeError("there is no stdin to read texts from; give a text or a file")
-    return _lines()
-
-
-def _lines() -> Iterator[str]:
-    if sys.stdin.isatty():
-        print("reading texts, one a line; Ctrl-D ends", file=sys.stderr)
-    if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
-    for line in sys.stdin:
-        yield line.rstrip("\r\n")
 
 
 def _printable() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -120,13 +120,18 @@ def _column(file: str, name: str, chunk: list[tuple[int, dict[str, Any]]]) -> pa
     try:
         return pa.array(values, from_pandas=True)
     except UnicodeEncodeError:
-        line = next(line for line, row in chunk if _half(row.get(name)))
-        raise DataError(
-            f"{file}:{line}: column '{shown(name)}' holds half of a character (a lone surrogate "
-            "such as \\ud83d); mend or delete the row"
-        ) from None
+        raise torn(values, lambda row: f"{file}:{chunk[row][0]}: column '{shown(name)}'") from None
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         return pa.array([as_text(value) for value in values], pa.string())
+
+
+def torn(values: Sequence[Any], where: Callable[[int], str]) -> DataError:
+    """The error for the first of some values that no encoding can write; `where` it stands."""
+    row = next(row for row, value in enumerate(values) if _half(value))
+    return DataError(
+        f"{where(row)} holds half of a character (a lone surrogate such as \\ud83d); mend or "
+        "delete the row"
+    )
 
 
 def _half(value: Any) -> bool:

@@ -10,7 +10,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from warmstart.errors import DataError, RecipeError, nearest, shown
 
@@ -90,10 +90,25 @@ def unusable(path: str | os.PathLike[str]) -> str | None:
     return None
 
 
+def check_local(source: Any) -> None:
+    """Raises RecipeError where an address on the net stands for a file."""
+    if isinstance(source, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source):
+        raise RecipeError(
+            f"'{shown(source, 100)}' is an address, and files of this machine are read; download "
+            "it first, and give the file"
+        )
+
+
 def check_exists(path: Path) -> None:
-    """Raises DataError with the nearest file name in the folder if there is no such path."""
-    if os.path.exists(path):
+    """Raises DataError with the nearest file name in the folder if there is no such path, and for
+    a pipe, which gives its bytes once where data are read several times."""
+    if os.path.isfile(path) or os.path.isdir(path):
         return
+    if os.path.exists(path):
+        raise DataError(
+            f"{path} is no file but a pipe or a device, and data are read more than once; write "
+            "them to a file first, and give that"
+        )
     name = str(path) if str(path).isprintable() else shown(path, 200)
     if reason := unusable(path):
         raise DataError(f"no file '{shown(path, 100)}': {reason}; check the path")
@@ -109,6 +124,7 @@ def check_exists(path: Path) -> None:
         there = os.listdir(folder)
     except OSError:
         there = []
+    there = [other for other in there if other[0] != "." or path.name[:1] == "."]
     raise DataError(f"no file '{name}'.{nearest(path.name, there) or ' Check the path'}")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.data.columnar import is_dataset, saved_splits
-from warmstart.data.files import SUPPORTED, data_files
+from warmstart.data.files import SUPPORTED, check_local, data_files
 from warmstart.data.hub import is_hub_id, load_hub
 from warmstart.data.ledger import Ledger
 from warmstart.data.settings import Data
@@ -55,6 +55,7 @@ def _expand(origin: Any, ledger: Ledger) -> dict[str, Any]:
     if not isinstance(origin, str | os.PathLike):
         return {"train": origin}
     text = os.fspath(origin)
+    check_local(text)
     if isinstance(text, str) and is_hub_id(text):
         return _by_name(load_hub(text), text, ledger)
     path = Path(origin).expanduser()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -46,7 +47,7 @@ def _by_line(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = json.loads(line, object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
             raise _invalid(path, number, error) from None
         yield number, _object(path, number, value)
@@ -55,7 +56,7 @@ def _by_line(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
 def _array(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The elements of one array. The text is held in memory whole."""
     text = "".join(lines(path, encoding))
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(object_pairs_hook=_once)
     at = _next(text, text.index("[") + 1)
     line, counted = 1, 0
     if text[at : at + 1] == "]":
@@ -76,6 +77,15 @@ def _array(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
             error = json.JSONDecodeError("Expecting ',' or ']' after the element", text, at)
             raise _invalid(path, error.lineno, error)
         at = _next(text, at + 1)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object each key of which stands in it once. Raises `ValueError`."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise ValueError(f"'{shown(counts.most_common(1)[0][0])}' has two values")
+    return found
 
 
 def _next(text: str, at: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter
 from typing import NamedTuple
 
@@ -13,6 +15,8 @@ from warmstart.data.arrow import pc
 from warmstart.data.ledger import Ledger, place
 from warmstart.errors import DataError, shown
 
+UNSEEN = re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]")
+SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u3000 ]")
 FREE_TEXT_ROWS, FREE_TEXT_SHARE = 20, 0.5
 
 
@@ -30,12 +34,19 @@ def coded(column: pa.ChunkedArray) -> Coded:
     return Coded(np.asarray(found, np.int64), names)
 
 
+def seen(name: str) -> str:
+    """What is equal for labels that look alike: those that differ in case, in spaces around them,
+    in characters that cannot be seen, or in how a character is put together (é: one, or two)."""
+    plain = unicodedata.normalize("NFC", UNSEEN.sub("", name)).casefold()
+    return unicodedata.normalize("NFC", " ".join(SPACES.split(plain.strip())))
+
+
 def tidy(
     parts: dict[str, pa.Table], label: str, merge: bool, ledger: Ledger
 ) -> dict[str, pa.Table]:
     """The parts with labels free of outer spaces, and with one spelling for each label.
 
-    Raises DataError when labels differ only in case or outer spaces, unless `merge`.
+    Raises DataError when labels look alike (see `seen`), unless `merge`.
     """
     counts: Counter[str] = Counter()
     for table in parts.values():
@@ -44,7 +55,7 @@ def tidy(
         counts.update(dict(zip(labels.names, sizes, strict=True)))
     groups: dict[str, list[str]] = {}
     for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        groups.setdefault(name.strip().casefold(), []).append(name)
+        groups.setdefault(seen(name), []).append(name)
     torn = [group for group in groups.values() if len(group) > 1]
     if torn and not merge:
         raise _spellings(parts, label, torn, counts)
@@ -80,8 +91,8 @@ def _spellings(
         described.append(f"{spelled}, the last first at {first_row(parts, label, rare)}")
     more = f"; and {len(torn) - 3} more" if len(torn) > 3 else ""
     return DataError(
-        f"labels that differ only in case or spaces: {'; '.join(described)}{more}. Mend them, or "
-        "merge them with --data.merge_labels true"
+        f"labels that differ only in case, spaces or Unicode form: {'; '.join(described)}"
+        f"{more}. Mend them, or merge them with --data.merge_labels true"
     )
 
 

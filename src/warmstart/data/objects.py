@@ -17,6 +17,7 @@ from warmstart.data.build import (
     concatenate,
     freed,
     objects_to_table,
+    torn,
 )
 from warmstart.errors import DataError, RecipeError, shown
 
@@ -54,13 +55,16 @@ def read_object(source: Any, limit: int | None) -> pa.Table:
 def _from_pandas(file: str, frame: Any) -> pa.Table:
     names = [str(name) for name in frame.columns]
     check_names(file, names)
-    arrays = [_series(frame.iloc[:, i]) for i in range(len(names))]
+    arrays = [_series(file, name, frame.iloc[:, i]) for i, name in enumerate(names)]
     return pa.table(arrays, names=names)
 
 
-def _series(values: Any) -> pa.ChunkedArray:
+def _series(file: str, name: str, values: Any) -> pa.ChunkedArray:
     try:
         array = pa.array(values, from_pandas=True)
+    except UnicodeEncodeError:
+        where = f"column '{shown(name)}'"
+        raise torn(values.tolist(), lambda row: f"{file}:{row + 1}: {where}") from None
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         array = pa.array([as_text(value) for value in values.tolist()], pa.string())
     return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])

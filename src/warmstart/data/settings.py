@@ -76,15 +76,18 @@ class Data(Part):
     )
     merge_labels: bool = Field(
         default=False,
-        description="merge labels that differ only in case or surrounding spaces into the most "
-        "frequent spelling",
+        description="merge labels that differ only in case, surrounding spaces or Unicode form "
+        "into the most frequent spelling",
     )
     sampling: Literal["none", "over", "under"] = Field(
         default="none",
         description="even out the classes of train by repeating or leaving out rows",
     )
     limit: int | None = Field(
-        default=None, ge=1, description="read only the first so many rows of each file"
+        default=None,
+        ge=1,
+        le=2**63 - 1,
+        description="read only the first so many rows of each file",
     )
     max_dropped: float = Field(
         default=0.05,

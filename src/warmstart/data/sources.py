@@ -37,6 +37,7 @@ def read(
     """
     is_path = isinstance(source, str | os.PathLike)
     if is_path:
+        files.check_local(source)
         path = Path(source).expanduser()
         file = name or str(path)
         table = _read_path(path, delimiter, encoding, limit, ledger)

@@ -33,7 +33,7 @@ from warmstart.data.repeats import note_near_repeats, note_repeats
 from warmstart.data.settings import Data
 from warmstart.data.sources import read
 from warmstart.data.stratify import TEST, TRAIN, VALIDATION, cut
-from warmstart.errors import DataError
+from warmstart.errors import DataError, shown
 
 Rows = Callable[[pa.Table, Callable[[int, str], None]], pa.Table]
 """(table, drop(row, reason)) → the table in a task's own form, without the dropped rows."""
@@ -129,7 +129,8 @@ def load(
     note_repeats(train, alike, codes, side, ledger)
     note_near_repeats(train, numbers, codes, side, copies, ledger)
     del copies, keys, alike, numbers, train
-    parts |= _cut_off(parts.pop("train"), side, shares, given)
+    held = _held_together(own, settings.group or together)
+    parts |= _cut_off(parts.pop("train"), side, shares, given, held)
     for name in SIDES:
         ledger.keep(name, len(parts[name]))
     return Splits(**parts, given=given, fingerprint=stamp, leakage=leakage)
@@ -253,8 +254,22 @@ def _shares(settings: Data, given: Mapping[str, bool]) -> dict[str, float]:
     return {name: 0.0 if given[name] else share for name, share in wanted.items()}
 
 
+def _held_together(own: np.ndarray, group: str | None) -> str:
+    """What the rows make that stay on one side of every cut; nothing where each is free."""
+    count = len(np.unique(own))
+    if count == len(own):
+        return ""
+    groups = "1 group" if count == 1 else f"{count:,} groups"
+    alike = f"one text or one value of '{shown(group)}'" if group else "one text"
+    return f" in {groups} that stay together (those of {alike}, or nearly)"
+
+
 def _cut_off(
-    train: pa.Table, side: np.ndarray, shares: Mapping[str, float], given: Mapping[str, bool]
+    train: pa.Table,
+    side: np.ndarray,
+    shares: Mapping[str, float],
+    given: Mapping[str, bool],
+    held: str,
 ) -> dict[str, pa.Table]:
     """The tables that come out of train: train itself and the splits that were not given."""
     for name, share in shares.items():
@@ -264,9 +279,11 @@ def _cut_off(
                 if name == "validation"
                 else "give rows to test on with --data.test FILE"
             )
+            add = "rows of other kinds" if held else "rows"
             raise DataError(
-                f"{train['_file'][0].as_py()}: {counted(len(train), 'row is', 'rows are')} too few "
-                f"to cut off a {name} split; add rows, or {instead}"
+                f"{train['_file'][0].as_py()}: {counted(len(train), 'row')}{held} "
+                f"{'is' if len(train) == 1 else 'are'} too few to cut off a {name} split; add "
+                f"{add}, or {instead}"
             )
     schema, batches = train.schema, train.to_batches()
     del train  # each batch is freed once it is dealt out, so that two copies never stand together

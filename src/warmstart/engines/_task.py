@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from warmstart import parts
 from warmstart.data.arrow import pc
+from warmstart.data.build import torn
 from warmstart.data.ledger import place
 from warmstart.errors import DataError, RunError
 from warmstart.models.auto import head_of
@@ -75,7 +76,10 @@ def table_of(task: Task, rows: Sequence[Any]) -> pa.Table:
     arrays: dict[str, Any] = {}
     for role, values in columns.items():
         kind = None if role in task.nested and values else pa.string()
-        arrays[role] = pa.chunked_array([pa.array(values, kind)])
+        try:
+            arrays[role] = pa.chunked_array([pa.array(values, kind)])
+        except UnicodeEncodeError:
+            raise torn(values, lambda row, role=role: f"row {row + 1}: {role}") from None
     place = pa.DictionaryArray.from_arrays(pa.array([0] * len(rows), pa.int32()), ["row"])
     table = pa.table({**arrays, "_file": place, "_line": pa.array(range(1, len(rows) + 1))})
     return own_form(task, table)

@@ -12,6 +12,7 @@ import pyarrow as pa
 from warmstart.data import profile, profile_giveaway, profile_language, profile_personal
 from warmstart.data import profile_text as text_facts
 from warmstart.data.arrow import pc
+from warmstart.data.labels import seen
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -94,7 +95,7 @@ def classes(source: Source, labels: Sequence[str]) -> dict[str, Any] | None:
     sizes = sorted((n for n in train.values() if n), reverse=True) or [0]
     spellings: dict[str, list[str]] = {}
     for name in counts:
-        spellings.setdefault(name.casefold(), []).append(name)
+        spellings.setdefault(seen(name), []).append(name)
     return {
         "counts": counts,
         "classes": len(counts),

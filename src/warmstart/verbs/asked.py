@@ -24,13 +24,20 @@ AT_ONCE, LIVE = 4096, 32  # rows; fewer where they come as they are written
 
 
 def source_of(data: Any) -> Any:
-    """A file, a list of texts, or an object; a string that is no file is a text."""
+    """A file, a list of texts, or an object; a string that is no file is a text.
+
+    One that ends as the name of a data file does is taken for a file that is missing, unless it
+    has a space, as in "see report.csv", and names no folder that exists.
+    """
     from warmstart.data import files
 
     if not isinstance(data, str | Path) or os.path.exists(data):
         return data
     known = files.FORMATS.keys() | files.PICKLES | files.SPREADSHEETS
-    if isinstance(data, Path) or files.suffix(Path(data)) in known:
+    folder = os.path.dirname(data)
+    sentence = len(str(data).split()) > 1 and not (folder and os.path.isdir(folder))
+    if isinstance(data, Path) or (files.suffix(Path(data)) in known and not sentence):
+        files.check_local(data)
         files.check_exists(Path(data))
     return [data]
 

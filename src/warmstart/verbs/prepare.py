@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from warmstart.data.ledger import Ledger
+from warmstart.data.mapped import mapped
 from warmstart.errors import DataError, RecipeError
 from warmstart.recipe import Recipe
 from warmstart.verbs.choices import check_rank, resolved
@@ -68,6 +70,14 @@ class Prepared:
             "fingerprint": self.splits.fingerprint,
             "general": self.general.fingerprint if self.general else None,
         }
+
+
+def rows_in(folder: Path, prepared: Prepared) -> Prepared:
+    """The same with the rows in a file of `folder`, out of memory."""
+    tables = {name: mapped(part.table, folder) for name, part in prepared.examples.items()}
+    parts = prepared.examples.items()
+    examples = {name: replace(part, table=tables[name]) for name, part in parts}
+    return replace(prepared, splits=replace(prepared.splits, **tables), examples=examples)
 
 
 def prepare(recipe: Recipe, source: Any = None) -> Prepared:

@@ -15,7 +15,7 @@ from warmstart.errors import RunError, typed
 from warmstart.recipe import Recipe
 from warmstart.run import Run, check_free, check_writable, free_path, now, why
 from warmstart.verbs.conclude import conclude, speed_of
-from warmstart.verbs.prepare import Prepared, prepare
+from warmstart.verbs.prepare import Prepared, prepare, rows_in
 from warmstart.verbs.session import Session
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def tune(
         check_free(Path(recipe.out) if recipe.out else free_path(stem(recipe)))
         check_writable(Path(recipe.out or "runs"))
     task: Any = recipe.task
+    own = prepared is None and not task.own_data
     if prepared is None:
         prepared = _prepare_tasks(recipe, source) if task.own_data else prepare(recipe, source)
     if resume is None:
@@ -69,6 +70,7 @@ def tune(
                 "began; put the old one back, or begin a new run"
             )
         run.update(status="running")
+    prepared = rows_in(run.path, prepared) if own else prepared
     give_back_memory()
     keep_freed_memory()
     with _telling(run):

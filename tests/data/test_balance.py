@@ -37,8 +37,8 @@ def test_under_repeats_nothing_and_evens_out(labels: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("under", "4 of 9 rows of train are used, 2 of each class, which had 2 to 7"),
-        ("over", "9 rows of train are repeated to 14, 7 of each class, which had 2 to 7"),
+        ("under", "4 of 9 rows of train used, 2 of each class, which had 2 to 7"),
+        ("over", "9 rows of train repeated to 14, 7 of each class, which had 2 to 7"),
     ],
 )
 def test_the_ledger_is_told_which_rows_are_used(how: Any, said: str) -> None:

@@ -214,7 +214,7 @@ def test_byte_level_without_a_family_has_no_unknown_token(tmp_path: Path):
         ({"kind": "unigram", "vocab_size": 20}, "alphabet of the corpus alone needs"),
         ({"kind": "word", "vocab_size": 3}, "vocab_size 3 has no room beside 3 special tokens"),
         ({"kind": "bpe", "bytes": "fallback", "vocab_size": 259}, "256 bytes"),
-        ({"kind": "word", "min_frequency": 1000}, "occurs 1000 times"),
+        ({"kind": "word", "min_frequency": 1000}, "occurs 1,000 times"),
         ({"kind": "word", "bytes": "level"}, "bytes = level does not go with word: give off"),
         ({"kind": "unigram", "min_frequency": 2}, "unigram prunes by likelihood"),
         ({"kind": "char", "alphabet": 9}, "char has no alphabet"),

@@ -137,7 +137,7 @@ def test_added_and_averaged(runs: Path, tmp_path: Path, capsys: pytest.CaptureFi
         (["merge", "{bottle}", "--out", "x"], "cannot be merged"),
         (["merge", "nothing", "--out", "x"], "there is no folder nothing"),
         (["merge", "{a}", "--out", "x", "--rank", "3"], "no option '--rank' of adapters merge"),
-        (["add", "{a}", "{b}", "--out", "x", "--weights", "1"], "1 numbers for 2 adapters"),
+        (["add", "{a}", "{b}", "--out", "x", "--weights", "1"], "1 number for 2 adapters"),
         (["add", "{a}", "{b}", "--out", "x", "--weights", "1,y"], "give numbers with commas"),
         (["add", "{a}", "{b}", "--out", "x", "--weights", "nan,1"], "finite numbers"),
         (["add", "{a}", "{b}", "--out", "x", "--combination", "sum"], "cat, linear or svd"),

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from warmstart.counting import counted
 from warmstart.data.ledger import Ledger
 
 
@@ -38,9 +39,9 @@ def note_sampling(
     after = np.bincount(labels[rows], minlength=len(names)).tolist()
     each = max(after, default=0)
     if how == "over":
-        text = f"{len(labels):,} rows of train are repeated to {len(rows):,}"
+        text = f"{counted(len(labels))} of train repeated to {len(rows):,}"
     else:
-        text = f"{len(rows):,} of {len(labels):,} rows of train are used"
+        text = f"{len(rows):,} of {counted(len(labels))} of train used"
     sizes = [count for count in before if count]
     ledger.note(
         "sampling",

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from warmstart.data.duplicates import PAIRS, place
-from warmstart.data.ledger import Ledger
+from warmstart.counting import counted
+from warmstart.data.duplicates import PAIRS
+from warmstart.data.ledger import Ledger, place
 from warmstart.data.near_copies import Copies
 from warmstart.data.stratify import TEST, TRAIN, VALIDATION
 
@@ -30,7 +31,8 @@ def note_repeats(
     splits = _splits(side[again], side[again])
     ledger.note(
         "duplicates",
-        f"{len(again):,} rows repeat the text of another ({_said(splits)}); they are kept",
+        f"{counted(len(again), 'row repeats', 'rows repeat')} the text of another "
+        f"({_said(splits)}); all are kept",
         rows=len(again),
         splits=splits,
     )
@@ -45,8 +47,8 @@ def note_repeats(
         ]
         ledger.note(
             "conflicts",
-            f"{len(texts):,} texts stand there with more than one label ({_said(splits)}), for "
-            f"example {' ~ '.join(pairs[0])}",
+            f"{counted(len(texts), 'text stands', 'texts stand')} there with more than one label "
+            f"({_said(splits)}), for example {' ~ '.join(pairs[0])}",
             pairs=pairs,
             count=len(texts),
             splits=splits,
@@ -73,8 +75,8 @@ def note_near_repeats(
     splits = _splits(side[later], side[later])
     ledger.note(
         "duplicates",
-        f"{len(later):,} texts nearly repeat another ({_said(splits)}); they are kept, on one side "
-        "of every cut",
+        f"{counted(len(later), 'text nearly repeats', 'texts nearly repeat')} another "
+        f"({_said(splits)}); all are kept, on one side of every cut",
         near=True,
         rows=len(later),
         splits=splits,
@@ -86,8 +88,8 @@ def note_near_repeats(
         splits = _splits(side[one[torn]], side[other[torn]])
         ledger.note(
             "conflicts",
-            f"{len(torn):,} pairs of nearly equal texts have different labels ({_said(splits)}), "
-            f"for example {' ~ '.join(pairs[0])}",
+            f"{counted(len(torn), 'pair')} of nearly equal texts with different labels "
+            f"({_said(splits)}), for example {' ~ '.join(pairs[0])}",
             near=True,
             pairs=pairs,
             count=len(torn),

@@ -59,7 +59,7 @@ def _environment() -> Environment:
     made.filters.update(
         level=_level, tight=_tight, plain=_plain, place=_place, soft=_soft, bar=_bar
     )
-    made.filters.update(capital=words.title, counted=counted, rows=words.rows)
+    made.filters.update(capital=words.title, counted=counted)
     made.globals.update(BRIEF=BRIEF, LONG=LONG)
     return made
 

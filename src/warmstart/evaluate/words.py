@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from warmstart.counting import counted
 from warmstart.evaluate.compare import Paired
 from warmstart.evaluate.metrics import TITLES
 from warmstart.scores.bootstrap import Difference
@@ -42,7 +43,7 @@ def verdict_sentence(metrics: Mapping[str, Any]) -> str:
     main, level = metrics["main"], percent(metrics["confidence_level"])
     value, low, high = (figure(metrics[main][key]) for key in ("value", "low", "high"))
     text = f"{title(metrics['titles'].get(main, main))} {value} ({level} interval {low} to {high})"
-    text += f" on {metrics['rows']:,} test rows"
+    text += f" on {counted(metrics['rows'], 'test row')}"
     comparison = metrics["comparison"]
     if comparison is None:
         return f"{text}; no baseline was computed, so it stands alone."
@@ -101,8 +102,8 @@ def few_rows(count: int) -> list[str]:
     if count >= FEW_ROWS:
         return []
     return [
-        f"There are only {count} test rows, so every interval is wide: a difference of a few "
-        "points says nothing."
+        f"The figures rest on {counted(count, 'test row')}, so every interval is wide: a "
+        "difference of a few points says nothing."
     ]
 
 
@@ -119,15 +120,10 @@ def absent_classes(classes: Sequence[Mapping[str, Any]]) -> list[str]:
     if not absent:
         return []
     text = f"Not in the test rows, so not judged: {listed([one['label'] for one in absent])}."
-    given = {one["label"]: rows(one["predicted"]) for one in absent if one["predicted"]}
+    given = {one["label"]: counted(one["predicted"]) for one in absent if one["predicted"]}
     if given:
         text += f" Wrongly predicted all the same: {listed(list(given), given)}."
     return [text]
-
-
-def rows(count: int) -> str:
-    """So many rows: "1 row", "1,200 rows"."""
-    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def listed(names: Sequence[str], remarks: Mapping[str, str] | None = None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from warmstart.errors import BaseModelError, ProofError, RunError
+from warmstart.errors import BaseModelError, ProofError, RunError, typed
 from warmstart.models.adapter_base import base_of, base_state
 from warmstart.models.adapter_files import MERGED, STEM, AdapterFile
 from warmstart.models.adapter_open import TOLERANCE, opened, outputs, prove_equal
@@ -110,7 +110,7 @@ def _whole(folder: Path, file: AdapterFile) -> Path:
     if not (found / "config.json").exists() or (found / "adapter_config.json").exists():
         raise RunError(
             f"{folder} holds no merged model; make one: "
-            f"warmstart adapters merge {file.folder} --out FOLDER"
+            f"warmstart adapters merge {typed(file.folder)} --out FOLDER"
         )
     return found
 

@@ -35,7 +35,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise BaseModelError(f"{path.parent} has no {path.name}") from None
     except (OSError, ValueError) as error:
-        raise BaseModelError(f"{path} cannot be read: {shown(error, 120)}") from error
+        raise BaseModelError(
+            f"{path} cannot be read: {shown(error, 120)}; fetch the model again"
+        ) from error
     if not isinstance(value, dict):
         raise BaseModelError(f"{path} is not a JSON object")
     return value

@@ -82,7 +82,7 @@ def test_a_tiny_test_says_that_intervals_are_wide(rows: dict[str, Any]) -> None:
     tiny = rows | {"test": head(rows["test"], 12), "validation": head(rows["validation"], 0)}
     found = evaluate(QUICK, LABELS, **tiny)
     notes = " ".join(found.metrics["notes"])
-    assert "only 12 test rows, so every interval is wide" in notes
+    assert "rest on 12 test rows, so every interval is wide" in notes
     assert "Fewer than 10 test rows" in notes
     assert found.metrics["calibration"]["temperature"] == 1.0
     assert found.predictions["file"].null_count == 12

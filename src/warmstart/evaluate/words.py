@@ -84,7 +84,7 @@ def notes(metrics: Mapping[str, Any]) -> list[str]:
     found = few_rows(count)
     if metrics["accuracy"]["value"] == 1.0:
         found.append(
-            f"No test row was wrong. That does not make the model perfect: {count:,} rows cannot "
+            f"No test row was wrong. That does not make the model perfect: {counted(count)} cannot "
             f"rule out an accuracy of {metrics['accuracy']['low']:.3f}."
         )
     found += absent_classes(classes)

@@ -35,10 +35,16 @@ def give_back_memory() -> bool:
 
     gc.collect()
     pa.default_memory_pool().release_unused()
-    taken = _set({M_MMAP_THRESHOLD: USUAL, M_TRIM_THRESHOLD: USUAL})
-    if taken:
+    return _set({M_MMAP_THRESHOLD: USUAL, M_TRIM_THRESHOLD: USUAL}) and trim()
+
+
+def trim() -> bool:
+    """Hand the kernel what lies free; returns whether there is a C library that can."""
+    try:
         ctypes.CDLL(None).malloc_trim(0)
-    return taken
+    except (OSError, AttributeError, TypeError):
+        return False
+    return True
 
 
 def _set(wanted: dict[int, int]) -> bool:

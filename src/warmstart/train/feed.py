@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from warmstart.data.batches import micro, ordered, pad, plan, width
+from warmstart.train.memory import trim
 from warmstart.train.states import StateFile
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class TokenFeed:
         """Logits [n, K] of the whole split in the order of its rows; [tokens, K] of a head that
         reads every token, parallel to the ids of the store."""
         found = np.empty((0, 0), dtype=np.float32)
+        trim()  # what training left free has other sizes than answers ask for
         for rows in ordered(self.store.lengths, self._at_once()):
             values = self.logits(self._batch(rows), training=False).cpu().numpy()
             if not found.size:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from warmstart.data.arrow import pc
 from warmstart.data.duplicates import normal_texts
-from warmstart.data.near_candidates import blocks, candidates, sketches_of
+from warmstart.data.near_candidates import blocks, candidates, merged, sketches_of
 from warmstart.data.near_cuts import cut_short
 from warmstart.data.near_measure import resemblance
 from warmstart.data.near_words import bytes_of
@@ -125,7 +125,7 @@ def _near(
     cut = cut_short(texts, sketches.ends)
     del sketches
     step(3)
-    pairs = np.union1d(pairs, cut)
+    pairs = merged(pairs, cut)
     left, right = (pairs >> np.uint64(32)).astype(np.int64), (pairs & _LOWER).astype(np.int64)
     shared = resemblance(texts, left, right)
     # A word that differs breaks two pairs of neighbours.

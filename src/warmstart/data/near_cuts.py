@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from warmstart.data.arrow import pc
-from warmstart.data.near_candidates import blocks
+from warmstart.data.near_candidates import blocks, merged
 
 REACH = 8  # sorted neighbours that may be the whole of a cut text
 SHARE = 0.5  # of the whole text that a cut one must hold
@@ -23,7 +23,7 @@ def cut_short(texts: pa.Array, ends: np.ndarray) -> np.ndarray:
     tails = _repeated(ends[:, 1])
     turned = pc.utf8_reverse(texts.take(pa.array(tails)))
     order = np.asarray(pc.sort_indices(turned)).astype(np.int64)
-    return np.union1d(found, _beginning(turned.take(pa.array(order)), tails[order]))
+    return merged(found, _beginning(turned.take(pa.array(order)), tails[order]))
 
 
 def _repeated(hashes: np.ndarray) -> np.ndarray:

@@ -35,7 +35,8 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
     try:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
-        save_file({name: _alone(t) for name, t in tensors.items()}, fresh / TENSORS)
+        plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+        save_file(plain, fresh / TENSORS)
         _write(fresh / STATE, json.dumps(state))
         sums = {name: _sha256(fresh / name) for name in (TENSORS, STATE)}
         _write(fresh / MANIFEST, json.dumps({"step": step, "sha256": sums}))
@@ -80,13 +81,6 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def clear(folder: Path) -> None:
     """Remove all checkpoints of a finished run."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _alone(tensor: Tensor) -> Tensor:
-    """The tensor in memory that it shares with no other."""
-    tensor = tensor.detach().cpu().contiguous()
-    shared = tensor.untyped_storage().nbytes() > tensor.nbytes
-    return tensor.clone() if shared else tensor
 
 
 def _all(folder: Path) -> list[Path]:

@@ -220,9 +220,9 @@ class FastCompute(Compute):
 
     def full_precision(self) -> None:
         self.dtype = torch.float32
-        if self._shadow is not None:
-            self._shadow.release()
-        self._shadow = self.encoder.shadow = None
+        shadow, self._shadow, self.encoder.shadow = self._shadow, None, None
+        if shadow is not None:
+            shadow.release()
         self.encoder.prepare(torch.float32, self.device, checkpointing=False)
 
     def _lookup(self, ids: Tensor) -> Tensor:

@@ -75,7 +75,10 @@ class Shadow:
     def release(self) -> None:
         """Give every parameter memory of its own, without a gradient; to be called at the end."""
         for parameter in self._members:
-            parameter.data, parameter.grad = parameter.data.clone(), None
+            parameter.grad = None
+        del self._copy, self._copy_grad, self._master_grad, self._homes  # room for the clones
+        for parameter in self._members:
+            parameter.data = parameter.data.clone()
 
 
 class _ShadowLinear(torch.autograd.Function):

@@ -8,7 +8,7 @@ import torch
 from learning import CPU
 from warmstart.errors import RecipeError
 from warmstart.train import precision
-from warmstart.train.memory import give_back_memory, keep_freed_memory, one_heap
+from warmstart.train.memory import give_back_memory, keep_freed_memory, small_heap
 
 
 def test_as_told() -> None:
@@ -56,7 +56,7 @@ def test_freed_memory_is_kept_and_given_back() -> None:
 
     heard = platform.libc_ver()[0] == "glibc"
     for _ in range(2):
-        assert one_heap() == keep_freed_memory() == heard
+        assert small_heap() == keep_freed_memory() == heard
         blocks = [torch.ones(1 << 18) for _ in range(200)]
         full = held()
         del blocks

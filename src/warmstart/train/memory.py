@@ -2,9 +2,10 @@
 
 glibc hands blocks above a threshold straight back to the kernel; a training step asks for the
 same big blocks again at once and pays for every page. Keeping them is worth a fifth of the time on
-a CPU. Where tables are read and judged it costs memory instead: what grows leaves holes behind.
-There is one heap: a heap for each thread would keep what reading the data once needed, and never
-use it again. Elsewhere (musl, macOS, Windows) there is nothing to do.
+a CPU. Where tables are read and judged it costs memory instead: what grows leaves holes behind, and
+left to itself glibc keeps ever more of it. There is one heap: a heap for each thread would keep
+what reading the data once needed, and never use it again. Elsewhere (musl, macOS, Windows) there is
+nothing to do.
 """
 
 from __future__ import annotations
@@ -15,17 +16,18 @@ import gc
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 USUAL = 1 << 17  # bytes: glibc's own threshold for both
-LARGEST_MMAP_THRESHOLD = 1 << 25
+LARGEST = 1 << 25  # bytes: the largest mmap threshold
 
 
-def one_heap() -> bool:
-    """Let new threads share a heap; returns whether the C library took it."""
-    return _set({M_ARENA_MAX: 1})
+def small_heap() -> bool:
+    """Before the data are read: one heap for all threads, and what is free at its end goes back;
+    returns whether the C library took it."""
+    return _set({M_ARENA_MAX: 1, M_MMAP_THRESHOLD: LARGEST, M_TRIM_THRESHOLD: USUAL})
 
 
 def keep_freed_memory() -> bool:
     """Before training; returns whether the C library took it."""
-    return _set({M_MMAP_THRESHOLD: LARGEST_MMAP_THRESHOLD, M_TRIM_THRESHOLD: (1 << 31) - 1})
+    return _set({M_MMAP_THRESHOLD: LARGEST, M_TRIM_THRESHOLD: (1 << 31) - 1})
 
 
 def give_back_memory() -> bool:

@@ -32,9 +32,9 @@ def tune(
 ) -> Run:
     """Train, evaluate, save and prove. Raises `WarmstartError`; nothing is written before the
     data, the base and the recipe are known to be good. `prepared` is of this recipe."""
-    from warmstart.train.memory import give_back_memory, keep_freed_memory, one_heap
+    from warmstart.train.memory import give_back_memory, keep_freed_memory, small_heap
 
-    one_heap()
+    small_heap()
     if resume is None:
         check_free(Path(recipe.out) if recipe.out else free_path(stem(recipe)))
         check_writable(Path(recipe.out or "runs"))

@@ -94,6 +94,20 @@ def test_nothing_is_said_to_stand_beside_baselines_that_are_not_there(
     assert "beside simple methods" not in render(facts | {"metrics": alone})
 
 
+SHORT = ["anger", "joy", "optimism", "sadness"]
+WORDY = ["abbreviation", "description", "entity", "human", "location", "number"]
+
+
+@pytest.mark.parametrize(("labels", "beside"), [(SHORT, True), (WORDY, False)])
+def test_all_classes_stand_beside_the_commonest_confusions_where_half_the_page_holds_them(
+    facts: dict[str, Any], labels: list[str], beside: bool
+) -> None:
+    matrix = [[5 + (i == j) for j in range(len(labels))] for i in range(len(labels))]
+    metrics = facts["metrics"] | {"labels": labels, "confusion_matrix": matrix}
+    section = render(facts | {"metrics": metrics}).split('id="confusions"')[1]
+    assert ('class="grid two"' in section.split("</section>")[0]) == beside
+
+
 def test_a_confidence_that_was_not_corrected_is_not_shown_as_if(facts: dict[str, Any]) -> None:
     calibration = facts["metrics"]["calibration"]
     section = render(facts).split('id="confidence"')[1].split("</section>")[0]

@@ -13,7 +13,6 @@ from warmstart.evaluate.training_view import training
 from warmstart.evaluate.trust import Point, trust
 
 NUMBERED = 12  # up to so many classes the confusion matrix is a table of numbers
-BESIDE = 6  # up to so many it stands beside the list of confusions
 CONFUSIONS = 10  # pairs of classes listed
 FIRST, MORE = 3, 6  # mistakes on the first screen; the most, where there is room
 BRIEF = 280  # characters of a text shown before it is folded
@@ -160,7 +159,8 @@ def _matrix(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
         (label, [(n, n / max(1, sum(row)), i == j) for j, n in enumerate(row)])
         for i, (label, row) in enumerate(zip(labels, matrix, strict=True))
     ]
-    return {"drawn": None, "labels": labels, "rows": rows, "beside": len(labels) <= BESIDE}
+    wide = max(map(len, labels)) + sum(max(len(label), 4) + 2 for label in labels)
+    return {"drawn": None, "labels": labels, "rows": rows, "beside": wide <= COLUMN}
 
 
 def _watched(metrics: Mapping[str, Any]) -> str:

@@ -128,6 +128,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 MOST_POSITIONS = 1 << 16
 OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 """Families whose first position comes after that of padding."""
+WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
+"""What the families' configs call the width of their layers."""
 
 
 def family_of(config: Any) -> Family:
@@ -146,6 +148,13 @@ def family_of(config: Any) -> Family:
     if name == "modernbert" and values.get("classifier_pooling", "cls") == "mean":
         family = replace(family, pooling="mean")
     return family
+
+
+def width_of(config: Any) -> int:
+    """How many numbers stand for a token between the layers (the config, or `config.json` as a
+    dict); 0 where it does not say."""
+    values: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
+    return next((int(values[name]) for name in WIDTHS if values.get(name)), 0)
 
 
 def positions_of(config: Any) -> int:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from warmstart.errors import RecipeError
-from warmstart.models.families import body_of, family_of, word_embedding_of
+from warmstart.models.families import body_of, family_of, width_of, word_embedding_of
 from warmstart.models.peft_models import task_type
 from warmstart.models.quiet import seeded
 from warmstart.models.targets import head_names
@@ -109,7 +109,7 @@ def prefix_settings(model: PreTrainedModel, tokens: int) -> dict[str, Any]:
     config: Any = model.config
     found = prompt_settings(model, tokens)
     heads = found["num_attention_heads"]
-    width = _first(config, ("hidden_size", "d_model", "n_embd", "dim"))
+    width = width_of(config)
     size = _first(config, ("head_dim", "d_kv")) or width // heads
     heads = _first(config, ("num_key_value_heads",)) or heads
     head = [name.removeprefix("base_model.") for name in found["modules_to_save"] or ()]

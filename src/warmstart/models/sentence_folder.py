@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.errors import RunError, shown
+from warmstart.models.families import width_of
 from warmstart.models.weights import read_json
 
 MODES = {"mean": "pooling_mode_mean_tokens", "first": "pooling_mode_cls_token",
@@ -20,7 +21,7 @@ KIND = "sentence_transformers.models."
 def write_modules(folder: Path, pooling: str, normalise: bool, max_length: int) -> None:
     """`modules.json`, `1_Pooling`, `2_Normalize` and the length, in the form that every version
     of sentence-transformers reads. Raises `RunError`."""
-    width = _width(read_json(folder / "config.json"))
+    width = width_of(read_json(folder / "config.json"))
     modules = [_module(0, "", "Transformer"), _module(1, "1_Pooling", "Pooling")]
     modules += [_module(2, "2_Normalize", "Normalize")] if normalise else []
     pools = {"word_embedding_dimension": width}
@@ -63,11 +64,6 @@ def carry_modules(one: Path, other: Path) -> None:
         shutil.copyfile(one / path, other / path)
     if (one / "2_Normalize").is_dir():
         (other / "2_Normalize").mkdir(exist_ok=True)
-
-
-def _width(config: dict[str, Any]) -> int:
-    names = ("hidden_size", "dim", "d_model", "n_embd")
-    return next((int(config[name]) for name in names if config.get(name)), 0)
 
 
 def _module(number: int, path: str, kind: str) -> dict[str, Any]:

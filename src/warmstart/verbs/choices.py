@@ -17,17 +17,16 @@ if TYPE_CHECKING:
 
 CLASS_STEPS = 60
 """Steps that each class wants: 77 classes need twice the passes that 4 do (bench/scores.py)."""
-
-
-def width_of(config: Mapping[str, Any]) -> int:
-    """How many numbers stand for a token between the layers of a model."""
-    return int(config.get("hidden_size") or config.get("dim") or config.get("d_model") or 768)
+USUAL_WIDTH = 768
+"""Of the layers of a base whose config names no width."""
 
 
 def check_rank(method: Any, config: Mapping[str, Any]) -> None:
     """Raise `RecipeError` for a change of higher rank than the matrices that it changes."""
-    rank, width = getattr(method, "rank", 0), int(config.get("n_embd") or width_of(config))
-    if rank > width:
+    from warmstart.models.families import width_of
+
+    rank, width = getattr(method, "rank", 0), width_of(config)
+    if rank > width > 0:
         raise RecipeError(
             f"method.rank = {rank:,}: the layers of the base are {width:,} wide, and no change of "
             "their matrices has a higher rank; give less, as in 16, or take --method full"
@@ -40,14 +39,14 @@ def resolved(
     """The recipe with every open choice made, so that it repeats the run wherever it is read."""
     from warmstart.data.batches import plan
     from warmstart.methods.base import Method
-    from warmstart.models.families import family_of
+    from warmstart.models.families import family_of, width_of
     from warmstart.models.weights import read_json as read_config
     from warmstart.train.precision import choose, device_named
 
     method: Any = recipe.method
     train = recipe.train
     config = read_config(base.path / "config.json")
-    width = width_of(config)
+    width = width_of(config) or USUAL_WIDTH
     task: Any = recipe.task
     batch = train.batch_size or task.usual_batch or method.default_batch_size
     one_state = task.form not in ("tokens", "span")

@@ -81,9 +81,7 @@ def tune(
 def _train(run: Run, prepared: Prepared, listeners: list[Listener], resume: bool) -> None:
     from warmstart.train import checkpoint
     from warmstart.train.memory import give_back_memory
-    from warmstart.train.tidy import Tidy
 
-    listeners = [*listeners, Tidy()]
     passed_over = checkpoint.passed_over(run.path / "checkpoints") if resume else ""
     if passed_over:
         for listener in listeners:

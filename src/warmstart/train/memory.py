@@ -16,13 +16,14 @@ import gc
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 USUAL = 1 << 17  # bytes: glibc's own threshold for both
+LARGE = 1 << 20  # bytes: with less, the search for copies takes twice the pages anew
 LARGEST = 1 << 25  # bytes: the largest mmap threshold
 
 
 def small_heap() -> bool:
-    """Before the data are read: one heap for all threads, and what is free at its end goes back;
-    returns whether the C library took it."""
-    return _set({M_ARENA_MAX: 1, M_MMAP_THRESHOLD: LARGEST, M_TRIM_THRESHOLD: USUAL})
+    """Before the data are read: one heap for all threads, without large blocks, whose free end
+    goes back; returns whether the C library took it."""
+    return _set({M_ARENA_MAX: 1, M_MMAP_THRESHOLD: LARGE, M_TRIM_THRESHOLD: USUAL})
 
 
 def keep_freed_memory() -> bool:

@@ -16,7 +16,7 @@ import gc
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 USUAL = 1 << 17  # bytes: glibc's own threshold for both
-LARGE = 1 << 20  # bytes: with less, the search for copies takes twice the pages anew
+LARGE = 1 << 20  # bytes: the mmap threshold while data are read
 LARGEST = 1 << 25  # bytes: the largest mmap threshold
 
 

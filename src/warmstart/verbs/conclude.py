@@ -31,12 +31,14 @@ def conclude(
     import pyarrow.parquet as pq
 
     from warmstart.evaluate.forgetting import section
+    from warmstart.train.memory import give_back_memory
     from warmstart.verbs.judge import judge
     from warmstart.verbs.proofs import prove_task
 
     recipe, examples = prepared.recipe, prepared.examples
     proof = prove_task(run.model, prepared.task, examples["test"], outputs["test"], recipe.seed)
     write_json(run.path / "proof.json", proof)
+    give_back_memory()  # the model that was loaded afresh
     found = judge(recipe.evaluate, prepared.task, outputs, examples, progress.history, recipe.seed)
     if forgetting:
         found.metrics["forgetting"] = forgetting

@@ -92,7 +92,7 @@ def load(folder: Path) -> tuple[dict[str, Texts], list[str]]:
 
 def base_model() -> Path:
     """The folder of the embedded base model; imports no torch."""
-    from warmstart.models.embedded import folder_of
+    from warmstart.models.base import folder_of
 
     return folder_of("minilm")
 

@@ -118,7 +118,7 @@ def plain_score(folder: Path, test: Rows, longest: int) -> float:
     """Mean F1 of the saved folder's answers, as SQuAD's script counts it."""
     from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
-    from warmstart.scores.squad import Answers
+    from warmstart.metrics.squad import Answers
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model: Any = AutoModelForQuestionAnswering.from_pretrained(folder, dtype=torch.float32).eval()

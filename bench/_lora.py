@@ -24,8 +24,8 @@ import _warmstart
 import warmstart
 from _common import load, peak_mb, process_seconds
 from _trainer import arguments, collate, encode, predict, scores
-from warmstart.train import fit
-from warmstart.train.loop import Step
+from warmstart.training import trainer as fit
+from warmstart.training.loop import Step
 
 Facts = dict[str, Any]
 
@@ -99,7 +99,7 @@ def theirs(name: str, request: Facts) -> Facts:
     """`get_peft_model` and the Trainer: as the documentation has it, or tuned."""
     from peft import LoraConfig, TaskType, get_peft_model
 
-    from warmstart.models.heads import adapter_targets
+    from warmstart.models.head_layers import adapter_targets
     from warmstart.models.targets import head_names
 
     logging.set_verbosity_error()

@@ -22,7 +22,7 @@ TOTAL = 10_000  # of the schedule; only its length
 
 def plan_of(encoded: list[dict[str, Any]], count: int, seed: int) -> list[np.ndarray]:
     """The rows of `count` length-grouped steps."""
-    from warmstart.data.batches import plan
+    from warmstart.data.tokens.batching import plan
 
     lengths = np.array([len(row["input_ids"]) for row in encoded])
     batches: list[np.ndarray] = []
@@ -77,14 +77,14 @@ def _groups(model: nn.Module) -> list[dict[str, Any]]:
 
 def warm(data: Path, precision: str, plan: list[np.ndarray]) -> Iterator[None]:
     """What `warmstart.tune(method="full")` does in a step: the same calls as in verbs/tune.py."""
-    from warmstart.models.compute import compute_for
-    from warmstart.recipe import Recipe
-    from warmstart.train.feed import TokenFeed
-    from warmstart.train.loop import steps
-    from warmstart.train.memory import keep_freed_memory
-    from warmstart.train.optim import Optimizer
-    from warmstart.train.vocabulary import narrow
-    from warmstart.verbs.prepare import prepare
+    from warmstart.config.recipe import Recipe
+    from warmstart.models.forward import compute_for
+    from warmstart.pipelines.prepare import prepare
+    from warmstart.training.batches import TokenFeed
+    from warmstart.training.loop import steps
+    from warmstart.training.memory import keep_freed_memory
+    from warmstart.training.optimizer import Optimizer
+    from warmstart.training.vocabulary import narrow
 
     keep_freed_memory()
     prepared = prepare(

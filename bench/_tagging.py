@@ -147,7 +147,7 @@ def plain_score(folder: Path, test: Rows, longest: int) -> float:
     reads them."""
     from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-    from warmstart.scores.spans import Entities, spans_of_tags, types_of
+    from warmstart.metrics.entities import Entities, spans_of_tags, types_of
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model: Any = AutoModelForTokenClassification.from_pretrained(folder, dtype=torch.float32)

@@ -9,9 +9,9 @@ from typing import Any
 
 import warmstart
 from _common import load, peak_mb, process_seconds
-from warmstart.train import fit
-from warmstart.train.fit import Listener
-from warmstart.train.loop import Step
+from warmstart.training import trainer as fit
+from warmstart.training.loop import Step
+from warmstart.training.trainer import Listener
 
 
 class Clock(Listener):

@@ -115,8 +115,8 @@ def untrained(folder: Path, seed: int) -> Path:
     import torch
     from transformers import AutoConfig, AutoModel
 
-    from warmstart.models.backbone import load_tokenizer
-    from warmstart.models.catalog import resolve
+    from warmstart.models.base import resolve
+    from warmstart.models.loading import load_tokenizer
 
     base = resolve("minilm")
     torch.manual_seed(seed)

@@ -138,8 +138,8 @@ def _warmstart(rows: list[str], planted: list[tuple[int, int, str]], name: str) 
     import pyarrow as pa
     import scipy.sparse.csgraph  # noqa: F401
 
-    from warmstart.data.near import find_duplicates
-    from warmstart.train.memory import keep_freed_memory
+    from warmstart.data.dedup.pairs import find_duplicates
+    from warmstart.training.memory import keep_freed_memory
 
     keep_freed_memory()
     start = peak_mb()
@@ -161,9 +161,9 @@ def _warmstart(rows: list[str], planted: list[tuple[int, int, str]], name: str) 
 def _datasketch(rows: list[str], planted: list[tuple[int, int, str]], name: str) -> dict[str, Any]:
     from datasketch import MinHash, MinHashLSH
 
-    from warmstart.data.duplicates import all_normalised
-    from warmstart.data.near_candidates import BANDS, ROWS
-    from warmstart.data.near_copies import LEAST_WORDS, SIMILARITY
+    from warmstart.data.dedup.clusters import LEAST_WORDS, SIMILARITY
+    from warmstart.data.dedup.exact import all_normalised
+    from warmstart.data.dedup.minhash import BANDS, ROWS
 
     perms = ROWS * BANDS
     keys: dict[str, Any] = {"params": (BANDS, ROWS)} if name == "bands" else {}

@@ -154,8 +154,8 @@ def _setfit(request: dict[str, Any]) -> dict[str, Any]:
 def _frozen(request: dict[str, Any]) -> dict[str, Any]:
     from sklearn.linear_model import LogisticRegression
 
-    from warmstart.models.catalog import resolve
-    from warmstart.train.features import features
+    from warmstart.models.base import resolve
+    from warmstart.training.frozen_features import features
 
     begun = time.perf_counter()
     splits, _ = _data(request)

@@ -71,7 +71,7 @@ def pretrained(novels: list[Path], folder: Path, base: Path, seconds: float) -> 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     import warmstart
-    from warmstart.models.scratch import new_base
+    from warmstart.models.from_config import new_base
 
     warmstart.tokenizer.train(novels, out=folder / "words", vocab_size=2000, family="gpt2")
     new_base("gpt2", folder / "words", base, hidden_size=96, layers=3, heads=3, positions=128)

@@ -89,7 +89,7 @@ def tuned(name: str, family: str, place: Path, asked: Any) -> dict[str, Any]:
 def new(family: str, data: Path, vocabulary: int, place: Path, asked: Any) -> Path:
     """A model of random weights with a tokenizer made from the training rows."""
     import warmstart
-    from warmstart.models.scratch import new_base
+    from warmstart.models.from_config import new_base
 
     train = next(data.glob("train.*"))
     trained = warmstart.tokenizer.train(

@@ -140,11 +140,11 @@ def _peer(name: str, request: dict[str, Any]) -> dict[str, Any]:
 def _warmstart(request: dict[str, Any]) -> dict[str, Any]:
     import pyarrow.parquet  # noqa: F401
 
-    import warmstart.evaluate.harness
-    import warmstart.evaluate.report
-    import warmstart.train.fit
-    import warmstart.verbs.proof
-    import warmstart.verbs.tune
+    import warmstart.evaluation.classification
+    import warmstart.pipelines.tune
+    import warmstart.pipelines.verify
+    import warmstart.reporting.page
+    import warmstart.training.trainer
 
     begun = time.perf_counter()
     data = Path(request["data"])

@@ -85,8 +85,8 @@ def show(found: Measures) -> None:
 def work(method: str, request: dict[str, Any]) -> int:
     """In the process of one measurement."""
     import warmstart
-    from warmstart.train.fit import Interrupted, Listener
-    from warmstart.train.loop import Step
+    from warmstart.training.loop import Step
+    from warmstart.training.trainer import Interrupted, Listener
 
     limit = request["steps"] if method != "frozen" else 0
     marks: dict[str, float] = {}

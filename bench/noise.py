@@ -93,9 +93,9 @@ def prepared(rows: Rows) -> tuple[Any, Any, Any, list[str]]:
     """Features, class numbers, groups of copies, and the names of the classes."""
     import numpy as np
 
-    from warmstart.data.duplicates import normalised
-    from warmstart.models.catalog import resolve
-    from warmstart.train.features import features
+    from warmstart.data.dedup.exact import normalised
+    from warmstart.models.base import resolve
+    from warmstart.training.frozen_features import features
 
     began = time.perf_counter()
     texts = [text for text, _ in rows]
@@ -107,7 +107,7 @@ def prepared(rows: Rows) -> tuple[Any, Any, Any, list[str]]:
 
 
 def timed(x: Any, y: Any, groups: Any) -> tuple[Any, float]:
-    from warmstart.evaluate.noise import find_label_noise
+    from warmstart.evaluation.label_errors import find_label_noise
 
     began = time.perf_counter()
     return find_label_noise(x, y, 0, groups=groups), time.perf_counter() - began

@@ -131,7 +131,7 @@ def kept(task: str, data: str) -> list[int]:
     """The lines of train that warmstart trains on: not those whose text is in test or validation
     too, which would be worth points to the other contestant."""
     from warmstart.api import recipe_for
-    from warmstart.verbs.prepare import prepare
+    from warmstart.pipelines.prepare import prepare
 
     prepared = prepare(recipe_for(data, None, {"task": task}))
     return [int(line) - 1 for line in prepared.splits.train["_line"].to_pylist()]

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from warmstart.data.tokens import TokenStore, tokenise
-from warmstart.models import backbone, catalog
-from warmstart.models.compute import Compute, compute_for
+from warmstart.data.tokens.dataset import TokenStore, tokenise
+from warmstart.models import base as catalog
+from warmstart.models import loading as backbone
+from warmstart.models.forward import Compute, compute_for
 from warmstart.objectives.supervised import Supervised
-from warmstart.train.feed import TokenFeed
-from warmstart.train.fit import Fit
-from warmstart.train.settings import Train
+from warmstart.training.batches import TokenFeed
+from warmstart.training.settings import Train
+from warmstart.training.trainer import Fit
 
 torch.set_num_threads(1)  # tiny products: two threads that wait for each other take far longer
 
@@ -128,9 +129,9 @@ def fit(
     **settings: Any,
 ) -> Fit:
     """A training run over `messages`, ready to begin; trained on and scored on the same rows."""
-    from warmstart.models.families import layers_of
-    from warmstart.models.heads import unwrap
-    from warmstart.tasks._classes import class_scores
+    from warmstart.models.architectures import layers_of
+    from warmstart.models.head_layers import unwrap
+    from warmstart.tasks.classification import class_scores
 
     settings = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, **settings}
     model = classifier(folder, dropout=dropout) if model is None else model

@@ -139,7 +139,7 @@ def test_predict_and_evaluate_as_functions(base: Path, here: Path):
     assert [text for text, _ in answers(run, ["good"])] == ["good"]
     assert warmstart.tune(resume=run).path == run.path
     assert warmstart.plan(resume=run)["out"] == str(run.path)
-    importlib.import_module("warmstart.evaluate.harness")  # a folder of the function's name
+    importlib.import_module("warmstart.models.heads")  # a folder of a function's name
     metrics = warmstart.evaluate(run, ROWS)
     assert metrics == warmstart.evaluate(str(run.model), ROWS)
     assert metrics["rows"] == len(ROWS)

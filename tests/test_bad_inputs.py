@@ -17,7 +17,7 @@ import pytest
 
 import warmstart
 from tiny import tiny
-from warmstart.cli import main
+from warmstart.cli.main import main
 
 SOURCE = str(Path(warmstart.__file__).parents[1])
 ROWS = [
@@ -574,13 +574,13 @@ def test_ctrl_c_before_the_first_step_says_how_to_go_on(
 
     words = "tune good.csv --base base --method frozen --out".split()
     with monkeypatch.context() as patch:
-        patch.setattr("warmstart.verbs.session.Session.fit", stop)
+        patch.setattr("warmstart.pipelines.session.Session.fit", stop)
         assert main([*words, "runs/my x"]) == 130
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.endswith("go on with it: warmstart tune --resume 'runs/my x'")
     assert main(["tune", "--resume", "runs/my x"]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr("warmstart.verbs.session.Session.begin", stop)
+        patch.setattr("warmstart.pipelines.session.Session.begin", stop)
         capsys.readouterr()
         assert main([*words, "runs/y"]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "warmstart: interrupted"
@@ -607,9 +607,9 @@ def test_a_full_disk_says_how_to_go_on(
     where: str, room: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ):
     target = {
-        "a checkpoint": "warmstart.train.checkpoint.save_file",
+        "a checkpoint": "warmstart.training.checkpoint.save_file",
         "the model": "transformers.PreTrainedModel.save_pretrained",
-        "the log": "warmstart.train.log.Log.write",
+        "the log": "warmstart.training.log.Log.write",
     }[where]
     words = "tune good.csv --base base --train.epochs 1 --train.checkpoint_seconds 0 --out runs/x"
     with monkeypatch.context() as patch:
@@ -636,7 +636,7 @@ def test_a_disk_that_is_full_at_once_leaves_nothing(room: Path, capsys, monkeypa
 
 def test_a_disk_that_fills_up_while_labelling(room: Path, capsys, monkeypatch):
     before = set(listing(room))
-    monkeypatch.setattr("warmstart.verbs.labelled._cells", full)
+    monkeypatch.setattr("warmstart.pipelines.output_file._cells", full)
     capsys.readouterr()
     assert main(f"predict {RUN} good.csv --out x.csv".split()) == 2
     assert_one_line(capsys.readouterr().err, ("cannot write x.csv", "No space left on device"))

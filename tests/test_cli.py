@@ -15,8 +15,8 @@ import pytest
 
 import warmstart
 from tiny import tiny
-from warmstart.cli import VERBS, main
-from warmstart.recipe import Recipe
+from warmstart.cli.main import VERBS, main
+from warmstart.config.recipe import Recipe
 
 ENVIRONMENT = {
     **os.environ,
@@ -187,7 +187,7 @@ def test_a_terminal_that_knows_no_unicode_is_fine(room: Path):
         ["tune", "☂.csv"],
     ]
     code = (
-        "import json, sys; from warmstart.cli import main\n"
+        "import json, sys; from warmstart.cli.main import main\n"
         "for words in json.loads(sys.argv[1]): print(f'left with {main(words)}')"
     )
     words = shlex.join([sys.executable, "-c", code, json.dumps(lines)])
@@ -209,7 +209,7 @@ def test_resume_of_a_run_that_is_done_shows_it(run: Any):
 def test_ctrl_c_says_how_to_go_on(room: Path, capsys, monkeypatch: pytest.MonkeyPatch):
     import signal
 
-    from warmstart.train.progress import ProgressBar
+    from warmstart.training.progress import ProgressBar
 
     monkeypatch.setattr(ProgressBar, "step", lambda *_: signal.raise_signal(signal.SIGINT))
     assert main(["tune", "data.csv", "--base", "base", "--out", "c", *QUICK]) == 130
@@ -256,7 +256,7 @@ def test_inspect_refuses_in_one_line(room: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_verb_may_have_verbs_of_its_own():
-    from warmstart.arguments import Verb, explained, parse
+    from warmstart.cli.parser import Verb, explained, parse
     from warmstart.errors import RecipeError
 
     verbs = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from warmstart.counting import counted
+from warmstart.formatting import counted
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "warmstart"
 
@@ -29,6 +29,6 @@ def test_counts_with_thousands_are_put_into_words_in_one_place() -> None:
     allowed = (
         "data/labels.py",
         "data/ledger.py",
-        "evaluate/inspection_findings.py",
+        "evaluation/inspection/findings.py",
     )
     assert [fault for fault in faults if not fault.startswith(allowed)] == []

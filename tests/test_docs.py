@@ -29,7 +29,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from warmstart.cli import main
+from warmstart.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -76,7 +76,7 @@ def run_page(text: str, page: Path) -> None:
             code = "\n" * (block.line - 1) + block.code  # tracebacks then show the page's lines
             exec(compile(code, str(page), "exec", dont_inherit=True), namespace)
         elif block.language == "toml":
-            from warmstart.recipe import Recipe
+            from warmstart.config.recipe import Recipe
 
             Recipe.from_toml(block.code)
         elif known := plain(commands(block)):

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warmstart.api import recipe_for
-from warmstart.arguments import parse
-from warmstart.checked import wanted
-from warmstart.cli import VERBS
+from warmstart.cli.main import VERBS
+from warmstart.cli.parser import parse
+from warmstart.config.recipe import Recipe, catalogue
+from warmstart.config.validation import wanted
 from warmstart.errors import RecipeError
 from warmstart.methods.frozen import Frozen
 from warmstart.methods.lora import LoRA
-from warmstart.recipe import Recipe, catalogue
-from warmstart.train.settings import Train
+from warmstart.training.settings import Train
 
 words = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12

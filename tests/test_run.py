@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from warmstart.config.recipe import Recipe
 from warmstart.errors import RunError
-from warmstart.recipe import Recipe
 from warmstart.run import (
     Run,
     check_free,

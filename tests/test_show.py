@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from warmstart.show import scores
-from warmstart.show.answers import as_line, as_row, in_words
-from warmstart.show.tables import heading, plain, put
-from warmstart.tasks._spans import SpanPrediction
+from warmstart.cli.output.run import as_line, as_row, in_words, scores
+from warmstart.cli.output.tables import heading, plain, put
+from warmstart.tasks.extractive_qa.decoding import SpanPrediction
 from warmstart.types import Prediction
 
 ROOT = Path(__file__).resolve().parents[1]

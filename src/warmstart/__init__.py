@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         tokenizer,
         tune,
     )
+    from warmstart.config.recipe import Recipe
     from warmstart.errors import (
         BaseModelError,
         DataError,
@@ -38,11 +39,10 @@ if TYPE_CHECKING:
         RunError,
         WarmstartError,
     )
-    from warmstart.recipe import Recipe
+    from warmstart.pipelines.compare.result import Comparison
+    from warmstart.pipelines.inspect import Inspection
     from warmstart.run import Run
     from warmstart.types import Prediction
-    from warmstart.verbs.inspect import Inspection
-    from warmstart.verbs.several_result import Comparison
 
 __version__ = "0.1.0"
 
@@ -64,11 +64,11 @@ _HOMES = {
     "RecipeError": "errors",
     "RunError": "errors",
     "WarmstartError": "errors",
-    "Recipe": "recipe",
+    "Recipe": "config.recipe",
     "Run": "run",
     "Prediction": "types",
-    "Inspection": "verbs.inspect",
-    "Comparison": "verbs.several_result",
+    "Inspection": "pipelines.inspect",
+    "Comparison": "pipelines.compare.result",
 }
 
 __all__ = [

@@ -1,6 +1,6 @@
 """python -m warmstart"""
 
-from warmstart.cli import main
+from warmstart.cli.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -7,18 +7,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
-from warmstart.applies import settings_of
-from warmstart.data.files import check_exists, unusable
-from warmstart.recipe import Recipe
+from warmstart.config.applies import settings_of
+from warmstart.config.recipe import Recipe
+from warmstart.data.readers.files import check_exists, unusable
+from warmstart.pipelines import adapters
+from warmstart.pipelines import search as retrieval
+from warmstart.pipelines import tokenizers as tokenizer
+from warmstart.pipelines.request import Asked
 from warmstart.run import Run, folder_named, usable
 from warmstart.types import Prediction
-from warmstart.verbs import adapters, retrieval, tokenizer
-from warmstart.verbs.request import Asked
 
 if TYPE_CHECKING:
-    from warmstart.train.fit import Listener
-    from warmstart.verbs.inspect import Inspection
-    from warmstart.verbs.several_result import Comparison
+    from warmstart.pipelines.compare.result import Comparison
+    from warmstart.pipelines.inspect import Inspection
+    from warmstart.training.trainer import Listener
 
 __all__ = [
     "adapters",
@@ -71,7 +73,7 @@ def inspect(
 
     Raises `WarmstartError`; nothing that exists is overwritten.
     """
-    from warmstart.verbs.inspect import inspect as run_it
+    from warmstart.pipelines.inspect import inspect as run_it
 
     settings_of("inspect", keys)
     recipe = recipe_for(data, None, {"base": base, **keys})
@@ -135,10 +137,10 @@ def tune(
     """
     asked = Asked(data, recipe, keys, _folder(resume))
     if asked.several:
-        from warmstart.verbs.several import tune_asked
+        from warmstart.pipelines.compare.run import tune_asked
 
         return tune_asked(asked, listeners)
-    from warmstart.verbs.tune import tune as run_it
+    from warmstart.pipelines.tune import tune as run_it
 
     if resume is None:
         return run_it(asked.resolved(), asked.source, listeners=[*listeners])
@@ -163,10 +165,10 @@ def plan(
     """
     asked = Asked(data, recipe, keys, _folder(resume))
     if asked.several:
-        from warmstart.verbs.several import rehearse_asked
+        from warmstart.pipelines.compare.run import rehearse_asked
 
         return rehearse_asked(asked)
-    from warmstart.verbs.rehearse import rehearse
+    from warmstart.pipelines.plan import rehearse
 
     if resume is None:
         return rehearse(asked.resolved(), asked.source)
@@ -201,7 +203,7 @@ def predict(
         notes: is told of texts that are empty or had to be cut.
         keys: `data.*` keys, as in `tune`.
     """
-    from warmstart.verbs.answer import answers, label_file
+    from warmstart.pipelines.predict import answers, label_file
 
     if out is None:
         return [answer for _, answer in answers(_model(model), data, keys, notes)]
@@ -215,7 +217,7 @@ def answers(
 
     `notes` is complete when the last answer has been given.
     """
-    from warmstart.verbs.answer import answers as give
+    from warmstart.pipelines.predict import answers as give
 
     return give(_model(model), data, keys, notes)
 
@@ -231,7 +233,7 @@ def evaluate(
         out: where to write `metrics.json` and `predictions.parquet`.
         keys: `data.*` and `evaluate.*` keys, as in `tune`.
     """
-    from warmstart.verbs.answer import evaluate as run_it
+    from warmstart.pipelines.predict import evaluate as run_it
 
     if isinstance(data, str | Path) and unusable(data):
         check_exists(Path(data))
@@ -240,7 +242,7 @@ def evaluate(
 
 def models() -> list[dict[str, Any]]:
     """The base models at hand: embedded ones, and those in the hub's cache."""
-    from warmstart.models.catalog import listing
+    from warmstart.models.base import listing
 
     return listing()
 

@@ -23,9 +23,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from warmstart.data.files import unusable
+from warmstart.config.recipe import Recipe, read_file
+from warmstart.data.readers.files import unusable
 from warmstart.errors import RecipeError, RunError, nearest, shown, typed
-from warmstart.recipe import Recipe, read_file
 from warmstart.types import Prediction, Predictor
 
 LONGEST = 200  # bytes of a name; most systems allow 255
@@ -122,7 +122,7 @@ class Run:
     def predict(self, texts: str | Sequence[Any]) -> list[Prediction]:
         """Labels with confidence; the model is loaded once. Raises `RunError`, and `RecipeError`
         for a table, whose columns `warmstart.predict` knows."""
-        from warmstart.engines.torch import Torch
+        from warmstart.inference.torch import Torch
 
         if not isinstance(texts, str | list | tuple):
             kind = type(texts).__name__

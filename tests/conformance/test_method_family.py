@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from learning import LABELS, base_of, classifier, gradients, ready
-from warmstart import parts
+from warmstart import part as parts
 from warmstart.errors import RecipeError, RunError
 from warmstart.methods.base import Method
-from warmstart.models.analyse import skeleton
-from warmstart.models.heads import unwrap
+from warmstart.models.architectures import skeleton
+from warmstart.models.head_layers import unwrap
+from warmstart.models.loading import load_saved
 from warmstart.models.quiet import quiet
-from warmstart.models.saved import load_saved
 from warmstart.models.targets import head_names
-from warmstart.train.optim import Optimizer
+from warmstart.training.optimizer import Optimizer
 
 Folder = Callable[[str], Path]
 FAST = ("bert", "roberta", "distilbert", "electra")
@@ -111,7 +111,7 @@ class Case:
                 compute.after_step()
 
     def saved(self, model: Any, out: Path) -> Path:
-        from warmstart.models.backbone import load_tokenizer
+        from warmstart.models.loading import load_tokenizer
 
         base = base_of(self.folder)
         self.method.save(model, load_tokenizer(base), out, base)

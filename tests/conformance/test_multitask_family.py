@@ -14,13 +14,13 @@ import torch
 from conformance.tasks import classification, tagging
 from conformance.tasks._families import UNDERSTANDING
 from learning import base_of
-from warmstart.engines.torch import Torch
-from warmstart.models.together import MaskedCompute, load_masked
-from warmstart.recipe import Recipe
-from warmstart.train.loop import steps
-from warmstart.train.optim import Optimizer
-from warmstart.verbs.multitask import prepare_tasks
-from warmstart.verbs.multitask_session import TasksSession
+from warmstart.config.recipe import Recipe
+from warmstart.inference.torch import Torch
+from warmstart.models.shared import MaskedCompute, load_masked
+from warmstart.pipelines.multitask.prepare import prepare_tasks
+from warmstart.pipelines.multitask.session import TasksSession
+from warmstart.training.loop import steps
+from warmstart.training.optimizer import Optimizer
 
 Folder = Callable[[str], Path]
 ENCODERS = tuple(name for name in UNDERSTANDING if name not in ("xlnet", "gpt2", "llama"))

@@ -30,20 +30,20 @@ import pytest
 import torch
 
 from learning import base_of
-from warmstart import parts
+from warmstart import part as parts
+from warmstart.config.recipe import Recipe
 from warmstart.data.columns import map_roles
 from warmstart.data.ledger import Ledger
-from warmstart.data.sources import read
-from warmstart.engines._task import own_form
-from warmstart.engines.torch import Torch
-from warmstart.models.backbone import load_tokenizer
-from warmstart.models.weights import read_json
-from warmstart.recipe import Recipe
+from warmstart.data.readers.read import read
+from warmstart.inference.inputs import own_form
+from warmstart.inference.torch import Torch
+from warmstart.models.checks import read_json
+from warmstart.models.loading import load_tokenizer
+from warmstart.pipelines.prepare import Prepared
+from warmstart.pipelines.session import Session
 from warmstart.tasks.base import Examples, Task
-from warmstart.train.loop import steps
-from warmstart.train.optim import Optimizer
-from warmstart.verbs.prepare import Prepared
-from warmstart.verbs.session import Session
+from warmstart.training.loop import steps
+from warmstart.training.optimizer import Optimizer
 
 Folder = Callable[[str], Path]
 BUILDERS = Path(__file__).parent / "tasks"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from warmstart.data.ledger import Ledger
+from warmstart.data.readers.read import read
 from warmstart.data.settings import Data
-from warmstart.data.sources import read
-from warmstart.data.splits import load
+from warmstart.data.splitting import load
 
 ROLES = {
     "text": ("text", "sentence", "content", "message", "body", "title"),

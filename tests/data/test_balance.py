@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmstart.data.balance import class_weights, note_sampling, resample
 from warmstart.data.ledger import Ledger
+from warmstart.data.sampling import class_weights, note_sampling, resample
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
 
@@ -89,7 +89,7 @@ def test_validation_and_test_are_never_resampled(
     import pyarrow.parquet as pq
 
     import warmstart
-    from warmstart.train.feed import TokenFeed
+    from warmstart.training.batches import TokenFeed
 
     made: list[TokenFeed] = []
     begin = TokenFeed.__init__

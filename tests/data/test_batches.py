@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warmstart.data.batches import micro, ordered, pad, plan, width
-from warmstart.data.tokens import TokenStore
+from warmstart.data.tokens.batching import micro, ordered, pad, plan, width
+from warmstart.data.tokens.dataset import TokenStore
 
 LENGTHS = st.lists(st.integers(1, 64), max_size=300).map(lambda x: np.array(x, np.int64))
 

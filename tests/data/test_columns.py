@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from warmstart.data.build import with_file
 from warmstart.data.columns import map_roles
+from warmstart.data.tables import with_file
 from warmstart.errors import DataError, UnknownNameError
 
 ROLES = {"text": ("text", "sentence", "body"), "label": ("label", "class", "y")}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from warmstart.data.ledger import Ledger
-from warmstart.data.sources import read
+from warmstart.data.readers.read import read
 from warmstart.errors import DataError
 
 CONLL_2003 = """-DOCSTART- -X- -X- O

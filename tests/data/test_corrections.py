@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from warmstart.data.corrections import correct, excerpt
 from warmstart.data.ledger import Ledger
-from warmstart.data.sources import read
+from warmstart.data.readers.read import read
 from warmstart.errors import DataError
 
 Put = Callable[[str, str | bytes], Path]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from warmstart.data.delimited import detect_delimiter
+from warmstart.data.readers.csv import detect_delimiter
 from warmstart.errors import DataError
 
 TEXTS = [("a, b; c", "x"), ('he said "no"', "y"), ("two\nlines\r\nthree", "x"), ("é ü 😀", "y")]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warmstart.data.duplicates import all_normalised, normalised, text_keys
+from warmstart.data.dedup.exact import all_normalised, normalised, text_keys
 from warmstart.data.ledger import Ledger
-from warmstart.data.sources import read
+from warmstart.data.readers.read import read
 
 
 @pytest.mark.parametrize(

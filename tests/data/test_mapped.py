@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from warmstart.data import mapped as mapping
-from warmstart.data.mapped import mapped
+from warmstart.data import tables as mapping
+from warmstart.data.tables import mapped
 
 
 def rows() -> pa.Table:

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import warmstart
+from warmstart.data.dedup.pairs import Duplicates, find_duplicates
 from warmstart.data.ledger import Ledger
-from warmstart.data.near import Duplicates, find_duplicates
-from warmstart.data.sources import read
+from warmstart.data.readers.read import read
 
 LONG = "The rate of change in diagnosis marking was analysed with a test of regression by hand"
 OTHER = "Serial liquid growth was performed as it has been described by the authors before"

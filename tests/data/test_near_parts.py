@@ -10,12 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warmstart.data.near_candidates import candidates, sampled, sketches_of
-from warmstart.data.near_copies import joined
-from warmstart.data.near_cuts import cut_short
-from warmstart.data.near_groups import straddling_groups
-from warmstart.data.near_measure import resemblance
-from warmstart.data.near_words import PAIR, WEIGHT, codes_of
+from warmstart.data.dedup.clusters import joined, straddling_groups
+from warmstart.data.dedup.minhash import (
+    PAIR,
+    WEIGHT,
+    candidates,
+    codes_of,
+    cut_short,
+    sampled,
+    sketches_of,
+)
+from warmstart.data.dedup.similarity import resemblance
 from warmstart.errors import DataError
 
 

@@ -13,10 +13,10 @@ from transformers import AutoTokenizer
 
 from learning import FILLERS, base_of
 from tiny import tiny
-from warmstart.data.pairs import separator, tokenise_pairs
+from warmstart.data.tokens.pairs import separator, tokenise_pairs
 from warmstart.errors import RecipeError
-from warmstart.models.backbone import load_tokenizer
-from warmstart.models.catalog import resolve
+from warmstart.models.base import resolve
+from warmstart.models.loading import load_tokenizer
 
 Folder = Callable[[str], Path]
 TYPED = ("bert", "electra", "xlnet")

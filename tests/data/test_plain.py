@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from warmstart.data.plain import has_header, is_plain, lines_of
+from warmstart.data.readers.text import has_header, is_plain, lines_of
 from warmstart.errors import DataError
 
 

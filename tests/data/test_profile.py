@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmstart.data import profile_text as text_facts
 from warmstart.data.ledger import Ledger
-from warmstart.data.profile import (
+from warmstart.data.profiling import text as text_facts
+from warmstart.data.profiling.columns import (
     Source,
     blank,
     class_counts,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from warmstart.data.profile_giveaway import column_rules, sorted_by_label, word_rules
+from warmstart.data.profiling.shortcuts import column_rules, sorted_by_label, word_rules
 
 N = 400
 CODES = np.arange(N) % 2

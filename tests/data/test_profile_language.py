@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from warmstart.data.profile_language import find_languages, name_of
+from warmstart.data.profiling.language import find_languages, name_of
 
 ENGLISH = [
     "My parcel has not come yet, where is it?",

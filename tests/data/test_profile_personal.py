@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmstart.data.profile_personal import (
+from warmstart.data.profiling.pii import (
     excerpt,
     find_personal,
     iban_holds,

@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from warmstart.data.duplicates import normalised
+from warmstart.data.dedup.exact import normalised
 from warmstart.data.ledger import Ledger
 from warmstart.data.settings import Data
-from warmstart.data.splits import load
+from warmstart.data.splitting import load
 from warmstart.errors import DataError, HubError, RecipeError, WarmstartError
 
 NAMES = ("train", "validation", "test")

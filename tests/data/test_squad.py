@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from warmstart.data.ledger import Ledger
-from warmstart.data.sources import read
+from warmstart.data.readers.read import read
 from warmstart.errors import DataError
 
 FIRST: dict[str, Any] = {

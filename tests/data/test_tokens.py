@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from warmstart.data.tokens import TokenStore, tokenise
+from warmstart.data.tokens.dataset import TokenStore, tokenise
 from warmstart.errors import RecipeError
 
 LONG = "The quick brown fox jumps over the lazy dog, unbelievably often. " * 20

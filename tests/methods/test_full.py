@@ -12,10 +12,10 @@ import torch
 
 from learning import FAST, SLOW, classifier, fit, weights_of
 from warmstart.methods.full import Full
-from warmstart.models.families import layers_of, word_embedding_of
-from warmstart.models.layering import from_the_top
-from warmstart.train.fit import Fit, Interrupted, Listener
-from warmstart.train.loop import Step
+from warmstart.models.architectures import layers_of, word_embedding_of
+from warmstart.models.freezing import from_the_top
+from warmstart.training.loop import Step
+from warmstart.training.trainer import Fit, Interrupted, Listener
 
 Folder = Callable[[str], Path]
 

@@ -15,9 +15,9 @@ from warmstart.methods.base import Method
 from warmstart.methods.frozen import Frozen
 from warmstart.methods.full import Full
 from warmstart.methods.lora import LoRA
-from warmstart.models import backbone
-from warmstart.models.families import family_of, layers_of
-from warmstart.models.saved import load_saved
+from warmstart.models import loading as backbone
+from warmstart.models.architectures import family_of, layers_of
+from warmstart.models.loading import load_saved
 
 Folder = Callable[[str], Path]
 UNUSED = (

@@ -13,9 +13,9 @@ import torch
 from learning import FAST, SLOW, classifier, fit, ready, weights_of
 from warmstart.errors import RecipeError
 from warmstart.methods.partial import Partial
-from warmstart.models.cut import cut_of
-from warmstart.models.families import layers_of
-from warmstart.train.hidden import HiddenFile, hidden_feeds
+from warmstart.models.architectures import layers_of
+from warmstart.models.fast.split import cut_of
+from warmstart.training.cached_states import HiddenFile, hidden_feeds
 
 Folder = Callable[[str], Path]
 CUT = (*FAST, "gpt2", "llama", "modernbert")

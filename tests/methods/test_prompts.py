@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from learning import base_of, classifier, fit, messages, ready, store_of
-from warmstart import parts
-from warmstart.data.batches import pad
+from warmstart import part as parts
+from warmstart.data.tokens.batching import pad
 from warmstart.errors import RecipeError
-from warmstart.models import backbone
-from warmstart.tasks._classes import softmax
-from warmstart.train.feed import TokenFeed
-from warmstart.verbs.proof import prove
+from warmstart.models import loading as backbone
+from warmstart.pipelines.verify import prove
+from warmstart.tasks.classification import softmax
+from warmstart.training.batches import TokenFeed
 
 Folder = Callable[[str], Path]
 PAIRS = [

@@ -13,15 +13,17 @@ from safetensors.torch import load_file, save_file
 
 from learning import LABELS, base_of, classifier
 from tiny import tiny
-from warmstart import parts
+from warmstart import part as parts
 from warmstart.errors import BaseModelError, ProofError, RunError
-from warmstart.models import adapter_merge, adapter_mix, backbone, peft_models
-from warmstart.models.adapter_base import base_of as base_of_file
-from warmstart.models.adapter_base import base_state
-from warmstart.models.adapter_files import read
-from warmstart.models.adapter_open import opened, outputs
+from warmstart.models import loading as backbone
+from warmstart.models.adapters import combine as adapter_mix
+from warmstart.models.adapters import merge as adapter_merge
+from warmstart.models.adapters.files import base_of as base_of_file
+from warmstart.models.adapters.files import base_state, read
+from warmstart.models.adapters.open import opened, outputs
+from warmstart.models.loading import load_saved
+from warmstart.models.peft import wrap as peft_models
 from warmstart.models.quiet import quiet
-from warmstart.models.saved import load_saved
 
 Folder = Callable[[str], Path]
 IDS = torch.tensor([[1, 8, 9, 10, 20]])

@@ -11,17 +11,17 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from learning import ready
-from warmstart import parts
+from warmstart import part as parts
 from warmstart.errors import BaseModelError, RecipeError
-from warmstart.models import analyse
-from warmstart.models.families import (
+from warmstart.models import architectures as analyse
+from warmstart.models.architectures import (
     FAMILIES,
     body_of,
     family_of,
     layers_of,
     word_embedding_of,
 )
-from warmstart.models.heads import adapter_targets
+from warmstart.models.head_layers import adapter_targets
 from warmstart.models.targets import head_names, matching, norms
 
 Folder = Callable[[str], Path]

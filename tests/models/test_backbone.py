@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from tiny import tiny
 from warmstart.errors import BaseModelError, RunError
-from warmstart.models import backbone, catalog
-from warmstart.models.catalog import Base
-from warmstart.models.families import FAMILIES
+from warmstart.models import base as catalog
+from warmstart.models import loading as backbone
+from warmstart.models.architectures import FAMILIES
+from warmstart.models.base import Base
 
 LABELS = ["bad", "fine", "good"]
 TEXTS = ["The film is great !", "a very very bad song , i hated it"]

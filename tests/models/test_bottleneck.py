@@ -13,9 +13,10 @@ from peft.utils import PeftType
 
 from learning import base_of, classifier, fit, ready
 from warmstart.methods.adapter import Adapter
-from warmstart.models import backbone, bottleneck
-from warmstart.models.families import layers_of
-from warmstart.models.heads import unwrap
+from warmstart.models import loading as backbone
+from warmstart.models.architectures import layers_of
+from warmstart.models.head_layers import unwrap
+from warmstart.models.peft import bottleneck
 from warmstart.models.quiet import quiet
 
 Folder = Callable[[str], Path]

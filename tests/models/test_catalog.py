@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from warmstart.errors import BaseModelError
-from warmstart.models import catalog
-from warmstart.models.embedded import EMBEDDED, folder_of
+from warmstart.models import base as catalog
+from warmstart.models.base import EMBEDDED, folder_of
 
 
 def refused(base: str) -> str:

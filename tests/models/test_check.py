@@ -12,7 +12,9 @@ import pytest
 
 from tiny import tiny
 from warmstart.errors import BaseModelError
-from warmstart.models import catalog, check, weights
+from warmstart.models import base as catalog
+from warmstart.models import checks as check
+from warmstart.models import checks as weights
 
 
 def rewrite(path: Path, **values: Any) -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from warmstart.models import chunked
-from warmstart.models.chunked import Unprojected, chunked_cross_entropy, told
+from warmstart.models.fast import loss as chunked
+from warmstart.models.fast.loss import Unprojected, chunked_cross_entropy, told
 
 ROWS, LENGTH, WIDTH, WORDS = 3, 7, 8, 50
 

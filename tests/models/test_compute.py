@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from learning import FAST, SLOW, base_of, classifier, fit, gradients, messages, ready, store_of
-from warmstart.data.batches import pad
+from warmstart.data.tokens.batching import pad
 from warmstart.errors import RecipeError
-from warmstart.models import backbone
-from warmstart.models.compute import Compute, FastCompute, compute_for
-from warmstart.train.feed import TokenFeed
+from warmstart.models import loading as backbone
+from warmstart.models.forward import Compute, FastCompute, compute_for
+from warmstart.training.batches import TokenFeed
 
 Folder = Callable[[str], Path]
 

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import binomtest
 
 from learning import CPU
-from warmstart.models.dropout import DropoutPool, drop, drop_add
+from warmstart.models.fast.dropout import DropoutPool, drop, drop_add
 
 
 def pool_of(p: float, dtype: torch.dtype = torch.float32, size: int = 1 << 20) -> DropoutPool:

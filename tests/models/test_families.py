@@ -10,8 +10,10 @@ import torch
 
 from tiny import CONFIGS
 from warmstart.errors import BaseModelError
-from warmstart.models import backbone, catalog, families
-from warmstart.models.families import FAMILIES, family_of
+from warmstart.models import architectures as families
+from warmstart.models import base as catalog
+from warmstart.models import loading as backbone
+from warmstart.models.architectures import FAMILIES, family_of
 from warmstart.models.targets import head_names, matching, norms
 
 CLASSIFIERS = [name for name, family in FAMILIES.items() if family.classifies]

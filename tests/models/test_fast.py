@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from learning import FAST, classifier, gradients, messages, ready, store_of
-from warmstart.data.batches import pad
-from warmstart.models.families import body_of
+from warmstart.data.tokens.batching import pad
+from warmstart.models.architectures import body_of
 
 Folder = Callable[[str], Path]
 TARGETS = torch.tensor([0, 1, 2, 0, 1, 2])

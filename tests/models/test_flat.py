@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from learning import FAST, classifier, ready
-from warmstart.models import fast, flat
-from warmstart.models.attention import padding_bias
+from warmstart.models.fast import encoder as fast
+from warmstart.models.fast import inference as flat
+from warmstart.models.fast.attention import padding_bias
 
 Folder = Callable[[str], Path]
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from learning import FAST, classifier, gradients, messages, ready, store_of
-from warmstart.data.batches import pad
-from warmstart.models.shadow import Shadow
+from warmstart.data.tokens.batching import pad
+from warmstart.models.fast.mixed_precision import Shadow
 
 Folder = Callable[[str], Path]
 TARGETS = torch.tensor([0, 1, 2, 0, 1, 2])

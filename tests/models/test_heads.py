@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from learning import FAST, SLOW, classifier
-from warmstart.models.families import body_of, family_of, layers_of
-from warmstart.models.heads import (
+from warmstart.models.architectures import body_of, family_of, layers_of
+from warmstart.models.head_layers import (
     adapter_targets,
     begin_head,
     head_logits,

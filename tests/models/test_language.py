@@ -11,12 +11,12 @@ import torch
 
 from learning import CPU, base_of
 from tiny import tiny
-from warmstart import parts
+from warmstart import part as parts
 from warmstart.errors import BaseModelError
-from warmstart.models.backbone import load_headed
-from warmstart.models.chunked import Unprojected
-from warmstart.models.compute import compute_for
-from warmstart.models.language import Language
+from warmstart.models.fast.loss import Unprojected
+from warmstart.models.forward import compute_for
+from warmstart.models.generation import Language
+from warmstart.models.loading import load_headed
 from warmstart.models.quiet import quiet
 
 Folder = Callable[[str], Path]

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from learning import CPU, FAST, classifier, gradients, messages, ready, store_of
-from warmstart.data.batches import pad
+from warmstart.data.tokens.batching import pad
 from warmstart.methods.layernorm import LayerNorm
 from warmstart.methods.lora import LoRA
-from warmstart.models.dropout import DropoutPool
-from warmstart.models.lowrank import Frozen
+from warmstart.models.fast.dropout import DropoutPool
+from warmstart.models.fast.lora import Frozen
 
 Folder = Callable[[str], Path]
 Targets = Literal["attention", "all"]

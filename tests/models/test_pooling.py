@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from learning import FAST, LABELS, base_of, classifier, messages, ready, store_of
-from warmstart.data.batches import pad
-from warmstart.models import backbone
-from warmstart.models.families import body_of, layers_of
-from warmstart.models.pooling import append_mean_layer, can_append
+from warmstart.data.tokens.batching import pad
+from warmstart.models import loading as backbone
+from warmstart.models.architectures import body_of, layers_of
+from warmstart.models.head_layers import append_mean_layer, can_append
 
 Folder = Callable[[str], Path]
 

@@ -13,9 +13,9 @@ from learning import base_of
 from warmstart.methods.base import Method
 from warmstart.methods.full import Full
 from warmstart.methods.lora import LoRA
-from warmstart.models.backbone import load_headed
-from warmstart.models.families import FAMILIES
-from warmstart.models.readout import begin_at, last_layer, rescale
+from warmstart.models.architectures import FAMILIES
+from warmstart.models.head_layers import begin_at, last_layer, rescale
+from warmstart.models.loading import load_headed
 
 Folder = Callable[[str], Path]
 VALUED = [name for name, family in FAMILIES.items() if family.classifies]

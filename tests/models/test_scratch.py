@@ -10,9 +10,9 @@ import torch
 
 from tiny import tiny_tokenizer
 from warmstart.errors import BaseModelError
-from warmstart.models.catalog import resolve
-from warmstart.models.families import FAMILIES, layers_of
-from warmstart.models.scratch import new_base
+from warmstart.models.architectures import FAMILIES, layers_of
+from warmstart.models.base import resolve
+from warmstart.models.from_config import new_base
 
 
 def words(family: str, folder: Path) -> Path:
@@ -38,7 +38,7 @@ def test_every_family_can_be_begun_from_nothing(family: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("family", ["gpt2", "bert", "roberta", "bart", "t5"])
 def test_texts_are_cut_to_the_places_that_the_model_has(family: str, tmp_path: Path) -> None:
     """Whatever the tokenizer says; T5's positions are relative."""
-    from warmstart.models.backbone import load_headed, load_tokenizer
+    from warmstart.models.loading import load_headed, load_tokenizer
 
     folder = words(family, tmp_path / "words")
     out = new_base(family, folder, tmp_path / "base", hidden_size=32, layers=1, heads=2,

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from learning import CPU  # also sets the threads
-from warmstart.models.shadow import RowGradient, Shadow, shadow_linear
+from warmstart.models.fast.mixed_precision import RowGradient, Shadow, shadow_linear
 
 
 def layers(*sizes: tuple[int, int]) -> list[nn.Linear]:

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from learning import ready
-from warmstart import parts
-from warmstart.models.backbone import load_headed
-from warmstart.models.catalog import resolve
-from warmstart.models.families import body_of
+from warmstart import part as parts
+from warmstart.models.architectures import body_of
+from warmstart.models.base import resolve
+from warmstart.models.loading import load_headed
 from warmstart.models.quiet import quiet
 from warmstart.models.targets import head_names
 

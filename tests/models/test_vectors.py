@@ -13,11 +13,11 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 
 from learning import CPU, base_of, grads_of, messages
-from warmstart.models.backbone import load_headed, load_tokenizer
-from warmstart.models.vectors import FastVectors, SlowVectors, pooled, vectors_for
-from warmstart.tasks.embedding import Embedding
-from warmstart.train.feed import TokenFeed
-from warmstart.train.pair_feed import PairFeed
+from warmstart.models.embeddings import FastVectors, SlowVectors, pooled, vectors_for
+from warmstart.models.loading import load_headed, load_tokenizer
+from warmstart.tasks.embedding.task import Embedding
+from warmstart.training.batches import TokenFeed
+from warmstart.training.contrastive_batches import PairFeed
 
 Folder = Callable[[str], Path]
 FAMILIES = ("bert", "roberta", "electra", "distilbert", "modernbert", "xlnet", "gpt2", "llama")

@@ -8,10 +8,16 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
+from warmstart.config.recipe import Recipe
 from warmstart.errors import RecipeError
-from warmstart.objectives._contrastive import NOTHING, cosent, cosine, ranking, supervised
-from warmstart.objectives.contrastive import Contrastive
-from warmstart.recipe import Recipe
+from warmstart.objectives.contrastive import (
+    NOTHING,
+    Contrastive,
+    cosent,
+    cosine,
+    ranking,
+    supervised,
+)
 
 
 def vectors(*shape: int, seed: int = 0) -> torch.Tensor:

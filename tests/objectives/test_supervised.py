@@ -12,12 +12,12 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn.functional import cross_entropy
 
 from learning import classifier, grads_of, messages, ready, store_of
-from warmstart.data.balance import class_weights
+from warmstart.config.recipe import Recipe
+from warmstart.data.sampling import class_weights
 from warmstart.errors import RecipeError
 from warmstart.objectives.supervised import Supervised
-from warmstart.recipe import Recipe
-from warmstart.train.feed import TokenFeed
-from warmstart.train.loop import _gradients
+from warmstart.training.batches import TokenFeed
+from warmstart.training.loop import _gradients
 
 WEIGHTS = torch.tensor([0.2, 1.0, 3.0, 0.7])
 

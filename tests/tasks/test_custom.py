@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 import warmstart
 from learning import ENVIRONMENT, LABELS, write_messages
+from warmstart.config.recipe import Recipe
 from warmstart.errors import RecipeError
-from warmstart.recipe import Recipe
 
 
 class Wrong(nn.Module):

@@ -17,15 +17,15 @@ import warmstart
 from learning import base_of, messages
 from warmstart.data.columns import map_roles
 from warmstart.data.ledger import Ledger
-from warmstart.data.sources import read
+from warmstart.data.readers.read import read
 from warmstart.errors import DataError, ProofError, RecipeError
-from warmstart.models.backbone import load_tokenizer
+from warmstart.models.loading import load_tokenizer
 from warmstart.models.sentence_folder import read_modules, write_modules
-from warmstart.tasks import _similar
-from warmstart.tasks._embedded import kind_of
+from warmstart.pipelines.verify import prove_vectors
 from warmstart.tasks.base import Examples
-from warmstart.tasks.embedding import Embedding
-from warmstart.verbs.proof_vectors import prove_vectors
+from warmstart.tasks.embedding import evaluation as _similar
+from warmstart.tasks.embedding.rows import kind_of
+from warmstart.tasks.embedding.task import Embedding
 
 Folder = Callable[[str], Path]
 KINDS = {

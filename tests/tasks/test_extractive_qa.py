@@ -16,14 +16,14 @@ import torch
 
 import warmstart
 from tiny import tiny
-from warmstart import show
+from warmstart.cli.output import run as show
 from warmstart.errors import DataError
 from warmstart.run import Run
-from warmstart.tasks import _qa_baselines as baselines
-from warmstart.tasks._qa_result import marked
-from warmstart.tasks._spans import SpanPrediction
 from warmstart.tasks.base import Examples
-from warmstart.tasks.extractive_qa import UNANSWERABLE, ExtractiveQA
+from warmstart.tasks.extractive_qa import evaluation as baselines
+from warmstart.tasks.extractive_qa.decoding import SpanPrediction
+from warmstart.tasks.extractive_qa.evaluation import marked
+from warmstart.tasks.extractive_qa.task import UNANSWERABLE, ExtractiveQA
 
 NAMED = "film movie song book service food".split()
 SAID = "great good fine nice bad awful poor".split()
@@ -114,7 +114,7 @@ def test_the_threshold_is_saved_and_used(run: Run, predictions: list[dict[str, A
 def unsure(run: Run, odds: float) -> tuple[ExtractiveQA, np.ndarray, Examples]:
     """The task before it was settled, and outputs that find every answer and tell the questions
     without one apart, but on the wrong side of 0.5: "no answer" has `odds` more everywhere."""
-    from warmstart.engines.torch import Torch
+    from warmstart.inference.torch import Torch
 
     predictor = Torch().open(run.model)
     context = "film was good and the book was bad"
@@ -147,7 +147,7 @@ def test_an_epoch_is_scored_with_the_threshold_that_it_would_get(run: Run, odds:
 def test_plain_transformers_gives_the_same_logits(run: Run) -> None:
     from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
-    from warmstart.engines.torch import Torch
+    from warmstart.inference.torch import Torch
 
     question, context = "the film was ?", "it was late again the film good"
     predictor = Torch().open(run.model)

@@ -13,12 +13,12 @@ import torch
 import warmstart
 from learning import CPU, LABELS, base_of, messages, write_messages
 from warmstart.errors import RecipeError
-from warmstart.models.backbone import load_tokenizer
-from warmstart.models.compute import compute_for
+from warmstart.models.forward import compute_for
+from warmstart.models.loading import load_tokenizer
+from warmstart.pipelines.few_shot import Passes
 from warmstart.tasks.classification import Classification
 from warmstart.tasks.few_shot import FewShot
-from warmstart.train.feed import TokenFeed
-from warmstart.verbs.two_steps import Passes
+from warmstart.training.batches import TokenFeed
 
 Folder = Callable[[str], Path]
 

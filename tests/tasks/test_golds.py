@@ -10,9 +10,9 @@ import pytest
 
 from warmstart.data.columns import map_roles
 from warmstart.data.ledger import Ledger
-from warmstart.data.sources import read
-from warmstart.tasks import _golds as golds
-from warmstart.tasks.extractive_qa import ExtractiveQA
+from warmstart.data.readers.read import read
+from warmstart.tasks.extractive_qa import answers as golds
+from warmstart.tasks.extractive_qa.task import ExtractiveQA
 
 CONTEXT = "The Normans came in 1066. In 1066 they won."
 Row = dict[str, Any]

@@ -18,13 +18,12 @@ import warmstart
 from tiny import tiny
 from warmstart.data.columns import map_roles
 from warmstart.data.ledger import Ledger
-from warmstart.data.sources import read
+from warmstart.data.readers.read import read
 from warmstart.errors import DataError, RecipeError
 from warmstart.run import Run
-from warmstart.tasks._label_cells import found_separator, parsed, separator_for
-from warmstart.tasks._label_sets import sigmoid
 from warmstart.tasks.base import Examples
-from warmstart.tasks.multilabel import Multilabel
+from warmstart.tasks.multilabel.labels import found_separator, parsed, separator_for, sigmoid
+from warmstart.tasks.multilabel.task import Multilabel
 
 WORDS = ("red", "blue", "good")
 FILLERS = "the a is was not very it this that again money back late early".split()
@@ -114,8 +113,8 @@ def test_what_train_may_not_be() -> None:
 
 
 def examples_of(labels: list[str], sets: list[list[str]]) -> Examples:
-    from warmstart.data.tokens import TokenStore
-    from warmstart.tasks._label_sets import label_targets
+    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.tasks.multilabel.labels import label_targets
 
     table = table_of([{"text": f"t{i}", "labels": names} for i, names in enumerate(sets)])
     found: Any = label_targets(table, labels)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from warmstart.data.masking import masked
-from warmstart.data.mixture import order, shares, turns
+from warmstart.config.recipe import Recipe
+from warmstart.data.sampling import order, shares, turns
+from warmstart.data.tokens.masking import masked
 from warmstart.errors import RecipeError, UnknownNameError
-from warmstart.recipe import Recipe
 
 ROWS = {"big": 8000, "middle": 900, "small": 40}
 TWO = {"mood": {"data": "a.csv"}, "things": {"name": "tagging", "data": "b.jsonl"}}

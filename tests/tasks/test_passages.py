@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from tiny import WORDS, tiny_tokenizer
-from warmstart.data.tokens import TokenStore
+from warmstart.data.tokens.dataset import TokenStore
 from warmstart.errors import RecipeError
-from warmstart.tasks._passages import layout_of, tokens_of, windows
-from warmstart.tasks._qa_encode import Windowing, encode
+from warmstart.tasks.extractive_qa.encoding import Windowing, encode, layout_of, tokens_of, windows
 
 LONGEST, STRIDE = 30, 6
 

@@ -9,10 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from warmstart.data.tokens import TokenStore
-from warmstart.tasks._qa_fit import UNTUNED, best_threshold, longest_answer
-from warmstart.tasks._spans import Found
+from warmstart.data.tokens.dataset import TokenStore
 from warmstart.tasks.base import Examples
+from warmstart.tasks.extractive_qa.decoding import UNTUNED, Found, best_threshold, longest_answer
 
 NOTHING: Any = None
 

@@ -19,10 +19,10 @@ import warmstart
 from tiny import tiny
 from warmstart.data.columns import map_roles
 from warmstart.data.ledger import Ledger
-from warmstart.data.sources import read
+from warmstart.data.readers.read import read
 from warmstart.errors import DataError
 from warmstart.run import Run
-from warmstart.tasks.regression import Regression
+from warmstart.tasks.regression.task import Regression
 
 Folder = Callable[[str], Path]
 FILLERS = "the a is was not very it this that again money back late early".split()
@@ -138,7 +138,7 @@ def test_a_run(run: Run) -> None:
 
 
 def test_a_number_is_shown_alone(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    from warmstart.show import predictions
+    from warmstart.cli.output.run import predictions
 
     answers = run.predict(["the good film"])
     predictions([("the good film", answers[0])], as_json=False)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from warmstart.data.tokens import TokenStore
-from warmstart.tasks._spans import Found, answers_of, find_spans, mean_loss, trimmed
+from warmstart.data.tokens.dataset import TokenStore
+from warmstart.tasks.extractive_qa.decoding import Found, answers_of, find_spans, mean_loss, trimmed
 
 CONTEXT = "abcdefghijklmnopqrstuvwxyz"
 

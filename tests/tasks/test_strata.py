@@ -11,7 +11,7 @@ import pytest
 
 from warmstart.api import recipe_for
 from warmstart.data.ledger import Ledger
-from warmstart.verbs.prepare import load_splits
+from warmstart.pipelines.prepare import load_splits
 
 ROWS = 300
 

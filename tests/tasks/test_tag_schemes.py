@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warmstart.scores.spans import spans_of_tags
-from warmstart.tasks._paths import best_paths
-from warmstart.tasks._schemes import (
+from warmstart.metrics.entities import spans_of_tags
+from warmstart.tasks.tagging.decoding import best_paths
+from warmstart.tasks.tagging.schemes import (
     are_entities,
     broken,
     labels_of,

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from warmstart import parts
+from warmstart import part as parts
 from warmstart.data.columns import map_roles
 from warmstart.data.ledger import Ledger
-from warmstart.data.sources import read
-from warmstart.data.splits import own_rows
+from warmstart.data.readers.read import read
+from warmstart.data.splitting import own_rows
 from warmstart.errors import DataError
-from warmstart.tasks._words import parts_of, words_of
+from warmstart.tasks.tagging.words import parts_of, words_of
 
 TOKENS = ["EU", "rejects", "New", "York"]
 TAGS = ["B-ORG", "O", "B-LOC", "I-LOC"]

@@ -13,11 +13,11 @@ import pytest
 
 from learning import base_of
 from tiny import tiny_tokenizer
-from warmstart import parts
-from warmstart.data.windows import tokenise_windows
+from warmstart import part as parts
+from warmstart.data.tokens.windows import tokenise_windows
 from warmstart.errors import DataError
-from warmstart.models.backbone import load_tokenizer
-from warmstart.models.catalog import resolve
+from warmstart.models.base import resolve
+from warmstart.models.loading import load_tokenizer
 from warmstart.tasks.base import Examples
 
 SENTENCES = [
@@ -38,8 +38,8 @@ def task_of(**settings: Any) -> Any:
 def table(rows: list[dict[str, Any]], **settings: Any) -> pa.Table:
     from warmstart.data.columns import map_roles
     from warmstart.data.ledger import Ledger
-    from warmstart.data.sources import read
-    from warmstart.engines._task import own_form
+    from warmstart.data.readers.read import read
+    from warmstart.inference.inputs import own_form
 
     task = task_of(**settings)
     raw = read(rows, ledger=Ledger())
@@ -114,8 +114,8 @@ def test_which_pieces_are_labelled(minilm: Any) -> None:
 
 def logits_of(found: Examples, tags: list[list[str]], strength: float = 9.0) -> np.ndarray:
     """Outputs that say the given tag at the first piece of every word, and noise elsewhere."""
-    from warmstart.tasks._aligned import first_tokens, flat
-    from warmstart.tasks._tagged import words_in
+    from warmstart.tasks.tagging.alignment import first_tokens, flat
+    from warmstart.tasks.tagging.reading import words_in
 
     texts = found.table["text"].to_pylist()
     tokens = first_tokens(found.store, texts, flat(words_in(found.table), texts))
@@ -146,8 +146,8 @@ def test_answers_have_characters_and_scores(minilm: Any) -> None:
 
 @pytest.mark.parametrize("scheme", ["iob2", "iob1", "bioes", "bilou"])
 def test_every_scheme_answers_alike(scheme: str, minilm: Any) -> None:
-    from warmstart.scores.spans import spans_of_tags
-    from warmstart.tasks._schemes import tags_of
+    from warmstart.metrics.entities import spans_of_tags
+    from warmstart.tasks.tagging.schemes import tags_of
 
     task = task_of(scheme=scheme)
     rows = given()

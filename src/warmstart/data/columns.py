@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from warmstart.data.arrow import pc
-from warmstart.data.build import CHUNK, MAX_CELL, as_text, too_long
+from warmstart.data.tables import CHUNK, MAX_CELL, as_text, pc, too_long
 from warmstart.errors import DataError, UnknownNameError, nearest, shown
 
 OURS = ("_file", "_line")

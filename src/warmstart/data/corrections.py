@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from warmstart.counting import counted
-from warmstart.data.arrow import pc
-from warmstart.data.encoding import detect
-from warmstart.data.files import check_exists
 from warmstart.data.ledger import Ledger
+from warmstart.data.readers.encoding import detect
+from warmstart.data.readers.files import check_exists
+from warmstart.data.tables import pc
 from warmstart.errors import DataError, nearest, shown
+from warmstart.formatting import counted
 
 COLUMNS = ("file", "line", "text", "label", "suggested", "confidence", "use")
 NEEDED = ("file", "line", "text", "use")

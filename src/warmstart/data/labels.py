@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from warmstart.counting import counted
-from warmstart.data.arrow import pc
 from warmstart.data.ledger import Ledger, place
+from warmstart.data.tables import pc
 from warmstart.errors import DataError, shown
+from warmstart.formatting import counted
 
 UNSEEN = re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]")
 SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u3000 ]")

@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from warmstart.counting import counted
 from warmstart.errors import DataError
+from warmstart.formatting import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,7 +11,7 @@ from warmstart.methods.base import Method
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from warmstart.models.catalog import Base
+    from warmstart.models.base import Base
 
 
 class PeftMethod(Method):
@@ -25,7 +25,7 @@ class PeftMethod(Method):
         raise NotImplementedError
 
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
-        from warmstart.models.peft_models import adapted
+        from warmstart.models.peft.wrap import adapted
 
         self.check(model)
         return adapted(model, self.config(model), seed)
@@ -36,7 +36,7 @@ class PeftMethod(Method):
         Raises `RunError` for bottleneck adapters and virtual tokens, which are no change of the
         weights.
         """
-        from warmstart.models.peft_models import merged
+        from warmstart.models.peft.wrap import merged
 
         return merged(model)
 

@@ -11,7 +11,7 @@ from warmstart.methods._peft import PeftMethod
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from warmstart.models.pace import Pace
+    from warmstart.models.freezing import Pace
 
 
 class PromptMethod(PeftMethod):
@@ -31,12 +31,12 @@ class PromptMethod(PeftMethod):
         return self.tokens
 
     def check(self, model: PreTrainedModel) -> None:
-        from warmstart.models.prompts import refuse_embeddings
+        from warmstart.models.peft.prompts import refuse_embeddings
 
         refuse_embeddings(self.part_name(), model)
 
     def paces(self, model: PreTrainedModel) -> list[Pace]:
-        from warmstart.models.pace import Pace
+        from warmstart.models.freezing import Pace
 
         head = [p for n, p in model.named_parameters() if p.requires_grad and "prompt_" not in n]
         share = self.head_rate / self.default_learning_rate(0)

@@ -16,7 +16,7 @@ class Adapter(PeftMethod):
     """Bottleneck adapters: y + up(act(down(y))) behind a layer, the layer itself frozen.
 
     PEFT has none; ours are registered with it, so that `PeftModel.from_pretrained` loads the
-    folder after `import warmstart.models.bottleneck`. They cannot be merged.
+    folder after `import warmstart.models.peft.bottleneck`. They cannot be merged.
     """
 
     placement: Literal["houlsby", "pfeiffer"] = Field(
@@ -34,9 +34,9 @@ class Adapter(PeftMethod):
         return 1e-3 if hidden_size <= 512 else 3e-4
 
     def config(self, model: PreTrainedModel) -> Any:
-        from warmstart.models.bottleneck import BottleneckConfig
-        from warmstart.models.families import family_of
-        from warmstart.models.peft_models import shared_settings
+        from warmstart.models.architectures import family_of
+        from warmstart.models.peft.bottleneck import BottleneckConfig
+        from warmstart.models.peft.wrap import shared_settings
         from warmstart.models.targets import matching
 
         family = family_of(model.config)

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from warmstart.parts import Part
+from warmstart.part import Part
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from warmstart.models.catalog import Base
-    from warmstart.models.pace import Pace
+    from warmstart.models.base import Base
+    from warmstart.models.freezing import Pace
 
 
 class Method(Part):

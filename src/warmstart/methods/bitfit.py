@@ -44,6 +44,6 @@ class BitFit(Method):
 
 def _biases(model: PreTrainedModel) -> list[nn.Parameter]:
     """The bias terms of the body; XLNet's attention keeps some as bare parameters."""
-    from warmstart.models.families import body_of
+    from warmstart.models.architectures import body_of
 
     return [p for name, p in body_of(model).named_parameters() if name.endswith("bias")]

@@ -50,13 +50,14 @@ class Frozen(Method):
             )
 
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
-        from warmstart.models.heads import (
+        from warmstart.models.head_layers import (
+            append_mean_layer,
             begin_head,
+            can_append,
             head_modules,
             reads_tokens,
             set_head_dropout,
         )
-        from warmstart.models.pooling import append_mean_layer, can_append
 
         self.check(model)
         model.requires_grad_(False)

@@ -11,7 +11,7 @@ from warmstart.methods.base import Method
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from warmstart.models.pace import Pace
+    from warmstart.models.freezing import Pace
 
 
 class Full(Method):
@@ -40,8 +40,7 @@ class Full(Method):
 
     def paces(self, model: PreTrainedModel) -> list[Pace]:
         """Discriminative rates and gradual unfreezing (Howard & Ruder 2018), from the top down."""
-        from warmstart.models.layering import from_the_top
-        from warmstart.models.pace import Pace
+        from warmstart.models.freezing import Pace, from_the_top
 
         if self.layer_decay == 1 and not self.unfreeze_every:
             return []

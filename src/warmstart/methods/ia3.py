@@ -24,8 +24,8 @@ class IA3(PeftMethod):
     def config(self, model: PreTrainedModel) -> Any:
         from peft import IA3Config
 
-        from warmstart.models.families import family_of
-        from warmstart.models.peft_models import shared_settings
+        from warmstart.models.architectures import family_of
+        from warmstart.models.peft.wrap import shared_settings
         from warmstart.models.targets import matching
 
         family = family_of(model.config)

@@ -24,7 +24,7 @@ class LayerNorm(PeftMethod):
     def config(self, model: PreTrainedModel) -> Any:
         from peft import LNTuningConfig
 
-        from warmstart.models.peft_models import shared_settings
+        from warmstart.models.peft.wrap import shared_settings
         from warmstart.models.targets import norms
 
         return LNTuningConfig(target_modules=norms(model), **shared_settings(model))

@@ -53,8 +53,8 @@ class LoRA(PeftMethod):
     def config(self, model: PreTrainedModel) -> Any:
         from peft import LoraConfig
 
-        from warmstart.models.heads import adapter_targets
-        from warmstart.models.peft_models import shared_settings
+        from warmstart.models.head_layers import adapter_targets
+        from warmstart.models.peft.wrap import shared_settings
 
         return LoraConfig(
             r=self.rank,
@@ -69,8 +69,8 @@ class LoRA(PeftMethod):
 
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
         from warmstart.errors import RecipeError
-        from warmstart.models.pissa import remember
-        from warmstart.models.quantised import quantise
+        from warmstart.models.peft.pissa import remember
+        from warmstart.models.quantization import quantise
 
         if self.base_bits != 32 and not quantise(model, self.base_bits):
             raise RecipeError(

@@ -26,7 +26,7 @@ class PTuning(PromptMethod):
     def config(self, model: PreTrainedModel) -> Any:
         from peft import PromptEncoderConfig, PromptEncoderReparameterizationType
 
-        from warmstart.models.prompts import prompt_settings
+        from warmstart.models.peft.prompts import prompt_settings
 
         settings = prompt_settings(model, self.tokens)
         return PromptEncoderConfig(

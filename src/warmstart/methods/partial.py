@@ -31,7 +31,7 @@ class Partial(Method):
 
     def check(self, model: PreTrainedModel) -> None:
         from warmstart.errors import RecipeError
-        from warmstart.models.families import layers_of
+        from warmstart.models.architectures import layers_of
 
         have = len(layers_of(model))
         if self.layers > have:
@@ -41,13 +41,13 @@ class Partial(Method):
             )
 
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
-        from warmstart.models.layering import train_the_top
+        from warmstart.models.freezing import train_the_top
 
         self.check(model)
         train_the_top(model, self.layers)
         return model
 
     def cut(self, model: PreTrainedModel) -> int:
-        from warmstart.models.families import layers_of
+        from warmstart.models.architectures import layers_of
 
         return len(layers_of(model)) - self.layers

@@ -23,14 +23,14 @@ class PrefixTuning(PromptMethod):
         return 5e-3
 
     def check(self, model: PreTrainedModel) -> None:
-        from warmstart.models.prompts import refuse_prefixes
+        from warmstart.models.peft.prompts import refuse_prefixes
 
         refuse_prefixes(self.part_name(), model)
 
     def config(self, model: PreTrainedModel) -> Any:
         from peft import PrefixTuningConfig
 
-        from warmstart.models.prompts import prefix_settings
+        from warmstart.models.peft.prompts import prefix_settings
 
         settings = prefix_settings(model, self.tokens)
         return PrefixTuningConfig(
@@ -40,7 +40,7 @@ class PrefixTuning(PromptMethod):
         )
 
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
-        from warmstart.models.prompts import begin_small
+        from warmstart.models.peft.prompts import begin_small
 
         made = super().attach(model, seed)
         begin_small(made, seed)

@@ -20,12 +20,12 @@ class PromptTuning(PromptMethod):
     def config(self, model: PreTrainedModel) -> Any:
         from peft import PromptTuningConfig
 
-        from warmstart.models.prompts import prompt_settings
+        from warmstart.models.peft.prompts import prompt_settings
 
         return PromptTuningConfig(**prompt_settings(model, self.tokens))
 
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
-        from warmstart.models.prompts import begin_with_words
+        from warmstart.models.peft.prompts import begin_with_words
 
         made = super().attach(model, seed)
         begin_with_words(made, seed)

@@ -2,10 +2,89 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from warmstart.errors import BaseModelError
+from warmstart.models.architectures import family_of
+from warmstart.models.fast.loss import Unprojected
+from warmstart.models.head_layers import unwrap
+from warmstart.models.peft.prompts import is_prompted
+from warmstart.models.quiet import quiet
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
+
+    from warmstart.models.forward import Compute
+
+
+# What a model that writes gives for the rows of a split.
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Said:
+    """What a model says of the target of each row, as in `Written`."""
+
+    nats: np.ndarray
+    sure: np.ndarray
+    hits: np.ndarray
+    tokens: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Written:
+    """Texts that a model wrote, and what it says of the texts that people wrote.
+
+    Args:
+        ids: the token ids of each row's text, special tokens included; None where none was asked.
+        confidence: [n] mean probability of the tokens of `ids`; 0 without one.
+        nats: [n] summed cross-entropy of the row's target, each token after the true ones.
+        sure: [n] summed probabilities of the target's tokens.
+        hits: [n] tokens of the target than which none was likelier.
+        tokens: [n] tokens of the target; 0 where there is none.
+    """
+
+    ids: list[list[int] | None]
+    confidence: np.ndarray
+    nats: np.ndarray
+    sure: np.ndarray
+    hits: np.ndarray
+    tokens: np.ndarray
+
+    @classmethod
+    def nothing(cls, rows: int) -> Written:
+        """For so many rows, to be filled in."""
+        zeros = [np.zeros(rows) for _ in range(4)]
+        return cls([None] * rows, *zeros, tokens=np.zeros(rows, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[list[int] | None]:
+        return iter(self.ids)
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy of a target token in nats."""
+        return float(self.nats.sum() / max(self.tokens.sum(), 1))
+
+    @property
+    def probability(self) -> float:
+        """Mean probability of a target token."""
+        return float(self.sure.sum() / max(self.tokens.sum(), 1))
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the target tokens that were the likeliest."""
+        return float(self.hits.sum() / max(self.tokens.sum(), 1))
+
 
 TOKENS = (
     "bos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id",
@@ -36,3 +115,142 @@ def generation_config(model: PreTrainedModel, end: int | None, **settings: Any) 
         asked.pop("length_penalty", None)
     eos: Any = ends[0] if len(ends) == 1 else ends
     return GenerationConfig(do_sample=False, eos_token_id=eos, **known, **asked)
+
+
+# What a language model's output matrix reads, whatever the family, and texts that it writes.
+
+_STOPS: ContextVar[bool] = ContextVar("stops_before_the_logits", default=False)
+CLOSE = 1e-4
+
+
+class _BeforeLogits(Exception):
+    """Leaves a forward pass where the output matrix would be multiplied."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        self.hidden = hidden
+
+
+class Language:
+    """A model under a language-model head: its forward pass, and its generation.
+
+    The forward pass of transformers is left just before its output matrix, so that the logits of
+    the whole vocabulary are never made at once. Where a model changes its logits afterwards (a
+    soft cap, a scale), which a trial shows, they are computed as the model does it.
+    """
+
+    def __init__(self, compute: Compute) -> None:
+        self.compute = compute
+        inner = self._inner = unwrap(compute.model)
+        self.decodes = family_of(inner.config).kind != "encoder-decoder"
+        self.pads_badly = self.decodes and is_prompted(compute.model)
+        self._head: Any = inner.get_output_embeddings()
+        bias = getattr(inner, "final_logits_bias", None)
+        self._bias: Tensor | None = None if bias is None or not bias.any() else bias[0]
+        self.chunked = self._stoppable()
+
+    @property
+    def generation(self) -> Any:
+        """The `GenerationConfig` that it writes by."""
+        return self._inner.generation_config
+
+    @property
+    def start(self) -> int:
+        """The id that the decoder of an encoder-decoder begins with. Raises `BaseModelError`."""
+        config: Any = self._inner.config
+        if config.decoder_start_token_id is None:
+            raise BaseModelError(
+                f"the config of this '{config.model_type}' names no decoder_start_token_id; "
+                "put it into config.json: mostly the id of the padding token"
+            )
+        return int(config.decoder_start_token_id)
+
+    def forward(
+        self, ids: Tensor, mask: Tensor, written: Tensor | None, *, training: bool
+    ) -> Unprojected | Tensor:
+        """What stands before the logits [B, L, H], or the logits themselves [B, L, V].
+
+        Args:
+            ids: token ids [B, L] padded on the right; of a decoder prompt and answer.
+            mask: [B, L] 1 where there is a token.
+            written: ids [B, T] that the decoder of an encoder-decoder reads; then L is T above.
+        """
+        compute = self.compute
+        compute._train(training)  # pyright: ignore[reportPrivateUsage]
+        named: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+        if written is not None:
+            named["decoder_input_ids"] = written
+        if not is_prompted(compute.model):
+            named["use_cache"] = False
+        length = ids.shape[1] if written is None else written.shape[1]
+        low = compute.dtype != torch.float32
+        with torch.autocast(ids.device.type, compute.dtype, enabled=low):
+            if not self.chunked:
+                return compute.model(**named).logits[:, -length:].float()
+            return self._unprojected(named, length)
+
+    def write(self, ids: Tensor, mask: Tensor) -> list[list[int]]:
+        """The ids that the model writes for each row, by its own generation config.
+
+        `ids` [B, L] are padded on the left for a decoder, on the right else.
+        """
+        compute = self.compute
+        compute._train(False)  # pyright: ignore[reportPrivateUsage]
+        model: Any = compute.model
+        low = compute.dtype != torch.float32
+        auto = torch.autocast(ids.device.type, compute.dtype, enabled=low)
+        with torch.no_grad(), auto, quiet():
+            found = model.generate(input_ids=ids, attention_mask=mask)
+        prompted = is_prompted(model) and model.active_peft_config.peft_type != "PREFIX_TUNING"
+        begin = ids.shape[1] if self.decodes else 1
+        if self.decodes and prompted and not torch.equal(found[:, :begin], ids):
+            begin = 0  # generated from embeddings: the prompt is not among the ids
+        return [self._until_end(row) for row in found[:, begin:].tolist()]
+
+    def _until_end(self, row: list[int]) -> list[int]:
+        """Without what pads behind the end."""
+        ends = self.generation.eos_token_id
+        ends = set(ends if isinstance(ends, list) else [ends])
+        stop = next((place for place, token in enumerate(row) if token in ends), None)
+        return row if stop is None else row[: stop + 1]
+
+    def _unprojected(self, named: dict[str, Any], length: int) -> Unprojected:
+        try:
+            with _stopping():
+                self.compute.model(**named)
+        except _BeforeLogits as stopped:
+            return Unprojected(stopped.hidden[:, -length:], self._head.weight, self._bias)
+        raise AssertionError("the output matrix was not reached")
+
+    def _stoppable(self) -> bool:
+        """Whether the model's logits are what its output matrix gives, tried on two tokens."""
+        head = self._head
+        if type(head) is not nn.Linear or head.bias is not None:
+            return False
+        head.register_forward_pre_hook(_stop)
+        model: Any = self.compute.model
+        device = next(model.parameters()).device
+        ids = torch.tensor([[3, 4]], device=device) % head.weight.shape[0]
+        named: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if not self.decodes:
+            named["decoder_input_ids"] = ids
+        before = model.training
+        model.eval()
+        with torch.no_grad():
+            whole = model(**named).logits[:, -2:].float()
+            parts = self._unprojected(named, 2).logits()
+        model.train(before)
+        return bool(torch.allclose(parts, whole, atol=CLOSE, rtol=CLOSE))
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    token = _STOPS.set(True)
+    try:
+        yield
+    finally:
+        _STOPS.reset(token)
+
+
+def _stop(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    if _STOPS.get():
+        raise _BeforeLogits(inputs[0])

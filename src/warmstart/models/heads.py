@@ -1,87 +1,101 @@
-"""The classification head of a family as a function of the hidden state that it reads."""
+"""Which class of transformers carries which kind of head."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from warmstart.errors import BaseModelError
 
-from warmstart.models.families import family_of, layers_of
-from warmstart.models.quiet import seeded
-from warmstart.models.targets import head_names
+Head = Literal["classes", "labels", "value", "tokens", "span", "text", "vector"]
+"""What a model answers with: one of several classes, any of several labels, a number, a class for
+every token, the first and last token of a passage, a text, or a vector."""
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-TOKEN_HEADS = ("ForTokenClassification", "ForQuestionAnswering", "ForQuestionAnsweringSimple")
+Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 
 
-def unwrap(model: Any) -> PreTrainedModel:
-    """The transformers model inside a PEFT model, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A head as transformers knows it."""
+
+    auto: str
+    """The Auto class that loads it."""
+    mapping: str
+    """The table from configs to classes behind that."""
+    problem_type: Problem | None = None
+    what: str = "classification"
 
 
-def reads_tokens(model: Any) -> bool:
-    """Whether the head answers for every token."""
-    return type(unwrap(model)).__name__.endswith(TOKEN_HEADS)
+HEADS: Mapping[Head, Kind] = {
+    "classes": Kind(
+        "AutoModelForSequenceClassification",
+        "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
+        "single_label_classification",
+    ),
+    "labels": Kind(
+        "AutoModelForSequenceClassification",
+        "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
+        "multi_label_classification",
+    ),
+    "value": Kind(
+        "AutoModelForSequenceClassification",
+        "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
+        "regression",
+    ),
+    "tokens": Kind(
+        "AutoModelForTokenClassification",
+        "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING",
+        what="token-classification",
+    ),
+    "span": Kind(
+        "AutoModelForQuestionAnswering",
+        "MODEL_FOR_QUESTION_ANSWERING_MAPPING",
+        what="question-answering",
+    ),
+    "text": Kind(
+        "AutoModelForSeq2SeqLM", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING", what="text-to-text"
+    ),
+    "vector": Kind("AutoModel", "MODEL_MAPPING", what="base"),
+}
+CAUSAL = Kind("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING", what="language")
+ENDINGS: Mapping[str, Head] = {
+    "ForSequenceClassification": "classes",
+    "ForTokenClassification": "tokens",
+    "ForQuestionAnswering": "span",
+    "ForQuestionAnsweringSimple": "span",
+    "ForConditionalGeneration": "text",
+    "LMHeadModel": "text",
+    "ForCausalLM": "text",
+    "Model": "vector",
+}
+PROBLEMS: Mapping[str | None, Head] = {
+    "multi_label_classification": "labels",
+    "regression": "value",
+}
 
 
-def head_logits(model: PreTrainedModel, first: Tensor) -> Tensor:
-    """Logits as transformers computes them: [B, K] from the first token's hidden state [B, H], or
-    [B, L, K] from every token's [B, L, H]."""
-    inner: Any = unwrap(model)
-    if reads_tokens(inner):
-        hidden = inner.dropout(first) if hasattr(inner, "dropout") else first
-        return (inner.qa_outputs if hasattr(inner, "qa_outputs") else inner.classifier)(hidden)
-    name = family_of(inner.config).name
-    if name == "bert":
-        return inner.classifier(inner.dropout(inner.bert.pooler(first[:, None])))
-    if name == "distilbert":
-        return inner.classifier(inner.dropout(torch.relu(inner.pre_classifier(first))))
-    return inner.classifier(first[:, None])
+def kind_of(head: Head, family_kind: str) -> Kind:
+    """The kind of head; a text is written by a causal language model where there is no encoder."""
+    return CAUSAL if head == "text" and family_kind == "decoder" else HEADS[head]
 
 
-def head_modules(model: PreTrainedModel) -> list[nn.Module]:
-    """The modules that make up the head."""
-    return [model.get_submodule(name) for name in head_names(model)]
+def class_for(config: Any, head: Head, family: Any) -> Any:
+    """The class of transformers for this config and head. Raises `BaseModelError`."""
+    import transformers
+
+    kind = kind_of(head, family.kind)
+    found = getattr(transformers, kind.mapping).get(type(config), None)
+    if found is None or (kind.what == "classification" and not family.classifies):
+        raise BaseModelError(f"transformers has no {kind.what} model for '{family.name}'")
+    return found[0] if isinstance(found, tuple) else found
 
 
-def begin_head(model: PreTrainedModel, seed: int) -> None:
-    """Fresh weights for the whole head, its inner layers included: normal(0, 0.02), no bias."""
-    with seeded(seed), torch.no_grad():
-        for module in head_modules(model):
-            for weights in module.parameters():
-                weights.normal_(0.0, 0.02) if weights.ndim > 1 else weights.zero_()
-
-
-def set_head_dropout(model: PreTrainedModel, p: float) -> None:
-    """The dropout probability in the head, in the config and in the modules."""
-    family, config = family_of(model.config), model.config
-    for name in ("classifier_dropout", "seq_classif_dropout"):
-        if name in family.dropouts:
-            setattr(config, name, p)
-    heads = [*head_modules(model), getattr(model, "dropout", None)]
-    for module in heads:
-        for part in module.modules() if module is not None else ():
-            if isinstance(part, nn.Dropout):
-                part.p = p
-
-
-def adapter_targets(model: PreTrainedModel, which: str) -> list[str]:
-    """Full names of the linear layers inside the blocks that an adapter changes."""
-    family = family_of(model.config)
-    blocks = {id(module) for block in layers_of(model) for module in block.modules()}
-    linear = [
-        name
-        for name, module in model.named_modules()
-        if id(module) in blocks and (isinstance(module, nn.Linear) or _is_conv1d(module))
-    ]
-    if which == "all":
-        return linear
-    ends = family.attention_modules
-    return [name for name in linear if name.rpartition(".")[2] in ends] or linear
-
-
-def _is_conv1d(module: nn.Module) -> bool:
-    return type(module).__name__ == "Conv1D"
+def head_of(config: Mapping[str, Any]) -> Head | None:
+    """The head of a saved model by its `config.json`; None where it says nothing that is known."""
+    names = [str(name) for name in config.get("architectures") or []]
+    for name in names:
+        for ending, head in ENDINGS.items():
+            if name.endswith(ending):
+                return PROBLEMS.get(config.get("problem_type"), head) if head == "classes" else head
+    return None

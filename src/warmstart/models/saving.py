@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from warmstart.errors import RunError, shown
-from warmstart.models.check import NOTE, fingerprint
-from warmstart.models.pissa import as_ordinary
+from warmstart.models.checks import NOTE, fingerprint
+from warmstart.models.peft.pissa import as_ordinary
 from warmstart.models.quiet import quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from warmstart.models.catalog import Base
+    from warmstart.models.base import Base
 
 
 def save_model(

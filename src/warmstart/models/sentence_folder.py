@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.errors import RunError, shown
-from warmstart.models.families import width_of
-from warmstart.models.weights import read_json
+from warmstart.models.architectures import width_of
+from warmstart.models.checks import read_json
 
 MODES = {"mean": "pooling_mode_mean_tokens", "first": "pooling_mode_cls_token",
          "last": "pooling_mode_lasttoken"}  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from warmstart.models.families import body_of, family_of, layers_of
+from warmstart.models.architectures import body_of, family_of, layers_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -6,11 +6,98 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from warmstart.objectives._contrastive import cosent, cosine, ranking, supervised
-from warmstart.parts import Part
+from warmstart.part import Part
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+# Losses between vectors: what belongs together comes near, what does not goes away.
+#
+# Every one is the mean over the rows that it applies to.
+
+NOTHING = -1
+"""The number of a text that is not there."""
+
+
+def cosines(left: Tensor, right: Tensor) -> Tensor:
+    """The cosine of every left vector [B, H] with every right one [C, H], as [B, C]."""
+    from torch.nn.functional import normalize
+
+    return normalize(left, dim=-1) @ normalize(right, dim=-1).T
+
+
+def ranking(vectors: Tensor, names: Tensor, scale: float, symmetric: bool = False) -> Tensor:
+    """Each anchor's positive against all other positives and negatives of the batch
+    (multiple negatives ranking, Henderson et al. 2017; InfoNCE, van den Oord et al. 2018).
+
+    Args:
+        vectors: [B, K, H]: anchor, positive and, where K is 3, a negative.
+        names: [B, K] numbers of the texts, equal where the texts are; `NOTHING` for no text. What
+            is also right for an anchor, because the positive or the anchor stands in the batch
+            more than once, is no negative of it.
+        symmetric: also each positive's anchor against all other anchors.
+    """
+    forth = _one_way(vectors[:, 0], vectors[:, 1:], names[:, 0], names[:, 1:], scale)
+    if not symmetric:
+        return forth
+    back = _one_way(vectors[:, 1], vectors[:, :1], names[:, 1], names[:, :1], scale)
+    return (forth + back) / 2
+
+
+def _one_way(
+    asked: Tensor, offered: Tensor, asked_names: Tensor, offered_names: Tensor, scale: float
+) -> Tensor:
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    rows, kinds = offered_names.shape
+    texts = offered_names.T.reshape(-1)
+    scores = scale * cosines(asked, offered.transpose(0, 1).reshape(rows * kinds, -1))
+    right = (texts == offered_names[:, :1]) | (texts == asked_names[:, None])
+    right[:, :rows] |= asked_names[:, None] == asked_names
+    own = torch.arange(rows, device=asked.device)
+    right[own, own] = False
+    left_out = right | (texts == NOTHING)
+    return cross_entropy(scores.masked_fill(left_out, float("-inf")), own)
+
+
+def cosent(vectors: Tensor, scores: Tensor, scale: float) -> Tensor:
+    """Pairs [B, 2, H] in the order of their scores [B]: log(1 + sum of exp(scale (cos_i - cos_j)))
+    over all i that score lower than j (CoSENT, Su 2022)."""
+    import torch
+
+    found = scale * _own_cosines(vectors)
+    gaps = found[:, None] - found[None, :]
+    lower = scores[:, None] < scores[None, :]
+    return torch.logsumexp(torch.cat([found.new_zeros(1), gaps[lower]]), 0)
+
+
+def cosine(vectors: Tensor, scores: Tensor) -> Tensor:
+    """Squared error of the cosine of pairs [B, 2, H] against scores [B] between 0 and 1."""
+    from torch.nn.functional import mse_loss
+
+    return mse_loss(_own_cosines(vectors), scores.to(vectors.dtype))
+
+
+def supervised(vectors: Tensor, classes: Tensor, scale: float) -> Tensor:
+    """Texts [B, H] of one class against all others of the batch (Khosla et al. 2020, L_out). Rows
+    alone in their class are only negatives."""
+    import torch
+
+    scores = scale * cosines(vectors, vectors)
+    itself = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
+    log_p = torch.log_softmax(scores.masked_fill(itself, float("-inf")), -1)
+    same = (classes[:, None] == classes[None, :]) & ~itself
+    mates = same.sum(1)
+    rows = -log_p.masked_fill(~same, 0.0).sum(1) / mates.clamp(min=1)
+    return rows.sum() / (mates > 0).sum().clamp(min=1)
+
+
+def _own_cosines(vectors: Tensor) -> Tensor:
+    from torch.nn.functional import cosine_similarity
+
+    return cosine_similarity(vectors[:, 0], vectors[:, 1], dim=-1)
 
 
 class Contrastive(Part):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from warmstart.parts import Part
+from warmstart.part import Part
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedModel
 
-    from warmstart.data.tokens import TokenStore
-    from warmstart.models.auto import Head
-    from warmstart.models.catalog import Base
-    from warmstart.models.compute import Compute
-    from warmstart.scores.measure import Floats, Measure
+    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.metrics.base import Floats, Measure
+    from warmstart.models.base import Base
+    from warmstart.models.forward import Compute
+    from warmstart.models.heads import Head
     from warmstart.types import Prediction
 
 OnCut = Callable[[int, int], None]
@@ -191,13 +191,13 @@ class Task(Part):
 
     def head(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
         """The base's body under this task's head."""
-        from warmstart.models.backbone import load_headed
+        from warmstart.models.loading import load_headed
 
         return load_headed(base, self.form, list(labels), seed)
 
     def compute(self, model: PreTrainedModel) -> Compute:
         """How the model's outputs are computed."""
-        from warmstart.models.compute import compute_for
+        from warmstart.models.forward import compute_for
 
         return compute_for(model)
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from warmstart.tasks._classes import class_answers, class_columns, class_scores, class_targets
+from warmstart.data.ledger import place
+from warmstart.errors import DataError, nearest, shown
 from warmstart.tasks.base import Examples, OnCut, Task
 from warmstart.types import Prediction
 
@@ -15,7 +16,76 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from warmstart.data.tokens import TokenStore
+    from warmstart.data.tokens.dataset import TokenStore
+
+
+# One class a row: what classification and pairs share.
+
+
+def class_targets(table: pa.Table, labels: Sequence[str]) -> np.ndarray | None:
+    """The number of each row's class [n], or None where the table has no labels.
+
+    Raises `DataError` for a class that is not among the labels.
+    """
+    import numpy as np
+
+    if "label" not in table.column_names:
+        return None
+    number = {label: index for index, label in enumerate(labels)}
+    values = [str(value) for value in table["label"].to_pylist()]
+    for row, value in enumerate(values):
+        if value not in number:
+            known, where = nearest(value, number), place(table, row)
+            raise DataError(f"{where}: the model does not know the label '{shown(value)}'.{known}")
+    return np.array([number[value] for value in values], dtype=np.int64)
+
+
+def class_answers(logits: np.ndarray, labels: Sequence[str]) -> list[Prediction]:
+    """The likeliest class of each row of logits [n, K], with all probabilities."""
+    scores = softmax(logits)
+    answers: list[Prediction] = []
+    for number, (row, best) in enumerate(zip(scores, scores.argmax(-1), strict=True)):
+        by_label = {label: float(value) for label, value in zip(labels, row, strict=True)}
+        answers.append(Prediction(str(number), labels[best], float(row[best]), by_label))
+    return answers
+
+
+def class_columns(logits: np.ndarray, labels: Sequence[str]) -> dict[str, pa.Array]:
+    """The likeliest class of each row of logits [n, K] and its probability, as columns."""
+    import numpy as np
+    import pyarrow as pa
+
+    scores = softmax(logits)
+    names = pa.array(list(labels), pa.string()).take(pa.array(np.asarray(scores.argmax(-1))))
+    return {"prediction": names, "confidence": pa.array(scores.max(-1, initial=0.0).round(6))}
+
+
+def class_scores(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Accuracy, macro-F1 over the classes that the rows have, and the mean cross-entropy in
+    nats."""
+    import numpy as np
+
+    k = logits.shape[1]
+    guess = logits.argmax(-1)
+    counts = np.bincount(targets * k + guess, minlength=k * k).reshape(k, k)
+    hits, truth, said = counts.diagonal(), counts.sum(1), counts.sum(0)
+    seen = truth > 0
+    f1 = 2 * hits[seen] / (truth + said)[seen]
+    nats = -np.log(np.maximum(softmax(logits)[np.arange(len(targets)), targets], 1e-30))
+    return {
+        "accuracy": float(hits.sum() / max(len(targets), 1)),
+        "f1_macro": float(f1.mean()) if f1.size else 0.0,
+        "loss": float(nats.mean()) if len(targets) else 0.0,
+    }
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities [n, K] from logits, in float64."""
+    import numpy as np
+
+    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    exps = np.exp(shifted)
+    return exps / exps.sum(-1, keepdims=True)
 
 
 class Classification(Task):
@@ -46,7 +116,7 @@ class Classification(Task):
         longest: int,
         on_cut: OnCut | None = None,
     ) -> TokenStore:
-        from warmstart.data.tokens import tokenise
+        from warmstart.data.tokens.dataset import tokenise
 
         targets = class_targets(table, labels)
         return tokenise(table["text"], tokenizer.backend_tokenizer, longest, on_cut, targets)

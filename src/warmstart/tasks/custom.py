@@ -12,7 +12,7 @@ from warmstart.tasks.classification import Classification
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from warmstart.models.catalog import Base
+    from warmstart.models.base import Base
 
 
 class Custom(Classification):
@@ -35,13 +35,13 @@ class Custom(Classification):
 
     def check_base(self, base: Base, labels: Sequence[str]) -> None:
         from warmstart.errors import RecipeError
-        from warmstart.models.own_head import try_head
+        from warmstart.models.custom_head import try_head
 
         if not self.module:
             raise RecipeError("task custom needs a head: --task.module my_package.heads.MyHead")
         try_head(base, self.module, self.module_settings, len(labels))
 
     def head(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
-        from warmstart.models.own_head import load_own
+        from warmstart.models.custom_head import load_own
 
         return load_own(base, self.module, self.module_settings, labels, seed)

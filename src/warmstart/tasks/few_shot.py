@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedModel
 
-    from warmstart.models.captured import FastCaptured, SlowCaptured
-    from warmstart.models.catalog import Base
+    from warmstart.models.base import Base
+    from warmstart.models.embeddings import FastCaptured, SlowCaptured
 
 MANY = 64
 
@@ -39,7 +39,7 @@ class FewShot(Classification):
     )
 
     def settled(self, config: Mapping[str, Any], room: int) -> Self:
-        from warmstart.models.families import family_of
+        from warmstart.models.architectures import family_of
 
         family = family_of(config)
         if family.kind == "encoder-decoder":
@@ -69,14 +69,14 @@ class FewShot(Classification):
         return [f"There are {middle} rows of the middle label: task classification suits so many."]
 
     def head(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
-        from warmstart.models.captured import straighten
+        from warmstart.models.embeddings import straighten
 
         model = super().head(base, labels, seed)
         straighten(model)
         return model
 
     def compute(self, model: Any) -> FastCaptured | SlowCaptured:
-        from warmstart.models.captured import body_only, capturing
+        from warmstart.models.embeddings import body_only, capturing
 
         body_only(model)
         return capturing(model)

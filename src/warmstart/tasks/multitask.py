@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from warmstart import parts
+from warmstart import part as parts
 from warmstart.errors import RecipeError, nearest, shown
 from warmstart.tasks.base import Task
 

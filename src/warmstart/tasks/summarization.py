@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from warmstart.tasks._text import REFERENCES, TextTask
 from warmstart.tasks.base import Examples
+from warmstart.tasks.generation.base import REFERENCES, TextTask
 
 if TYPE_CHECKING:
-    from warmstart.scores.measure import Measure
-    from warmstart.scores.text import References
+    from warmstart.metrics.base import Measure
+    from warmstart.metrics.text import References
 
 
 class Summarization(TextTask):
@@ -49,13 +49,13 @@ class Summarization(TextTask):
         return "summarize: "
 
     def measure(self) -> Measure:
-        from warmstart.scores.joined import Joined
-        from warmstart.scores.text import Lengths, Rouge
+        from warmstart.metrics.combined import Joined
+        from warmstart.metrics.text import Lengths, Rouge
 
         return Joined(Rouge(split="sentences", words=self.rouge_words), Lengths())
 
     def signatures(self, golds: References) -> dict[str, str]:
-        from warmstart.scores.text import Rouge
+        from warmstart.metrics.text import Rouge
 
         return {"ROUGE": Rouge(split="sentences", words=self.rouge_words).signature}
 
@@ -63,7 +63,7 @@ class Summarization(TextTask):
         return measure.score(rows)["rougeL"]
 
     def rivals(self, sources: Sequence[str], train: Examples) -> list[tuple[str, str, list[str]]]:
-        from warmstart.scores.text import sentences
+        from warmstart.metrics.text import sentences
 
         cut = [sentences(text) for text in sources]
         return [

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from warmstart.tasks._text import REFERENCES, TextTask
 from warmstart.tasks.base import Examples
+from warmstart.tasks.generation.base import REFERENCES, TextTask
 
 if TYPE_CHECKING:
-    from warmstart.scores.measure import Measure
-    from warmstart.scores.text import References
+    from warmstart.metrics.base import Measure
+    from warmstart.metrics.text import References
 
 
 class Text2Text(TextTask):
@@ -45,13 +45,13 @@ class Text2Text(TextTask):
     )
 
     def measure(self) -> Measure:
-        from warmstart.scores.joined import Exact, Joined
-        from warmstart.scores.text import Chrf, Lengths, Rouge
+        from warmstart.metrics.combined import Exact, Joined
+        from warmstart.metrics.text import Chrf, Lengths, Rouge
 
         return Joined(Exact(), Rouge(words="unicode"), Chrf(), Lengths())
 
     def signatures(self, golds: References) -> dict[str, str]:
-        from warmstart.scores.text import Chrf, Rouge
+        from warmstart.metrics.text import Chrf, Rouge
 
         return {"ROUGE": Rouge(words="unicode").signature, "chrF": Chrf().signature(golds)}
 

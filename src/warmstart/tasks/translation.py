@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from warmstart.errors import DataError
-from warmstart.tasks._text import REFERENCES, TextTask
 from warmstart.tasks.base import Examples
+from warmstart.tasks.generation.base import REFERENCES, TextTask
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from warmstart.scores.measure import Measure
-    from warmstart.scores.text import References
+    from warmstart.metrics.base import Measure
+    from warmstart.metrics.text import References
 
 
 class Translation(TextTask):
@@ -98,13 +98,13 @@ class Translation(TextTask):
         }
 
     def measure(self) -> Measure:
-        from warmstart.scores.joined import Exact, Joined
-        from warmstart.scores.text import Bleu, Chrf, Lengths
+        from warmstart.metrics.combined import Exact, Joined
+        from warmstart.metrics.text import Bleu, Chrf, Lengths
 
         return Joined(Bleu(words=self.bleu_words), Chrf(), Exact(), Lengths())
 
     def signatures(self, golds: References) -> dict[str, str]:
-        from warmstart.scores.text import Bleu, Chrf
+        from warmstart.metrics.text import Bleu, Chrf
 
         bleu, chrf = Bleu(words=self.bleu_words), Chrf()
         return {"BLEU": bleu.signature(golds), "chrF": chrf.signature(golds)}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from warmstart.data.written import Written
+from warmstart.models.generation import Written
 from warmstart.tasks.base import Examples, Task
 
 SOURCES = (

@@ -1,0 +1,95 @@
+"""What `warmstart adapters` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.markup import escape
+
+from warmstart.cli.output.run import _json, notes
+from warmstart.cli.output.tables import plain, put
+from warmstart.errors import typed
+from warmstart.formatting import counted
+
+STATES = {
+    "present": "",
+    "another": "another base stands there",
+    "unknown": "no sum kept",
+    "absent": "not here",
+}
+MOST_LABELS = 3
+
+
+def listed(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """One row an adapter or model."""
+    if as_json:
+        _json(rows)
+        return
+    table = plain()
+    for title in ("folder", "method"):
+        table.add_column(title, overflow="fold")
+    for title in ("rank", "weights", "file"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("base", overflow="fold")
+    table.add_column("labels", overflow="fold")
+    for row in rows:
+        if "error" not in row:
+            table.add_row(*map(escape, _cells(row)))
+    if table.row_count:
+        put(table)
+    notes([str(row["error"]) for row in rows if "error" in row])
+
+
+def done(action: str, found: Mapping[str, Any], *, as_json: bool) -> None:
+    """What was written, how it was proven, and what to type next."""
+    if as_json:
+        _json(dict(found))
+        return
+    proof: Any = found.get("proof")
+    if action == "merge":
+        print(f"weights    {found['parameters']:,}, a whole model")
+        told = f"answers as base and adapter did on {counted(proof['texts'], 'text')}"
+        print(f"proof      loaded afresh it {told} (largest difference {_small(proof)})")
+    elif action == "unmerge" and proof:
+        told = f"{proof['weights']:,} weights are the base's"
+        print(f"proof      {told} (largest difference {_small(proof)})")
+    elif action in ("add", "average"):
+        rank = f"rank {found['rank']}, " if found["rank"] else ""
+        what = "the weighted sum" if action == "add" else "the mean"
+        print(f"made       {rank}{found['error']:.1%} off {what} of the changes")
+    print(f"written    {found['out']}")
+    notes(found["notes"])
+    print("\nNext:")
+    if action == "unmerge":
+        print(f"  warmstart tune DATA --base {typed(found['out'])}\n      trains it anew")
+    else:
+        print(f"  warmstart evaluate {typed(found['out'])} DATA\n      scores it on labelled data")
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    variants = row.get("variants") or []
+    labels = row["labels"]
+    more = f" and {len(labels) - MOST_LABELS} more" if len(labels) > MOST_LABELS else ""
+    bits = f", {row['base_bits']} bits" if row.get("base_bits") else ""
+    state = STATES.get(row.get("base_state") or "present", "")
+    base = f"{_place(row.get('base') or '')}{bits}" + (f" ({state})" if state else "")
+    return [
+        row["folder"],
+        " ".join([row["method"], *variants]),
+        str(row.get("rank") or ""),
+        f"{row['parameters']:,}",
+        f"{row['bytes'] / 1e6:.1f} MB",
+        base,
+        ", ".join(labels[:MOST_LABELS]) + more,
+    ]
+
+
+def _place(base: str) -> str:
+    """A long path by its end; `--json` has it whole."""
+    parts = base.split("/")
+    return base if len(parts) < 4 else "…/" + "/".join(parts[-2:])
+
+
+def _small(proof: Mapping[str, Any]) -> str:
+    return f"{proof['max_difference']:.1e}"

@@ -1,0 +1,219 @@
+"""The words of a command line: the verb, what it works on, its options, and recipe keys.
+
+Any key of the recipe is a flag, before or after the other words: `--train.epochs 3`,
+`--train.epochs=3` or `train.epochs=3`. Values stay text until the recipe gives them a meaning.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from warmstart import part as parts
+from warmstart.config.applies import APPLIES
+from warmstart.config.merge import PARTS, SECTIONS
+from warmstart.config.recipe import Recipe, catalogue
+from warmstart.config.validation import kinds
+from warmstart.errors import RecipeError, nearest, shown
+
+PAIR = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*=")
+TRUTHS = {"true", "false", "yes", "no", "on", "off", "1", "0"}
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What may stand after a verb. In `words` and `options`, name → meaning."""
+
+    help: str
+    words: Mapping[str, str] = field(default_factory=dict[str, str])
+    """A name in brackets may be absent."""
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
+    """With its value after it where there is one: `recipe FILE`."""
+    keys: tuple[str, ...] = ()
+    """The heads of the recipe keys that apply."""
+    verbs: Mapping[str, Verb] = field(default_factory=dict[str, "Verb"])
+    """Sub-verbs; where there are any, one of them must follow: `warmstart tokenizer train`."""
+
+
+@dataclass
+class Request:
+    """A command line, taken apart."""
+
+    verb: str
+    """Its name; of a sub-verb with that of its verb: `tokenizer train`."""
+    spec: Verb
+    words: dict[str, str | None]
+    several: list[str] = field(default_factory=list[str])
+    """The words for a name that ends in `...`, of which there may be any number."""
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
+    keys: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def parse(argv: Sequence[str], verbs: Mapping[str, Verb]) -> Request:
+    """Take the words after `warmstart` apart. Raises `RecipeError`."""
+    name = argv[0]
+    if name not in verbs:
+        is_file = " A file needs a verb: warmstart tune FILE." if os.path.exists(name) else ""
+        kind = "flag before the verb" if name.startswith("-") else "verb"
+        raise RecipeError(f"no {kind} '{name}'.{is_file or nearest(name, verbs)}")
+    verb = verbs[name]
+    queue = list(argv[1:])
+    if verb.verbs:
+        if queue and queue[0] in ("-h", "--help"):
+            return Request(name, verb, {}, options={"help": True})
+        name, verb = _below(name, verb, queue)
+    options = {name: value for name, _, value in (text.partition(" ") for text in verb.options)}
+    options |= {"json": "", "help": ""}
+    found = Request(name, verb, {}, options=dict.fromkeys(options))
+    free = list(verb.words)
+    while queue:
+        word = queue.pop(0)
+        if word == "--":
+            _take(found, free, queue)
+            break
+        if word == "-h":
+            found.options["help"] = True
+        elif word.startswith("--"):
+            _flag(found, options, word[2:], queue)
+        elif PAIR.match(word) and _is_key(word, free):
+            key, _, value = word.partition("=")
+            found.keys[key.replace("-", "_")] = value
+        else:
+            _take(found, free, [word])
+    if found.options["help"]:
+        return found
+    if found.several:
+        free.pop()  # only the last one may take several
+    if missing := [word for word in free if not word.startswith("[")]:
+        raise RecipeError(
+            f"{name} needs {' and '.join(missing)} ({'; '.join(verb.words[w] for w in missing)}): "
+            f"{usage(name, verb)}"
+        )
+    return found
+
+
+def _below(name: str, verb: Verb, queue: list[str]) -> tuple[str, Verb]:
+    """The sub-verb that the queue begins with, taken from it. Raises `RecipeError`."""
+    word = queue.pop(0) if queue else ""
+    if word not in verb.verbs:
+        said = f"no {name} verb '{word}'" if word else f"{name} needs a verb after it"
+        raise RecipeError(f"{said}.{nearest(word, verb.verbs)}")
+    return f"{name} {word}", verb.verbs[word]
+
+
+def usage(name: str, verb: Verb) -> str:
+    """`warmstart tune [DATA] [--KEY VALUE …]`."""
+    if verb.verbs:
+        return f"warmstart {name} {{{','.join(verb.verbs)}}} ..."
+    keys = ["[--KEY VALUE ...]"] if verb.keys else []
+    return " ".join(["warmstart", name, *verb.words, *keys])
+
+
+def _take(found: Request, free: list[str], words: Sequence[str]) -> None:
+    for word in words:
+        if not free:
+            raise RecipeError(f"what is '{word}'? Keys of the recipe are given as --KEY VALUE")
+        if free[0].strip("[]").endswith("..."):
+            found.several.append(word)
+        else:
+            found.words[free.pop(0).strip("[]")] = word
+
+
+def _flag(found: Request, options: Mapping[str, str], word: str, queue: list[str]) -> None:
+    """One word that began with `--`, and its value."""
+    name, equals, value = word.partition("=")
+    if name in options and not options[name]:
+        if equals:
+            raise RecipeError(f"--{name} takes no value")
+        found.options[name] = True
+        return
+    key = name.replace("-", "_")
+    if not equals:
+        value = _value(name, key, queue)
+    if name in options:
+        found.options[name] = value
+    else:
+        found.keys[key] = value
+
+
+def _value(name: str, key: str, queue: list[str]) -> str:
+    """The word after a flag; a key that is true or false needs none."""
+    info = catalogue().get(key)
+    switch = info is not None and bool in kinds(info)
+    if switch and not (queue and queue[0].lower() in TRUTHS):
+        return "true"
+    if not queue or queue[0].startswith("--"):
+        raise RecipeError(f"--{name} needs a value after it")
+    return queue.pop(0)
+
+
+def truth(option: str, value: str) -> bool:
+    """An option's value that is true or false. Raises `RecipeError`."""
+    if value.lower() not in TRUTHS:
+        raise RecipeError(f"--{option} = {shown(value)}: give true or false")
+    return value.lower() in ("true", "yes", "on", "1")
+
+
+def whole(option: str, value: str) -> int:
+    """An option's value that is a whole number of at least 1. Raises `RecipeError`."""
+    if not value.replace("_", "").isdecimal() or int(value) < 1:
+        raise RecipeError(f"--{option} = {shown(value)}: give a whole number of at least 1")
+    return int(value)
+
+
+def _is_key(word: str, free: list[str]) -> bool:
+    """Whether `a=b` is meant as a recipe key: not a file, and named like one, or out of place."""
+    head = word.partition("=")[0].partition(".")[0]
+    return not os.path.exists(word) and (head in Recipe.model_fields or not free)
+
+
+def overview(verbs: Mapping[str, Verb], about: str) -> str:
+    """What `warmstart --help` prints."""
+    lines = ["usage: warmstart VERB ... [--KEY VALUE ...]", "", about, ""]
+    lines += [f"  {name:<10} {verb.help}" for name, verb in verbs.items()]
+    lines += ["", f"  {'--help':<10} this; after a verb, what it takes"]
+    lines += [f"  {'--version':<10} the version", "", EXAMPLE]
+    return "\n".join(lines)
+
+
+EXAMPLE = """\
+Any key of the recipe is a flag: --base minilm --method lora --method.rank 16 --train.epochs 3
+--data.columns.text body --out runs/mine. `warmstart recipe` prints all keys with their meaning."""
+
+
+def explained(name: str, verb: Verb) -> str:
+    """What `warmstart VERB --help` prints: words, options, and the recipe keys that apply."""
+    lines = [f"usage: {usage(name, verb)}", "", verb.help, ""]
+    if verb.verbs:
+        return "\n".join([*lines, *(f"  {n:<10} {v.help}" for n, v in verb.verbs.items())])
+    lines += [f"  {word.strip('[]'):<16} {what}" for word, what in verb.words.items()]
+    lines += [f"  {'--' + option:<16} {what}" for option, what in verb.options.items()]
+    lines += [f"  {'--json':<16} print JSON for machines"]
+    if not verb.keys:
+        return "\n".join(lines)
+    lines += ["", "keys of the recipe (`warmstart recipe` explains each):"]
+    known, applies = catalogue(), APPLIES.get(name, {})
+    for head in verb.keys:
+        what = known[head].description or ""
+        if head in PARTS:
+            what = f"{what}: {'; '.join(_with_settings(head, name) for name in parts.names(head))}"
+        elif head in SECTIONS:
+            what = f"{what}: {', '.join(applies.get(head) or SECTIONS[head].model_fields)}"
+        lines += _wrapped(head, what)
+    lines += ["", "a setting is named behind its section: --train.epochs 3 --method.rank 16"]
+    return "\n".join(lines)
+
+
+def _with_settings(kind: str, name: str) -> str:
+    settings = ", ".join(parts.find(kind, name).model_fields)
+    return f"{name} ({settings})" if settings else name
+
+
+def _wrapped(key: str, text: str) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, 96, initial_indent=f"  --{key:<14} ", subsequent_indent=" " * 19,
+                         break_on_hyphens=False)  # fmt: skip

@@ -1,0 +1,204 @@
+"""Copies of one text: equal, equal but for case and punctuation, and nearly equal; and where.
+
+Near is what a person would call a copy: a few words added, dropped, swapped or misspelt, or a text
+cut off. A family made from one template ("What is the capital of …?") is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from warmstart.data.dedup.exact import normal_texts
+from warmstart.data.dedup.minhash import (
+    blocks,
+    bytes_of,
+    candidates,
+    cut_short,
+    merged,
+    sketches_of,
+)
+from warmstart.data.dedup.similarity import resemblance
+from warmstart.data.tables import pc
+from warmstart.errors import DataError, nearest, shown
+
+SIMILARITY = 0.8
+LEAST_WORDS = 8  # shorter texts are copies only if they are equal: one word makes another question
+STEPS = 4  # that progress is told of
+SPLITS = ("test", "validation", "train")  # whose rows come first
+_LOWER = np.uint64(0xFFFFFFFF)
+_UNSPACED = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Copies:
+    """All rows of all splits, the test rows first, by the number of their normalised text.
+
+    `texts` are the distinct normalised ones, by number; `rows` gives the number of each row's text;
+    text `left[i]` and text `right[i]` resemble each other, with the share of words `similarity[i]`.
+    """
+
+    sizes: dict[str, int]  # split → rows, in the order of the rows
+    texts: pa.Array  # large_string
+    rows: np.ndarray  # int64
+    left: np.ndarray
+    right: np.ndarray
+    similarity: np.ndarray  # float32
+    groups: np.ndarray = field(
+        init=False
+    )  # int64 [texts]: equal where texts are near, transitively
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "groups", joined(len(self.texts), self.left, self.right))
+
+    @property
+    def ends(self) -> np.ndarray:
+        """Where each split ends among all rows."""
+        return np.cumsum(list(self.sizes.values()), dtype=np.int64)
+
+    def by_split(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        """Values of all rows, taken apart by split."""
+        return dict(zip(self.sizes, np.split(values, self.ends[:-1]), strict=True))
+
+
+def find_copies(
+    parts: Mapping[str, pa.Table],
+    texts: Sequence[str],
+    similarity: float = SIMILARITY,
+    progress: Progress | None = None,
+) -> Copies:
+    """Compare the texts in the roles `texts` of all rows of all splits.
+
+    Near are texts of LEAST_WORDS words or more that share at least `similarity` of their words,
+    weighed by length, in much the same order; or of which one, of LEAST_OF_CUT words or more, is
+    the first or last part of the other, and half of it at least. With a similarity of 0 no near
+    ones are looked for. The result does not depend on the order of the rows, nor on chance: the
+    seed of the hashes is fixed. Time is linear in the rows but for sorting.
+    """
+    names = [name for name in SPLITS if name in parts]
+    normal = [normal_texts(parts[name], texts) for name in names]
+    encoded = pa.chunked_array([c for one in normal for c in one.chunks], pa.large_string())
+    encoded = encoded.combine_chunks().dictionary_encode()
+    found = _near(encoded.dictionary, similarity, progress) if similarity else _none()
+    sizes = {name: len(parts[name]) for name in names}
+    rows = np.asarray(encoded.indices, np.int64)
+    return Copies(sizes, encoded.dictionary, rows, *found)
+
+
+def blank_texts(texts: pa.Array) -> np.ndarray:
+    """Which of the normalised texts hold nothing."""
+    return np.asarray(pc.equal(pc.utf8_trim(texts, " \x1f"), ""))
+
+
+def joined(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """For each of `count` things the smallest number it is connected with (int64)."""
+    alone = np.arange(count, dtype=np.int64)
+    if not len(left):
+        return alone
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    edges = coo_array((np.ones(len(left), bool), (left, right)), shape=(count, count))
+    _, component = connected_components(edges, directed=False)
+    return np.unique(component, return_index=True)[1][component].astype(np.int64)
+
+
+def _none() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
+
+
+def _near(
+    distinct: pa.Array, similarity: float, progress: Progress | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which of the distinct texts are near: two numbers, and how similar."""
+
+    def step(done: int) -> None:
+        if progress is not None:
+            progress("near-duplicates", done, STEPS)
+
+    which, texts = _long_enough(distinct)
+    if len(texts) < 2:
+        return _none()
+    sketches = sketches_of(texts)
+    step(1)
+    pairs = candidates(sketches)
+    step(2)
+    cut = cut_short(texts, sketches.ends)
+    del sketches
+    step(3)
+    pairs = merged(pairs, cut)
+    left, right = (pairs >> np.uint64(32)).astype(np.int64), (pairs & _LOWER).astype(np.int64)
+    shared = resemblance(texts, left, right)
+    # A word that differs breaks two pairs of neighbours.
+    near = (shared[:, 0] >= similarity) & (shared[:, 1] >= 2 * similarity - 1)
+    near |= np.isin(pairs, cut, assume_unique=True)
+    step(STEPS)
+    return which[left[near]], which[right[near]], shared[near, 0]
+
+
+def _long_enough(distinct: pa.Array) -> tuple[np.ndarray, pa.Array]:
+    """The texts of LEAST_WORDS words or more, sorted, and their numbers.
+
+    In scripts without spaces a character counts as a word.
+    """
+    foreign = pc.invert(pc.string_is_ascii(distinct))
+    if pc.any(foreign).as_py():
+        spaced = pc.replace_substring_regex(distinct.filter(foreign), _UNSPACED, r"\1 ")
+        distinct = pc.replace_with_mask(distinct, foreign, spaced)
+    which = np.flatnonzero(_words(distinct) >= LEAST_WORDS)
+    texts = distinct.take(pa.array(which))
+    order = np.asarray(pc.sort_indices(texts)).astype(np.int64)
+    return which[order], texts.take(pa.array(order))
+
+
+def _words(texts: pa.Array) -> np.ndarray:
+    """How many words each text has, parted by spaces and unit separators (int32)."""
+    counts = [np.zeros(0, np.int32)]
+    for block in blocks(texts):
+        data, starts = bytes_of(block)
+        gaps = np.append(0, np.cumsum(data <= 0x20, dtype=np.int32))
+        counts.append(gaps[starts[1:]] - gaps[starts[:-1]] + 1)
+    return np.concatenate(counts)
+
+
+# Groups that a column names (author, thread, document): where they straddle splits.
+
+SPLITS = ("train", "validation", "test")
+
+
+def group_values(table: pa.Table, column: str) -> pa.Array:
+    """The values of the column as text, null where empty. Raises DataError if there is none."""
+    if column not in table.column_names:
+        named = len(table) and "_file" in table.column_names
+        file = table["_file"][0].as_py() if named else "the data"
+        names = [name for name in table.column_names if not name.startswith("_")]
+        raise DataError(
+            f"{file} has no column '{shown(column)}'.{nearest(column, names)} Name the column "
+            "whose rows belong together with --data.group NAME"
+        )
+    values = table[column].cast(pa.large_string())
+    values = values.combine_chunks()
+    blank = pc.equal(pc.utf8_trim_whitespace(values), "")
+    return pc.if_else(pc.fill_null(blank, True), pa.scalar(None, pa.large_string()), values)
+
+
+def straddling_groups(parts: Mapping[str, pa.Table], column: str) -> pa.Table:
+    """The values of `column` that stand in more than one split: `value`, and how many rows of each
+    split have it (int64, a column for each split), the most frequent first."""
+    names = [name for name in SPLITS if name in parts]
+    values = {name: group_values(parts[name], column) for name in names}
+    every = pa.chunked_array([values[name] for name in names], pa.large_string())
+    distinct = pc.unique(every).drop_null() if names else pa.array([], pa.large_string())
+    counts = np.zeros((len(names), len(distinct)), np.int64)
+    for i, name in enumerate(names):
+        at = pc.index_in(values[name], value_set=distinct).drop_null()
+        counts[i] = np.bincount(np.asarray(at, np.int64), minlength=len(distinct))
+    torn = np.flatnonzero((counts > 0).sum(0) > 1)
+    torn = torn[np.argsort(-counts[:, torn].sum(0), kind="stable")]
+    columns = {name: pa.array(counts[i, torn]) for i, name in enumerate(names)}
+    return pa.table({"value": distinct.take(pa.array(torn)), **columns})

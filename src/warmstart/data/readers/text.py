@@ -1,0 +1,100 @@
+"""Plain text files: a text on each line."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from warmstart.data.readers import encoding, files
+from warmstart.data.readers.csv import CANDIDATES, even_share
+from warmstart.data.tables import with_file
+from warmstart.errors import DataError, RecipeError
+
+PLAIN = (".txt", ".md")
+NAME = re.compile(r"""["']?[\w.-]+["']?""")
+MOST, NEARLY_ALL = 0.5, 0.9
+
+
+def is_plain(path: Path) -> bool:
+    """Whether the file is plain text by its name."""
+    return path.suffix.lower() in PLAIN and path.is_file()
+
+
+def lines_of(
+    path: Path, named: str | None = None, limit: int | None = None, *, every: bool = False
+) -> pa.Table:
+    """The lines that hold something, without space at their ends, as `text`, `_file` and `_line`.
+
+    Args:
+        named: the encoding, where it is known.
+        every: each line as it stands, blank ones too, so that answers line up with the file.
+
+    Raises `DataError` for what is no text.
+    """
+    rows = enumerate(files.lines(path, encoding.detect(path, named)), 1)
+    lines = [(line.rstrip("\r\n") if every else line.strip(), number) for number, line in rows]
+    if not any(line.strip() for line, _ in lines):
+        raise DataError(f"{path} has no lines of text")
+    found = [(line, number) for line, number in lines if every or line][:limit]
+    columns = {"text": [line for line, _ in found], "_line": [number for _, number in found]}
+    return with_file(pa.table(columns), str(path))
+
+
+def has_header(path: Path, names: Collection[str], named: str | None = None) -> bool:
+    """Whether the first line names one of these columns, so that the file is a table.
+
+    A sentence may begin with such a word and a comma, so the lines below must bear it out: most of
+    them where the first line has nothing but names, as `id,text`, else nearly all.
+    """
+    found = encoding.detect(path, named)
+    first = next(iter(files.lines(path, found)), "").rstrip("\r\n")
+    return any(_is_header(path, first, mark, names, found) for mark in CANDIDATES)
+
+
+def _is_header(path: Path, first: str, mark: str, names: Collection[str], found: str) -> bool:
+    cells = first.split(mark)
+    if not {cell.strip(" \"'").lower() for cell in cells} & {name.lower() for name in names}:
+        return False
+    if len(cells) == 1:
+        return True
+    bare = all(NAME.fullmatch(cell) for cell in cells)
+    share = even_share(path, found, mark)
+    return bare if share is None else share >= (MOST if bare else NEARLY_ALL)
+
+
+# The lines of stdin, as they come.
+
+
+def stdin_lines() -> Iterator[str]:
+    """The lines of stdin as UTF-8, without their ends. Raises `RecipeError` where it is closed,
+    and `DataError` at the first line that is not text."""
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
+        raise RecipeError("there is no stdin to read texts from; give a text or a file")
+    return _lines()
+
+
+def _lines() -> Iterator[str]:
+    if sys.stdin.isatty():
+        print("reading texts, one a line; Ctrl-D ends", file=sys.stderr)
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # pyright: ignore[reportAttributeAccessIssue]
+    for number, line in enumerate(sys.stdin, 1):
+        _check(line, number)
+        yield (line.removeprefix("\ufeff") if number == 1 else line).rstrip("\r\n")
+
+
+def _check(line: str, number: int) -> None:
+    """Raise `DataError` unless the line is text."""
+    if "\0" in line:
+        raise DataError(f"stdin:{number}: NUL byte, so this is not text; delete it (tr -d '\\000')")
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"stdin:{number}: bytes that are not UTF-8; turn the lines into UTF-8 first, as by "
+            "iconv -f cp1252 -t utf-8, or write them to a file and give that"
+        ) from None

@@ -1,0 +1,100 @@
+"""Classes of unequal size: rows repeated, rows left out, or weights in the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from warmstart.data.ledger import Ledger
+from warmstart.formatting import counted
+
+
+def resample(labels: np.ndarray, how: Literal["none", "over", "under"], seed: int) -> np.ndarray:
+    """Row numbers, ascending, in which every class that occurs is equally frequent.
+
+    "over" repeats rows up to the largest class, each row of a class as often as the next but for
+    one; "under" leaves rows out down to the smallest class; "none" returns every row once.
+    """
+    labels = np.asarray(labels)
+    if how == "none" or not len(labels):
+        return np.arange(len(labels))
+    rng = np.random.default_rng([seed, 0xBA1A])
+    classes, counts = np.unique(labels, return_counts=True)
+    size = int(counts.max() if how == "over" else counts.min())
+    chosen: list[np.ndarray] = []
+    for label, count in zip(classes, counts, strict=True):
+        rows = np.flatnonzero(labels == label)
+        chosen.append(np.repeat(rows, size // count))
+        chosen.append(rng.choice(rows, size % count, replace=False))
+    return np.sort(np.concatenate(chosen))
+
+
+def note_sampling(
+    labels: np.ndarray, rows: np.ndarray, names: Sequence[str], how: str, ledger: Ledger
+) -> None:
+    """Tell the ledger which rows of train are used: in all, and of each class before and after."""
+    before = np.bincount(labels, minlength=len(names)).tolist()
+    after = np.bincount(labels[rows], minlength=len(names)).tolist()
+    each = max(after, default=0)
+    if how == "over":
+        text = f"{counted(len(labels))} of train repeated to {len(rows):,}"
+    else:
+        text = f"{len(rows):,} of {counted(len(labels))} of train used"
+    sizes = [count for count in before if count]
+    ledger.note(
+        "sampling",
+        f"data.sampling = {how}: {text}, {each:,} of each class, which had "
+        f"{min(sizes, default=0):,} to {max(sizes, default=0):,}",
+        how=how,
+        rows=len(labels),
+        used=len(rows),
+        classes={
+            name: {"rows": old, "used": new}
+            for name, old, new in zip(names, before, after, strict=True)
+        },
+    )
+
+
+def class_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """n / (k * count) for each of k classes (float64): their mean over the rows is 1.
+
+    A class without rows has weight 0. (King and Zeng 2001; "balanced" in scikit-learn.)
+    """
+    counts = np.bincount(labels, minlength=n_classes).astype(np.float64)
+    weights = np.zeros(n_classes)
+    np.divide(len(labels), n_classes * counts, out=weights, where=counts > 0)
+    return weights
+
+
+# How several data sets are mixed: what share of the steps each of them gets.
+
+
+def shares(rows: Mapping[str, int], temperature: float) -> dict[str, float]:
+    """The share of each data set: its rows ** (1 / temperature), divided by the sum of these.
+
+    1 is in proportion to the rows; the higher the temperature, the more even (Arivazhagan et al.
+    2019; Raffel et al. 2020, section 3.5.2).
+    """
+    logs = np.log(np.maximum(np.array(list(rows.values()), np.float64), 1.0)) / temperature
+    weights = np.exp(logs - logs.max())
+    return dict(zip(rows, (weights / weights.sum()).tolist(), strict=True))
+
+
+def turns(wanted: Mapping[str, float], steps: int) -> dict[str, int]:
+    """The shares as whole numbers of steps, by the largest remainder, and never none at all."""
+    exact = np.array(list(wanted.values())) * steps
+    counts = np.maximum(np.floor(exact).astype(int), 1)
+    for place in np.argsort(np.floor(exact) - exact, kind="stable"):
+        if counts.sum() >= steps:
+            break
+        counts[place] += 1
+    return dict(zip(wanted, counts.tolist(), strict=True))
+
+
+def order(counts: Mapping[str, int], seed: int, epoch: int) -> list[str]:
+    """The turns of one epoch, shuffled."""
+    names = [name for name, count in counts.items() for _ in range(count)]
+    chance = np.random.default_rng([seed, epoch, len(names)])
+    return [names[i] for i in chance.permutation(len(names))]

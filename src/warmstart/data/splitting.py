@@ -1,0 +1,327 @@
+"""Train, validation and test: gathered, cleaned, kept apart, and cut where they are missing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from warmstart.data.columns import map_roles
+from warmstart.data.corrections import correct
+from warmstart.data.dedup.clusters import Copies, find_copies, group_values
+from warmstart.data.dedup.exact import hashed, shared_texts
+from warmstart.data.dedup.leakage import (
+    kept_together,
+    near_rows,
+    note_groups,
+    note_near,
+    note_near_repeats,
+    note_repeats,
+)
+from warmstart.data.labels import check_classes, coded, tidy
+from warmstart.data.ledger import Ledger
+from warmstart.data.readers.python import kind_name
+from warmstart.data.readers.read import read
+from warmstart.data.readers.splits import gather
+from warmstart.data.settings import Data
+from warmstart.data.stratify import TEST, TRAIN, VALIDATION, cut
+from warmstart.data.tables import pc
+from warmstart.errors import DataError, shown
+from warmstart.formatting import counted
+
+# A stamp of the data, so that a run is not resumed on other rows than it began with.
+
+
+def fingerprint(parts: Mapping[str, pa.Table]) -> str:
+    """sha256 over the values of the role columns, whatever their chunks."""
+    whole = hashlib.sha256()
+    for split, table in parts.items():
+        for role in table.column_names:
+            if role not in ("_file", "_line"):
+                whole.update(f"{split}\0{role}\0{len(table)}\0".encode())
+                whole.update(_column_digest(table[role]))
+    return whole.hexdigest()
+
+
+def _column_digest(column: pa.ChunkedArray) -> bytes:
+    values, lengths = hashlib.sha256(), hashlib.sha256()
+    for chunk in column.chunks:
+        if pa.types.is_string(chunk.type):
+            sizes = pc.fill_null(pc.cast(pc.binary_length(chunk), pa.int64()), -1)
+            lengths.update(np.ascontiguousarray(sizes).tobytes())
+            values.update("".join(filter(None, chunk.to_pylist())).encode())
+        else:
+            for value in chunk.to_pylist():
+                values.update(json.dumps(value, default=str).encode() + b"\n")
+    return values.digest() + lengths.digest()
+
+
+Rows = Callable[[pa.Table, Callable[[int, str], None]], pa.Table]
+"""(table, drop(row, reason)) → the table in a task's own form, without the dropped rows."""
+SIDES = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Splits:
+    """Three tables of role columns, `_file` and `_line`, and what is known about them.
+
+    `given` says which splits came from their own source; the others were cut from train, and have
+    no rows if their fraction was 0. `fingerprint` is the sha256 of all that was read in the role
+    columns. `leakage` counts the texts, nearly equal texts and groups that given splits share (see
+    `shared_texts`, `note_near` and `note_groups`).
+    """
+
+    train: pa.Table
+    validation: pa.Table
+    test: pa.Table
+    given: dict[str, bool]
+    fingerprint: str
+    leakage: dict[str, Any]
+
+
+def load(
+    settings: Data,
+    roles: Mapping[str, Sequence[str]],
+    required: Collection[str],
+    seed: int,
+    ledger: Ledger,
+    source: Any = None,
+    label: str | None = "label",
+    *,
+    texts: Sequence[str] | None = None,
+    nested: AbstractSet[str] = frozenset(),
+    rows: Rows | None = None,
+    together: str | None = None,
+    strata: Callable[[pa.Table], Sequence[str] | None] | None = None,
+) -> Splits:
+    """Read, clean and split the data; `source` stands in for `settings.path`.
+
+    Rows without text or label are dropped, and rows of train whose text is, or nearly is, in a
+    given validation or test split. What is cut off never parts texts that are nearly equal, nor
+    rows of one value of the group column; it depends on the seed and the rows alone. Raises
+    DataError for data that cannot be used, RecipeError for a request that cannot be met.
+
+    Args:
+        label: the column of one class a row, or None.
+        texts: the columns by which rows are copies of each other; unset: all required but `label`.
+        nested: roles whose values may be lists or structs.
+        rows: brings the columns of one source into the task's own form; told where rows go.
+        together: a column whose rows of one value are not parted where no group is named.
+        strata: gives each row of train a word, in the place of `label` where there is none.
+    """
+    parts = _read_all(settings, roles, required, ledger, source, nested, rows)
+    stamp = fingerprint(parts)
+    if texts is None:
+        texts = [role for role in roles if role in required and role != label]
+    label = label if label is not None and label in parts["train"].column_names else None
+    parts = {
+        name: _some_left(table, _without_empty(table, texts, label, ledger), ledger)
+        for name, table in parts.items()
+    }
+    if label and settings.corrections:
+        parts = correct(parts, label, settings.corrections, ledger, texts)
+    if label:
+        parts = tidy(parts, label, settings.merge_labels, ledger)
+    copies = find_copies(parts, texts, settings.similarity)
+    keys = copies.by_split(hashed(copies.texts)[copies.rows])
+    leakage = shared_texts(parts, keys, ledger)
+    note_near(parts, copies, leakage, ledger)
+    if settings.group:
+        note_groups(parts, settings.group, leakage, ledger)
+    kept = _unleaked(parts, keys, copies, ledger)
+    train = parts["train"] = parts["train"].filter(pa.array(kept))
+    alike, numbers = keys["train"][kept], copies.by_split(copies.rows)["train"][kept]
+    ledger.check(settings.max_dropped)
+    given = {name: name in parts for name in SIDES}
+    shares = _shares(settings, given)
+    if label:
+        check_classes(parts, label, any(shares.values()), ledger)
+    codes = coded(train[label]).codes if label else None
+    classes = _strata(train, strata) if codes is None else codes
+    own = alike
+    if any(shares.values()):
+        grouped = "_group" if settings.group else together
+        values = group_values(parts["train"], grouped) if grouped else None
+        own = kept_together(own, numbers, copies, values, ledger)
+    if settings.group:
+        parts = {name: table.drop_columns("_group") for name, table in parts.items()}
+    seed = seed if settings.split_seed is None else settings.split_seed
+    side = cut(classes, own, shares["validation"], shares["test"], seed)
+    note_repeats(train, alike, codes, side, ledger)
+    note_near_repeats(train, numbers, codes, side, copies, ledger)
+    del copies, keys, alike, numbers, train
+    held = _held_together(own, settings.group or together)
+    parts |= _cut_off(parts.pop("train"), side, shares, given, held)
+    for name in SIDES:
+        ledger.keep(name, len(parts[name]))
+    return Splits(**parts, given=given, fingerprint=stamp, leakage=leakage)
+
+
+def _strata(
+    train: pa.Table, strata: Callable[[pa.Table], Sequence[str] | None] | None
+) -> np.ndarray:
+    """The number of each row's stratum; 0 for all where there are none."""
+    words = None if strata is None else strata(train)
+    if words is None:
+        return np.zeros(len(train), np.int64)
+    return coded(pa.chunked_array([pa.array(words, pa.string())])).codes
+
+
+def own_rows(table: pa.Table, rows: Rows, ledger: Ledger) -> pa.Table:
+    """The table in the task's own form; the rows that it cannot use go to the ledger."""
+
+    def drop(row: int, reason: str) -> None:
+        ledger.drop(table["_file"][row].as_py(), table["_line"][row].as_py(), reason)
+
+    return rows(table, drop)
+
+
+def _read_all(
+    settings: Data,
+    roles: Mapping[str, Sequence[str]],
+    required: Collection[str],
+    ledger: Ledger,
+    source: Any,
+    nested: AbstractSet[str],
+    rows: Rows | None,
+) -> dict[str, pa.Table]:
+    parts: dict[str, pa.Table] = {}
+    for name, origin in gather(settings, source, ledger).items():
+        table = read(
+            origin,
+            delimiter=settings.delimiter,
+            encoding=settings.encoding,
+            limit=settings.limit,
+            ledger=ledger,
+            name=None if isinstance(origin, str | Path) else f"{kind_name(origin)}[{name}]",
+        )
+        found = map_roles(table, roles, settings.columns, required, nested)
+        if settings.group:
+            found = found.append_column("_group", group_values(table, settings.group))
+        own = found if rows is None else own_rows(found, rows, ledger)
+        parts[name] = _some_left(found, own, ledger)
+    return parts
+
+
+def _some_left(before: pa.Table, after: pa.Table, ledger: Ledger) -> pa.Table:
+    """The table `after` rows were dropped. Raises DataError if none of those `before` is left."""
+    if not len(after):
+        raise ledger.nothing_left(before["_file"][0].as_py())
+    return after
+
+
+def _without_empty(
+    table: pa.Table, texts: Sequence[str], label: str | None, ledger: Ledger
+) -> pa.Table:
+    """The rows that have all their texts and their label; the others go to the ledger."""
+    lost = np.zeros(len(table), bool)
+    for role in [*texts, *([label] if label else [])]:
+        if role not in table.column_names:
+            file = table["_file"][0].as_py() if len(table) else "the data"
+            raise DataError(
+                f"{file} has no column for {role}; name it with --data.columns.{role} NAME"
+            )
+        blank = _blank(table[role])
+        if blank.all():
+            raise DataError(
+                f"{table['_file'][0].as_py()}: the {role} of every row is empty; name another "
+                f"column with --data.columns.{role} NAME"
+            )
+        _drop(table, np.flatnonzero(blank & ~lost), f"empty {role}", ledger)
+        lost |= blank
+    return table.filter(pa.array(~lost)) if lost.any() else table
+
+
+def _blank(column: pa.ChunkedArray) -> np.ndarray:
+    """Which values are null, empty or nothing but whitespace."""
+    blank = np.empty(len(column), bool)
+    at = 0
+    for chunk in column.chunks:
+        empty = pc.equal(pc.utf8_trim_whitespace(chunk), "")
+        blank[at : at + len(chunk)] = pc.fill_null(empty, True)
+        at += len(chunk)
+    return blank
+
+
+def _unleaked(
+    parts: dict[str, pa.Table], keys: dict[str, np.ndarray], copies: Copies, ledger: Ledger
+) -> np.ndarray:
+    """Which rows of train stay: those whose text is not, nor nearly, in test or validation."""
+    train, own = parts["train"], keys["train"]
+    lost = np.zeros(len(train), bool)
+    given = [split for split in ("test", "validation") if split in parts]
+    for words, nearly in (("also in", False), ("nearly also in", True)):
+        for split in given:
+            shared = near_rows(copies, "train", split) if nearly else np.isin(own, keys[split])
+            _drop(train, np.flatnonzero(shared & ~lost), f"{words} {split}", ledger)
+            lost |= shared
+    if lost.all():
+        file = train["_file"][0].as_py()
+        raise DataError(
+            f"{file}: every row is also in test or validation, or nearly; give other rows to train"
+        )
+    return ~lost
+
+
+def _drop(table: pa.Table, rows: np.ndarray, reason: str, ledger: Ledger) -> None:
+    lost = table.select(["_file", "_line"]).take(pa.array(rows))
+    for file, line in zip(lost["_file"].to_pylist(), lost["_line"].to_pylist(), strict=True):
+        ledger.drop(file, line, reason)
+
+
+def _shares(settings: Data, given: Mapping[str, bool]) -> dict[str, float]:
+    """The share of train to cut off for each split that was not given."""
+    wanted = {"validation": settings.validation_fraction, "test": settings.test_fraction}
+    return {name: 0.0 if given[name] else share for name, share in wanted.items()}
+
+
+def _held_together(own: np.ndarray, group: str | None) -> str:
+    """What the rows make that stay on one side of every cut; nothing where each is free."""
+    count = len(np.unique(own))
+    if count == len(own):
+        return ""
+    groups = "1 group" if count == 1 else f"{count:,} groups"
+    alike = f"one text or one value of '{shown(group)}'" if group else "one text"
+    return f" in {groups} that stay together (those of {alike}, or nearly)"
+
+
+def _cut_off(
+    train: pa.Table,
+    side: np.ndarray,
+    shares: Mapping[str, float],
+    given: Mapping[str, bool],
+    held: str,
+) -> dict[str, pa.Table]:
+    """The tables that come out of train: train itself and the splits that were not given."""
+    for name, share in shares.items():
+        if share and not (side == SIDES[name]).any():
+            instead = (
+                "do without with --data.validation_fraction 0"
+                if name == "validation"
+                else "give rows to test on with --data.test FILE"
+            )
+            add = "rows of other kinds" if held else "rows"
+            raise DataError(
+                f"{train['_file'][0].as_py()}: {counted(len(train), 'row')}{held} "
+                f"{'is' if len(train) == 1 else 'are'} too few to cut off a {name} split; add "
+                f"{add}, or {instead}"
+            )
+    schema, batches = train.schema, train.to_batches()
+    del train  # each batch is freed once it is dealt out, so that two copies never stand together
+    wanted = [name for name in SIDES if name == "train" or not given[name]]
+    dealt: dict[str, list[pa.RecordBatch]] = {name: [] for name in wanted}
+    end = len(side)
+    while batches:
+        batch = batches.pop()
+        end -= len(batch)
+        here = side[end : end + len(batch)]
+        for name, rows in dealt.items():
+            rows.append(batch.filter(pa.array(here == SIDES[name])))
+    return {name: pa.Table.from_batches(rows[::-1], schema) for name, rows in dealt.items()}

@@ -1,0 +1,186 @@
+"""Arrow tables from rows that arrive one by one, in chunks, so that few rows are Python objects."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+from warmstart.errors import DataError, shown
+
+# Arrow's compute functions, made when pyarrow is imported, so that no type checker sees them.
+
+pc: Any = pyarrow.compute
+
+
+CHUNK = 4_000  # rows
+MAX_CELL = 1_000_000  # characters
+RESERVED = ("_file", "_line")
+
+
+def safe_names(names: Iterable[str]) -> list[str]:
+    """Column names with ours (`_file`, `_line`) freed: such a column becomes `source_line`."""
+    return [f"source{name}" if name in RESERVED else str(name) for name in names]
+
+
+def freed(table: pa.Table) -> pa.Table:
+    """The table with our names freed, and with the metadata of its schema."""
+    renamed = table.rename_columns(safe_names(table.column_names))
+    return renamed.replace_schema_metadata(table.schema.metadata)
+
+
+def check_names(file: str, names: list[str]) -> None:
+    """Raises DataError if two columns have the same name."""
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"{file}: two columns are called '{shown(name)}'; rename one of them")
+
+
+def too_long(file: str, line: int, column: str, maybe_quote: bool = False) -> DataError:
+    """The error for a cell that no text of a data set should reach."""
+    quote = "close the quote that opens here if it is never closed; else " if maybe_quote else ""
+    return DataError(
+        f"{file}:{line}: the cell in column '{shown(column)}' has more than {MAX_CELL:,} "
+        f"characters; {quote}split or shorten the text"
+    )
+
+
+def columns_to_table(
+    file: str, header: list[str], rows: Iterable[tuple[int, list[str]]]
+) -> pa.Table:
+    """Rows of strings, each with its line, as a table of `header` and `_line`."""
+    schema = pa.schema([(name, pa.string()) for name in header] + [("_line", pa.int64())])
+    batches: list[pa.RecordBatch] = []
+    rows = iter(rows)
+    while chunk := list(islice(rows, CHUNK)):
+        cells = zip(*(row for _, row in chunk), strict=True)
+        arrays = [pa.array(column, pa.string()) for column in cells]
+        arrays.append(pa.array([line for line, _ in chunk], pa.int64()))
+        batches.append(pa.record_batch(arrays, schema=schema))
+    if not batches:
+        raise DataError(f"{file} has a header but no rows; add some, or give another file")
+    return pa.Table.from_batches(batches, schema)
+
+
+def objects_to_table(file: str, rows: Iterable[tuple[int, dict[str, Any]]]) -> pa.Table:
+    """Objects, each with its line or row number, as a table of all their keys and `_line`.
+
+    Values of one kind keep their type; a column of mixed kinds becomes text.
+    """
+    tables: list[pa.Table] = []
+    rows = iter(rows)
+    while chunk := list(islice(rows, CHUNK)):
+        names = list(dict.fromkeys(name for _, row in chunk for name in row))
+        columns = [_column(file, name, chunk) for name in names]
+        arrays = dict(zip(safe_names(names), columns, strict=True))
+        arrays["_line"] = pa.array([line for line, _ in chunk], pa.int64())
+        tables.append(pa.table(arrays))
+    if not tables:
+        raise DataError(f"{file} has no rows; add some, or give another file")
+    return concatenate(tables)
+
+
+def concatenate(tables: list[pa.Table]) -> pa.Table:
+    """One table; a column whose type differs from chunk to chunk beyond repair becomes text."""
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        mixed = set(_mixed(tables))
+        texts = [_with_text(table, mixed) for table in tables]
+        return pa.concat_tables(texts, promote_options="permissive")
+
+
+def with_file(table: pa.Table, file: str) -> pa.Table:
+    """The table with `_file` (dictionary-encoded) and, if it has none, `_line` from 1."""
+    numbered = "_line" in table.column_names
+    names = [n for n in table.column_names if n != "_file"]
+    table = table.select(names)
+    codes = pa.array(np.zeros(len(table), np.int32))
+    table = table.append_column("_file", pa.DictionaryArray.from_arrays(codes, [file]))
+    if not numbered:
+        table = table.append_column("_line", pa.array(np.arange(1, len(table) + 1)))
+    return table
+
+
+def as_text(value: Any) -> str | None:
+    """A cell as text: 3.0 as "3", true as "true", nested values as JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        if value != value:
+            return None
+        return str(int(value)) if value.is_integer() else repr(value)
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _column(file: str, name: str, chunk: list[tuple[int, dict[str, Any]]]) -> pa.Array:
+    values = [row.get(name) for _, row in chunk]
+    for (line, _), value in zip(chunk, values, strict=True):
+        if isinstance(value, str) and len(value) > MAX_CELL:
+            raise too_long(file, line, name)
+    try:
+        return pa.array(values, from_pandas=True)
+    except UnicodeEncodeError:
+        raise torn(values, lambda row: f"{file}:{chunk[row][0]}: column '{shown(name)}'") from None
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.array([as_text(value) for value in values], pa.string())
+
+
+def torn(values: Sequence[Any], where: Callable[[int], str]) -> DataError:
+    """The error for the first of some values that no encoding can write; `where` it stands."""
+    row = next(row for row, value in enumerate(values) if _half(value))
+    return DataError(
+        f"{where(row)} holds half of a character (a lone surrogate such as \\ud83d); mend or "
+        "delete the row"
+    )
+
+
+def _half(value: Any) -> bool:
+    try:
+        (as_text(value) or "").encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _mixed(tables: list[pa.Table]) -> Iterator[str]:
+    for name in dict.fromkeys(name for table in tables for name in table.column_names):
+        found = {table.schema.field(name).type for table in tables if name in table.column_names}
+        if len(found - {pa.null()}) > 1:
+            yield name
+
+
+def _with_text(table: pa.Table, names: set[str]) -> pa.Table:
+    for i, name in enumerate(table.column_names):
+        if name in names:
+            values = [as_text(value) for value in table.column(i).to_pylist()]
+            table = table.set_column(i, name, pa.array(values, pa.string()))
+    return table
+
+
+# Rows that are read from a file when they are asked for, so that training need not hold them.
+
+
+def mapped(table: pa.Table, folder: Path) -> pa.Table:
+    """The same table, backed by a file in `folder` that has no name any more: the system frees it
+    with the table, and when the process ends. Where that cannot be, the table as it is."""
+    path = folder / f".rows-{os.getpid()}"
+    if os.name != "posix" or not table.nbytes:
+        return table
+    try:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+    except OSError:  # no room on the disk, or one that cannot be mapped
+        return table
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -1,0 +1,132 @@
+"""Does a confidence of 0.8 mean right in 8 of 10? And the one number that mends it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from warmstart.metrics.base import Floats
+
+FIT_ROWS = 30  # fewer validation rows cannot set even one number
+SOFTEST, SHARPEST = 20.0, 0.05  # bounds of the temperature
+AT_BOUND = 1.01  # so near a bound the search was stopped by it
+
+
+def log_softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
+    """Log-probabilities [n, k] of logits [n, k] divided by the temperature, in float64."""
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    scaled -= scaled.max(axis=1, keepdims=True)
+    scaled -= np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+    return scaled
+
+
+def softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
+    """Probabilities [n, k] that sum to 1 in each row."""
+    return np.exp(log_softmax(logits, temperature))
+
+
+def negative_log_likelihood(
+    logits: NDArray[Any], y: NDArray[Any], temperature: float = 1.0
+) -> float:
+    """Mean of -log p(true class), in nats."""
+    return float(-log_softmax(logits, temperature)[np.arange(len(y)), y].mean())
+
+
+def fit_temperature(logits: NDArray[Any], y: NDArray[Any]) -> float:
+    """The T that makes softmax(logits / T) likeliest for y (Guo et al. 2017, section 4.2).
+
+    Above 1 the model was too sure of itself, below 1 not sure enough. Convex in 1 / T, so a
+    bounded search over log T finds the one minimum; T stays within 0.05 and 20.
+    """
+    found: Any = minimize_scalar(
+        lambda log_t: negative_log_likelihood(logits, y, math.exp(log_t)),
+        bounds=(math.log(SHARPEST), math.log(SOFTEST)),
+        method="bounded",
+        options={"xatol": 1e-5},
+    )
+    return float(math.exp(found.x))
+
+
+def reliability(confidence: NDArray[Any], right: NDArray[Any], bins: int) -> list[dict[str, Any]]:
+    """Rows, mean confidence and accuracy of each equal-width bin (low, high]; None where empty."""
+    confidence = np.asarray(confidence, dtype=np.float64)
+    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    rows = np.bincount(place, minlength=bins)
+    sure = np.bincount(place, weights=confidence, minlength=bins)
+    hits = np.bincount(place, weights=np.asarray(right, dtype=np.float64), minlength=bins)
+    return [
+        {
+            "low": i / bins,
+            "high": (i + 1) / bins,
+            "rows": int(n),
+            "confidence": float(sure[i] / n) if n else None,
+            "accuracy": float(hits[i] / n) if n else None,
+        }
+        for i, n in enumerate(rows)
+    ]
+
+
+def calibration_error(table: list[dict[str, Any]]) -> float:
+    """Expected calibration error: mean |accuracy - confidence| of rows (Guo et al. 2017, eq. 3)."""
+    total = sum(row["rows"] for row in table)
+    gaps = (row["rows"] * abs(row["accuracy"] - row["confidence"]) for row in table if row["rows"])
+    return float(sum(gaps) / total) if total else 0.0
+
+
+def measured(
+    logits: NDArray[Any], y: NDArray[Any], bins: int, temperature: float
+) -> dict[str, Any]:
+    """{"ece", "nll", "bins"} of the most likely class at a temperature."""
+    probabilities = softmax(logits, temperature)
+    right = probabilities.argmax(axis=1) == y
+    table = reliability(probabilities.max(axis=1), right, bins)
+    nll = negative_log_likelihood(logits, y, temperature)
+    return {"ece": calibration_error(table), "nll": nll, "bins": table}
+
+
+def temperature_for(logits: NDArray[Any], y: NDArray[Any]) -> tuple[float, str | None]:
+    """The temperature that validation rows give, or 1 and the reason why they give none."""
+    if not len(y):
+        return 1.0, "there are no validation rows"
+    if len(y) < FIT_ROWS:
+        return 1.0, f"there are too few validation rows ({len(y)})"
+    if (np.asarray(logits).argmax(axis=1) == y).all():
+        return 1.0, f"the {len(y):,} validation rows hold no mistake, so any sharpening suits them"
+    found = fit_temperature(logits, y)
+    if not SHARPEST * AT_BOUND < found < SOFTEST / AT_BOUND:
+        return 1.0, "the validation rows set no limit to it"
+    if not negative_log_likelihood(logits, y, found) < negative_log_likelihood(logits, y):
+        return 1.0, "no other temperature suits the validation rows better"
+    return found, None
+
+
+def calibrate(
+    logits: NDArray[Any],
+    y: NDArray[Any],
+    validation_logits: NDArray[Any],
+    validation_y: NDArray[Any],
+    bins: int,
+) -> dict[str, Any]:
+    """The test set's calibration before and after a temperature set on the validation rows.
+
+    {"rows", "validation_rows", "confidence", "accuracy", "temperature", "fitted", "reason",
+    "before", "after"}: mean confidence and accuracy on the test rows, and `measured` twice. T is 1
+    where nothing was fitted; `reason` says why, and is None where something was.
+    """
+    best = np.asarray(logits).argmax(axis=1)
+    temperature, reason = temperature_for(validation_logits, validation_y)
+    return {
+        "rows": len(y),
+        "validation_rows": len(validation_y),
+        "confidence": float(softmax(logits).max(axis=1).mean()),
+        "accuracy": float((best == y).mean()),
+        "temperature": temperature,
+        "fitted": reason is None,
+        "reason": reason,
+        "before": measured(logits, y, bins, 1.0),
+        "after": measured(logits, y, bins, temperature),
+    }

@@ -1,0 +1,271 @@
+"""Methods on the same rows: which is best, which differences are noise, which is the better buy.
+
+Each method is judged by its mean over the seeds. The best is compared with every other one: a
+paired interval and a paired test over the test rows (Yeh 2000), the p-values corrected for the
+number of comparisons (Holm 1979). Where there are several seeds, the other method must also be
+worse with each of them before a difference counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import NormalDist, fmean, stdev
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from warmstart.metrics.base import Floats, Measure, Scores
+from warmstart.metrics.bootstrap import SIGNIFICANT, difference, intervals
+from warmstart.metrics.classification import METRICS, Tally
+from warmstart.metrics.counts import split_counts
+
+# What several runs answered on the same test rows, as statistics that a paired test can use.
+
+
+class ClassMeasure(Measure):
+    """Accuracy, F1 and Matthews correlation of single labels, of `k` classes."""
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+
+    def weighted(self, rows: Floats, weights: Floats) -> Scores:
+        """Figures [...] of rows [n, 3 k]: right, predicted and actual of each class."""
+        whole = Tally(*split_counts(rows.sum(0), self.k))
+        tally = Tally(*split_counts(weights @ rows, self.k), whole=whole)
+        return {name: metric(tally) for name, metric in METRICS.items()}
+
+
+class SeedMean(Measure):
+    """The mean over seeds: statistics [n, seeds x S] of one method, seed after seed."""
+
+    def __init__(self, measure: Measure, seeds: int) -> None:
+        self.measure, self.seeds = measure, seeds
+
+    def weighted(self, rows: Floats, weights: Floats) -> Scores:
+        """The mean of each figure, [...]."""
+        seeds = np.split(rows, self.seeds, axis=-1)
+        parts = [self.measure.weighted(part, weights) for part in seeds]
+        return {name: np.mean([part[name] for part in parts], axis=0) for name in parts[0]}
+
+    def highest(self, name: str) -> float | None:
+        return self.measure.highest(name)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """Single labels of the same test rows by several runs, as class numbers.
+
+    `said` is run → [n]; `truth` [n]; `k` classes.
+    """
+
+    truth: NDArray[np.int64]
+    said: dict[str, NDArray[np.int64]]
+    k: int
+
+    @classmethod
+    def of(cls, tables: dict[str, pa.Table], labels: Sequence[str], main: str) -> Answers | None:
+        """From each run's predictions.parquet; None where they are no single labels of the same
+        rows, or the figure `main` is not of single labels."""
+        number = {label: i for i, label in enumerate(labels)}
+        truths: list[NDArray[np.int64]] = []
+        said: dict[str, NDArray[np.int64]] = {}
+        if main not in METRICS or not number:
+            return None
+        for name, table in tables.items():
+            if not {"label", "prediction"} <= set(table.column_names):
+                return None
+            columns = [table[column].to_pylist() for column in ("label", "prediction")]
+            if not all(value in number for column in columns for value in column):
+                return None
+            truth, answer = (np.array([number[v] for v in column]) for column in columns)
+            truths.append(truth)
+            said[name] = answer
+        if not truths or any(not np.array_equal(truth, truths[0]) for truth in truths):
+            return None
+        return cls(truths[0], said, len(labels))
+
+    def measure(self, seeds: int) -> SeedMean:
+        """The measure of a method with so many seeds."""
+        return SeedMean(ClassMeasure(self.k), seeds)
+
+    def rows(self, runs: Sequence[str]) -> Floats:
+        """Statistics [n, runs x 3 k] of the runs of one method."""
+        eye = np.eye(self.k)
+        truth = eye[self.truth]
+        parts: list[Floats] = []
+        for run in runs:
+            said = eye[self.said[run]]
+            parts += [said * truth, said, truth]
+        return np.concatenate(parts, axis=1)
+
+
+BEST, NOISE, WORSE, UNKNOWN = "best", "noise", "worse", "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One finished run: `score` is {"value", "low", "high"} of the main figure on the test rows."""
+
+    run: str
+    method: str
+    seed: int
+    score: Mapping[str, float]
+    trainable: int
+    file_bytes: int
+    seconds: float
+    peak_memory_mb: float | None = None
+    energy_joules: float | None = None
+
+
+@dataclass(slots=True)
+class Standing:
+    """A method over its seeds. Costs are means; `low` and `high` are None where not known."""
+
+    method: str
+    runs: list[str]
+    seeds: list[int]
+    scores: list[float]
+    value: float
+    spread: float | None
+    """Standard deviation over the seeds."""
+    low: float | None
+    high: float | None
+    trainable: int
+    file_bytes: int
+    seconds: float
+    peak_memory_mb: float | None
+    energy_joules: float | None
+    outcome: str = UNKNOWN
+    against: dict[str, Any] = field(default_factory=dict[str, Any])
+    """This one minus the best: difference, low, high, p_value (Holm), worse_seeds."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def standings(
+    trials: Sequence[Trial],
+    answers: Answers | None,
+    main: str,
+    *,
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[Standing]:
+    """The methods, the best first; each with how it stands against the best.
+
+    Without `answers` there is no paired test: two methods then differ where their intervals do.
+    """
+    methods = list(dict.fromkeys(trial.method for trial in trials))
+    found = [_standing([t for t in trials if t.method == method]) for method in methods]
+    settings: dict[str, Any] = {"draws": draws, "level": level, "seed": seed}
+    for one in found:
+        if answers is not None and len(one.runs) > 1:
+            over = intervals(answers.measure(len(one.runs)), answers.rows(one.runs), **settings)
+            one.low, one.high = over[main].low, over[main].high
+    found.sort(key=lambda one: (-one.value, one.trainable))
+    best, others = found[0], found[1:]
+    best.outcome = BEST
+    for one in others:
+        one.against = _against(one, best, answers, main, settings)
+    _holm([one.against for one in others if one.against.get("p_value") is not None])
+    for one in others:
+        one.outcome = _outcome(one, best)
+    return found
+
+
+def better_buy(found: Sequence[Standing], level: float = 0.95) -> Standing:
+    """The method with the fewest trained weights among those as good as the best.
+
+    As good: the difference is noise, and no more than its own standard error, which is the
+    one-standard-error rule (Breiman et al. 1984).
+    """
+    width = 2 * NormalDist().inv_cdf((1 + level) / 2)
+    good = [found[0]]
+    for one in found[1:]:
+        if one.outcome != NOISE or "low" not in one.against:
+            continue
+        error = (one.against["high"] - one.against["low"]) / width
+        if -one.against["difference"] <= error:
+            good.append(one)
+    return min(good, key=lambda one: (one.trainable, -one.value))
+
+
+def _standing(trials: Sequence[Trial]) -> Standing:
+    scores = [trial.score["value"] for trial in trials]
+    alone = trials[0].score if len(trials) == 1 else {}
+    return Standing(
+        method=trials[0].method,
+        runs=[trial.run for trial in trials],
+        seeds=[trial.seed for trial in trials],
+        scores=scores,
+        value=fmean(scores),
+        spread=stdev(scores) if len(scores) > 1 else None,
+        low=alone.get("low"),
+        high=alone.get("high"),
+        trainable=trials[0].trainable,
+        file_bytes=round(fmean(trial.file_bytes for trial in trials)),
+        seconds=fmean(trial.seconds for trial in trials),
+        peak_memory_mb=_mean([trial.peak_memory_mb for trial in trials]),
+        energy_joules=_mean([trial.energy_joules for trial in trials]),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean of what was measured, where all of it was."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
+
+
+def _against(
+    one: Standing, best: Standing, answers: Answers | None, main: str, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """One minus the best, on the seeds that both have."""
+    pairs = [
+        (mine, theirs)
+        for seed, mine in zip(one.seeds, one.runs, strict=True)
+        for other, theirs in zip(best.seeds, best.runs, strict=True)
+        if seed == other
+    ]
+    ours, theirs = dict(zip(one.runs, one.scores, strict=True)), dict(
+        zip(best.runs, best.scores, strict=True)
+    )  # fmt: skip
+    found: dict[str, Any] = {
+        "best": best.method,
+        "difference": one.value - best.value,
+        "p_value": None,
+        "seeds": len(pairs),
+        "worse_seeds": sum(ours[a] < theirs[b] for a, b in pairs),
+    }
+    if answers is None or not pairs:
+        return found
+    measure = answers.measure(len(pairs))
+    a, b = (answers.rows([pair[side] for pair in pairs]) for side in (0, 1))
+    gap = difference(measure, a, b, main, **settings)
+    return found | {
+        "difference": gap.difference, "low": gap.low, "high": gap.high, "p_value": gap.p_value,
+    }  # fmt: skip
+
+
+def _holm(compared: Sequence[dict[str, Any]]) -> None:
+    """Replace the p-values by Holm's, which hold for all comparisons together."""
+    largest = 0.0
+    for done, one in enumerate(sorted(compared, key=lambda one: one["p_value"])):
+        largest = max(largest, min(1.0, one["p_value"] * (len(compared) - done)))
+        one["p_value"] = largest
+
+
+def _outcome(one: Standing, best: Standing) -> str:
+    """ "worse" where interval, test and every seed agree; else "noise"; "unknown" without any."""
+    found = one.against
+    every_seed = found["worse_seeds"] == found["seeds"]
+    if found["p_value"] is not None:
+        clear = found["high"] < 0 and found["p_value"] < SIGNIFICANT
+        return WORSE if clear and every_seed else NOISE
+    if one.high is None or best.low is None:
+        return UNKNOWN
+    return WORSE if one.high < best.low else NOISE

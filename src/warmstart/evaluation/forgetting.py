@@ -1,0 +1,215 @@
+"""What a base has forgotten: how it reads general text before and after it was tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from warmstart.evaluation import sentences as words
+from warmstart.evaluation.settings import Evaluate
+from warmstart.metrics.base import Floats, Measure, Scores, ratio
+from warmstart.metrics.bootstrap import Difference, difference, intervals
+
+if TYPE_CHECKING:
+    from warmstart.training.regularization.language_model import Reader
+
+FEWEST = 40
+GUESSED = 0.5  # of the tokens that there are, as a perplexity: not told from guessing
+WORK = 3_000_000_000  # weights times passages that are read, of the text that comes along
+TITLES = {
+    "perplexity": "perplexity of a token",
+    "word_perplexity": "perplexity of a word",
+    "recall": "second halves found",
+    "reciprocal_rank": "mean reciprocal rank of the second half",
+}
+HOLD = (
+    "To hold it: learn general text along (--keep.text FILE --keep.rehearsal 0.1), a penalty "
+    "(--keep.penalty l2_sp), lower rates, at least below (--method.layer_decay 0.8), or "
+    "an adapter such as lora, without which the base is as it was."
+)
+
+
+class Perplexity(Measure):
+    """exp(nats / tokens), and by words where all of a text's tokens are said.
+
+    Statistics of a passage: nats, tokens, words.
+    """
+
+    lower_is_better = frozenset({"perplexity", "word_perplexity"})
+
+    def score(self, sums: Floats) -> Scores:
+        found = {"perplexity": np.exp(ratio(sums[..., 0], sums[..., 1]))}
+        if np.all(sums[..., 2] > 0):
+            found["word_perplexity"] = np.exp(ratio(sums[..., 0], sums[..., 2]))
+        return found
+
+    def highest(self, name: str) -> float | None:
+        return None
+
+
+class Found(Measure):
+    """How near a passage's second half is to its first, among all second halves.
+
+    Statistics of a passage: whether it is the nearest, 1 / its rank, 1.
+    """
+
+    def score(self, sums: Floats) -> Scores:
+        return {
+            "recall": ratio(sums[..., 0], sums[..., 2]),
+            "reciprocal_rank": ratio(sums[..., 1], sums[..., 2]),
+        }
+
+
+def statistics(reader: Reader, texts: Sequence[str]) -> Floats:
+    """What a measure needs of each passage [n, 3]: `Perplexity` with a language-model head.
+
+    Without one, `Found`: the model is asked, by the cosine of mean states, which of all second
+    halves goes with a passage's first half. No label is needed.
+    """
+    import torch
+
+    from warmstart.training.regularization.language_model import LanguageReader, resting
+
+    with torch.no_grad(), resting(reader.model):
+        if isinstance(reader, LanguageReader):
+            return _told(reader, texts)
+        return _found(reader, texts)
+
+
+def fewer(texts: Sequence[str], weights: int) -> list[str]:
+    """Evenly some of the passages: so many that a large model takes seconds, too; 40 at least."""
+    size = min(len(texts), max(FEWEST, WORK // max(weights, 1)))
+    return [texts[at * len(texts) // size] for at in range(size)]
+
+
+def compared(
+    reader: Reader,
+    before: Floats,
+    after: Floats,
+    settings: Evaluate,
+    seed: int,
+    text: str,
+    *,
+    changes: str = "weights",
+    kept: bool = False,
+) -> dict[str, Any]:
+    """The forgetting figure: before, after, their paired difference, and what it means in words."""
+    measure = Perplexity() if reader.says_nats else Found()
+    main = "perplexity" if reader.says_nats else "recall"
+    level, draws = settings.confidence_level, settings.bootstrap
+    figures: dict[str, Any] = {}
+    for when, rows in (("before", before), ("after", after)):
+        known = intervals(measure, rows, draws, level, seed)
+        figures[when] = {name: one.as_dict() for name, one in known.items()}
+    against = difference(measure, after, before, main, draws, level, seed)
+    blind = _blind(reader, figures["before"][main], len(before))
+    said = blind or _sentence(figures, against, len(before), changes)
+    outcome = "nothing known" if blind else against.outcome
+    found: dict[str, Any] = {
+        "figure": main,
+        "title": TITLES[main],
+        "text": text,
+        "passages": len(before),
+        **figures,
+        "difference": against.as_dict(),
+        "outcome": outcome,
+        "sentence": said,
+        "advice": HOLD if outcome == "worse" and not kept else "",
+    }
+    return found
+
+
+def unchanged() -> dict[str, Any]:
+    """What is said, unmeasured, of a method that leaves the base's weights as they were."""
+    said = "Nothing is forgotten: the method leaves the base's weights as they were."
+    return {"outcome": "nothing changed", "sentence": said, "advice": ""}
+
+
+def section(found: dict[str, Any]) -> dict[str, Any]:
+    """The figure as a section of the report."""
+    if "figure" not in found:
+        return {"title": "Forgetting", "lead": found["sentence"], "columns": [], "rows": []}
+    rows = [
+        [words.title(TITLES[name]), *(_shown(found[when][name]) for when in ("before", "after"))]
+        for name in found["before"]
+    ]
+    return {
+        "title": "Forgetting",
+        "lead": f"{found['sentence']} {found['advice']}".strip(),
+        "columns": [
+            f"On {found['passages']} passages of {found['text']}",
+            "the base",
+            "this model",
+        ],
+        "rows": rows,
+    }
+
+
+def _blind(reader: Reader, before: dict[str, float], passages: int) -> str:
+    """What is said of a base that reads like random weights, whose change means nothing; or ''."""
+    from warmstart.models.head_layers import unwrap
+
+    if reader.says_nats:
+        tokens = int(unwrap(reader.model).config.vocab_size)
+        knows, chance = before["low"] < GUESSED * tokens, f"one in {tokens:,} tokens"
+    else:
+        knows, chance = before["low"] > 1 / passages, f"one in {passages:,} passages"
+    if knows:
+        return ""
+    return f"There was nothing to forget: the base read these passages as if it guessed ({chance})."
+
+
+def _sentence(figures: dict[str, Any], against: Difference, passages: int, changes: str) -> str:
+    name = against.metric
+    one, other = (figures[when][name]["value"] for when in ("before", "after"))
+    evidence = f"{words.percent(against.level)} interval of the difference "
+    if name == "recall":
+        said = f"on {passages} passages it never trained on, it found the second half that goes "
+        said += f"with the first in {words.share(other)}; its base in {words.share(one)}"
+        evidence += f"{words.points(against.low, sign=True)} to "
+        evidence += f"{words.points(against.high, sign=True)} points"
+    else:
+        said = f"on {passages} passages it never trained on, its perplexity of a token is "
+        said += f"{words.figure(other)}; that of its base was {words.figure(one)}"
+        evidence += f"{against.low:+.2f} to {against.high:+.2f}".replace("-", "−")
+    evidence += f", {words.p_words(against.p_value)}"
+    verdict = {
+        "worse": "It has forgotten some of what its base knew",
+        "better": "It reads general text better than its base",
+        "noise": "No forgetting can be told from noise",
+    }[against.outcome]
+    if against.outcome == "worse" and changes == "beside":
+        evidence += "; without the adapter the base is as it was"
+    return f"{verdict}: {said} ({evidence})."
+
+
+def _shown(one: dict[str, float]) -> str:
+    value, low, high = (words.figure(one[key]) for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+def _told(reader: Any, texts: Sequence[str]) -> Floats:
+    pieces = reader.pieces(texts)
+    rows = np.zeros((len(pieces), 3))
+    for part in reader.parts(pieces):
+        nats, tokens = reader.told([pieces[at] for at in part])
+        rows[part, 0], rows[part, 1] = nats.double().cpu(), tokens.cpu()
+    rows[:, 2] = [piece.words for piece in pieces]
+    return rows
+
+
+def _found(reader: Reader, texts: Sequence[str]) -> Floats:
+    from torch.nn.functional import normalize
+
+    from warmstart.training.regularization.text import halves
+
+    both = [halves(text) for text in texts]
+    sides: list[Any] = []
+    for side in (0, 1):
+        pieces = reader.pieces([pair[side] for pair in both])
+        sides.append(normalize(reader.all_states(pieces), dim=-1).cpu().numpy())
+    near = sides[0] @ sides[1].T
+    ranks = 1.0 + (near > np.diag(near)[:, None]).sum(1)
+    return np.stack([ranks == 1, 1 / ranks, np.ones(len(texts))], 1).astype(float)

@@ -1,0 +1,178 @@
+"""What the figures mean, in plain sentences: the same in the terminal, the report and the card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from warmstart.formatting import counted
+from warmstart.metrics.bootstrap import Difference
+from warmstart.metrics.class_intervals import Paired
+from warmstart.metrics.classification import TITLES
+
+FEW_ROWS = 100  # test rows below which every interval is wide
+FEW_OF_CLASS = 10  # test rows below which a class's figures are rough
+NOISE = "the difference is noise"
+DISPUTED = (
+    "the difference cannot be told from chance with so few test rows, as the two tests disagree"
+)
+NAMED = 6  # class names listed before "and n more"
+
+
+def verdict(
+    result: Paired | Difference, other: str, called: str | None = None, scale: float = 1.0
+) -> str:
+    """A comparison in words: "better than <other> by 9.8 points of macro-F1 (95 % interval …)".
+
+    `called` is the name of the figure, `scale` makes it a share.
+    """
+    name = TITLES[result.metric] if called is None else called
+    sign = -1 if result.outcome == "worse" else 1
+    low, high = sorted((sign * scale * result.low, sign * scale * result.high))
+    evidence = f"{percent(result.level)} interval {points(low)} to {points(high)}"
+    evidence += f", {p_words(result.p_value)}"
+    if result.outcome == "noise":
+        gap = f"{points(scale * result.difference, sign=True)} points of {name}"
+        return f"{DISPUTED if result.disputed else NOISE}: {gap} against {other} ({evidence})"
+    gap = f"{points(abs(scale * result.difference))} points of {name}"
+    return f"{result.outcome} than {other} by {gap} ({evidence})"
+
+
+def verdict_sentence(metrics: Mapping[str, Any]) -> str:
+    """The whole result in one sentence: score, interval, rows, and against the best baseline."""
+    main, level = metrics["main"], percent(metrics["confidence_level"])
+    value, low, high = (figure(metrics[main][key]) for key in ("value", "low", "high"))
+    text = f"{title(metrics['titles'].get(main, main))} {value} ({level} interval {low} to {high})"
+    text += f" on {counted(metrics['rows'], 'test row')}"
+    comparison = metrics["comparison"]
+    if comparison is None:
+        return f"{text}; no baseline was computed, so it stands alone."
+    return f"{text}: {comparison['sentence']}."
+
+
+def calibration_sentence(found: Mapping[str, Any]) -> str:
+    """Whether the stated confidence can be believed, from `calibration.calibrate`."""
+    said = _confidence(found)
+    return said if found["fitted"] else f"{said} No temperature was fitted: {found['reason']}."
+
+
+def _confidence(found: Mapping[str, Any]) -> str:
+    """How far the stated confidence is from the truth, and what the temperature changed."""
+    sure, right = found["confidence"], found["accuracy"]
+    if found["rows"] < FEW_ROWS:
+        return (
+            f"Too few test rows ({found['rows']}) to say whether its confidence can be taken at "
+            "its word."
+        )
+    text = f"It is {share(sure)} sure on average and right in {share(right)} of the rows"
+    before, after = found["before"]["ece"], found["after"]["ece"]
+    if before < 0.03:
+        return f"{text}: its confidence can be taken at its word."
+    if abs(sure - right) >= 0.02:
+        text += ", so it is too sure of itself" if sure > right else ", so it is not sure enough"
+    text += f". A stated confidence is off by {points(before)} points on average"
+    if not found["fitted"]:
+        return f"{text}."
+    if after < before - 0.002:
+        return f"{text}; corrected (temperature {found['temperature']:.2f}), by {points(after)}."
+    return f"{text}; correcting it with a temperature did not help."
+
+
+def notes(metrics: Mapping[str, Any]) -> list[str]:
+    """What a careful reader should know before trusting the figures."""
+    count, classes = metrics["rows"], metrics["per_class"]
+    found = few_rows(count)
+    if metrics["accuracy"]["value"] == 1.0:
+        found.append(
+            f"No test row was wrong. That does not make the model perfect: {counted(count)} cannot "
+            f"rule out an accuracy of {metrics['accuracy']['low']:.3f}."
+        )
+    found += absent_classes(classes)
+    few = [one["label"] for one in classes if 0 < one["support"] < FEW_OF_CLASS]
+    if few:
+        found.append(f"Fewer than {FEW_OF_CLASS} test rows, so rough figures: {listed(few)}.")
+    silent = [one["label"] for one in classes if one["support"] and not one["predicted"]]
+    if silent:
+        found.append(f"Never predicted by the model: {listed(silent)}.")
+    return found + rival_notes(metrics["baselines"])
+
+
+def few_rows(count: int) -> list[str]:
+    """That there are few test rows, where there are."""
+    if count >= FEW_ROWS:
+        return []
+    return [
+        f"The figures rest on {counted(count, 'test row')}, so every interval is wide: a "
+        "difference of a few points says nothing."
+    ]
+
+
+def rival_notes(rivals: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is to be known of the baselines."""
+    return [
+        f"The baseline {one['title']}: {lower(note)}" for one in rivals for note in one["notes"]
+    ]
+
+
+def absent_classes(classes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A note on the classes of which there are no test rows, and on answers that name them."""
+    absent = [one for one in classes if not one["support"]]
+    if not absent:
+        return []
+    text = f"Not in the test rows, so not judged: {listed([one['label'] for one in absent])}."
+    given = {one["label"]: counted(one["predicted"]) for one in absent if one["predicted"]}
+    if given:
+        text += f" Wrongly predicted all the same: {listed(list(given), given)}."
+    return [text]
+
+
+def listed(names: Sequence[str], remarks: Mapping[str, str] | None = None) -> str:
+    """Names, some with a remark, as a list that stays short: "a, b (3 rows), c and 4 more"."""
+    said = {name: f" ({remark})" for name, remark in (remarks or {}).items()}
+    shown = [f"“{name}”{said.get(name, '')}" for name in names[:NAMED]]
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(shown) + more
+
+
+def points(value: float, sign: bool = False) -> str:
+    """A share as points (hundredths), one decimal, a real minus sign: -0.012 -> "−1.2"."""
+    text = f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
+    text = "0.0" if text in {"-0.0", "+0.0"} else text
+    return text.replace("-", "−")
+
+
+def share(value: float) -> str:
+    """A share of 1 in per cent: 0.774 -> "77 %"."""
+    return f"{100 * value:.0f} %"
+
+
+def percent(level: float) -> str:
+    """A confidence level: 0.95 -> "95 %", 0.999 -> "99.9 %"."""
+    return f"{100 * level:g} %"
+
+
+def p_words(p: float) -> str:
+    """A p-value as one writes it: "p < 0.001", "p = 0.013", "p = 0.42"."""
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def sentence(text: str) -> str:
+    """A clause as a sentence of its own."""
+    return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
+def title(text: str) -> str:
+    """The name of a figure at the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def figure(value: float) -> str:
+    """A score as one reads it: 0.774, or 41.2 where it counts to 100; never -0.000."""
+    return f"{value:.1f}" if abs(value) >= 10 else f"{round(value, 3) + 0.0:.3f}"
+
+
+def lower(text: str) -> str:
+    """A sentence as a clause."""
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,61 @@
+"""What a score is made of: statistics of each row, and figures from their weighted sums.
+
+The strings are read once, by `Measure.rows`. From then on a test set, a bootstrap resample of it
+and a mixture of two systems are only different weights over the same rows, so one resampling
+(`warmstart.metrics.bootstrap`) gives the intervals of every score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Scores = dict[str, Floats]
+"""Name of a figure → its value for each vector of weights, [...]."""
+
+
+class Measure:
+    """Figures of a result from statistics of its rows; subclasses fill in `rows` and `score`, or
+    `weighted` in its place where a figure needs to know all rows."""
+
+    lower_is_better: frozenset[str] = frozenset()
+    """Names of figures of which less is better; all others count upwards."""
+
+    def rows(self, predictions: Sequence[Any], references: Sequence[Any]) -> Floats:
+        """Statistics [n, S] of n predictions, each beside its reference."""
+        raise NotImplementedError
+
+    def score(self, sums: Floats) -> Scores:
+        """Figures [...] from the sums [..., S] of the rows' statistics."""
+        raise NotImplementedError
+
+    def weighted(self, rows: Floats, weights: Floats) -> Scores:
+        """Figures [...] of `rows` [n, S], where row i occurs `weights[..., i]` times."""
+        return self.score(weights @ rows)
+
+    def total(self, rows: Floats) -> dict[str, float]:
+        """Figures of a result from its rows [n, S]."""
+        found = self.weighted(rows, np.ones(len(rows)))
+        return {name: float(value) for name, value in found.items()}
+
+    def __call__(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
+        """Figures of a result."""
+        return self.total(self.rows(predictions, references))
+
+    def highest(self, name: str) -> float | None:
+        """The perfect value of a figure that lies between 0 and it; None where there is none."""
+        return 1.0
+
+    def bearing(self, rows: Floats) -> dict[str, int]:
+        """How many rows bear on a figure, for those figures on which not all of them do."""
+        return {}
+
+
+def ratio(top: Any, bottom: Any) -> Floats:
+    """top / bottom, and 0 where there is nothing to divide by."""
+    top, bottom = np.broadcast_arrays(np.asarray(top, float), np.asarray(bottom, float))
+    return np.divide(top, bottom, out=np.zeros(top.shape), where=bottom > 0)

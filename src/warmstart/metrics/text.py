@@ -1,0 +1,203 @@
+"""Scores of written text: ROUGE by `rouge-score`, BLEU and chrF by `sacrebleu`, and lengths.
+
+Those packages read the strings; the statistics per row are theirs. References: a string a row, or
+several; of several ROUGE and chrF count the best, BLEU all (as the packages do).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib.metadata import version
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+
+from warmstart.errors import WarmstartError
+from warmstart.metrics.base import Floats, Measure, Scores, ratio
+
+References = Sequence[str] | Sequence[Sequence[str]]
+Words = Literal["13a", "intl", "zh", "char", "none"]
+
+SENTENCE_END = re.compile(r"""(?:(?<=[.!?])|(?<=[.!?]["'”’)\]]))\s+(?=[^\s\da-z])""")
+
+
+class Rouge(Measure):
+    """ROUGE-1, -2, -L and -Lsum F-measures, 0 to 1 (Lin 2004), means over the rows.
+
+    `stemmer`: Porter's, for English, as in most published figures. `words`: "ascii" is the rule of
+    the original, which drops every letter but a-z; "unicode" counts the words of any script that
+    writes spaces, and is not comparable with published figures. `split` says what a sentence is for
+    ROUGE-Lsum: "lines" (the original), or "sentences" for texts without line breaks.
+    """
+
+    names = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+
+    def __init__(
+        self,
+        stemmer: bool = True,
+        split: Literal["lines", "sentences"] = "lines",
+        words: Literal["ascii", "unicode"] = "ascii",
+    ) -> None:
+        self.stemmer, self.split, self.words = stemmer, split, words
+        try:
+            from rouge_score.rouge_scorer import RougeScorer
+        except ImportError as error:
+            raise _missing("rouge-score", "ROUGE") from error
+        tokenizer = None if words == "ascii" else _UnicodeWords()
+        self._scorer = RougeScorer(list(self.names), use_stemmer=stemmer, tokenizer=tokenizer)
+
+    @property
+    def signature(self) -> str:
+        """How the figures were made, to be printed beside them."""
+        stem = "yes" if self.stemmer and self.words == "ascii" else "no"
+        number = version("rouge-score")
+        return f"stem:{stem}|words:{self.words}|split:{self.split}|version:rouge-score-{number}"
+
+    def rows(self, predictions: Sequence[str], references: References) -> Floats:
+        """[n, 5]: 1, and the four F-measures."""
+        counts = np.ones((len(references), 1 + len(self.names)))
+        for row, text, golds in zip(counts, predictions, several(references), strict=True):
+            found = self._scorer.score_multi(
+                [self._lines(gold) for gold in golds], self._lines(text)
+            )
+            row[1:] = [found[name].fmeasure for name in self.names]
+        return counts
+
+    def score(self, sums: Floats) -> Scores:
+        return {
+            name: ratio(sums[..., place], sums[..., 0]) for place, name in enumerate(self.names, 1)
+        }
+
+    def _lines(self, text: str) -> str:
+        return text if self.split == "lines" else "\n".join(sentences(text))
+
+
+class _Sacrebleu(Measure):
+    """A corpus score of sacrebleu: statistics of the sentences add up to those of the corpus."""
+
+    name: str
+    _width: int
+    _metric: Any
+
+    def rows(self, predictions: Sequence[str], references: References) -> Floats:
+        """sacrebleu's own statistics of each sentence."""
+        if len(predictions) != len(references):
+            raise ValueError(f"{len(predictions)} predictions, {len(references)} references")
+        if not len(references):
+            return np.zeros((0, self._width))
+        found = self._metric._extract_corpus_statistics(list(predictions), streams(references))
+        return np.array(found, dtype=np.float64)
+
+    def score(self, sums: Floats) -> Scores:
+        """0 to 100 by sacrebleu's own formula, which may exceed 100 by its rounding; not here."""
+        flat = sums.reshape(-1, sums.shape[-1])
+        found = [self._metric._compute_score_from_stats(row).score for row in flat.tolist()]
+        return {self.name: np.minimum(found, 100.0).reshape(sums.shape[:-1])}
+
+    def highest(self, name: str) -> float | None:
+        return 100.0
+
+    def signature(self, references: References) -> str:
+        """sacrebleu's signature, without which a figure cannot be compared (Post 2018)."""
+        self._metric._cache_references(streams(references))
+        return str(self._metric.get_signature())
+
+
+class Bleu(_Sacrebleu):
+    """BLEU of the corpus, 0 to 100 (Papineni et al. 2002). Not a mean of the rows' BLEU.
+
+    `words` cuts text into words: "13a" for most languages, "zh" Chinese, "char" without spaces.
+    """
+
+    name = "bleu"
+    _width = 10
+
+    def __init__(self, lowercase: bool = False, words: Words = "13a") -> None:
+        BLEU = _sacrebleu("BLEU")  # noqa: N806
+        self._metric = BLEU(lowercase=lowercase, tokenize=words, force=True)
+
+
+class Chrf(_Sacrebleu):
+    """chrF2 of the corpus, 0 to 100 (Popović 2015); `word_order` 2 makes it chrF++."""
+
+    name = "chrf"
+
+    def __init__(self, lowercase: bool = False, word_order: int = 0) -> None:
+        CHRF = _sacrebleu("CHRF")  # noqa: N806
+        self._metric = CHRF(lowercase=lowercase, word_order=word_order)
+        self._width = 3 * (6 + word_order)
+
+
+class Lengths(Measure):
+    """How long the answers are, how many are empty, and how much they repeat themselves.
+
+    Words are what stands between spaces; of several references the first counts. `length_ratio`:
+    words predicted per word of reference. `repeated`: share of the bigrams that occurred before in
+    the same answer. Statistics [n, 6]: 1, words, words of the reference, empty, bigrams, repeated.
+    """
+
+    lower_is_better = frozenset({"empty", "repeated"})
+
+    def rows(self, predictions: Sequence[str], references: References) -> Floats:
+        counts = np.ones((len(references), 6))
+        for row, text, golds in zip(counts, predictions, several(references), strict=True):
+            words = text.split()
+            pairs = list(pairwise(words))
+            gold = len(golds[0].split())
+            row[1:] = (len(words), gold, not words, len(pairs), len(pairs) - len(set(pairs)))
+        return counts
+
+    def score(self, sums: Floats) -> Scores:
+        rows, words, gold, empty, pairs, repeated = np.moveaxis(sums, -1, 0)
+        return {
+            "words": ratio(words, rows),
+            "reference_words": ratio(gold, rows),
+            "length_ratio": ratio(words, gold),
+            "empty": ratio(empty, rows),
+            "repeated": ratio(repeated, pairs),
+        }
+
+    def highest(self, name: str) -> float | None:
+        return 1.0 if name in self.lower_is_better else None
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text: its lines, cut after . ! or ? before a capital or a quote."""
+    return [part for line in text.splitlines() for part in SENTENCE_END.split(line) if part]
+
+
+def several(references: References) -> list[list[str]]:
+    """The references of each row as a list of at least one."""
+    return [[gold] if isinstance(gold, str) else (list(gold) or [""]) for gold in references]
+
+
+def streams(references: References) -> list[list[str | None]]:
+    """References as sacrebleu wants them: the first of every row, the second … (None: no more)."""
+    rows = several(references)
+    most = max(map(len, rows), default=1)
+    return [[row[n] if n < len(row) else None for row in rows] for n in range(most)]
+
+
+class _UnicodeWords:
+    """Runs of letters, digits and marks of any script, in lower case."""
+
+    def tokenize(self, text: str) -> list[str]:
+        import regex
+
+        return regex.findall(r"[\p{L}\p{M}\p{N}]+", text.lower())
+
+
+def _sacrebleu(name: str) -> Any:
+    try:
+        from sacrebleu import metrics
+    except ImportError as error:
+        raise _missing("sacrebleu", "BLEU and chrF") from error
+    return getattr(metrics, name)
+
+
+def _missing(package: str, what: str) -> WarmstartError:
+    return WarmstartError(
+        f"{what} needs the package {package}, which is not installed: pip install 'warmstart[text]'"
+    )

@@ -1,0 +1,255 @@
+"""Adapter folders, ours and PEFT's: what they hold, read without loading a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from warmstart.errors import BaseModelError, RunError, nearest
+from warmstart.models.architectures import family_of
+from warmstart.models.base import EMBEDDED, Base, listing, resolve
+from warmstart.models.checks import NOTE, file_sha256, header, read_json
+from warmstart.models.heads import Head, head_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+STEM = "base_model.model."
+METHODS = {"LN_TUNING": "layernorm", "BOTTLENECK": "adapter"}
+SIZES = ("r", "size", "num_virtual_tokens")
+MERGED = ("lora", "ia3", "layernorm")
+"""The methods that change weights, so that the change can become part of them."""
+PARTS = ("lora_", "ia3_", "ln_tuning_layers", "bottleneck_", "prompt_embeddings")
+HEADS: dict[str | None, Head] = {
+    "SEQ_CLS": "classes",
+    "TOKEN_CLS": "tokens",
+    "QUESTION_ANS": "span",
+    "CAUSAL_LM": "text",
+    "SEQ_2_SEQ_LM": "text",
+}
+LABELLED = ("classes", "labels", "value", "tokens")
+OUTPUTS = ("classifier.out_proj", "classification_head.out_proj", "classifier", "score")
+
+
+@dataclass(frozen=True)
+class AdapterFile:
+    """An adapter folder: the two files of PEFT, and what we keep beside them where it is ours."""
+
+    folder: Path
+    config: dict[str, Any]
+    note: dict[str, Any]
+
+    @property
+    def method(self) -> str:
+        """As in a recipe: lora, adapter, ia3, prompt_tuning, …"""
+        kind = str(self.config.get("peft_type", "unknown"))
+        return METHODS.get(kind, kind.lower())
+
+    @property
+    def rank(self) -> int | None:
+        """The rank, the width of the bottleneck, or the number of virtual tokens."""
+        return next((int(self.config[key]) for key in SIZES if self.config.get(key)), None)
+
+    @property
+    def variants(self) -> list[str]:
+        """What makes a LoRA more than a plain one."""
+        named = {"use_dora": "DoRA", "use_rslora": "rsLoRA"}
+        return [name for key, name in named.items() if self.config.get(key)]
+
+    @property
+    def base(self) -> str | None:
+        """The base that the folder names."""
+        return self.note.get("base") or self.config.get("base_model_name_or_path")
+
+    @property
+    def bits(self) -> int:
+        """Bits of the base's weights where they were rounded in training, else 0."""
+        return int(self.note.get("base_bits", 0))
+
+    @cached_property
+    def shapes(self) -> dict[str, list[int]]:
+        """The shape of every tensor. Raises `BaseModelError` where the file is damaged."""
+        return {name: list(entry["shape"]) for name, entry in header(self.weights).items()}
+
+    @property
+    def weights(self) -> Path:
+        """The file with the tensors."""
+        return self.folder / WEIGHTS
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file with the tensors."""
+        return file_sha256(self.weights)
+
+    @property
+    def parameters(self) -> int:
+        """The weights in the file: those of the method, and those of the head."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    @property
+    def head(self) -> Head:
+        """What the adapted model answers with."""
+        if "head" in self.note:
+            return self.note["head"]
+        known = head_of(self._model_config) if self._model_config else None
+        return known or HEADS.get(self.config.get("task_type"), "vector")
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """In the order of the outputs; PEFT keeps none, so they may be those of `labels_on`."""
+        if self.head not in LABELLED:
+            return []
+        names = self._model_config.get("id2label") or {}
+        return [str(names[key]) for key in sorted(names, key=int)]
+
+    def labels_on(self, base: Base) -> list[str]:
+        """The labels; where the folder has none, the base's, or LABEL_0, LABEL_1, …"""
+        if self.labels or self.head not in LABELLED:
+            return self.labels
+        count = self._outputs(base)
+        names = read_json(base.path / "config.json").get("id2label") or {}
+        theirs = [str(names[key]) for key in sorted(names, key=int)]
+        return theirs if len(theirs) == count else [f"LABEL_{i}" for i in range(count)]
+
+    def is_part(self, name: str) -> bool:
+        """Whether a tensor belongs to the method itself."""
+        return any(part in name for part in PARTS)
+
+    def is_head(self, name: str) -> bool:
+        """Whether a tensor belongs to a module that is saved whole, such as the head."""
+        saved = self.config.get("modules_to_save") or []
+        return not self.is_part(name) and any(f".{module}." in f".{name}" for module in saved)
+
+    @cached_property
+    def _model_config(self) -> dict[str, Any]:
+        path = self.folder / "config.json"
+        return read_json(path) if path.exists() else {}
+
+    def _outputs(self, base: Base) -> int:
+        """How many outputs the head has."""
+        config = read_json(base.path / "config.json")
+        for name in (family_of(config).output, *OUTPUTS):
+            shape = self.shapes.get(f"{STEM}{name}.weight")
+            if shape and len(shape) == 2:
+                return shape[0]
+        if head_of(config) == self.head:
+            return len(config.get("id2label") or {"0": "", "1": ""})
+        raise RunError(
+            f"{self.folder} holds no head, and its base '{base.name}' has none either: PEFT did "
+            "not save it; train again with modules_to_save, or with warmstart"
+        )
+
+
+def read(folder: str | Path) -> AdapterFile:
+    """An adapter folder, or the run that it stands in. Raises `RunError`, `BaseModelError`."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        beside = [p.name for p in folder.parent.glob("*") if p.is_dir() and p.name[0] != "."]
+        raise RunError(f"there is no folder {folder}.{nearest(folder.name, beside)}")
+    if not (folder / CONFIG).exists() and (folder / "model" / CONFIG).exists():
+        folder = folder / "model"
+    if not (folder / CONFIG).exists():
+        whole = any((f / "config.json").exists() for f in (folder, folder / "model"))
+        what = "a whole model, not an adapter" if whole else f"no adapter: it has no {CONFIG}"
+        raise RunError(f"{folder} is {what}; give the folder or the run of an adapter")
+    if not (folder / WEIGHTS).exists():
+        pickled = "only pickled weights, which are never read; save them as safetensors with PEFT"
+        raise RunError(
+            f"{folder} has {pickled if (folder / PICKLED).exists() else f'no {WEIGHTS}'}"
+        )
+    note = read_json(folder / NOTE) if (folder / NOTE).exists() else {}
+    return AdapterFile(folder, read_json(folder / CONFIG), note)
+
+
+# The base model of an adapter: where it is, and whether it is the one.
+
+MOVED = "base_model_name_or_path of its adapter_config.json, or `warmstart adapters` with --base"
+
+
+def base_of(file: AdapterFile, base: str | None = None) -> Base:
+    """The base model of an adapter, at the place that it names or at `base`.
+
+    Raises `BaseModelError` where it is not there or is another one.
+    """
+    asked = base or file.base
+    if asked is None:
+        raise BaseModelError(f"{file.folder} names no base model; say which: --base NAME")
+    try:
+        found = resolve(str(asked))
+    except BaseModelError as error:
+        more = f" It is the base of {file.folder}; say where it is now in " + MOVED
+        more = "" if base else more
+        raise BaseModelError(f"{str(error).rstrip('.')}.{more}") from error
+    said = file.note.get("base_sha256")
+    if said and said != found.sha256:
+        raise BaseModelError(
+            f"'{found.name}' is not the base that {file.folder} was trained on "
+            f"(sha256 {found.sha256[:12]}… instead of {said[:12]}…)"
+        )
+    return found
+
+
+def base_state(file: AdapterFile) -> str:
+    """Whether the base is on this machine: present, another, unknown (no sum kept) or absent."""
+    place = _place(file.base)
+    if place is None:
+        return "absent"
+    try:
+        found = resolve(place).sha256
+    except BaseModelError:
+        return "absent"
+    said = file.note.get("base_sha256")
+    return "unknown" if not said else "present" if said == found else "another"
+
+
+def sum_of_base(file: AdapterFile) -> str | None:
+    """The sha256 of the base's weights, kept or found at the place that is named; else None."""
+    said, place = file.note.get("base_sha256"), _place(file.base)
+    if said or place is None:
+        return said
+    try:
+        return resolve(place).sha256
+    except BaseModelError:
+        return None
+
+
+def _place(name: str | None) -> str | None:
+    """Where a base stands without asking a hub."""
+    if name is None or name in EMBEDDED or Path(name).is_dir():
+        return name
+    rows = {row["name"]: row["path"] for row in listing() if row["source"] == "hub"}
+    return rows.get(name)
+
+
+# The tensors of adapters, in a dict or in a model.
+
+
+def with_parts(model: Any, files: Mapping[str, AdapterFile]) -> Any:
+    """PEFT's model with several adapters, their heads left out."""
+    from peft import PeftConfig, get_peft_model, set_peft_model_state_dict
+
+    adapted: Any = None
+    for name, file in files.items():
+        config: Any = PeftConfig.from_pretrained(str(file.folder))
+        config.modules_to_save = config.task_type = None
+        config.inference_mode = True
+        if adapted is None:
+            adapted = get_peft_model(model, config, adapter_name=name)
+        else:
+            adapted.add_adapter(name, config)
+        parts = {key: value for key, value in tensors_of(file).items() if file.is_part(key)}
+        set_peft_model_state_dict(adapted, parts, adapter_name=name)
+    return adapted
+
+
+def tensors_of(file: AdapterFile) -> dict[str, Tensor]:
+    """All tensors of an adapter, in float32."""
+    from safetensors.torch import load_file
+
+    return {name: value.float() for name, value in load_file(file.weights).items()}

@@ -1,0 +1,168 @@
+"""An adapter opened wherever it comes from: one of PEFT's gets what ours have beside them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from warmstart.errors import ProofError, RunError
+from warmstart.models.adapters.files import CONFIG, PARTS, WEIGHTS, AdapterFile, base_of
+from warmstart.models.architectures import body_of, family_of
+from warmstart.models.checks import fingerprint, header, read_json, weight_files
+from warmstart.models.head_layers import unwrap
+from warmstart.models.heads import HEADS, class_for, head_of
+from warmstart.models.loading import load_saved
+from warmstart.models.quiet import LOAD, quiet
+from warmstart.models.saving import named, write_note
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from warmstart.models.base import Base
+
+
+TOLERANCE = 1e-5
+TEXTS = (
+    "The film was not very good, but I liked the music.",
+    "my parcel never came and i want my money back",
+    "Yes!",
+    "A long and winding text: it begins with one thing, goes on with another, comes back to the "
+    "first, forgets it again, and ends, three commas later, where nobody expected it to end.",
+    "Ärger mit Straße 12, déjà vu; 3.14159 @name #tag",
+)
+"""What two models are asked that should answer the same."""
+
+
+@contextmanager
+def opened(file: AdapterFile, base: str | Base | None = None) -> Iterator[Path]:
+    """A folder with the adapter that `load_saved` reads: its own, or a completed copy.
+
+    `base` is where the base stands, if not where the adapter says. Raises `BaseModelError`, and
+    `RunError` where neither the adapter nor the base has all of the head.
+    """
+    found = base_of(file, base) if base is None or isinstance(base, str) else base
+    ours = "base_sha256" in file.note and (file.folder / "config.json").exists()
+    if ours and not isinstance(base, str):
+        yield file.folder
+        return
+    if not ours:
+        _has_its_head(file, found)
+    with tempfile.TemporaryDirectory(prefix="warmstart-") as place:
+        completed(file, found, Path(place))
+        yield Path(place)
+
+
+def completed(file: AdapterFile, base: Base, folder: Path) -> None:
+    """Copy an adapter into `folder`, with config, tokenizer and note as our own have them."""
+    for name in (CONFIG, WEIGHTS):
+        shutil.copyfile(file.folder / name, folder / name)
+    told = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    told["base_model_name_or_path"] = base.name if base.source == "hub" else str(base.path)
+    (folder / CONFIG).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    own = (file.folder / "tokenizer.json").exists()
+    _copy_tokenizer(file.folder if own else base.path, folder)
+    if (file.folder / "config.json").exists():
+        shutil.copyfile(file.folder / "config.json", folder / "config.json")
+    else:
+        _write_config(file, base, folder)
+    note = {**file.note, "base": named(base), "base_sha256": base.sha256, "head": file.head}
+    write_note(folder, {**note, "tokenizer_sha256": fingerprint(folder)})
+
+
+def outputs(folder_or_model: Any, tokenizer: Any = None) -> list[Tensor]:
+    """What a model answers to `TEXTS`, each computed alone: logits, or the last hidden states."""
+    import torch
+
+    model = folder_or_model
+    if isinstance(model, Path):
+        model, tokenizer = load_saved(model)
+    config = model.config
+    decodes = config.is_encoder_decoder and not type(model).__name__.endswith("Classification")
+    found: list[Tensor] = []
+    with torch.no_grad(), quiet():
+        for text in TEXTS:
+            ids = torch.tensor([tokenizer(text)["input_ids"][:48]])
+            more = {"decoder_input_ids": ids} if decodes else {}
+            answer: Any = model(input_ids=ids, attention_mask=torch.ones_like(ids), **more)
+            names = ("logits", "start_logits", "end_logits")
+            told = [answer[name] for name in names if name in answer]
+            found += [one.float() for one in told or [answer.last_hidden_state]]
+    return found
+
+
+def prove_equal(ours: list[Tensor], theirs: list[Tensor], what: str) -> dict[str, Any]:
+    """The largest difference, which may be 1e-5 of the largest output. Raises `ProofError`."""
+    gap = max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True))
+    scale = max(1.0, *(float(a.abs().max()) for a in ours))
+    if not gap <= TOLERANCE * scale:
+        raise ProofError(f"{what}: outputs differ by up to {gap:.2g}; nothing has been written")
+    return {"texts": len(TEXTS), "max_difference": gap, "tolerance": TOLERANCE * scale}
+
+
+def _copy_tokenizer(source: Path, folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    with quiet():
+        AutoTokenizer.from_pretrained(source, **LOAD).save_pretrained(folder)
+
+
+def _write_config(file: AdapterFile, base: Base, folder: Path) -> None:
+    """The config of the base under the adapter's head."""
+    from transformers import AutoConfig
+
+    with quiet():
+        config: Any = AutoConfig.from_pretrained(base.path, **LOAD)
+        kind = class_for(config, file.head, family_of(config))
+        config.architectures = [kind.__name__]
+        config.problem_type = HEADS[file.head].problem_type
+        if labels := file.labels_on(base):
+            config.id2label = dict(enumerate(labels))
+            config.label2id = {label: index for index, label in enumerate(labels)}
+        config.save_pretrained(folder)
+
+
+def _has_its_head(file: AdapterFile, base: Base) -> None:
+    """Raises `RunError` where a part of the head is in neither file: it would be random."""
+    if file.head not in ("classes", "labels", "value"):
+        return
+    config = read_json(base.path / "config.json")
+    theirs = [name for path in weight_files(base.path) for name in header(path)]
+    for module in family_of(config).head_modules:
+        part = f".{module.rpartition('.')[2]}."
+        in_base = head_of(config) == file.head or part == ".pooler."
+        names = [*file.shapes, *(theirs if in_base else ())]
+        if not any(part in f".{name}" for name in names):
+            raise RunError(
+                f"{file.folder} lacks a part of its head, {module}, and so does its base "
+                f"'{base.name}': it was random in training and not saved; train again with it in "
+                "modules_to_save"
+            )
+
+
+# Adapted models of one base: their frozen weights in memory once.
+
+
+def share(model: Any, weights: dict[str, Tensor]) -> None:
+    """Let the body of an adapted model use the tensors in `weights` that are equal to its own.
+
+    What is not in there yet is put there, so that the next model of the same base finds it.
+    """
+    for name, parameter in _of_the_base(model):
+        known = weights.setdefault(name, parameter.data)
+        if known.shape == parameter.shape and torch.equal(known, parameter.data):
+            parameter.data = known
+
+
+def _of_the_base(model: Any) -> Iterator[tuple[str, nn.Parameter]]:
+    """The frozen weights of the body, by the names that they have without an adapter."""
+    own = (*PARTS, "modules_to_save", "original_module")
+    for name, parameter in body_of(unwrap(model)).named_parameters():
+        if not any(part in name for part in own):
+            yield name.replace(".base_layer.", "."), parameter

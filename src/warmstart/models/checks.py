@@ -1,0 +1,274 @@
+"""Is this folder the model that it says it is? Looked at before a single weight is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from warmstart.errors import BaseModelError, shown
+from warmstart.models.architectures import FAMILIES
+
+# What stands in a model's folder, read without loading a weight.
+
+INDEX = "model.safetensors.index.json"
+WEIGHTS = "model.safetensors"
+CONVERT = (
+    "Convert it once where you trust it: "
+    "AutoModel.from_pretrained(...).save_pretrained(folder) writes safetensors"
+)
+MAX_HEADER = 100_000_000  # as in the safetensors library
+WORD_EMBEDDINGS = tuple(
+    dict.fromkeys(
+        [family.embeddings for family in FAMILIES.values()]
+        + ["word_embeddings", "embed_in", "encoder.embed_tokens", "decoder.embed_tokens", "lm_head"]
+    )
+)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises `BaseModelError` when it is missing or is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BaseModelError(f"{path.parent} has no {path.name}") from None
+    except (OSError, ValueError) as error:
+        raise BaseModelError(
+            f"{path} cannot be read: {shown(error, 120)}; fetch the model again"
+        ) from error
+    if not isinstance(value, dict):
+        raise BaseModelError(f"{path} is not a JSON object")
+    return value
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that hold the model, by name.
+
+    Raises `BaseModelError` where there are none, or a shard that the index names is missing.
+    """
+    if (folder / INDEX).exists():
+        shards = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
+        for shard in shards:
+            if Path(shard).name != shard or not (folder / shard).is_file():
+                raise BaseModelError(f"{folder} has no {shown(shard)}, which its {INDEX} names")
+        if shards:
+            return [folder / shard for shard in shards]
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / "adapter_config.json").exists():
+        raise BaseModelError(f"{folder} holds an adapter, not a base model: merge it first")
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
+        raise BaseModelError(f"{folder} has only pickled weights, which are never read. {CONVERT}")
+    raise BaseModelError(f"{folder} has no {WEIGHTS}")
+
+
+def header(path: Path) -> dict[str, Any]:
+    """Name → dtype, shape and place of every tensor in a safetensors file.
+
+    Raises `BaseModelError` when the header does not parse or the file has another length than
+    the header says, with both numbers.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            text = file.read(min(length, size, MAX_HEADER))
+    except OSError as error:
+        raise BaseModelError(f"{path} cannot be read: {shown(error, 120)}") from error
+    if size < 8 or len(text) < length <= MAX_HEADER:
+        raise BaseModelError(
+            f"{path} is cut off: its {size} bytes do not even hold its header; copy or download it "
+            "again"
+        )
+    try:
+        tensors = json.loads(text)
+        tensors.pop("__metadata__", None)
+        data = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise BaseModelError(f"{path} is not a safetensors file") from error
+    expected = 8 + length + data
+    if size != expected:
+        what = "is cut off" if size < expected else "has bytes after its end"
+        raise BaseModelError(
+            f"{path} {what}: expected {expected} bytes, found {size}; copy or download it again"
+        )
+    return tensors
+
+
+def parameters(tensors: Mapping[str, Any]) -> int:
+    """The number of weights, without integer buffers."""
+    entries = (t for t in tensors.values() if str(t["dtype"]).startswith(("F", "BF")))
+    return sum(math.prod(entry["shape"]) for entry in entries)
+
+
+def embedding_rows(tensors: Mapping[str, Any], folder: Path) -> int:
+    """How many rows the word embedding has, whatever the family calls it."""
+    for name in WORD_EMBEDDINGS:
+        for key, entry in tensors.items():
+            if key == f"{name}.weight" or key.endswith(f".{name}.weight"):
+                return int(entry["shape"][0])
+    raise BaseModelError(f"{folder} has no word embedding in its weights")
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file. Raises `BaseModelError` when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BaseModelError(f"{path} cannot be read: {shown(error, 120)}") from error
+
+
+def weights_sha256(files: Mapping[Path, str]) -> str:
+    """One sha256 for all weight files: of the only one, or of the list of names and sums."""
+    if len(files) == 1:
+        return next(iter(files.values()))
+    listing = "".join(f"{files[path]}  {path.name}\n" for path in sorted(files))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def license_of(folder: Path) -> str | None:
+    """The licence in the model card's front matter."""
+    try:
+        card = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    front = re.match(r"---\s*\n(.*?)\n---", card, re.DOTALL)
+    found = front and re.search(r"^license:\s*[\"']?([^\s\"'#]+)", front[1], re.MULTILINE)
+    return found[1] if found else None
+
+
+NOTE = "warmstart.json"
+# A vocabulary is often padded to a round number, so an embedding may have some rows too many.
+SPARE_ROWS, SPARE_SHARE = 512, 0.01
+FINGERPRINTED = ("normalizer", "pre_tokenizer", "post_processor", "added_tokens")
+
+
+def check_weights(folder: Path) -> dict[str, Any]:
+    """All tensors of the model's weight files, whose headers and lengths are checked.
+
+    Raises `BaseModelError`, also where the config asks for code of its own.
+    """
+    check_code(read_json(folder / "config.json"), folder)
+    tensors: dict[str, Any] = {}
+    for path in weight_files(folder):
+        tensors |= header(path)
+    if not tensors:
+        raise BaseModelError(f"{folder} has no tensors in its weights")
+    return tensors
+
+
+def check_code(config: Mapping[str, Any], folder: Path) -> None:
+    """Refuse an architecture that only the model's own code knows; that code is never run."""
+    name = config.get("model_type")
+    if not name:
+        raise BaseModelError(f"{folder / 'config.json'} names no model_type")
+    if "auto_map" not in config or name in FAMILIES:
+        return
+    from transformers import CONFIG_MAPPING
+
+    if name not in CONFIG_MAPPING:
+        raise BaseModelError(
+            f"{folder} needs remote code (model_type '{shown(name)}'), which is never run"
+        )
+
+
+def check_tokenizer(folder: Path, tokenizer: Path | None = None) -> None:
+    """Refuse a tokenizer that does not go with the weights.
+
+    `tokenizer` is another folder that the caller asked for; its tokenizer must be the base's
+    own. Raises `BaseModelError`.
+    """
+    vocabulary = read_json(folder / "config.json").get("vocab_size")
+    rows = embedding_rows(check_weights(folder), folder)
+    if vocabulary is not None and vocabulary != rows:
+        raise BaseModelError(
+            f"{folder} disagrees with itself: config.json says vocab_size {vocabulary}, "
+            f"the embedding has {rows} rows"
+        )
+    for place in (folder, tokenizer or folder):
+        ids = token_ids(read_json(place / "tokenizer.json"), place)
+        fits = max(ids) < rows <= len(ids) + max(SPARE_ROWS, SPARE_SHARE * rows)
+        if not fits:
+            raise BaseModelError(
+                f"the tokenizer in {place} disagrees with the model in {folder}: "
+                f"{len(ids)} tokens up to id {max(ids)}, but {rows} rows in the embedding; "
+                "put the tokenizer there that it was trained with"
+            )
+    check_fingerprint(folder)
+    if tokenizer is not None and not same_tokenizer(folder, tokenizer):
+        raise BaseModelError(
+            f"the tokenizer in {tokenizer} is not the one that {folder} was trained with"
+        )
+
+
+def token_ids(tokenizer: Mapping[str, Any], folder: Path) -> set[int]:
+    """Every id that the tokenizer of a `tokenizer.json` can give."""
+    try:
+        vocabulary = tokenizer["model"]["vocab"]
+        known: Iterable[int] = (
+            vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
+        )
+        ids = set(known) | {int(token["id"]) for token in tokenizer.get("added_tokens") or []}
+    except (KeyError, TypeError, ValueError) as error:
+        raise BaseModelError(f"{folder / 'tokenizer.json'} holds no vocabulary") from error
+    if not ids:
+        raise BaseModelError(f"{folder / 'tokenizer.json'} has an empty vocabulary")
+    return ids
+
+
+def fingerprint(folder: Path) -> str:
+    """The sha256 of what `tokenizer.json` does to a text; cutting and padding do not count."""
+    return fingerprint_of(read_json(folder / "tokenizer.json"))
+
+
+def fingerprint_of(tokenizer: Mapping[str, Any]) -> str:
+    """As `fingerprint`, of a `tokenizer.json` that has been read."""
+    model = dict(tokenizer.get("model") or {})
+    merges = model.get("merges") or []
+    model["merges"] = [m.split(" ", 1) if isinstance(m, str) else list(m) for m in merges]
+    parts = {"model": model} | {name: tokenizer.get(name) for name in FINGERPRINTED}
+    text = json.dumps(_plain(parts), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Without the entries that say nothing, which come and go with the writer's version."""
+    if isinstance(value, dict):
+        kept = {key: _plain(entry) for key, entry in value.items()}
+        return {k: v for k, v in kept.items() if v is not None and v is not False and v != []}
+    return [_plain(entry) for entry in value] if isinstance(value, list) else value
+
+
+def same_tokenizer(one: Path, other: Path) -> bool:
+    """Whether two folders' tokenizers are the same, also if written by different versions."""
+    if fingerprint(one) == fingerprint(other):
+        return True
+    from tokenizers import Tokenizer
+
+    try:
+        both = [Tokenizer.from_file(str(path / "tokenizer.json")).to_str() for path in (one, other)]
+    except Exception as error:  # tokenizers raises nothing more precise
+        raise BaseModelError(f"a tokenizer.json cannot be read: {shown(error, 120)}") from error
+    return fingerprint_of(json.loads(both[0])) == fingerprint_of(json.loads(both[1]))
+
+
+def check_fingerprint(folder: Path) -> None:
+    """Refuse a folder of ours whose tokenizer is not the one that was saved with the weights."""
+    if not (folder / NOTE).exists():
+        return
+    said = read_json(folder / NOTE).get("tokenizer_sha256")
+    if said and said != fingerprint(folder):
+        raise BaseModelError(
+            f"{folder / 'tokenizer.json'} is not the tokenizer that this model was trained with "
+            f"(its fingerprint in {NOTE} differs): put the original back"
+        )
+
+
+def note_of(folder: Path) -> dict[str, Any]:
+    """What we keep beside a model; empty where it is not ours."""
+    return read_json(folder / NOTE) if (folder / NOTE).exists() else {}

@@ -1,0 +1,184 @@
+"""A body of transformers under a head that the user wrote: any `nn.Module`, by its dotted path.
+
+Code is never run because a folder names it: a module that is not imported yet must be named by
+the person who asks.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from warmstart.errors import RecipeError, shown
+from warmstart.models.architectures import family_of
+from warmstart.models.quiet import LOAD, one_line, quiet, seeded
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from warmstart.models.base import Base
+
+HEAD = "own_head"
+
+
+def load_own(
+    base: Base, path: str, settings: Mapping[str, Any], labels: Sequence[str], seed: int
+) -> PreTrainedModel:
+    """The base's body in float32 under the user's head, in eval mode.
+
+    The head is made as `Head(hidden_size, num_labels, **settings)` with random numbers that depend
+    on `seed` alone, and called as `head(hidden [B, L, H], mask [B, L])`; it returns logits [B, K].
+    Raises `RecipeError` where it cannot.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    kind = head_class(path)
+    with one_line(f"{base.name} cannot be loaded"), quiet(), seeded(seed):
+        config: Any = AutoConfig.from_pretrained(base.path, **LOAD)
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: index for index, label in enumerate(labels)}
+        body = AutoModel.from_pretrained(
+            base.path, config=config, dtype=torch.float32, use_safetensors=True, **LOAD
+        )
+    with seeded(seed):
+        head = _made(kind, path, _width(config), len(labels), settings)
+    return with_head(body, head).eval()
+
+
+def check_own(folder: Path, allowed: str | None) -> None:
+    """Raise `RecipeError` where a folder names a head that is neither imported nor `allowed`."""
+    from warmstart.models.checks import note_of
+
+    path = note_of(folder).get("task", {}).get("module")
+    if path and path != allowed and path.replace(":", ".").rpartition(".")[0] not in sys.modules:
+        raise RecipeError(
+            f"the model was trained with the head {path}, which is code of yours; say that it may "
+            f"be run: --task.module {path}"
+        )
+
+
+def head_class(path: str) -> type[nn.Module]:
+    """The class at `package.module.Class`. Raises `RecipeError`."""
+    module, _, name = path.replace(":", ".").rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RecipeError(
+            f"task.module: there is no {shown(path)} ({shown(error, 80)}); give the path of a "
+            "class, as in my_package.heads.MyHead, and make it importable (PYTHONPATH)"
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise RecipeError(f"task.module: {shown(path)} is no torch.nn.Module class")
+    return found
+
+
+def with_head(body: Any, head: nn.Module) -> PreTrainedModel:
+    """One model of both, which saves as a plain folder of its body's family."""
+    from transformers import PreTrainedModel
+    from transformers.modeling_outputs import SequenceClassifierOutput
+
+    family = family_of(body.config)
+    reads_types = "token_type_ids" in type(body).forward.__code__.co_varnames
+
+    class WithOwnHead(PreTrainedModel):
+        config_class = type(body.config)
+        base_model_prefix = family.body
+        supports_gradient_checkpointing = body.supports_gradient_checkpointing
+        _supports_sdpa = True
+
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            setattr(self, family.body, body)
+            setattr(self, HEAD, head)
+            self.post_init()
+
+        def _init_weights(self, module: nn.Module) -> None:
+            """Nothing: both parts have their weights."""
+
+        def forward(
+            self,
+            input_ids: Tensor | None = None,
+            attention_mask: Tensor | None = None,
+            token_type_ids: Tensor | None = None,
+            inputs_embeds: Tensor | None = None,
+            **named: Any,
+        ) -> SequenceClassifierOutput:
+            given = {"token_type_ids": token_type_ids} if reads_types else {}
+            if inputs_embeds is None:
+                given |= {"input_ids": input_ids}
+            else:
+                given |= {"inputs_embeds": inputs_embeds}
+            hidden = body(attention_mask=attention_mask, **given).last_hidden_state
+            return SequenceClassifierOutput(logits=head(hidden, attention_mask))
+
+    return WithOwnHead(body.config)
+
+
+def saved_own(folder: Path, path: str, settings: Mapping[str, Any]) -> PreTrainedModel:
+    """The saved body, as transformers loads it, under the user's head with its saved weights."""
+    from safetensors.torch import load_file
+    from transformers import AutoModel
+
+    body: Any = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **LOAD)
+    weights = load_file(folder / "model.safetensors")
+    mine = {
+        name.removeprefix(f"{HEAD}."): value
+        for name, value in weights.items()
+        if name.startswith(f"{HEAD}.")
+    }
+    labels = body.config.num_labels
+    head = _made(head_class(path), path, _width(body.config), labels, settings)
+    head.load_state_dict(mine)
+    return with_head(body, head).eval()
+
+
+def _width(config: Any) -> int:
+    names = ("hidden_size", "dim", "d_model")
+    return int(next(getattr(config, name) for name in names if hasattr(config, name)))
+
+
+def _made(
+    kind: type[nn.Module], path: str, width: int, labels: int, settings: Mapping[str, Any]
+) -> nn.Module:
+    try:
+        return kind(width, labels, **settings)
+    except Exception as error:  # the user's own code raises what it likes
+        raise RecipeError(
+            f"the head {path} cannot be made by {path.rpartition('.')[2]}({width}, {labels}, "
+            f"**{dict(settings)}): {shown(error, 120)}"
+        ) from error
+
+
+@torch.no_grad()
+def try_head(base: Base, path: str, settings: Mapping[str, Any], labels: int) -> None:
+    """Raise `RecipeError` for a head that cannot be found, made or used on this base."""
+    from transformers import AutoConfig
+
+    config: Any = AutoConfig.from_pretrained(base.path, **LOAD)
+    if family_of(config).kind == "encoder-decoder":
+        raise RecipeError(
+            f"an own head stands on an encoder or a decoder, and {base.name} is both; take another "
+            "base"
+        )
+    width = _width(config)
+    with seeded(0):
+        head = _made(head_class(path), path, width, labels, settings).eval()
+        hidden, mask = torch.randn(2, 4, width), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    try:
+        logits = head(hidden, mask)
+    except Exception as error:  # the user's own code raises what it likes
+        raise RecipeError(
+            f"the head {path} fails when called with hidden states [2, 4, {width}] and a mask "
+            f"[2, 4]: {shown(error, 120)}"
+        ) from error
+    if tuple(logits.shape) != (2, labels):
+        raise RecipeError(
+            f"the head {path} gives {list(logits.shape)} for 2 texts, and logits [2, {labels}] are "
+            "wanted: one number for each label"
+        )

@@ -1,0 +1,166 @@
+"""The classification head of a family as a function of the hidden state that it reads."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from warmstart.models.architectures import body_of, family_of, layers_of
+from warmstart.models.quiet import seeded
+from warmstart.models.targets import head_names
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+
+TOKEN_HEADS = ("ForTokenClassification", "ForQuestionAnswering", "ForQuestionAnsweringSimple")
+
+
+def unwrap(model: Any) -> PreTrainedModel:
+    """The transformers model inside a PEFT model, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def reads_tokens(model: Any) -> bool:
+    """Whether the head answers for every token."""
+    return type(unwrap(model)).__name__.endswith(TOKEN_HEADS)
+
+
+def head_logits(model: PreTrainedModel, first: Tensor) -> Tensor:
+    """Logits as transformers computes them: [B, K] from the first token's hidden state [B, H], or
+    [B, L, K] from every token's [B, L, H]."""
+    inner: Any = unwrap(model)
+    if reads_tokens(inner):
+        hidden = inner.dropout(first) if hasattr(inner, "dropout") else first
+        return (inner.qa_outputs if hasattr(inner, "qa_outputs") else inner.classifier)(hidden)
+    name = family_of(inner.config).name
+    if name == "bert":
+        return inner.classifier(inner.dropout(inner.bert.pooler(first[:, None])))
+    if name == "distilbert":
+        return inner.classifier(inner.dropout(torch.relu(inner.pre_classifier(first))))
+    return inner.classifier(first[:, None])
+
+
+def head_modules(model: PreTrainedModel) -> list[nn.Module]:
+    """The modules that make up the head."""
+    return [model.get_submodule(name) for name in head_names(model)]
+
+
+def begin_head(model: PreTrainedModel, seed: int) -> None:
+    """Fresh weights for the whole head, its inner layers included: normal(0, 0.02), no bias."""
+    with seeded(seed), torch.no_grad():
+        for module in head_modules(model):
+            for weights in module.parameters():
+                weights.normal_(0.0, 0.02) if weights.ndim > 1 else weights.zero_()
+
+
+def set_head_dropout(model: PreTrainedModel, p: float) -> None:
+    """The dropout probability in the head, in the config and in the modules."""
+    family, config = family_of(model.config), model.config
+    for name in ("classifier_dropout", "seq_classif_dropout"):
+        if name in family.dropouts:
+            setattr(config, name, p)
+    heads = [*head_modules(model), getattr(model, "dropout", None)]
+    for module in heads:
+        for part in module.modules() if module is not None else ():
+            if isinstance(part, nn.Dropout):
+                part.p = p
+
+
+def adapter_targets(model: PreTrainedModel, which: str) -> list[str]:
+    """Full names of the linear layers inside the blocks that an adapter changes."""
+    family = family_of(model.config)
+    blocks = {id(module) for block in layers_of(model) for module in block.modules()}
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if id(module) in blocks and (isinstance(module, nn.Linear) or _is_conv1d(module))
+    ]
+    if which == "all":
+        return linear
+    ends = family.attention_modules
+    return [name for name in linear if name.rpartition(".")[2] in ends] or linear
+
+
+def _is_conv1d(module: nn.Module) -> bool:
+    return type(module).__name__ == "Conv1D"
+
+
+# Mean pooling as one more layer, so that a plain model folder can hold it.
+#
+# A post-norm block whose queries and keys are zero attends to all tokens alike, so its context is
+# the mean of the values; with the identity as value and output matrix, scaled by `WEIGHT` against
+# the residual, the norm that follows gives LN(mean) up to 1 / WEIGHT. A feed-forward part of zeros
+# changes nothing more.
+
+WEIGHT = 100.0
+
+
+def can_append(model: PreTrainedModel) -> bool:
+    """Whether the model is made of standard post-norm blocks."""
+    return bool(family_of(model.config).post_norm_block)
+
+
+@torch.no_grad()
+def append_mean_layer(model: PreTrainedModel) -> None:
+    """Add the layer at the end and count it in the config."""
+    family = family_of(model.config)
+    layers: Any = body_of(model).get_submodule(family.layers)
+    layer = copy.deepcopy(layers[-1])
+    for weights in layer.parameters():
+        weights.zero_()
+    part: dict[str, Any] = {
+        name: layer.get_submodule(path) for name, path in family.post_norm_block.items()
+    }
+    nn.init.eye_(part["value"].weight)
+    part["attention_out"].weight.copy_(WEIGHT * torch.eye(part["value"].weight.shape[0]))
+    part["attention_norm"].weight.fill_(1.0)
+    part["output_norm"].weight.fill_(1.0)
+    layers.append(layer.requires_grad_(False))
+    name = "n_layers" if hasattr(model.config, "n_layers") else "num_hidden_layers"
+    setattr(model.config, name, len(layers))
+
+
+# The last layer of a head: where its answers begin, and in which unit they are.
+
+KEPT = ".modules_to_save.default"
+"""What PEFT puts into the name of a head that is trained whole."""
+
+
+@torch.no_grad()
+def rescale(model: PreTrainedModel, mean: float, scale: float) -> float:
+    """Make the model answer mean + scale * what it answered, by its last layer alone.
+
+    Returns what of the mean could not be put there: all of it where the layer has no bias (GPT-2,
+    Llama), else 0.
+    """
+    weight, bias = last_layer(model)
+    weight.mul_(scale)
+    if bias is None:
+        return mean
+    bias.mul_(scale).add_(mean)
+    return 0.0
+
+
+@torch.no_grad()
+def begin_at(model: PreTrainedModel, probabilities: Sequence[float]) -> None:
+    """Let a fresh head of labels begin with these probabilities, one a label.
+
+    A head that has been trained, or whose last layer has no bias, stays as it is.
+    """
+    _, bias = last_layer(model)
+    if bias is not None and not bias.any():
+        bias.copy_(torch.logit(torch.tensor(probabilities, dtype=torch.float64)))
+
+
+def last_layer(model: PreTrainedModel) -> tuple[nn.Parameter, nn.Parameter | None]:
+    """Weight and bias of the layer whose outputs are the model's, as it is trained."""
+    inner = unwrap(model)
+    output = family_of(inner.config).output
+    found = {name.replace(KEPT, ""): weights for name, weights in inner.named_parameters()}
+    return found[f"{output}.weight"], found.get(f"{output}.bias")

@@ -1,0 +1,165 @@
+"""Virtual tokens before the text: their settings, and the answer of a model that has them.
+
+PEFT puts virtual tokens before the padded text. Where the head reads the last position, or the
+padding stands on the left, that is not what a single text gets; here the padding never stands
+between the virtual tokens and the text, so that an answer does not depend on its batch.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from warmstart.errors import RecipeError
+from warmstart.models.architectures import body_of, family_of, width_of, word_embedding_of
+from warmstart.models.peft.wrap import task_type
+from warmstart.models.quiet import seeded
+from warmstart.models.targets import head_names
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from warmstart.models.architectures import Family
+
+HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "encoder_attention_heads")
+
+
+def is_prompted(model: Any) -> bool:
+    """Whether virtual tokens or prefixes stand before the model's input."""
+    configs = getattr(model, "peft_config", None) or {}
+    return any(config.is_prompt_learning for config in configs.values())
+
+
+def answer_of(model: Any, family: Family) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+    """The function from ids [B, L], mask [B, L] and token types [B, L] or None, padded on the
+    family's side, to logits; of a span's first and last token [B, L, 2]."""
+
+    def plain(ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
+        named = {} if types is None else {"token_type_ids": types}
+        found = model(input_ids=ids, attention_mask=mask, **named)
+        return _logits(found, ids.shape[1])
+
+    def at_last(ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
+        inner = model.get_base_model()
+        embedded, whole = _joined(model, ids, mask)
+        hidden = body_of(inner)(inputs_embeds=embedded, attention_mask=whole).last_hidden_state
+        last = whole.sum(1) - 1
+        pooled = hidden[torch.arange(len(ids), device=ids.device), last]
+        return inner.get_submodule(family.output)(pooled)
+
+    def left(ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
+        embedded, whole = _joined(model, ids, mask)
+        found = model.get_base_model()(inputs_embeds=embedded, attention_mask=whole)
+        return _logits(found, ids.shape[1])
+
+    if not is_prompted(model) or model.active_peft_config.peft_type == "PREFIX_TUNING":
+        return plain
+    if family.padding_side == "left":
+        return left
+    reads_last = family.pooling == "last" and family.kind == "decoder"
+    return at_last if reads_last and task_type(model.get_base_model()) == "SEQ_CLS" else plain
+
+
+def _logits(found: Any, length: int) -> Tensor:
+    """Logits [B, K], or [B, L, K] of the tokens behind the virtual ones; both rows of a span."""
+    both = hasattr(found, "start_logits")
+    logits = torch.stack([found.start_logits, found.end_logits], -1) if both else found.logits
+    return logits if logits.ndim == 2 else logits[:, -length:]
+
+
+def _joined(model: Any, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Embeddings [B, P + L, E] of virtual tokens and text, the padding outside, and their mask."""
+    prompt = model.get_prompt(batch_size=len(ids))
+    embedded = torch.cat([prompt, model.word_embeddings(ids).to(prompt.dtype)], dim=1)
+    virtual = prompt.shape[1]
+    before = (mask.cumsum(1) == 0).sum(1, keepdim=True)  # padding on the left
+    columns = torch.arange(embedded.shape[1], device=ids.device).expand(len(ids), -1)
+    source = torch.where(
+        columns < before, columns + virtual, torch.where(columns < before + virtual,
+        columns - before, columns),
+    )  # fmt: skip
+    whole = torch.cat([torch.ones_like(mask[:, :1]).expand(-1, virtual), mask], dim=1)
+    index = source[..., None].expand(-1, -1, embedded.shape[-1])
+    return embedded.gather(1, index), whole.gather(1, source)
+
+
+def prompt_settings(model: PreTrainedModel, tokens: int) -> dict[str, Any]:
+    """What PEFT's configs of virtual tokens need to know of the model."""
+    config: Any = model.config
+    family, body = family_of(config), body_of(model)
+    embedding: Any = word_embedding_of(model)
+    layers = family.decoder_layers or family.layers
+    return {
+        "task_type": task_type(model),
+        # the whole path: a bare "head" would fit p-tuning's own `mlp_head` too
+        "modules_to_save": [f"base_model.{name}" for name in head_names(model)] or None,
+        "num_virtual_tokens": tokens,
+        "token_dim": int(embedding.weight.shape[1]),
+        "num_layers": len(list(body.get_submodule(layers).children())),
+        "num_attention_heads": _first(config, HEADS),
+    }
+
+
+def prefix_settings(model: PreTrainedModel, tokens: int) -> dict[str, Any]:
+    """As `prompt_settings`, with the width of the keys and values instead of the embedding's."""
+    config: Any = model.config
+    found = prompt_settings(model, tokens)
+    heads = found["num_attention_heads"]
+    width = width_of(config)
+    size = _first(config, ("head_dim", "d_kv")) or width // heads
+    heads = _first(config, ("num_key_value_heads",)) or heads
+    head = [name.removeprefix("base_model.") for name in found["modules_to_save"] or ()]
+    return found | {
+        "token_dim": heads * size,
+        "num_attention_heads": heads,
+        "modules_to_save": head or None,
+    }
+
+
+def begin_with_words(model: Any, seed: int) -> None:
+    """Begin the virtual tokens as the embeddings of random words (Lester et al. 2021)."""
+    words, own = model.word_embeddings.weight, model.prompt_encoder["default"].embedding.weight
+    with seeded(seed), torch.no_grad():
+        own.copy_(words[torch.randint(0, len(words), (len(own),))])
+
+
+def begin_small(model: Any, seed: int) -> None:
+    """Begin prefixes near zero: at the usual normal(0, 1) they would drown the text."""
+    with seeded(seed), torch.no_grad():
+        model.prompt_encoder["default"].embedding.weight.normal_(0.0, 0.02)
+
+
+def refuse_embeddings(method: str, model: PreTrainedModel) -> None:
+    """Raise `RecipeError` where the model takes no embeddings in the place of tokens."""
+    family = family_of(model.config)
+    if family.kind == "encoder-decoder" and task_type(model) == "SEQ_CLS":
+        raise RecipeError(
+            f"method {method} puts virtual tokens before the text, which transformers' "
+            f"classifier of '{family.name}' does not take; take lora, ia3 or adapter"
+        )
+
+
+def refuse_prefixes(method: str, model: PreTrainedModel) -> None:
+    """Raise `RecipeError` where the model has no keys and values from before."""
+    family = family_of(model.config)
+    classifies = task_type(model) == "SEQ_CLS"
+    takes = any(
+        "past_key_values" in inspect.signature(part.forward).parameters
+        for part in (model, body_of(model))
+    )
+    if not takes or (family.kind == "encoder-decoder" and classifies):
+        other = "lora" if family.kind == "encoder-decoder" else "prompt_tuning"
+        raise RecipeError(
+            f"method {method} puts keys and values before the text's, and "
+            f"{'the classifier of ' if classifies else ''}'{family.name}' in transformers takes "
+            f"none (no past_key_values); take {other}"
+        )
+
+
+def _first(config: Any, names: tuple[str, ...]) -> int:
+    found = (getattr(config, name, None) for name in names)
+    return next((int(value) for value in found if isinstance(value, int) and value), 0)

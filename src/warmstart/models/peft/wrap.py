@@ -1,0 +1,80 @@
+"""PEFT around a model: what every adapter method shares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from warmstart.errors import RunError
+from warmstart.models.quiet import quiet, seeded
+from warmstart.models.targets import head_names
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+TASKS = {
+    "ForSequenceClassification": "SEQ_CLS",
+    "ForTokenClassification": "TOKEN_CLS",
+    "ForQuestionAnswering": "QUESTION_ANS",
+    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
+    "ForCausalLM": "CAUSAL_LM",
+    "LMHeadModel": "CAUSAL_LM",
+}
+
+
+def task_type(model: PreTrainedModel) -> str:
+    """What PEFT calls the model's task."""
+    name = type(model).__name__
+    return next((task for end, task in TASKS.items() if name.endswith(end)), "FEATURE_EXTRACTION")
+
+
+def shared_settings(model: PreTrainedModel) -> dict[str, Any]:
+    """The settings that every PEFT config gets: the task, and the head that is trained with it."""
+    return {"task_type": task_type(model), "modules_to_save": head_names(model) or None}
+
+
+def adapted(model: PreTrainedModel, config: Any, seed: int) -> Any:
+    """The model with a fresh adapter that depends on `seed` alone, in eval mode throughout."""
+    from peft import get_peft_model
+
+    with quiet(), seeded(seed):
+        return get_peft_model(model, config).eval()
+
+
+def merged(model: Any) -> Any:
+    """The plain model with the adapter in its weights and the trained head in its place."""
+    from warmstart.models.quantization import restore
+
+    if not can_merge(model):
+        kind = model.peft_config[model.active_adapters[0]].peft_type
+        raise RunError(f"an adapter of type {getattr(kind, 'value', kind)} cannot be merged")
+    restore(model.get_base_model())
+    _unwrap_saved(model.get_base_model())
+    with quiet():
+        return model.merge_and_unload()
+
+
+def can_merge(model: Any) -> bool:
+    """Whether the adapter is a change of the weights."""
+    configs = model.peft_config.values()
+    return not any(
+        config.is_prompt_learning or str(getattr(config.peft_type, "value", "")) == "BOTTLENECK"
+        for config in configs
+    )
+
+
+def _unwrap_saved(model: Any) -> None:
+    """Put the trained copies of modules where their originals were.
+
+    PEFT's own merging leaves them wrapped after LN tuning and trips over them after IA3.
+    """
+    from peft.utils.other import ModulesToSaveWrapper
+
+    wrapped = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, ModulesToSaveWrapper)
+    ]
+    for name, module in wrapped:
+        parent, _, last = name.rpartition(".")
+        active = module.modules_to_save[module.active_adapters[0]]
+        setattr(model.get_submodule(parent), last, active)

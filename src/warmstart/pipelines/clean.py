@@ -1,0 +1,315 @@
+"""Which rows a clean copy leaves out, and why: `inspect --fix`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from warmstart.data.columns import OURS
+from warmstart.data.ledger import place
+from warmstart.data.profiling.columns import blank
+from warmstart.data.tables import pc
+from warmstart.errors import RecipeError, RunError
+from warmstart.pipelines.output_file import ENDINGS, Writer
+from warmstart.run import why
+
+if TYPE_CHECKING:
+    from warmstart.data.profiling.columns import Source
+
+
+PRIORITY = ("test", "validation", "train")
+CLEAR = 2 / 3  # share of the rows of a text that one label must have to be believed
+Place = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A row to leave out: why, and the (split, row) of its twin that stays, if there is one."""
+
+    split: str
+    row: int
+    reason: str
+    kept: Place | None = None
+
+
+def removals(
+    parts: Mapping[str, pa.Table], groups: Mapping[str, np.ndarray], keys: Mapping[str, np.ndarray]
+) -> list[Removal]:
+    """Every row that a clean copy leaves out, in the order of the splits and rows.
+
+    Empty texts and labels; copies, of which the first stays (in test rather than validation rather
+    than train); equal texts with different labels, unless two thirds of them agree. A near-copy
+    with another label stays, if it is in the same split: that is for a person to decide.
+
+    `groups`: split → one number a row, equal for the same text, also nearly; -1 for rows that were
+    not compared. `keys`: split → one number a row, equal for texts equal but for case, punctuation
+    and spacing.
+    """
+    found: list[Removal] = []
+    members: dict[int, list[Place]] = defaultdict(list)
+    for split in PRIORITY:
+        if split not in parts:
+            continue
+        empty = _empty(parts[split])
+        found += [Removal(split, row, reason) for row, reason in empty.items()]
+        for row, group in enumerate(groups[split].tolist()):
+            if group >= 0 and row not in empty:
+                members[group].append((split, row))
+    texts = {name: table["text"] for name, table in parts.items()}
+    labels = {name: _labels(table) for name, table in parts.items()}
+    for places in members.values():
+        if len(places) > 1:
+            found += _of_group(places, keys, labels, texts)
+    order = {name: i for i, name in enumerate(parts)}
+    return sorted(found, key=lambda one: (order[one.split], one.row))
+
+
+def _of_group(
+    places: list[Place],
+    keys: Mapping[str, np.ndarray],
+    labels: Mapping[str, list[str]],
+    texts: Mapping[str, pa.ChunkedArray],
+) -> list[Removal]:
+    """What to remove of rows that hold the same text, exactly or nearly."""
+    found: list[Removal] = []
+    kept: list[Place] = []
+    for split in PRIORITY:
+        equal: dict[int, list[Place]] = defaultdict(list)
+        for at in places:
+            if at[0] == split:
+                equal[int(keys[split][at[1]])].append(at)
+        earlier = list(kept)
+        for key, rows in equal.items():
+            if earlier:
+                twin = next((p for p in earlier if keys[p[0]][p[1]] == key), earlier[0])
+                reason = f"copy of a row of {twin[0]}"
+                found += [Removal(split, row, reason, twin) for _, row in rows]
+                continue
+            stays, dropped = _of_equal(rows, labels[split], texts[split])
+            found += dropped
+            if stays is None:
+                continue
+            twin = next((p for p in kept if labels[p[0]][p[1]] == labels[split][stays[1]]), None)
+            if twin is None:
+                kept.append(stays)
+            else:
+                found.append(Removal(split, stays[1], "near-copy", twin))
+    return found
+
+
+def _of_equal(
+    rows: list[Place], labels: Sequence[str], texts: pa.ChunkedArray
+) -> tuple[Place | None, list[Removal]]:
+    """Of rows of one split with equal text: the one that stays, and the others."""
+    split = rows[0][0]
+    counts = Counter(labels[row] for _, row in rows).most_common()
+    best, most = counts[0]
+    if len(counts) > 1 and most < CLEAR * len(rows):
+        said = ", ".join(f"{n} × {name}" for name, n in counts[:5])
+        reason = f"equal texts with different labels, none with a clear majority: {said}"
+        return None, [Removal(split, row, reason) for _, row in rows]
+    stays = next(place for place in rows if labels[place[1]] == best)
+    found: list[Removal] = []
+    text = texts[stays[1]].as_py()
+    for _, row in rows:
+        if row == stays[1]:
+            continue
+        same = texts[row].as_py() == text
+        reason = "exact copy" if same else "copy but for case, punctuation or spacing"
+        if labels[row] != best:
+            reason = f"equal text with another label than {most} of {len(rows)}"
+        found.append(Removal(split, row, reason, stays))
+    return stays, found
+
+
+def _empty(table: pa.Table) -> dict[int, str]:
+    """Row → what is empty in it."""
+    found: dict[int, str] = {}
+    for role in ("label", "text"):
+        if role in table.column_names:
+            found |= {int(row): f"empty {role}" for row in np.flatnonzero(blank(table[role]))}
+    return found
+
+
+def _labels(table: pa.Table) -> list[str]:
+    if "label" not in table.column_names:
+        return [""] * len(table)
+    return [(value or "").strip() for value in table["label"].to_pylist()]
+
+
+# Copies of the data written by `inspect --fix` and `--split`, with what they leave out.
+
+ENDING = {"parquet": ".parquet", "arrow": ".parquet", "json": ".jsonl"}
+LEFT_OUT = "left out by the split: empty, or a copy of a row of a given split"
+
+
+def check_fix(out: Path, source: Source) -> None:
+    """Raise before any work is done if the clean copy could not be written to `out`."""
+    one_file = len(source.parts) == 1
+    if one_file and out.suffix.lower() not in ENDINGS:
+        raise RecipeError(f"cannot write {out}: give --fix a name ending in {', '.join(ENDINGS)}")
+    if not one_file and out.suffix.lower() in ENDINGS:
+        raise RecipeError(
+            f"the data have {len(source.parts)} splits, so --fix {out} must be a folder: give a "
+            "name without an ending"
+        )
+    for path in (out, removed_path(out)):
+        _check_free(path)
+
+
+def check_split(folder: Path) -> None:
+    """Raise before any work is done if the splits could not be written to `folder`."""
+    if folder.suffix.lower() in ENDINGS:
+        raise RecipeError(f"--split {folder} must be a folder: give a name without an ending")
+    for path in (folder, removed_path(folder)):
+        _check_free(path)
+
+
+def removed_path(out: Path) -> Path:
+    """Beside `clean.csv` or the folder `clean`: `clean.removed.csv`."""
+    stem = out.stem if out.suffix.lower() in ENDINGS else out.name
+    return out.with_name(f"{stem}.removed.csv")
+
+
+def write_clean(source: Source, gone: Sequence[Removal], out: Path) -> dict[str, Any]:
+    """Write the rows that stay to `out`, and the others to `….removed.csv`. Raises `RunError`."""
+    kept: dict[str, pa.Table] = {}
+    for split, table in source.whole.items():
+        stay = np.ones(len(table), bool)
+        stay[[one.row for one in gone if one.split == split]] = False
+        if not stay.any():
+            raise RunError(f"nothing of {split} would stay; mend its labels by hand first")
+        kept[split] = table.filter(pa.array(stay))
+    removed = _removed(source, gone)
+    _write(source, kept, removed, out)
+    reasons = Counter(one.reason.partition(":")[0] for one in gone)
+    return {
+        "out": str(out),
+        "removed": str(removed_path(out)),
+        "rows": {name: len(table) for name, table in kept.items()},
+        "removed_rows": len(gone),
+        "reasons": dict(reasons.most_common()),
+    }
+
+
+def write_split(source: Source, tables: Mapping[str, pa.Table], out: Path) -> dict[str, Any]:
+    """Write the rows of `tables` (with `_file` and `_line`, from `splits.load`) with all of their
+    columns to train, validation and test files in `out`; what is in none to `….removed.csv`."""
+    whole = pa.concat_tables(source.whole.values(), promote_options="permissive")
+    number = {place: row for row, place in enumerate(_places(whole))}
+    kept: dict[str, pa.Table] = {}
+    used = np.zeros(len(whole), bool)
+    for name, table in tables.items():
+        rows = np.array([number[place] for place in _places(table)], np.int64)
+        used[rows] = True
+        if len(rows):
+            kept[name] = whole.take(pa.array(rows))
+    lost = whole.filter(pa.array(~used))
+    removed = _with_places(lost, [LEFT_OUT] * len(lost), [""] * len(lost)) if len(lost) else None
+    _write(source, kept, removed, out, folder=True)
+    return {
+        "out": str(out),
+        "rows": {name: len(table) for name, table in kept.items()},
+        "removed_rows": len(lost),
+        "removed": str(removed_path(out)) if len(lost) else None,
+    }
+
+
+def _write(
+    source: Source,
+    tables: Mapping[str, pa.Table],
+    removed: pa.Table | None,
+    out: Path,
+    folder: bool | None = None,
+) -> None:
+    """One file, or a folder with a file a split; whole or not at all."""
+    if folder is None:
+        folder = len(source.parts) > 1
+    fresh = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if folder:
+            fresh.mkdir()
+            for name, table in tables.items():
+                with Writer(fresh / f"{name}{_ending(source, name)}") as writer:
+                    writer.write(_plain(table))
+        if removed is not None:
+            with Writer(removed_path(out)) as writer:
+                writer.write(removed)
+        if folder:
+            os.replace(fresh, out)
+        else:
+            with Writer(out) as writer:
+                writer.write(_plain(next(iter(tables.values()))))
+    except BaseException as error:
+        removed_path(out).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise RunError(f"cannot write {out}: {why(error)}") from error
+        raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _removed(source: Source, gone: Sequence[Removal]) -> pa.Table | None:
+    """The removed rows with all columns, their place, the reason, and the place of the twin."""
+    tables: list[pa.Table] = []
+    for split, table in source.whole.items():
+        if own := [one for one in gone if one.split == split]:
+            rows = table.take(pa.array([one.row for one in own]))
+            kept = [_place(source, one.kept) for one in own]
+            tables.append(_with_places(rows, [one.reason for one in own], kept))
+    return pa.concat_tables(tables, promote_options="permissive") if tables else None
+
+
+def _place(source: Source, kept: Place | None) -> str:
+    return place(source.whole[kept[0]], kept[1]) if kept else ""
+
+
+def _places(table: pa.Table) -> list[tuple[str, int]]:
+    return list(zip(table["_file"].to_pylist(), table["_line"].to_pylist(), strict=True))
+
+
+def _with_places(table: pa.Table, reasons: list[str], kept: list[str]) -> pa.Table:
+    """All columns, after where a row stood, why it is left out, and where its twin stays."""
+    found: dict[str, Any] = {
+        "removed_from": pc.cast(table["_file"], pa.string()),
+        "removed_line": table["_line"],
+        "removed_because": pa.array(reasons, pa.string()),
+        "kept_at": pa.array(kept, pa.string()),
+    }
+    rest = _plain(table)
+    return pa.table(found | {name: rest[name] for name in rest.column_names})
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    return table.drop_columns([name for name in OURS if name in table.column_names])
+
+
+def _ending(source: Source, split: str) -> str:
+    """The ending of a split's file: its source's, or the nearest that can be written."""
+    from warmstart.data.readers.files import format_of, suffix
+
+    origin = source.origins.get(split, source.origins["train"])
+    if not isinstance(origin, str | os.PathLike) or not Path(origin).is_file():
+        return ".parquet"
+    path = Path(origin)
+    kind = format_of(path)
+    return ENDING.get(kind, suffix(path) if suffix(path) in ENDINGS else ".csv")
+
+
+def _check_free(path: Path) -> None:
+    if os.path.lexists(path):
+        raise RunError(f"{path} exists and is not overwritten; choose another name, or delete it")
+    parent = path.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise RunError(f"cannot write {path}: {parent} is read-only; choose another name")

@@ -1,0 +1,127 @@
+"""What the base knew: measured before and after, and held on to in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from warmstart.metrics.base import Floats
+    from warmstart.pipelines.prepare import Prepared
+    from warmstart.training.regularization.language_model import Reader
+    from warmstart.training.regularization.regularizer import Keeper
+    from warmstart.training.regularization.text import General
+
+
+@dataclass
+class Keeping:
+    """General text beside a run, through the body that is being trained."""
+
+    prepared: Prepared
+    general: General
+    reader: Reader | None = None
+    before: Floats | None = None
+    fisher: dict[str, Tensor] | None = None
+    passages: Sequence[str] = ()
+    """Read before and after: the same, however many weights a method adds in between."""
+
+    @classmethod
+    def begin(cls, prepared: Prepared, model: Any) -> Keeping:
+        """Find out how this base reads, and measure it while it is still the base."""
+        from warmstart.evaluation.forgetting import fewer
+        from warmstart.training.regularization.language_model import reader_for
+        from warmstart.training.regularization.text import shipped
+
+        recipe, task = prepared.recipe, prepared.task
+        keeping = cls(prepared, prepared.general or shipped())
+        measured = recipe.evaluate.forgetting and keeping.changes != "nothing"
+        if not (measured or recipe.keep.acts):
+            return keeping
+        writes = task.form == "text"
+        keeping.reader = reader_for(prepared.base, model, prepared.tokenizer, writes=writes)
+        if measured:
+            weights = sum(weight.numel() for weight in keeping.reader.body.parameters())
+            held = keeping.general.held
+            keeping.passages = held if prepared.general else fewer(held, weights)
+            keeping.before = keeping.read()
+        return keeping
+
+    def attached(self, model: Any) -> None:
+        """To be called with the method on the model, before any of its weights has moved."""
+        from warmstart.training.regularization.regularizer import base_weights, fisher
+
+        if self.reader is None:
+            return
+        self.reader.join(model)
+        if self.prepared.recipe.keep.penalty == "ewc":
+            weights = base_weights(model, writes=self.writes)
+            seed = self.prepared.recipe.seed
+            self.fisher = fisher(self.reader, weights, self.general.learned, seed)
+
+    @property
+    def writes(self) -> bool:
+        """Whether the model itself is a language model."""
+        return self.prepared.task.form == "text"
+
+    @property
+    def needs_vocabulary(self) -> bool:
+        """Whether more of the vocabulary is trained than the data of the task hold."""
+        return self.prepared.recipe.keep.rehearsal > 0
+
+    def keeper(self, model: Any, compute: Any) -> Keeper | None:
+        """What a step does against forgetting; to be called before any weight has moved."""
+        from warmstart.training.regularization.regularizer import Keeper, Penalty, base_weights
+
+        keep = self.prepared.recipe.keep
+        if not keep.acts or self.reader is None:
+            return None
+        self.reader.join(model)
+        penalty, learned = None, list[Any]()
+        if keep.penalty != "none":
+            weights = base_weights(model, writes=self.writes)
+            known = self.fisher or {}
+            used = compute.used_rows
+            sizes = [_rows(known[name], weight, used) for name, weight in weights.items()
+                     if name in known]  # fmt: skip
+            penalty = Penalty(list(weights.values()), keep.strength, sizes)
+        if keep.rehearsal:
+            learned = self.reader.pieces(self.general.learned)
+        return Keeper(compute, self.reader, learned, keep.rehearsal, penalty)
+
+    def figure(self, model: Any) -> dict[str, Any] | None:
+        """What was forgotten, as `evaluate.forgetting` says it; None where it was not asked for."""
+        from warmstart.evaluation.forgetting import compared, unchanged
+
+        recipe = self.prepared.recipe
+        if recipe.evaluate.forgetting and self.changes == "nothing":
+            return unchanged()
+        if self.before is None or self.reader is None:
+            return None
+        self.reader.join(model)
+        return compared(
+            self.reader, self.before, self.read(), recipe.evaluate, recipe.seed, self.general.name,
+            changes=self.changes, kept=recipe.keep.acts,
+        )  # fmt: skip
+
+    @property
+    def changes(self) -> str:
+        """See `Method.changes`."""
+        return self.prepared.method.changes
+
+    def read(self) -> Floats:
+        """The statistics of the held-out passages, as the body reads them now."""
+        from warmstart.evaluation.forgetting import statistics
+
+        assert self.reader is not None
+        return np.asarray(statistics(self.reader, self.passages))
+
+
+def _rows(values: Tensor, weight: Tensor, used: Tensor | None) -> Tensor:
+    """The same rows of the Fisher information as of the embedding, on the weights' device."""
+    rows = values if values.shape == weight.shape or used is None else values[used]
+    return rows.to(weight.device)

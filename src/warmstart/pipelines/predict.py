@@ -1,0 +1,179 @@
+"""`predict` and `evaluate` with a saved model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from warmstart.config.applies import settings_of
+from warmstart.config.recipe import Recipe
+from warmstart.data.ledger import place
+from warmstart.errors import RunError, nearest
+from warmstart.formatting import counted
+from warmstart.pipelines.inputs import labelled, parts_of, source_of
+from warmstart.types import Prediction
+
+if TYPE_CHECKING:
+    from warmstart.inference.torch import TorchPredictor
+    from warmstart.tasks.base import Examples
+
+Keys = Mapping[str, Any]
+OWN_HEAD = "task.module"  # code of the user's that may be run
+
+
+@dataclass
+class _Noted:
+    """What is worth telling about the texts: those that are empty, those that were cut."""
+
+    names: Any = None
+    empty: list[int] = field(default_factory=lambda: [0, 0])
+    cut: list[int] = field(default_factory=lambda: [0, 0])
+
+    def see(self, texts: list[str | None], start: int) -> list[str]:
+        """Count the empty ones of some texts, the first of which is number `start`."""
+        for number, text in enumerate(texts, start):
+            if not (text or "").strip():
+                self.count(self.empty, number)
+        return [text or "" for text in texts]
+
+    def named(self, table: pa.Table) -> None:
+        """The rows come from files: they are called by file and line."""
+        self.names = table
+
+    def see_cut(self, number: int, tokens: int) -> None:
+        """Count a text that was too long."""
+        self.count(self.cut, number)
+
+    def count(self, what: list[int], number: int) -> None:
+        """One more; the first is remembered."""
+        what[1] = what[1] if what[0] else number
+        what[0] += 1
+
+    def tell(self, notes: list[str] | None, longest: int) -> None:
+        """In words."""
+        said = {
+            "no text: a label there means nothing": self.empty,
+            f"more than {longest} tokens: only the beginning was read": self.cut,
+        }
+        for what, (count, first) in said.items():
+            if count and notes is not None:
+                texts = counted(count, "text has", "texts have")
+                notes.append(f"{texts} {what} (first: {self._name(first)})")
+
+    def _name(self, number: int) -> str:
+        if self.names is None:
+            return f"text {number + 1}"
+        return place(self.names, number)
+
+
+def answers(
+    model: Path, data: Any, keys: Keys, notes: list[str] | None
+) -> Iterator[tuple[str, Prediction]]:
+    """See `api.answers`."""
+    settings = _settings("predict", keys).data
+    source = source_of(data)
+    predictor = _open(model, keys)
+    noted, start = _Noted(), 0
+    for _, table in parts_of(source, settings, predictor, noted.named):
+        texts = noted.see(predictor.task.as_text(table).to_pylist(), start)
+        yield from zip(texts, predictor.answers(table, start, noted.see_cut), strict=True)
+        start += len(table)
+    noted.tell(notes, predictor.task.max_length)
+
+
+def label_file(model: Path, data: Any, out: Path, keys: Keys, notes: list[str] | None) -> int:
+    """See `api.predict`: the rows go to `out` as they are labelled; returns their number."""
+    from warmstart.pipelines.output_file import Writer, check_out
+
+    settings = _settings("predict", keys).data
+    source = source_of(data)
+    check_out(out, source)
+    predictor = _open(model, keys)
+    noted, done = _Noted(), 0
+    with Writer(out) as writer:
+        for rows, table in parts_of(source, settings, predictor, noted.named):
+            noted.see(predictor.task.as_text(table).to_pylist(), done)
+            outputs, examples = predictor.outputs(table, done, noted.see_cut)
+            for name, column in predictor.task.labelled(outputs, examples).items():
+                rows = rows.append_column(_free(name, rows.column_names), column)
+            writer.write(rows)
+            done += len(table)
+    noted.tell(notes, predictor.task.max_length)
+    return done
+
+
+def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, Any]:
+    """See `api.evaluate`."""
+    import pyarrow.parquet as pq
+
+    from warmstart.pipelines.evaluate import judge
+    from warmstart.run import why, write_json
+
+    recipe = _settings("evaluate", keys)
+    if out is not None:
+        _check_empty(out)
+    predictor = _open(model, keys)
+    table = labelled(data, recipe.data, predictor)
+    task = predictor.task.shaped(table)
+    noted = _Noted(table)
+    outputs, examples = _outputs(predictor, table, noted)
+    found = judge(recipe.evaluate, task, {"test": outputs}, {"test": examples}, [], recipe.seed)
+    noted.tell(found.metrics["notes"], predictor.task.max_length)
+    if out is not None:
+        fresh = out / f".predictions.{os.getpid()}"
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            pq.write_table(found.predictions, fresh)
+            fresh.replace(out / "predictions.parquet")
+            write_json(out / "metrics.json", found.metrics)
+        except OSError as error:
+            raise RunError(f"cannot write to {out}: {why(error)}; choose another --out") from error
+        finally:
+            fresh.unlink(missing_ok=True)
+    return found.metrics
+
+
+def _check_empty(out: Path) -> None:
+    """Nothing that stands there is written over, least of all the results of a run."""
+    if out.is_file():
+        raise RunError(f"cannot write to {out}: it is a file; give --out a folder")
+    if out.exists() and any(out.iterdir()):
+        raise RunError(f"{out} exists and is not empty; choose another --out")
+
+
+def _outputs(predictor: TorchPredictor, table: pa.Table, noted: _Noted) -> tuple[Any, Examples]:
+    """As `TorchPredictor.outputs`; the texts that were cut are noted, but not the texts that are
+    wanted for them, which are judged whole."""
+    task: Any = predictor.task
+    if task.form != "text":
+        return predictor.outputs(table, 0, noted.see_cut)
+    asked = table.select([*task.inputs, "_file", "_line"])
+    task.encode(asked, predictor.labels, predictor.tokenizer, task.max_length, noted.see_cut)
+    return predictor.outputs(table)
+
+
+def _settings(verb: str, keys: Keys) -> Recipe:
+    return settings_of(verb, {key: value for key, value in keys.items() if key != OWN_HEAD})
+
+
+def _open(model: Path, keys: Keys) -> TorchPredictor:
+    from warmstart.inference.torch import Torch
+
+    if not os.path.exists(model):
+        siblings = [p.name for p in model.parent.iterdir()] if model.parent.is_dir() else []
+        guess = nearest(model.name, [name for name in siblings if name[0] != "."])
+        raise RunError(f"there is no run or model folder {model}.{guess or ' Check the path'}")
+    return Torch(own_head=keys.get(OWN_HEAD)).open(model)
+
+
+def _free(name: str, taken: list[str]) -> str:
+    """`prediction`, or `prediction_2` where there is such a column already."""
+    number, free = 2, name
+    while free in taken:
+        free, number = f"{name}_{number}", number + 1
+    return free

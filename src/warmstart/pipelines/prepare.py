@@ -1,0 +1,316 @@
+"""Before a weight moves: read the data, find the base, split the tokens, make every choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from warmstart.config.recipe import Recipe
+from warmstart.data.ledger import Ledger
+from warmstart.data.tables import mapped
+from warmstart.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from warmstart.data.splitting import Splits
+    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.methods.base import Method
+    from warmstart.models.base import Base
+    from warmstart.objectives.supervised import Supervised
+    from warmstart.tasks.base import Examples, Task
+    from warmstart.training.regularization.text import General
+
+
+# Every choice that a recipe leaves open, made from the rows and the base.
+
+CLASS_STEPS = 60
+"""Steps that each class wants: 77 classes need twice the passes that 4 do (bench/scores.py)."""
+USUAL_WIDTH = 768
+"""Of the layers of a base whose config names no width."""
+
+
+def check_rank(method: Any, config: Mapping[str, Any]) -> None:
+    """Raise `RecipeError` for a change of higher rank than the matrices that it changes."""
+    from warmstart.models.architectures import width_of
+
+    rank, width = getattr(method, "rank", 0), width_of(config)
+    if rank > width > 0:
+        raise RecipeError(
+            f"method.rank = {rank:,}: the layers of the base are {width:,} wide, and no change of "
+            "their matrices has a higher rank; give less, as in 16, or take --method full"
+        )
+
+
+def resolved(
+    recipe: Recipe, base: Base, rows: int, longest: int, index: np.ndarray, store: TokenStore
+) -> Recipe:
+    """The recipe with every open choice made, so that it repeats the run wherever it is read."""
+    from warmstart.data.tokens.batching import plan
+    from warmstart.methods.base import Method
+    from warmstart.models.architectures import family_of, width_of
+    from warmstart.models.checks import read_json as read_config
+    from warmstart.training.precision import choose, device_named
+
+    method: Any = recipe.method
+    train = recipe.train
+    config = read_config(base.path / "config.json")
+    width = width_of(config) or USUAL_WIDTH
+    task: Any = recipe.task
+    batch = train.batch_size or task.usual_batch or method.default_batch_size
+    one_state = task.form not in ("tokens", "span")
+    cached = method.caches_features and bool(family_of(config).post_norm_block) and one_state
+    if train.batch_tokens and not cached:
+        steps = len(plan(store.sizes[index], batch, recipe.seed, 0, train.batch_tokens))
+    else:
+        steps = -(-rows // batch)
+    pace = method if cached or not method.caches_features else Method
+    classes = len(np.unique(store.targets)) if task.form == "classes" and not cached else 0
+    epochs = train.epochs or _usual_epochs(task, pace, steps, classes)
+    device = device_named(train.device)
+    precision = "bf16" if "bfloat16" in str(choose(train.precision, device)) else "fp32"
+    chosen = {
+        "epochs": epochs,
+        "patience": max(3, epochs // 4) if train.patience is None else train.patience,
+        "batch_size": batch,
+        "learning_rate": train.learning_rate or task.usual_rate(method, width),
+        "precision": precision,
+        "device": device.type,
+    }
+    task = task.model_copy(update={"max_length": longest})
+    return recipe.model_copy(update={"train": train.model_copy(update=chosen), "task": task})
+
+
+def _usual_epochs(task: Task, pace: Any, steps: int, classes: int) -> int:
+    """The passes where the recipe names none; `steps` make one."""
+    fewest, most = pace.epochs_between
+    wanted = max(pace.steps_wanted, CLASS_STEPS * classes)
+    return task.usual_epochs or min(most, max(fewest, task.least_epochs, -(-wanted // steps)))
+
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass
+class Prepared:
+    """Everything that is known before a weight moves; nothing has been written yet."""
+
+    recipe: Recipe
+    splits: Splits
+    ledger: Ledger
+    labels: list[str]
+    base: Base
+    examples: dict[str, Examples]
+    tokenizer: Any
+    rows: np.ndarray
+    """The rows of train to learn from, with repeats where a class is oversampled."""
+    notes: list[str] = field(default_factory=list[str])
+    general: General | None = None
+    """The text of `keep.text`."""
+
+    @property
+    def stores(self) -> dict[str, TokenStore]:
+        """The token ids of each split."""
+        return {name: part.store for name, part in self.examples.items()}
+
+    @property
+    def task(self) -> Task:
+        return self.recipe.task  # pyright: ignore[reportReturnType]
+
+    @property
+    def method(self) -> Method:
+        return self.recipe.method  # pyright: ignore[reportReturnType]
+
+    @property
+    def objective(self) -> Supervised:
+        return self.recipe.objective  # pyright: ignore[reportReturnType]
+
+    def facts(self) -> dict[str, Any]:
+        """What a dry run shows, and `run.json` keeps."""
+        return {
+            "labels": self.labels,
+            "rows": {name: len(part) for name, part in self.examples.items()},
+            "tokens": {name: int(store.offsets[-1]) for name, store in self.stores.items()},
+            "base": {"name": self.base.name, "sha256": self.base.sha256},
+            "fingerprint": self.splits.fingerprint,
+            "general": self.general.fingerprint if self.general else None,
+        }
+
+
+def rows_in(folder: Path, prepared: Prepared) -> Prepared:
+    """The same with the rows in a file of `folder`, out of memory."""
+    tables = {name: mapped(part.table, folder) for name, part in prepared.examples.items()}
+    parts = prepared.examples.items()
+    examples = {name: replace(part, table=tables[name]) for name, part in parts}
+    return replace(prepared, splits=replace(prepared.splits, **tables), examples=examples)
+
+
+def prepare(recipe: Recipe, source: Any = None) -> Prepared:
+    """Read and check everything: data, base, tokens, recipe. Raises `WarmstartError`."""
+    from warmstart.models.base import resolve
+    from warmstart.models.loading import load_tokenizer
+    from warmstart.tasks.base import Examples
+    from warmstart.training.precision import device_named
+
+    asked: Any = recipe.task
+    device_named(recipe.train.device)
+    if asked.own_data:
+        raise RecipeError(
+            f"task {asked.part_name()} is one run over several data sets and cannot be compared "
+            "over several methods or seeds; give one of each"
+        )
+    if source is None and recipe.data.path is None and recipe.data.train is None:
+        raise RecipeError("no data: name a file or folder, or give --data.train FILE")
+    task: Any = recipe.task
+    ledger = Ledger()
+    found = load_splits(recipe, task, ledger, source)
+    base = resolve(recipe.base, revision=recipe.revision)
+    tokenizer = load_tokenizer(base)
+    method: Any = recipe.method
+    notes = _check_method(recipe, base)
+    task = task.settled(_config(base), tokenizer.model_max_length - method.extra_tokens)
+    task = task.shaped(found.train)
+    recipe = recipe.model_copy(update={"task": task})
+    labels = task.learn(found.train)
+    task.check_base(base, labels)
+    for remark in task.remarks(found.train):
+        ledger.note("task", remark)
+    longest = min(task.max_length, tokenizer.model_max_length - method.extra_tokens)
+    examples: dict[str, Examples] = {}
+    for name in SPLITS:
+        table = getattr(found, name)
+        cut = _Cut(table, ledger)
+        store = task.encode(table, labels, tokenizer, longest, cut)
+        examples[name] = Examples(table, store, labels, tokenizer)
+        ledger.tokens(name, int(store.offsets[-1]) + cut.tokens, cut.tokens)
+    rows = _rows(recipe, examples["train"].store)
+    _note_sampling(recipe, examples["train"].store, rows, labels, ledger)
+    recipe = resolved(recipe, base, len(rows), longest, rows, examples["train"].store)
+    for note in notes:
+        ledger.note("architecture", note)
+    general = _general(recipe, ledger)
+    return Prepared(recipe, found, ledger, labels, base, examples, tokenizer, rows, notes, general)
+
+
+def _general(recipe: Recipe, ledger: Ledger) -> General | None:
+    """The general text of `keep.text`, told to the ledger."""
+    from warmstart.training.regularization.text import read_general
+
+    if recipe.keep.text is None:
+        return None
+    found = read_general(recipe.keep.text)
+    ledger.note("keep", found.note)
+    return found
+
+
+def load_splits(recipe: Recipe, task: Any, ledger: Ledger, source: Any = None) -> Splits:
+    """The data of a task, read and split. There are always rows to test on."""
+    from warmstart.data import splitting as splits
+
+    found = splits.load(
+        recipe.data, task.roles, set(task.roles) if task.required is None else task.required,
+        recipe.seed, ledger, source, task.label,
+        texts=task.texts, nested=task.nested, rows=task.rows, together=task.together,
+        strata=task.strata,
+    )  # fmt: skip
+    if not len(found.test):
+        raise DataError(
+            "there are no rows to test on, and a model is judged on rows it has not seen: give "
+            "--data.test FILE, or a --data.test_fraction above 0"
+        )
+    return found
+
+
+def _rows(recipe: Recipe, store: TokenStore) -> np.ndarray:
+    """The rows of train to learn from."""
+    from warmstart.data import sampling as balance
+
+    if recipe.data.sampling == "none":
+        return store.taught
+    task: Any = recipe.task
+    if task.form != "classes":
+        raise RecipeError(
+            f"data.sampling evens out classes, and the rows of task {task.part_name()} have no "
+            "single class; leave it at none"
+        )
+    return balance.resample(store.targets, recipe.data.sampling, recipe.seed)
+
+
+def _note_sampling(
+    recipe: Recipe, store: TokenStore, rows: np.ndarray, labels: list[str], ledger: Ledger
+) -> None:
+    from warmstart.data import sampling as balance
+
+    if recipe.data.sampling != "none":
+        balance.note_sampling(store.targets, rows, labels, recipe.data.sampling, ledger)
+
+
+def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
+    """The same rows and tokens for a recipe that differs in method and seed alone.
+
+    None where that method has room for fewer tokens, so that they have to be split anew.
+    """
+    from warmstart.models.loading import load_tokenizer
+
+    task: Any = recipe.task
+    method: Any = recipe.method
+    base, store, tokenizer = prepared.base, prepared.stores["train"], load_tokenizer(prepared.base)
+    _check_method(recipe, base)
+    room = tokenizer.model_max_length - method.extra_tokens
+    task = task.settled(_config(base), room).shaped(prepared.splits.train)
+    recipe = recipe.model_copy(update={"task": task})
+    longest = min(task.max_length, room)
+    if longest != prepared.task.max_length:
+        return None
+    rows = _rows(recipe, store)
+    recipe = resolved(recipe, base, len(rows), longest, rows, store)
+    return replace(prepared, recipe=recipe, tokenizer=tokenizer, rows=rows)
+
+
+def _check_method(recipe: Recipe, base: Base) -> list[str]:
+    """What is worth knowing of the architecture. Raises `RecipeError` where the method does not
+    go with it, before anything has been written."""
+    from warmstart.methods.base import Method
+    from warmstart.models.architectures import family_of, skeleton
+    from warmstart.models.checks import read_json as read_config
+    from warmstart.models.loading import check_output_matrix
+
+    method: Any = recipe.method
+    asked: Any = recipe.task
+    asked.check(method)
+    config = read_config(base.path / "config.json")
+    check_rank(method, config)
+    writes = asked.form == "text"
+    if writes and family_of(config).kind == "encoder":
+        raise RecipeError(
+            f"task {asked.part_name()} writes texts, and '{config['model_type']}' is an encoder, "
+            "which cannot; take a --base that is an encoder-decoder (T5, BART, PEGASUS) or a "
+            "decoder (GPT-2, Llama, Qwen)"
+        )
+    if writes or type(method).check is not Method.check:
+        frame = skeleton(config, writes=writes)
+        method.check(frame)
+        if writes:
+            check_output_matrix(frame, base)
+    note = family_of(config).note
+    return [note] if note else []
+
+
+def _config(base: Base) -> dict[str, Any]:
+    from warmstart.models.checks import read_json as read_config
+
+    return read_config(base.path / "config.json")
+
+
+class _Cut:
+    """Tells the ledger about texts that are too long."""
+
+    def __init__(self, table: Any, ledger: Ledger) -> None:
+        self.table, self.ledger, self.tokens = table, ledger, 0
+
+    def __call__(self, row: int, tokens: int) -> None:
+        self.tokens += tokens
+        file, line = self.table["_file"][row].as_py(), self.table["_line"][row].as_py()
+        self.ledger.cut(file, line, tokens)

@@ -1,0 +1,170 @@
+"""What was asked of `tune` or `plan`, before anything is read but the recipe."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from warmstart.config.merge import said
+from warmstart.config.recipe import Recipe, read_file
+from warmstart.errors import RecipeError, RunError, shown, typed
+from warmstart.pipelines.compare.request import is_several
+from warmstart.pipelines.compare.result import is_comparison
+from warmstart.run import Run
+
+# A run is gone on with by the recipe that it began with, which `run.json` keeps.
+
+FREE = (
+    "out", "evaluate.", "data.path", "data.train", "data.validation", "data.test",
+    "train.checkpoint_seconds", "train.device", "train.micro_batch_tokens",
+    "train.gradient_checkpointing",
+)  # fmt: skip
+"""Keys that may differ: what is said about the model, where things stand (whether the rows are the
+same is checked by themselves), and how a step is computed, which comes to the same step."""
+MOST = 3  # keys that a message names
+
+
+def check_recipe(run: Run, place: Path | None = None) -> None:
+    """Raise `RunError` where the run's recipe is not the one that it began with.
+
+    `place` is what is gone on with, where the run is one of a comparison. A run that an older
+    version began has no record.
+    """
+    record = run.facts.get("recipe")
+    if record is None:
+        return
+    before, now = _flat(Recipe.from_toml(record)), _flat(run.recipe)
+    changed = [
+        key
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not _is_free(key)
+    ]
+    if changed:
+        told = [
+            f"{key} was {_value(before, key)} when it began and is {_value(now, key)} now"
+            for key in changed[:MOST]
+        ]
+        more = f", and {len(changed) - MOST} more keys have changed" if changed[MOST:] else ""
+        raise RunError(
+            f"cannot resume {place or run.path}: {', '.join(told)}{more}; put it back in "
+            f"{run.path / 'recipe.toml'}, or begin a new run"
+        )
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or (free[-1] == "." and key.startswith(free)) for free in FREE)
+
+
+def _flat(recipe: Recipe) -> dict[str, Any]:
+    """Dotted name → value, as JSON gives it back; what is unset is left out."""
+    return dict(_leaves(json.loads(json.dumps(said(recipe), default=str))))
+
+
+def _leaves(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _leaves(cast("dict[str, Any]", value), f"{above}{key}.")
+        else:
+            yield above + key, value
+
+
+def _value(flat: Mapping[str, Any], key: str) -> str:
+    return shown(flat[key]) if key in flat else "unset"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Data, a recipe and keys above it; or a folder to go on with, and nothing besides."""
+
+    data: Any
+    recipe: Recipe | str | Path | None
+    keys: Mapping[str, Any]
+    resume: str | Path | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one run is meant."""
+        return is_comparison(self.resume) or is_several(self.keys)
+
+    @property
+    def source(self) -> Any:
+        """The data where they are an object; a path stands in the recipe."""
+        return None if isinstance(self.data, str | Path) else self.data
+
+    def layers(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the recipe says, and what the request says above it. Raises `RecipeError`."""
+        below: dict[str, Any] = {}
+        if isinstance(self.recipe, Recipe):
+            below = self.recipe.model_dump(exclude_unset=True)
+        elif self.recipe is not None:
+            below = read_file(self.recipe)
+        above = dict(self.keys)
+        self._check_one_source()
+        if isinstance(self.data, str | Path):
+            above["data.path"] = str(self.data)
+        return below, above
+
+    def _check_one_source(self) -> None:
+        """Raise `RecipeError` where the data are given and a key names others."""
+        path = self.keys.get("data.path")
+        if self.data is None or path is None or str(path) == str(self.data):
+            return
+        given = f"'{shown(self.data, 100)}'" if self.source is None else "an object"
+        raise RecipeError(
+            f"two sources of data, {given} and data.path '{shown(path, 100)}'; leave one out"
+        )
+
+    def resolved(self) -> Recipe:
+        """Defaults < recipe < keys, checked whole. Raises `RecipeError`."""
+        return Recipe.of(*self.layers())
+
+    def run(self) -> Run:
+        """The run to go on with. Raises `RecipeError` when something else was asked besides, and
+        `RunError` when its recipe is not the one that it began with."""
+        self.nothing_besides()
+        run = Run(self.resume or "")
+        if run.status != "done":
+            check_recipe(run)
+            self.check_source(run.recipe, run.facts)
+        return run
+
+    def nothing_besides(self) -> None:
+        """Raise `RecipeError` when something else was asked than to go on."""
+        besides = [*self.keys, *(["the recipe"] if self.recipe is not None else [])]
+        besides += ["the data"] if isinstance(self.data, str | Path) else []
+        if besides:
+            raise RecipeError(
+                "--resume goes on with the run's own data and recipe; leave out "
+                f"{', '.join(besides)}"
+            )
+
+    def check_source(self, recipe: Recipe, facts: Mapping[str, Any]) -> None:
+        """Raise `RecipeError` where the data to go on with were an object and are not there, and
+        `RunError` where they are to be found from another folder."""
+        self.check_place(recipe, facts)
+        task: Any = recipe.task
+        named = recipe.data.path or recipe.data.train or task.own_data
+        if self.data is None and not named:
+            raise RecipeError(
+                f"{self.resume} was made from an object in Python; go on with it there: "
+                f"warmstart.tune(the same data, resume={str(self.resume)!r})"
+            )
+
+    def check_place(self, recipe: Recipe, facts: Mapping[str, Any]) -> None:
+        """Raise `RunError` where a path of the recipe leads somewhere from the folder that the run
+        began in, and nowhere from this one."""
+        began, data = facts.get("began_in"), recipe.data
+        paths = (data.path, data.train, data.validation, data.test, data.corrections,
+                 recipe.keep.text)  # fmt: skip
+        base = recipe.base if "/" in recipe.base else None
+        for path in (*paths, base):
+            if began and path and not os.path.exists(path):
+                if os.path.exists(os.path.join(str(began), path)):
+                    raise RunError(
+                        f"cannot resume {self.resume} from here: its recipe names '{path}', and "
+                        f"the run began in another folder; go there first: cd {typed(began)}"
+                    )

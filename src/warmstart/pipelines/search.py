@@ -1,0 +1,242 @@
+"""Texts found by meaning: vectors of texts, an index of them, exact search by cosine.
+
+    import warmstart
+
+    found = warmstart.retrieval.index("runs/faq-full", "answers.csv", out="answers-index")
+    found.search("how do I send it back?")[0].text
+
+A model is a run or folder of task embedding, a folder of sentence-transformers, or the name of a
+base model such as minilm.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from warmstart.config.applies import settings_of
+from warmstart.errors import DataError, RecipeError, RunError, shown
+from warmstart.formatting import counted
+from warmstart.models.saving import whole_folder
+from warmstart.run import check_free, folder_named, read_json, write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from warmstart.data.settings import Data
+    from warmstart.inference.torch import TorchPredictor
+
+__all__ = ["Found", "Index", "embed", "index", "search"]
+PROBE = "The quick brown fox jumps over the lazy dog."
+ALIKE = 0.999
+"""Cosine of the probe's two vectors from which the model is the one that made the index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A text that was found, its cosine with the query, and where it stood."""
+
+    text: str
+    similarity: float
+    row: int
+    file: str
+    line: int
+
+
+class Index:
+    """Texts and their vectors in memory. Open a folder that `index` wrote with `Index(path)`.
+
+    Raises `RunError` where there is none, or where its model is missing or another by now.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        import pyarrow as pa
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        self.path = Path(path)
+        if not (self.path / "index.json").is_file():
+            raise RunError(f"{path} is no index: it has no index.json; make one: warmstart index")
+        self.facts: dict[str, Any] = read_json(self.path / "index.json")
+        try:
+            self.vectors: np.ndarray = load_file(self.path / "vectors.safetensors")["vectors"]
+            with pa.memory_map(str(self.path / "texts.arrow")) as source:
+                self.texts: pa.Table = pa.ipc.open_file(source).read_all()
+        except (OSError, KeyError, pa.ArrowException, SafetensorError) as error:
+            raise RunError(f"the index {path} cannot be read: {shown(error, 120)}") from error
+        if len(self.vectors) != len(self.texts):
+            raise RunError(f"the index {path} is damaged: vectors and texts differ; make it again")
+        self._predictor: TorchPredictor | None = None
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def search(self, query: str, top: int = 10) -> list[Found]:
+        """The `top` texts nearest to a query, best first; every text is compared."""
+        return self.search_all([query], top)[0]
+
+    def search_all(self, queries: Sequence[str], top: int = 10) -> list[list[Found]]:
+        """As `search`, for many queries at once."""
+        from warmstart.metrics.nearest import nearest
+
+        if self._predictor is None:
+            self._predictor = self._open()
+        asked = _vectors(self._predictor, queries)
+        rows, cosines = nearest(self.vectors, asked, top)
+        return [
+            [self._found(int(row), float(cosine)) for row, cosine in zip(*pair, strict=True)]
+            for pair in zip(rows, cosines, strict=True)
+        ]
+
+    def _found(self, row: int, similarity: float) -> Found:
+        text, file, line = (self.texts[name][row].as_py() for name in ("text", "file", "line"))
+        return Found(text, similarity, row, file, line)
+
+    def _open(self) -> TorchPredictor:
+        """The model of the index. Raises `RunError` where it answers in another way by now."""
+        import numpy as np
+
+        predictor = _encoder(self.facts["model"])
+        probe = _vectors(predictor, [PROBE])[0]
+        before = np.array(self.facts["probe"], np.float32)
+        if len(probe) != len(before) or float(probe @ before) < ALIKE:
+            raise RunError(
+                f"the model {self.facts['model']} is not the one that made the index {self.path}; "
+                "make the index again"
+            )
+        return predictor
+
+
+def embed(model: str | os.PathLike[str], texts: str | Sequence[str]) -> np.ndarray:
+    """The vectors [n, H] of texts, in float32 and of length 1."""
+    return _vectors(_encoder(model), [texts] if isinstance(texts, str) else list(texts))
+
+
+def index(
+    model: str | os.PathLike[str],
+    data: Any,
+    *,
+    out: str | Path,
+    notes: list[str] | None = None,
+    **keys: Any,
+) -> Index:
+    """Make an index of texts in the new folder `out`, and open it.
+
+    Args:
+        data: a file or table with a column of texts, a plain text file with a text on each line,
+            a list of texts, or a folder of `.txt` and `.md` files, of which each paragraph is a
+            text.
+        notes: is told of texts that had to be cut.
+        keys: `data.*` keys, as in `tune`.
+
+    Raises `WarmstartError`; nothing is written before the texts are known to be good.
+    """
+    import numpy as np
+    import pyarrow as pa
+    from safetensors.numpy import save_file
+
+    folder = Path(out)
+    settings = settings_of("index", keys).data
+    check_free(folder)
+    predictor = _encoder(model)
+    cut: list[int] = []
+    parts: list[np.ndarray] = []
+    tables: list[pa.Table] = []
+    for table in _texts(data, predictor, settings):
+        parts.append(_outputs(predictor, table, lambda row, _: cut.append(row)))
+        tables.append(table)
+    texts = pa.concat_tables(tables).combine_chunks()
+    if cut and notes is not None:
+        longest = predictor.task.max_length
+        said = counted(len(cut), "text has", "texts have")
+        notes.append(f"{said} more than {longest} tokens: the rest was not read")
+    name = str(Path(model).resolve()) if os.path.exists(model) else os.fspath(model)
+    probe = [round(value, 6) for value in _vectors(predictor, [PROBE])[0].tolist()]
+    with whole_folder(folder, "the index") as fresh:
+        vectors = np.concatenate(parts)
+        save_file({"vectors": vectors}, fresh / "vectors.safetensors")
+        (fresh / "vectors.safetensors").chmod(0o644)
+        columns = {"text": texts["text"], "file": texts["_file"].cast(pa.string()),
+                   "line": texts["_line"]}  # fmt: skip
+        plain = pa.table(columns)
+        with pa.ipc.new_file(str(fresh / "texts.arrow"), plain.schema) as writer:
+            writer.write_table(plain)
+        facts = {"model": name, "texts": len(plain), "width": int(vectors.shape[1])}
+        write_json(fresh / "index.json", {**facts, "probe": probe})
+    return Index(folder)
+
+
+def search(where: str | Path, query: str, *, top: int = 10) -> list[Found]:
+    """The `top` texts of an index nearest to a query; keep an `Index` open for many queries."""
+    return Index(where).search(query, top)
+
+
+def _encoder(model: str | os.PathLike[str]) -> TorchPredictor:
+    """The model that makes the vectors. Raises `RecipeError` for one that makes none."""
+    from warmstart.inference.torch import Torch
+    from warmstart.models.base import resolve
+
+    named = folder_named(model)
+    folder = Path(named) if os.path.exists(named) else resolve(named).path
+    predictor = Torch().open(folder)
+    if predictor.task.form != "vector":
+        raise RecipeError(
+            f"{named} was trained for task {predictor.task.part_name()} and makes no vectors; take "
+            "a base model, or train one: warmstart tune DATA --task embedding"
+        )
+    return predictor
+
+
+def _vectors(predictor: TorchPredictor, texts: Sequence[str]) -> np.ndarray:
+    return _outputs(predictor, predictor.table(texts), None)
+
+
+def _outputs(predictor: TorchPredictor, table: pa.Table, cut: Any) -> np.ndarray:
+    """The vectors [n, H] of a table's texts, of length 1."""
+    import numpy as np
+
+    found = np.ascontiguousarray(predictor.outputs(table, 0, cut)[0][:, 0])
+    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    return found / np.maximum(lengths, 1e-12)
+
+
+def _texts(data: Any, predictor: TorchPredictor, settings: Data) -> Iterator[pa.Table]:
+    """Tables of `text`, `_file` and `_line`, a few thousand rows at a time."""
+    from warmstart.inference.inputs import own_form
+    from warmstart.pipelines.inputs import AT_ONCE, parts_of, source_of
+
+    if isinstance(data, str | Path) and os.path.isdir(data):
+        whole = _paragraphs(Path(data))
+        for start in range(0, len(whole), AT_ONCE):
+            yield own_form(predictor.task, whole.slice(start, AT_ONCE))
+        return
+    if isinstance(data, str | Path) and not os.path.exists(data):
+        raise DataError(f"there is no file or folder {data}")
+    for _, table in parts_of(source_of(data), settings, predictor, lambda _: None, every=False):
+        yield table
+
+
+def _paragraphs(folder: Path) -> pa.Table:
+    """The paragraphs of the text files of a folder, as a table."""
+    import pyarrow as pa
+
+    from warmstart.data.readers.text import PLAIN
+
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PLAIN)
+    if not paths:
+        raise DataError(f"{folder} has no {' or '.join(PLAIN)} files; name a file with texts")
+    rows: list[dict[str, Any]] = []
+    for path in paths:
+        begun, lines = 1, list[str]()
+        text = path.read_text(encoding="utf-8", errors="replace")
+        for number, line in enumerate([*text.splitlines(), ""], 1):
+            if line.strip():
+                begun, lines = (begun if lines else number), [*lines, line.strip()]
+            elif lines:
+                rows.append({"text": " ".join(lines), "_file": str(path), "_line": begun})
+                lines = []
+    return pa.Table.from_pylist(rows)

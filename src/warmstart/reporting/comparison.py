@@ -1,0 +1,225 @@
+"""A comparison of methods in plain sentences: the same on the terminal and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from warmstart.evaluation import sentences as words
+from warmstart.evaluation.comparison import NOISE, UNKNOWN, WORSE, Standing
+from warmstart.evaluation.sentences import p_words, percent, points
+from warmstart.formatting import counted
+from warmstart.metrics.bootstrap import disputed
+from warmstart.reporting.page import page, write_whole
+
+WIDE = 0.05  # half of the width from which the rows are too few to call two methods equal
+
+
+def score_words(value: float, spread: float | None) -> str:
+    """ "0.774 ± 0.011" or, with one seed, "0.774"."""
+    return f"{value:.3f}" if spread is None else f"{value:.3f} ± {spread:.3f}"
+
+
+def verdict(found: Sequence[Standing], title: str, rows: int, level: float) -> str:
+    """Which is best, and whether the runner-up is really behind it."""
+    best = found[0]
+    lead = f"{best.method}:" if len(found) == 1 else f"Best is {best.method}:"
+    interval = ""
+    if best.low is not None and best.high is not None:
+        interval = f" ({percent(level)} interval {best.low:.3f} to {best.high:.3f})"
+    seeds = f", the mean of {len(best.seeds)} seeds" if best.spread is not None else ""
+    score = f"{title} {score_words(best.value, best.spread)}{interval}"
+    text = f"{lead} {score} on {counted(rows, 'test row')}{seeds}."
+    if len(found) == 1:
+        return text
+    runner = found[1]
+    text += f" The runner-up, {runner.method}, {_gap(runner, title, level)}."
+    if worse := [one.method for one in found[2:] if one.outcome == WORSE]:
+        text += f" Really worse than {best.method}: {listed(worse)}."
+    if noise := [one.method for one in found[2:] if one.outcome == NOISE]:
+        text += f" Within noise of it: {listed(noise)}."
+    return text
+
+
+def advice(found: Sequence[Standing], buy: Standing, level: float) -> str:
+    """Which method to take."""
+    best = found[0]
+    if len(found) == 1:
+        return ""
+    if buy is best:
+        if all(one.outcome == WORSE for one in found[1:]):
+            return f"Take {best.method}: every other method is really worse."
+        cheaper = [one for one in found[1:] if one.trainable < best.trainable]
+        if not cheaper:
+            return f"Take {best.method}: it is best, and none trains fewer weights."
+        return (
+            f"Take {best.method}: no method that trains fewer weights is within one standard error "
+            "of it."
+        )
+    text = f"Take {buy.method}: within noise of {best.method}"
+    text += f" ({points(buy.against['difference'], sign=True)} points, {percent(level)} interval "
+    text += (
+        f"{points(buy.against['low'])} to {points(buy.against['high'])}), with {_costs(buy, best)}."
+    )
+    if buy.against["low"] < -WIDE:
+        text += (
+            f" Up to {points(-buy.against['low'])} points less cannot be ruled out: more test rows "
+            "would tell."
+        )
+    return text
+
+
+def notes(found: Sequence[Standing], tested: bool) -> list[str]:
+    """What a careful reader should know."""
+    said: list[str] = []
+    seeds = len(found[0].seeds)
+    if seeds == 1:
+        said.append(
+            "One seed each: another seed moves every score a little, and this table cannot say how "
+            "much. --seed 0,1,2 does."
+        )
+    elif seeds == 2:
+        said.append("Two seeds say little about the spread; three or more say something.")
+    if len(found) > 2:
+        said.append(
+            "The best of several is flattered a little by having been chosen on these rows; on new "
+            "ones expect slightly less."
+        )
+    if tested and len(found) > 2:
+        count = len(found) - 1
+        said.append(f"The p-values are corrected for {counted(count, 'comparison')} (Holm 1979).")
+    if not tested and len(found) > 1:
+        said.append(
+            "There is no paired test for answers of this kind yet; two methods are told apart "
+            "where their intervals do not meet, which misses small differences."
+        )
+    return said
+
+
+def outcome_words(outcome: str, against: Mapping[str, Any]) -> str:
+    """best, noise, worse, "not tested", or "unclear" where the two tests disagree."""
+    if outcome == NOISE and _is_disputed(against):
+        return "unclear"
+    return "not tested" if outcome == UNKNOWN else outcome
+
+
+def listed(names: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _gap(one: Standing, title: str, level: float) -> str:
+    """How far behind the best: a clause that goes on from the method's name."""
+    found = one.against
+    far = f"{points(abs(found['difference']))} points"
+    if one.outcome == UNKNOWN:
+        return f"is {far} of {title} lower; whether that is noise was not tested"
+    evidence = ""
+    if found["p_value"] is not None:
+        evidence = f" ({percent(level)} interval of the difference {points(found['low'])} to "
+        evidence += f"{points(found['high'])}, {p_words(found['p_value'])})"
+    if one.outcome == WORSE:
+        return f"is really worse, by {far} of {title}{evidence}"
+    if found["high"] < 0 and found["worse_seeds"] < found["seeds"]:
+        return (
+            f"is {far} lower{evidence}, but only with {found['worse_seeds']} of {found['seeds']} "
+            "seeds, so it may be the luck of a seed"
+        )
+    if _is_disputed(found):
+        return (
+            f"is {far} lower, which cannot be told from chance with so few test rows, as the two "
+            f"tests disagree{evidence}"
+        )
+    return f"is {far} lower, which is noise{evidence}"
+
+
+def _is_disputed(against: Mapping[str, Any]) -> bool:
+    """Whether interval and test disagree on a difference, both of which there must be."""
+    if against.get("p_value") is None or against["worse_seeds"] < against["seeds"]:
+        return False
+    return disputed(against["low"], against["high"], against["p_value"])
+
+
+def _costs(one: Standing, best: Standing) -> str:
+    """ "3 % of the trained weights, 4 % of the file and 90 % of the time"."""
+    pairs = [
+        ("of the trained weights", one.trainable, best.trainable),
+        ("of the saved folder", one.file_bytes, best.file_bytes),
+        ("of the training time", one.seconds, best.seconds),
+    ]
+    return listed([f"{_ratio(a, b)} {what}" for what, a, b in pairs if b])
+
+
+def _ratio(a: float, b: float) -> str:
+    """A share in per cent, or how many times, with two figures."""
+    part = a / b
+    if part >= 2:
+        return f"{part:.1f} times" if part < 10 else f"{part:.0f} times"
+    return f"{100 * part:.1f} %" if part < 0.1 else f"{100 * part:.0f} %"
+
+
+# `comparison.html`: the methods beside each other, in the look of a run's report.
+
+TAGS = {"best": "good", "noise": "info", "worse": "bad", "unknown": "watch"}
+
+
+def write_comparison(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write the page of a comparison (`comparison.json`) to `path`, whole or not at all."""
+    write_whole(path, render_comparison(summary))
+
+
+def render_comparison(summary: Mapping[str, Any]) -> str:
+    """The page as HTML text."""
+    filters = {
+        "millions": millions, "megabytes": megabytes, "mebibytes": mebibytes,
+        "duration": duration, "joules": joules, "p": words.p_words, "said": words.sentence,
+        "points": lambda value: words.points(value, sign=True),
+        "outcome": outcome_words, "tag": TAGS.__getitem__,
+    }  # fmt: skip
+    methods = summary["methods"]
+    facts = {
+        "s": summary,
+        "methods": methods,
+        "title": words.sentence(summary["title"])[:-1],
+        "several": len(summary["seeds"]) > 1,
+        "has_memory": any(one["peak_memory_mb"] is not None for one in methods),
+        "has_energy": any(one["energy_joules"] is not None for one in methods),
+    }
+    return page("comparison.html.j2", facts, filters)
+
+
+def millions(count: int) -> str:
+    """A number of weights: "22.7 M", "0.15 M", "3,456"."""
+    if count < 10_000:
+        return f"{count:,}"
+    return f"{count / 1e6:.1f} M" if count >= 1_000_000 else f"{count / 1e6:.2f} M"
+
+
+def megabytes(size: float) -> str:
+    """Bytes as megabytes: "92 MB", "3.4 MB", "0.15 MB"."""
+    value = size / 1e6
+    digits = 0 if value >= 10 else 1 if value >= 1 else 2
+    return f"{value:.{digits}f} MB"
+
+
+def mebibytes(size: float) -> str:
+    """MiB of memory: "1,194 MiB"."""
+    return f"{size:,.0f} MiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as one reads them: "8.4 s", "2 min 05 s", "1 h 20 min"."""
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 100:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def joules(value: float) -> str:
+    """Energy: "850 J", "12.3 kJ", "1.20 kWh" from 3.6 MJ on."""
+    if value >= 3.6e6:
+        return f"{value / 3.6e6:.2f} kWh"
+    return f"{value / 1000:.1f} kJ" if value >= 1000 else f"{value:.0f} J"

@@ -1,0 +1,149 @@
+"""`report.html`: one file that says how good the model is, how far to trust it, what to do next.
+
+It loads nothing: style, script and charts are inside. A content security policy forbids network
+and any script but ours (by its hash), and every text from the data is escaped besides.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from warmstart.evaluation import sentences as words
+from warmstart.formatting import counted
+from warmstart.reporting import charts
+from warmstart.reporting.view import BRIEF, view
+
+# Files that are there whole or not at all.
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write UTF-8 `text` to a file beside `path`, then move it there in one step.
+
+    A reader never sees half a file, and an old file stays until the new one is on the disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp makes it private; a report is to be read
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+TEMPLATES = Path(__file__).parent / "templates"
+LONG = 60  # characters of a label from which it stands on a line of its own, or is cut in a table
+
+
+def write_report(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write the report of a run to `path`, whole or not at all. Missing facts are left out."""
+    write_whole(path, render(facts))
+
+
+def render(facts: Mapping[str, Any]) -> str:
+    """The report as HTML text."""
+    return page("report.html.j2", view(facts))
+
+
+def page(template: str, facts: Mapping[str, Any], filters: Mapping[str, Any] | None = None) -> str:
+    """A page of any kind in the look of the report, with style and script inside."""
+    style, script = _asset("report.css"), _asset("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    made = _environment()
+    made.filters.update(filters or {})
+    return made.get_template(template).render(
+        facts, style=Markup(style), script=Markup(script), script_hash=f"sha256-{digest}"
+    )
+
+
+def _environment() -> Environment:
+    """Jinja with escaping on, missing names refused, and the number formats."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(score=words.figure, count="{:,}".format, share=_share, sure=_sure)
+    made.filters.update(
+        level=_level, tight=_tight, plain=_plain, place=_place, soft=_soft, bar=_bar
+    )
+    made.filters.update(capital=words.title, counted=counted)
+    made.globals.update(BRIEF=BRIEF, LONG=LONG)
+    return made
+
+
+def _asset(name: str) -> str:
+    """A style sheet or script that the page carries inside."""
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _share(value: float) -> str:
+    """0.774 -> "77 %"."""
+    return _tight(words.share(value))
+
+
+def _sure(value: float) -> str:
+    """A confidence, never rounded up to certainty."""
+    return _tight("over 99.9 %" if value >= 0.9995 else f"{100 * value:.1f} %")
+
+
+def _level(value: float) -> str:
+    """0.95 -> "95 %"."""
+    return _tight(words.percent(value))
+
+
+def _bar(one: Mapping[str, Any], main: bool = True) -> Markup:
+    """A score with its interval as a drawn bar."""
+    return charts.interval_bar(one["value"], one["low"], one["high"], main)
+
+
+def _tight(text: str) -> str:
+    """A sentence whose figures do not break from their signs at the end of a line."""
+    text = re.sub(r"(?<=\d) %", "\u00a0%", text)
+    return re.sub(r"\bp ([<=]) (?=\d)", "p\u00a0\\1\u00a0", text)
+
+
+def _soft(label: str, most: int = LONG) -> Markup:
+    """A label that may break after an underscore, slash or dash; escaped.
+
+    Of a label of more than `most` characters the beginning, with all of it as its title.
+    """
+    short = label if len(label) <= most else label[: most - 1] + "…"
+    told = Markup(re.sub(r"([_/.-])(?=\w)", r"\1<wbr>", str(escape(short))))
+    return told if short == label else Markup('<span title="{}">{}</span>').format(label, told)
+
+
+def _plain(value: Any) -> str:
+    """Any value as a reader wants it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(one) for one in value)
+    return "" if value is None else str(value)
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    """Where a row came from: "tickets.csv, line 17"."""
+    file, line = row.get("file"), row.get("line")
+    where = str(file) if file else f"row {row.get('id', '')}"
+    return f"{where}, line {line:,}" if line is not None else where

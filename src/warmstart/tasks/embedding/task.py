@@ -1,0 +1,177 @@
+"""A vector for a text, so that texts that belong together lie near each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from warmstart.errors import DataError, RecipeError
+from warmstart.tasks.base import Drop, Examples, OnCut, Result, Task
+from warmstart.tasks.embedding import rows as _embedded
+from warmstart.types import Prediction
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import pyarrow as pa
+
+    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.models.embeddings import FastVectors, SlowVectors
+    from warmstart.models.heads import Head
+
+Shape = Literal["pairs", "scored", "triplets", "labels"]
+
+
+class Embedding(Task):
+    """Contrastive training from pairs, scored pairs, triplets or labelled texts."""
+
+    roles: ClassVar[Mapping[str, Sequence[str]]] = {
+        "text": (
+            "anchor", "query", "question", "text", "sentence1", "premise", "sentence", "text1",
+            "source", "title", "utterance", "message", "content",
+        ),
+        "other": (
+            "positive", "answer", "passage", "document", "sentence2", "hypothesis", "text2",
+            "context", "response", "duplicate", "target",
+        ),
+        "negative": ("negative", "hard_negative", "negative_passage"),
+        "score": ("score", "similarity", "similarity_score", "relatedness", "relatedness_score"),
+        "label": ("label", "category", "class", "intent", "topic"),
+    }  # fmt: skip
+    required: ClassVar[frozenset[str] | None] = frozenset({"text"})
+    texts: ClassVar[tuple[str, ...]] = ("text", "other")
+    form: ClassVar[Head] = "vector"
+    objective: ClassVar[str] = "contrastive"
+    usual_batch: ClassVar[int | None] = 64
+
+    max_length: int = Field(
+        default=256, ge=3, description="tokens a text may have; what is cut stands in the ledger"
+    )
+    pooling: Literal["mean", "first", "last"] = Field(
+        default="mean", description="the vector: the mean over the tokens, or one token"
+    )
+    normalise: bool = Field(default=True, description="vectors of length 1")
+    examples: Literal["auto", "pairs", "scored", "triplets", "labels"] = Field(
+        default="auto",
+        description="what the rows are: pairs (text, other), scored (and score), triplets (and "
+        "negative), labels (text, label); auto: by their columns",
+    )
+    full_score: float | None = Field(
+        default=None, gt=0, description="the score of equal texts; unset: the highest in train"
+    )
+
+    @property
+    def main_score(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return _embedded.MAIN[self.examples]
+
+    @property
+    def titles(self) -> Mapping[str, str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return _embedded.TITLES[self.examples]
+
+    def settled(self, config: Mapping[str, Any], room: int) -> Self:
+        from warmstart.models.architectures import family_of
+
+        family = family_of(config)
+        if family.kind == "encoder-decoder":
+            raise RecipeError(
+                f"task embedding needs an encoder or a decoder, and '{family.name}' is both; take "
+                "another base"
+            )
+        return self
+
+    def check(self, method: Any) -> None:
+        if method.caches_features or method.extra_tokens:
+            what = "trains a head alone" if method.caches_features else "adds virtual tokens"
+            raise RecipeError(
+                f"method {method.part_name()} {what}, and a vector is made of the text's own "
+                "hidden states; take full, partial or lora"
+            )
+
+    def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
+        """`text`, and by the rows' kind `other` (the label where they are labels) with `score`,
+        `negative` or `label`; the text alone where a vector is asked for."""
+        return _embedded.rows(table, self.examples, drop)
+
+    def as_text(self, table: pa.Table) -> pa.ChunkedArray:
+        return table["text"]
+
+    def learn(self, train: pa.Table) -> list[str]:
+        """No labels. Raises `DataError` where all texts belong together."""
+        _embedded.check_contrast(train)
+        return []
+
+    def shaped(self, table: pa.Table) -> Self:
+        """With what the rows are, and their highest score."""
+        kind = _embedded.kind_of(table)
+        if kind == "alone":
+            raise DataError(
+                f"{table['_file'][0].as_py()}: there is nothing that a text belongs to; name a "
+                "column with --data.columns.other, or --data.columns.label"
+            )
+        known: dict[str, Any] = {"examples": kind}
+        if kind == "scored" and self.full_score is None:
+            top = max(float(value) for value in table["score"].to_pylist())
+            known["full_score"] = top if top > 0 else 1.0
+        return self.model_copy(update=known)
+
+    def encode(
+        self,
+        table: pa.Table,
+        labels: Sequence[str],
+        tokenizer: Any,
+        longest: int,
+        on_cut: OnCut | None = None,
+    ) -> TokenStore:
+        """The texts as a store, the ones beside them behind it (`answers`)."""
+        return _embedded.stores(table, tokenizer, longest, on_cut, self.full_score)
+
+    def compute(self, model: Any) -> FastVectors | SlowVectors:
+        from warmstart.models.embeddings import vectors_for
+
+        return vectors_for(model, self.pooling, normalise=self.normalise)
+
+    def decode(self, outputs: np.ndarray, examples: Examples) -> list[Prediction]:
+        """The vector of each row's text, a list of floats."""
+        rows = enumerate(outputs[:, 0].tolist())
+        return [Prediction(str(number), vector, 1.0) for number, vector in rows]
+
+    def columns(self, answers: Sequence[Prediction]) -> dict[str, pa.Array]:
+        import pyarrow as pa
+
+        vectors = [answer.value for answer in answers]
+        return {"vector": pa.array(vectors, pa.list_(pa.float32()))}
+
+    def labelled(self, outputs: np.ndarray, examples: Examples) -> dict[str, pa.Array]:
+        import pyarrow as pa
+
+        flat = outputs[:, 0].reshape(-1).astype("float32")
+        return {"vector": pa.FixedSizeListArray.from_arrays(pa.array(flat), outputs.shape[-1])}
+
+    def score(self, outputs: np.ndarray, examples: Examples) -> dict[str, float]:
+        from warmstart.tasks.embedding.evaluation import quick_scores
+
+        return quick_scores(outputs, examples)
+
+    def result(
+        self,
+        outputs: Mapping[str, Any],
+        examples: Mapping[str, Examples],
+        *,
+        baselines: bool,
+        seed: int,
+    ) -> Result:
+        from warmstart.tasks.embedding.evaluation import judged
+
+        return judged(outputs, examples, baselines=baselines)
+
+    def saved(self) -> dict[str, Any]:
+        return {**super().saved(), "examples": "auto"}
+
+    def finish(self, folder: Path) -> None:
+        """What sentence-transformers reads beside the model."""
+        from warmstart.models.sentence_folder import write_modules
+
+        write_modules(folder, self.pooling, self.normalise, self.max_length)

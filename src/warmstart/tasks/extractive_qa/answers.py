@@ -1,0 +1,158 @@
+"""The answers that people gave to a question, however a file writes them, found in the context."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from warmstart.formatting import counted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from warmstart.tasks.base import Drop
+
+TRUE = ("true", "1", "yes")
+ABSENT = "no answer given; a question without one has an empty list, an empty text or is_impossible"
+NOWHERE = "the answer does not stand in the context"
+ELSEWHERE = "the answer does not stand at answer_start, and more than once in the context"
+UNEQUAL = "answers and answer_start are not equally many"
+GIVEN = ("answers", "answer_text", "is_impossible")
+
+
+def own_form(table: pa.Table, drop: Drop) -> pa.Table:
+    """Question and context, and `answers` as JSON where the table has any: a list of {"text",
+    "start"}, empty for a question without answer.
+
+    "was" keeps a wrong position that was mended, null where there was none and the text occurs
+    more than once. Rows whose answers cannot be used are dropped with the reason.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    columns = {name: table[name] for name in ("id", "question", "context")
+               if name in table.column_names}  # fmt: skip
+    kept = np.ones(len(table), bool)
+    if any(name in table.column_names for name in GIVEN):
+        written: list[str] = []
+        for row, (context, given) in enumerate(_given(table)):
+            found = given if isinstance(given, str) else located(context, given)
+            if isinstance(found, str):
+                kept[row] = False
+                drop(row, found)
+            written.append("" if isinstance(found, str) else json.dumps(found, ensure_ascii=False))
+        columns["answers"] = pa.chunked_array([pa.array(written, pa.string())])
+    for name in ("_group", "_file", "_line"):
+        if name in table.column_names:
+            columns[name] = table[name]
+    made = pa.table(columns)
+    return made if kept.all() else made.filter(pa.array(kept))
+
+
+def read(answers: pa.ChunkedArray) -> list[list[dict[str, Any]]]:
+    """The column `answers` of the own form."""
+    return [json.loads(entry) for entry in answers.to_pylist()]
+
+
+def texts_of(answers: pa.ChunkedArray) -> list[list[str]]:
+    """The gold texts of each question, none for one without answer."""
+    return [[gold["text"] for gold in golds] for golds in read(answers)]
+
+
+def mended(answers: pa.ChunkedArray) -> tuple[int, int]:
+    """How many questions had a wrong position that was mended, and how many none, of several."""
+    found = [{gold.get("was", "right") is None for gold in golds if "was" in gold}
+             for golds in read(answers)]  # fmt: skip
+    return sum(False in kinds for kinds in found), sum(True in kinds for kinds in found)
+
+
+def remarks(answers: pa.ChunkedArray) -> list[str]:
+    """What is worth knowing of the column `answers`, in words."""
+    wrong, several = mended(answers)
+    found: list[str] = []
+    if wrong:
+        found.append(
+            f"{counted(wrong, 'answer')} not at the answer_start given, but just once elsewhere in "
+            "the context: mended"
+        )
+    if several:
+        found.append(
+            f"{counted(several, 'answer')} without an answer_start, more than once in the context: "
+            "the first place is taken"
+        )
+    return found
+
+
+def located(context: str, golds: Sequence[tuple[str, int | None]]) -> list[dict[str, Any]] | str:
+    """The golds that stand in the context, each with its position; or why there is none."""
+    if not golds:
+        return []
+    found: list[dict[str, Any]] = []
+    reason = NOWHERE
+    for text, start in golds:
+        if start is not None and start >= 0 and context.startswith(text, start):
+            found.append({"text": text, "start": start})
+            continue
+        times = context.count(text)
+        if times == 1 or (times and start is None):
+            place: dict[str, Any] = {"text": text, "start": context.find(text)}
+            found.append(place | ({} if times == 1 and start is None else {"was": start}))
+        elif times:
+            reason = ELSEWHERE
+    return found or reason
+
+
+def _given(table: pa.Table) -> Iterator[tuple[str, list[tuple[str, int | None]] | str]]:
+    """Context and golds of each row; or a reason in their place."""
+    names = ("context", *GIVEN, "answer_start")
+    nothing = [None] * len(table)
+    parts = [table[name].to_pylist() if name in table.column_names else nothing for name in names]
+    for context, answers, text, impossible, start in zip(*parts, strict=True):
+        if impossible is not None and str(impossible).strip().lower() in TRUE:
+            yield context or "", []
+        elif context is None:
+            yield "", []
+        else:
+            yield context, _golds(text if answers is None else answers, start)
+
+
+def _golds(answers: Any, start: Any) -> list[tuple[str, int | None]] | str:
+    """[(text, position or None)] of one row; a reason where that cannot be told."""
+    answers, start = _opened(answers), _opened(start)
+    if answers is None:
+        return ABSENT
+    if isinstance(answers, Mapping):
+        start = _opened(answers.get("answer_start", answers.get("start")))
+        answers = _opened(answers.get("text"))
+    entries = [] if answers is None else answers if isinstance(answers, list) else [answers]
+    if any(isinstance(entry, Mapping) for entry in entries):
+        start = [entry.get("answer_start", entry.get("start")) for entry in entries]
+        entries = [entry.get("text") for entry in entries]
+    starts = start if isinstance(start, list) else [start] * len(entries)
+    starts = starts or [None] * len(entries)
+    if len(starts) != len(entries):
+        return UNEQUAL
+    pairs = zip(entries, starts, strict=True)
+    return [(str(text), _number(at)) for text, at in pairs if text is not None and str(text) != ""]
+
+
+def _opened(value: Any) -> Any:
+    """A list or object that stands in a cell as JSON."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            found = json.loads(value)
+        except ValueError:
+            return value
+        return found if isinstance(found, list | dict) else value
+    return value
+
+
+def _number(value: Any) -> int | None:
+    """A position; None where there is none, and -1, which is wrong anywhere, for no number."""
+    if value is None or str(value).strip().lower() in ("", "nan"):
+        return None
+    try:
+        return int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return -1

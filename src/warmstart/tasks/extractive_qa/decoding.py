@@ -1,0 +1,213 @@
+"""From logits of first and last tokens to the best span of each question, over all its windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from warmstart.types import Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.tasks.base import Examples
+
+
+# What a trained model's outputs settle: the longest answer, and when there is none.
+
+UNTUNED = 0.5
+
+
+def longest_answer(store: TokenStore, percent: float) -> int:
+    """The tokens that so many percent of the training answers do not exceed."""
+    import numpy as np
+
+    assert store.spans is not None
+    known = np.flatnonzero((store.targets >= 0).all(1))
+    first = store.offsets[known] + store.targets[known, 0]
+    inside = known[store.spans[first, 0] >= 0]
+    if not len(inside):
+        return 1
+    sizes = store.targets[inside, 1] - store.targets[inside, 0] + 1
+    return int(np.ceil(np.percentile(sizes, percent)))
+
+
+def best_threshold(found: Sequence[Found], validation: Examples) -> float:
+    """The probability of "no answer" above which F1 on validation is best (Rajpurkar et al. 2018).
+
+    It lies midway to the next probability that occurs. 0.5 where validation has no rows, or not
+    both kinds of questions.
+    """
+    import numpy as np
+
+    from warmstart.metrics.squad import Answers, best_no_answer_threshold
+    from warmstart.tasks.extractive_qa.answers import texts_of
+
+    if not len(validation):
+        return UNTUNED
+    golds = texts_of(validation.table["answers"])
+    has_answer = np.array([bool(gold) for gold in golds])
+    if has_answer.all() or not has_answer.any():
+        return UNTUNED
+    contexts = validation.table["context"].to_pylist()
+    given = [answer.value for answer in answers_of(found, contexts, None)]
+    probabilities = np.array([one.no_answer for one in found])
+    empty = np.array([not answer for answer in given])
+    f1 = Answers().rows(given, golds)[:, 2]
+    lowest = best_no_answer_threshold(f1, probabilities, has_answer, empty).threshold
+    above = probabilities[probabilities > lowest]
+    return float(lowest + above.min()) / 2 if len(above) else lowest
+
+
+NOTHING = ""
+"""The answer of a question without one, as SQuAD 2 writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpanPrediction(Prediction):
+    """An answer and where it stands: the first character in the context and the one after the
+    last; None where there is no answer."""
+
+    start: int | None = None
+    end: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The best spans of one question, the best first: [(start, end, score)] in characters.
+
+    `nothing` is the score of "no answer", the smallest over the windows (Devlin et al. 2018);
+    `total` the log of the sum of the exponents of all spans' scores.
+    """
+
+    spans: Sequence[tuple[int, int, float]]
+    nothing: float
+    total: float
+
+    @property
+    def no_answer(self) -> float:
+        """The probability of "no answer" against the best span."""
+        import numpy as np
+
+        best = self.spans[0][2] if self.spans else -np.inf
+        return float(1.0 / (1.0 + np.exp(np.clip(best - self.nothing, -500, 500))))
+
+
+def find_spans(
+    outputs: np.ndarray, store: TokenStore, rows: int, longest: int, many: int, nothing: int
+) -> list[Found]:
+    """The best spans of `rows` questions.
+
+    Args:
+        outputs: logits of the first and the last token [tokens, 2], parallel to `store.ids`.
+        longest: the most tokens of an answer.
+        many: how many spans are kept of a question.
+        nothing: the place in a window that says "no answer", see `Layout.nothing`.
+    """
+    import numpy as np
+
+    assert store.spans is not None and store.of_row is not None
+    best: list[dict[tuple[int, int], float]] = [{} for _ in range(rows)]
+    empty, total = np.full(rows, np.inf), np.full(rows, -np.inf)
+    for number, row in enumerate(store.of_row.tolist()):
+        here = slice(int(store.offsets[number]), int(store.offsets[number + 1]))
+        logits, spans = outputs[here].astype(np.float64), store.spans[here]
+        empty[row] = min(empty[row], float(logits[nothing].sum()))
+        inside = np.flatnonzero(spans[:, 0] >= 0)
+        if not len(inside):
+            continue
+        scores = banded(logits[inside, 0], logits[inside, 1], longest)
+        total[row] = np.logaddexp(total[row], _log_sum(scores))
+        for index in _largest(scores, many):
+            first, more = divmod(int(index), scores.shape[1])
+            place = int(spans[inside[first], 0]), int(spans[inside[first + more], 1])
+            score = float(scores.flat[index])
+            best[row][place] = max(score, best[row].get(place, score))
+    return [
+        Found([(*place, score) for place, score in _ranked(one)[:many]], float(empty[row]),
+              float(total[row]))
+        for row, one in enumerate(best)
+    ]  # fmt: skip
+
+
+def banded(starts: np.ndarray, ends: np.ndarray, longest: int) -> np.ndarray:
+    """Scores [n, longest] of the spans that begin at token i and have 1, 2, … tokens: start logit
+    plus end logit; -inf beyond the end."""
+    import numpy as np
+
+    wide = min(longest, len(starts))
+    beyond = np.concatenate([ends, np.full(wide - 1, -np.inf)])
+    return starts[:, None] + np.lib.stride_tricks.sliding_window_view(beyond, wide)
+
+
+def answers_of(
+    found: Sequence[Found], contexts: Sequence[str], threshold: float | None
+) -> list[Prediction]:
+    """The best span of each question, or no answer where the probability of that is above the
+    threshold; None: there always is one.
+
+    Confidence and scores are shares among all spans (and "no answer") by the exponents of their
+    scores.
+    """
+    import numpy as np
+
+    answers: list[Prediction] = []
+    for number, (one, context) in enumerate(zip(found, contexts, strict=True)):
+        whole = one.total if threshold is None else float(np.logaddexp(one.total, one.nothing))
+        scores: dict[str, float] = {}
+        kept = [(*trimmed(context, start, end), score) for start, end, score in one.spans]
+        for start, end, score in kept:
+            text = context[start:end]
+            scores[text] = scores.get(text, 0.0) + float(np.exp(score - whole))
+        if threshold is not None:
+            scores[NOTHING] = float(np.exp(one.nothing - whole))
+        if not kept or (threshold is not None and one.no_answer > threshold):
+            answers.append(SpanPrediction(str(number), NOTHING, scores.get(NOTHING, 1.0), scores))
+            continue
+        start, end, score = kept[0]
+        sure = float(np.exp(score - whole))
+        answers.append(SpanPrediction(str(number), context[start:end], sure, scores, start, end))
+    return answers
+
+
+def trimmed(context: str, start: int, end: int) -> tuple[int, int]:
+    """The same characters without white space at both ends; tokens of some models begin with it."""
+    text = context[start:end]
+    begin = start + len(text) - len(text.lstrip())
+    return begin, begin + len(text.strip())
+
+
+def mean_loss(outputs: np.ndarray, store: TokenStore) -> float:
+    """The mean cross-entropy of first and last tokens, in nats, over the windows with targets."""
+    import numpy as np
+
+    known = np.flatnonzero((store.targets >= 0).all(1))
+    if not len(known):
+        return 0.0
+    logits, starts = outputs.astype(np.float64), store.offsets[:-1]
+    peak = np.repeat(np.maximum.reduceat(logits, starts), store.lengths, axis=0)
+    norm = np.log(np.add.reduceat(np.exp(logits - peak), starts)) + peak[starts]
+    places = starts[known, None] + store.targets[known]
+    return float((norm[known] - logits[places, [0, 1]]).mean())
+
+
+def _log_sum(scores: np.ndarray) -> float:
+    import numpy as np
+
+    peak = float(scores.max())
+    return peak + float(np.log(np.exp(scores - peak).sum()))
+
+
+def _largest(scores: np.ndarray, many: int) -> np.ndarray:
+    """The flat indices of the largest finite scores."""
+    import numpy as np
+
+    flat = scores.ravel()
+    top = np.argpartition(-flat, many - 1)[:many] if many < len(flat) else np.arange(len(flat))
+    return top[np.isfinite(flat[top])]
+
+
+def _ranked(scores: dict[tuple[int, int], float]) -> list[tuple[tuple[int, int], float]]:
+    return sorted(scores.items(), key=lambda entry: (-entry[1], entry[0]))

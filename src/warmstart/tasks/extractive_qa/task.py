@@ -1,0 +1,231 @@
+"""The answer to a question, found in a passage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from warmstart.errors import DataError
+from warmstart.tasks.base import Drop, Examples, OnCut, Result, Task
+from warmstart.types import Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.models.heads import Head
+
+UNANSWERABLE = "no answer"
+LONGEST = 30  # tokens of an answer, where the training rows have not said
+UNTUNED = 0.5  # probability of no answer above which there is none, until that is chosen
+SHARE = 99.0  # percent of the training answers that are no longer than the longest allowed
+
+
+class ExtractiveQA(Task):
+    """Extractive question answering: the answer is a part of the context, or there is none.
+
+    Question and context stand in one row of tokens, a long context in several that overlap; the
+    head scores each token as the first and as the last of the answer (Devlin et al. 2018, sections
+    4.2 and 4.3).
+    """
+
+    roles: ClassVar[Mapping[str, Sequence[str]]] = {
+        "question": ("question", "query", "q"),
+        "context": ("context", "passage", "paragraph", "document", "article", "text"),
+        "answers": ("answers",),
+        "answer_text": ("answer_text", "answer_texts", "answer"),
+        "answer_start": ("answer_start", "answer_starts", "answer_offset"),
+        "is_impossible": ("is_impossible", "unanswerable"),
+        "id": ("id", "qid", "question_id"),
+    }
+    required: ClassVar[frozenset[str] | None] = frozenset({"question", "context"})
+    inputs: ClassVar[tuple[str, ...]] = ("question", "context")
+    nested: ClassVar[frozenset[str]] = frozenset({"answers", "answer_text", "answer_start"})
+    texts: ClassVar[tuple[str, ...]] = ("question", "context")
+    together: ClassVar[str | None] = "context"
+    form: ClassVar[Head] = "span"
+    main_score: ClassVar[str] = "f1"
+    titles: ClassVar[Mapping[str, str]] = {
+        "f1": "F1",
+        "exact_match": "exact match",
+        "has_answer_f1": "F1, answerable",
+        "no_answer_f1": "right, unanswerable",
+    }
+
+    max_length: int = Field(
+        default=384,
+        ge=16,
+        description="tokens of question and context; a longer context is read in windows",
+    )
+    stride: int = Field(
+        default=128, ge=0, description="tokens that two windows of a long context share"
+    )
+    outside: Literal["no_answer", "drop"] = Field(
+        default="no_answer",
+        description="windows that do not hold the answer: trained to say so, or left out",
+    )
+    max_answer_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="tokens of the longest answer; unset: as 99 % of the training answers have",
+    )
+    n_best: int = Field(default=5, ge=1, description="answers in the scores of a prediction")
+    no_answer_threshold: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="probability of no answer above which there is none; unset: chosen on "
+        "validation where training questions lack an answer, else every question has one",
+    )
+
+    def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
+        from warmstart.tasks.extractive_qa.answers import own_form
+
+        return own_form(table, drop)
+
+    def shaped(self, table: pa.Table) -> Self:
+        """As it is. Raises `DataError` without answers."""
+        _answers(table)
+        return self
+
+    def remarks(self, train: pa.Table) -> list[str]:
+        from warmstart.tasks.extractive_qa.answers import remarks
+
+        return remarks(train["answers"])
+
+    def learn(self, train: pa.Table) -> list[str]:
+        """Whether there are questions without answer. Raises `DataError` without answers."""
+        from warmstart.tasks.extractive_qa.answers import read
+
+        golds = read(_answers(train))
+        if not any(golds):
+            file = train["_file"][0].as_py()
+            raise DataError(f"{file}: no question has an answer: nothing to learn from")
+        return [] if all(golds) else [UNANSWERABLE]
+
+    def encode(
+        self,
+        table: pa.Table,
+        labels: Sequence[str],
+        tokenizer: Any,
+        longest: int,
+        on_cut: OnCut | None = None,
+    ) -> TokenStore:
+        from warmstart.tasks.extractive_qa.answers import read
+        from warmstart.tasks.extractive_qa.encoding import Windowing, encode
+
+        known = "answers" in table.column_names
+        return encode(
+            _texts(table, "question"),
+            _texts(table, "context"),
+            read(table["answers"]) if known else [None] * len(table),
+            tokenizer,
+            Windowing(longest, self.stride, self.outside == "drop"),
+            on_cut,
+        )
+
+    def decode(self, outputs: np.ndarray, examples: Examples) -> list[Prediction]:
+        from warmstart.tasks.extractive_qa.decoding import answers_of
+
+        contexts = _texts(examples.table, "context")
+        found = self.spans(outputs, examples)
+        return answers_of(found, contexts, self._threshold(examples.labels))
+
+    def columns(self, answers: Sequence[Prediction]) -> dict[str, pa.Array]:
+        import pyarrow as pa
+
+        starts = [getattr(answer, "start", None) for answer in answers]
+        given = super().columns(answers)
+        return {
+            "prediction": given["prediction"],
+            "start": pa.array(starts, pa.int64()),
+            "confidence": given["confidence"],
+        }
+
+    def score(self, outputs: np.ndarray, examples: Examples) -> dict[str, float]:
+        """As `fitted` would settle it on these rows, so that an epoch is judged by what it can."""
+        from warmstart.metrics.squad import Answers
+        from warmstart.tasks.extractive_qa.answers import texts_of
+        from warmstart.tasks.extractive_qa.decoding import answers_of, mean_loss
+
+        sized = self._sized(examples.store)
+        found = sized.spans(outputs, examples)
+        threshold = sized._chosen(found, examples)
+        answers = answers_of(found, _texts(examples.table, "context"), threshold)
+        figures = Answers()([one.value for one in answers], texts_of(examples.table["answers"]))
+        return {**figures, "loss": mean_loss(outputs, examples.store)}
+
+    def fitted(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> Self:
+        """The longest answer as train has it, and the threshold that is best on validation."""
+        train, validation = examples["train"], examples["validation"]
+        sized = self._sized(train.store)
+        if self.no_answer_threshold is not None or UNANSWERABLE not in train.labels:
+            return sized
+        chosen = sized._chosen(sized.spans(outputs["validation"], validation), validation)
+        return sized.model_copy(update={"no_answer_threshold": chosen})
+
+    def result(
+        self,
+        outputs: Mapping[str, Any],
+        examples: Mapping[str, Examples],
+        *,
+        baselines: bool,
+        seed: int,
+    ) -> Result:
+        from warmstart.tasks.extractive_qa.evaluation import result
+
+        test = examples["test"]
+        facts: dict[str, Any] = {"max_answer_tokens": self.max_answer_tokens or LONGEST}
+        if self.no_answer_threshold is not None:
+            facts["no_answer_threshold"] = self.no_answer_threshold
+        answers = self.decode(outputs["test"], test)
+        return result(answers, test, examples["train"] if baselines else None, facts)
+
+    def spans(self, outputs: np.ndarray, examples: Examples) -> list[Any]:
+        """The best spans of each question, see `_spans.Found`."""
+        from warmstart.tasks.extractive_qa.decoding import find_spans
+        from warmstart.tasks.extractive_qa.encoding import layout_of
+
+        longest, place = self.max_answer_tokens or LONGEST, layout_of(examples.tokenizer).nothing
+        store, rows = examples.store, len(examples.table)
+        return find_spans(outputs, store, rows, longest, self.n_best, place)
+
+    def _threshold(self, labels: Sequence[str]) -> float | None:
+        """The probability of no answer above which there is none; 0.5 until it is chosen."""
+        if self.no_answer_threshold is None and UNANSWERABLE in labels:
+            return UNTUNED
+        return self.no_answer_threshold
+
+    def _sized(self, store: TokenStore) -> Self:
+        """With the longest answer as these rows have it, unless it is set."""
+        from warmstart.tasks.extractive_qa.decoding import longest_answer
+
+        if self.max_answer_tokens is not None:
+            return self
+        return self.model_copy(update={"max_answer_tokens": longest_answer(store, SHARE)})
+
+    def _chosen(self, found: Sequence[Any], examples: Examples) -> float | None:
+        """The threshold that is best on these rows, unless it is set; None: none is needed."""
+        from warmstart.tasks.extractive_qa.decoding import best_threshold
+
+        if self.no_answer_threshold is not None or UNANSWERABLE not in examples.labels:
+            return self.no_answer_threshold
+        return best_threshold(found, examples)
+
+
+def _texts(table: pa.Table, name: str) -> list[str]:
+    return [value or "" for value in table[name].to_pylist()]
+
+
+def _answers(table: pa.Table) -> pa.ChunkedArray:
+    """The column of answers. Raises `DataError`."""
+    if "answers" in table.column_names:
+        return table["answers"]
+    file = table["_file"][0].as_py()
+    raise DataError(
+        f"{file} has no answers; give a column answers (text and answer_start), or answer_text and "
+        "answer_start, or name yours with --data.columns.answers NAME"
+    )

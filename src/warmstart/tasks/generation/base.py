@@ -1,0 +1,245 @@
+"""A text for a text: what summarization, translation and text2text share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from warmstart.errors import DataError, RecipeError
+from warmstart.tasks.base import Examples, OnCut, Result, Task
+from warmstart.tasks.generation.texts import firsts, listed, references, texts_of
+from warmstart.types import Prediction
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from transformers import PreTrainedModel
+
+    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.metrics.base import Measure
+    from warmstart.metrics.text import References
+    from warmstart.models.base import Base
+    from warmstart.models.generation import Written
+    from warmstart.models.heads import Head
+
+
+# What a task that writes leaves open until its base is known.
+
+NEW_TOKENS = 128
+
+
+def choices(task: Any, config: Mapping[str, Any], room: int) -> dict[str, Any]:
+    """Lengths, prefix and separator for a base; see `Task.settled`. Raises `RecipeError`."""
+    from warmstart.models.architectures import positions_of
+
+    kind, decodes = config.get("model_type"), not config.get("is_encoder_decoder")
+    positions = positions_of(config)
+    longest = min(task.max_length, room, positions)
+    if task.separator is not None and not decodes:
+        raise RecipeError(
+            "task.separator stands between source and answer of a decoder, and "
+            f"'{kind}' reads the source with its encoder; leave it out"
+        )
+    new = task.max_new_tokens or min(NEW_TOKENS, longest // 2 if decodes else positions)
+    if decodes and new > longest - 2:
+        raise RecipeError(
+            f"task.max_new_tokens {new} does not go with the {longest} tokens that source "
+            "and answer may have together; lower it, or raise task.max_length"
+        )
+    if new > positions:
+        raise RecipeError(
+            f"task.max_new_tokens {new} is more than the {positions} tokens of '{kind}'"
+        )
+    if task.min_new_tokens > new:
+        raise RecipeError(
+            f"task.min_new_tokens {task.min_new_tokens} is more than max_new_tokens {new}"
+        )
+    usual = task.usual_prefix() if kind == "t5" else ""
+    return {
+        "max_length": longest,
+        "max_new_tokens": new,
+        "prefix": usual if task.prefix is None else task.prefix,
+        "separator": (task.separator or task.usual_separator) if decodes else None,
+    }
+
+
+REFERENCES = ("references", "targets", "refs", "golds")
+LIKELY = "token_probability"
+
+
+class TextTask(Task):
+    """A text is written for each text: by an encoder-decoder, or by a decoder behind a prompt.
+
+    The source is `prefix` + text; a decoder reads `separator` after it and learns the answer alone.
+    """
+
+    required: ClassVar[frozenset[str] | None] = frozenset({"source"})
+    inputs: ClassVar[tuple[str, ...]] = ("source",)
+    nested: ClassVar[frozenset[str]] = frozenset({"references"})
+    texts: ClassVar[tuple[str, ...]] = ("source",)
+    form: ClassVar[Head] = "text"
+    usual_separator: ClassVar[str] = "\nAnswer:"
+    row_title: ClassVar[str] = ""
+    """What `row_scores` are called."""
+
+    max_length: int = Field(
+        default=512,
+        ge=8,
+        description="tokens a source may have, of a decoder source and answer; what is cut stands "
+        "in the ledger",
+    )
+    max_new_tokens: int | None = Field(
+        default=None,
+        ge=2,
+        description="tokens an answer may have; unset: 128, or what the model has room for",
+    )
+    min_new_tokens: int = Field(default=0, ge=0, description="tokens an answer has at least")
+    num_beams: int = Field(
+        default=4, ge=1, le=64, description="answers followed at once (beam search); 1: greedy"
+    )
+    length_penalty: float = Field(
+        default=1.0,
+        description="a beam's log-probability is divided by its length to this power: over 0 "
+        "longer answers, under 0 shorter ones",
+    )
+    no_repeat_ngram_size: int = Field(
+        default=0, ge=0, description="no run of so many tokens occurs twice in an answer; 0: any"
+    )
+    prefix: str | None = Field(
+        default=None,
+        description="stands before every source; unset: T5's own word for the task, else nothing",
+    )
+    separator: str | None = Field(
+        default=None,
+        description="stands between source and answer of a decoder; unset: chosen by the task",
+    )
+    validation_texts: int = Field(
+        default=0,
+        ge=0,
+        description="write answers for so many validation rows after each epoch and choose the "
+        "epoch by them; 0: by the mean probability of the target's tokens",
+    )
+
+    @property
+    def epoch_score(self) -> str:
+        """The figure of `score` that chooses the best epoch."""
+        return self.main_score if self.validation_texts else LIKELY
+
+    def usual_prefix(self) -> str:
+        """What stands before a source for a model of T5's."""
+        return ""
+
+    def measure(self) -> Measure:
+        """The figures, made anew."""
+        raise NotImplementedError
+
+    def signatures(self, golds: References) -> dict[str, str]:
+        """How the figures were counted, to be printed beside them."""
+        raise NotImplementedError
+
+    def row_scores(self, measure: Measure, rows: Any) -> Any:
+        """One figure [n] of each row's statistics [n, S], by which the worst are found."""
+        raise NotImplementedError
+
+    def rivals(self, sources: Sequence[str], train: Examples) -> list[tuple[str, str, list[str]]]:
+        """Baselines: name, title, answers."""
+        raise NotImplementedError
+
+    def rows(self, table: pa.Table, drop: Callable[[int, str], None]) -> pa.Table:
+        import pyarrow as pa
+
+        if "references" in table.column_names:
+            place = table.column_names.index("references")
+            column = listed(table["references"].to_pylist())
+            table = table.set_column(place, "references", pa.chunked_array([column]))
+            if "target" not in table.column_names:
+                table = table.append_column("target", pa.chunked_array([firsts(table)]))
+        if "target" not in table.column_names:
+            return table
+        kept = [bool((value or "").strip()) for value in table["target"].to_pylist()]
+        for row, full in enumerate(kept):
+            if not full:
+                drop(row, "empty target")
+        return table if all(kept) else table.filter(pa.array(kept))
+
+    def shaped(self, table: pa.Table) -> TextTask:
+        """As it is. Raises `DataError` where no text is wanted."""
+        if "target" not in table.column_names:
+            raise DataError(
+                f"{table['_file'][0].as_py()} has no column for target; name it with "
+                "--data.columns.target NAME"
+            )
+        return self
+
+    def settled(self, config: Mapping[str, Any], room: int) -> TextTask:
+        return self.model_copy(update=choices(self, config, room))
+
+    def encode(
+        self,
+        table: pa.Table,
+        labels: Sequence[str],
+        tokenizer: Any,
+        longest: int,
+        on_cut: OnCut | None = None,
+    ) -> TokenStore:
+        from dataclasses import replace
+
+        from warmstart.data.tokens.dataset import tokenise
+        from warmstart.tasks.generation.prompts import prompted
+
+        sources = [f"{self.prefix or ''}{text or ''}" for text in table["source"].to_pylist()]
+        asked = "target" in table.column_names
+        targets: list[str] | None = table["target"].to_pylist() if asked else None
+        new = self.max_new_tokens or NEW_TOKENS
+        if self.separator is not None:
+            return prompted(sources, targets, self.separator, tokenizer, longest, new, on_cut)
+        backend = tokenizer.backend_tokenizer
+        store = tokenise(sources, backend, longest, on_cut)
+        if targets is None:
+            return store
+        return replace(store, answers=tokenise(targets, backend, new, on_cut))
+
+    def head(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
+        from warmstart.models.generation import generation_config
+        from warmstart.models.loading import load_headed, load_tokenizer
+
+        model = load_headed(base, self.form, [], seed)
+        tokenizer: Any = load_tokenizer(base)
+        end = None if self.separator is None else tokenizer.eos_token_id
+        model.generation_config = generation_config(
+            model,
+            end,
+            max_new_tokens=self.max_new_tokens,
+            min_new_tokens=self.min_new_tokens,
+            num_beams=self.num_beams,
+            length_penalty=self.length_penalty,
+            no_repeat_ngram_size=self.no_repeat_ngram_size,
+        )
+        return model
+
+    def decode(self, outputs: Written, examples: Examples) -> list[Prediction]:
+        written = texts_of(outputs, examples.tokenizer)
+        sure = outputs.confidence.tolist()
+        return [Prediction(str(i), text, sure[i]) for i, text in enumerate(written)]
+
+    def score(self, outputs: Written, examples: Examples) -> dict[str, float]:
+        figures = {"loss": outputs.loss, LIKELY: outputs.probability}
+        figures["token_accuracy"] = outputs.accuracy
+        done = sum(ids is not None for ids in outputs.ids)
+        if done:
+            written = texts_of(outputs, examples.tokenizer)[:done]
+            figures |= self.measure()(written, references(examples.table)[:done])
+        return figures
+
+    def result(
+        self,
+        outputs: Mapping[str, Any],
+        examples: Mapping[str, Examples],
+        *,
+        baselines: bool,
+        seed: int,
+    ) -> Result:
+        from warmstart.tasks.generation.evaluation import result
+
+        return result(self, outputs["test"], examples, baselines=baselines)

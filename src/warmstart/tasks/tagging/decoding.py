@@ -1,0 +1,144 @@
+"""From what the model gives for each token to tags of words, entities and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from warmstart.metrics.entities import spans_of_tags
+from warmstart.tasks.classification import softmax
+from warmstart.tasks.tagging.alignment import first_tokens, flat
+from warmstart.tasks.tagging.reading import words_in
+from warmstart.tasks.tagging.schemes import rules, tags_of
+from warmstart.types import Prediction
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from warmstart.tasks.base import Examples
+
+
+# The likeliest tags of a text that obey the rules of their scheme (Viterbi 1967).
+
+AT_ONCE = 512  # texts
+
+
+def best_paths(
+    scores: np.ndarray,
+    offsets: np.ndarray,
+    rules: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> np.ndarray:
+    """The label of each word, so that the sum of the scores of a text is the largest allowed.
+
+    Args:
+        scores: log-probabilities [words, K].
+        offsets: the words of text i are offsets[i] to offsets[i + 1].
+        rules: which label may begin [K], follow another [K, K], end [K] a text.
+    """
+    begin, between, end = (np.where(allowed, 0.0, -np.inf) for allowed in rules)
+    lengths = np.diff(offsets)
+    order = np.argsort(-lengths, kind="stable")
+    order = order[lengths[order] > 0]
+    found = np.zeros(len(scores), np.int64)
+    for start in range(0, len(order), AT_ONCE):
+        rows = order[start : start + AT_ONCE]
+        _solve(scores, offsets[rows], lengths[rows], (begin, between, end), found)
+    return found
+
+
+def _solve(
+    scores: np.ndarray,
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    rules: tuple[np.ndarray, ...],
+    found: np.ndarray,
+) -> None:
+    """Texts of falling length; writes the labels into `found`."""
+    begin, between, end = rules
+    best = scores[starts] + begin
+    back: list[np.ndarray] = []
+    for place in range(1, int(lengths[0])):
+        active = int((lengths > place).sum())
+        ways = best[:active, :, None] + between
+        back.append(ways.argmax(1))
+        best[:active] = ways.max(1) + scores[starts[:active] + place]
+    label = (best + end).argmax(1)
+    for place in range(int(lengths[0]) - 1, -1, -1):
+        active = int((lengths > place).sum())
+        found[starts[:active] + place] = label[:active]
+        if place:
+            label[:active] = back[place - 1][np.arange(active), label[:active]]
+
+
+SMALLEST = 1e-12  # a probability that still has a logarithm
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tagged:
+    """The tags of one text's words, those of entities in IOB2, and the probability of each."""
+
+    tags: list[str]
+    sure: np.ndarray
+
+
+def tagged(
+    outputs: np.ndarray, examples: Examples, *, entities: bool, scheme: str | None
+) -> list[Tagged]:
+    """The answer for every word, from its first token in the window where that has most context.
+
+    A word that the tokenizer makes nothing of is O, or, in labels of single words, the first label.
+
+    Args:
+        scheme: whose rules the tags of entities have to obey; None: none.
+    """
+    texts: list[str] = examples.table["text"].to_pylist()
+    places = flat(words_in(examples.table), texts)
+    tokens = first_tokens(examples.store, texts, places)
+    labels = list(examples.labels)
+    chances = softmax(outputs[np.maximum(tokens, 0)])
+    lost = labels.index("O") if "O" in labels else 0
+    chances[tokens < 0] = np.eye(len(labels))[lost]
+    if entities and scheme is not None:
+        allowed = rules(labels, scheme)
+        best = best_paths(np.log(np.maximum(chances, SMALLEST)), places.offsets, allowed)
+    else:
+        best = chances.argmax(-1)
+    sure = chances[np.arange(len(best)), best]
+    cuts = zip(places.offsets[:-1], places.offsets[1:], strict=True)
+    rows = [([labels[i] for i in best[a:b]], sure[a:b]) for a, b in cuts]
+    if entities:
+        rows = [(tags_of(spans_of_tags(tags), len(tags), "iob2"), sure) for tags, sure in rows]
+    return [Tagged(tags, sure) for tags, sure in rows]
+
+
+def predictions(answers: Sequence[Tagged], table: pa.Table, *, entities: bool) -> list[Prediction]:
+    """Each text's entities, or words with their tags; sure as the mean of its words."""
+    found: list[Prediction] = []
+    rows = zip(answers, table["text"].to_pylist(), words_in(table), strict=True)
+    for number, (answer, text, words) in enumerate(rows):
+        if entities:
+            spans = spans_of_tags(answer.tags)
+        else:
+            spans = [(i, i + 1, tag) for i, tag in enumerate(answer.tags)]
+        name = "type" if entities else "tag"
+        value: list[dict[str, Any]] = []
+        for first, last, kind in spans:
+            start, end = words[first][0], words[last - 1][1]
+            score = float(answer.sure[first:last].mean())
+            value.append({name: kind, "text": text[start:end], "start": start, "end": end,
+                          "score": round(score, 6)})  # fmt: skip
+        sure = float(answer.sure.mean()) if len(answer.sure) else 1.0
+        found.append(Prediction(str(number), value, sure))
+    return found
+
+
+def cross_entropy(outputs: np.ndarray, targets: np.ndarray) -> float:
+    """The mean over the labelled tokens, in nats."""
+    real = np.flatnonzero(targets >= 0)
+    if not len(real):
+        return 0.0
+    chances = softmax(outputs[real])[np.arange(len(real)), targets[real]]
+    return float(-np.log(np.maximum(chances, 1e-30)).mean())

@@ -1,0 +1,235 @@
+"""Named entities, or any other label for each word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from warmstart.errors import DataError
+from warmstart.models.heads import Head
+from warmstart.tasks.base import Drop, Examples, OnCut, Result, Task
+from warmstart.tasks.tagging.schemes import Scheme, are_entities, labels_of, tags_of, types_among
+from warmstart.types import Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.tasks.tagging.decoding import Tagged
+
+
+SMALL = 512  # the width up to which a model bears the higher learning rate
+ENTITY_TITLES = {
+    "f1_micro": "entity F1",
+    "precision_micro": "precision",
+    "recall_micro": "recall",
+    "f1_macro": "F1, mean of the types",
+}
+WORD_TITLES = {"f1_micro": "accuracy", "f1_macro": "F1, mean of the labels"}
+
+
+class Tagging(Task):
+    """Finds entities in texts, each with its type and its characters, or labels every word.
+
+    Reads tokens with tags of any common scheme (CoNLL files, lists, JSON), and texts with spans.
+    """
+
+    roles: ClassVar[Mapping[str, Sequence[str]]] = {
+        "text": ("text", "sentence", "content", "document", "body", "tokens", "words"),
+        "tokens": ("tokens", "words"),
+        "tags": ("ner_tags", "tags", "ner", "labels", "bio_tags", "upos", "pos_tags", "pos"),
+        "spans": ("spans", "entities", "annotations"),
+    }
+    required: ClassVar[frozenset[str] | None] = frozenset({"text"})
+    nested: ClassVar[frozenset[str]] = frozenset({"text", "tokens", "tags", "spans"})
+    form: ClassVar[Head] = "tokens"
+    main_score: ClassVar[str] = "f1_micro"
+    max_length: int = Field(
+        default=256, ge=3, description="tokens of one window; a longer text has several"
+    )
+    stride: int | None = Field(
+        default=None,
+        ge=0,
+        description="tokens that two windows of a long text share; unset: a quarter of a window",
+    )
+    scheme: Scheme = Field(
+        default="iob2", description="tags that the model learns, whatever the data have"
+    )
+    pieces: Literal["first", "parts", "all"] = Field(
+        default="first",
+        description="tokens of a word that are labelled: its first, the first of each of its parts "
+        "(x-ray has three), or all",
+    )
+    constrained: bool = Field(
+        default=True, description="answer only tags that can follow each other: no I- without B-"
+    )
+    entities: Literal["auto", "no"] = Field(
+        default="auto", description="no: tags are labels of single words even if they begin with B-"
+    )
+    names: str | None = Field(
+        default=None,
+        description="names of tags that the data give as numbers, in order: O,B-PER,I-PER",
+    )
+
+    @property
+    def titles(self) -> Mapping[str, str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Of figures by entity, or by word."""
+        return WORD_TITLES if self.entities == "no" else ENTITY_TITLES
+
+    def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
+        from warmstart.tasks.tagging.reading import Reader
+
+        names = self.names.split(",") if self.names else []
+        reader = Reader(names, self.pieces == "first", self.entities == "no")
+        return reader.own_form(table, drop)
+
+    def remarks(self, train: pa.Table) -> list[str]:
+        from warmstart.tasks.tagging.reading import mended_note, widened_note
+
+        return [*widened_note(train), *mended_note(train)]
+
+    def shaped(self, table: pa.Table) -> Tagging:
+        """With `entities` no where the tags are labels of single words."""
+        from warmstart.tasks.tagging.reading import tags_in
+
+        if "tags" not in table.column_names:
+            return self
+        every = {tag for row in tags_in(table) for tag in row}
+        plain = not every <= {"O"} and not are_entities(every)
+        return self.model_copy(update={"entities": "no"}) if plain else self
+
+    def usual_rate(self, method: Any, width: int) -> float:
+        """Three times the method's own where a small model is trained whole."""
+        own = method.default_learning_rate(width)
+        raised = method.part_name() == "full" and width <= SMALL
+        return round(3 * own, 8) if raised else own
+
+    def strata(self, table: pa.Table) -> Sequence[str] | None:
+        """The rarest type of entity, or tag, of each row."""
+        from warmstart.tasks.multilabel.labels import rarest
+        from warmstart.tasks.tagging.reading import tags_in
+
+        if "tags" not in table.column_names:
+            return None
+        return rarest([{tag.rpartition("-")[2] for tag in row} - {"O"} for row in tags_in(table)])
+
+    def learn(self, train: pa.Table) -> list[str]:
+        """`O` and the tags of each type, or the labels of single words.
+
+        Raises `DataError` where there is nothing to learn.
+        """
+        from warmstart.tasks.tagging.reading import tags_in
+
+        if "tags" not in train.column_names:
+            raise DataError(
+                "the data have no column of tags or spans, so there is nothing to learn; name it "
+                "with --data.columns.tags NAME or --data.columns.spans NAME"
+            )
+        every = {tag for row in tags_in(train) for tag in row}
+        if every <= {"O"}:
+            raise DataError("no word of train is tagged as anything but O: nothing to learn")
+        if self._finds_entities(every):
+            return labels_of(types_among(every), self.scheme)
+        return sorted(every)
+
+    def encode(
+        self,
+        table: pa.Table,
+        labels: Sequence[str],
+        tokenizer: Any,
+        longest: int,
+        on_cut: OnCut | None = None,
+    ) -> TokenStore:
+        from dataclasses import replace
+
+        from warmstart.data.tokens.windows import tokenise_windows
+
+        texts: list[str] = table["text"].to_pylist()
+        store = tokenise_windows(texts, tokenizer.backend_tokenizer, longest, self.stride)
+        if "tags" not in table.column_names:
+            return store
+        from warmstart.metrics.entities import spans_of_tags
+        from warmstart.tasks.tagging.alignment import label_tokens
+        from warmstart.tasks.tagging.reading import tags_in, words_in
+
+        tags = tags_in(table)
+        if self._finds_entities(labels):
+            tags = [tags_of(spans_of_tags(row), len(row), self.scheme) for row in tags]
+        number = {label: index for index, label in enumerate(labels)}
+        targets = label_tokens(store, texts, words_in(table), tags, number, self.pieces)
+        return replace(store, targets=targets)
+
+    def decode(self, outputs: np.ndarray, examples: Examples) -> list[Prediction]:
+        """A list of entities, or of words with their tags, for each row: dicts with `type`
+        (`tag`), `text`, `start`, `end` (characters) and `score`, the mean probability of the tags.
+        """
+        from warmstart.tasks.tagging.decoding import predictions
+
+        entities = self._finds_entities(examples.labels)
+        return predictions(self._tagged(outputs, examples), examples.table, entities=entities)
+
+    def columns(self, answers: Sequence[Prediction]) -> dict[str, pa.Array]:
+        """`entities`, a list of structs, or `tags` for labels of single words; `confidence`."""
+        import pyarrow as pa
+
+        words = any("tag" in one for answer in answers for one in answer.value)
+        kind = pa.struct(
+            {
+                ("tag" if words else "type"): pa.string(),
+                "text": pa.string(),
+                "start": pa.int64(),
+                "end": pa.int64(),
+                "score": pa.float64(),
+            }
+        )
+        values = [answer.value for answer in answers]
+        confidence = [round(answer.confidence, 6) for answer in answers]
+        return {
+            ("tags" if words else "entities"): pa.array(values, pa.list_(kind)),
+            "confidence": pa.array(confidence, pa.float64()),
+        }
+
+    def score(self, outputs: np.ndarray, examples: Examples) -> dict[str, float]:
+        """Entity F1 (`f1_micro`) or, for labels of single words, accuracy; `f1_macro`; `loss`."""
+        from warmstart.tasks.tagging.decoding import cross_entropy
+        from warmstart.tasks.tagging.evaluation import Judge
+
+        judge = Judge.of(examples, entities=self._finds_entities(examples.labels))
+        found = judge.measure.total(
+            judge.rows([one.tags for one in self._tagged(outputs, examples)])
+        )
+        shown = {name: value for name, value in found.items() if ":" not in name}
+        return {**shown, "loss": cross_entropy(outputs, examples.store.targets)}
+
+    def result(
+        self,
+        outputs: Mapping[str, Any],
+        examples: Mapping[str, Examples],
+        *,
+        baselines: bool,
+        seed: int,
+    ) -> Result:
+        from warmstart.tasks.tagging.evaluation import Judge, judged
+
+        test = examples["test"]
+        if "tags" not in test.table.column_names:
+            raise DataError(
+                "the data have no column of tags or spans to compare with; name it with "
+                "--data.columns.tags NAME or --data.columns.spans NAME"
+            )
+        judge = Judge.of(test, entities=self._finds_entities(test.labels))
+        answers = self._tagged(outputs["test"], test)
+        return judged(judge, answers, test, examples["train"] if baselines else None)
+
+    def _tagged(self, outputs: np.ndarray, examples: Examples) -> list[Tagged]:
+        from warmstart.tasks.tagging.decoding import tagged
+
+        entities = self._finds_entities(examples.labels)
+        scheme = self.scheme if self.constrained else None
+        return tagged(outputs, examples, entities=entities, scheme=scheme)
+
+    def _finds_entities(self, tags: Sequence[str] | set[str]) -> bool:
+        return self.entities == "auto" and are_entities(tags)

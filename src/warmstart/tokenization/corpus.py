@@ -1,0 +1,202 @@
+"""The texts of a corpus, a batch at a time: text files line by line, tables by their column."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from warmstart.data.readers import files
+from warmstart.errors import DataError, RecipeError, nearest, shown
+from warmstart.tokenization.settings import Reading
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Progress = Callable[[str, int, int], None]
+BATCH = 1_000  # texts
+PLAIN = {".txt", ""}
+USUAL = (
+    "text", "sentence", "content", "message", "body", "review", "tweet", "comment", "description",
+    "utterance", "question", "query", "document", "title", "source", "prompt", "sentence1",
+    "context",
+)  # fmt: skip
+"""The names that a text column has, best first."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Some texts, and the group of each: the file, the column, or the value of a column."""
+
+    texts: list[str]
+    groups: list[str]
+
+
+@dataclass(slots=True)
+class Corpus:
+    """Where texts come from. Each pass over `batches` reads them anew.
+
+    `sources` are files, folders, or objects such as a list of texts or a data frame. What was read
+    is counted in `texts` and `characters`. With `lenient`, a source that does not have the named
+    columns is read as if none had been named.
+    """
+
+    sources: Sequence[Any]
+    reading: Reading
+    by: str | None = None
+    progress: Progress | None = None
+    lenient: bool = False
+    texts: int = field(default=0, init=False)
+    characters: int = field(default=0, init=False)
+
+    def batches(self) -> Iterator[Batch]:
+        """All texts with their line breaks. Raises `DataError` where there are none."""
+        self.texts = self.characters = 0
+        found = [one for source in self.sources for one in _expanded(source)]
+        sizes = [_size(source) for source in found]
+        names = _names(found)
+        for at, source in enumerate(found):
+            read = 0
+            for batch in self._of(source, names[at]):
+                self.texts += len(batch.texts)
+                length = sum(map(len, batch.texts))
+                self.characters += length
+                read += length
+                if self.progress:
+                    done = sum(sizes[:at]) + min(read, sizes[at])
+                    self.progress("reading the corpus", done, sum(sizes))
+                yield batch
+        if not self.characters:
+            names = ", ".join(_name(source) for source in self.sources[:3])
+            raise DataError(f"{names or 'the corpus'} holds no text: nothing to learn from")
+
+    def rows(self) -> Iterator[list[str]]:
+        """The texts alone."""
+        for batch in self.batches():
+            yield batch.texts
+
+    def _of(self, source: Any, name: str) -> Iterator[Batch]:
+        texts = _texts(source, self.reading, self.lenient)
+        if texts is None:
+            yield from self._table(source, name)
+        elif self.by:
+            raise RecipeError(f"{name} is plain text and has no column '{shown(self.by)}'")
+        else:
+            yield from _batched(texts, name)
+
+    def _table(self, source: Any, name: str) -> Iterator[Batch]:
+        from warmstart.data.columns import map_roles
+        from warmstart.data.ledger import Ledger
+        from warmstart.data.readers.read import read
+
+        how, by = self.reading, self.by
+        table = read(
+            source, delimiter=how.delimiter, encoding=how.encoding, limit=how.limit,
+            ledger=Ledger(),
+        )  # fmt: skip
+        columns = _columns(table, name, how.column, by, self.lenient)
+        for column in columns:
+            roles = {"text": column} | ({"group": by} if by else {})
+            texts = map_roles(table, dict.fromkeys(roles, ()), roles, set(roles))
+            default = column if len(columns) > 1 else name
+            for batch in texts.to_batches(max_chunksize=BATCH):
+                values = batch.column("text").to_pylist()
+                groups = batch.column("group").to_pylist() if by else [default] * len(values)
+                pairs = [(t, g or "") for t, g in zip(values, groups, strict=True) if t]
+                yield Batch([t for t, _ in pairs], [g for _, g in pairs])
+
+
+def _expanded(source: Any) -> Iterator[Any]:
+    """A folder as its files, at any depth, by name."""
+    if not isinstance(source, str | os.PathLike):
+        yield source
+        return
+    path = Path(source).expanduser()
+    files.check_exists(path)
+    if not path.is_dir() or (path / "state.json").is_file():
+        yield path
+        return
+    inside = sorted(p for p in path.rglob("*") if p.is_file() and files.suffix(p) in files.FORMATS)
+    if not inside:
+        raise DataError(f"{path} holds no text file and no table: {files.SUPPORTED}, or .txt")
+    yield from inside
+
+
+def _texts(source: Any, reading: Reading, lenient: bool) -> Iterable[str] | None:
+    """The texts of what has no columns: a list of texts, or a file that is read by line."""
+    if isinstance(source, list | tuple) and all(isinstance(text, str) for text in source):
+        return source[: reading.limit]
+    if isinstance(source, Path) and _is_plain(source, reading, lenient):
+        return _lines(source, reading)
+    return None
+
+
+def _is_plain(path: Path, reading: Reading, lenient: bool) -> bool:
+    if path.is_dir() or files.suffix(path) not in PLAIN or (reading.column and not lenient):
+        return False
+    return files.format_of(path, reading.encoding) == "delimited"
+
+
+def _lines(path: Path, reading: Reading) -> Iterator[str]:
+    from warmstart.data.readers.encoding import detect
+
+    for line in islice(files.lines(path, detect(path, reading.encoding)), reading.limit):
+        yield f"{line[:-2]}\n" if line.endswith("\r\n") else line
+
+
+def _batched(texts: Iterable[str], group: str) -> Iterator[Batch]:
+    rows = iter(texts)
+    while some := list(islice(rows, BATCH)):
+        yield Batch(some, [group] * len(some))
+
+
+def _columns(
+    table: pa.Table, name: str, asked: list[str], by: str | None, lenient: bool
+) -> list[str]:
+    """The text columns of a table. Raises `DataError` where they are not there."""
+    there = [column for column in table.column_names if column not in ("_file", "_line")]
+    if lenient and not set(asked) <= set(there):
+        asked = []
+    for column in [*asked, *([by] if by else [])]:
+        if column not in there:
+            raise DataError(f"{name} has no column '{shown(column)}'.{nearest(column, there)}")
+    if asked:
+        return asked
+    by_lower = {column.strip().lower(): column for column in reversed(there)}
+    guess = next((by_lower[usual] for usual in USUAL if usual in by_lower), None)
+    if guess is None and len(there) == 1:
+        guess = there[0]
+    if guess is None:
+        listing = ", ".join(shown(column, 30) for column in there[:30])
+        raise DataError(
+            f"{name} has no column of a usual name for text; name it with --column NAME, one of "
+            f"{listing}"
+        )
+    return [guess]
+
+
+def _size(source: Any) -> int:
+    if isinstance(source, Path):
+        return source.stat().st_size if source.is_file() else 0
+    return len(source) if hasattr(source, "__len__") else 0
+
+
+def _names(sources: Sequence[Any]) -> list[str]:
+    """The name of each; of files that are called alike, the path."""
+    names = [_name(source) for source in sources]
+    return [
+        str(source) if names.count(name) > 1 and isinstance(source, Path) else name
+        for source, name in zip(sources, names, strict=True)
+    ]
+
+
+def _name(source: Any) -> str:
+    """What a source is called in messages and as a group."""
+    if isinstance(source, str | os.PathLike):
+        return Path(source).name or str(source)
+    from warmstart.data.readers.python import kind_name
+
+    return kind_name(source)

@@ -1,0 +1,386 @@
+"""A base model with new words: each new row of its embedding is the mean of the old pieces' rows.
+
+The mean starts a new token where its pieces stood (Gee et al. 2022, "Fast vocabulary transfer");
+a random row would have to be learned from nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from warmstart.errors import BaseModelError, ProofError, RecipeError, RunError, shown
+from warmstart.formatting import counted
+from warmstart.models.quiet import LOAD, one_line, quiet, seeded
+from warmstart.tokenization.training import PROBES
+from warmstart.tokenization.words import normalised, plain_normaliser
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from warmstart.models.base import Base
+
+
+# New words as tokens of an existing tokenizer, such that no other text changes its ids.
+#
+# Three ways, by what the tokenizer is:
+#
+# - WordPiece and whole words: an added token that matches whole words alone (`single_word`). A new
+# entry in the vocabulary would also match at the start of longer words: cat in category.
+# - BPE that splits at spaces first: an entry in the vocabulary without merges, which is found where
+# a word is exactly that (`ignore_merges`), once with the space before it and once without.
+# - Unigram, and BPE over whole texts: an added token that matches whole words and takes the space
+# on its left with it; the decoder puts that space back.
+
+SPACE = "▁"
+CONTEXTS = ("", "x ", "(")  # before a word: nothing, another word, punctuation
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A new token: the word it is for, its id, and the ids of the pieces it takes the place of."""
+
+    word: str
+    token: str
+    id: int
+    pieces: tuple[int, ...]
+
+
+def insert(
+    backend: Tokenizer, words: Sequence[str], skip: bool = False
+) -> tuple[Tokenizer, list[Added], list[str]]:
+    """A copy of the tokenizer that knows the words, its new tokens, and notes.
+
+    Words that are one token already are noted and left out. Raises `RecipeError` for a word that
+    cannot become one; with `skip`, such words are noted and left out as well.
+    """
+    from tokenizers import Tokenizer
+
+    old = Tokenizer.from_str(backend.to_str())
+    old.no_truncation()
+    old.no_padding()
+    notes: list[str] = []
+    kind = type(old.model).__name__
+    wrong: dict[str, str] = {}
+    if kind == "BPE" and _splits(old):
+        apart = "its pre-tokeniser takes the word apart"
+        wrong = {word: apart for word in words if not _forms(old, word)}
+        new, added = _into_vocabulary(old, [word for word in words if word not in wrong], notes)
+    else:
+        new, added = _beside(old, words, with_space=kind not in ("WordPiece", "WordLevel"))
+    ids: dict[str, set[int]] = {}
+    for entry in added:
+        ids.setdefault(entry.word, set()).add(entry.id)
+    wrong |= {word: why for word, own in ids.items() if (why := _fault(new, word, own))}
+    for word, why in wrong.items():
+        if not skip:
+            raise RecipeError(f"'{shown(word)}' cannot become one token here: {why}; leave it out")
+    if wrong:
+        note = f"left out, cannot become one token: {shown(', '.join(wrong), 200)}"
+        new, added, more = insert(backend, [word for word in words if word not in wrong])
+        return new, added, [note, *more]
+    if whole := [word for word in words if word not in ids]:
+        notes.append(f"one token already, left as they are: {shown(', '.join(whole), 200)}")
+    return new, added, notes
+
+
+def _splits(backend: Tokenizer) -> bool:
+    return backend.pre_tokenizer is not None and len(_parts(backend, "x y")) == 2
+
+
+def _parts(backend: Tokenizer, text: str) -> list[tuple[str, str]]:
+    """What the model is given: each part, and the text that it stands for."""
+    normaliser, splitter = backend.normalizer, backend.pre_tokenizer
+    plain = normaliser.normalize_str(text) if normaliser else text
+    return [(part, plain[start:end]) for part, (start, end) in splitter.pre_tokenize_str(plain)]
+
+
+def _into_vocabulary(
+    old: Tokenizer, words: Sequence[str], notes: list[str]
+) -> tuple[Tokenizer, list[Added]]:
+    from tokenizers import Tokenizer
+
+    description = json.loads(old.to_str())
+    model = description["model"]
+    vocabulary: dict[str, int] = model["vocab"]
+    if not model.get("ignore_merges"):
+        notes += _never_merged(old, vocabulary)
+    for token in description["added_tokens"]:  # else they would be numbered after the new words
+        vocabulary.setdefault(token["content"], token["id"])
+    added: list[Added] = []
+    free = max(vocabulary.values()) + 1
+    for word in words:
+        for form in _forms(old, word):
+            if form not in vocabulary:
+                pieces = tuple(token.id for token in old.model.tokenize(form))
+                vocabulary[form] = free
+                added.append(Added(word, form, free, pieces))
+                free += 1
+    model["ignore_merges"] = True
+    return Tokenizer.from_str(json.dumps(description)), added
+
+
+def _forms(old: Tokenizer, word: str) -> list[str]:
+    """How the model is given the word in each context in which it is given it whole."""
+    forms: dict[str, None] = {}
+    for context in CONTEXTS:
+        part, stands_for = _parts(old, context + word)[-1]
+        if stands_for.strip(f" {SPACE}") == normalised(word, old).strip(SPACE):
+            forms[part] = None
+    return list(forms)
+
+
+def _never_merged(old: Tokenizer, vocabulary: dict[str, int]) -> list[str]:
+    """A note on old tokens that the merges never give, and that whole words will now be."""
+    strange = [
+        token
+        for token, number in vocabulary.items()
+        if len(old.model.tokenize(token)) > 1
+        and [part for part, _ in _parts(old, old.decode([number]))] == [token]
+    ]
+    if not strange:
+        return []
+    return [
+        f"{len(strange)} old tokens that the merges never gave are given now where a word is "
+        f"exactly that: {shown(', '.join(strange), 120)}"
+    ]
+
+
+def _beside(
+    old: Tokenizer, words: Sequence[str], with_space: bool
+) -> tuple[Tokenizer, list[Added]]:
+    from tokenizers import AddedToken, Tokenizer
+
+    new = Tokenizer.from_str(old.to_str())
+    by_form = plain_normaliser(old)
+    pieces = {word: tuple(old.encode(word, add_special_tokens=False).ids) for word in words}
+    unknown = _unknown(old)
+    fresh = [word for word in words if len(pieces[word]) > 1 or pieces[word] == (unknown,)]
+    new.add_tokens(
+        [
+            AddedToken(word, single_word=True, lstrip=with_space, normalized=by_form)
+            for word in fresh
+        ]
+    )
+    if with_space and fresh:
+        _keep_spaces(new, fresh)
+    ids = new.get_vocab(with_added_tokens=True)
+    return new, [Added(word, word, ids[word], pieces[word]) for word in fresh]
+
+
+def _keep_spaces(new: Tokenizer, words: Sequence[str]) -> None:
+    """Have the decoder put the space back that a new token took, where it does not already."""
+    from tokenizers import Regex, decoders
+
+    text = f"x {words[0]} x"
+    if new.decode(new.encode(text, add_special_tokens=False).ids) == text:
+        return
+    before = new.decoder
+    either = "|".join(re.escape(word) for word in words)
+    mark: Any = decoders.Replace(Regex(f"^(?=(?:{either})$)"), SPACE)
+    new.decoder = decoders.Sequence([mark, before] if before is not None else [mark])
+
+
+def _unknown(backend: Tokenizer) -> int | None:
+    model: Any = backend.model
+    token = getattr(model, "unk_token", None)
+    if token is not None:
+        return backend.token_to_id(token)
+    return json.loads(backend.to_str())["model"].get("unk_id")
+
+
+def _fault(new: Tokenizer, word: str, ids: set[int]) -> str:
+    """Why a word is not one token where it stands alone, or one in a longer word; else nothing."""
+    for text in (word, f"x {word} x"):
+        encoding = new.encode(text, add_special_tokens=False)
+        start = text.index(word)
+        over = [
+            number
+            for number, (begin, end) in zip(encoding.ids, encoding.offsets, strict=True)
+            if begin < start + len(word) and end > start
+        ]
+        if len(over) != 1 or over[0] not in ids:
+            return f"in '{shown(text)}' it would be {counted(len(over), 'token')}"
+    for text in (f"x{word}", f"{word}x"):
+        if ids & set(new.encode(text, add_special_tokens=False).ids):
+            return f"it would also match in '{shown(text)}'"
+    return ""
+
+
+ROUNDING = 64  # units in the last place
+
+
+def extend(
+    base: Base,
+    tokenizer: PreTrainedTokenizerFast,
+    backend: Tokenizer,
+    added: Sequence[Added],
+    out: Path,
+    notes: list[str],
+) -> dict[str, Any]:
+    """Write `base` with the tokens `added` to the folder `out`, proven, and return the facts.
+
+    `tokenizer` is the base's own, `backend` the one with the new words. Raises `RunError` where
+    the folder cannot be written, `ProofError` where it does not answer as it should.
+    """
+    from warmstart.models.saving import save_model
+
+    if out.exists():
+        raise RunError(f"{out} exists already; choose another --out")
+    model = load(base, notes)
+    before = answers(model, tokenizer)
+    rows = grow(model, added)
+    wanted = wrapped(tokenizer, backend)
+    folder = save_model(model, wanted, out, base)
+    try:
+        proof = prove(folder, model, wanted, before, added)
+    except ProofError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return {"out": str(out), "rows": len(_weights(model)), "rows_before": rows, "proof": proof}
+
+
+def load(base: Base, notes: list[str]) -> PreTrainedModel:
+    """The base as the class that its config names, in the precision of its file, in eval mode."""
+    import transformers
+
+    with one_line(f"{base.name} cannot be loaded"), quiet(), seeded(0):
+        config = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
+        named = [name for name in config.architectures or [] if hasattr(transformers, name)]
+        kind: Any = getattr(transformers, named[0]) if named else transformers.AutoModel
+        model, info = kind.from_pretrained(
+            base.path, dtype="auto", use_safetensors=True, output_loading_info=True, **LOAD
+        )
+    for what, keys in (("begun anew", info["missing_keys"]), ("left out", info["unexpected_keys"])):
+        if keys:
+            notes.append(f"weights of {base.name} {what}: {shown(', '.join(sorted(keys)), 200)}")
+    return model.eval()
+
+
+def grow(model: PreTrainedModel, added: Sequence[Added]) -> int:
+    """Give the model a row for each new token; returns how many rows it had.
+
+    The rows of the output layer, where it is one of its own, and its biases are means as well.
+    Spare rows that the embedding has beyond its vocabulary are used first.
+    """
+    import torch
+
+    rows = len(_weights(model))
+    need = max((entry.id for entry in added), default=-1) + 1
+    if need > rows:
+        with quiet():
+            model.resize_token_embeddings(need, mean_resizing=False)
+    with torch.no_grad():
+        for table in _tables(model):
+            for entry in added:
+                mean = table[list(entry.pieces)].float().mean(0)
+                table[entry.id] = mean.to(table.dtype)
+    return rows
+
+
+def wrapped(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer) -> PreTrainedTokenizerFast:
+    """The new backend with all that the base's tokenizer says of itself."""
+    from transformers import PreTrainedTokenizerFast
+
+    special = tokenizer.special_tokens_map.items()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=tokenizer.model_max_length,
+        padding_side=tokenizer.padding_side,
+        truncation_side=tokenizer.truncation_side,
+        pad_token_type_id=tokenizer.pad_token_type_id,
+        model_input_names=tokenizer.model_input_names,
+        clean_up_tokenization_spaces=False,
+        chat_template=tokenizer.chat_template,
+        **{role: token for role, token in special if isinstance(token, str)},
+    )
+
+
+def answers(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """For each probe what the body (of T5: its encoder) gives, and what the whole model gives."""
+    import torch
+
+    has_body = model.base_model is not model or not model.config.is_encoder_decoder
+    body: Any = model.base_model if has_body else model.get_encoder()
+    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+    with torch.inference_mode():
+        for text in PROBES:
+            ids = tokenizer(text, truncation=True, max_length=32, return_tensors="pt").input_ids
+            if not ids.numel():
+                continue
+            more = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
+            inside = body(input_ids=ids, **(more if has_body else {}))[0]
+            found.append((inside, model(input_ids=ids, **more)[0]))
+    return found
+
+
+def prove(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    before: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    added: Sequence[Added],
+) -> dict[str, Any]:
+    """The saved folder, loaded afresh: same ids and rows, same answers to old texts.
+
+    What the body gives must be the same bit for bit. Scores of old tokens may differ by rounding:
+    a product with more columns is summed in other blocks.
+    """
+    import torch
+    from transformers import AutoTokenizer
+
+    with one_line(f"{folder} cannot be loaded"), quiet():
+        read = AutoTokenizer.from_pretrained(folder, **LOAD)
+        kind: Any = type(model)
+        again = kind.from_pretrained(folder, dtype="auto", use_safetensors=True, **LOAD).eval()
+    for text in (*(f"x {entry.word} x" for entry in added), *PROBES):
+        if read(text, verbose=False).input_ids != tokenizer(text, verbose=False).input_ids:
+            raise ProofError(
+                f"transformers rebuilds the tokenizer of {model.config.model_type} in a way of its "
+                f"own, which splits '{shown(text)}' otherwise: this base cannot be extended"
+            )
+    if not torch.equal(_weights(again), _weights(model)):
+        raise ProofError(f"{folder}: the saved embedding is not the one that was made")
+    known = min(entry.id for entry in added)
+    worst = 0.0
+    for (body, scores), (new_body, new_scores) in zip(before, answers(again, read), strict=True):
+        old, new = scores[..., :known].float(), new_scores[..., :known].float()
+        gap = float((new - old).abs().max())
+        rounding = ROUNDING * torch.finfo(scores.dtype).eps * max(1.0, float(old.abs().max()))
+        if not torch.equal(body, new_body) or gap > rounding:
+            raise ProofError(f"{folder}: old texts have other outputs (by {gap:.1e})")
+        worst = max(worst, gap)
+    return {"texts": len(before), "max_difference": worst}
+
+
+def _weights(model: PreTrainedModel) -> torch.Tensor:
+    """The word embedding, [tokens, size]."""
+    embedding: Any = model.get_input_embeddings()
+    if embedding is None:
+        raise BaseModelError(f"{type(model).__name__} has no word embedding")
+    return embedding.weight
+
+
+def _tables(model: PreTrainedModel) -> list[torch.Tensor]:
+    """All that has one row a token: embeddings, and the output layer's weights and biases."""
+    rows = len(_weights(model))
+    found: dict[int, torch.Tensor] = {}
+    output: Any = model.get_output_embeddings()
+    for module in (model.get_input_embeddings(), output):
+        for weights in module.parameters() if module is not None else ():
+            if len(weights) == rows:
+                found[weights.data_ptr()] = weights
+    for name, weights in model.named_parameters():
+        if output is not None and name.endswith(".bias") and weights.shape == (rows,):
+            if name.rpartition(".")[0].endswith(("predictions", "lm_head", "lm_loss", "decoder")):
+                found[weights.data_ptr()] = weights
+    return list(found.values())

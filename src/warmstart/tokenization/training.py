@@ -1,0 +1,430 @@
+"""Pieces learned from a corpus: one function a kind, each with `tokenizers` doing the counting.
+
+Byte-pair encoding: Sennrich et al. 2016; with bytes, Radford et al. 2019; WordPiece: Schuster and
+Nakajima 2012, in the form of `tokenizers` (byte-pair merges, then longest match first); Unigram:
+Kudo 2018. The same corpus gives the same pieces and ids. Unigram alone can differ: `tokenizers`
+sums its scores in an order that changes from run to run, so that the last digits do as well, and
+with them, now and then, a piece. Its pieces are put in alphabetical order, for ids that stay.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from warmstart.errors import DataError, ProofError, RecipeError, RunError, shown
+from warmstart.formatting import counted
+from warmstart.tokenization.settings import Training
+from warmstart.tokenization.special_tokens import Specials, specials_for
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    from warmstart.tokenization.corpus import Corpus
+
+
+INNER = 0x40000  # the first of 655,360 code points that Unicode gives to nothing
+CONTINUED = "##"
+LONGEST_WORD = 100  # WordPiece takes a longer word for unknown, as in BERT
+
+Batches = Iterable[list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Pieces in the order of their ids, without special tokens."""
+
+    pieces: list[str]
+    merges: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    scores: list[float] = field(default_factory=list[float])
+
+
+def learn(asked: Training, texts: Batches, normalizer: Any, splitter: Any, room: int) -> Learned:
+    """At most `room` pieces of the kind that is asked for. Raises `RecipeError` for too little.
+
+    `normalizer` and `splitter` are the tokenizer's own normaliser and pre-tokeniser, or None.
+    """
+    if asked.kind == "char":
+        return _characters(asked, texts, normalizer, room)
+    if asked.kind == "unigram":
+        return _unigram(texts, normalizer, splitter, room)
+    if asked.kind == "word":
+        return _words(asked, texts, normalizer, splitter, room)
+    if asked.kind == "wordpiece":
+        found = _wordpiece(asked, texts, normalizer, splitter, room)
+    else:
+        level = asked.byte_mode == "level"
+        found = _merged(asked, texts, normalizer, splitter, room, byte_level=level)
+    if len(found.pieces) > room:
+        raise too_small(len(found.pieces), room, asked.byte_mode == "level")
+    return found
+
+
+def too_small(alphabet: int, room: int, byte_level: bool = False) -> RecipeError:
+    """For a vocabulary in which not even the alphabet has room."""
+    instead = "" if byte_level else ", or write all text as bytes (--kind bpe)"
+    return RecipeError(
+        f"vocab_size leaves room for {room:,} pieces, and the alphabet of the corpus alone needs "
+        f"{alphabet:,}: raise it by at least {alphabet - room:,}{instead}"
+    )
+
+
+def _characters(asked: Training, texts: Batches, normalizer: Any, room: int) -> Learned:
+    counts: Counter[str] = Counter()
+    for text in chain.from_iterable(texts):
+        counts.update(normalizer.normalize_str(text) if normalizer else text)
+    frequent = [(n, c) for c, n in counts.items() if n >= asked.frequency]
+    frequent.sort(key=lambda entry: (-entry[0], entry[1]))
+    return Learned([c for _, c in frequent[: max(room, 0)]])
+
+
+def _words(asked: Training, texts: Batches, normalizer: Any, splitter: Any, room: int) -> Learned:
+    from tokenizers import models, trainers
+
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=room, min_frequency=asked.frequency, show_progress=False, special_tokens=[]
+    )
+    model = _trained(models.WordLevel(unk_token=""), trainer, texts, normalizer, splitter)
+    return Learned(_in_order(model["vocab"]))
+
+
+def _merged(
+    asked: Training, texts: Batches, normalizer: Any, splitter: Any, room: int, byte_level: bool
+) -> Learned:
+    from tokenizers import models, pre_tokenizers, trainers
+
+    limit: dict[str, Any] = {"limit_alphabet": asked.alphabet} if asked.alphabet else {}
+    trainer = trainers.BpeTrainer(
+        vocab_size=room,
+        min_frequency=asked.frequency,
+        show_progress=False,
+        special_tokens=[],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()) if byte_level else [],
+        **limit,
+    )
+    model = _trained(models.BPE(), trainer, texts, normalizer, splitter)
+    return Learned(_in_order(model["vocab"]), merges=[(a, b) for a, b in model["merges"]])
+
+
+def _wordpiece(
+    asked: Training, texts: Batches, normalizer: Any, splitter: Any, room: int
+) -> Learned:
+    """The pieces of `WordPieceTrainer`, but the same ones every time.
+
+    That trainer merges pairs as BPE does and numbers the `##` letters in the order of a hash map,
+    so that ties fall as they may. Here each letter inside a word is written as a letter of its
+    own, plain BPE is trained, and what was inside gets its `##` back.
+    """
+    from tokenizers import pre_tokenizers
+
+    inner: dict[str, str] = {}
+    known: dict[str, str] = {}
+
+    def written(word: str) -> str:
+        if word not in known:
+            rest = (inner.setdefault(c, chr(INNER + len(inner))) for c in word[1:])
+            known[word] = word[0] + "".join(rest)
+        return known[word]
+
+    def rewritten() -> Iterator[list[str]]:
+        for batch in texts:
+            plain = (normalizer.normalize_str(text) if normalizer else text for text in batch)
+            words = (splitter.pre_tokenize_str(text) for text in plain)
+            yield [" ".join(written(w) for w, _ in row if len(w) <= LONGEST_WORD) for row in words]
+
+    spaces = pre_tokenizers.WhitespaceSplit()
+    found = _merged(asked, rewritten(), None, spaces, room, byte_level=False)
+    outer = {mark: letter for letter, mark in inner.items()}
+    return Learned([_continued(piece, outer) for piece in found.pieces])
+
+
+def _continued(piece: str, outer: Mapping[str, str]) -> str:
+    head = CONTINUED if piece[0] in outer else ""
+    return head + "".join(outer.get(c, c) for c in piece)
+
+
+def _unigram(texts: Batches, normalizer: Any, splitter: Any, room: int) -> Learned:
+    from tokenizers import models, trainers
+
+    seen: set[str] = set()
+
+    def watched() -> Iterator[list[str]]:
+        for batch in texts:
+            seen.update(*batch)
+            yield batch
+
+    unknown = "<unk>"
+    trainer = trainers.UnigramTrainer(
+        vocab_size=room + 1, show_progress=False, special_tokens=[unknown], unk_token=unknown
+    )
+    try:
+        model = _trained(models.Unigram(), trainer, watched(), normalizer, splitter)
+    except Exception as error:  # tokenizers raises nothing more precise
+        if "not large enough" in str(error):
+            raise too_small(len(seen), room) from None
+        raise RecipeError(
+            f"no unigram tokenizer can be learned from this corpus ({error}): it is too small or "
+            "too uniform; give more text, or another kind"
+        ) from error
+    kept = sorted((piece, score) for piece, score in model["vocab"] if piece != unknown)
+    return Learned([piece for piece, _ in kept], scores=[score for _, score in kept])
+
+
+def _trained(
+    model: Any, trainer: Any, texts: Batches, normalizer: Any, splitter: Any
+) -> dict[str, Any]:
+    """The `model` of the tokenizer.json that training gives."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer(model)
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
+    if splitter is not None:
+        tokenizer.pre_tokenizer = splitter
+    tokenizer.train_from_iterator(texts, trainer)
+    return json.loads(tokenizer.to_str())["model"]
+
+
+def _in_order(vocabulary: Mapping[str, int]) -> list[str]:
+    return sorted(vocabulary, key=lambda piece: vocabulary[piece])
+
+
+# What stands around a tokenizer's model: normaliser, pre-tokeniser, decoder, special tokens.
+
+SPACE = "▁"
+
+
+def normalizer(asked: Training) -> Any:
+    """Unicode form, accents, case, in this order; None where nothing is changed."""
+    from tokenizers import normalizers as n
+
+    forms = {"nfc": n.NFC, "nfkc": n.NFKC, "nfd": n.NFD, "nfkd": n.NFKD}
+    steps: list[Any] = [forms[asked.normalize]()] if asked.normalize else []
+    if asked.kind == "wordpiece":
+        steps.append(n.BertNormalizer(True, True, False, False))
+    if asked.strip_accents:
+        steps += [n.NFD(), n.StripAccents()]
+        steps += [forms[asked.normalize]()] if asked.normalize in ("nfc", "nfkc") else [n.NFC()]
+    if asked.lowercase:
+        steps.append(n.Lowercase())
+    if len(steps) < 2:
+        return steps[0] if steps else None
+    return n.Sequence(steps)
+
+
+def pre_tokenizer(asked: Training) -> Any:
+    """Where a piece may never cross; None where it may cross anything.
+
+    With the space mark, pieces keep to a word, its punctuation, or a run of line breaks.
+    """
+    from tokenizers import Regex
+    from tokenizers import pre_tokenizers as p
+
+    if asked.kind == "char":
+        return None
+    if asked.kind == "word":
+        return p.Whitespace()
+    if asked.kind == "wordpiece":
+        return p.BertPreTokenizer()
+    if asked.byte_mode == "level":
+        return p.ByteLevel(add_prefix_space=False)
+    return p.Sequence(
+        [
+            p.Split(Regex(r"[\r\n]+"), "isolated"),
+            p.Metaspace(SPACE, prepend_scheme="first"),
+            p.Punctuation("contiguous"),
+        ]
+    )
+
+
+def decoder(asked: Training) -> Any:
+    """The way back to text; None joins by spaces."""
+    from tokenizers import decoders as d
+
+    if asked.kind == "word":
+        return None
+    if asked.kind == "wordpiece":
+        return d.WordPiece("##")
+    if asked.byte_mode == "level":
+        return d.ByteLevel()
+    back = [d.ByteFallback()] if asked.byte_mode == "fallback" else []
+    if asked.kind == "char":
+        return d.Sequence([*back, d.Fuse()])
+    return d.Sequence([d.Replace(SPACE, " "), *back, d.Fuse(), d.Strip(" ", 1, 0)])
+
+
+def post_processor(specials: Specials, ids: Mapping[str, int]) -> Any:
+    """Puts the special tokens around a text or a pair of texts."""
+    from tokenizers.processors import TemplateProcessing
+
+    used = [token for token in specials.first if token in specials.single.replace(":2", "").split()]
+    return TemplateProcessing(
+        single=specials.single,
+        pair=specials.pair,
+        special_tokens=[(token, ids[token]) for token in used],
+    )
+
+
+# A tokenizer trained on a corpus, put together, saved, and read back to be compared.
+
+BYTES = [f"<0x{value:02X}>" for value in range(256)]
+NEVER = -1_000.0
+"""The score of a special token in a Unigram model: only as itself, never as part of a text."""
+PROBES = (
+    "The quick brown Fox jumps over the lazy DOG.",
+    " two  spaces\tand\nlines, isn't it? 3.14159 x86_64 #tag @name",
+    "Ärger mit Straße, déjà vu, naïve ﬁne ½ İstanbul",
+    "漢字かな 한국어 русский العربية हिन्दी 🙂",
+    "",
+)
+KEPT = 200  # texts of the corpus that the saved tokenizer is tried on
+
+
+def train(asked: Training, corpus: Corpus) -> tuple[Tokenizer, Specials, dict[str, Any]]:
+    """A tokenizer as asked for, its special tokens, and the facts of the training.
+
+    Raises `RecipeError` for settings that the corpus does not allow, `DataError` for a corpus
+    without text.
+    """
+    specials = specials_for(asked)
+    fallback = BYTES if asked.byte_mode == "fallback" else []
+    room = asked.size - len(specials.first) - len(specials.last) - len(fallback)
+    if room < 1:
+        raise RecipeError(
+            f"vocab_size {asked.size} has no room beside {len(specials.first + specials.last)} "
+            f"special tokens{' and 256 bytes' if fallback else ''}: raise it"
+        )
+    found = learn(asked, _read(corpus), normalizer(asked), pre_tokenizer(asked), room)
+    if not found.pieces:
+        raise DataError(
+            f"nothing in the corpus occurs {counted(asked.frequency, 'time')}: give more text, or "
+            "lower --min_frequency"
+        )
+    backend = assemble(asked, specials, found, fallback)
+    size = backend.get_vocab_size()
+    notes: list[str] = []
+    if asked.vocab_size and size < asked.vocab_size:
+        notes.append(
+            f"{size:,} tokens instead of {asked.vocab_size:,}: the corpus gives no more pieces"
+        )
+    facts = {"vocab_size": size, "texts": corpus.texts, "characters": corpus.characters}
+    return backend, specials, facts | {"notes": notes}
+
+
+def _read(corpus: Corpus) -> Iterator[list[str]]:
+    yield from corpus.rows()
+    if corpus.progress:
+        corpus.progress("learning the pieces", 0, 1)
+
+
+def assemble(
+    asked: Training, specials: Specials, found: Learned, fallback: Sequence[str] = ()
+) -> Tokenizer:
+    """Ids in the order: first special tokens, bytes, pieces, last special tokens."""
+    from tokenizers import AddedToken, Tokenizer
+
+    special = {*specials.first, *specials.last, *fallback}
+    scores = found.scores or [0.0] * len(found.pieces)
+    pieces = [(p, s) for p, s in zip(found.pieces, scores, strict=True) if p not in special]
+    vocabulary = [(token, NEVER) for token in (*specials.first, *fallback)] + pieces
+    vocabulary += [(token, NEVER) for token in specials.last]
+    ids = {token: i for i, (token, _) in enumerate(vocabulary)}
+    backend = Tokenizer(_model(asked, specials, found, vocabulary, ids))
+    parts = {
+        "normalizer": normalizer(asked),
+        "pre_tokenizer": pre_tokenizer(asked),
+        "decoder": decoder(asked),
+        "post_processor": post_processor(specials, ids),
+    }
+    for name, part in parts.items():
+        if part is not None:
+            setattr(backend, name, part)
+    backend.add_special_tokens(
+        [
+            AddedToken(token, lstrip=token in specials.swallows_space, normalized=False)
+            for token in (*specials.first, *specials.last)
+        ]
+    )
+    return backend
+
+
+def _model(
+    asked: Training,
+    specials: Specials,
+    found: Learned,
+    vocabulary: list[tuple[str, float]],
+    ids: dict[str, int],
+) -> Any:
+    from tokenizers import models
+
+    unknown: Any = specials.unknown
+    if asked.kind == "wordpiece":
+        return models.WordPiece(ids, unk_token=unknown, max_input_chars_per_word=100)
+    if asked.kind == "word":
+        return models.WordLevel(ids, unk_token=unknown)
+    by_bytes = asked.byte_mode == "fallback"
+    if asked.kind == "unigram":
+        return models.Unigram(vocabulary, unk_id=ids[unknown], byte_fallback=by_bytes)
+    return models.BPE(ids, found.merges, unk_token=unknown, byte_fallback=by_bytes)
+
+
+def as_transformers(
+    backend: Tokenizer, specials: Specials, asked: Training
+) -> PreTrainedTokenizerFast:
+    """The tokenizer as `transformers` knows it: with roles, sides and the longest length."""
+    from transformers import PreTrainedTokenizerFast
+
+    roles = set(specials.roles.values())
+    more = [token for token in (*specials.first, *specials.last) if token not in roles]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=asked.max_length,
+        padding_side=specials.padding_side,
+        truncation_side=asked.truncation_side,
+        pad_token_type_id=specials.pad_type,
+        model_input_names=list(specials.inputs),
+        clean_up_tokenization_spaces=False,
+        extra_special_tokens=more,
+        **specials.roles,
+    )
+
+
+def save(tokenizer: PreTrainedTokenizerFast, facts: dict[str, Any], folder: Path) -> Path:
+    """Write a folder that `AutoTokenizer` loads, whole or not at all. Raises `RunError`."""
+    from warmstart.models.checks import fingerprint
+    from warmstart.models.quiet import quiet
+    from warmstart.models.saving import whole_folder, write_note
+
+    folder = folder.absolute()
+    if folder.exists():
+        raise RunError(f"{folder} exists already; choose another --out")
+    with whole_folder(folder, "the tokenizer") as fresh:
+        with quiet():
+            tokenizer.save_pretrained(fresh)
+        write_note(fresh, {"tokenizer_sha256": fingerprint(fresh), "trained": facts})
+    return folder
+
+
+def prove(folder: Path, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> int:
+    """On how many texts the saved folder gives the same ids. Raises `ProofError` for another."""
+    from transformers import AutoTokenizer
+
+    from warmstart.models.quiet import one_line, quiet
+
+    with quiet(), one_line(f"the tokenizer in {folder} cannot be loaded"):
+        loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tried = [*PROBES, *texts]
+    for text in tried:
+        for cut in (False, True):
+            how: Any = {"truncation": cut, "verbose": False}
+            if loaded(text, **how).input_ids != tokenizer(text, **how).input_ids:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise ProofError(f"{folder} splits '{shown(text)}' in another way than it did")
+    return len(tried)

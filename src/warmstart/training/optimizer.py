@@ -1,0 +1,245 @@
+"""Optimizers, the course of the learning rate, and clipping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from warmstart.errors import RecipeError
+from warmstart.models.freezing import Pace
+
+# Neighbours in memory as one tensor, for what moves element by element.
+
+
+def joined(parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Parameters that lie behind one another in memory, as their gradients do, as one tensor each.
+
+    What moves element by element moves faster so. The others stay as they are.
+    """
+    blocks: dict[int, list[nn.Parameter]] = {}
+    for parameter in parameters:
+        blocks.setdefault(parameter.untyped_storage().data_ptr(), []).append(parameter)
+    found: list[list[nn.Parameter]] = []
+    for block in blocks.values():
+        for parameter in sorted(block, key=lambda p: p.storage_offset()):
+            if found and _follows(found[-1][-1], parameter):
+                found[-1].append(parameter)
+            else:
+                found.append([parameter])
+    return [_flat(run) if len(run) > 1 else run[0] for run in found]
+
+
+def _follows(one: nn.Parameter, other: nn.Parameter) -> bool:
+    """Whether `other` begins where `one` ends, in the same block; and their gradients too."""
+    if one.grad is None or other.grad is None:
+        return False
+    return all(
+        a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+        and a.data_ptr() + a.nbytes == b.data_ptr()
+        for a, b in ((one, other), (one.grad, other.grad))
+    )
+
+
+def _flat(run: list[nn.Parameter]) -> Tensor:
+    """A view of neighbours, and of their gradients, as vectors."""
+    size, first = sum(p.numel() for p in run), run[0]
+    assert first.grad is not None
+    flat = torch.as_strided(first.detach(), (size,), (1,))
+    flat.grad = torch.as_strided(first.grad, (size,), (1,))
+    return flat
+
+
+def rate_at(step: int, total: int, warmup: float, schedule: str) -> float:
+    """Share of the peak learning rate at `step` of `total`, counted from 0."""
+    rising = round(warmup * total)
+    if step < rising:
+        return (step + 1) / rising
+    if schedule == "constant":
+        return 1.0
+    done = (step - rising) / max(1, total - rising)
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    return 1.0 - done
+
+
+class Optimizer:
+    """AdamW (Loshchilov & Hutter 2019), or Muon (Jordan et al. 2024) on the hidden matrices.
+
+    Args:
+        model: every parameter that requires a gradient is trained.
+        learning_rate: peak of the schedule.
+        total: steps of the whole run.
+        hidden: what lies inside the layers, whose matrices Muon moves; embeddings and head do not.
+        paces: weights with a share of the learning rate, or that stand still for some epochs.
+        epoch_starts: the step at which each epoch begins, for the paces that wait.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        name: str,
+        learning_rate: float,
+        weight_decay: float,
+        total: int,
+        warmup: float,
+        schedule: str,
+        max_grad_norm: float,
+        hidden: Iterable[Tensor] = (),
+        paces: Iterable[Pace] = (),
+        epoch_starts: Sequence[int] = (0,),
+    ) -> None:
+        decayed, rest = split_parameters(model)
+        self.parameters = decayed + rest
+        if not self.parameters:
+            raise RecipeError("nothing to train: no weight requires a gradient")
+        self.learning_rate, self.total = learning_rate, total
+        self.warmup, self.schedule, self.max_grad_norm = warmup, schedule, max_grad_norm
+        self._parts: list[torch.optim.Optimizer] = []
+        self._starts: list[int] = []
+        inside = {id(p) for p in hidden} if name == "muon" else set[int]()
+        rates, starts = _by_parameter(paces, epoch_starts, total)
+        for start in sorted({starts.get(id(p), 0) for p in self.parameters}):
+            together = {id(p) for p in self.parameters if starts.get(id(p), 0) == start}
+            one, other = ([p for p in half if id(p) in together] for half in (decayed, rest))
+            for part in _parts(one, other, inside, rates, learning_rate, weight_decay):
+                self._parts.append(part)
+                self._starts.append(start)
+
+    def step(self, index: int) -> tuple[float, Tensor]:
+        """Clip and move; returns the learning rate and the norm of the gradient before clipping."""
+        rate = self.learning_rate * rate_at(index, self.total, self.warmup, self.schedule)
+        parts = [part for part, start in zip(self._parts, self._starts, strict=True)
+                 if start <= index]  # fmt: skip
+        norm = nn.utils.get_total_norm(_gradients(parts), foreach=True)
+        factor = torch.clamp(self.max_grad_norm / (norm + 1e-6), max=1.0)
+        for part in parts:
+            for group in part.param_groups:
+                group["lr"] = rate * group["share"]
+            if self.max_grad_norm > 0:
+                _clip(part, factor)
+            part.step()
+        return rate, norm
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the optimizers remember, by name."""
+        found: dict[str, Tensor] = {}
+        for part, memory in enumerate(self._memories()):
+            for index, values in memory:
+                for key, value in values.items():
+                    found[f"{part}.{index}.{key}"] = torch.as_tensor(value)
+        return found
+
+    def load_state(self, saved: dict[str, Tensor]) -> None:
+        """Put back what `state` gave."""
+        for part, optimizer in enumerate(self._parts):
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            for name, value in saved.items():
+                owner, index, key = name.split(".", 2)
+                if int(owner) == part:
+                    home: dict[str, Any] = optimizer.state[parameters[int(index)]]
+                    home[key] = value.clone()
+
+    def _memories(self) -> list[list[tuple[int, dict[str, Any]]]]:
+        return [
+            [
+                (index, optimizer.state[p])
+                for index, p in enumerate(p for g in optimizer.param_groups for p in g["params"])
+                if p in optimizer.state
+            ]
+            for optimizer in self._parts
+        ]
+
+
+def _parts(
+    decayed: list[nn.Parameter],
+    rest: list[nn.Parameter],
+    inside: set[int],
+    rates: dict[int, float],
+    learning_rate: float,
+    weight_decay: float,
+) -> list[torch.optim.Optimizer]:
+    """The optimizers of weights that begin to move together."""
+    made: list[torch.optim.Optimizer] = []
+    matrices = [p for p in decayed if p.ndim == 2 and id(p) in inside]
+    taken = {id(p) for p in matrices}
+    groups = _shared(matrices, weight_decay, rates)
+    if groups:
+        muon = torch.optim.Muon(groups, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+        made.append(muon)
+    groups = _shared([p for p in decayed if id(p) not in taken], weight_decay, rates)
+    groups += _shared(rest, 0.0, rates)
+    for group in groups:
+        group["params"] = joined(group["params"])
+    if groups:
+        made.append(torch.optim.AdamW(groups, lr=learning_rate, fused=True))
+    return made
+
+
+def _shared(
+    parameters: list[nn.Parameter], weight_decay: float, rates: dict[int, float]
+) -> list[dict[str, Any]]:
+    """A group for each share of the learning rate, the full one first."""
+    shares = sorted({rates.get(id(p), 1.0) for p in parameters}, reverse=True)
+    return [
+        {
+            "params": [p for p in parameters if rates.get(id(p), 1.0) == share],
+            "weight_decay": weight_decay,
+            "share": share,
+        }
+        for share in shares
+    ]
+
+
+def _by_parameter(
+    paces: Iterable[Pace], epoch_starts: Sequence[int], total: int
+) -> tuple[dict[int, float], dict[int, int]]:
+    """The share of the learning rate, and the first step, of every parameter that has a pace."""
+    rates: dict[int, float] = {}
+    starts: dict[int, int] = {}
+    for pace in paces:
+        first = epoch_starts[pace.wait] if pace.wait < len(epoch_starts) else total
+        for parameter in pace.parameters:
+            rates[id(parameter)], starts[id(parameter)] = pace.rate, first
+    return rates, starts
+
+
+def _gradients(parts: Iterable[torch.optim.Optimizer]) -> list[Tensor]:
+    return [
+        p.grad
+        for part in parts
+        for group in part.param_groups
+        for p in group["params"]
+        if p.grad is not None
+    ]
+
+
+def _clip(part: Any, factor: Tensor) -> None:
+    """Scale the gradients by `factor`: fused AdamW does so while it reads them."""
+    if isinstance(part, torch.optim.AdamW):
+        vars(part).update(grad_scale=1 / factor, found_inf=torch.zeros_like(factor))
+        return
+    moved = [p.grad for g in part.param_groups for p in g["params"] if p.grad is not None]
+    torch._foreach_mul_(moved, factor)
+
+
+def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The trained weights with weight decay, and those without: norms, biases, embeddings."""
+    spared = {
+        id(p)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding) or "norm" in type(module).__name__.lower()
+        for p in module.parameters(recurse=False)
+    }
+    decayed: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:  # XLNet's biases and IA3's factors are bare parameters
+            bare = name.rpartition(".")[2].endswith(("bias", "embed")) or ".ia3_l." in name
+            plain = parameter.ndim >= 2 and id(parameter) not in spared and not bare
+            (decayed if plain else rest).append(parameter)
+    return decayed, rest

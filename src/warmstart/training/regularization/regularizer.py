@@ -1,0 +1,220 @@
+"""What a step does against forgetting: general text learned along, weights held near the base's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from warmstart.models.head_layers import unwrap
+from warmstart.models.targets import head_names
+from warmstart.training.regularization.language_model import (
+    IGNORED,
+    LanguageReader,
+    Piece,
+    Reader,
+    resting,
+)
+
+# Weights held near where they began: L2-SP, and elastic weight consolidation.
+
+PASSAGES = 128  # that the Fisher information is estimated from
+
+
+class Penalty:
+    """strength / 2 * the sum of F (w - w0)² over the base's trained weights, as a gradient.
+
+    With F = 1 this is L2-SP (Li et al. 2018), with the diagonal Fisher information elastic weight
+    consolidation (Kirkpatrick et al. 2017). The gradient is added to the loss's own before it is
+    clipped, so that the optimizer sees exactly that of the sum.
+
+    Args:
+        weights: the trained weights; they begin where they are now.
+        fisher: for each of them, or nothing for F = 1.
+    """
+
+    def __init__(
+        self, weights: Sequence[nn.Parameter], strength: float, fisher: Sequence[Tensor] = ()
+    ) -> None:
+        self.weights, self.strength, self.fisher = list(weights), strength, list(fisher)
+        self.starts = [weight.detach().clone() for weight in self.weights]
+
+    @torch.no_grad()
+    def add(self) -> None:
+        """Add its gradient where the loss has one."""
+        moved = [at for at, weight in enumerate(self.weights) if weight.grad is not None]
+        if not moved:
+            return
+        gaps = torch._foreach_sub(
+            [self.weights[at].detach() for at in moved], [self.starts[at] for at in moved]
+        )
+        if self.fisher:
+            torch._foreach_mul_(gaps, [self.fisher[at] for at in moved])
+        gradients: Any = [self.weights[at].grad for at in moved]
+        torch._foreach_add_(gradients, gaps, alpha=self.strength)
+
+    @torch.no_grad()
+    def value(self) -> float:
+        """What it adds to the loss."""
+        total = 0.0
+        for at, (weight, start) in enumerate(zip(self.weights, self.starts, strict=True)):
+            gap = (weight - start).square()
+            total += float((gap * self.fisher[at] if self.fisher else gap).sum())
+        return self.strength / 2 * total
+
+
+def base_weights(model: Any, *, writes: bool) -> dict[str, nn.Parameter]:
+    """The trained weights that come from the base, by name: all but a new head."""
+    inner = unwrap(model)
+    new = [] if writes else [inner.get_submodule(name) for name in head_names(inner)]
+    fresh = {id(weight) for module in new for weight in module.parameters()}
+    return {
+        name: weight
+        for name, weight in model.named_parameters()
+        if weight.requires_grad and id(weight) not in fresh
+    }
+
+
+def fisher(
+    reader: Reader, weights: Mapping[str, nn.Parameter], texts: Sequence[str], seed: int
+) -> dict[str, Tensor]:
+    """The diagonal Fisher information of up to 128 passages, with a mean of 1 over all weights.
+
+    With a language-model head: the mean square of each passage's gradient of its summed log-
+    likelihood (the empirical Fisher). Without: that of the mean state read as the mean of a normal
+    distribution, whose Fisher is J'J; the diagonal by random signs (Hutchinson 1990). The weights'
+    own gradients are not touched.
+    """
+    chosen = reader.pieces([texts[at] for at in _evenly(len(texts))])
+    chance = torch.Generator().manual_seed(seed)
+    total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    with resting(reader.model):
+        for piece in chosen:
+            value = _scalar(reader, piece, chance)
+            slopes = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
+            for held, slope in zip(total.values(), slopes, strict=True):
+                if slope is not None:
+                    held.addcmul_(slope, slope)
+    count = sum(held.numel() for held in total.values())
+    mean = sum(float(held.double().sum()) for held in total.values()) / max(count, 1)
+    for held in total.values():
+        held.div_(mean or 1.0)
+    return total
+
+
+def _scalar(reader: Reader, piece: Piece, chance: torch.Generator) -> Tensor:
+    if isinstance(reader, LanguageReader):
+        return reader.told([piece])[0].sum()
+    states = reader.states([piece])
+    signs = torch.randint(0, 2, states.shape, generator=chance) * 2 - 1
+    return (states * signs.to(states)).sum()
+
+
+def _evenly(count: int) -> list[int]:
+    size = min(PASSAGES, count)
+    return [at * count // size for at in range(size)]
+
+
+@dataclass
+class Keeper:
+    """Adds to the gradients of a step, as a function of the weights and the step's number alone.
+
+    Nothing of it is kept in a checkpoint: what it needs of the base (start weights, Fisher
+    information, states) is computed from the base and the text when a run begins, and computed
+    again, the same, when it goes on.
+
+    Args:
+        rehearsal: share of the rows of a step that are general text.
+        learned: the passages to learn along.
+        known: of those that will be needed, the base's own states, where it has no language-model
+            head; `spread` is their mean squared distance from their mean.
+    """
+
+    compute: Any
+    reader: Reader | None = None
+    learned: Sequence[Piece] = ()
+    rehearsal: float = 0.0
+    penalty: Penalty | None = None
+    _ends: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
+    _rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    _seed: int = 0
+    known: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+    spread: float = 1.0
+
+    def plan(self, rows: Sequence[int], seed: int) -> None:
+        """Learn which passages go with each step: `rows` of the task are in each of them.
+
+        After any step the passages so far are the asked share of all rows so far, rounded.
+        """
+        self._rows, self._seed = np.asarray(rows, np.int64), seed
+        if not self.rehearsal or self.reader is None:
+            return
+        each = self.rehearsal / (1.0 - self.rehearsal)
+        done = np.floor(np.cumsum(self._rows) * each + 0.5).astype(np.int64)
+        self._ends = np.concatenate([[0], done])
+        if not isinstance(self.reader, LanguageReader):
+            self._know(self.reader)
+
+    def passages(self, index: int) -> list[int]:
+        """The numbers of the passages of step `index`, counted from 0."""
+        if len(self._ends) < 2:
+            return []
+        size = len(self.learned)
+        places = np.arange(self._ends[index], self._ends[index + 1])
+        found = [self._order(number)[places[places // size == number] % size]
+                 for number in np.unique(places // size).tolist()]  # fmt: skip
+        return np.concatenate(found).tolist() if found else []
+
+    def share(self, index: int) -> float:
+        """The share of the rows of a step that are the task's; what its loss is multiplied by."""
+        if len(self._ends) < 2:
+            return 1.0
+        extra, own = int(self._ends[index + 1] - self._ends[index]), int(self._rows[index])
+        return own / (own + extra)
+
+    def add(self, index: int) -> None:
+        """Add to the gradients of a step, before the optimizer moves."""
+        chosen = self.passages(index)
+        if chosen:
+            self._rehearse(chosen, 1.0 - self.share(index))
+        if self.penalty is not None:
+            self.penalty.add()
+        self.compute.filled()
+
+    def _rehearse(self, chosen: list[int], share: float) -> None:
+        reader = self.reader
+        assert reader is not None
+        pieces = [self.learned[at] for at in chosen]
+        said = sum(int((piece.targets != IGNORED).sum()) for piece in pieces)
+        with resting(reader.model):
+            for part in reader.parts(pieces):
+                some = [pieces[at] for at in part]
+                if isinstance(reader, LanguageReader):
+                    loss = reader.told(some, self.compute.dtype)[0].sum() / max(said, 1)
+                else:
+                    known = torch.stack([self.known[chosen[at]] for at in part])
+                    gaps = reader.states(some, self.compute.dtype) - known
+                    loss = gaps.square().sum() / (self.spread * len(pieces))
+                (loss * share).backward()
+
+    @torch.no_grad()
+    def _know(self, reader: Reader) -> None:
+        """The base's own states of the passages that will be needed; and how far apart they are."""
+        needed = sorted({at for index in range(len(self._rows)) for at in self.passages(index)})
+        pieces = [self.learned[at] for at in needed]
+        if not needed:
+            return
+        with resting(reader.model):
+            found = reader.all_states(pieces)
+        self.known = dict(zip(needed, found, strict=True))
+        apart = (found - found.mean(0)).square().sum(1).mean()
+        self.spread = float(apart) or 1.0
+
+    def _order(self, number: int) -> np.ndarray:
+        """The order of a pass over the text."""
+        chance = np.random.Generator(np.random.PCG64([self._seed, 1 << 32, number]))
+        return chance.permutation(len(self.learned))

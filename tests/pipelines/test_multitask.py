@@ -1,0 +1,357 @@
+"""Several tasks in one run: one body, a head each; trained, saved, proven, judged, resumed."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import warmstart
+from learning import write_messages
+from tiny import WORDS, tiny
+from warmstart.config.recipe import Recipe
+from warmstart.errors import DataError, RecipeError, RunError
+from warmstart.inference.torch import Torch
+from warmstart.pipelines.multitask.prepare import prepare_tasks
+from warmstart.pipelines.multitask.session import TasksSession
+from warmstart.run import Run
+
+Folder = Callable[[str], Path]
+Job = Callable[..., int]
+TAGS = {"red": "B-HUE", "blue": "B-HUE", "good": "B-WORD", "bad": "B-WORD"}
+NO_DROPOUT = {
+    "bert": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    "distilbert": ("dropout", "attention_dropout", "seq_classif_dropout"),
+}
+QUICK: dict[str, Any] = {
+    "train.epochs": 2,
+    "train.batch_size": 8,
+    "train.learning_rate": 3e-3,
+    "train.precision": "fp32",
+    "evaluate.bootstrap": 100,
+    "evaluate.baselines": False,
+}
+
+
+@pytest.fixture(scope="session")
+def tags(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 sentences with tagged words."""
+    path = tmp_path_factory.mktemp("tags") / "tags.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(40):
+            words = "the film was not very late again".split()[: 2 + number % 5]
+            words += [list(TAGS)[number % 4], "money", list(TAGS)[(number // 4) % 4]]
+            row = {"tokens": words, "ner_tags": [TAGS.get(word, "O") for word in words]}
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tasks(data: Path, tags: Path) -> dict[str, Any]:
+    return {"mood": {"data": str(data)}, "things": {"name": "tagging", "data": str(tags)}}
+
+
+def keys(base: Path, tasks: dict[str, Any], **task: Any) -> dict[str, Any]:
+    return {**QUICK, "base": str(base), "task": {"name": "multitask", "tasks": tasks, **task}}
+
+
+def session_of(base: Path, tasks: dict[str, Any], **task: Any) -> TasksSession:
+    return TasksSession.begin(prepare_tasks(Recipe.of(keys(base, tasks, **task))))
+
+
+@pytest.fixture(scope="module")
+def done(tiny_of: Folder, tasks: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out = tmp_path_factory.mktemp("multi") / "run"
+    asked = keys(tiny_of("bert"), {**tasks, "words": {"name": "mlm"}}, compare=True)
+    return warmstart.tune(out=str(out), **{**asked, "train.epochs": 8})
+
+
+def test_a_model_for_each_task_over_one_body(done: Run) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+
+    mood = AutoModelForSequenceClassification.from_pretrained(done.model / "mood")
+    things = AutoModelForTokenClassification.from_pretrained(done.model / "things")
+    assert sorted(mood.config.label2id) == ["bad", "good", "plain"]
+    assert "B-HUE" in things.config.label2id
+    one, other = (load_file(done.model / name / "model.safetensors") for name in ("mood", "things"))
+    body = [name for name in one if name.startswith("bert.") and "pooler" not in name]
+    assert len(body) > 20
+    assert all(one[name].equal(other[name]) for name in body)
+    assert done.proof["shared"] == {"tensors": len(body), "equal": True}
+    assert done.proof["tasks"]["mood"]["passed"] and done.proof["tasks"]["things"]["passed"]
+    assert not (done.model / "words").exists()
+
+
+def test_each_task_is_judged_and_told(done: Run) -> None:
+    metrics = done.metrics
+    found = {name: one[one["main"]]["value"] for name, one in metrics["tasks"].items()}
+    assert found["things"] > 0.9
+    assert metrics["mean"]["value"] == pytest.approx(np.mean(list(found.values())))
+    for name in found:
+        folder = done.path / "tasks" / name
+        assert json.loads((folder / "metrics.json").read_text())["rows"] > 0
+        assert (folder / "predictions.parquet").exists()
+        assert f"tasks/{name}/report.html" in done.report.read_text()
+        assert f"model/{name}" in (folder / "report.html").read_text()
+    for row in done.facts["history"]:
+        both = (row["score:mood"] + row["score:things"]) / 2
+        assert row["validation_score"] == pytest.approx(both)
+        assert row["loss:words"] > 0
+
+
+def test_did_sharing_help_is_said(done: Run) -> None:
+    for one in done.metrics["tasks"].values():
+        alone = one["alone"]
+        assert alone["outcome"] in ("better", "worse", "noise")
+        assert alone["together"] == pytest.approx(one[one["main"]]["value"])
+        assert alone["difference"] == pytest.approx(alone["together"] - alone["alone"])
+    assert "Did sharing help?" in done.report.read_text()
+    assert not (done.path / "alone").exists()
+
+
+def test_predict_names_the_task(done: Run) -> None:
+    answer = warmstart.predict(done.model / "mood", ["i loved the great film"])[0]
+    assert answer.value in ("bad", "good", "plain")
+    found = warmstart.predict(done.model / "things", ["the red film"])[0].value
+    assert [(one["type"], one["start"], one["end"]) for one in found] == [("HUE", 4, 7)]
+    with pytest.raises(
+        RunError, match=r"model for each of its tasks.*model/mood or .*model/things"
+    ):
+        warmstart.predict(done.path, ["a text"])
+
+
+def test_saved_folders_give_what_was_trained(
+    tiny_of: Folder, tasks: dict[str, Any], tmp_path: Path
+) -> None:
+    session = session_of(tiny_of("roberta"), tasks)
+    session.fitting(tmp_path, []).run()
+    wanted = {name: one.predict()["test"] for name, one in session.each.items()}
+    session.widen_vocabulary()
+    for name, one in session.each.items():
+        one.save(tmp_path / name)
+        found, _ = Torch().open(tmp_path / name).outputs(one.prepared.examples["test"].table)
+        np.testing.assert_allclose(found, wanted[name], atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert", "gpt2", "xlnet", "electra"])
+def test_bodies_are_one_object(family: str, tiny_of: Folder, tasks: dict[str, Any]) -> None:
+    from warmstart.models.architectures import body_of
+    from warmstart.models.targets import head_names
+
+    session = session_of(tiny_of(family), tasks)
+    one, other = (session.each[name].model for name in ("mood", "things"))
+    heads = {id(p) for n in head_names(one) for p in one.get_submodule(n).parameters()}
+    ours = {id(p) for p in body_of(one).parameters()} - heads
+    assert ours and ours == {id(p) for p in body_of(other).parameters()}
+
+
+@pytest.mark.parametrize(("family", "words"), [("distilbert", False), ("bert", True)])
+def test_the_loss_of_a_batch_is_that_of_transformers(
+    family: str, words: bool, tiny_of: Folder, tasks: dict[str, Any], tmp_path: Path
+) -> None:
+    extra = {"words": {"name": "mlm"}} if words else {}
+    session = session_of(tiny_of(family), {**tasks, **extra})
+    fit = session.fitting(tmp_path, [])
+    seen: set[str] = set()
+    for number, rows in enumerate(fit.train.epoch(0, 0)):
+        session.together.begin_step(number)
+        batch: Any = fit.train.batches(rows)[0]
+        name = fit.train.current  # pyright: ignore[reportAttributeAccessIssue]
+        if name in seen:
+            continue
+        seen.add(name)
+        with torch.no_grad():
+            total, weight = fit.loss(fit.train.logits(batch, training=False), batch.targets)
+            mask = (torch.arange(batch.ids.shape[1]) < batch.lengths[:, None]).long()
+            labels = batch.targets
+            if name == "words":
+                labels = torch.full_like(batch.ids, -100)
+                labels[batch.chosen] = batch.targets[0]
+            model: Any = (session.masked if name == "words" else session.each)[name].model
+            found = model(input_ids=batch.ids, attention_mask=mask, labels=labels)
+        assert total / weight == pytest.approx(float(found.loss), abs=1e-5), name
+    assert seen == {*tasks, *extra}
+
+
+def test_steps_follow_the_temperature_and_go_on_from_epoch_to_epoch(
+    tiny_of: Folder, tasks: dict[str, Any], tmp_path: Path
+) -> None:
+    session = session_of(tiny_of("bert"), tasks, temperature=1e9)
+    feed: Any = session.fitting(tmp_path, []).train
+    rows = {name: len(one.prepared.rows) for name, one in session.each.items()}
+    counts = feed.counts(0)
+    assert sum(counts.values()) == sum(-(-count // 8) for count in rows.values())
+    assert abs(counts["mood"] - counts["things"]) <= 1
+    first, second = (np.concatenate(feed.epoch(0, epoch)) for epoch in (0, 1))
+    mood = [part[part < len(session.each["mood"].stores["train"])] for part in (first, second)]
+    once = set(mood[0].tolist())
+    assert len(once) == len(mood[0]), "no row twice before all had their turn"
+    left = rows["mood"] - len(mood[0])
+    assert not once & set(mood[1][: min(left, 8)].tolist())
+    assert [part.tolist() for part in feed.epoch(0, 1)] == [p.tolist() for p in feed.epoch(0, 1)]
+
+
+def test_a_weight_scales_the_loss(tiny_of: Folder, tasks: dict[str, Any], tmp_path: Path) -> None:
+    heavy = {**tasks, "mood": {**tasks["mood"], "weight": 3}}
+    losses: list[float] = []
+    for asked in (tasks, heavy):
+        fit = session_of(tiny_of("bert"), asked).fitting(tmp_path, [])
+        feed: Any = fit.train
+        (batch,) = feed.batches(np.arange(8))
+        assert feed.current == "mood"
+        with torch.no_grad():
+            total, weight = fit.loss(feed.logits(batch, training=False), batch.targets)
+        losses.append(float(total / weight))
+    assert losses[1] == pytest.approx(3 * losses[0], rel=1e-5)
+
+
+def test_class_weights_are_for_the_tasks_that_have_classes(
+    tiny_of: Folder, tasks: dict[str, Any]
+) -> None:
+    asked = {**keys(tiny_of("bert"), tasks), "objective.class_weights": "balanced"}
+    each = prepare_tasks(Recipe.of(asked)).each
+    assert each["mood"].objective.class_weights == "balanced"
+    assert each["things"].objective.class_weights == "none"
+    notes = [note["message"] for note in each["things"].ledger.notes]
+    assert any("objective.* is for single labels" in note for note in notes)
+
+
+def test_adapters_are_shared(tiny_of: Folder, tasks: dict[str, Any], tmp_path: Path) -> None:
+    run = warmstart.tune(out=str(tmp_path / "run"), method="lora", **keys(tiny_of("bert"), tasks))
+    one, other = (
+        load_file(run.model / name / "adapter_model.safetensors") for name in ("mood", "things")
+    )
+    adapters = [name for name in one if "lora_" in name]
+    assert adapters and all(one[name].equal(other[name]) for name in adapters)
+    assert any(one[name].abs().max() > 0 for name in adapters if "lora_B" in name)
+    assert len(warmstart.predict(run.model / "things", ["a red film"])) == 1
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_killed_and_begun_again(
+    words: bool, tiny_of: Folder, tasks: dict[str, Any], job: Job, tmp_path: Path
+) -> None:
+    asked = keys(tiny_of("bert"), {**tasks, **({"words": {"name": "mlm"}} if words else {})})
+    asked |= {"train.checkpoint_seconds": 0, "train.precision": "bf16"}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert job(data=None, out=whole, keys=asked) == 0
+    assert job(data=None, out=broken, keys=asked, die={"step": 9}) == -signal.SIGKILL
+    assert job(data=None, out=broken, die={"model": 1}, resume=True) == -signal.SIGKILL
+    assert job(out=broken, resume=True) == 0
+    for name in tasks:
+        one, other = (run / "model" / name / "model.safetensors" for run in (whole, broken))
+        assert one.read_bytes() == other.read_bytes()
+    ours, theirs = (json.loads((run / "run.json").read_text()) for run in (whole, broken))
+    assert ours["history"] == theirs["history"]
+    assert not (broken / "checkpoints").exists()
+
+
+def test_a_dry_run_writes_nothing(tiny_of: Folder, tasks: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    found = warmstart.plan(out=str(out), **keys(tiny_of("bert"), tasks))
+    assert not out.exists()
+    assert found["steps"] > 0
+    assert found["shares"]["mood"] == pytest.approx(
+        found["tasks"]["mood"]["rows"]["train"] / found["rows"]["train"], abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"method": "frozen"}, "leaves the body as it is"),
+        ({"method": "prompt_tuning"}, "virtual tokens"),
+        ({"data.path": "x.csv"}, "reads the data of each task"),
+        ({"seed": "0,1"}, "cannot be compared over several methods or seeds"),
+        ({"task.tasks.mood.label": "x"}, "task.tasks.mood: "),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    change: dict[str, Any], said: str, tiny_of: Folder, tasks: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(RecipeError) as error:
+        warmstart.tune(out=str(out), **keys(tiny_of("bert"), tasks), **change)
+    assert said in str(error.value)
+    assert not out.exists()
+
+
+def test_one_task_or_a_decoder_that_should_guess_words_is_refused(
+    tiny_of: Folder, tasks: dict[str, Any], tmp_path: Path
+) -> None:
+    alone = {"mood": tasks["mood"]}
+    with pytest.raises(RecipeError, match="at least two tasks"):
+        warmstart.tune(out=str(tmp_path / "a"), **keys(tiny_of("bert"), alone))
+    words = {**alone, "words": {"name": "mlm"}}
+    with pytest.raises(RecipeError, match="mlm|no mask token"):
+        warmstart.tune(out=str(tmp_path / "a"), **keys(tiny_of("gpt2"), words))
+    missing = {**tasks, "mood": {"data": str(tmp_path / "none.csv")}}
+    with pytest.raises(DataError, match=r"task\.tasks\.mood: "):
+        warmstart.tune(out=str(tmp_path / "a"), **keys(tiny_of("bert"), missing))
+
+
+def test_words_of_a_text_file_are_guessed(
+    tiny_of: Folder, tasks: dict[str, Any], tmp_path: Path
+) -> None:
+    texts = tmp_path / "texts.csv"
+    write_messages(texts, 40, seed=9)
+    entry = {"name": "mlm", "data": str(texts), "share": 0.3}
+    session = session_of(tiny_of("bert"), {"mood": tasks["mood"], "words": entry})
+    store = session.prepared.texts["words"].stores
+    assert len(store["train"]) + len(store["validation"]) <= 40
+    fit = session.fitting(tmp_path, [])
+    outputs: Any = fit.validation.predict()
+    nats = outputs["words"][:, 0].mean()
+    fit.run()
+    assert session.score(fit.validation.predict())["loss:words"] < nats
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_the_fast_way_gives_the_gradients_of_the_slow_one(
+    family: str, tasks: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from warmstart.models import shared as together
+
+    none = dict.fromkeys(NO_DROPOUT[family], 0.0)
+    base = tiny(family, tmp_path / "base", WORDS, 0, **none)
+    quick = together.computes_for
+    found: list[dict[str, dict[str, torch.Tensor]]] = []
+    for fast in (True, False):
+
+        def computes(models: Any, fast: bool, wanted: bool = fast) -> Any:
+            return quick(models, fast=wanted)
+
+        monkeypatch.setattr(together, "computes_for", computes)
+        asked = {**keys(base, tasks), "train.active_vocabulary": False}
+        session = TasksSession.begin(prepare_tasks(Recipe.of(asked)))
+        assert all(one.compute.is_fast == fast for one in session.each.values())
+        fit = session.fitting(tmp_path, [])
+        feed: Any = fit.train
+        grads: dict[str, dict[str, torch.Tensor]] = {}
+        first = len(session.each["mood"].stores["train"])
+        for name, rows in (("things", np.arange(first, first + 8)), ("mood", np.arange(8))):
+            fit.compute.begin_epoch(0)
+            fit.compute.begin_step(0)
+            (batch,) = feed.batches(rows)
+            fit.loss(feed.logits(batch, training=True), batch.targets)[0].backward()
+            fit.compute.collect(accumulate=False)
+            grads[name] = {
+                key: weight.grad.clone()
+                for key, weight in fit.model.named_parameters()
+                if weight.grad is not None
+            }
+            fit.compute.after_step()
+        found.append(grads)
+    for name, ours in found[0].items():
+        assert len(ours) > 20
+        for key, wanted in found[1][name].items():
+            torch.testing.assert_close(ours[key], wanted, atol=1e-4, rtol=1e-3, msg=f"{name} {key}")
+        other = "mood" if name == "things" else "things"
+        assert not any(key.startswith(f"{other}.classifier") for key in ours)

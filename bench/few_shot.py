@@ -84,14 +84,14 @@ def main() -> int:
 
 def drawn(rows: Rows, per_class: int, seed: int) -> Rows:
     """So many texts of each class, at random."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     by_class: dict[str, Rows] = {}
     for row in rows:
         by_class.setdefault(row[1], []).append(row)
     return [
         row
         for label in sorted(by_class)
-        for row in chance.sample(by_class[label], min(per_class, len(by_class[label])))
+        for row in rng.sample(by_class[label], min(per_class, len(by_class[label])))
     ]
 
 

@@ -82,13 +82,13 @@ def pretrained(novels: list[Path], folder: Path, base: Path, seconds: float) -> 
         for novel in novels
     ])  # fmt: skip
     moving = torch.optim.AdamW(model.parameters(), lr=3e-3, fused=True)
-    chance, begun, steps = torch.Generator().manual_seed(0), time.perf_counter(), 0
+    rng, begun, steps = torch.Generator().manual_seed(0), time.perf_counter(), 0
     model.train()
     loss = torch.zeros(())
     while (done := (time.perf_counter() - begun) / seconds) < 1:
         for group in moving.param_groups:
             group["lr"] = 3e-3 * min(1.0, (steps + 1) / 50) * (1 - done)
-        starts = torch.randint(0, len(ids) - 65, (16,), generator=chance)
+        starts = torch.randint(0, len(ids) - 65, (16,), generator=rng)
         batch = torch.stack([ids[start : start + 64] for start in starts.tolist()])
         loss = model(input_ids=batch, labels=batch).loss
         loss.backward()

@@ -73,10 +73,10 @@ def recombined(texts: list[str], rows: int) -> Any:
 
     with tempfile.TemporaryDirectory(prefix="warmstart-bench-") as folder:
         index = warmstart.retrieval.index("minilm", texts, out=Path(folder) / "index")
-    chance = np.random.default_rng(0)
-    one, other = chance.integers(0, len(texts), (2, rows))
+    rng = np.random.default_rng(0)
+    one, other = rng.integers(0, len(texts), (2, rows))
     vectors = index.vectors[one] + index.vectors[other]
-    vectors += 0.05 * chance.normal(size=vectors.shape)
+    vectors += 0.05 * rng.normal(size=vectors.shape)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     index.vectors = vectors.astype(np.float32)
     joined = [f"{texts[i]} {texts[j]}" for i, j in zip(one, other, strict=True)]

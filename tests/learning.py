@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from warmstart.data.tokens.dataset import TokenStore, tokenise
+from warmstart.data.tokens.dataset import TokenizedDataset, tokenise
 from warmstart.models import base as catalog
 from warmstart.models import loading as backbone
 from warmstart.models.forward import Compute, compute_for
@@ -40,13 +40,13 @@ SLOW = ("gpt2", "llama", "xlnet", "modernbert", "t5", "bart")
 
 def messages(n: int, seed: int = 0) -> tuple[list[str], list[str]]:
     """Texts of unequal length whose label can be read off two of their words; labels in turn."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     labels = [LABELS[i % len(LABELS)] for i in range(n)]
     texts: list[str] = []
     for label in labels:
-        words = [chance.choice(FILLERS) for _ in range(chance.randint(2, 18))]
-        words += chance.choices(SIGNS[label], k=2)
-        chance.shuffle(words)
+        words = [rng.choice(FILLERS) for _ in range(rng.randint(2, 18))]
+        words += rng.choices(SIGNS[label], k=2)
+        rng.shuffle(words)
         texts.append(" ".join(words))
     return texts, labels
 
@@ -73,7 +73,7 @@ def classifier(folder: Path, *, dropout: float | None = 0.0, seed: int = 0) -> A
 
 def store_of(
     folder: Path, texts: Sequence[str], labels: Sequence[str] | None = None
-) -> tuple[TokenStore, int]:
+) -> tuple[TokenizedDataset, int]:
     """The token ids of texts, and the padding token."""
     tokenizer: Any = backbone.load_tokenizer(base_of(folder))
     targets = None if labels is None else np.array([LABELS.index(label) for label in labels])

@@ -97,7 +97,7 @@ class Case:
         compute = None if self.family == "pegasus" else ready(model)
         optimizer = Optimizer(
             model, name="adamw", learning_rate=1e-2, weight_decay=0.0, total=steps, warmup=0.0,
-            schedule="constant", max_grad_norm=1.0, paces=self.method.paces(model),
+            schedule="constant", max_grad_norm=1.0, param_groups=self.method.param_groups(model),
         )  # fmt: skip
         for step in range(steps):
             if compute is None:

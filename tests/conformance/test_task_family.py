@@ -106,7 +106,7 @@ class Case:
     @property
     def task(self) -> Any:
         made: Any = parts.make("task", self.name, self.settings)
-        return made.settled(read_json(self.folder / "config.json"), LONGEST)
+        return made.resolve_for_base(read_json(self.folder / "config.json"), LONGEST)
 
     def table(self, rows: Sequence[Mapping[str, Any]], *, targets: bool = True) -> pa.Table:
         """Raw rows as the task sees them, with or without the columns of the targets."""
@@ -127,7 +127,7 @@ class Case:
     def session(self) -> Session:
         """A model that has learnt ROWS, all of them in one batch."""
         rows = self.made.ROWS
-        labels = self.task.learn(self.table(rows))
+        labels = self.task.fit_labels(self.table(rows))
         found = self.examples(rows, labels)
         recipe = Recipe.of(
             {

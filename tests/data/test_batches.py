@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warmstart.data.tokens.batching import micro, ordered, pad, plan, width
-from warmstart.data.tokens.dataset import TokenStore
+from warmstart.data.tokens.dataset import TokenizedDataset
 
 LENGTHS = st.lists(st.integers(1, 64), max_size=300).map(lambda x: np.array(x, np.int64))
 
@@ -77,7 +77,7 @@ def test_no_rows() -> None:
 def test_pad_gives_each_row_back(lengths: np.ndarray, data: st.DataObject) -> None:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     ids = np.arange(1, offsets[-1] + 1).astype(np.uint16)
-    store = TokenStore(ids, offsets, np.zeros(len(lengths), np.int64))
+    store = TokenizedDataset(ids, offsets, np.zeros(len(lengths), np.int64))
     rows = np.array(data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=9)))
     matrix, found = pad(store, rows, 0)
     assert matrix.dtype == np.int64 and matrix.shape == (len(rows), lengths[rows].max())

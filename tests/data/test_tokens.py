@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from warmstart.data.tokens.dataset import TokenStore, tokenise
+from warmstart.data.tokens.dataset import TokenizedDataset, tokenise
 from warmstart.errors import RecipeError
 
 LONG = "The quick brown fox jumps over the lazy dog, unbelievably often. " * 20
@@ -55,7 +55,7 @@ def test_arrow_in_and_targets(tokenizer: Any) -> None:
 
 def test_nothing_to_tokenise(tokenizer: Any) -> None:
     store = tokenise([], tokenizer.backend_tokenizer, 16)
-    assert isinstance(store, TokenStore) and len(store) == 0 and len(store.lengths) == 0
+    assert isinstance(store, TokenizedDataset) and len(store) == 0 and len(store.lengths) == 0
 
 
 def test_no_room_for_text(tokenizer: Any) -> None:

@@ -39,15 +39,15 @@ def test_perplexity_is_that_of_transformers(tiny_of: Folder) -> None:
     found = Perplexity().total(rows)
     lm: Any = backbone.load_headed(base_of(folder), "text", [], seed=0)
     tokenizer: Any = backbone.load_tokenizer(base_of(folder))
-    nats = tokens = 0.0
+    nll = tokens = 0.0
     for text in texts:
         ids = torch.tensor([[tokenizer.eos_token_id, *tokenizer(text)["input_ids"]]])
         with torch.no_grad():
-            nats += float(lm(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
+            nll += float(lm(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
         tokens += ids.shape[1] - 1
     words = sum(len(text.split()) for text in texts)
-    assert found["perplexity"] == pytest.approx(math.exp(nats / tokens), rel=1e-5)
-    assert found["word_perplexity"] == pytest.approx(math.exp(nats / words), rel=1e-4)
+    assert found["perplexity"] == pytest.approx(math.exp(nll / tokens), rel=1e-5)
+    assert found["word_perplexity"] == pytest.approx(math.exp(nll / words), rel=1e-4)
 
 
 def test_recall_is_of_nearest_mean_states(tiny_of: Folder) -> None:
@@ -71,9 +71,9 @@ def test_recall_is_of_nearest_mean_states(tiny_of: Folder) -> None:
 def test_a_figure_says_what_is_noise_and_what_is_not(tiny_of: Folder) -> None:
     folder = tiny_of("gpt2")
     reader = reading(folder, classifier(folder))
-    chance = np.random.default_rng(0)
-    nats = chance.uniform(100, 200, 60)
-    before = np.stack([nats, np.full(60, 50.0), np.full(60, 30.0)], 1)
+    rng = np.random.default_rng(0)
+    nll = rng.uniform(100, 200, 60)
+    before = np.stack([nll, np.full(60, 50.0), np.full(60, 30.0)], 1)
 
     def said(factor: np.ndarray | float, **more: Any) -> dict[str, Any]:
         after = before.copy()
@@ -81,7 +81,7 @@ def test_a_figure_says_what_is_noise_and_what_is_not(tiny_of: Folder) -> None:
         return compared(reader, before, after, Evaluate(bootstrap=200), 0, "a text", **more)
 
     worse, better = said(1.2), said(0.8)
-    noise = said(1 + 0.05 * chance.standard_normal(60))
+    noise = said(1 + 0.05 * rng.standard_normal(60))
     assert [one["outcome"] for one in (worse, better, noise)] == ["worse", "better", "noise"]
     assert worse["advice"] and not better["advice"] and not said(1.2, kept=True)["advice"]
     assert "has forgotten" in worse["sentence"] and "without the adapter" in said(

@@ -20,7 +20,7 @@ TASKS = ("multilabel", "regression", "extractive_qa", "summarization", "translat
 
 def titles_of(name: str) -> Mapping[str, str]:
     task: Any = parts.find("task", name)
-    return task.model_validate({}).titles
+    return task.model_validate({}).metric_titles
 
 
 EVERY = [TITLES, ENTITY_TITLES, WORD_TITLES, *_embedded.TITLES.values(), *map(titles_of, TASKS)]

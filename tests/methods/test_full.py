@@ -23,7 +23,7 @@ Folder = Callable[[str], Path]
 def paced(folder: Path, out: Path, method: Full, **settings: Any) -> Fit:
     model = method.attach(classifier(folder), 0)
     run = fit(folder, out, model=model, rows=16, **settings)
-    return replace(run, paces=method.paces(model))
+    return replace(run, param_groups=method.param_groups(model))
 
 
 @pytest.mark.parametrize("family", [*FAST, *SLOW])
@@ -100,7 +100,7 @@ def test_without_paces_nothing_changes(tiny_of: Folder, tmp_path: Path) -> None:
         paced(tiny_of("bert"), tmp_path / str(i), method, epochs=2, batch_size=8)
         for i, method in enumerate([Full(), Full(layer_decay=1.0)])
     ]
-    assert Full().paces(runs[0].model) == []  # pyright: ignore[reportArgumentType]
+    assert Full().param_groups(runs[0].model) == []  # pyright: ignore[reportArgumentType]
     for run in runs:
         run.run()
     one, other = (weights_of(run.model) for run in runs)

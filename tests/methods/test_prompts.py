@@ -82,7 +82,7 @@ def test_it_learns(tiny_of: Folder, tmp_path: Path) -> None:
 def test_the_head_takes_smaller_steps(tiny_of: Folder) -> None:
     method = method_of("prompt_tuning")
     model: Any = method.attach(classifier(tiny_of("bert")), 0)
-    [pace] = method.paces(model)
+    [pace] = method.param_groups(model)
     assert pace.rate == pytest.approx(0.1)
     vectors = model.prompt_encoder["default"].embedding.weight
     assert all(p is not vectors for p in pace.parameters) and pace.parameters

@@ -18,8 +18,8 @@ from warmstart.metrics.nearest import best, nearest
 )  # fmt: skip
 def test_as_a_full_sort(seed: int, n: int, q: int, k: int, coarse: bool) -> None:
     """Ties too stand in the order of their numbers."""
-    chance = np.random.default_rng(seed)
-    vectors, queries = chance.normal(size=(n, 4)), chance.normal(size=(q, 4))
+    rng = np.random.default_rng(seed)
+    vectors, queries = rng.normal(size=(n, 4)), rng.normal(size=(q, 4))
     if coarse:
         vectors, queries = np.round(vectors), np.round(queries)
     vectors, queries = vectors.astype(np.float32), queries.astype(np.float32)
@@ -34,9 +34,9 @@ def test_as_a_full_sort(seed: int, n: int, q: int, k: int, coarse: bool) -> None
 
 @pytest.mark.parametrize("k", [1, 3, 7])
 def test_blocks_change_nothing(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    chance = np.random.default_rng(0)
-    vectors = chance.normal(size=(7, 3)).astype(np.float32)
-    queries = chance.normal(size=(11, 3)).astype(np.float32)
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(7, 3)).astype(np.float32)
+    queries = rng.normal(size=(11, 3)).astype(np.float32)
     whole = nearest(vectors, queries, k)
     monkeypatch.setattr(module, "BLOCK", 14)
     parts = nearest(vectors, queries, k)

@@ -41,11 +41,11 @@ def made(
     chosen: Any = parts.make("method", method, settings)
     plain = backbone.load_classifier(base_of(base), labels, 0)
     model = chosen.attach(plain, 0)
-    chance = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in model.parameters():
             if p.requires_grad:
-                p += 0.2 * torch.randn(p.shape, generator=chance)
+                p += 0.2 * torch.randn(p.shape, generator=rng)
     chosen.save(model, backbone.load_tokenizer(base_of(base)), out, base_of(base),
                 notes={"head": "classes"})  # fmt: skip
     return out

@@ -100,10 +100,10 @@ def test_what_is_told_of_each_token() -> None:
     real = targets != -100
     said = told(outputs.at(real), targets[real])
     logits = outputs.logits()[real].detach()
-    torch.testing.assert_close(said.nats, cross_entropy(logits, targets[real], reduction="none"))
+    torch.testing.assert_close(said.nll, cross_entropy(logits, targets[real], reduction="none"))
     assert said.hit.tolist() == (logits.argmax(-1) == targets[real]).tolist()
     again = told(logits, targets[real])
-    torch.testing.assert_close(again.nats, said.nats)
+    torch.testing.assert_close(again.nll, said.nll)
 
 
 def test_nothing_to_learn_is_a_loss_of_nothing() -> None:

@@ -19,9 +19,9 @@ Folder = Callable[[str], Path]
 
 def texts(count: int, width: int, *, padded: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids [count, width] and lengths, one of them full."""
-    chance = torch.Generator().manual_seed(count * 100 + width)
-    ids = torch.randint(5, 50, (count, width), generator=chance)
-    lengths = torch.randint(1, width + 1, (count,), generator=chance)
+    rng = torch.Generator().manual_seed(count * 100 + width)
+    ids = torch.randint(5, 50, (count, width), generator=rng)
+    lengths = torch.randint(1, width + 1, (count,), generator=rng)
     lengths[-1] = width
     return ids, lengths if padded else torch.full_like(lengths, width)
 
@@ -34,10 +34,10 @@ def awake(folder: Path, *, adapted: bool, dtype: torch.dtype = torch.float32) ->
 
         names = ["query" if hasattr(model.config, "hidden_act") else "q_lin"]
         model = get_peft_model(model, LoraConfig(target_modules=names, r=2))
-    chance = torch.Generator().manual_seed(5)
+    rng = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for weights in model.parameters():
-            weights.add_(torch.randn(weights.shape, generator=chance), alpha=0.15)
+            weights.add_(torch.randn(weights.shape, generator=rng), alpha=0.15)
     return ready(model, dtype)
 
 

@@ -31,10 +31,10 @@ def batch(folder: Path, *, padded: bool) -> tuple[torch.Tensor, torch.Tensor]:
 def computing(folder: Path, dropout: float, *, halves: bool, dtype: torch.dtype) -> Any:
     """A model with large weights, and homes for its gradients in `dtype`, float32 too."""
     model = classifier(folder, dropout=dropout)
-    chance = torch.Generator().manual_seed(5)
+    rng = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for weights in model.parameters():
-            weights.add_(torch.randn(weights.shape, generator=chance), alpha=0.15)
+            weights.add_(torch.randn(weights.shape, generator=rng), alpha=0.15)
     compute = ready(model, dtype)
     groups = compute.encoder.matrices()
     if dtype == torch.float32:

@@ -37,10 +37,10 @@ def adapted(folder: Path, *, targets: Targets = "all", dropout: float = 0.0, **k
     """A classifier with large weights, whose changes have begun to change something."""
     model = classifier(folder, dropout=dropout)
     model = LoRA(rank=3, alpha=5.0, targets=targets, **keys).attach(model, 0)
-    chance = torch.Generator().manual_seed(5)
+    rng = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for weights in model.parameters():
-            weights.add_(torch.randn(weights.shape, generator=chance), alpha=0.15)
+            weights.add_(torch.randn(weights.shape, generator=rng), alpha=0.15)
     return model
 
 

@@ -39,11 +39,11 @@ def made(base: Path, out: Path, method: str = "lora", seed: int = 1, **more: Any
     chosen: Any = parts.make("method", method, more)
     plain = backbone.load_headed(base_of(base), head, labels, 0)
     model = chosen.attach(plain, 0)
-    chance = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in model.parameters():
             if p.requires_grad:
-                p += 0.2 * torch.randn(p.shape, generator=chance)
+                p += 0.2 * torch.randn(p.shape, generator=rng)
     notes = {**NOTES, "head": head} if head == "classes" else {"head": head}
     tokenizer = backbone.load_tokenizer(base_of(base))
     chosen.save(model, tokenizer, out / "model", base_of(base), notes=notes)

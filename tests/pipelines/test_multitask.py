@@ -308,9 +308,9 @@ def test_words_of_a_text_file_are_guessed(
     assert len(store["train"]) + len(store["validation"]) <= 40
     fit = session.fitting(tmp_path, [])
     outputs: Any = fit.validation.predict()
-    nats = outputs["words"][:, 0].mean()
+    nll = outputs["words"][:, 0].mean()
     fit.run()
-    assert session.score(fit.validation.predict())["loss:words"] < nats
+    assert session.score(fit.validation.predict())["loss:words"] < nll
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert"])

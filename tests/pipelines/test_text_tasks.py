@@ -35,8 +35,8 @@ KEYS: dict[str, Any] = {
 
 def write(path: Path, rows: int) -> Path:
     """Texts, and their first two words in turn."""
-    chance = random.Random(0)
-    drawn = [chance.sample(WORDS, k=chance.randint(2, 6)) for _ in range(rows)]
+    rng = random.Random(0)
+    drawn = [rng.sample(WORDS, k=rng.randint(2, 6)) for _ in range(rows)]
     lines = [json.dumps({"input": " ".join(w), "output": f"{w[1]} {w[0]}"}) for w in drawn]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path

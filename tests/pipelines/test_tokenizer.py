@@ -16,11 +16,11 @@ from warmstart.tokenization.settings import Choice, Comparison, Extension, Train
 
 SAMPLES = Path(cli_tokenizer.__file__).parent / "samples"
 VERBS = {"tokenizer": cli_tokenizer.VERB}
-Said = Callable[..., str]
+TokenScores = Callable[..., str]
 
 
 @pytest.fixture
-def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Said:
+def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> TokenScores:
     """Run `warmstart tokenizer WORDS` in an empty folder; what stands on stdout."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
@@ -34,7 +34,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Said:
     return run
 
 
-def test_train_writes_a_folder_and_says_so(said: Said):
+def test_train_writes_a_folder_and_says_so(said: TokenScores):
     tickets = str(SAMPLES / "tickets.csv")
     out = said("train", tickets, "--kind", "wordpiece", "--vocab_size=1000", "--lowercase",
                "--family", "bert", "--special_tokens", "<order>,<user>")  # fmt: skip
@@ -50,7 +50,7 @@ def test_train_writes_a_folder_and_says_so(said: Said):
     assert note["trained"]["settings"]["lowercase"] is True
 
 
-def test_show_marks_what_is_unknown_and_goes_on_below_where_it_is_too_wide(said: Said):
+def test_show_marks_what_is_unknown_and_goes_on_below_where_it_is_too_wide(said: TokenScores):
     corpus = ("--corpus", str(SAMPLES / "tickets.csv"))
     out = said("show", "my parcel 🙂", *corpus, "--tokenizers", "minilm,word,bpe,unigram,char")
     assert out.count("minilm") == 1 and "?[UNK]" in out and "?<unk>" in out
@@ -61,13 +61,13 @@ def test_show_marks_what_is_unknown_and_goes_on_below_where_it_is_too_wide(said:
     assert [p["piece"] for p in rows[0]["pieces"]] == ["[CLS]", "my", "parcel", "[SEP]"]
 
 
-def test_show_of_control_characters_leaves_the_terminal_alone(said: Said):
+def test_show_of_control_characters_leaves_the_terminal_alone(said: TokenScores):
     out = said("show", "a\x1b[31m b[red]c[/red]", "--tokenizers", "minilm")
     assert "\x1b" not in out
     assert "minilm leaves out: \\x1b" in out
 
 
-def test_compare_prints_a_table_for_each_group(said: Said):
+def test_compare_prints_a_table_for_each_group(said: TokenScores):
     tickets = str(SAMPLES / "tickets.csv")
     out = said("compare", tickets, "--by", "label", "--tokenizers", "minilm")
     assert "delivery" in out and "all" in out and "a word" in out
@@ -78,7 +78,7 @@ def test_compare_prints_a_table_for_each_group(said: Said):
     assert rows[1]["fertility"] is None
 
 
-def test_extend_prints_the_words_and_writes_a_model(said: Said):
+def test_extend_prints_the_words_and_writes_a_model(said: TokenScores):
     out = said("extend", "minilm", "--words", "kubernetes,etcdctl", "--out", "wider")
     assert "ku ##ber ##net ##es" in out
     assert "30,522 before, 30,524 now" in out
@@ -99,7 +99,7 @@ def test_extend_prints_the_words_and_writes_a_model(said: Said):
         (["extend", "minilm"], "either --words"),
     ],
 )
-def test_a_mistake_is_one_line(words: list[str], message: str, said: Said):
+def test_a_mistake_is_one_line(words: list[str], message: str, said: TokenScores):
     Path("x.txt").write_text("a text\n")
     with pytest.raises(WarmstartError) as caught:
         said(*words)

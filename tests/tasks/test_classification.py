@@ -63,16 +63,16 @@ def test_decode() -> None:
 )  # fmt: skip
 def test_scores_are_scikit_learns(seed: int, rows: int, classes: int, missing: bool) -> None:
     """Also where a class does not occur."""
-    chance = np.random.default_rng(seed)
-    logits = chance.normal(size=(rows, classes)).astype(np.float32) * 3
-    targets = chance.integers(0, classes - missing, rows)
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(rows, classes)).astype(np.float32) * 3
+    targets = rng.integers(0, classes - missing, rows)
     found = class_scores(logits, targets)
     guess = logits.argmax(1)
     assert found["accuracy"] == pytest.approx(accuracy_score(targets, guess))
     expected = f1_score(targets, guess, labels=np.unique(targets), average="macro", zero_division=0)
     assert found["f1_macro"] == pytest.approx(expected)
-    nats = log_loss(targets, softmax(logits), labels=np.arange(classes))
-    assert found["loss"] == pytest.approx(nats, rel=1e-5)
+    nll = log_loss(targets, softmax(logits), labels=np.arange(classes))
+    assert found["loss"] == pytest.approx(nll, rel=1e-5)
 
 
 def test_softmax() -> None:

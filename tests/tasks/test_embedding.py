@@ -49,16 +49,16 @@ def table(rows: list[dict[str, Any]], task: Embedding | None = None) -> pa.Table
 
 def examples(folder: Path, rows: list[dict[str, Any]]) -> Examples:
     tokenizer, found = load_tokenizer(base_of(folder)), table(rows)
-    task = Embedding().shaped(found)
+    task = Embedding().resolve_for_data(found)
     return Examples(found, task.encode(found, [], tokenizer, 60), [], tokenizer)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_columns_say_what_the_rows_are(kind: str, tiny_of: Folder) -> None:
     found = examples(tiny_of("bert"), KINDS[kind])
-    task = Embedding().shaped(found.table)
+    task = Embedding().resolve_for_data(found.table)
     assert task.examples == kind == kind_of(found.table)
-    assert task.main_score in task.titles
+    assert task.main_score in task.metric_titles
     targets = found.store.targets
     if kind == "scored":
         assert task.full_score == 5.0
@@ -85,7 +85,7 @@ def test_the_columns_say_what_the_rows_are(kind: str, tiny_of: Folder) -> None:
 def test_rows_that_say_nothing(rows: Any, settings: dict[str, Any], said: str) -> None:
     task = Embedding(**settings)
     with pytest.raises(DataError, match=said):
-        task.shaped(table(rows, task))
+        task.resolve_for_data(table(rows, task))
 
 
 @pytest.mark.parametrize(
@@ -97,12 +97,12 @@ def test_rows_that_say_nothing(rows: Any, settings: dict[str, Any], said: str) -
 )  # fmt: skip
 def test_texts_that_all_belong_together_teach_nothing(rows: Any, said: str) -> None:
     with pytest.raises(DataError, match=said):
-        Embedding().learn(table(rows))
+        Embedding().fit_labels(table(rows))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_of_every_kind_teach_something(kind: str) -> None:
-    assert Embedding().learn(table(KINDS[kind])) == []
+    assert Embedding().fit_labels(table(KINDS[kind])) == []
 
 
 def test_a_label_beside_pairs_may_be_left_aside() -> None:
@@ -137,7 +137,7 @@ def test_spearman_is_scipys(tiny_of: Folder) -> None:
     unit = outputs / np.linalg.norm(outputs, axis=-1, keepdims=True)
     wanted = spearmanr((unit[:, 0] * unit[:, 1]).sum(-1), [row["score"] for row in rows])
     assert _similar.quick_scores(outputs, found)["spearman"] == pytest.approx(wanted.statistic)
-    result = Embedding().shaped(found.table).result(
+    result = Embedding().resolve_for_data(found.table).result(
         {"test": outputs, "untuned": outputs}, {"test": found, "train": found},
         baselines=True, seed=0,
     )  # fmt: skip

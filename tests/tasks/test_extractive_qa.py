@@ -32,13 +32,13 @@ FILLERS = "the a is was not very it this that again money back late early".split
 
 def squad(passages: int, seed: int = 0) -> dict[str, Any]:
     """Passages with four questions each: two with an answer, two without."""
-    chance, found = random.Random(seed), list[Any]()
+    rng, found = random.Random(seed), list[Any]()
     for number in range(passages):
-        words = chance.choices(FILLERS, k=chance.randint(4, 60))
-        things = chance.sample(NAMED, k=4)
+        words = rng.choices(FILLERS, k=rng.randint(4, 60))
+        things = rng.sample(NAMED, k=4)
         for thing in things[:2]:
-            place = chance.randrange(len(words) + 1)
-            words[place:place] = [thing, chance.choice(SAID)]
+            place = rng.randrange(len(words) + 1)
+            words[place:place] = [thing, rng.choice(SAID)]
         context, questions = " ".join(words), list[Any]()
         for thing in things:
             start = context.find(f"{thing} ") + len(thing) + 1 if thing in words else -1
@@ -138,8 +138,8 @@ def test_an_epoch_is_scored_with_the_threshold_that_it_would_get(run: Run, odds:
     task, logits, examples = unsure(run, odds)
     assert task.score(logits, examples)["f1"] == 1.0
     splits = dict.fromkeys(("train", "validation"), examples)
-    settled = task.fitted(dict.fromkeys(splits, logits), splits)
-    assert settled.score(logits, examples) == task.score(logits, examples)
+    fitted = task.fit_thresholds(dict.fromkeys(splits, logits), splits)
+    assert fitted.score(logits, examples) == task.score(logits, examples)
     fixed = ExtractiveQA(no_answer_threshold=0.5).score(logits, examples)["f1"]
     assert fixed == (1.0 if odds == 0 else 0.5), "a threshold that was named is kept"
 
@@ -199,12 +199,12 @@ def table(*answers: str) -> pa.Table:
 
 def test_what_there_is_to_learn() -> None:
     task, gold = ExtractiveQA(), '[{"text": "a", "start": 0}]'
-    assert task.learn(table(gold)) == []
-    assert task.learn(table(gold, "[]")) == [UNANSWERABLE]
+    assert task.fit_labels(table(gold)) == []
+    assert task.fit_labels(table(gold, "[]")) == [UNANSWERABLE]
     with pytest.raises(DataError, match="no question has an answer"):
-        task.learn(table("[]"))
+        task.fit_labels(table("[]"))
     with pytest.raises(DataError, match=r"has no answers.*--data\.columns\.answers"):
-        task.learn(table("[]").drop_columns("answers"))
+        task.fit_labels(table("[]").drop_columns("answers"))
 
 
 def test_baselines_answer_from_the_passage() -> None:
@@ -212,8 +212,8 @@ def test_baselines_answer_from_the_passage() -> None:
     assert baselines.sentence("Who wrote the book?", context).endswith("wrote the book.")
     assert baselines.window(2)("Who wrote the book?", context) == "Hill Road"
     assert baselines.sentence("Who?", "") == baselines.window(3)("Who?", "") == ""
-    assert baselines.usual_size(["a", "a b c", "a b"]) == 2
-    assert baselines.usual_size([]) == 1
+    assert baselines.default_size(["a", "a b c", "a b"]) == 2
+    assert baselines.default_size([]) == 1
 
 
 GOLD = {"text": "in 1066", "start": 19}

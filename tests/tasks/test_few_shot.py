@@ -105,8 +105,8 @@ def test_many_rows_are_remarked() -> None:
     import pyarrow as pa
 
     few, many = (pa.table({"label": ["a"] * n + ["b"] * n}) for n in (64, 65))
-    assert FewShot().remarks(few) == []
-    assert "task classification" in FewShot().remarks(many)[0]
+    assert FewShot().data_notes(few) == []
+    assert "task classification" in FewShot().data_notes(many)[0]
 
 
 def test_passes() -> None:

@@ -103,7 +103,7 @@ def test_what_is_worth_telling() -> None:
         {"answer_text": "1066", "answer_start": None},
     )
     assert golds.mended(table["answers"]) == (1, 1)
-    said = " ".join(ExtractiveQA().remarks(table))
+    said = " ".join(ExtractiveQA().data_notes(table))
     assert "1 answer not at the answer_start given" in said
     assert "1 answer without an answer_start" in said
 

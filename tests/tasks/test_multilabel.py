@@ -103,23 +103,23 @@ def test_columns_of_0_and_1() -> None:
 def test_what_train_may_not_be() -> None:
     task = Multilabel()
     with pytest.raises(DataError, match="no row of train has a label"):
-        task.learn(table_of(pa.table({"text": ["a"], "labels": [""]})))
+        task.fit_labels(table_of(pa.table({"text": ["a"], "labels": [""]})))
     torn = table_of(pa.table({"text": ["a", "b"], "labels": ["Joy,x", "joy"]}))
     with pytest.raises(DataError, match=r"'Joy', first at a.csv:1, and 'joy', first at a.csv:2"):
-        task.learn(torn)
+        task.fit_labels(torn)
     known = table_of(pa.table({"text": ["a"], "labels": ["joy"]}))
     with pytest.raises(RecipeError, match="no label 'jo'. Did you mean 'joy'"):
-        Multilabel(thresholds={"jo": 0.5}).learn(known)
+        Multilabel(thresholds={"jo": 0.5}).fit_labels(known)
 
 
 def examples_of(labels: list[str], sets: list[list[str]]) -> Examples:
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.tasks.multilabel.labels import label_targets
 
     table = table_of([{"text": f"t{i}", "labels": names} for i, names in enumerate(sets)])
     found: Any = label_targets(table, labels)
     ids = np.zeros(len(sets), np.uint16)
-    return Examples(table, TokenStore(ids, np.arange(len(sets) + 1), found), labels, None)
+    return Examples(table, TokenizedDataset(ids, np.arange(len(sets) + 1), found), labels, None)
 
 
 def test_answers_and_columns() -> None:
@@ -144,9 +144,9 @@ def test_answers_and_columns() -> None:
 
 
 def test_scores_are_scikit_learns() -> None:
-    chance = np.random.default_rng(0)
-    targets = (chance.random((80, 4)) < [0.5, 0.3, 0.1, 0.05]).astype(np.int64)
-    odds = (chance.normal(size=(80, 4)) + 2 * targets - 1).astype(np.float32)
+    rng = np.random.default_rng(0)
+    targets = (rng.random((80, 4)) < [0.5, 0.3, 0.1, 0.05]).astype(np.int64)
+    odds = (rng.normal(size=(80, 4)) + 2 * targets - 1).astype(np.float32)
     labels = ["a", "b", "c", "d"]
     sets = [[label for label, has in zip(labels, row, strict=True) if has] for row in targets]
     task, examples = Multilabel(threshold=0.4), examples_of(labels, sets)
@@ -155,13 +155,13 @@ def test_scores_are_scikit_learns() -> None:
     given = sigmoid(odds) >= 0.4
     assert found["f1_macro"] == pytest.approx(f1_score(targets, given, average="macro"))
     assert found["f1_micro"] == pytest.approx(f1_score(targets, given, average="micro"))
-    nats = [log_loss(targets[:, i], sigmoid(odds)[:, i], labels=[0, 1]) for i in range(4)]
-    assert found["loss"] == pytest.approx(np.mean(nats))
-    tuned = Multilabel().fitted({"validation": odds}, {"validation": examples})
+    nll = [log_loss(targets[:, i], sigmoid(odds)[:, i], labels=[0, 1]) for i in range(4)]
+    assert found["loss"] == pytest.approx(np.mean(nll))
+    tuned = Multilabel().fit_thresholds({"validation": odds}, {"validation": examples})
     assert list(tuned.thresholds or {}) == labels
     assert Multilabel().score(odds, examples)["f1_macro"] >= found["f1_macro"] - 0.02
-    assert task.fitted({"validation": odds}, {"validation": examples}) is task
-    assert Multilabel().fitted({}, {}).thresholds is None
+    assert task.fit_thresholds({"validation": odds}, {"validation": examples}) is task
+    assert Multilabel().fit_thresholds({}, {}).thresholds is None
 
 
 def test_labels_that_train_never_had() -> None:
@@ -181,9 +181,9 @@ def test_labels_that_train_never_had() -> None:
 
 
 def rows_of(n: int, seed: int = 0) -> list[dict[str, Any]]:
-    chance, found = random.Random(seed), list[Any]()
+    rng, found = random.Random(seed), list[Any]()
     for _ in range(n):
-        words = chance.choices([*FILLERS, *WORDS], k=chance.randint(5, 14))
+        words = rng.choices([*FILLERS, *WORDS], k=rng.randint(5, 14))
         found.append({"text": " ".join(words), "labels": [w for w in WORDS if w in words]})
     return found
 
@@ -248,11 +248,11 @@ def test_the_head_begins_with_the_shares_of_train(tiny_of: Folder) -> None:
     from learning import base_of
 
     table = table_of([{"text": f"t{i}", "labels": ["a"] if i else ["a", "b"]} for i in range(8)])
-    task = Multilabel().shaped(table)
+    task = Multilabel().resolve_for_data(table)
     model: Any = task.head(base_of(tiny_of("bert")), ["a", "b"], 0)
     expected = torch.tensor([9 / 10, 2 / 10])
     torch.testing.assert_close(torch.sigmoid(model.classifier.bias.detach()), expected)
-    assert task.saved() == Multilabel().saved()
+    assert task.to_metadata() == Multilabel().to_metadata()
 
 
 def test_an_adapter_and_no_validation(tiny_of: Folder, tmp_path: Path) -> None:

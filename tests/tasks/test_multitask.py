@@ -55,9 +55,9 @@ def test_order_holds_the_turns_and_the_seed_decides() -> None:
 
 
 def hidden(rows: int = 400, length: int = 40) -> tuple[np.ndarray, ...]:
-    chance = np.random.default_rng(0)
-    ids = chance.integers(5, 1000, (rows, length))
-    lengths = chance.integers(3, length + 1, rows)
+    rng = np.random.default_rng(0)
+    ids = rng.integers(5, 1000, (rows, length))
+    lengths = rng.integers(3, length + 1, rows)
     ids[:, 0] = 1
     ids[np.arange(rows), lengths - 1] = 2
     found, chosen = masked(
@@ -86,8 +86,8 @@ def test_masking_leaves_special_tokens_and_padding() -> None:
 def test_masking_another_share_and_a_row_without_words() -> None:
     ids = np.array([[1, 7, 8, 9, 10, 2], [1, 2, 0, 0, 0, 0]])
     kept = {"mask_id": 4, "vocabulary": 20, "special": (0, 1, 2, 3, 4)}
-    chance = np.random.default_rng(0)
-    _, chosen = masked(ids, np.array([6, 2]), chance, share=0.5, **kept)
+    rng = np.random.default_rng(0)
+    _, chosen = masked(ids, np.array([6, 2]), rng, share=0.5, **kept)
     assert chosen.sum(1).tolist() == [2, 0]
 
 

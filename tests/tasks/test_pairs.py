@@ -25,12 +25,12 @@ WORDS = "film movie song book service food money film late early".split()
 
 def rows_of(n: int, seed: int = 0) -> list[dict[str, str]]:
     """Whether the second text is praise."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     found: list[dict[str, str]] = []
     for i in range(n):
         label = ("yes", "no")[i % 2]
-        second = chance.choice(["good", "great"] if label == "yes" else ["bad", "awful"])
-        first = " ".join(chance.choices(WORDS, k=chance.randint(2, 9)))
+        second = rng.choice(["good", "great"] if label == "yes" else ["bad", "awful"])
+        first = " ".join(rng.choices(WORDS, k=rng.randint(2, 9)))
         found.append({"premise": first, "hypothesis": f"{second} {i % 7}", "label": label})
     return found
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tiny import WORDS, tiny_tokenizer
-from warmstart.data.tokens.dataset import TokenStore
+from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.errors import RecipeError
 from warmstart.tasks.extractive_qa.encoding import Windowing, encode, layout_of, tokens_of, windows
 
@@ -24,13 +24,13 @@ def some(family: str) -> Any:
 
 
 def passages(n: int, seed: int = 0) -> tuple[list[str], list[str]]:
-    chance = random.Random(seed)
-    contexts = [" ".join(chance.choices(WORDS, k=chance.randint(3, 90))) for _ in range(n)]
-    questions = [" ".join(chance.choices(WORDS, k=chance.randint(2, 9))) for _ in range(n)]
+    rng = random.Random(seed)
+    contexts = [" ".join(rng.choices(WORDS, k=rng.randint(3, 90))) for _ in range(n)]
+    questions = [" ".join(rng.choices(WORDS, k=rng.randint(2, 9))) for _ in range(n)]
     return questions, contexts
 
 
-def store(tokenizer: Any, rows: Any, *, drop: bool = False, cut: Any = None) -> TokenStore:
+def store(tokenizer: Any, rows: Any, *, drop: bool = False, cut: Any = None) -> TokenizedDataset:
     questions, contexts, golds = rows
     return encode(questions, contexts, golds, tokenizer, Windowing(LONGEST, STRIDE, drop), cut)
 
@@ -96,10 +96,10 @@ def test_a_decoder_reads_question_mark_context_end(family: str) -> None:
 @pytest.mark.parametrize("drop", [False, True])
 def test_targets_lead_back_to_the_answer(family: str, drop: bool) -> None:
     questions, contexts = passages(30, seed=1)
-    chance, golds = random.Random(2), list[Any]()
+    rng, golds = random.Random(2), list[Any]()
     for context in contexts:
         words = context.split()
-        first = chance.randrange(len(words))
+        first = rng.randrange(len(words))
         text = " ".join(words[first : first + 3])
         golds.append([{"text": text, "start": len(" ".join(words[:first])) + (first > 0)}])
     tokenizer = some(family)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from warmstart.data.tokens.dataset import TokenStore
+from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.tasks.base import Examples
 from warmstart.tasks.extractive_qa.decoding import UNTUNED, Found, best_threshold, longest_answer
 
@@ -49,7 +49,7 @@ def test_without_both_kinds_there_is_nothing_to_choose() -> None:
 def test_the_longest_of_the_training_answers() -> None:
     spans = np.array([[-1, -1], *[[i, i + 1] for i in range(9)]] * 4, np.int32)
     targets = np.array([[1, 1], [1, 2], [2, 7], [0, 0]])
-    store = TokenStore(np.zeros(40, np.uint16), np.arange(0, 41, 10), targets, spans=spans)
+    store = TokenizedDataset(np.zeros(40, np.uint16), np.arange(0, 41, 10), targets, spans=spans)
     assert longest_answer(store, 100) == 6
     assert longest_answer(store, 50) == 2
     store.targets[:] = -100

@@ -43,7 +43,7 @@ def test_scores_are_numbers() -> None:
     assert lost == [None, (2, "empty score")]
     assert table["text"].to_pylist() == ["a", "b", "d"]
     table = table_of(pa.table({"text": ["a", "b"], "price": [3, 4.5]}))
-    assert Regression().shaped(table) == Regression(pairs=False, mean=3.75, spread=0.75)
+    assert Regression().resolve_for_data(table) == Regression(pairs=False, mean=3.75, spread=0.75)
 
 
 @pytest.mark.parametrize(
@@ -64,11 +64,11 @@ def test_one_text_or_two() -> None:
     two = {"sentence1": ["a", "b"], "sentence2": ["c", "d"], "score": ["1", "2"]}
     table = table_of(pa.table({**two, "title": ["x", "y"]}))
     assert table["text"].to_pylist() == ["a | c", "b | d"]
-    task = Regression().shaped(table)
+    task = Regression().resolve_for_data(table)
     assert task.inputs == ("sentence1", "sentence2")
-    assert Regression().shaped(table_of(pa.table({**two, "text": ["x", "y"]}), pairs=False)) == (
-        Regression(pairs=False, mean=1.5, spread=0.5)
-    )
+    assert Regression().resolve_for_data(
+        table_of(pa.table({**two, "text": ["x", "y"]}), pairs=False)
+    ) == (Regression(pairs=False, mean=1.5, spread=0.5))
     with pytest.raises(DataError, match=r"no column for sentence2; name it with --data\.columns"):
         table_of(pa.table({"sentence1": ["a"], "score": ["1"]}))
     with pytest.raises(DataError, match="no column for text, nor for sentence1 and sentence2"):
@@ -81,19 +81,19 @@ def test_one_text_or_two() -> None:
 def test_nothing_to_learn() -> None:
     table = table_of(pa.table({"text": ["a", "b"], "score": ["2", "2.0"]}))
     with pytest.raises(DataError, match="every row has the score 2, so"):
-        Regression().shaped(table)
+        Regression().resolve_for_data(table)
 
 
 def rows_of(n: int, seed: int = 0, pairs: bool = False) -> list[dict[str, Any]]:
     """How good a text is, from 100 up; or how many words of one are in the other."""
-    chance, found = random.Random(seed), list[Any]()
+    rng, found = random.Random(seed), list[Any]()
     for _ in range(n):
-        good = chance.randint(0, 4)
-        words = chance.choices(FILLERS, k=chance.randint(3, 9)) + ["good"] * good
-        chance.shuffle(words)
+        good = rng.randint(0, 4)
+        words = rng.choices(FILLERS, k=rng.randint(3, 9)) + ["good"] * good
+        rng.shuffle(words)
         row: dict[str, Any] = {"text": " ".join(words), "score": 100 + 5 * good}
         if pairs:
-            row = {"sentence1": row["text"], "sentence2": chance.choice(FILLERS), **row}
+            row = {"sentence1": row["text"], "sentence2": rng.choice(FILLERS), **row}
             del row["text"]
         found.append(row)
     return found

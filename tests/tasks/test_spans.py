@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from warmstart.data.tokens.dataset import TokenStore
+from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.tasks.extractive_qa.decoding import Found, answers_of, find_spans, mean_loss, trimmed
 
 CONTEXT = "abcdefghijklmnopqrstuvwxyz"
 
 
-def windowed(seed: int = 0) -> tuple[np.ndarray, TokenStore]:
+def windowed(seed: int = 0) -> tuple[np.ndarray, TokenizedDataset]:
     """Two questions: one in a window of 9 letters, one in two of 8 that share 3. In front of each
     window stand two tokens of a question."""
     places = [(0, range(9)), (1, range(8)), (1, range(5, 13))]
@@ -26,7 +26,7 @@ def windowed(seed: int = 0) -> tuple[np.ndarray, TokenStore]:
         targets.append((3, 5))
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2, (len(spans), 2)).astype(np.float32)
-    store = TokenStore(
+    store = TokenizedDataset(
         np.zeros(len(spans), np.uint16), np.array(sizes), np.array(targets),
         spans=np.array(spans, np.int32), of_row=np.array([row for row, _ in places]),
     )  # fmt: skip
@@ -34,7 +34,7 @@ def windowed(seed: int = 0) -> tuple[np.ndarray, TokenStore]:
 
 
 def by_search(
-    logits: np.ndarray, store: TokenStore, row: int, longest: int
+    logits: np.ndarray, store: TokenizedDataset, row: int, longest: int
 ) -> dict[tuple[int, int], float]:
     """Every span of a question, with the best score that any window gives it."""
     assert store.spans is not None and store.of_row is not None

@@ -144,11 +144,11 @@ def test_half_words_are_widened_and_noted() -> None:
     table = map_roles(read(rows, ledger=Ledger()), task.roles, {}, task.required, task.nested)
     found = own_rows(table, task.rows, Ledger())
     assert json.loads(found["tags"][1].as_py()) == ["O", "B-LOC", "O"]
-    (note,) = task.remarks(found)
+    (note,) = task.data_notes(found)
     assert note.startswith(
         "1 span of train with an end within a word, widened to whole words (first: <list>:2)"
     )
-    assert task.remarks(found.slice(0, 1)) == []
+    assert task.data_notes(found.slice(0, 1)) == []
     (row,) = brought([{"text": "the x-rays", "spans": [[4, 5, "A"]]}], pieces="parts")
     assert row["tags"] == ["O", "B-A", "O", "O"] and "widened" not in row
 
@@ -160,13 +160,13 @@ def test_tags_that_do_not_follow_their_scheme_are_counted(tmp_path: Path) -> Non
     file.write_text(good + "a O\nb I-LOC\nc B-LOC\nd L-LOC\ne L-PER\n\n" + "f O\ng B-LOC\n")
     table = map_roles(read(file, ledger=Ledger()), task.roles, {}, task.required, task.nested)
     found = own_rows(table, task.rows, Ledger())
-    (note,) = task.remarks(found)
+    (note,) = task.data_notes(found)
     assert note.startswith(
         "4 tags of train do not follow their scheme, bilou (first: "
         f"{file}:6, I-LOC after O); what cannot go on begins an entity of its own"
     )
     assert json.loads(found["tags"][1].as_py()) == ["O", "B-LOC", "B-LOC", "I-LOC", "B-PER"]
-    assert task.remarks(found.slice(0, 1)) == []
+    assert task.data_notes(found.slice(0, 1)) == []
 
 
 def test_rows_left_out_do_not_shift_the_note() -> None:
@@ -178,7 +178,7 @@ def test_rows_left_out_do_not_shift_the_note() -> None:
     ]
     table = map_roles(read(rows, ledger=Ledger()), task.roles, {}, task.required, task.nested)
     found = own_rows(table, task.rows, Ledger())
-    (note,) = task.remarks(found)
+    (note,) = task.data_notes(found)
     assert "1 tags of train" in note and "iob2 (first: <list>:3, I-LOC after O)" in note
 
 

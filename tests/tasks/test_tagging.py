@@ -151,7 +151,7 @@ def test_every_scheme_answers_alike(scheme: str, minilm: Any) -> None:
 
     task = task_of(scheme=scheme)
     rows = given()
-    labels = task.learn(rows)
+    labels = task.fit_labels(rows)
     found = examples(rows, minilm, labels, scheme=scheme)
     tags = [tags_of(spans_of_tags(row), len(row), scheme) for row in TAGS]
     outputs = logits_of(found, tags)
@@ -192,13 +192,13 @@ def test_words_that_vanish_are_no_entity(minilm: Any) -> None:
 
 
 def test_learn_knows_what_there_is() -> None:
-    assert task_of().learn(given()) == LABELS
+    assert task_of().fit_labels(given()) == LABELS
     single = table([{"tokens": ["a", "b"], "upos": ["X", "DET"]}])
-    assert task_of().learn(single) == ["DET", "X"]
+    assert task_of().fit_labels(single) == ["DET", "X"]
     with pytest.raises(DataError, match="no word of train is tagged as anything but O"):
-        task_of().learn(table([{"tokens": ["a"], "tags": ["O"]}]))
+        task_of().fit_labels(table([{"tokens": ["a"], "tags": ["O"]}]))
     with pytest.raises(DataError, match=r"no column of tags or spans.*--data.columns.tags"):
-        task_of().learn(table([{"tokens": ["a"]}]))
+        task_of().fit_labels(table([{"tokens": ["a"]}]))
 
 
 def test_the_result_says_what_is_wrong(minilm: Any) -> None:
@@ -237,15 +237,15 @@ def test_single_labels_are_scored_by_word(minilm: Any) -> None:
 
     truth, said = ["X", "DET", "X", "VERB"], ["X", "X", "X", "VERB"]
     rows = table([{"tokens": ["aa", "bb", "cc", "dd"], "upos": truth}])
-    labels = task_of().learn(rows)
+    labels = task_of().fit_labels(rows)
     found = examples(rows, minilm, labels)
     outputs = logits_of(found, [said])
     score = task_of().score(outputs, found)
     assert score["f1_micro"] == score["accuracy"] == accuracy_score(truth, said)
     assert score["f1_macro"] == pytest.approx(f1_score(truth, said, average="macro"))
     result = task_of().result({"test": outputs}, {"test": found}, baselines=False, seed=0)
-    assert task_of().shaped(rows).titles["f1_micro"] == "accuracy"
-    assert task_of().shaped(given()).titles["f1_micro"] == "entity F1"
+    assert task_of().resolve_for_data(rows).metric_titles["f1_micro"] == "accuracy"
+    assert task_of().resolve_for_data(given()).metric_titles["f1_micro"] == "entity F1"
     (wrong,) = result.mistakes
     assert (wrong["label"], wrong["prediction"], wrong["note"]) == ("DET", "X", "wrong label")
     (answer,) = task_of().decode(outputs, found)

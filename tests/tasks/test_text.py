@@ -19,7 +19,7 @@ from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
 from warmstart.errors import DataError, RecipeError
 from warmstart.models.checks import read_json
-from warmstart.models.generation import Written
+from warmstart.models.generation import GenerationOutput
 from warmstart.models.loading import load_tokenizer
 from warmstart.tasks.base import Examples
 from warmstart.tasks.generation.texts import references
@@ -97,7 +97,7 @@ def test_a_missing_column_is_named() -> None:
     for name in ("text2text", "summarization", "translation"):
         table, _ = rows_of(task_of(name), [{"source": "a", "other": "b"}])
         with pytest.raises(DataError, match=r"no column for target.*--data.columns.target"):
-            task_of(name).shaped(table)
+            task_of(name).resolve_for_data(table)
 
 
 def test_the_first_reference_stands_in_for_a_target() -> None:
@@ -105,23 +105,23 @@ def test_the_first_reference_stands_in_for_a_target() -> None:
     table, lost = rows_of(task_of("translation"), rows)
     assert table["target"].to_pylist() == ["x"] and lost == [(1, "empty target")]
     assert references(table) == [["x", "y"]]
-    assert task_of("translation").shaped(table)
+    assert task_of("translation").resolve_for_data(table)
 
 
 def test_choices_that_depend_on_the_base() -> None:
-    decoder = task_of("summarization").settled(DECODER, 1000)
+    decoder = task_of("summarization").resolve_for_base(DECODER, 1000)
     assert (decoder.max_length, decoder.max_new_tokens) == (64, 32)
     assert decoder.separator == "\nTL;DR:" and decoder.prefix == ""
-    encoder = task_of("summarization", max_length=40).settled(ENCODER, 1000)
+    encoder = task_of("summarization", max_length=40).resolve_for_base(ENCODER, 1000)
     assert (encoder.max_length, encoder.max_new_tokens, encoder.separator) == (40, 64, None)
-    t5 = task_of("summarization").settled(T5, 1000)
+    t5 = task_of("summarization").resolve_for_base(T5, 1000)
     assert (t5.max_length, t5.max_new_tokens, t5.prefix) == (512, 128, "summarize: ")
-    assert task_of("summarization", prefix="").settled(T5, 1000).prefix == ""
+    assert task_of("summarization", prefix="").resolve_for_base(T5, 1000).prefix == ""
     named = task_of("translation", source_language="English", target_language="German")
-    assert named.settled(T5, 1000).prefix == "translate English to German: "
-    assert named.settled(ENCODER, 1000).prefix == ""
+    assert named.resolve_for_base(T5, 1000).prefix == "translate English to German: "
+    assert named.resolve_for_base(ENCODER, 1000).prefix == ""
     for made, config in ((decoder, DECODER), (encoder, ENCODER), (t5, T5)):
-        assert made.settled(config, made.max_length) == made, "settled is settled"
+        assert made.resolve_for_base(config, made.max_length) == made, "settled is settled"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_settings_that_do_not_go_with_the_base(
     settings: dict[str, Any], config: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(RecipeError, match=said):
-        task_of("text2text", **settings).settled(config, 64)
+        task_of("text2text", **settings).resolve_for_base(config, 64)
 
 
 @pytest.mark.parametrize("family", ["t5", "bart", "gpt2", "llama"])
@@ -145,7 +145,7 @@ def test_a_long_source_is_cut_and_the_separator_stays(family: str, tiny_of: Fold
     folder = tiny_of(family)
     tokenizer = load_tokenizer(base_of(folder))
     task = task_of("text2text", max_length=20, max_new_tokens=6)
-    task = task.settled(read_json(folder / "config.json"), 64)
+    task = task.resolve_for_base(read_json(folder / "config.json"), 64)
     long = "good film red " * 12
     table, _ = rows_of(task, [{"source": long, "target": "one two three four five six seven"}])
     cut: list[tuple[int, int]] = []
@@ -165,7 +165,9 @@ def test_a_long_source_is_cut_and_the_separator_stays(family: str, tiny_of: Fold
 
 def test_a_separator_that_the_tokenizer_drops_is_refused(tiny_of: Folder) -> None:
     folder = tiny_of("gpt2")
-    task = task_of("text2text", separator="\n").settled(read_json(folder / "config.json"), 64)
+    task = task_of("text2text", separator="\n").resolve_for_base(
+        read_json(folder / "config.json"), 64
+    )
     table, _ = rows_of(task, [{"source": "a", "target": "b"}])
     with pytest.raises(RecipeError, match=r"task.separator '\\n' is no token"):
         task.encode(table, [], load_tokenizer(base_of(folder)), 64)
@@ -179,11 +181,11 @@ WRITTEN = ["very good film . nice song", "awful poor bad book", "blue"]
 def result_of(name: str, tiny_of: Folder) -> tuple[Any, Any]:
     folder = tiny_of("t5")
     tokenizer = load_tokenizer(base_of(folder))
-    task = task_of(name).settled(read_json(folder / "config.json"), 64)
+    task = task_of(name).resolve_for_base(read_json(folder / "config.json"), 64)
     rows = [{"source": s, "target": t} for s, t in zip(SOURCES, TARGETS, strict=True)]
     table, _ = rows_of(task, rows)
     examples = Examples(table, task.encode(table, [], tokenizer, 64), [], tokenizer)
-    written = Written.nothing(3)
+    written = GenerationOutput.nothing(3)
     for row, text in enumerate(WRITTEN):
         written.ids[row] = tokenizer(text).input_ids
     of = {"train": examples, "test": examples}

@@ -58,14 +58,14 @@ def test_with_a_language_model_head_a_text_is_told_as_transformers_does(
     reader = reading(folder, classifier(folder))
     assert isinstance(reader, LanguageReader)
     pieces = reader.pieces(TEXTS[:4])
-    nats, tokens = reader.told(pieces)
+    nll, tokens = reader.told(pieces)
     lm = backbone.load_headed(base_of(folder), "text", [], seed=0)
     for at, piece in enumerate(pieces):
         ids, said = torch.tensor(piece.ids)[None], torch.tensor(piece.targets)[None]
         labels = said if family in ("t5", "bart") else ids
         assert int(tokens[at]) == (labels.numel() if labels is said else labels.numel() - 1)
         loss = lm(input_ids=ids, labels=labels).loss  # a decoder's labels it shifts itself
-        assert torch.allclose(nats[at] / tokens[at], loss, atol=1e-5)
+        assert torch.allclose(nll[at] / tokens[at], loss, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "modernbert"])
@@ -86,8 +86,8 @@ def test_an_encoder_tells_masked_tokens_where_its_checkpoint_can(
     loss = lm(
         input_ids=torch.tensor(piece.ids)[None], labels=torch.tensor(piece.targets)[None]
     ).loss
-    nats, tokens = reader.told([piece])
-    assert torch.allclose(nats / tokens, loss, atol=1e-5)
+    nll, tokens = reader.told([piece])
+    assert torch.allclose(nll / tokens, loss, atol=1e-5)
 
 
 def test_states_are_means_over_the_tokens_whatever_the_padding(tiny_of: Folder) -> None:
@@ -154,9 +154,9 @@ def test_the_gradient_of_a_step_is_that_of_the_whole_loss(
     reference = kept(folder, plain, compute, rehearsal=0.4)
     reference.plan([6], seed=0)
     starts = {name: weight.detach().clone() for name, weight in twins.items()}
-    chance = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     for (name, one), other in zip(weights.items(), twins.values(), strict=True):
-        step = 0.02 * torch.randn(one.shape, generator=chance)
+        step = 0.02 * torch.randn(one.shape, generator=rng)
         one.data.add_(step)
         other.data.add_(step)
         assert one.shape == starts[name].shape
@@ -180,8 +180,8 @@ def test_the_gradient_of_a_step_is_that_of_the_whole_loss(
     pieces = [reference.learned[at] for at in chosen]
     reader = reference.reader
     if isinstance(reader, LanguageReader):
-        nats, tokens = reader.told(pieces)
-        general = nats.sum() / tokens.sum()
+        nll, tokens = reader.told(pieces)
+        general = nll.sum() / tokens.sum()
     else:
         assert reader is not None
         known = torch.stack([keeper.known[at] for at in chosen])

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from warmstart.data.tokens.dataset import TokenStore, joined
+from warmstart.data.tokens.dataset import TokenizedDataset, joined
 from warmstart.training.contrastive_batches import PairFeed, grouped, texts_of
 from warmstart.training.vocabulary import narrow
 
 
-def store(lengths: list[int], first: int) -> TokenStore:
+def store(lengths: list[int], first: int) -> TokenizedDataset:
     """Rows of tokens that begin with a number of their own."""
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     ids = np.zeros(int(offsets[-1]), np.uint16)
     ids[offsets[:-1]] = first + np.arange(len(lengths))
-    return TokenStore(ids, offsets.astype(np.int64), np.arange(len(lengths)))
+    return TokenizedDataset(ids, offsets.astype(np.int64), np.arange(len(lengths)))
 
 
 class First:
@@ -38,7 +38,7 @@ class First:
         return table
 
 
-def triplets() -> TokenStore:
+def triplets() -> TokenizedDataset:
     third = store([9, 1, 4, 2, 2], 30)
     second = replace(store([3, 3, 8, 1, 5], 20), answers=third)
     names = np.arange(15).reshape(3, 5).T.copy()
@@ -87,8 +87,8 @@ def test_an_epoch_has_every_row_once_in_even_steps() -> None:
 
 def test_rows_of_a_class_stand_together() -> None:
     classes = np.repeat([0, 1, 2], [8, 4, 1])
-    chance = np.random.default_rng(0)
-    order = grouped(chance.permutation(13), classes, 4, chance)
+    rng = np.random.default_rng(0)
+    order = grouped(rng.permutation(13), classes, 4, rng)
     assert sorted(order.tolist()) == list(range(13))
     runs = np.flatnonzero(np.diff(classes[order])) + 1
     sizes = [len(part) for part in np.split(order, runs)]

@@ -11,9 +11,9 @@ from warmstart.training.frozen_features import fitted_head
 
 
 def rows(n: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    chance = np.random.default_rng(classes)
+    rng = np.random.default_rng(classes)
     targets = np.arange(n) % classes
-    return chance.normal(size=(n, 6)) + 3 + targets[:, None] * np.eye(6)[0] * 2, targets
+    return rng.normal(size=(n, 6)) + 3 + targets[:, None] * np.eye(6)[0] * 2, targets
 
 
 @pytest.mark.parametrize("bias", [True, False])

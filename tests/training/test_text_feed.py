@@ -40,7 +40,7 @@ class Case:
     def __init__(self, folder: Path, **settings: Any) -> None:
         settings = {"max_new_tokens": 6, **settings}
         made: Any = parts.make("task", "text2text", settings)
-        self.task = made.settled(read_json(folder / "config.json"), 60)
+        self.task = made.resolve_for_base(read_json(folder / "config.json"), 60)
         self.tokenizer = load_tokenizer(base_of(folder))
         self.model: Any = self.task.head(base_of(folder), [], 0)
         self.sharpen()
@@ -80,9 +80,9 @@ def test_the_loss_is_that_of_transformers(family: str, tiny_of: Folder) -> None:
         total, weight = total + float(loss.detach()), weight + float(count)
     sums = [their_loss(it, source, target) for source, target in zip(SOURCES, TARGETS, strict=True)]
     assert weight == sum(tokens for _, tokens in sums)
-    assert total == pytest.approx(sum(nats for nats, _ in sums), rel=1e-5)
+    assert total == pytest.approx(sum(nll for nll, _ in sums), rel=1e-5)
     said = feed.predict()
-    np.testing.assert_allclose(said.nats, [nats for nats, _ in sums], rtol=1e-5)
+    np.testing.assert_allclose(said.nll, [nll for nll, _ in sums], rtol=1e-5)
     assert said.tokens.tolist() == [tokens for _, tokens in sums]
 
 
@@ -139,7 +139,7 @@ def test_padding_changes_nothing(family: str, tiny_of: Folder) -> None:
         alone = it.feed(table(SOURCES[row : row + 1], TARGETS[row : row + 1])).predict()
         assert alone.ids[0] == together.ids[row]
         assert alone.confidence[0] == pytest.approx(together.confidence[row], abs=1e-5)
-        assert alone.nats[0] == pytest.approx(together.nats[row], rel=1e-5)
+        assert alone.nll[0] == pytest.approx(together.nll[row], rel=1e-5)
 
 
 @pytest.mark.parametrize("method", ["prompt_tuning", "prefix_tuning", "p_tuning", "lora"])
@@ -156,7 +156,7 @@ def test_padding_changes_nothing_behind_virtual_tokens(
     for row in range(4):
         alone = it.feed(table(SOURCES[row : row + 1], TARGETS[row : row + 1])).predict()
         assert alone.ids[0] == together.ids[row]
-        assert alone.nats[0] == pytest.approx(together.nats[row], rel=1e-4)
+        assert alone.nll[0] == pytest.approx(together.nll[row], rel=1e-4)
 
 
 def test_confidence_is_the_mean_probability_of_what_was_written(tiny_of: Folder) -> None:
@@ -168,7 +168,7 @@ def test_confidence_is_the_mean_probability_of_what_was_written(tiny_of: Folder)
         logits = it.model(input_ids=named.input_ids, decoder_input_ids=written[:, :-1]).logits
     sure = logits.softmax(-1)[0].gather(1, written[0, 1:, None]).mean()
     assert found.confidence[0] == pytest.approx(float(sure), rel=1e-5)
-    assert not found.tokens.any() and not found.nats.any(), "there is no target"
+    assert not found.tokens.any() and not found.nll.any(), "there is no target"
 
 
 def test_only_as_many_texts_are_written_as_asked_for(tiny_of: Folder) -> None:
@@ -178,7 +178,7 @@ def test_only_as_many_texts_are_written_as_asked_for(tiny_of: Folder) -> None:
     assert found.tokens.all(), "all targets are judged"
     nothing = it.feed(writes=0).predict()
     assert nothing.ids == [None] * 4
-    np.testing.assert_allclose(nothing.nats, found.nats)
+    np.testing.assert_allclose(nothing.nll, found.nll)
 
 
 def test_batches_are_of_about_one_length(tiny_of: Folder) -> None:

@@ -96,5 +96,5 @@ def turns(wanted: Mapping[str, float], steps: int) -> dict[str, int]:
 def order(counts: Mapping[str, int], seed: int, epoch: int) -> list[str]:
     """The turns of one epoch, shuffled."""
     names = [name for name, count in counts.items() for _ in range(count)]
-    chance = np.random.default_rng([seed, epoch, len(names)])
-    return [names[i] for i in chance.permutation(len(names))]
+    rng = np.random.default_rng([seed, epoch, len(names)])
+    return [names[i] for i in rng.permutation(len(names))]

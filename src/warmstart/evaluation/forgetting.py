@@ -153,12 +153,12 @@ def _blind(reader: Reader, before: dict[str, float], passages: int) -> str:
 
     if reader.says_nats:
         tokens = int(unwrap(reader.model).config.vocab_size)
-        knows, chance = before["low"] < GUESSED * tokens, f"one in {tokens:,} tokens"
+        knows, guess = before["low"] < GUESSED * tokens, f"one in {tokens:,} tokens"
     else:
-        knows, chance = before["low"] > 1 / passages, f"one in {passages:,} passages"
+        knows, guess = before["low"] > 1 / passages, f"one in {passages:,} passages"
     if knows:
         return ""
-    return f"There was nothing to forget: the base read these passages as if it guessed ({chance})."
+    return f"There was nothing to forget: the base read these passages as if it guessed ({guess})."
 
 
 def _sentence(figures: dict[str, Any], against: Difference, passages: int, changes: str) -> str:
@@ -194,8 +194,8 @@ def _told(reader: Any, texts: Sequence[str]) -> Floats:
     pieces = reader.pieces(texts)
     rows = np.zeros((len(pieces), 3))
     for part in reader.parts(pieces):
-        nats, tokens = reader.told([pieces[at] for at in part])
-        rows[part, 0], rows[part, 1] = nats.double().cpu(), tokens.cpu()
+        nll, tokens = reader.told([pieces[at] for at in part])
+        rows[part, 0], rows[part, 1] = nll.double().cpu(), tokens.cpu()
     rows[:, 2] = [piece.words for piece in pieces]
     return rows
 

@@ -49,7 +49,9 @@ def task_of(folder: Path, longest: int) -> Task:
         raise RunError(f"{folder} was trained for the task '{name}', which is not known here")
     task: Any = parts.find("task", name)
     made = task.model_validate({**saved, "max_length": longest})
-    return made.settled(read_json(folder / "config.json"), longest) if _has(folder) else made
+    return (
+        made.resolve_for_base(read_json(folder / "config.json"), longest) if _has(folder) else made
+    )
 
 
 def labels_of(config: Any) -> list[str]:

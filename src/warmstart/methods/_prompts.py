@@ -11,7 +11,7 @@ from warmstart.methods._peft import PeftMethod
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from warmstart.models.freezing import Pace
+    from warmstart.models.freezing import ParamGroup
 
 
 class PromptMethod(PeftMethod):
@@ -35,9 +35,9 @@ class PromptMethod(PeftMethod):
 
         refuse_embeddings(self.part_name(), model)
 
-    def paces(self, model: PreTrainedModel) -> list[Pace]:
-        from warmstart.models.freezing import Pace
+    def param_groups(self, model: PreTrainedModel) -> list[ParamGroup]:
+        from warmstart.models.freezing import ParamGroup
 
         head = [p for n, p in model.named_parameters() if p.requires_grad and "prompt_" not in n]
         share = self.head_rate / self.default_learning_rate(0)
-        return [Pace(head, min(1.0, share))] if head else []
+        return [ParamGroup(head, min(1.0, share))] if head else []

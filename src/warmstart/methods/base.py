@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from warmstart.models.base import Base
-    from warmstart.models.freezing import Pace
+    from warmstart.models.freezing import ParamGroup
 
 
 class Method(Part):
@@ -57,7 +57,7 @@ class Method(Part):
         """Mark what moves; may wrap or extend the model. Raises `RecipeError` as `check` does."""
         raise NotImplementedError
 
-    def paces(self, model: PreTrainedModel) -> list[Pace]:
+    def param_groups(self, model: PreTrainedModel) -> list[ParamGroup]:
         """The weights that do not simply move at the full learning rate from the first step."""
         return []
 

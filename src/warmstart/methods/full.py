@@ -11,7 +11,7 @@ from warmstart.methods.base import Method
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from warmstart.models.freezing import Pace
+    from warmstart.models.freezing import ParamGroup
 
 
 class Full(Method):
@@ -38,13 +38,13 @@ class Full(Method):
         model.requires_grad_(True)
         return model
 
-    def paces(self, model: PreTrainedModel) -> list[Pace]:
+    def param_groups(self, model: PreTrainedModel) -> list[ParamGroup]:
         """Discriminative rates and gradual unfreezing (Howard & Ruder 2018), from the top down."""
-        from warmstart.models.freezing import Pace, from_the_top
+        from warmstart.models.freezing import ParamGroup, from_the_top
 
         if self.layer_decay == 1 and not self.unfreeze_every:
             return []
         return [
-            Pace(parameters, self.layer_decay**depth, self.unfreeze_every * depth)
+            ParamGroup(parameters, self.layer_decay**depth, self.unfreeze_every * depth)
             for depth, parameters in enumerate(from_the_top(model))
         ]

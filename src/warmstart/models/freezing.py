@@ -92,7 +92,7 @@ def _keep_in_eval_mode(module: nn.Module) -> None:
 # How fast, and from when on, some of the weights move.
 
 
-class Pace(NamedTuple):
+class ParamGroup(NamedTuple):
     """A share of the learning rate for some parameters, after so many epochs of standing still."""
 
     parameters: list[nn.Parameter]

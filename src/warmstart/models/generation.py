@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Said:
-    """What a model says of the target of each row, as in `Written`."""
+class TokenScores:
+    """What a model says of the target of each row, as in `GenerationOutput`."""
 
-    nats: np.ndarray
+    nll: np.ndarray
     sure: np.ndarray
     hits: np.ndarray
     tokens: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Written:
+class GenerationOutput:
     """Texts that a model wrote, and what it says of the texts that people wrote.
 
     Args:
@@ -53,13 +53,13 @@ class Written:
 
     ids: list[list[int] | None]
     confidence: np.ndarray
-    nats: np.ndarray
+    nll: np.ndarray
     sure: np.ndarray
     hits: np.ndarray
     tokens: np.ndarray
 
     @classmethod
-    def nothing(cls, rows: int) -> Written:
+    def nothing(cls, rows: int) -> GenerationOutput:
         """For so many rows, to be filled in."""
         zeros = [np.zeros(rows) for _ in range(4)]
         return cls([None] * rows, *zeros, tokens=np.zeros(rows, np.int64))
@@ -73,7 +73,7 @@ class Written:
     @property
     def loss(self) -> float:
         """Mean cross-entropy of a target token in nats."""
-        return float(self.nats.sum() / max(self.tokens.sum(), 1))
+        return float(self.nll.sum() / max(self.tokens.sum(), 1))
 
     @property
     def probability(self) -> float:

@@ -29,7 +29,7 @@ def judge(
 
     baselines = settings.baselines and "train" in examples
     result = task.result(outputs, examples, baselines=baselines, seed=seed)
-    return evaluate(settings, task.main_score, task.titles, result, history, seed)
+    return evaluate(settings, task.main_score, task.metric_titles, result, history, seed)
 
 
 def _classifier(

@@ -119,7 +119,7 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
         _check_empty(out)
     predictor = _open(model, keys)
     table = labelled(data, recipe.data, predictor)
-    task = predictor.task.shaped(table)
+    task = predictor.task.resolve_for_data(table)
     noted = _Noted(table)
     outputs, examples = _outputs(predictor, table, noted)
     found = judge(recipe.evaluate, task, {"test": outputs}, {"test": examples}, [], recipe.seed)

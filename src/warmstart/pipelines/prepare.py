@@ -16,7 +16,7 @@ from warmstart.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
     from warmstart.data.splitting import Splits
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.methods.base import Method
     from warmstart.models.base import Base
     from warmstart.objectives.supervised import Supervised
@@ -45,7 +45,7 @@ def check_rank(method: Any, config: Mapping[str, Any]) -> None:
 
 
 def resolved(
-    recipe: Recipe, base: Base, rows: int, longest: int, index: np.ndarray, store: TokenStore
+    recipe: Recipe, base: Base, rows: int, longest: int, index: np.ndarray, store: TokenizedDataset
 ) -> Recipe:
     """The recipe with every open choice made, so that it repeats the run wherever it is read."""
     from warmstart.data.tokens.batching import plan
@@ -59,7 +59,7 @@ def resolved(
     config = read_config(base.path / "config.json")
     width = width_of(config) or USUAL_WIDTH
     task: Any = recipe.task
-    batch = train.batch_size or task.usual_batch or method.default_batch_size
+    batch = train.batch_size or task.default_batch or method.default_batch_size
     one_state = task.form not in ("tokens", "span")
     cached = method.caches_features and bool(family_of(config).post_norm_block) and one_state
     if train.batch_tokens and not cached:
@@ -75,7 +75,7 @@ def resolved(
         "epochs": epochs,
         "patience": max(3, epochs // 4) if train.patience is None else train.patience,
         "batch_size": batch,
-        "learning_rate": train.learning_rate or task.usual_rate(method, width),
+        "learning_rate": train.learning_rate or task.default_rate(method, width),
         "precision": precision,
         "device": device.type,
     }
@@ -87,7 +87,7 @@ def _usual_epochs(task: Task, pace: Any, steps: int, classes: int) -> int:
     """The passes where the recipe names none; `steps` make one."""
     fewest, most = pace.epochs_between
     wanted = max(pace.steps_wanted, CLASS_STEPS * classes)
-    return task.usual_epochs or min(most, max(fewest, task.least_epochs, -(-wanted // steps)))
+    return task.default_epochs or min(most, max(fewest, task.min_epochs, -(-wanted // steps)))
 
 
 SPLITS = ("train", "validation", "test")
@@ -111,7 +111,7 @@ class Prepared:
     """The text of `keep.text`."""
 
     @property
-    def stores(self) -> dict[str, TokenStore]:
+    def stores(self) -> dict[str, TokenizedDataset]:
         """The token ids of each split."""
         return {name: part.store for name, part in self.examples.items()}
 
@@ -170,12 +170,12 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
     tokenizer = load_tokenizer(base)
     method: Any = recipe.method
     notes = _check_method(recipe, base)
-    task = task.settled(_config(base), tokenizer.model_max_length - method.extra_tokens)
-    task = task.shaped(found.train)
+    task = task.resolve_for_base(_config(base), tokenizer.model_max_length - method.extra_tokens)
+    task = task.resolve_for_data(found.train)
     recipe = recipe.model_copy(update={"task": task})
-    labels = task.learn(found.train)
+    labels = task.fit_labels(found.train)
     task.check_base(base, labels)
-    for remark in task.remarks(found.train):
+    for remark in task.data_notes(found.train):
         ledger.note("task", remark)
     longest = min(task.max_length, tokenizer.model_max_length - method.extra_tokens)
     examples: dict[str, Examples] = {}
@@ -223,7 +223,7 @@ def load_splits(recipe: Recipe, task: Any, ledger: Ledger, source: Any = None) -
     return found
 
 
-def _rows(recipe: Recipe, store: TokenStore) -> np.ndarray:
+def _rows(recipe: Recipe, store: TokenizedDataset) -> np.ndarray:
     """The rows of train to learn from."""
     from warmstart.data import sampling as balance
 
@@ -239,7 +239,7 @@ def _rows(recipe: Recipe, store: TokenStore) -> np.ndarray:
 
 
 def _note_sampling(
-    recipe: Recipe, store: TokenStore, rows: np.ndarray, labels: list[str], ledger: Ledger
+    recipe: Recipe, store: TokenizedDataset, rows: np.ndarray, labels: list[str], ledger: Ledger
 ) -> None:
     from warmstart.data import sampling as balance
 
@@ -259,7 +259,7 @@ def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
     base, store, tokenizer = prepared.base, prepared.stores["train"], load_tokenizer(prepared.base)
     _check_method(recipe, base)
     room = tokenizer.model_max_length - method.extra_tokens
-    task = task.settled(_config(base), room).shaped(prepared.splits.train)
+    task = task.resolve_for_base(_config(base), room).resolve_for_data(prepared.splits.train)
     recipe = recipe.model_copy(update={"task": task})
     longest = min(task.max_length, room)
     if longest != prepared.task.max_length:

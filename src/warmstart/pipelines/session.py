@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.models.forward import Compute
     from warmstart.models.generation import Language
     from warmstart.tasks.base import Task
@@ -40,7 +40,7 @@ class Session:
     prepared: Prepared
     model: PreTrainedModel
     compute: Compute
-    stores: dict[str, TokenStore]
+    stores: dict[str, TokenizedDataset]
     pad_id: int
     device: torch.device
     language: Language | None = None
@@ -120,9 +120,9 @@ class Session:
 
     def answers(self) -> dict[str, np.ndarray]:
         """See `predict`; the task is settled by the trained model, and then by what it gives."""
-        self._settle(self.prepared.task.closed(self.model))
+        self._settle(self.prepared.task.fold_into_weights(self.model))
         found = self.predict()
-        self._settle(self.prepared.task.fitted(found, self.prepared.examples))
+        self._settle(self.prepared.task.fit_thresholds(found, self.prepared.examples))
         return found
 
     def _settle(self, task: Task) -> None:
@@ -147,9 +147,9 @@ class Session:
         prepared = self.prepared
         self.compute.widen_vocabulary()
         prepared.tokenizer.model_max_length = prepared.task.max_length
-        notes = {"task": prepared.task.saved(), "head": prepared.task.form}
+        notes = {"task": prepared.task.to_metadata(), "head": prepared.task.form}
         prepared.method.save(self.model, prepared.tokenizer, folder, prepared.base, notes)
-        prepared.task.finish(folder)
+        prepared.task.write_extras(folder)
 
     def forgetting(self) -> dict[str, Any] | None:
         """What was forgotten of general text; to be asked when the model has been saved."""
@@ -255,7 +255,7 @@ class Session:
             folder=folder,
             listeners=listeners,
             hidden=[p for block in layers_of(unwrap(self.model)) for p in block.parameters()],
-            paces=prepared.method.paces(self.model),
+            param_groups=prepared.method.param_groups(self.model),
             keeper=self.keeping.keeper(self.model, self.compute) if self.keeping else None,
         )
 

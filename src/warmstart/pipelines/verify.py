@@ -22,8 +22,8 @@ from warmstart.models.heads import Head, kind_of
 from warmstart.models.sentence_folder import read_modules
 
 if TYPE_CHECKING:
-    from warmstart.data.tokens.dataset import TokenStore
-    from warmstart.models.generation import Written
+    from warmstart.data.tokens.dataset import TokenizedDataset
+    from warmstart.models.generation import GenerationOutput
     from warmstart.tasks.base import Examples, Task
 
 
@@ -195,7 +195,7 @@ def compared(
     }
 
 
-def answers_of(store: TokenStore, rows: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+def answers_of(store: TokenizedDataset, rows: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     """The outputs that belong to rows of the table, windows in order."""
     windows = np.arange(len(store))
     if store.of_row is not None:
@@ -264,13 +264,13 @@ OTHER_TEXTS = 1
 
 
 def prove_text(
-    folder: Path, task: Task, examples: Examples, outputs: Written, seed: int
+    folder: Path, task: Task, examples: Examples, outputs: GenerationOutput, seed: int
 ) -> dict[str, Any]:
     """See `prove_task`. The loss of a row may differ by 1e-4 nats a token."""
     begun = time.perf_counter()
     rows = chosen_rows(task.as_text(examples.table).to_pylist(), seed)[:TEXT_ROWS]
     ours = [outputs.ids[int(row)] or [] for row in rows]
-    wanted = outputs.nats[rows] / np.maximum(outputs.tokens[rows], 1)
+    wanted = outputs.nll[rows] / np.maximum(outputs.tokens[rows], 1)
     with loading(folder):
         losses, written, tokenizer, loader = _text_model_afresh(folder, task, examples, rows)
     texts = [tokenizer.batch_decode(ids, skip_special_tokens=True) for ids in (ours, written)]
@@ -323,7 +323,7 @@ def _text_model_afresh(
     return np.array(losses), written, tokenizer, loader
 
 
-def _loss(model: Any, config: Any, store: TokenStore, row: int) -> float:
+def _loss(model: Any, config: Any, store: TokenizedDataset, row: int) -> float:
     """The model's own loss of one row: of the answer alone."""
     import torch
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedModel
 
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.metrics.base import Floats, Measure
     from warmstart.models.base import Base
     from warmstart.models.forward import Compute
@@ -32,11 +32,11 @@ Drop = Callable[[int, str], None]
 class Examples:
     """One split: the table of the task's columns with `_file` and `_line`, and its token ids.
 
-    `labels` are what `Task.learn` found in train.
+    `labels` are what `Task.fit_labels` found in train.
     """
 
     table: pa.Table
-    store: TokenStore
+    store: TokenizedDataset
     labels: Sequence[str]
     tokenizer: Any
 
@@ -106,15 +106,15 @@ class Task(Part):
     """The objective that is taken where the recipe names none."""
     main_score: ClassVar[str] = ""
     """The figure that chooses the best epoch and stands first in the report."""
-    titles: ClassVar[Mapping[str, str]] = {}
+    metric_titles: ClassVar[Mapping[str, str]] = {}
     """Figures that are shown, the main one first → how they are called."""
     own_data: ClassVar[bool] = False
     """Whether the task's settings name the data, as where several tasks have theirs."""
-    usual_batch: ClassVar[int | None] = None
+    default_batch: ClassVar[int | None] = None
     """Rows in a step where the recipe names none; None: the method's own number."""
-    least_epochs: ClassVar[int] = 1
+    min_epochs: ClassVar[int] = 1
     """Passes that it takes at least where the recipe names none."""
-    usual_epochs: ClassVar[int | None] = None
+    default_epochs: ClassVar[int | None] = None
     """Passes where the recipe names none; None: as many as the method wants."""
     max_length: int
 
@@ -133,7 +133,7 @@ class Task(Part):
         `label` column says it; None: by chance."""
         return None
 
-    def remarks(self, train: pa.Table) -> list[str]:
+    def data_notes(self, train: pa.Table) -> list[str]:
         """What is worth knowing of the training rows; it is noted in the ledger."""
         return []
 
@@ -142,7 +142,7 @@ class Task(Part):
         """The figure of `score` that chooses the best epoch; higher is better."""
         return self.main_score
 
-    def settled(self, config: Mapping[str, Any], room: int) -> Task:
+    def resolve_for_base(self, config: Mapping[str, Any], room: int) -> Task:
         """With the choices made that depend on the base.
 
         Args:
@@ -153,7 +153,7 @@ class Task(Part):
         """
         return self
 
-    def shaped(self, table: pa.Table) -> Task:
+    def resolve_for_data(self, table: pa.Table) -> Task:
         """With what the rows themselves say, where they may come in several kinds; `table` is the
         training rows, or those that a saved model is judged on."""
         return self
@@ -161,11 +161,11 @@ class Task(Part):
     def check(self, method: Any) -> None:
         """Raise `RecipeError` where the method does not go with the task."""
 
-    def usual_rate(self, method: Any, width: int) -> float:
+    def default_rate(self, method: Any, width: int) -> float:
         """The peak learning rate where the recipe names none, for a model of this hidden width."""
         return method.default_learning_rate(width)
 
-    def learn(self, train: pa.Table) -> list[str]:
+    def fit_labels(self, train: pa.Table) -> list[str]:
         """The labels, in the order of the head's outputs; empty where there are none."""
         if self.label is None:
             return []
@@ -178,7 +178,7 @@ class Task(Part):
         tokenizer: Any,
         longest: int,
         on_cut: OnCut | None = None,
-    ) -> TokenStore:
+    ) -> TokenizedDataset:
         """The rows as token ids, with targets where the table has the target's column.
 
         The same call in training and when answering.
@@ -239,19 +239,19 @@ class Task(Part):
         """
         raise NotImplementedError
 
-    def closed(self, model: PreTrainedModel) -> Self:
+    def fold_into_weights(self, model: PreTrainedModel) -> Self:
         """After training, before anything is answered: with what training had for its own ease,
         such as a unit of the targets, put into the model's weights."""
         return self
 
-    def fitted(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> Self:
+    def fit_thresholds(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> Self:
         """The task with what a trained model's outputs settle, such as a threshold chosen on
         validation; so it is proven, judged and saved. See `result` for the arguments."""
         return self
 
-    def finish(self, folder: Path) -> None:
+    def write_extras(self, folder: Path) -> None:
         """Write what else belongs to the saved model. Raises `RunError`."""
 
-    def saved(self) -> dict[str, Any]:
+    def to_metadata(self) -> dict[str, Any]:
         """What the saved folder must keep of this task, so that it answers again."""
         return {"name": self.part_name(), **self.model_dump(mode="json")}

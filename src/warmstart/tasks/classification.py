@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
 
 
 # One class a row: what classification and pairs share.
@@ -71,11 +71,11 @@ def class_scores(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     hits, truth, said = counts.diagonal(), counts.sum(1), counts.sum(0)
     seen = truth > 0
     f1 = 2 * hits[seen] / (truth + said)[seen]
-    nats = -np.log(np.maximum(softmax(logits)[np.arange(len(targets)), targets], 1e-30))
+    nll = -np.log(np.maximum(softmax(logits)[np.arange(len(targets)), targets], 1e-30))
     return {
         "accuracy": float(hits.sum() / max(len(targets), 1)),
         "f1_macro": float(f1.mean()) if f1.size else 0.0,
-        "loss": float(nats.mean()) if len(targets) else 0.0,
+        "loss": float(nll.mean()) if len(targets) else 0.0,
     }
 
 
@@ -115,7 +115,7 @@ class Classification(Task):
         tokenizer: Any,
         longest: int,
         on_cut: OnCut | None = None,
-    ) -> TokenStore:
+    ) -> TokenizedDataset:
         from warmstart.data.tokens.dataset import tokenise
 
         targets = class_targets(table, labels)

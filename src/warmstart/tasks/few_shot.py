@@ -31,14 +31,14 @@ class FewShot(Classification):
     """
 
     objective: ClassVar[str] = "contrastive"
-    usual_batch: ClassVar[int | None] = 64
-    usual_epochs: ClassVar[int | None] = 3
+    default_batch: ClassVar[int | None] = 64
+    default_epochs: ClassVar[int | None] = 3
 
     head_strength: float = Field(
         default=10.0, gt=0, description="C of the logistic regression: larger, less held back"
     )
 
-    def settled(self, config: Mapping[str, Any], room: int) -> Self:
+    def resolve_for_base(self, config: Mapping[str, Any], room: int) -> Self:
         from warmstart.models.architectures import family_of
 
         family = family_of(config)
@@ -57,11 +57,11 @@ class FewShot(Classification):
                 "head into it; take full or partial, or task classification"
             )
 
-    def usual_rate(self, method: Any, width: int) -> float:
+    def default_rate(self, method: Any, width: int) -> float:
         """Half of the method's: more, and few texts are learned by heart rather than their kind."""
         return method.default_learning_rate(width) / 2
 
-    def remarks(self, train: pa.Table) -> list[str]:
+    def data_notes(self, train: pa.Table) -> list[str]:
         counts = sorted(Counter(train["label"].to_pylist()).values())
         middle = counts[len(counts) // 2]
         if middle <= MANY:
@@ -81,6 +81,6 @@ class FewShot(Classification):
         body_only(model)
         return capturing(model)
 
-    def saved(self) -> dict[str, Any]:
+    def to_metadata(self) -> dict[str, Any]:
         """A plain classifier's note: that is what the folder holds."""
         return {"name": "classification", "max_length": self.max_length}

@@ -29,7 +29,7 @@ class Multitask(Task):
 
     own_data: ClassVar[bool] = True
     main_score: ClassVar[str] = "mean"
-    titles: ClassVar[Mapping[str, str]] = {"mean": "mean of the main scores"}
+    metric_titles: ClassVar[Mapping[str, str]] = {"mean": "mean of the main scores"}
 
     tasks: dict[str, dict[str, Any]] = Field(
         default_factory=dict,

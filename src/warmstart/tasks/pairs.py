@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
 
 
 # Two texts in a row: what their columns are called, and how people read them.
@@ -95,7 +95,7 @@ class Pairs(Task):
         tokenizer: Any,
         longest: int,
         on_cut: OnCut | None = None,
-    ) -> TokenStore:
+    ) -> TokenizedDataset:
         from warmstart.data.tokens.pairs import tokenise_pairs
 
         first, second = (table[role].to_pylist() for role in self.inputs)

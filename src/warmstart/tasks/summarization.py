@@ -27,7 +27,7 @@ class Summarization(TextTask):
         "references": (*REFERENCES, "summaries"),
     }  # fmt: skip
     main_score: ClassVar[str] = "rougeL"
-    titles: ClassVar[Mapping[str, str]] = {
+    metric_titles: ClassVar[Mapping[str, str]] = {
         "rougeL": "ROUGE-L",
         "rouge1": "ROUGE-1",
         "rouge2": "ROUGE-2",
@@ -36,7 +36,7 @@ class Summarization(TextTask):
         "repeated": "repeated word pairs",
         "empty": "empty answers",
     }
-    usual_separator: ClassVar[str] = "\nTL;DR:"
+    default_separator: ClassVar[str] = "\nTL;DR:"
     row_title: ClassVar[str] = "ROUGE-L"
 
     rouge_words: Literal["ascii", "unicode"] = Field(
@@ -45,7 +45,7 @@ class Summarization(TextTask):
         "of any script with spaces",
     )
 
-    def usual_prefix(self) -> str:
+    def default_prefix(self) -> str:
         return "summarize: "
 
     def measure(self) -> Measure:

@@ -30,7 +30,7 @@ class Text2Text(TextTask):
         "references": REFERENCES,
     }  # fmt: skip
     main_score: ClassVar[str] = "exact_match"
-    titles: ClassVar[Mapping[str, str]] = {
+    metric_titles: ClassVar[Mapping[str, str]] = {
         "exact_match": "exact match",
         "rougeL": "ROUGE-L",
         "chrf": "chrF",

@@ -37,7 +37,7 @@ class Translation(TextTask):
     required: ClassVar[frozenset[str] | None] = frozenset()
     nested: ClassVar[frozenset[str]] = frozenset({"references", "pair"})
     main_score: ClassVar[str] = "bleu"
-    titles: ClassVar[Mapping[str, str]] = {
+    metric_titles: ClassVar[Mapping[str, str]] = {
         "bleu": "BLEU",
         "chrf": "chrF",
         "exact_match": "exact match",
@@ -45,7 +45,7 @@ class Translation(TextTask):
         "repeated": "repeated word pairs",
         "empty": "empty answers",
     }
-    usual_separator: ClassVar[str] = "\n=>"
+    default_separator: ClassVar[str] = "\n=>"
     row_title: ClassVar[str] = "chrF"
 
     source_language: str | None = Field(
@@ -57,7 +57,7 @@ class Translation(TextTask):
         description="how BLEU cuts words: 13a for most languages, zh Chinese, char without spaces",
     )
 
-    def usual_prefix(self) -> str:
+    def default_prefix(self) -> str:
         if not (self.source_language and self.target_language):
             return ""
         return f"translate {self.source_language} to {self.target_language}: "

@@ -15,7 +15,7 @@ from warmstart.training.memory import trim
 from warmstart.training.state_file import StateFile
 
 if TYPE_CHECKING:
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.models.forward import Compute, FastCompute
 
 INFERENCE_TOKENS = 4096
@@ -57,7 +57,7 @@ class TokenFeed:
 
     def __init__(
         self,
-        store: TokenStore,
+        store: TokenizedDataset,
         compute: Compute,
         pad_id: int,
         *,

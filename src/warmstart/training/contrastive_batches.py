@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from warmstart.data.tokens.dataset import TokenStore, joined
+from warmstart.data.tokens.dataset import TokenizedDataset, joined
 from warmstart.training.batches import Batch, TokenFeed
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class PairFeed:
 
     def __init__(
         self,
-        store: TokenStore,
+        store: TokenizedDataset,
         compute: FastVectors | SlowVectors,
         pad_id: int,
         *,
@@ -66,10 +66,10 @@ class PairFeed:
     def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
         """The rows of every step of an epoch: at random, so that negatives are; those of a class
         in small groups, so that positives are."""
-        chance = np.random.default_rng([seed, epoch])
-        order = chance.permutation(self.rows)
+        rng = np.random.default_rng([seed, epoch])
+        order = rng.permutation(self.rows)
         if self.texts == 1:
-            order = grouped(order, self.targets, TOGETHER, chance)
+            order = grouped(order, self.targets, TOGETHER, rng)
         return np.array_split(order, -(-len(order) // self.batch_size))
 
     def batches(self, rows: np.ndarray) -> list[Batch]:
@@ -104,7 +104,7 @@ class PairFeed:
         return flat.reshape(self.texts, self.size, -1).transpose(1, 0, 2)
 
 
-def texts_of(store: TokenStore) -> list[TokenStore]:
+def texts_of(store: TokenizedDataset) -> list[TokenizedDataset]:
     """The store and those behind it."""
     found = [store]
     while (behind := found[-1].answers) is not None:
@@ -113,7 +113,7 @@ def texts_of(store: TokenStore) -> list[TokenStore]:
 
 
 def grouped(
-    order: np.ndarray, classes: np.ndarray, size: int, chance: np.random.Generator
+    order: np.ndarray, classes: np.ndarray, size: int, rng: np.random.Generator
 ) -> np.ndarray:
     """The same rows, with up to `size` of one class side by side; the groups at random."""
     by_class = order[np.argsort(classes[order], kind="stable")]
@@ -121,4 +121,4 @@ def grouped(
     groups: list[np.ndarray] = []
     for rows in np.split(by_class, starts[1:]):
         groups += np.array_split(rows, max(1, round(len(rows) / size)))
-    return np.concatenate([groups[i] for i in chance.permutation(len(groups))])
+    return np.concatenate([groups[i] for i in rng.permutation(len(groups))])

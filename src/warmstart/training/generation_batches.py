@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from warmstart.data.tokens.batching import micro, ordered, plan
-from warmstart.data.tokens.dataset import TokenStore
+from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.models.fast.loss import Unprojected, told
-from warmstart.models.generation import Language, Said, Written
+from warmstart.models.generation import GenerationOutput, Language, TokenScores
 from warmstart.training.batches import INFERENCE_TOKENS, Batch
 
 IGNORED = -100
@@ -41,7 +41,7 @@ class TextFeed:
 
     def __init__(
         self,
-        store: TokenStore,
+        store: TokenizedDataset,
         language: Language,
         pad_id: int,
         *,
@@ -84,18 +84,18 @@ class TextFeed:
         return self.language.forward(batch.ids, batch.mask, batch.written, training=training)
 
     @torch.no_grad()
-    def predict(self) -> Written:
+    def predict(self) -> GenerationOutput:
         """What the model says of the targets, where there are some, and what it writes itself."""
-        found = Written.nothing(len(self))
+        found = GenerationOutput.nothing(len(self))
         if self.store.answers is not None:
             for rows in ordered(self.store.sizes, INFERENCE_TOKENS):
                 said = self._told(self._batch(rows))
-                found.nats[rows], found.sure[rows] = said.nats, said.sure
+                found.nll[rows], found.sure[rows] = said.nll, said.sure
                 found.hits[rows], found.tokens[rows] = said.hits, said.tokens
         self._write(found)
         return found
 
-    def _write(self, found: Written) -> None:
+    def _write(self, found: GenerationOutput) -> None:
         """Answers for the first rows, with the confidence in each."""
         new = int(self.language.generation.max_new_tokens or 0)
         lengths = self.store.lengths[: self.writes]
@@ -118,18 +118,18 @@ class TextFeed:
             parts += [rows[lengths == length] for length in np.unique(lengths)]
         return parts
 
-    def _told(self, batch: TextBatch) -> Said:
+    def _told(self, batch: TextBatch) -> TokenScores:
         """What the model says of each row's target."""
         outputs: Any = self.logits(batch, training=False)
         real = batch.targets != IGNORED
         whole = isinstance(outputs, Tensor)
         said = told(outputs[real] if whole else outputs.at(real), batch.targets[real])
-        owner, nats = real.nonzero()[:, 0].cpu().numpy(), said.nats.double().numpy()
+        owner, nll = real.nonzero()[:, 0].cpu().numpy(), said.nll.double().numpy()
 
         def summed(values: np.ndarray | None = None) -> np.ndarray:
             return np.bincount(owner, values, minlength=len(real))
 
-        return Said(summed(nats), summed(np.exp(-nats)), summed(said.hit.numpy()), summed())
+        return TokenScores(summed(nll), summed(np.exp(-nll)), summed(said.hit.numpy()), summed())
 
     def _prompts(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Ids and mask [B, L] of the texts, padded on the left for a decoder."""

@@ -15,7 +15,7 @@ from warmstart.data.tokens.masking import masked
 from warmstart.training.batches import INFERENCE_TOKENS, Batch
 
 if TYPE_CHECKING:
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.models.shared import MaskedCompute
 
 
@@ -45,7 +45,7 @@ class MaskedFeed:
 
     def __init__(
         self,
-        store: TokenStore,
+        store: TokenizedDataset,
         compute: MaskedCompute,
         pad_id: int,
         hiding: Hiding,
@@ -69,9 +69,9 @@ class MaskedFeed:
 
     def batches(self, rows: np.ndarray) -> list[Batch]:
         """The micro-batches of one step."""
-        chance = np.random.default_rng([self.seed(), 15])
+        rng = np.random.default_rng([self.seed(), 15])
         parts = micro(rows, self.store.lengths, self.micro_batch_tokens)
-        return [self._batch(part, chance) for part in parts]
+        return [self._batch(part, rng) for part in parts]
 
     def logits(self, batch: Batch, *, training: bool) -> Tensor:
         """Logits [1, M, V] of the hidden tokens."""
@@ -88,17 +88,17 @@ class MaskedFeed:
         for number, rows in enumerate(ordered(self.store.lengths, INFERENCE_TOKENS)):
             batch = self._batch(rows, np.random.default_rng([number, 16]))
             logits = self.logits(batch, training=False)[0]
-            nats = torch.nn.functional.cross_entropy(logits, batch.targets[0], reduction="none")
+            nll = torch.nn.functional.cross_entropy(logits, batch.targets[0], reduction="none")
             right = (logits.argmax(-1) == batch.targets[0]).float()
-            found.append(torch.stack([nats, right], -1).cpu().numpy())
+            found.append(torch.stack([nll, right], -1).cpu().numpy())
         return np.concatenate(found)
 
-    def _batch(self, rows: np.ndarray, chance: np.random.Generator) -> MaskedBatch:
+    def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> MaskedBatch:
         columns = width(int(self.store.lengths[rows].max()), self.longest)
         ids, lengths = pad(self.store, rows, self.pad_id, columns)
         hiding, device = self.hiding, self.compute.device
         hidden, chosen = masked(
-            ids, lengths, chance, mask_id=hiding.mask_id, vocabulary=hiding.vocabulary,
+            ids, lengths, rng, mask_id=hiding.mask_id, vocabulary=hiding.vocabulary,
             special=hiding.special, share=hiding.share,
         )  # fmt: skip
         types = self.store.types

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from warmstart.errors import RecipeError
-from warmstart.models.freezing import Pace
+from warmstart.models.freezing import ParamGroup
 
 # Neighbours in memory as one tensor, for what moves element by element.
 
@@ -90,7 +90,7 @@ class Optimizer:
         schedule: str,
         max_grad_norm: float,
         hidden: Iterable[Tensor] = (),
-        paces: Iterable[Pace] = (),
+        param_groups: Iterable[ParamGroup] = (),
         epoch_starts: Sequence[int] = (0,),
     ) -> None:
         decayed, rest = split_parameters(model)
@@ -102,7 +102,7 @@ class Optimizer:
         self._parts: list[torch.optim.Optimizer] = []
         self._starts: list[int] = []
         inside = {id(p) for p in hidden} if name == "muon" else set[int]()
-        rates, starts = _by_parameter(paces, epoch_starts, total)
+        rates, starts = _by_parameter(param_groups, epoch_starts, total)
         for start in sorted({starts.get(id(p), 0) for p in self.parameters}):
             together = {id(p) for p in self.parameters if starts.get(id(p), 0) == start}
             one, other = ([p for p in half if id(p) in together] for half in (decayed, rest))
@@ -196,12 +196,12 @@ def _shared(
 
 
 def _by_parameter(
-    paces: Iterable[Pace], epoch_starts: Sequence[int], total: int
+    param_groups: Iterable[ParamGroup], epoch_starts: Sequence[int], total: int
 ) -> tuple[dict[int, float], dict[int, int]]:
     """The share of the learning rate, and the first step, of every parameter that has a pace."""
     rates: dict[int, float] = {}
     starts: dict[int, int] = {}
-    for pace in paces:
+    for pace in param_groups:
         first = epoch_starts[pace.wait] if pace.wait < len(epoch_starts) else total
         for parameter in pace.parameters:
             rates[id(parameter)], starts[id(parameter)] = pace.rate, first

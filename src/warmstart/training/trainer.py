@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from warmstart.errors import RunError
 from warmstart.models.forward import Compute
-from warmstart.models.freezing import Pace
+from warmstart.models.freezing import ParamGroup
 from warmstart.training import checkpoint
 from warmstart.training.batches import Feed
 from warmstart.training.log import Log
@@ -73,7 +73,7 @@ class Fit:
         settings: resolved; `epochs` and `learning_rate` are numbers.
         folder: the run's folder; checkpoints go below it.
         hidden: the weights inside the layers, for `train.optimizer = "muon"`.
-        paces: what the method moves more slowly, or later (`Method.paces`).
+        paces: what the method moves more slowly, or later (`Method.param_groups`).
         keeper: what is done against forgetting, or None.
     """
 
@@ -90,7 +90,7 @@ class Fit:
     folder: Path
     listeners: list[Listener] = field(default_factory=list[Listener])
     hidden: list[nn.Parameter] = field(default_factory=list[nn.Parameter])
-    paces: list[Pace] = field(default_factory=list[Pace])
+    param_groups: list[ParamGroup] = field(default_factory=list[ParamGroup])
     keeper: Keeper | None = None
 
     def __post_init__(self) -> None:
@@ -115,7 +115,7 @@ class Fit:
             schedule=self.settings.schedule,
             max_grad_norm=self.settings.max_grad_norm,
             hidden=self.hidden,
-            paces=self.paces,
+            param_groups=self.param_groups,
             epoch_starts=starts,
         )
         self._trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.models.forward import Compute
 
 
 def narrow(
-    compute: Compute, stores: Mapping[str, TokenStore], pad_id: int
-) -> tuple[dict[str, TokenStore], int]:
+    compute: Compute, stores: Mapping[str, TokenizedDataset], pad_id: int
+) -> tuple[dict[str, TokenizedDataset], int]:
     """The same rows under the ids of the active vocabulary, and the padding token's new id."""
     used = {int(pad_id)}
     for store in stores.values():
@@ -33,12 +33,12 @@ def narrow(
     return narrowed, int(table[pad_id])
 
 
-def _parts(store: TokenStore) -> list[TokenStore]:
+def _parts(store: TokenizedDataset) -> list[TokenizedDataset]:
     """The store and those behind it."""
     return [store, *(_parts(store.answers) if store.answers is not None else [])]
 
 
-def _under(table: np.ndarray, store: TokenStore) -> TokenStore:
+def _under(table: np.ndarray, store: TokenizedDataset) -> TokenizedDataset:
     """The same rows under the ids of a table."""
     behind = None if store.answers is None else _under(table, store.answers)
     return replace(store, ids=table.astype(store.ids.dtype)[store.ids], answers=behind)

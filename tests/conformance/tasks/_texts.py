@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from warmstart.models.generation import Written
+from warmstart.models.generation import GenerationOutput
 from warmstart.tasks.base import Examples, Task
 
 SOURCES = (
@@ -24,7 +24,7 @@ def perfect(task: Task, examples: Examples) -> Any:
     """Every target, written."""
     answers = examples.store.answers
     assert answers is not None
-    found = Written.nothing(len(examples))
+    found = GenerationOutput.nothing(len(examples))
     for row in range(len(examples)):
         found.ids[row] = [int(token) for token in answers.row(row)]
         found.tokens[row] = len(answers.row(row))

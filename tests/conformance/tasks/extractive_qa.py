@@ -11,12 +11,12 @@ FILLERS = "the a is was not very it this that again money back late early".split
 SETTINGS = {"stride": 8}
 
 
-def _row(chance: random.Random, size: int) -> dict[str, object]:
-    named, other = chance.sample(NAMED, k=2)
-    words = [chance.choice(FILLERS) for _ in range(size)]
-    place, answer = chance.randrange(size // 2), chance.choice(ANSWERS)
+def _row(rng: random.Random, size: int) -> dict[str, object]:
+    named, other = rng.sample(NAMED, k=2)
+    words = [rng.choice(FILLERS) for _ in range(size)]
+    place, answer = rng.randrange(size // 2), rng.choice(ANSWERS)
     words[place:place] = [named, answer]
-    words += [other, chance.choice(ANSWERS)]
+    words += [other, rng.choice(ANSWERS)]
     start = len(" ".join(words[: place + 1])) + 1
     return {
         "question": f"the {named} was",

@@ -10,10 +10,10 @@ TAGS = {"film": "B-WORK", "movie": "B-WORK", "song": "B-WORK", "red": "B-HUE", "
 FILLERS = "the a is was not very it this that again money back late early".split()
 
 
-def _sentence(chance: random.Random) -> list[str]:
-    words = [chance.choice(FILLERS) for _ in range(chance.randint(1, 8))]
-    words += [chance.choice(["film", "movie", "song"]), *chance.sample(["one", "two"], k=1)]
-    words += [chance.choice(FILLERS), chance.choice(["red", "blue"]), *chance.choices(FILLERS, k=2)]
+def _sentence(rng: random.Random) -> list[str]:
+    words = [rng.choice(FILLERS) for _ in range(rng.randint(1, 8))]
+    words += [rng.choice(["film", "movie", "song"]), *rng.sample(["one", "two"], k=1)]
+    words += [rng.choice(FILLERS), rng.choice(["red", "blue"]), *rng.choices(FILLERS, k=2)]
     return words
 
 

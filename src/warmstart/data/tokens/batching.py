@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from warmstart.data.tokens.dataset import TokenStore
+from warmstart.data.tokens.dataset import TokenizedDataset
 
 
 def plan(
@@ -72,7 +72,7 @@ def width(longest: int, limit: int) -> int:
 
 
 def pad(
-    store: TokenStore, rows: np.ndarray, pad_id: int, columns: int | None = None
+    store: TokenizedDataset, rows: np.ndarray, pad_id: int, columns: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The rows as one int64 array [rows, columns], filled up with `pad_id` on the right, and
     their lengths (int64). Unset, there are as many columns as the longest row has tokens."""

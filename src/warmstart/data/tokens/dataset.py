@@ -20,7 +20,7 @@ CHUNK = 2_000  # rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TokenStore:
+class TokenizedDataset:
     """The token ids of one split.
 
     `ids` are all rows one after the other; row i is ids[offsets[i]:offsets[i + 1]]. `targets` is
@@ -38,7 +38,7 @@ class TokenStore:
     spans: np.ndarray | None = None
     """First character and the one after the last, of each token [tokens, 2] in its own text."""
     of_row: np.ndarray | None = None
-    answers: TokenStore | None = None
+    answers: TokenizedDataset | None = None
     """The token ids of the texts to be written, one row for each row here."""
 
     @property
@@ -75,7 +75,7 @@ class TokenStore:
         return found
 
 
-def joined(stores: Sequence[TokenStore]) -> TokenStore:
+def joined(stores: Sequence[TokenizedDataset]) -> TokenizedDataset:
     """The rows of several stores behind one another, without targets."""
     lengths = np.concatenate([store.lengths for store in stores])
     types = None
@@ -83,7 +83,7 @@ def joined(stores: Sequence[TokenStore]) -> TokenStore:
         types = np.concatenate(
             [np.zeros(len(s.ids), np.uint8) if s.types is None else s.types for s in stores]
         )
-    return TokenStore(
+    return TokenizedDataset(
         np.concatenate([store.ids for store in stores]),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         np.full(len(lengths), -100, np.int64),
@@ -97,7 +97,7 @@ def tokenise(
     max_length: int,
     on_cut: Callable[[int, int], None] | None = None,
     targets: np.ndarray | None = None,
-) -> TokenStore:
+) -> TokenizedDataset:
     """The token ids of the texts with special tokens, at most `max_length` each.
 
     A longer text is cut as the Hugging Face tokenizer with truncation=True cuts it: the special
@@ -124,7 +124,7 @@ def tokenise(
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     flat = np.concatenate(ids) if ids else np.empty(0, kind)
-    return TokenStore(flat, offsets, _targets(targets, len(lengths)))
+    return TokenizedDataset(flat, offsets, _targets(targets, len(lengths)))
 
 
 @contextmanager

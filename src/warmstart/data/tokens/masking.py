@@ -13,7 +13,7 @@ REPLACED, AS_IT_IS = 0.8, 0.1
 def masked(
     ids: np.ndarray,
     lengths: np.ndarray,
-    chance: np.random.Generator,
+    rng: np.random.Generator,
     *,
     mask_id: int,
     vocabulary: int,
@@ -27,11 +27,11 @@ def masked(
     """
     real = np.arange(ids.shape[1]) < lengths[:, None]
     open_ = real & ~np.isin(ids, np.array(sorted(special), ids.dtype))
-    rank = np.where(open_, chance.random(ids.shape), 2.0).argsort(1).argsort(1)
+    rank = np.where(open_, rng.random(ids.shape), 2.0).argsort(1).argsort(1)
     count = open_.sum(1)
     wanted = np.minimum(np.maximum(np.rint(share * count), 1), count)
     chosen = open_ & (rank < wanted[:, None])
-    fate = chance.random(ids.shape)
-    words = chance.integers(0, vocabulary, ids.shape, dtype=ids.dtype)
+    fate = rng.random(ids.shape)
+    words = rng.integers(0, vocabulary, ids.shape, dtype=ids.dtype)
     found = np.where(chosen & (fate < REPLACED), mask_id, ids)
     return np.where(chosen & (fate >= REPLACED + AS_IT_IS), words, found), chosen

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from warmstart.data.tokens.dataset import CHUNK, TokenStore, uncut
+from warmstart.data.tokens.dataset import CHUNK, TokenizedDataset, uncut
 from warmstart.errors import RecipeError
 
 XLNET_TYPE = 2  # of its last token: no other template has a third type
@@ -24,7 +24,7 @@ def tokenise_pairs(
     max_length: int,
     on_cut: Callable[[int, int], None] | None = None,
     targets: np.ndarray | None = None,
-) -> TokenStore:
+) -> TokenizedDataset:
     """The token ids of n pairs, at most `max_length` each, with token types where the model reads
     them.
 
@@ -53,7 +53,7 @@ def tokenise_pairs(
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     small = backend.get_vocab_size(with_added_tokens=True) < 1 << 16
-    return TokenStore(
+    return TokenizedDataset(
         np.array(ids, np.uint16 if small else np.uint32),
         offsets,
         np.full(len(lengths), -100, np.int64) if targets is None else targets,

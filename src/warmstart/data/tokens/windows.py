@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from warmstart.data.tokens.dataset import CHUNK, TokenStore, uncut
+from warmstart.data.tokens.dataset import CHUNK, TokenizedDataset, uncut
 from warmstart.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def tokenise_windows(
     texts: Iterable[str], backend: Tokenizer, longest: int, stride: int | None = None
-) -> TokenStore:
+) -> TokenizedDataset:
     """Every text whole, in windows of at most `longest` tokens, special ones counted.
 
     Windows of one text are about evenly spaced and share at least `stride` tokens (unset: a
@@ -44,7 +44,7 @@ def tokenise_windows(
                     rows.append(number)
                 number += 1
     flat = np.concatenate(ids) if ids else np.empty(0, kind)
-    return TokenStore(
+    return TokenizedDataset(
         flat,
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         np.full(len(flat), -100, np.int64),

@@ -45,7 +45,7 @@ class Unprojected:
 class Told:
     """What a model says of each of T target tokens."""
 
-    nats: Tensor
+    nll: Tensor
     """[T] minus the log of the probability that it gives to the token."""
     hit: Tensor
     """[T] whether no other token is likelier."""
@@ -68,14 +68,14 @@ def chunked_cross_entropy(
 @torch.no_grad()
 def told(outputs: Unprojected | Tensor, targets: Tensor) -> Told:
     """As `Told`, of hidden states [T, H], in chunks, or of logits [T, V]; and targets [T]."""
-    nats, hit = torch.zeros(len(targets)), torch.zeros(len(targets), dtype=torch.bool)
+    nll, hit = torch.zeros(len(targets)), torch.zeros(len(targets), dtype=torch.bool)
     whole = isinstance(outputs, Tensor)
     for part in _parts(len(targets), outputs.shape[1] if whole else len(outputs.weight)):
         logits = outputs[part].float() if whole else outputs.at_rows(part).logits()
         own = logits.gather(1, targets[part, None])[:, 0]
-        nats[part] = (logits.logsumexp(-1) - own).cpu()
+        nll[part] = (logits.logsumexp(-1) - own).cpu()
         hit[part] = (logits.amax(-1) <= own).cpu()
-    return Told(nats, hit)
+    return Told(nll, hit)
 
 
 def _parts(tokens: int, vocabulary: int) -> list[slice]:

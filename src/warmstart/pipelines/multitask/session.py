@@ -92,7 +92,9 @@ class TasksSession:
             folder=folder,
             listeners=listeners,
             hidden=list({id(p): p for block in blocks for p in block.parameters()}.values()),
-            paces=[pace for one in self.each.values() for pace in method.paces(one.model)],
+            param_groups=[
+                pace for one in self.each.values() for pace in method.param_groups(one.model)
+            ],
         )
 
     def score(self, outputs: Any) -> dict[str, float]:
@@ -107,8 +109,8 @@ class TasksSession:
             sum(found[f"{what}:{name}"] for name in self.each) / count for what in ("score", "loss")
         )
         for name in self.masked:
-            nats, right = outputs[name].mean(0).tolist()
-            found |= {f"score:{name}": right, f"loss:{name}": nats}
+            nll, right = outputs[name].mean(0).tolist()
+            found |= {f"score:{name}": right, f"loss:{name}": nll}
         return {"mean": mean, "loss": loss, **found}
 
     def widen_vocabulary(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from warmstart.config.recipe import Recipe
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.text import is_plain, lines_of
-from warmstart.data.tokens.dataset import TokenStore, joined, tokenise
+from warmstart.data.tokens.dataset import TokenizedDataset, joined, tokenise
 from warmstart.errors import DataError, RecipeError
 from warmstart.pipelines.prepare import Prepared
 
@@ -21,7 +21,7 @@ TEXT = ("text", "sentence", "content", "message", "body", "document", "review", 
 class Texts:
     """Token ids of texts whose hidden words are to be guessed, for train and validation."""
 
-    stores: dict[str, TokenStore]
+    stores: dict[str, TokenizedDataset]
     share: float
     ledger: Ledger
     fingerprint: str
@@ -73,7 +73,7 @@ def _lines(path: Path) -> Any:
 
 def _of_file(
     where: str, entry: Mapping[str, Any], recipe: Recipe, tokenizer: Any, ledger: Ledger
-) -> tuple[dict[str, TokenStore], str]:
+) -> tuple[dict[str, TokenizedDataset], str]:
     from warmstart.data import splitting as splits
 
     own: dict[str, Any] = {"path": str(entry["data"]), "columns": dict(entry.get("columns", {}))}
@@ -93,7 +93,7 @@ def _of_file(
         )
     except (DataError, RecipeError) as error:
         raise type(error)(f"{where}: {error}") from error
-    stores: dict[str, TokenStore] = {}
+    stores: dict[str, TokenizedDataset] = {}
     for split in ("train", "validation"):
         table, lost = getattr(found, split), [0]
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.tasks.base import Drop, OnCut
 
 NEEDED = {
@@ -125,7 +125,7 @@ def _is_number(text: str) -> bool:
 
 def stores(
     table: pa.Table, tokenizer: Any, longest: int, on_cut: OnCut | None, full_score: float | None
-) -> TokenStore:
+) -> TokenizedDataset:
     """See `Embedding.encode`."""
     from dataclasses import replace
 
@@ -134,7 +134,7 @@ def stores(
     kind = kind_of(table)
     names = ["text"] if kind in ("alone", "labels") else ["text", "other"]
     names += ["negative"] if kind == "triplets" else []
-    behind: TokenStore | None = None
+    behind: TokenizedDataset | None = None
     for name in reversed(names):
         texts = [text or "" for text in table[name].to_pylist()]
         found = tokenise(texts, tokenizer.backend_tokenizer, longest, on_cut)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.models.embeddings import FastVectors, SlowVectors
     from warmstart.models.heads import Head
 
@@ -45,7 +45,7 @@ class Embedding(Task):
     texts: ClassVar[tuple[str, ...]] = ("text", "other")
     form: ClassVar[Head] = "vector"
     objective: ClassVar[str] = "contrastive"
-    usual_batch: ClassVar[int | None] = 64
+    default_batch: ClassVar[int | None] = 64
 
     max_length: int = Field(
         default=256, ge=3, description="tokens a text may have; what is cut stands in the ledger"
@@ -68,10 +68,10 @@ class Embedding(Task):
         return _embedded.MAIN[self.examples]
 
     @property
-    def titles(self) -> Mapping[str, str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def metric_titles(self) -> Mapping[str, str]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return _embedded.TITLES[self.examples]
 
-    def settled(self, config: Mapping[str, Any], room: int) -> Self:
+    def resolve_for_base(self, config: Mapping[str, Any], room: int) -> Self:
         from warmstart.models.architectures import family_of
 
         family = family_of(config)
@@ -98,12 +98,12 @@ class Embedding(Task):
     def as_text(self, table: pa.Table) -> pa.ChunkedArray:
         return table["text"]
 
-    def learn(self, train: pa.Table) -> list[str]:
+    def fit_labels(self, train: pa.Table) -> list[str]:
         """No labels. Raises `DataError` where all texts belong together."""
         _embedded.check_contrast(train)
         return []
 
-    def shaped(self, table: pa.Table) -> Self:
+    def resolve_for_data(self, table: pa.Table) -> Self:
         """With what the rows are, and their highest score."""
         kind = _embedded.kind_of(table)
         if kind == "alone":
@@ -124,7 +124,7 @@ class Embedding(Task):
         tokenizer: Any,
         longest: int,
         on_cut: OnCut | None = None,
-    ) -> TokenStore:
+    ) -> TokenizedDataset:
         """The texts as a store, the ones beside them behind it (`answers`)."""
         return _embedded.stores(table, tokenizer, longest, on_cut, self.full_score)
 
@@ -167,10 +167,10 @@ class Embedding(Task):
 
         return judged(outputs, examples, baselines=baselines)
 
-    def saved(self) -> dict[str, Any]:
-        return {**super().saved(), "examples": "auto"}
+    def to_metadata(self) -> dict[str, Any]:
+        return {**super().to_metadata(), "examples": "auto"}
 
-    def finish(self, folder: Path) -> None:
+    def write_extras(self, folder: Path) -> None:
         """What sentence-transformers reads beside the model."""
         from warmstart.models.sentence_folder import write_modules
 

@@ -11,7 +11,7 @@ from warmstart.types import Prediction
 if TYPE_CHECKING:
     import numpy as np
 
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.tasks.base import Examples
 
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 UNTUNED = 0.5
 
 
-def longest_answer(store: TokenStore, percent: float) -> int:
+def longest_answer(store: TokenizedDataset, percent: float) -> int:
     """The tokens that so many percent of the training answers do not exceed."""
     import numpy as np
 
@@ -96,7 +96,7 @@ class Found:
 
 
 def find_spans(
-    outputs: np.ndarray, store: TokenStore, rows: int, longest: int, many: int, nothing: int
+    outputs: np.ndarray, store: TokenizedDataset, rows: int, longest: int, many: int, nothing: int
 ) -> list[Found]:
     """The best spans of `rows` questions.
 
@@ -179,7 +179,7 @@ def trimmed(context: str, start: int, end: int) -> tuple[int, int]:
     return begin, begin + len(text.strip())
 
 
-def mean_loss(outputs: np.ndarray, store: TokenStore) -> float:
+def mean_loss(outputs: np.ndarray, store: TokenizedDataset) -> float:
     """The mean cross-entropy of first and last tokens, in nats, over the windows with targets."""
     import numpy as np
 

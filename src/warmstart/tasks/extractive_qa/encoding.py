@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from tokenizers import Tokenizer
 
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.tasks.base import OnCut
 
 
@@ -148,11 +148,11 @@ class Window:
         return replace(self, target=target)
 
 
-def store_of(found: Sequence[Window], layout: Layout) -> TokenStore:
+def store_of(found: Sequence[Window], layout: Layout) -> TokenizedDataset:
     """Windows as one store; `spans` are the characters in the context, -1 for other tokens."""
     import numpy as np
 
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
 
     kind = found[0].context.ids.dtype if found else np.dtype(np.uint32)
     before, between, after = (
@@ -170,7 +170,7 @@ def store_of(found: Sequence[Window], layout: Layout) -> TokenStore:
         types.append(_types(layout, len(one.question), one.end - one.begin))
         sizes[number + 1] = ahead + one.end - one.begin + len(after)
     kinds = np.concatenate(types)
-    return TokenStore(
+    return TokenizedDataset(
         np.concatenate(ids),
         np.cumsum(sizes),
         np.array([one.target for one in found], np.int64).reshape(-1, 2),
@@ -224,7 +224,7 @@ def encode(
     tokenizer: Any,
     how: Windowing,
     on_cut: OnCut | None,
-) -> TokenStore:
+) -> TokenizedDataset:
     """One row or more of tokens for each question; `of_row` says whose they are.
 
     Targets [windows, 2] are the first and last token of the first gold; where the window does not

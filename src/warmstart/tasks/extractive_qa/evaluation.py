@@ -62,7 +62,7 @@ def _nearness(anchors: Sequence[tuple[int, float]], first: int, last: int) -> fl
     return sum(weight / (first - at if at < first else at - last) for at, weight in anchors)
 
 
-def usual_size(answers: Sequence[str]) -> int:
+def default_size(answers: Sequence[str]) -> int:
     """The median number of words of the training answers."""
     sizes = sorted(len(WORD.findall(answer)) for answer in answers)
     return max(1, sizes[len(sizes) // 2]) if sizes else 1
@@ -117,7 +117,7 @@ def rivals(measure: Answers, train: Examples, test: Examples) -> list[Rival]:
     from warmstart.tasks.extractive_qa.answers import texts_of
 
     golds, learned = texts_of(test.table["answers"]), texts_of(train.table["answers"])
-    size = usual_size([gold[0] for gold in learned if gold])
+    size = default_size([gold[0] for gold in learned if gold])
     pairs = list(
         zip(
             test.table["question"].to_pylist(), test.table["context"].to_pylist(), strict=True

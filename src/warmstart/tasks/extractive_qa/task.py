@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.models.heads import Head
 
 UNANSWERABLE = "no answer"
@@ -48,7 +48,7 @@ class ExtractiveQA(Task):
     together: ClassVar[str | None] = "context"
     form: ClassVar[Head] = "span"
     main_score: ClassVar[str] = "f1"
-    titles: ClassVar[Mapping[str, str]] = {
+    metric_titles: ClassVar[Mapping[str, str]] = {
         "f1": "F1",
         "exact_match": "exact match",
         "has_answer_f1": "F1, answerable",
@@ -86,17 +86,17 @@ class ExtractiveQA(Task):
 
         return own_form(table, drop)
 
-    def shaped(self, table: pa.Table) -> Self:
+    def resolve_for_data(self, table: pa.Table) -> Self:
         """As it is. Raises `DataError` without answers."""
         _answers(table)
         return self
 
-    def remarks(self, train: pa.Table) -> list[str]:
+    def data_notes(self, train: pa.Table) -> list[str]:
         from warmstart.tasks.extractive_qa.answers import remarks
 
         return remarks(train["answers"])
 
-    def learn(self, train: pa.Table) -> list[str]:
+    def fit_labels(self, train: pa.Table) -> list[str]:
         """Whether there are questions without answer. Raises `DataError` without answers."""
         from warmstart.tasks.extractive_qa.answers import read
 
@@ -113,7 +113,7 @@ class ExtractiveQA(Task):
         tokenizer: Any,
         longest: int,
         on_cut: OnCut | None = None,
-    ) -> TokenStore:
+    ) -> TokenizedDataset:
         from warmstart.tasks.extractive_qa.answers import read
         from warmstart.tasks.extractive_qa.encoding import Windowing, encode
 
@@ -158,7 +158,7 @@ class ExtractiveQA(Task):
         figures = Answers()([one.value for one in answers], texts_of(examples.table["answers"]))
         return {**figures, "loss": mean_loss(outputs, examples.store)}
 
-    def fitted(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> Self:
+    def fit_thresholds(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> Self:
         """The longest answer as train has it, and the threshold that is best on validation."""
         train, validation = examples["train"], examples["validation"]
         sized = self._sized(train.store)
@@ -199,7 +199,7 @@ class ExtractiveQA(Task):
             return UNTUNED
         return self.no_answer_threshold
 
-    def _sized(self, store: TokenStore) -> Self:
+    def _sized(self, store: TokenizedDataset) -> Self:
         """With the longest answer as these rows have it, unless it is set."""
         from warmstart.tasks.extractive_qa.decoding import longest_answer
 

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedModel
 
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.metrics.base import Measure
     from warmstart.metrics.text import References
     from warmstart.models.base import Base
-    from warmstart.models.generation import Written
+    from warmstart.models.generation import GenerationOutput
     from warmstart.models.heads import Head
 
 
@@ -30,7 +30,10 @@ NEW_TOKENS = 128
 
 
 def choices(task: Any, config: Mapping[str, Any], room: int) -> dict[str, Any]:
-    """Lengths, prefix and separator for a base; see `Task.settled`. Raises `RecipeError`."""
+    """Lengths, prefix and separator for a base; see `Task.resolve_for_base`.
+
+    Raises `RecipeError`.
+    """
     from warmstart.models.architectures import positions_of
 
     kind, decodes = config.get("model_type"), not config.get("is_encoder_decoder")
@@ -55,12 +58,12 @@ def choices(task: Any, config: Mapping[str, Any], room: int) -> dict[str, Any]:
         raise RecipeError(
             f"task.min_new_tokens {task.min_new_tokens} is more than max_new_tokens {new}"
         )
-    usual = task.usual_prefix() if kind == "t5" else ""
+    usual = task.default_prefix() if kind == "t5" else ""
     return {
         "max_length": longest,
         "max_new_tokens": new,
         "prefix": usual if task.prefix is None else task.prefix,
-        "separator": (task.separator or task.usual_separator) if decodes else None,
+        "separator": (task.separator or task.default_separator) if decodes else None,
     }
 
 
@@ -79,7 +82,7 @@ class TextTask(Task):
     nested: ClassVar[frozenset[str]] = frozenset({"references"})
     texts: ClassVar[tuple[str, ...]] = ("source",)
     form: ClassVar[Head] = "text"
-    usual_separator: ClassVar[str] = "\nAnswer:"
+    default_separator: ClassVar[str] = "\nAnswer:"
     row_title: ClassVar[str] = ""
     """What `row_scores` are called."""
 
@@ -126,7 +129,7 @@ class TextTask(Task):
         """The figure of `score` that chooses the best epoch."""
         return self.main_score if self.validation_texts else LIKELY
 
-    def usual_prefix(self) -> str:
+    def default_prefix(self) -> str:
         """What stands before a source for a model of T5's."""
         return ""
 
@@ -163,7 +166,7 @@ class TextTask(Task):
                 drop(row, "empty target")
         return table if all(kept) else table.filter(pa.array(kept))
 
-    def shaped(self, table: pa.Table) -> TextTask:
+    def resolve_for_data(self, table: pa.Table) -> TextTask:
         """As it is. Raises `DataError` where no text is wanted."""
         if "target" not in table.column_names:
             raise DataError(
@@ -172,7 +175,7 @@ class TextTask(Task):
             )
         return self
 
-    def settled(self, config: Mapping[str, Any], room: int) -> TextTask:
+    def resolve_for_base(self, config: Mapping[str, Any], room: int) -> TextTask:
         return self.model_copy(update=choices(self, config, room))
 
     def encode(
@@ -182,7 +185,7 @@ class TextTask(Task):
         tokenizer: Any,
         longest: int,
         on_cut: OnCut | None = None,
-    ) -> TokenStore:
+    ) -> TokenizedDataset:
         from dataclasses import replace
 
         from warmstart.data.tokens.dataset import tokenise
@@ -218,12 +221,12 @@ class TextTask(Task):
         )
         return model
 
-    def decode(self, outputs: Written, examples: Examples) -> list[Prediction]:
+    def decode(self, outputs: GenerationOutput, examples: Examples) -> list[Prediction]:
         written = texts_of(outputs, examples.tokenizer)
         sure = outputs.confidence.tolist()
         return [Prediction(str(i), text, sure[i]) for i, text in enumerate(written)]
 
-    def score(self, outputs: Written, examples: Examples) -> dict[str, float]:
+    def score(self, outputs: GenerationOutput, examples: Examples) -> dict[str, float]:
         figures = {"loss": outputs.loss, LIKELY: outputs.probability}
         figures["token_accuracy"] = outputs.accuracy
         done = sum(ids is not None for ids in outputs.ids)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from warmstart.models.generation import Written
+    from warmstart.models.generation import GenerationOutput
 
 LISTED, SHOWN = 200, 2_000  # mistakes; characters of one text
 SAMPLE, BRIEF = 6, 400
@@ -22,7 +22,7 @@ REPEATS, EMPTY, SAME = 0.1, 0.02, 0.1
 
 
 def result(
-    task: Any, outputs: Written, examples: Mapping[str, Examples], *, baselines: bool
+    task: Any, outputs: GenerationOutput, examples: Mapping[str, Examples], *, baselines: bool
 ) -> Result:
     """See `Task.result`."""
     import math

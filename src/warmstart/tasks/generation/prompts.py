@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from warmstart.errors import BaseModelError, RecipeError
 
 if TYPE_CHECKING:
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
 
 
 def prompted(
@@ -21,7 +21,7 @@ def prompted(
     longest: int,
     most_new: int,
     on_cut: Callable[[int, int], None] | None = None,
-) -> TokenStore:
+) -> TokenizedDataset:
     """Prompts (text + separator) as `tokenizer` splits them, without an end token, and answers.
 
     A prompt has at most `longest` - `most_new` tokens: the text is cut, the separator stays. An
@@ -60,17 +60,17 @@ def prompted(
     return replace(store, answers=store_of(given, backend.get_vocab_size()))
 
 
-def store_of(rows: Sequence[Sequence[int]], vocabulary: int) -> TokenStore:
+def store_of(rows: Sequence[Sequence[int]], vocabulary: int) -> TokenizedDataset:
     """Rows of token ids in the flat form."""
     import numpy as np
 
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
 
     offsets = np.zeros(len(rows) + 1, np.int64)
     np.cumsum([len(row) for row in rows], out=offsets[1:])
     kind = np.uint16 if vocabulary < 1 << 16 else np.uint32
     flat = np.fromiter(chain.from_iterable(rows), kind)
-    return TokenStore(flat, offsets, np.full(len(rows), -100, np.int64))
+    return TokenizedDataset(flat, offsets, np.full(len(rows), -100, np.int64))
 
 
 def _open(ids: list[int], end: int) -> list[int]:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from warmstart.models.generation import Written
+    from warmstart.models.generation import GenerationOutput
 
 
-def texts_of(outputs: Written, tokenizer: Any) -> list[str]:
+def texts_of(outputs: GenerationOutput, tokenizer: Any) -> list[str]:
     """What was written, without special tokens and spaces at the ends; "" where nothing was."""
     rows = [ids or [] for ids in outputs.ids]
     return [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]

@@ -30,18 +30,18 @@ def result(
     outputs: np.ndarray,
     examples: Mapping[str, Examples],
     cuts: np.ndarray,
-    settled: bool,
+    chosen: bool,
     baselines: bool,
     seed: int,
 ) -> Result:
-    """See `Task.result`; `settled` says that the cuts [K] were chosen, not merely usual."""
+    """See `Task.result`; `chosen` says that the cuts [K] were chosen, not merely usual."""
     test = examples["test"]
     measure = Labels(test.labels, cuts)
     found = answers(outputs, test.labels, cuts)
     none = sum(not labels for labels in sets_in(test.table))
     notes = [f"{none:,} of {counted(len(test), 'test row')} without a label."] if none else []
     notes += [sentence] if (sentence := strangers(test.table, test.labels)) else []
-    if not settled:
+    if not chosen:
         notes.append("There were no validation rows, so every label is given from 0.5 on.")
     return Result(
         measure=measure,

@@ -272,9 +272,9 @@ def scores(logits: np.ndarray, examples: Examples, cuts: np.ndarray) -> dict[str
         return {"f1_macro": 0.0, "f1_micro": 0.0, "loss": 0.0}
     measure = Labels(examples.labels, cuts)
     figures = measure.total(measure.rows(sigmoid(logits), truth))
-    nats = np.logaddexp(0.0, odds) - truth * odds
+    nll = np.logaddexp(0.0, odds) - truth * odds
     whole = {name: value for name, value in figures.items() if ":" not in name}
-    return {**whole, "loss": float(nats.mean())}
+    return {**whole, "loss": float(nll.mean())}
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

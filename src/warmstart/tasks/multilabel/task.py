@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedModel
 
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.models.base import Base
     from warmstart.models.heads import Head
 
@@ -28,9 +28,9 @@ class Multilabel(Task):
     required: ClassVar[frozenset[str] | None] = None
     nested: ClassVar[frozenset[str]] = frozenset({"labels"})
     form: ClassVar[Head] = "labels"
-    least_epochs: ClassVar[int] = 8  # the rare labels come late
+    min_epochs: ClassVar[int] = 8  # the rare labels come late
     main_score: ClassVar[str] = "f1_macro"
-    titles: ClassVar[Mapping[str, str]] = {
+    metric_titles: ClassVar[Mapping[str, str]] = {
         "f1_macro": "macro-F1",
         "f1_micro": "micro-F1",
         "f1_samples": "F1, mean of the rows",
@@ -91,7 +91,7 @@ class Multilabel(Task):
             return table
         return table.append_column("labels", pa.chunked_array([pa.array(found, pa.string())]))
 
-    def shaped(self, table: pa.Table) -> Task:
+    def resolve_for_data(self, table: pa.Table) -> Task:
         from warmstart.tasks.multilabel.labels import shares
 
         found = self.model_copy()
@@ -114,12 +114,12 @@ class Multilabel(Task):
 
         return rarest(sets_in(table)) if "labels" in table.column_names else None
 
-    def remarks(self, train: pa.Table) -> list[str]:
+    def data_notes(self, train: pa.Table) -> list[str]:
         from warmstart.tasks.multilabel.labels import remarks
 
         return remarks(train)
 
-    def learn(self, train: pa.Table) -> list[str]:
+    def fit_labels(self, train: pa.Table) -> list[str]:
         from warmstart.tasks.multilabel.labels import learnt
 
         return learnt(train, self.thresholds)
@@ -131,7 +131,7 @@ class Multilabel(Task):
         tokenizer: Any,
         longest: int,
         on_cut: OnCut | None = None,
-    ) -> TokenStore:
+    ) -> TokenizedDataset:
         from warmstart.data.tokens.dataset import tokenise
         from warmstart.tasks.multilabel.labels import label_targets
 
@@ -163,7 +163,7 @@ class Multilabel(Task):
     def score(self, outputs: np.ndarray, examples: Examples) -> dict[str, float]:
         from warmstart.tasks.multilabel.labels import scores
 
-        chosen = self.fitted({"validation": outputs}, {"validation": examples})
+        chosen = self.fit_thresholds({"validation": outputs}, {"validation": examples})
         return scores(outputs, examples, chosen.cuts(examples.labels))
 
     def result(
@@ -179,7 +179,7 @@ class Multilabel(Task):
         cuts = self.cuts(examples["test"].labels)
         return result(outputs["test"], examples, cuts, self.is_settled, baselines, seed)
 
-    def fitted(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> Self:
+    def fit_thresholds(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> Self:
         """With a threshold for each label from the validation rows, if there are some."""
         from warmstart.metrics.thresholds import tuned_thresholds
         from warmstart.tasks.multilabel.labels import sigmoid

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedModel
 
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.models.heads import Head
 
 TITLES = {
@@ -80,7 +80,7 @@ class Regression(Task):
         return self.judged_by
 
     @property
-    def titles(self) -> Mapping[str, str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def metric_titles(self) -> Mapping[str, str]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """See `Task`."""
         return {self.judged_by: TITLES[self.judged_by], **TITLES}
 
@@ -101,7 +101,7 @@ class Regression(Task):
 
         return tenths(table) if "score" in table.column_names else None
 
-    def shaped(self, table: pa.Table) -> Task:
+    def resolve_for_data(self, table: pa.Table) -> Task:
         """With one text or two, and the unit of the numbers; a trained model has none."""
         from warmstart.tasks.regression.values import unit
 
@@ -110,7 +110,7 @@ class Regression(Task):
             found["mean"], found["spread"] = unit(table)
         return self.model_copy(update=found)
 
-    def learn(self, train: pa.Table) -> list[str]:
+    def fit_labels(self, train: pa.Table) -> list[str]:
         return ["score"]
 
     def encode(
@@ -120,7 +120,7 @@ class Regression(Task):
         tokenizer: Any,
         longest: int,
         on_cut: OnCut | None = None,
-    ) -> TokenStore:
+    ) -> TokenizedDataset:
         from dataclasses import replace
 
         from warmstart.tasks.regression.values import encoded, numbers
@@ -151,7 +151,7 @@ class Regression(Task):
 
         return scores(outputs.reshape(-1), examples.store.targets)
 
-    def closed(self, model: PreTrainedModel) -> Self:
+    def fold_into_weights(self, model: PreTrainedModel) -> Self:
         """With the unit in the model's last layer."""
         from warmstart.models.head_layers import rescale
 

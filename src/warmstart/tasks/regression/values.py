@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.tasks.base import Drop, OnCut
 
 
@@ -81,7 +81,7 @@ def unit(train: pa.Table) -> tuple[float, float]:
 
 def encoded(
     table: pa.Table, pairs: bool | None, tokenizer: Any, longest: int, on_cut: OnCut | None
-) -> TokenStore:
+) -> TokenizedDataset:
     """The texts of each row, one or two. Raises `DataError` unless they are what `pairs` says."""
     from warmstart.data.tokens.dataset import tokenise
     from warmstart.data.tokens.pairs import tokenise_pairs

@@ -12,7 +12,7 @@ from warmstart.tasks.tagging.schemes import renewed
 from warmstart.tasks.tagging.words import Place, parts_of
 
 if TYPE_CHECKING:
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +34,7 @@ def flat(words: Sequence[Sequence[Place]], texts: Sequence[str]) -> Places:
     return Places(pairs[:, 0] + shift, pairs[:, 1] + shift, offsets)
 
 
-def first_tokens(store: TokenStore, texts: Sequence[str], places: Places) -> np.ndarray:
+def first_tokens(store: TokenizedDataset, texts: Sequence[str], places: Places) -> np.ndarray:
     """Of each word, its first token as a place in the flat ids of the store; -1 where the
     tokenizer made nothing of it."""
     tokens, begin, end = _tokens(store, texts)
@@ -47,7 +47,7 @@ def first_tokens(store: TokenStore, texts: Sequence[str], places: Places) -> np.
 
 
 def label_tokens(
-    store: TokenStore,
+    store: TokenizedDataset,
     texts: Sequence[str],
     words: Sequence[Sequence[Place]],
     tags: Sequence[Sequence[str]],
@@ -88,7 +88,9 @@ def _put(targets: np.ndarray, tokens: np.ndarray, labels: np.ndarray) -> None:
     targets[tokens[real]] = labels[real]
 
 
-def _tokens(store: TokenStore, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _tokens(
+    store: TokenizedDataset, texts: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The tokens that stand for characters, in order, and where each begins and ends."""
     assert store.spans is not None and store.of_row is not None
     tokens = np.flatnonzero(store.spans[:, 1] > store.spans[:, 0])

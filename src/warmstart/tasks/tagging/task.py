@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from warmstart.data.tokens.dataset import TokenStore
+    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.tasks.tagging.decoding import Tagged
 
 
@@ -75,7 +75,7 @@ class Tagging(Task):
     )
 
     @property
-    def titles(self) -> Mapping[str, str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def metric_titles(self) -> Mapping[str, str]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Of figures by entity, or by word."""
         return WORD_TITLES if self.entities == "no" else ENTITY_TITLES
 
@@ -86,12 +86,12 @@ class Tagging(Task):
         reader = Reader(names, self.pieces == "first", self.entities == "no")
         return reader.own_form(table, drop)
 
-    def remarks(self, train: pa.Table) -> list[str]:
+    def data_notes(self, train: pa.Table) -> list[str]:
         from warmstart.tasks.tagging.reading import mended_note, widened_note
 
         return [*widened_note(train), *mended_note(train)]
 
-    def shaped(self, table: pa.Table) -> Tagging:
+    def resolve_for_data(self, table: pa.Table) -> Tagging:
         """With `entities` no where the tags are labels of single words."""
         from warmstart.tasks.tagging.reading import tags_in
 
@@ -101,7 +101,7 @@ class Tagging(Task):
         plain = not every <= {"O"} and not are_entities(every)
         return self.model_copy(update={"entities": "no"}) if plain else self
 
-    def usual_rate(self, method: Any, width: int) -> float:
+    def default_rate(self, method: Any, width: int) -> float:
         """Three times the method's own where a small model is trained whole."""
         own = method.default_learning_rate(width)
         raised = method.part_name() == "full" and width <= SMALL
@@ -116,7 +116,7 @@ class Tagging(Task):
             return None
         return rarest([{tag.rpartition("-")[2] for tag in row} - {"O"} for row in tags_in(table)])
 
-    def learn(self, train: pa.Table) -> list[str]:
+    def fit_labels(self, train: pa.Table) -> list[str]:
         """`O` and the tags of each type, or the labels of single words.
 
         Raises `DataError` where there is nothing to learn.
@@ -142,7 +142,7 @@ class Tagging(Task):
         tokenizer: Any,
         longest: int,
         on_cut: OnCut | None = None,
-    ) -> TokenStore:
+    ) -> TokenizedDataset:
         from dataclasses import replace
 
         from warmstart.data.tokens.windows import tokenise_windows

@@ -184,8 +184,8 @@ class LanguageReader(Reader):
         ids = self._ids(text)
         special = np.isin(ids, self.tokenizer.all_special_ids)
         places = np.flatnonzero(~special)
-        chance = np.random.Generator(np.random.PCG64([len(ids), int(ids.sum())]))
-        chosen = chance.permutation(places)[: max(1, round(MASKED * len(places)))]
+        rng = np.random.Generator(np.random.PCG64([len(ids), int(ids.sum())]))
+        chosen = rng.permutation(places)[: max(1, round(MASKED * len(places)))]
         targets = np.full(len(ids), IGNORED, np.int64)
         targets[chosen] = ids[chosen]
         ids = ids.copy()

@@ -90,11 +90,11 @@ def fisher(
     own gradients are not touched.
     """
     chosen = reader.pieces([texts[at] for at in _evenly(len(texts))])
-    chance = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     with resting(reader.model):
         for piece in chosen:
-            value = _scalar(reader, piece, chance)
+            value = _scalar(reader, piece, rng)
             slopes = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
             for held, slope in zip(total.values(), slopes, strict=True):
                 if slope is not None:
@@ -106,11 +106,11 @@ def fisher(
     return total
 
 
-def _scalar(reader: Reader, piece: Piece, chance: torch.Generator) -> Tensor:
+def _scalar(reader: Reader, piece: Piece, rng: torch.Generator) -> Tensor:
     if isinstance(reader, LanguageReader):
         return reader.told([piece])[0].sum()
     states = reader.states([piece])
-    signs = torch.randint(0, 2, states.shape, generator=chance) * 2 - 1
+    signs = torch.randint(0, 2, states.shape, generator=rng) * 2 - 1
     return (states * signs.to(states)).sum()
 
 
@@ -216,5 +216,5 @@ class Keeper:
 
     def _order(self, number: int) -> np.ndarray:
         """The order of a pass over the text."""
-        chance = np.random.Generator(np.random.PCG64([self._seed, 1 << 32, number]))
-        return chance.permutation(len(self.learned))
+        rng = np.random.Generator(np.random.PCG64([self._seed, 1 << 32, number]))
+        return rng.permutation(len(self.learned))

@@ -90,7 +90,7 @@ def warm(data: Path, precision: str, plan: list[np.ndarray]) -> Iterator[None]:
     prepared = prepare(
         Recipe.of({"data.path": str(data), "method": "full", "task.max_length": MAX_LENGTH})
     )
-    model = prepared.task.head(prepared.base, prepared.labels, 0)
+    model = prepared.task.build_model(prepared.base, prepared.labels, 0)
     model = prepared.method.attach(model, 0)
     compute = compute_for(model)
     pad = prepared.tokenizer.pad_token_id

@@ -159,8 +159,8 @@ class Case:
         objective = session.prepared.objective
         for _ in steps(
             feed, session.compute, optimizer,
-            lambda outputs, wanted: objective.loss(outputs, wanted, None, task.form),
-            lambda wanted: objective.weight(wanted, None, task.form), epochs=1, seed=0,
+            lambda outputs, wanted: objective.loss(outputs, wanted, None, task.head),
+            lambda wanted: objective.weight(wanted, None, task.head), epochs=1, seed=0,
         ):  # fmt: skip
             pass
 
@@ -207,7 +207,7 @@ def perfect_predictions_score_one(it: Case, task: Task, examples: Examples) -> N
     make = getattr(it.made, "perfect", outputs_of_targets)
     right = make(task, examples)
     score = task.score(right, examples)[task.main_score]
-    if task.form == "classes":
+    if task.head.single_label:
         assert score == pytest.approx(1)
         return
     of = {"train": examples, "validation": examples, "test": examples}
@@ -222,7 +222,7 @@ def perfect_predictions_score_one(it: Case, task: Task, examples: Examples) -> N
 
 def outputs_of_targets(task: Task, examples: Examples) -> Any:
     """What the head would have to give for every answer to be right."""
-    targets, form = examples.store.targets, task.form
+    targets, form = examples.store.targets, task.head.name
     if form == "labels":
         return np.where(targets > 0, 20.0, -20.0).astype(np.float32)
     if form == "value":

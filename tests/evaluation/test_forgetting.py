@@ -17,6 +17,7 @@ from learning import base_of, classifier, messages, write_messages
 from warmstart.evaluation.forgetting import Found, Perplexity, compared, fewer, section, statistics
 from warmstart.evaluation.settings import Evaluate
 from warmstart.models import loading as backbone
+from warmstart.models.heads import TEXT
 from warmstart.training.regularization.language_model import reader_for
 from warmstart.training.regularization.text import SHIPPED, halves, shipped
 
@@ -37,7 +38,7 @@ def test_perplexity_is_that_of_transformers(tiny_of: Folder) -> None:
     folder, texts = tiny_of("gpt2"), shipped().held[:10]
     rows = statistics(reading(folder, classifier(folder)), texts)
     found = Perplexity().total(rows)
-    lm: Any = backbone.load_headed(base_of(folder), "text", [], seed=0)
+    lm: Any = backbone.load_headed(base_of(folder), TEXT, [], seed=0)
     tokenizer: Any = backbone.load_tokenizer(base_of(folder))
     nll = tokens = 0.0
     for text in texts:

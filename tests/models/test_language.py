@@ -16,6 +16,7 @@ from warmstart.errors import BaseModelError
 from warmstart.models.fast.loss import Unprojected
 from warmstart.models.forward import compute_for
 from warmstart.models.generation import Language
+from warmstart.models.heads import TEXT
 from warmstart.models.loading import load_headed
 from warmstart.models.quiet import quiet
 
@@ -46,7 +47,7 @@ def logits_of(model: Any, written: torch.Tensor | None) -> torch.Tensor:
 @pytest.mark.parametrize("method", ["full", "lora", "prompt_tuning"])
 def test_logits_are_those_of_transformers(family: str, method: str, tiny_of: Folder) -> None:
     made: Any = parts.make("method", method)
-    model = made.attach(load_headed(base_of(tiny_of(family)), "text", [], 0), 0)
+    model = made.attach(load_headed(base_of(tiny_of(family)), TEXT, [], 0), 0)
     it = language(model)
     assert it.chunked
     written = written_for(it)
@@ -58,7 +59,7 @@ def test_logits_are_those_of_transformers(family: str, method: str, tiny_of: Fol
 
 
 def test_a_bias_of_the_logits_is_kept(tiny_of: Folder) -> None:
-    model: Any = load_headed(base_of(tiny_of("bart")), "text", [], 0)
+    model: Any = load_headed(base_of(tiny_of("bart")), TEXT, [], 0)
     model.final_logits_bias += torch.arange(model.config.vocab_size).float()
     it = language(model)
     assert it.chunked
@@ -84,9 +85,9 @@ def test_logits_that_are_changed_afterwards_are_the_models_own() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_bare_body_is_tied(family: str, tiny_of: Folder) -> None:
-    model: Any = load_headed(base_of(tiny_of(family)), "text", [], 0)
+    model: Any = load_headed(base_of(tiny_of(family)), TEXT, [], 0)
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    other: Any = load_headed(base_of(tiny_of(family)), "text", [], 1)
+    other: Any = load_headed(base_of(tiny_of(family)), TEXT, [], 1)
     for one, two in zip(model.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(one, two)
 
@@ -95,7 +96,7 @@ def test_a_bare_body_is_tied(family: str, tiny_of: Folder) -> None:
 def test_a_body_without_output_matrix_is_refused(family: str, tmp_path: Path) -> None:
     folder = tiny(family, tmp_path / family, tie_word_embeddings=False)
     with pytest.raises(BaseModelError, match=r"holds no output matrix: 'lm_head.weight'.*tie"):
-        load_headed(base_of(folder), "text", [], 0)
+        load_headed(base_of(folder), TEXT, [], 0)
 
 
 @pytest.mark.parametrize("family", ["llama", "t5"])
@@ -109,6 +110,6 @@ def test_an_untied_matrix_of_its_own_is_kept(family: str, tmp_path: Path) -> Non
         whole.lm_head.weight = torch.nn.Parameter(torch.randn_like(whole.lm_head.weight))
         whole.save_pretrained(tmp_path / "whole")
         AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "whole")
-    model: Any = load_headed(base_of(tmp_path / "whole"), "text", [], 0)
+    model: Any = load_headed(base_of(tmp_path / "whole"), TEXT, [], 0)
     torch.testing.assert_close(model.lm_head.weight, whole.lm_head.weight)
     assert language(model).chunked

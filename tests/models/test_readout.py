@@ -15,6 +15,7 @@ from warmstart.methods.full import Full
 from warmstart.methods.lora import LoRA
 from warmstart.models.architectures import FAMILIES
 from warmstart.models.head_layers import begin_at, last_layer, rescale
+from warmstart.models.heads import LABELS, VALUE
 from warmstart.models.loading import load_headed
 
 Folder = Callable[[str], Path]
@@ -26,7 +27,7 @@ BARE = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
 @pytest.mark.parametrize("family", VALUED)
 @torch.no_grad()
 def test_answers_in_another_unit(family: str, method: Method, tiny_of: Folder) -> None:
-    model: Any = method.attach(load_headed(base_of(tiny_of(family)), "value", ["score"], 0), 0)
+    model: Any = method.attach(load_headed(base_of(tiny_of(family)), VALUE, ["score"], 0), 0)
     model.eval()
     weight, bias = last_layer(model)
     assert weight.requires_grad and weight.shape[0] == 1
@@ -40,7 +41,7 @@ def test_answers_in_another_unit(family: str, method: Method, tiny_of: Folder) -
 
 
 def test_labels_begin_as_likely_as_they_are(tiny_of: Folder) -> None:
-    model: Any = load_headed(base_of(tiny_of("bert")), "labels", ["a", "b"], 0)
+    model: Any = load_headed(base_of(tiny_of("bert")), LABELS, ["a", "b"], 0)
     begin_at(model, [0.1, 0.5])
     _, bias = last_layer(model)
     assert bias is not None
@@ -48,4 +49,4 @@ def test_labels_begin_as_likely_as_they_are(tiny_of: Folder) -> None:
     before = bias.detach().clone()
     begin_at(model, [0.9, 0.9])  # it has been trained, for all that is known
     assert torch.equal(bias, before)
-    begin_at(load_headed(base_of(tiny_of("gpt2")), "labels", ["a", "b"], 0), [0.1, 0.5])
+    begin_at(load_headed(base_of(tiny_of("gpt2")), LABELS, ["a", "b"], 0), [0.1, 0.5])

@@ -13,6 +13,7 @@ from warmstart.errors import BaseModelError
 from warmstart.models.architectures import FAMILIES, layers_of
 from warmstart.models.base import resolve
 from warmstart.models.from_config import new_base
+from warmstart.models.heads import CLASSES
 
 
 def words(family: str, folder: Path) -> Path:
@@ -49,9 +50,9 @@ def test_texts_are_cut_to_the_places_that_the_model_has(family: str, tmp_path: P
     assert longest > 24 if family == "t5" else longest == 24
     if family in ("gpt2", "bert", "roberta"):
         ids = torch.full((1, 24), 5)
-        load_headed(base, "classes", ["a", "b"], 0)(input_ids=ids)
+        load_headed(base, CLASSES, ["a", "b"], 0)(input_ids=ids)
         with pytest.raises((IndexError, RuntimeError)):
-            load_headed(base, "classes", ["a", "b"], 0)(input_ids=torch.full((1, 25), 5))
+            load_headed(base, CLASSES, ["a", "b"], 0)(input_ids=torch.full((1, 25), 5))
 
 
 def test_the_seed_decides_the_weights(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from learning import ready
 from warmstart import part as parts
 from warmstart.models.architectures import body_of
 from warmstart.models.base import resolve
+from warmstart.models.heads import SPAN
 from warmstart.models.loading import load_headed
 from warmstart.models.quiet import quiet
 from warmstart.models.targets import head_names
@@ -32,7 +33,7 @@ def test_the_body_of_a_language_model_under_a_span_head(
         writer: Any = AutoModelForCausalLM.from_pretrained(tiny_of(family))
         writer.save_pretrained(tmp_path)
         AutoTokenizer.from_pretrained(tiny_of(family)).save_pretrained(tmp_path)
-    model = load_headed(resolve(str(tmp_path)), "span", [], 0)
+    model = load_headed(resolve(str(tmp_path)), SPAN, [], 0)
     assert head_names(model) == ["qa_outputs"]
     wanted = body_of(writer).state_dict()
     found = body_of(model).state_dict()

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from learning import CPU, base_of, grads_of, messages
 from warmstart.models.embeddings import FastVectors, SlowVectors, pooled, vectors_for
+from warmstart.models.heads import VECTOR
 from warmstart.models.loading import load_headed, load_tokenizer
 from warmstart.tasks.embedding.task import Embedding
 from warmstart.training.batches import TokenFeed
@@ -25,7 +26,7 @@ TEXTS = messages(9, seed=3)[0]
 
 
 def body(folder: Path) -> Any:
-    return load_headed(base_of(folder), "vector", [], 0, 0.0).requires_grad_(True)
+    return load_headed(base_of(folder), VECTOR, [], 0, 0.0).requires_grad_(True)
 
 
 def made(compute: Any, dtype: torch.dtype = torch.float32) -> Any:

@@ -18,6 +18,7 @@ from warmstart.cli.main import main
 from warmstart.errors import BaseModelError, RecipeError, RunError, UnknownNameError
 from warmstart.inference.torch import Torch
 from warmstart.models import loading as backbone
+from warmstart.models.heads import HEADS
 from warmstart.pipelines import adapters
 from warmstart.pipelines.adapters import Adapters
 from warmstart.types import Prediction
@@ -37,7 +38,7 @@ def made(base: Path, out: Path, method: str = "lora", seed: int = 1, **more: Any
     labels: Any = more.pop("labels", LABELS)
     head: Any = more.pop("head", "classes")
     chosen: Any = parts.make("method", method, more)
-    plain = backbone.load_headed(base_of(base), head, labels, 0)
+    plain = backbone.load_headed(base_of(base), HEADS[head], labels, 0)
     model = chosen.attach(plain, 0)
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -38,7 +38,7 @@ def test_one_batch_by_heart(family: str, tiny_of: Folder, tmp_path: Path) -> Non
 
 def test_head_and_roles(tiny_of: Folder) -> None:
     task = Classification()
-    model = task.head(base_of(tiny_of("bert")), LABELS, 0)
+    model = task.build_model(base_of(tiny_of("bert")), LABELS, 0)
     assert model.config.id2label == dict(enumerate(LABELS))
     assert "text" in task.roles["text"] and "label" in task.roles["label"]
 

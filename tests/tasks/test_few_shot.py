@@ -63,7 +63,7 @@ def test_all_passes_are_one_epoch(run: Any) -> None:
                                     "xlnet", "gpt2", "llama"])  # fmt: skip
 def test_features_are_what_the_last_layer_reads(family: str, tiny_of: Folder) -> None:
     base = base_of(tiny_of(family))
-    model = FewShot().head(base, LABELS, 0).requires_grad_(True)
+    model = FewShot().build_model(base, LABELS, 0).requires_grad_(True)
     compute: Any = FewShot().compute(model)
     compute.prepare(torch.float32, CPU, checkpointing=False)
     tokenizer: Any = load_tokenizer(base)

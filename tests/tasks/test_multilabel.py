@@ -249,7 +249,7 @@ def test_the_head_begins_with_the_shares_of_train(tiny_of: Folder) -> None:
 
     table = table_of([{"text": f"t{i}", "labels": ["a"] if i else ["a", "b"]} for i in range(8)])
     task = Multilabel().resolve_for_data(table)
-    model: Any = task.head(base_of(tiny_of("bert")), ["a", "b"], 0)
+    model: Any = task.build_model(base_of(tiny_of("bert")), ["a", "b"], 0)
     expected = torch.tensor([9 / 10, 2 / 10])
     torch.testing.assert_close(torch.sigmoid(model.classifier.bias.detach()), expected)
     assert task.to_metadata() == Multilabel().to_metadata()

@@ -15,6 +15,7 @@ from tiny import tiny, tiny_tokenizer
 from warmstart.config.recipe import Recipe
 from warmstart.errors import DataError, RecipeError
 from warmstart.models import loading as backbone
+from warmstart.models.heads import TEXT
 from warmstart.models.quiet import quiet
 from warmstart.training.batches import TokenFeed
 from warmstart.training.regularization.language_model import LanguageReader, Reader, reader_for
@@ -59,7 +60,7 @@ def test_with_a_language_model_head_a_text_is_told_as_transformers_does(
     assert isinstance(reader, LanguageReader)
     pieces = reader.pieces(TEXTS[:4])
     nll, tokens = reader.told(pieces)
-    lm = backbone.load_headed(base_of(folder), "text", [], seed=0)
+    lm = backbone.load_headed(base_of(folder), TEXT, [], seed=0)
     for at, piece in enumerate(pieces):
         ids, said = torch.tensor(piece.ids)[None], torch.tensor(piece.targets)[None]
         labels = said if family in ("t5", "bart") else ids

@@ -42,7 +42,7 @@ class Case:
         made: Any = parts.make("task", "text2text", settings)
         self.task = made.resolve_for_base(read_json(folder / "config.json"), 60)
         self.tokenizer = load_tokenizer(base_of(folder))
-        self.model: Any = self.task.head(base_of(folder), [], 0)
+        self.model: Any = self.task.build_model(base_of(folder), [], 0)
         self.sharpen()
         compute = compute_for(self.model)
         compute.prepare(torch.float32, CPU, checkpointing=False)

@@ -123,7 +123,7 @@ class Recipe(BaseModel):
         objective: Any = self.objective
         names = {task.objective, objective.part_name()}
         apart = len(names) > 1 and "contrastive" in names  # which goes with its own tasks alone
-        if task.form not in objective.forms or apart:
+        if task.head.name not in objective.heads or apart:
             raise ValueError(
                 f"objective {objective.part_name()}, as it is set, does not train task "
                 f"{task.part_name()}; leave objective.* out, or take {task.objective}"

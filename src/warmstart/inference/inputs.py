@@ -11,25 +11,13 @@ from warmstart.data.ledger import place
 from warmstart.data.tables import pc, torn
 from warmstart.errors import DataError, RunError
 from warmstart.models.checks import note_of, read_json
-from warmstart.models.heads import head_of
+from warmstart.models.heads import CLASSES, HEADS, head_of
 from warmstart.models.sentence_folder import read_modules
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from warmstart.tasks.base import Task
-
-BY_HEAD = {
-    "classes": "classification",
-    "labels": "multilabel",
-    "value": "regression",
-    "tokens": "tagging",
-    "span": "extractive_qa",
-    "text": "text2text",
-    "vector": "embedding",
-}
-"""The task of a model that says nothing but its head, as one trained elsewhere."""
-
 
 FOREIGN: Mapping[str, Mapping[str, Any]] = {"tagging": {"constrained": False}}
 """What holds for a model trained elsewhere: IOB1 cannot be told from IOB2 by the labels."""
@@ -42,8 +30,7 @@ def task_of(folder: Path, longest: int) -> Task:
     name = saved.pop("name", None)
     if name is None:
         known = head_of(read_json(folder / "config.json")) if _has(folder) else None
-        head = note.get("head") or known
-        name = BY_HEAD[head or "classes"]
+        name = (HEADS.get(str(note.get("head"))) or known or CLASSES).task
         saved = read_modules(folder) if name == "embedding" else FOREIGN.get(name, {})
     if name not in parts.names("task"):
         raise RunError(f"{folder} was trained for the task '{name}', which is not known here")

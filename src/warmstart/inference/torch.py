@@ -13,7 +13,7 @@ from pydantic import Field
 from warmstart.errors import RunError, typed
 from warmstart.inference.engine import Engine
 from warmstart.models.checks import note_of, read_json
-from warmstart.models.heads import head_of
+from warmstart.models.heads import VECTOR, head_of
 from warmstart.models.sentence_folder import read_modules
 from warmstart.types import Prediction
 
@@ -76,7 +76,7 @@ class TorchPredictor:
         self.compute = self.task.compute(self.model)
         self.model.requires_grad_(False)
         self.compute.prepare(choose(engine.precision, device), device, checkpointing=False)
-        self.language = Language(self.compute) if self.task.form == "text" else None
+        self.language = Language(self.compute) if self.task.head.generates else None
 
     def predict(self, rows: Sequence[Any]) -> list[Prediction]:
         """One prediction a row, in order; ids count from 0. A row is a text, or, for a task with
@@ -127,7 +127,7 @@ class TorchPredictor:
 
         if self.language is not None:
             return TextFeed(examples.store, self.language, self.pad)
-        if self.task.form == "vector":
+        if self.task.head.gives_vectors:
             return PairFeed(examples.store, self.compute, self.pad, batch_size=1)
         return TokenFeed(examples.store, self.compute, self.pad, batch_size=1)
 
@@ -164,7 +164,7 @@ def _check(folder: Path) -> None:
         raise RunError(f"{folder} holds no model; give a run's folder or a model folder")
     config = read_json(folder / "config.json")
     names = config.get("architectures") or []
-    plain = head_of(config) in (None, "vector") and not read_modules(folder)
+    plain = head_of(config) in (None, VECTOR) and not read_modules(folder)
     if plain and "task" not in note_of(folder):
         raise RunError(
             f"{folder} is a model without a head ({', '.join(map(str, names))}); "

@@ -10,15 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from warmstart.models.architectures import body_of, family_of, layers_of
+from warmstart.models.heads import carried_by
 from warmstart.models.quiet import seeded
 from warmstart.models.targets import head_names
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
-
-
-TOKEN_HEADS = ("ForTokenClassification", "ForQuestionAnswering", "ForQuestionAnsweringSimple")
 
 
 def unwrap(model: Any) -> PreTrainedModel:
@@ -28,7 +26,8 @@ def unwrap(model: Any) -> PreTrainedModel:
 
 def reads_tokens(model: Any) -> bool:
     """Whether the head answers for every token."""
-    return type(unwrap(model)).__name__.endswith(TOKEN_HEADS)
+    head = carried_by(type(unwrap(model)).__name__)
+    return head is not None and head.per_token
 
 
 def head_logits(model: PreTrainedModel, first: Tensor) -> Tensor:

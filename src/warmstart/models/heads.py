@@ -1,101 +1,238 @@
-"""Which class of transformers carries which kind of head."""
+"""What a model answers with: one frozen record for each kind of head.
+
+Everything that depends on the kind of head stands here, and nowhere else is it asked for by name:
+which class of transformers carries it, what PEFT and the hub call it, what it reads, what its
+outputs mean, and how a person says what it does.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from warmstart.errors import BaseModelError
 
-Head = Literal["classes", "labels", "value", "tokens", "span", "text", "vector"]
-"""What a model answers with: one of several classes, any of several labels, a number, a class for
-every token, the first and last token of a passage, a text, or a vector."""
+if TYPE_CHECKING:
+    import numpy as np
 
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
+Activation = Literal["softmax", "sigmoid", "identity"]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """A head as transformers knows it."""
+class Head:
+    """A kind of head.
 
+    Args:
+        name: the word for it, as in `warmstart.json` and `Objective.heads`.
+        auto: transformers' Auto class that loads it.
+        mapping: transformers' table from configs to classes behind that.
+        endings: how the names of the classes that carry it end.
+        what: what it is called in messages.
+        hub_tag: the hub's name for the task.
+        peft_task: PEFT's task type.
+        task: the task of a saved model that says nothing but its head.
+        does: what it does with `{one}` text, for people.
+        reads: what it reads of the body: one pooled state, every token's, or all of them to give
+            logits over the vocabulary or a vector.
+        activation: what turns its outputs into probabilities or values.
+        problem_type: of the config, where the class serves several heads.
+        labelled: whether the labels of the task stand in the config.
+        outputs: outputs of a head whose number the labels do not give.
+        pipeline: transformers' pipeline that answers for a single text as we do, if one does.
+        answers_file: where the answers of a whole file go, as an example.
+        row_unit: what a row of the batches is called.
+    """
+
+    name: str
     auto: str
-    """The Auto class that loads it."""
     mapping: str
-    """The table from configs to classes behind that."""
+    endings: tuple[str, ...]
+    what: str
+    hub_tag: str
+    peft_task: str
+    task: str
+    does: str
+    reads: Literal["pooled", "tokens", "vocabulary", "body"]
+    activation: Activation = "identity"
     problem_type: Problem | None = None
-    what: str = "classification"
+    labelled: bool = False
+    outputs: int | None = None
+    pipeline: str | None = None
+    answers_file: str = "answered.csv"
+    row_unit: str = "rows"
+
+    @property
+    def single_label(self) -> bool:
+        """Whether a row has exactly one of several classes."""
+        return self.problem_type == "single_label_classification"
+
+    @property
+    def per_token(self) -> bool:
+        """Whether every token has an output of its own."""
+        return self.reads == "tokens"
+
+    @property
+    def generates(self) -> bool:
+        """Whether the answer is a text, token by token."""
+        return self.reads == "vocabulary"
+
+    @property
+    def gives_vectors(self) -> bool:
+        """Whether the answer is the body's own states, pooled."""
+        return self.reads == "body"
+
+    @property
+    def gives_logits(self) -> bool:
+        """Whether a layer of its own turns states into a few outputs for each row or token."""
+        return self.reads in ("pooled", "tokens")
+
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Outputs [..., K] as what they mean, in float64: probabilities, or values as they are."""
+        import numpy as np
+
+        wide = outputs.astype(np.float64)
+        if self.activation == "sigmoid":
+            return 1.0 / (1.0 + np.exp(-wide))
+        if self.activation == "softmax":
+            raised = np.exp(wide - wide.max(axis=-1, keepdims=True))
+            return raised / raised.sum(axis=-1, keepdims=True)
+        return wide
+
+    def auto_for(self, family_kind: str) -> str:
+        """The Auto class; a text is written by a causal language model where there is no
+        encoder."""
+        return self._variant(family_kind).auto
+
+    def class_for(self, config: Any, family: Any) -> Any:
+        """The class of transformers for this config. Raises `BaseModelError`."""
+        import transformers
+
+        head = self._variant(family.kind)
+        classes = getattr(transformers, head.mapping).get(type(config), None)
+        if classes is None or (head.reads == "pooled" and not family.classifies):
+            raise BaseModelError(f"transformers has no {head.what} model for '{family.name}'")
+        return classes[0] if isinstance(classes, tuple) else classes
+
+    def _variant(self, family_kind: str) -> Head:
+        return CAUSAL if self.generates and family_kind == "decoder" else self
 
 
-HEADS: Mapping[Head, Kind] = {
-    "classes": Kind(
-        "AutoModelForSequenceClassification",
-        "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
-        "single_label_classification",
-    ),
-    "labels": Kind(
-        "AutoModelForSequenceClassification",
-        "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
-        "multi_label_classification",
-    ),
-    "value": Kind(
-        "AutoModelForSequenceClassification",
-        "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
-        "regression",
-    ),
-    "tokens": Kind(
-        "AutoModelForTokenClassification",
-        "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING",
-        what="token-classification",
-    ),
-    "span": Kind(
-        "AutoModelForQuestionAnswering",
-        "MODEL_FOR_QUESTION_ANSWERING_MAPPING",
-        what="question-answering",
-    ),
-    "text": Kind(
-        "AutoModelForSeq2SeqLM", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING", what="text-to-text"
-    ),
-    "vector": Kind("AutoModel", "MODEL_MAPPING", what="base"),
+def _classifier(name: str, problem: Problem, activation: Activation, task: str, does: str) -> Head:
+    return Head(
+        name,
+        auto="AutoModelForSequenceClassification",
+        mapping="MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
+        endings=("ForSequenceClassification",),
+        what="classification",
+        hub_tag="text-classification",
+        peft_task="SEQ_CLS",
+        task=task,
+        does=does,
+        reads="pooled",
+        activation=activation,
+        problem_type=problem,
+        labelled=True,
+        pipeline="text-classification" if problem == "single_label_classification" else None,
+    )
+
+
+CLASSES = _classifier(
+    "classes", "single_label_classification", "softmax", "classification",
+    "labels {one}, with confidence",
+)  # fmt: skip
+LABELS = _classifier(
+    "labels", "multi_label_classification", "sigmoid", "multilabel",
+    "gives {one} its labels, with confidence",
+)  # fmt: skip
+VALUE = _classifier("value", "regression", "identity", "regression", "gives {one} its number")
+TOKENS = Head(
+    "tokens",
+    auto="AutoModelForTokenClassification",
+    mapping="MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING",
+    endings=("ForTokenClassification",),
+    what="token-classification",
+    hub_tag="token-classification",
+    peft_task="TOKEN_CLS",
+    task="tagging",
+    does="labels the words of {one}, with confidence",
+    reads="tokens",
+    activation="softmax",
+    labelled=True,
+)
+SPAN = Head(
+    "span",
+    auto="AutoModelForQuestionAnswering",
+    mapping="MODEL_FOR_QUESTION_ANSWERING_MAPPING",
+    endings=("ForQuestionAnswering", "ForQuestionAnsweringSimple"),
+    what="question-answering",
+    hub_tag="question-answering",
+    peft_task="QUESTION_ANS",
+    task="extractive_qa",
+    does="answers a question from a passage, with confidence",
+    reads="tokens",
+    outputs=2,
+    row_unit="windows",
+)
+TEXT = Head(
+    "text",
+    auto="AutoModelForSeq2SeqLM",
+    mapping="MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",
+    endings=("ForConditionalGeneration",),
+    what="text-to-text",
+    hub_tag="text2text-generation",
+    peft_task="SEQ_2_SEQ_LM",
+    task="text2text",
+    does="writes the answer to {one}, with confidence",
+    reads="vocabulary",
+)
+CAUSAL = Head(
+    "text",
+    auto="AutoModelForCausalLM",
+    mapping="MODEL_FOR_CAUSAL_LM_MAPPING",
+    endings=("LMHeadModel", "ForCausalLM"),
+    what="language",
+    hub_tag=TEXT.hub_tag,
+    peft_task="CAUSAL_LM",
+    task=TEXT.task,
+    does=TEXT.does,
+    reads="vocabulary",
+)
+VECTOR = Head(
+    "vector",
+    auto="AutoModel",
+    mapping="MODEL_MAPPING",
+    endings=("Model",),
+    what="base",
+    hub_tag="sentence-similarity",
+    peft_task="FEATURE_EXTRACTION",
+    task="embedding",
+    does="gives {one} its vector",
+    reads="body",
+    answers_file="vectors.parquet",
+)
+
+HEADS: Mapping[str, Head] = {
+    head.name: head for head in (CLASSES, LABELS, VALUE, TOKENS, SPAN, TEXT, VECTOR)
 }
-CAUSAL = Kind("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING", what="language")
-ENDINGS: Mapping[str, Head] = {
-    "ForSequenceClassification": "classes",
-    "ForTokenClassification": "tokens",
-    "ForQuestionAnswering": "span",
-    "ForQuestionAnsweringSimple": "span",
-    "ForConditionalGeneration": "text",
-    "LMHeadModel": "text",
-    "ForCausalLM": "text",
-    "Model": "vector",
-}
-PROBLEMS: Mapping[str | None, Head] = {
-    "multi_label_classification": "labels",
-    "regression": "value",
-}
+VARIANTS = (CLASSES, TOKENS, SPAN, TEXT, CAUSAL, VECTOR)
+"""One record for each class of transformers that carries a head; `VECTOR` fits every name that no
+other fits."""
 
 
-def kind_of(head: Head, family_kind: str) -> Kind:
-    """The kind of head; a text is written by a causal language model where there is no encoder."""
-    return CAUSAL if head == "text" and family_kind == "decoder" else HEADS[head]
-
-
-def class_for(config: Any, head: Head, family: Any) -> Any:
-    """The class of transformers for this config and head. Raises `BaseModelError`."""
-    import transformers
-
-    kind = kind_of(head, family.kind)
-    found = getattr(transformers, kind.mapping).get(type(config), None)
-    if found is None or (kind.what == "classification" and not family.classifies):
-        raise BaseModelError(f"transformers has no {kind.what} model for '{family.name}'")
-    return found[0] if isinstance(found, tuple) else found
+def carried_by(class_name: str) -> Head | None:
+    """The record whose classes' names end as this one."""
+    return next((head for head in VARIANTS if class_name.endswith(head.endings)), None)
 
 
 def head_of(config: Mapping[str, Any]) -> Head | None:
     """The head of a saved model by its `config.json`; None where it says nothing that is known."""
-    names = [str(name) for name in config.get("architectures") or []]
-    for name in names:
-        for ending, head in ENDINGS.items():
-            if name.endswith(ending):
-                return PROBLEMS.get(config.get("problem_type"), head) if head == "classes" else head
+    for name in config.get("architectures") or []:
+        head = carried_by(str(name))
+        if head is not None and head.problem_type:
+            problem = config.get("problem_type")
+            return next((h for h in HEADS.values() if problem and h.problem_type == problem), head)
+        if head is not None:
+            return HEADS[head.name]
     return None

@@ -14,7 +14,7 @@ from warmstart.errors import BaseModelError, shown
 from warmstart.models.architectures import Family, family_of, positions_of
 from warmstart.models.base import resolve
 from warmstart.models.checks import header, note_of, read_json, weight_files
-from warmstart.models.heads import HEADS, Head, class_for, head_of, kind_of
+from warmstart.models.heads import CLASSES, HEADS, VECTOR, Head, head_of
 from warmstart.models.quiet import LOAD, one_line, quiet, seeded
 from warmstart.models.saving import save_model
 from warmstart.models.targets import LANGUAGE_MODELS, head_names
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 
 __all__ = ["check_output_matrix", "load_classifier", "load_headed", "load_tokenizer", "save_model"]
-LABELLED = ("classes", "labels", "value", "tokens")
 PROBES = (
     "The quick brown Fox jumps over the lazy DOG.",
     " two  spaces\tand\nlines, isn't it? 3.14159 x86_64 #tag @name https://a.b/c?d=e",
@@ -93,7 +92,7 @@ def load_classifier(
     notes: list[str] | None = None,
 ) -> PreTrainedModel:
     """As `load_headed`, under a single-label classification head."""
-    return load_headed(base, "classes", labels, seed, dropout, notes)
+    return load_headed(base, CLASSES, labels, seed, dropout, notes)
 
 
 def load_headed(
@@ -114,7 +113,7 @@ def load_headed(
     with one_line(f"the config of {base.name} cannot be read"), quiet():
         config, had = _config(base, head, labels, dropout)
     family = family_of(config)
-    kind = class_for(config, head, family)
+    kind = head.class_for(config, family)
     with one_line(f"{base.name} cannot be loaded"), quiet(), seeded(seed):
         loaded: Any = kind.from_pretrained(
             base.path,
@@ -129,11 +128,11 @@ def load_headed(
         )
         model, info = loaded
         fresh, heads = _new_keys(info), _heads(model, family)
-        output = family.output if HEADS[head].problem_type else (heads[-1] if heads else "")
+        output = family.output if head.problem_type else (heads[-1] if heads else "")
         kept = had == list(labels) and not any(key.startswith(output) for key in fresh)
         if output and not kept:
             _begin(model.get_submodule(output), config)
-    if head == "text":
+    if head.generates:
         check_output_matrix(model, base, fresh)
     _only_the_head_is_new(fresh, heads, family, base)
     _every_layer_is_used(info["unexpected_keys"], set(model.state_dict()), base)
@@ -150,14 +149,14 @@ def _config(
 
     config = AutoConfig.from_pretrained(base.path, **LOAD)
     had = [label for _, label in sorted((config.id2label or {}).items())]
-    if head in LABELLED:
+    if head.labelled:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
     else:
         had = list(labels)
-    config.problem_type = HEADS[head].problem_type
-    if head == "span":
-        config.num_labels = 2
+    config.problem_type = head.problem_type
+    if head.outputs:
+        config.num_labels = head.outputs
     if hasattr(config, "use_mems_eval"):  # XLNet's memory: of no use here, and pipelines trip on it
         config.use_mems_eval = False
     if config.pad_token_id is None:
@@ -287,8 +286,8 @@ def _whole(folder: Path) -> Any:
 
         return saved_own(folder, own, note_of(folder)["task"]["module_settings"])
     config = read_json(folder / "config.json")
-    kind = kind_of(head_of(config) or "vector", family_of(config).kind)
-    auto: Any = getattr(transformers, kind.auto)
+    head = head_of(config) or VECTOR
+    auto: Any = getattr(transformers, head.auto_for(family_of(config).kind))
     return auto.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **LOAD)
 
 
@@ -307,7 +306,7 @@ def _adapter(folder: Path) -> Any:
         return with_adapter(
             load_own(base, own, note["task"]["module_settings"], labels, seed=0), folder
         )
-    model = load_headed(base, note.get("head", "classes"), labels, seed=0)
+    model = load_headed(base, HEADS[note.get("head", "classes")], labels, seed=0)
     if (folder / "generation_config.json").exists():
         model.generation_config = GenerationConfig.from_pretrained(folder, **LOAD)
     return with_adapter(model, folder)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from warmstart.models.heads import VECTOR, Head
 from warmstart.part import Part
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Contrastive(Part):
     """Learns from pairs, triplets, scored pairs or labelled texts; which of them, the rows say."""
 
     kind: ClassVar[str] = "objective"
-    forms: ClassVar[frozenset[str]] = frozenset({"vector", "classes"})
+    heads: ClassVar[frozenset[str]] = frozenset({"vector", "classes"})
     class_weights: ClassVar[str] = "none"
 
     scale: float = Field(
@@ -119,7 +120,7 @@ class Contrastive(Part):
     )
 
     def loss(
-        self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None, form: str = "vector"
+        self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None, head: Head = VECTOR
     ) -> tuple[Tensor, Tensor]:
         """The loss of a batch times its rows, and its rows.
 
@@ -138,8 +139,6 @@ class Contrastive(Part):
             mean = cosine(outputs, targets)
         return mean * len(outputs), self.weight(targets)
 
-    def weight(
-        self, targets: Tensor, weights: Tensor | None = None, form: str = "vector"
-    ) -> Tensor:
+    def weight(self, targets: Tensor, weights: Tensor | None = None, head: Head = VECTOR) -> Tensor:
         """What a batch counts: its rows."""
         return targets.new_tensor(float(len(targets)), dtype=None).float()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from warmstart.models.heads import CLASSES, TEXT, TOKENS, Head
 from warmstart.part import Part
 
 if TYPE_CHECKING:
@@ -122,13 +123,13 @@ class Supervised(Part):
         return self
 
     @property
-    def forms(self) -> frozenset[str]:
+    def heads(self) -> frozenset[str]:
         """The heads that it can train; see `warmstart.models.heads.Head`."""
         plain = self.loss_function == "cross_entropy" and self.class_weights == "none"
         return frozenset(LOSSES) if plain else frozenset({"classes"})
 
     def loss(
-        self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None, form: str = "classes"
+        self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None, head: Head = CLASSES
     ) -> tuple[Tensor, Tensor]:
         """The summed loss of a batch and the weight that it has.
 
@@ -141,15 +142,15 @@ class Supervised(Part):
             targets: what they should be: classes [B], labels [B, K] of 0 and 1, values [B],
                 classes of tokens [B, L], or first and last tokens [B, 2]; -100 counts nothing.
             weights: [K] class weights, or None.
-            form: the kind of head, see `warmstart.models.heads.Head`.
+            head: what the outputs are of.
         """
-        if form != "classes":
-            total = LOSSES[form](outputs, targets, self.label_smoothing)
+        if not head.single_label:
+            total = LOSSES[head.name](outputs, targets, self.label_smoothing)
         elif self.loss_function == "focal":
             total = self._focal(outputs, targets, weights)
         else:
             total = classes(outputs, targets, self.label_smoothing, weights)
-        return total, self.weight(targets, weights, form)
+        return total, self.weight(targets, weights, head)
 
     def _focal(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
         """The sum of -w (1 - p)^gamma log p over the rows, p the probability of the true class."""
@@ -162,10 +163,10 @@ class Supervised(Part):
         return (rows if weights is None else weights[targets] * rows).sum()
 
     def weight(
-        self, targets: Tensor, weights: Tensor | None = None, form: str = "classes"
+        self, targets: Tensor, weights: Tensor | None = None, head: Head = CLASSES
     ) -> Tensor:
         """What a batch counts: its rows, its labelled tokens, or the sum of its class weights."""
-        if form in ("tokens", "text"):
+        if head in (TOKENS, TEXT):
             return (targets != IGNORED).sum().float()
         if weights is None:
             return targets.new_tensor(float(len(targets)), dtype=None).float()

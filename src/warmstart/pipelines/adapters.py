@@ -57,7 +57,7 @@ def row_of(folder: Path) -> dict[str, Any]:
             "base_bits": file.bits or None,
             "parameters": file.parameters,
             "bytes": file.weights.stat().st_size,
-            "head": file.head,
+            "head": file.head.name,
             "labels": file.labels,
         }
     except (RunError, BaseModelError) as error:

@@ -23,7 +23,7 @@ def judge(
 
     `outputs` and `examples` may lack "validation" and "train", where a saved model meets new rows.
     """
-    if task.form == "classes":
+    if task.head.single_label:
         return _classifier(settings, task, outputs, examples, history, seed)
     from warmstart.evaluation.evaluate import evaluate
 

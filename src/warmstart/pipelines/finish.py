@@ -74,7 +74,7 @@ def _publish(run: Run, prepared: Prepared, found: Evaluation, proof: dict[str, A
         "data": prepared.ledger.summary(),
         "leakage": prepared.splits.leakage,
         "labels": prepared.labels,
-        "task": {"name": prepared.task.part_name(), "form": prepared.task.form},
+        "task": {"name": prepared.task.part_name(), "head": prepared.task.head.name},
         "metrics": found.metrics,
         "history": facts["history"],
         "errors": found.mistakes,

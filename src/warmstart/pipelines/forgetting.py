@@ -42,7 +42,7 @@ class Keeping:
         measured = recipe.evaluate.forgetting and keeping.changes != "nothing"
         if not (measured or recipe.keep.acts):
             return keeping
-        writes = task.form == "text"
+        writes = task.head.generates
         keeping.reader = reader_for(prepared.base, model, prepared.tokenizer, writes=writes)
         if measured:
             weights = sum(weight.numel() for weight in keeping.reader.body.parameters())
@@ -66,7 +66,7 @@ class Keeping:
     @property
     def writes(self) -> bool:
         """Whether the model itself is a language model."""
-        return self.prepared.task.form == "text"
+        return self.prepared.task.head.generates
 
     @property
     def needs_vocabulary(self) -> bool:

@@ -13,16 +13,6 @@ if TYPE_CHECKING:
 
 Steps = list[tuple[str, str]]
 """Commands, and what each does."""
-DOES = {
-    "classes": "labels {one}, with confidence",
-    "labels": "gives {one} its labels, with confidence",
-    "tokens": "labels the words of {one}, with confidence",
-    "value": "gives {one} its number",
-    "span": "answers a question from a passage, with confidence",
-    "text": "writes the answer to {one}, with confidence",
-    "vector": "gives {one} its vector",
-}
-"""Form of the head → what `predict` does with one input."""
 
 
 def next_steps(task: Task, model: Path) -> Steps:
@@ -31,14 +21,14 @@ def next_steps(task: Task, model: Path) -> Steps:
     asked = f"warmstart predict {folder}"
     module = getattr(task, "module", "")
     own = f" --task.module {typed(module)}" if module else ""
-    out = "vectors.parquet" if task.form == "vector" else "answered.csv"
+    out = task.head.answers_file
     one = "a text" if len(task.inputs) == 1 else "a pair of texts"
     steps = [
-        (f"{asked} {_example(task)}{own}", DOES[task.form].format(one=one)),
+        (f"{asked} {_example(task)}{own}", task.head.does.format(one=one)),
         (f"{asked} new.csv --out {out}{own}", "does so with every row of a file"),
         (f"warmstart evaluate {folder} other.csv{own}", "scores the model on other labelled data"),
     ]
-    return [*_search(model), *steps] if task.form == "vector" else steps
+    return [*_search(model), *steps] if task.head.gives_vectors else steps
 
 
 def _example(task: Any) -> str:

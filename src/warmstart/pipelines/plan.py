@@ -37,7 +37,7 @@ def rehearse(recipe: Recipe, source: Any = None, out: Path | None = None) -> dic
 
 def _counts(prepared: Prepared) -> dict[str, dict[str, int]]:
     """Label → split → rows."""
-    if prepared.task.form != "classes":
+    if not prepared.task.head.single_label:
         return {}
     k = len(prepared.labels)
     numbers = {

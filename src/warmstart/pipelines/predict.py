@@ -150,7 +150,7 @@ def _outputs(predictor: TorchPredictor, table: pa.Table, noted: _Noted) -> tuple
     """As `TorchPredictor.outputs`; the texts that were cut are noted, but not the texts that are
     wanted for them, which are judged whole."""
     task: Any = predictor.task
-    if task.form != "text":
+    if not task.head.generates:
         return predictor.outputs(table, 0, noted.see_cut)
     asked = table.select([*task.inputs, "_file", "_line"])
     task.encode(asked, predictor.labels, predictor.tokenizer, task.max_length, noted.see_cut)

@@ -60,14 +60,14 @@ def resolved(
     width = width_of(config) or USUAL_WIDTH
     task: Any = recipe.task
     batch = train.batch_size or task.default_batch or method.default_batch_size
-    one_state = task.form not in ("tokens", "span")
+    one_state = not task.head.per_token
     cached = method.caches_features and bool(family_of(config).post_norm_block) and one_state
     if train.batch_tokens and not cached:
         steps = len(plan(store.sizes[index], batch, recipe.seed, 0, train.batch_tokens))
     else:
         steps = -(-rows // batch)
     pace = method if cached or not method.caches_features else Method
-    classes = len(np.unique(store.targets)) if task.form == "classes" and not cached else 0
+    classes = len(np.unique(store.targets)) if task.head.single_label and not cached else 0
     epochs = train.epochs or _usual_epochs(task, pace, steps, classes)
     device = device_named(train.device)
     precision = "bf16" if "bfloat16" in str(choose(train.precision, device)) else "fp32"
@@ -230,7 +230,7 @@ def _rows(recipe: Recipe, store: TokenizedDataset) -> np.ndarray:
     if recipe.data.sampling == "none":
         return store.taught
     task: Any = recipe.task
-    if task.form != "classes":
+    if not task.head.single_label:
         raise RecipeError(
             f"data.sampling evens out classes, and the rows of task {task.part_name()} have no "
             "single class; leave it at none"
@@ -282,7 +282,7 @@ def _check_method(recipe: Recipe, base: Base) -> list[str]:
     asked.check(method)
     config = read_config(base.path / "config.json")
     check_rank(method, config)
-    writes = asked.form == "text"
+    writes = asked.head.generates
     if writes and family_of(config).kind == "encoder":
         raise RecipeError(
             f"task {asked.part_name()} writes texts, and '{config['model_type']}' is an encoder, "

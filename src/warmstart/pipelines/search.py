@@ -183,7 +183,7 @@ def _encoder(model: str | os.PathLike[str]) -> TorchPredictor:
     named = folder_named(model)
     folder = Path(named) if os.path.exists(named) else resolve(named).path
     predictor = Torch().open(folder)
-    if predictor.task.form != "vector":
+    if not predictor.task.head.gives_vectors:
         raise RecipeError(
             f"{named} was trained for task {predictor.task.part_name()} and makes no vectors; take "
             "a base model, or train one: warmstart tune DATA --task embedding"

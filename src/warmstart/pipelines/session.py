@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from warmstart.training.trainer import Fit, Listener, Progress
 
 FED = ("train", "validation")
-BY_TOKEN = ("tokens", "span")
-"""Heads that read every token: a text has no one state that could be kept."""
 
 
 @dataclass
@@ -55,7 +53,7 @@ class Session:
         from warmstart.training.vocabulary import narrow
 
         settings, seed = prepared.recipe.train, prepared.recipe.seed
-        model = prepared.task.head(prepared.base, prepared.labels, seed)
+        model = prepared.task.build_model(prepared.base, prepared.labels, seed)
         keeping = Keeping.begin(prepared, model)
         model = prepared.method.attach(model, seed)
         keeping.attached(model)
@@ -65,23 +63,23 @@ class Session:
             stores, pad_id = narrow(compute, stores, pad_id)
         dtype = choose(settings.precision, device)
         compute.prepare(dtype, device, checkpointing=settings.gradient_checkpointing)
-        language = Language(compute) if prepared.task.form == "text" else None
+        language = Language(compute) if prepared.task.head.generates else None
         return cls(prepared, model, compute, stores, pad_id, device, language, keeping)
 
     def fit(
         self, folder: Path, listeners: list[Listener], *, resume: bool
     ) -> tuple[Progress, float]:
         """Train; returns where it ended, and the seconds spent on cached states (or 0)."""
-        one_state = self.prepared.task.form not in BY_TOKEN
+        one_state = not self.prepared.task.head.per_token
         if self.prepared.method.caches_features and self.compute.is_fast and one_state:
             return self._fit_head(folder, listeners, resume)
         if self.two_steps:
             from warmstart.pipelines.few_shot import fit_in_two_steps
 
             return fit_in_two_steps(self, folder, listeners, resume=resume), 0.0
-        method, form = self.prepared.method, self.prepared.task.form
+        method = self.prepared.method
         feeds: dict[str, Any] = {name: self.feed(name) for name in FED}
-        still = 0 if form in ("text", "vector") else method.cut(self.model)
+        still = method.cut(self.model) if self.prepared.task.head.gives_logits else 0
         if not still:
             return self.fitting(folder, feeds, listeners).run(resume=resume), 0.0
         from warmstart.training.cached_states import hidden_feeds
@@ -114,7 +112,7 @@ class Session:
 
             set_head(self)
         found = {name: self.feed(name, last=True).predict() for name in ("test", "validation")}
-        if self.prepared.task.form == "vector" and self.prepared.recipe.evaluate.baselines:
+        if self.prepared.task.head.gives_vectors and self.prepared.recipe.evaluate.baselines:
             found["untuned"] = self._untuned()
         return found
 
@@ -136,7 +134,7 @@ class Session:
         from warmstart.training.contrastive_batches import PairFeed
 
         prepared = self.prepared
-        model = prepared.task.head(prepared.base, prepared.labels, prepared.recipe.seed)
+        model = prepared.task.build_model(prepared.base, prepared.labels, prepared.recipe.seed)
         compute: Any = prepared.task.compute(model.requires_grad_(False))
         compute.prepare(torch.float32, self.device, checkpointing=False)
         pad: Any = prepared.tokenizer.pad_token_id
@@ -147,7 +145,7 @@ class Session:
         prepared = self.prepared
         self.compute.widen_vocabulary()
         prepared.tokenizer.model_max_length = prepared.task.max_length
-        notes = {"task": prepared.task.to_metadata(), "head": prepared.task.form}
+        notes = {"task": prepared.task.to_metadata(), "head": prepared.task.head.name}
         prepared.method.save(self.model, prepared.tokenizer, folder, prepared.base, notes)
         prepared.task.write_extras(folder)
 
@@ -165,11 +163,11 @@ class Session:
     def two_steps(self) -> bool:
         """Whether the body is trained by contrast, and the head fitted afterwards."""
         contrastive = self.prepared.objective.part_name() == "contrastive"
-        return contrastive and self.prepared.task.form == "classes"
+        return contrastive and self.prepared.task.head.single_label
 
     def feed(self, name: str, *, last: bool = False) -> Any:
         """Batches of one split as the task's form needs them; `last`: for the final answers."""
-        if self.prepared.task.form == "vector" or (self.two_steps and not last):
+        if self.prepared.task.head.gives_vectors or (self.two_steps and not last):
             return self.pair_feed(name)
         return self._text_feed(name, last) if self.language else self.token_feed(name)
 
@@ -261,12 +259,12 @@ class Session:
 
     def losses(self) -> tuple[Loss, Weight]:
         """The loss of a batch, and the weight that it has."""
-        objective, form, weights = (
-            self.prepared.objective, self.prepared.task.form, self._class_weights()
+        objective, head, weights = (
+            self.prepared.objective, self.prepared.task.head, self._class_weights()
         )  # fmt: skip
         return (
-            lambda outputs, y: objective.loss(outputs, y, weights, form),
-            lambda y: objective.weight(y, weights, form),
+            lambda outputs, y: objective.loss(outputs, y, weights, head),
+            lambda y: objective.weight(y, weights, head),
         )
 
     def _rows(self, name: str) -> np.ndarray | None:

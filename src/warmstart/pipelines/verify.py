@@ -18,7 +18,7 @@ import numpy as np
 
 from warmstart.errors import ProofError, shown
 from warmstart.formatting import counted
-from warmstart.models.heads import Head, kind_of
+from warmstart.models.heads import CLASSES, TEXT, VECTOR, Head
 from warmstart.models.sentence_folder import read_modules
 
 if TYPE_CHECKING:
@@ -111,13 +111,13 @@ def _answers(folder: Path, texts: Sequence[str], max_length: int) -> tuple[np.nd
     return table, loader
 
 
-def fresh_model(folder: Path, config: Any, head: Head = "classes") -> tuple[Any, str]:
+def fresh_model(folder: Path, config: Any, head: Head = CLASSES) -> tuple[Any, str]:
     """The saved model, loaded by transformers or PEFT alone, and what loaded it."""
     import transformers
 
     from warmstart.models.architectures import family_of
 
-    name = kind_of(head, family_of(config).kind).auto
+    name = head.auto_for(family_of(config).kind)
     auto = getattr(transformers, name)
     version = f"transformers {transformers.__version__}"
     if not (folder / "adapter_config.json").exists():
@@ -167,7 +167,7 @@ def prove_outputs(
             f"the tokenizer saved in {folder} splits the texts in another way: {len(found)} and "
             f"{len(wanted)} outputs"
         )
-    theirs, ours = linked(task.form, found), linked(task.form, wanted)
+    theirs, ours = task.head.probabilities(found), task.head.probabilities(wanted)
     return compared(folder, theirs, ours, len(rows), loader, begun)
 
 
@@ -208,15 +208,6 @@ def answers_of(store: TokenizedDataset, rows: np.ndarray, outputs: np.ndarray) -
     return np.concatenate(parts)
 
 
-def linked(form: str, outputs: np.ndarray) -> np.ndarray:
-    """Outputs as what they mean: probabilities, or values as they are."""
-    from warmstart.tasks.classification import softmax
-
-    if form == "labels":
-        return 1.0 / (1.0 + np.exp(-outputs.astype(np.float64)))
-    return softmax(outputs) if form in ("classes", "tokens") else outputs.astype(np.float64)
-
-
 def _model_afresh(
     folder: Path, task: Task, examples: Examples, rows: np.ndarray
 ) -> tuple[np.ndarray, str]:
@@ -231,7 +222,7 @@ def _model_afresh(
         if getattr(task, "module", None):
             model, loader = load_saved(folder)[0], "AutoModel, with your own head"
         else:
-            model, loader = fresh_model(folder, config, task.form)
+            model, loader = fresh_model(folder, config, task.head)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     table = examples.table.take(rows)
     store = task.encode(table, examples.labels, tokenizer, task.max_length)
@@ -305,7 +296,7 @@ def _text_model_afresh(
 
     with quiet(), torch.no_grad():
         config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
-        model, loader = fresh_model(folder, config, "text")
+        model, loader = fresh_model(folder, config, TEXT)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         settings = GenerationConfig.from_pretrained(folder, local_files_only=True)
         table = examples.table.take(rows)
@@ -368,7 +359,7 @@ def _vector_model_afresh(folder: Path, texts: list[str], max_length: int) -> tup
     said = read_modules(folder)
     with quiet():
         config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
-        model, loader = fresh_model(folder, config, "vector")
+        model, loader = fresh_model(folder, config, VECTOR)
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     found: list[np.ndarray] = []
     with torch.no_grad():
@@ -400,14 +391,14 @@ def prove_task(
     Raises `ProofError`.
     """
     own = getattr(task, "module", None)
-    if task.form == "classes" and task.inputs == ("text",) and not own:
+    if task.head.pipeline and task.inputs == ("text",) and not own:
         from warmstart.tasks.classification import softmax
 
         texts: list[str] = examples.table["text"].to_pylist()
         return prove(folder, texts, softmax(outputs), task.max_length, seed)
-    if task.form == "vector":
+    if task.head.gives_vectors:
         return prove_vectors(folder, task, examples, outputs, seed)
-    if task.form == "text":
+    if task.head.generates:
         return prove_text(folder, task, examples, outputs, seed)
 
     return prove_outputs(folder, task, examples, outputs, seed)

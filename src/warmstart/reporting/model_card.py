@@ -14,19 +14,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from warmstart.evaluation import sentences as words
 from warmstart.formatting import counted
+from warmstart.models.heads import HEADS
 from warmstart.reporting.view import classes, confusions
 
 TEMPLATES = Path(__file__).parent / "templates"
 WEAKEST = 3  # classes and confusions named as limits
-PIPELINES = {  # kind of head -> the hub's word for the task
-    "classes": "text-classification",
-    "labels": "text-classification",
-    "value": "text-classification",
-    "tokens": "token-classification",
-    "span": "question-answering",
-    "text": "text2text-generation",
-    "vector": "sentence-similarity",
-}
 NAMED = ("summarization", "translation")  # tasks that the hub calls by our name
 TYPES = {  # our name -> (type in the hub's list of metrics, its configuration in words)
     "accuracy": ("accuracy", "accuracy"),
@@ -107,7 +99,7 @@ def _shown(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _task(facts: Mapping[str, Any]) -> Mapping[str, Any]:
-    return facts.get("task") or {"name": "classification", "form": "classes"}
+    return facts.get("task") or {"name": "classification", "head": "classes"}
 
 
 def _name(facts: Mapping[str, Any]) -> str:
@@ -119,7 +111,7 @@ def _name(facts: Mapping[str, Any]) -> str:
 def _pipeline(facts: Mapping[str, Any]) -> str:
     """The hub's word for the task."""
     task = _task(facts)
-    return task["name"] if task["name"] in NAMED else PIPELINES[task["form"]]
+    return task["name"] if task["name"] in NAMED else HEADS[task["head"]].hub_tag
 
 
 def _view(facts: Mapping[str, Any]) -> dict[str, Any]:

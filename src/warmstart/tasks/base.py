@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from warmstart.models.heads import CLASSES, Head
 from warmstart.part import Part
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from warmstart.metrics.base import Floats, Measure
     from warmstart.models.base import Base
     from warmstart.models.forward import Compute
-    from warmstart.models.heads import Head
     from warmstart.types import Prediction
 
 OnCut = Callable[[int, int], None]
@@ -100,7 +100,7 @@ class Task(Part):
     together: ClassVar[str | None] = None
     """A column (after `rows`) whose rows of one value stay on one side of a split that is cut off,
     as the questions on one passage; a `data.group` that is named goes first."""
-    form: ClassVar[Head] = "classes"
+    head: ClassVar[Head] = CLASSES
     """The kind of head."""
     objective: ClassVar[str] = "supervised"
     """The objective that is taken where the recipe names none."""
@@ -189,11 +189,11 @@ class Task(Part):
         """Raise `RecipeError` where the task cannot be done on this base, before anything is
         written."""
 
-    def head(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
+    def build_model(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
         """The base's body under this task's head."""
         from warmstart.models.loading import load_headed
 
-        return load_headed(base, self.form, list(labels), seed)
+        return load_headed(base, self.head, list(labels), seed)
 
     def compute(self, model: PreTrainedModel) -> Compute:
         """How the model's outputs are computed."""

@@ -41,7 +41,7 @@ class Custom(Classification):
             raise RecipeError("task custom needs a head: --task.module my_package.heads.MyHead")
         try_head(base, self.module, self.module_settings, len(labels))
 
-    def head(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
+    def build_model(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
         from warmstart.models.custom_head import load_own
 
         return load_own(base, self.module, self.module_settings, labels, seed)

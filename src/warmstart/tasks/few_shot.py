@@ -68,10 +68,10 @@ class FewShot(Classification):
             return []
         return [f"There are {middle} rows of the middle label: task classification suits so many."]
 
-    def head(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
+    def build_model(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
         from warmstart.models.embeddings import straighten
 
-        model = super().head(base, labels, seed)
+        model = super().build_model(base, labels, seed)
         straighten(model)
         return model
 

@@ -113,9 +113,10 @@ def _check_kind(where: str, kind: str) -> None:
             f"{where}: task {kind} cannot be one of several; take one with a plain head"
         )
     found: Any = parts.find("task", kind)
-    if found.form in ("text", "vector") or found.objective != "supervised":
-        what = {"text": "writes texts", "vector": "gives vectors"}
-        why = what.get(found.form, "has an objective of its own")
+    if not found.head.gives_logits or found.objective != "supervised":
+        why = "has an objective of its own"
+        if not found.head.gives_logits:
+            why = "writes texts" if found.head.generates else "gives vectors"
         raise RecipeError(
             f"{where}: task {kind} {why} and cannot share a body with others yet; tasks with a "
             "plain head can: classification, multilabel, "

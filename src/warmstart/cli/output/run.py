@@ -49,7 +49,7 @@ def run(run: Run, *, as_json: bool) -> None:
     scores(run.metrics)
     speed, proof = run.facts["speed"], run.proof
     task: Any = run.recipe.task
-    what = "windows" if task.form == "span" else "rows"  # a long passage is read in several
+    what = task.head.row_unit  # a long passage is read in several windows
     rate = f"{speed['rows_per_second']:,.0f} {what}/s, {speed['precision']} on {speed['device']}"
     cached = speed["feature_seconds"]
     first = f"{cached:.1f} s for the outputs of the body, then " if cached else ""

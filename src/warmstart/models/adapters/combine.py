@@ -67,7 +67,9 @@ def alike(files: Sequence[AdapterFile]) -> None:
         if file.bits != first.bits:
             raise RunError(f"the bases of {both} have weights of different bits")
         if file.head != first.head:
-            raise RunError(f"{both} answer with different things: {first.head} and {file.head}")
+            raise RunError(
+                f"{both} answer with different things: {first.head.name} and {file.head.name}"
+            )
         if file.labels != first.labels:
             raise RunError(
                 f"{both} have different labels ({_some(first.labels)}; {_some(file.labels)}): "

@@ -13,7 +13,7 @@ from warmstart.errors import BaseModelError, RunError, nearest
 from warmstart.models.architectures import family_of
 from warmstart.models.base import EMBEDDED, Base, listing, resolve
 from warmstart.models.checks import NOTE, file_sha256, header, read_json
-from warmstart.models.heads import Head, head_of
+from warmstart.models.heads import HEADS, VARIANTS, VECTOR, Head, head_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,15 +26,13 @@ SIZES = ("r", "size", "num_virtual_tokens")
 MERGED = ("lora", "ia3", "layernorm")
 """The methods that change weights, so that the change can become part of them."""
 PARTS = ("lora_", "ia3_", "ln_tuning_layers", "bottleneck_", "prompt_embeddings")
-HEADS: dict[str | None, Head] = {
-    "SEQ_CLS": "classes",
-    "TOKEN_CLS": "tokens",
-    "QUESTION_ANS": "span",
-    "CAUSAL_LM": "text",
-    "SEQ_2_SEQ_LM": "text",
-}
-LABELLED = ("classes", "labels", "value", "tokens")
 OUTPUTS = ("classifier.out_proj", "classification_head.out_proj", "classifier", "score")
+
+
+def _head_of_task(peft_task: Any) -> Head:
+    """The head of the models that PEFT's task type is for."""
+    name = next((head.name for head in VARIANTS if head.peft_task == peft_task), VECTOR.name)
+    return HEADS[name]
 
 
 @dataclass(frozen=True)
@@ -96,21 +94,21 @@ class AdapterFile:
     def head(self) -> Head:
         """What the adapted model answers with."""
         if "head" in self.note:
-            return self.note["head"]
+            return HEADS[self.note["head"]]
         known = head_of(self._model_config) if self._model_config else None
-        return known or HEADS.get(self.config.get("task_type"), "vector")
+        return known or _head_of_task(self.config.get("task_type"))
 
     @cached_property
     def labels(self) -> list[str]:
         """In the order of the outputs; PEFT keeps none, so they may be those of `labels_on`."""
-        if self.head not in LABELLED:
+        if not self.head.labelled:
             return []
         names = self._model_config.get("id2label") or {}
         return [str(names[key]) for key in sorted(names, key=int)]
 
     def labels_on(self, base: Base) -> list[str]:
         """The labels; where the folder has none, the base's, or LABEL_0, LABEL_1, …"""
-        if self.labels or self.head not in LABELLED:
+        if self.labels or not self.head.labelled:
             return self.labels
         count = self._outputs(base)
         names = read_json(base.path / "config.json").get("id2label") or {}

@@ -17,7 +17,7 @@ from warmstart.models.adapters.files import CONFIG, PARTS, WEIGHTS, AdapterFile,
 from warmstart.models.architectures import body_of, family_of
 from warmstart.models.checks import fingerprint, header, read_json, weight_files
 from warmstart.models.head_layers import unwrap
-from warmstart.models.heads import HEADS, class_for, head_of
+from warmstart.models.heads import head_of
 from warmstart.models.loading import load_saved
 from warmstart.models.quiet import LOAD, quiet
 from warmstart.models.saving import named, write_note
@@ -72,7 +72,7 @@ def completed(file: AdapterFile, base: Base, folder: Path) -> None:
         shutil.copyfile(file.folder / "config.json", folder / "config.json")
     else:
         _write_config(file, base, folder)
-    note = {**file.note, "base": named(base), "base_sha256": base.sha256, "head": file.head}
+    note = {**file.note, "base": named(base), "base_sha256": base.sha256, "head": file.head.name}
     write_note(folder, {**note, "tokenizer_sha256": fingerprint(folder)})
 
 
@@ -119,9 +119,9 @@ def _write_config(file: AdapterFile, base: Base, folder: Path) -> None:
 
     with quiet():
         config: Any = AutoConfig.from_pretrained(base.path, **LOAD)
-        kind = class_for(config, file.head, family_of(config))
+        kind = file.head.class_for(config, family_of(config))
         config.architectures = [kind.__name__]
-        config.problem_type = HEADS[file.head].problem_type
+        config.problem_type = file.head.problem_type
         if labels := file.labels_on(base):
             config.id2label = dict(enumerate(labels))
             config.label2id = {label: index for index, label in enumerate(labels)}
@@ -130,7 +130,7 @@ def _write_config(file: AdapterFile, base: Base, folder: Path) -> None:
 
 def _has_its_head(file: AdapterFile, base: Base) -> None:
     """Raises `RunError` where a part of the head is in neither file: it would be random."""
-    if file.head not in ("classes", "labels", "value"):
+    if file.head.reads != "pooled":
         return
     config = read_json(base.path / "config.json")
     theirs = [name for path in weight_files(base.path) for name in header(path)]

@@ -5,26 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from warmstart.errors import RunError
+from warmstart.models.heads import VECTOR, carried_by
 from warmstart.models.quiet import quiet, seeded
 from warmstart.models.targets import head_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-TASKS = {
-    "ForSequenceClassification": "SEQ_CLS",
-    "ForTokenClassification": "TOKEN_CLS",
-    "ForQuestionAnswering": "QUESTION_ANS",
-    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
-    "ForCausalLM": "CAUSAL_LM",
-    "LMHeadModel": "CAUSAL_LM",
-}
-
 
 def task_type(model: PreTrainedModel) -> str:
     """What PEFT calls the model's task."""
-    name = type(model).__name__
-    return next((task for end, task in TASKS.items() if name.endswith(end)), "FEATURE_EXTRACTION")
+    return (carried_by(type(model).__name__) or VECTOR).peft_task
 
 
 def shared_settings(model: PreTrainedModel) -> dict[str, Any]:

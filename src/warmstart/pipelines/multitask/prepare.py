@@ -148,7 +148,7 @@ def _prepared(recipe: Recipe, task: Multitask, name: str) -> Prepared:
     entry, objective = task.tasks[name], recipe.objective
     kind: Any = parts.find("task", kind_of(entry))
     usual: Any = objective
-    fits = kind.form in usual.forms
+    fits = kind.head.name in usual.heads
     asked = {
         **recipe.model_dump(exclude={"task", "objective", "method", "data"}),
         "task": task.settings_of(name),

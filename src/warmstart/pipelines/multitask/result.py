@@ -56,7 +56,7 @@ def statistics(
     from warmstart.evaluation.comparison import ClassMeasure
 
     task, test = prepared.task, prepared.examples["test"]
-    if task.form == "classes":
+    if task.head.single_label:
         eye = np.eye(len(prepared.labels))
         said, truth = eye[outputs["test"].argmax(-1)], eye[test.store.targets]
         measure = ClassMeasure(len(prepared.labels))

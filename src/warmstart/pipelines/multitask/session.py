@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from warmstart.models.heads import TOKENS
 from warmstart.pipelines.multitask.prepare import PreparedTasks
 from warmstart.pipelines.session import Session
 
@@ -36,7 +37,7 @@ class TasksSession:
         recipe = prepared.recipe
         settings, seed, method = recipe.train, recipe.seed, _method(recipe)
         models = {
-            name: method.attach(one.task.head(one.base, one.labels, seed), seed)
+            name: method.attach(one.task.build_model(one.base, one.labels, seed), seed)
             for name, one in prepared.each.items()
         }
         guessing = {name: load_masked(prepared.base, seed) for name in prepared.texts}
@@ -126,10 +127,10 @@ class TasksSession:
         plain = Supervised()
 
         def loss(outputs: Any, targets: Any) -> Any:
-            return plain.loss(outputs, targets, None, "tokens")
+            return plain.loss(outputs, targets, None, TOKENS)
 
         def weight(targets: Any) -> Any:
-            return plain.weight(targets, None, "tokens")
+            return plain.weight(targets, None, TOKENS)
 
         found |= dict.fromkeys(self.masked, (loss, weight))
         counts = self.prepared.task.weight_of

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from warmstart.errors import DataError, RecipeError
+from warmstart.models.heads import VECTOR, Head
 from warmstart.tasks.base import Drop, Examples, OnCut, Result, Task
 from warmstart.tasks.embedding import rows as _embedded
 from warmstart.types import Prediction
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.models.embeddings import FastVectors, SlowVectors
-    from warmstart.models.heads import Head
 
 Shape = Literal["pairs", "scored", "triplets", "labels"]
 
@@ -43,7 +43,7 @@ class Embedding(Task):
     }  # fmt: skip
     required: ClassVar[frozenset[str] | None] = frozenset({"text"})
     texts: ClassVar[tuple[str, ...]] = ("text", "other")
-    form: ClassVar[Head] = "vector"
+    head: ClassVar[Head] = VECTOR
     objective: ClassVar[str] = "contrastive"
     default_batch: ClassVar[int | None] = 64
 

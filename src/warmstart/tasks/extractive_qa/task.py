@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from warmstart.errors import DataError
+from warmstart.models.heads import SPAN, Head
 from warmstart.tasks.base import Drop, Examples, OnCut, Result, Task
 from warmstart.types import Prediction
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from warmstart.data.tokens.dataset import TokenizedDataset
-    from warmstart.models.heads import Head
 
 UNANSWERABLE = "no answer"
 LONGEST = 30  # tokens of an answer, where the training rows have not said
@@ -46,7 +46,7 @@ class ExtractiveQA(Task):
     nested: ClassVar[frozenset[str]] = frozenset({"answers", "answer_text", "answer_start"})
     texts: ClassVar[tuple[str, ...]] = ("question", "context")
     together: ClassVar[str | None] = "context"
-    form: ClassVar[Head] = "span"
+    head: ClassVar[Head] = SPAN
     main_score: ClassVar[str] = "f1"
     metric_titles: ClassVar[Mapping[str, str]] = {
         "f1": "F1",

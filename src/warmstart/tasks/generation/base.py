@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from warmstart.errors import DataError, RecipeError
+from warmstart.models.heads import TEXT, Head
 from warmstart.tasks.base import Examples, OnCut, Result, Task
 from warmstart.tasks.generation.texts import firsts, listed, references, texts_of
 from warmstart.types import Prediction
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from warmstart.metrics.text import References
     from warmstart.models.base import Base
     from warmstart.models.generation import GenerationOutput
-    from warmstart.models.heads import Head
 
 
 # What a task that writes leaves open until its base is known.
@@ -81,7 +81,7 @@ class TextTask(Task):
     inputs: ClassVar[tuple[str, ...]] = ("source",)
     nested: ClassVar[frozenset[str]] = frozenset({"references"})
     texts: ClassVar[tuple[str, ...]] = ("source",)
-    form: ClassVar[Head] = "text"
+    head: ClassVar[Head] = TEXT
     default_separator: ClassVar[str] = "\nAnswer:"
     row_title: ClassVar[str] = ""
     """What `row_scores` are called."""
@@ -203,11 +203,11 @@ class TextTask(Task):
             return store
         return replace(store, answers=tokenise(targets, backend, new, on_cut))
 
-    def head(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
+    def build_model(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
         from warmstart.models.generation import generation_config
         from warmstart.models.loading import load_headed, load_tokenizer
 
-        model = load_headed(base, self.form, [], seed)
+        model = load_headed(base, self.head, [], seed)
         tokenizer: Any = load_tokenizer(base)
         end = None if self.separator is None else tokenizer.eos_token_id
         model.generation_config = generation_config(

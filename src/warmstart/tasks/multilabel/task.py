@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr
 
+from warmstart.models.heads import LABELS, Head
 from warmstart.tasks.base import Drop, Examples, OnCut, Result, Task
 from warmstart.types import Prediction
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.models.base import Base
-    from warmstart.models.heads import Head
 
 USUAL = 0.5
 
@@ -27,7 +27,7 @@ class Multilabel(Task):
 
     required: ClassVar[frozenset[str] | None] = None
     nested: ClassVar[frozenset[str]] = frozenset({"labels"})
-    form: ClassVar[Head] = "labels"
+    head: ClassVar[Head] = LABELS
     min_epochs: ClassVar[int] = 8  # the rare labels come late
     main_score: ClassVar[str] = "f1_macro"
     metric_titles: ClassVar[Mapping[str, str]] = {
@@ -98,12 +98,12 @@ class Multilabel(Task):
         found._shares = shares(table)
         return found
 
-    def head(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
+    def build_model(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
         """A head that begins with each label as likely as it is in train (Lin et al. 2017, focal
         loss): otherwise the first epoch is spent on learning that most labels are rare."""
         from warmstart.models.head_layers import begin_at
 
-        model = super().head(base, labels, seed)
+        model = super().build_model(base, labels, seed)
         if self._shares:
             begin_at(model, [self._shares[label] for label in labels])
         return model

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
+from warmstart.models.heads import VALUE, Head
 from warmstart.tasks.base import Drop, Examples, OnCut, Result, Task
 from warmstart.tasks.pairs import FIRST, SECOND, one_or_two
 from warmstart.types import Prediction
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from warmstart.data.tokens.dataset import TokenizedDataset
-    from warmstart.models.heads import Head
 
 TITLES = {
     "spearman": "Spearman correlation",
@@ -47,7 +47,7 @@ class Regression(Task):
     }  # fmt: skip
     required: ClassVar[frozenset[str] | None] = frozenset({"score"})
     texts: ClassVar[tuple[str, ...]] = ("text",)
-    form: ClassVar[Head] = "value"
+    head: ClassVar[Head] = VALUE
 
     max_length: int = Field(
         default=256,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from warmstart.errors import DataError
-from warmstart.models.heads import Head
+from warmstart.models.heads import TOKENS, Head
 from warmstart.tasks.base import Drop, Examples, OnCut, Result, Task
 from warmstart.tasks.tagging.schemes import Scheme, are_entities, labels_of, tags_of, types_among
 from warmstart.types import Prediction
@@ -45,7 +45,7 @@ class Tagging(Task):
     }
     required: ClassVar[frozenset[str] | None] = frozenset({"text"})
     nested: ClassVar[frozenset[str]] = frozenset({"text", "tokens", "tags", "spans"})
-    form: ClassVar[Head] = "tokens"
+    head: ClassVar[Head] = TOKENS
     main_score: ClassVar[str] = "f1_micro"
     max_length: int = Field(
         default=256, ge=3, description="tokens of one window; a longer text has several"

@@ -16,6 +16,7 @@ from warmstart.errors import BaseModelError
 from warmstart.models.architectures import body_of, family_of, positions_of
 from warmstart.models.checks import read_json
 from warmstart.models.head_layers import unwrap
+from warmstart.models.heads import TEXT
 from warmstart.models.quiet import LOAD, one_line, quiet, seeded
 from warmstart.training.regularization.text import halves
 
@@ -237,7 +238,7 @@ def language_model(base: Base) -> Any:
     if family_of(config).kind == "encoder":
         return _masked(base, config)
     try:
-        return load_headed(base, "text", [], seed=0)
+        return load_headed(base, TEXT, [], seed=0)
     except BaseModelError:  # a body without output matrix
         return None
 

@@ -20,7 +20,7 @@ PACKAGE = SRC / "warmstart"
 # Left to right; a unit imports itself, what stands left of it, and what shares its place, unless
 # they are siblings (tasks, objectives, methods), which never meet.
 LAYERS = [
-    ("errors", "types", "part", "formatting"),
+    ("errors", "types", "part", "files", "formatting"),
     ("data", "samples"),
     ("metrics",),
     ("models",),

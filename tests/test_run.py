@@ -11,14 +11,13 @@ import pytest
 
 from warmstart.config.recipe import Recipe
 from warmstart.errors import RunError
+from warmstart.files import write_json, write_text
 from warmstart.run import (
     Run,
     check_free,
     check_writable,
     free_path,
     read_json,
-    write_json,
-    write_text,
 )
 
 FACTS = {"labels": ["neg", "pos"], "fingerprint": "0"}

@@ -15,7 +15,6 @@ checkpoints/         while training lasts
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -23,9 +22,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+from warmstart import files
 from warmstart.config.recipe import Recipe, read_file
 from warmstart.data.readers.files import unusable
 from warmstart.errors import RecipeError, RunError, nearest, shown, typed
+from warmstart.files import write_json, write_text
 from warmstart.types import Prediction, Predictor
 
 LONGEST = 200  # bytes of a name; most systems allow 255
@@ -229,21 +230,6 @@ def why(error: OSError) -> str:
     return error.strerror or shown(error, 120)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        fresh.write_text(text, encoding="utf-8")
-        os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
 MEND = "put a whole one back, or begin a new run"
 
 
@@ -260,7 +246,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise NoSuchFact(f"{path} is damaged: it has no '{shown(key)}'; {MEND}")
 
     try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"), object_hook=Facts)
+        found = files.read_json(path, Facts)
     except FileNotFoundError:
         raise RunError(
             f"{path} is missing: the run is not done; go on with it: "

@@ -122,7 +122,7 @@ def test_a_full_disk_leaves_nothing(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("warmstart.pipelines.clean.os.replace", full)
+    monkeypatch.setattr("os.replace", full)
     keys = {"train": np.array([1, 1, 2, -1]), "test": np.array([2])}
     with pytest.raises(RunError, match="No space left"):
         write_clean(source, removals(source.parts, keys, keys), tmp_path / "clean")

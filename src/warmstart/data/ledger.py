@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 from array import array
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warmstart.errors import DataError
+from warmstart.files import write_atomically, write_json
 from warmstart.formatting import counted
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ class Ledger:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        text = json.dumps(self.summary(), indent=2, ensure_ascii=False)
+        summary = self.summary()
         words = pa.array(self._names.words, pa.string())
 
         def coded(codes: array[int]) -> Any:
@@ -158,10 +157,9 @@ class Ledger:
             }
         )
         folder = Path(folder)
-        with _Whole(folder / "ledger.parquet") as path:
+        with write_atomically(folder / "ledger.parquet") as path:
             pq.write_table(table, path)
-        with _Whole(folder / "ledger.json") as path:
-            path.write_text(text + "\n", encoding="utf-8")
+        write_json(folder / "ledger.json", summary)
 
     def _add(self, file: str, line: int, event: str, reason: str, cut: int, detail: str) -> None:
         self._file.append(self._names(file))
@@ -170,19 +168,3 @@ class Ledger:
         self._line.append(line)
         self._cut.append(cut)
         self._detail.append(detail)
-
-
-class _Whole:
-    """A path to write to that takes its name only once it is complete."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.tmp = path, path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-    def __enter__(self) -> Path:
-        return self.tmp
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            os.replace(self.tmp, self.path)
-        else:
-            self.tmp.unlink(missing_ok=True)

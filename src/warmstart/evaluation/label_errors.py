@@ -7,7 +7,6 @@ as in `cleanlab`. Every row is judged by models that have seen neither it nor a 
 from __future__ import annotations
 
 import csv
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 
 from warmstart.data.corrections import COLUMNS, excerpt
 from warmstart.errors import DataError, RunError, shown
+from warmstart.files import write_atomically
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -186,12 +186,14 @@ def write_suspicious(
     is. `data.corrections.correct` takes it back. Raises `RunError` where it cannot be written.
     """
     path = Path(path)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     found: list[dict[str, Any]] = (
         table.select(["_file", "_line", "text"]).take(noise.rows).to_pylist()
     )
     try:
-        with fresh.open("w", encoding="utf-8-sig", newline="") as file:
+        with (
+            write_atomically(path) as part,
+            part.open("w", encoding="utf-8-sig", newline="") as file,
+        ):
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             for row, given, suggested, confidence in zip(
@@ -200,8 +202,5 @@ def write_suspicious(
                 text = excerpt([row["text"]])
                 known = (labels[given], labels[suggested], f"{confidence:.4f}", "")
                 writer.writerow((row["_file"], row["_line"], text, *known))
-        os.replace(fresh, path)
     except OSError as error:
         raise RunError(f"cannot write {path}: {shown(error, 120)}") from None
-    finally:
-        fresh.unlink(missing_ok=True)

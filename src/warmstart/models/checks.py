@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from warmstart import files
 from warmstart.errors import BaseModelError, shown
 from warmstart.models.architectures import FAMILIES
 
@@ -33,7 +34,7 @@ WORD_EMBEDDINGS = tuple(
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises `BaseModelError` when it is missing or is none."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = files.read_json(path)
     except FileNotFoundError:
         raise BaseModelError(f"{path.parent} has no {path.name}") from None
     except (OSError, ValueError) as error:

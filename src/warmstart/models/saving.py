@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from warmstart.errors import RunError, shown
+from warmstart.files import write_atomically, write_json
 from warmstart.models.checks import NOTE, fingerprint
 from warmstart.models.peft.pissa import as_ordinary
 from warmstart.models.quiet import quiet
@@ -53,25 +52,24 @@ def whole_folder(folder: Path, what: str) -> Iterator[Path]:
 
     Raises `RunError` where `what` cannot be written.
     """
-    folder, fresh = folder.absolute(), None
+    folder = folder.absolute()
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old.part")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        fresh.chmod(0o755)
-        yield fresh
-        _put_in_place(fresh, folder)
-        for left in folder.parent.glob(f".{folder.name}-*"):  # by a process that was killed
+        with write_atomically(folder) as fresh:
+            fresh.mkdir()
+            yield fresh
+            if folder.exists():
+                os.replace(folder, old)
+        for left in folder.parent.glob(f".{folder.name}.*.part"):  # `old`, or of a killed process
             shutil.rmtree(left, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         raise RunError(f"cannot write {what} to {folder}: {shown(error, 160)}") from error
-    finally:
-        if fresh is not None:
-            shutil.rmtree(fresh, ignore_errors=True)
 
 
 def write_note(folder: Path, note: Mapping[str, Any]) -> None:
     """What we keep beside a model or tokenizer."""
-    (folder / NOTE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / NOTE, note)
 
 
 def named(base: Base) -> str:
@@ -90,12 +88,3 @@ def _save_weights(model: Any, folder: Path) -> None:
     inner.config.save_pretrained(folder)
     if inner.can_generate():
         inner.generation_config.save_pretrained(folder)
-
-
-def _put_in_place(fresh: Path, folder: Path) -> None:
-    """Rename, moving an older folder out of the way first."""
-    old = fresh.with_name(fresh.name + ".old")
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(fresh, folder)
-    shutil.rmtree(old, ignore_errors=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+from warmstart import files
 from warmstart.errors import RunError, shown
+from warmstart.files import write_json
 from warmstart.models.architectures import width_of
 from warmstart.models.checks import read_json
 
@@ -30,9 +31,9 @@ def write_modules(folder: Path, pooling: str, normalise: bool, max_length: int) 
     try:
         for module in modules[1:]:
             (folder / module["path"]).mkdir(exist_ok=True)
-        _write(folder / "1_Pooling" / "config.json", pools)
-        _write(folder / "sentence_bert_config.json", length)
-        _write(folder / "modules.json", modules)
+        write_json(folder / "1_Pooling" / "config.json", pools)
+        write_json(folder / "sentence_bert_config.json", length)
+        write_json(folder / "modules.json", modules)
     except OSError as error:
         raise RunError(f"cannot write to {folder}: {shown(error, 120)}") from error
 
@@ -42,7 +43,7 @@ def read_modules(folder: Path) -> dict[str, Any]:
     or for a way to pool that is not known here."""
     if not (folder / "modules.json").is_file():
         return {}
-    listed: Any = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    listed = files.read_json(folder / "modules.json")
     paths = {str(one["type"]).rpartition(".")[2]: folder / one["path"] for one in listed}
     if "Pooling" not in paths:
         return {}
@@ -68,7 +69,3 @@ def carry_modules(one: Path, other: Path) -> None:
 
 def _module(number: int, path: str, kind: str) -> dict[str, Any]:
     return {"idx": number, "name": str(number), "path": path, "type": KIND + kind}
-
-
-def _write(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.models.heads import CLASSES, TEXT, TOKENS, Head
 from warmstart.part import Part
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
 
 # The loss of each kind of head, summed over a batch.
-
-IGNORED = -100  # a target that counts nothing
 
 
 def classes(
@@ -51,7 +50,7 @@ def tokens(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
 
     flat, wanted = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
     return cross_entropy(
-        flat, wanted, ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum"
+        flat, wanted, ignore_index=IGNORE_INDEX, label_smoothing=smoothing, reduction="sum"
     )
 
 
@@ -61,7 +60,7 @@ def text(outputs: Any, targets: Tensor, smoothing: float) -> Tensor:
     from warmstart.models.fast.loss import Unprojected, chunked_cross_entropy
 
     if isinstance(outputs, Unprojected):
-        return chunked_cross_entropy(outputs, targets, smoothing, IGNORED)
+        return chunked_cross_entropy(outputs, targets, smoothing, IGNORE_INDEX)
     return tokens(outputs, targets, smoothing)
 
 
@@ -167,7 +166,7 @@ class Supervised(Part):
     ) -> Tensor:
         """What a batch counts: its rows, its labelled tokens, or the sum of its class weights."""
         if head in (TOKENS, TEXT):
-            return (targets != IGNORED).sum().float()
+            return (targets != IGNORE_INDEX).sum().float()
         if weights is None:
             return targets.new_tensor(float(len(targets)), dtype=None).float()
         return weights[targets].sum()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from warmstart.data.ledger import place
 from warmstart.data.profiling.columns import blank
 from warmstart.data.tables import pc
 from warmstart.errors import RecipeError, RunError
+from warmstart.files import write_atomically
 from warmstart.pipelines.output_file import ENDINGS, Writer
 from warmstart.run import why
 
@@ -233,29 +234,22 @@ def _write(
     """One file, or a folder with a file a split; whole or not at all."""
     if folder is None:
         folder = len(source.parts) > 1
-    fresh = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        if folder:
-            fresh.mkdir()
+        with write_atomically(out) if folder else nullcontext(out.parent) as place:
+            place.mkdir(exist_ok=True)
+            if removed is not None:
+                with Writer(removed_path(out)) as writer:
+                    writer.write(removed)
             for name, table in tables.items():
-                with Writer(fresh / f"{name}{_ending(source, name)}") as writer:
+                file = f"{name}{_ending(source, name)}" if folder else out.name
+                with Writer(place / file) as writer:
                     writer.write(_plain(table))
-        if removed is not None:
-            with Writer(removed_path(out)) as writer:
-                writer.write(removed)
-        if folder:
-            os.replace(fresh, out)
-        else:
-            with Writer(out) as writer:
-                writer.write(_plain(next(iter(tables.values()))))
     except BaseException as error:
         removed_path(out).unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise RunError(f"cannot write {out}: {why(error)}") from error
         raise
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _removed(source: Source, gone: Sequence[Removal]) -> pa.Table | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from warmstart.files import write_atomically, write_json, write_text
 from warmstart.pipelines.next_steps import next_steps
 from warmstart.pipelines.prepare import Prepared
-from warmstart.run import Run, write_json, write_text
+from warmstart.run import Run
 
 if TYPE_CHECKING:
     from warmstart.evaluation.classification import Evaluation
@@ -45,12 +46,8 @@ def conclude(
         found.metrics["sections"] = [*found.metrics.get("sections", []), section(forgetting)]
     speed["peak_memory_mb"] = peak_memory_mb()
     write_json(run.path / "metrics.json", {**found.metrics, "speed": speed})
-    fresh = run.path / ".predictions.parquet"
-    try:
-        pq.write_table(found.predictions, fresh)
-        fresh.replace(run.path / "predictions.parquet")
-    finally:
-        fresh.unlink(missing_ok=True)
+    with write_atomically(run.path / "predictions.parquet") as part:
+        pq.write_table(found.predictions, part)
     run.update(size=size, speed=speed, history=progress.history, kept_epoch=progress.kept_epoch)
     _publish(run, prepared, found, proof)
     run.update(status="done")

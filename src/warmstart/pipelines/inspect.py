@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ import pyarrow as pa
 from warmstart.config.recipe import Recipe
 from warmstart.data.ledger import Ledger
 from warmstart.errors import RecipeError, RunError
-from warmstart.run import check_free, check_writable, free_path, now, why, write_json
+from warmstart.files import write_atomically, write_json
+from warmstart.run import check_free, check_writable, free_path, now, why
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -162,27 +162,22 @@ def _publish(
     write_suspicious: Callable[[Path], None] | None,
 ) -> None:
     """The files of an inspection; the folder is there whole or not at all."""
-    import shutil
-
     from warmstart.pipelines.output_file import Writer
     from warmstart.reporting.inspection import write_inspection
 
-    fresh = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        fresh.mkdir(parents=True)
-        write_inspection(fresh / "report.html", summary, tables)
-        write_json(fresh / "inspection.json", summary)
-        if write_suspicious is not None:
-            write_suspicious(fresh / "suspicious.csv")
-        with Writer(fresh / "duplicates.csv") as writer:
-            writer.write(tables["duplicates"])
-        if out.is_dir():
-            out.rmdir()
-        os.replace(fresh, out)
+        with write_atomically(out) as fresh:
+            fresh.mkdir(parents=True)
+            write_inspection(fresh / "report.html", summary, tables)
+            write_json(fresh / "inspection.json", summary)
+            if write_suspicious is not None:
+                write_suspicious(fresh / "suspicious.csv")
+            with Writer(fresh / "duplicates.csv") as writer:
+                writer.write(tables["duplicates"])
+            if out.is_dir():
+                out.rmdir()
     except OSError as error:
         raise RunError(f"cannot write to {out}: {why(error)}; choose another --out") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 # All that an inspection looks at, in order, and what it makes of it.

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from warmstart.errors import RecipeError, RunError, shown
+from warmstart.files import write_atomically
 from warmstart.run import why
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -44,7 +45,7 @@ class Writer:
     """
 
     def __init__(self, out: Path) -> None:
-        self.out, self.fresh = out, out.with_name(f".{out.name}.{os.getpid()}")
+        self.out = out
         self._stack = ExitStack()
         self._put: Callable[[pa.Table], None] | None = None
 
@@ -67,27 +68,24 @@ class Writer:
         trace: TracebackType | None,
     ) -> None:
         try:
-            self._stack.close()
-            if kind is None and self._put is not None:
-                os.replace(self.fresh, self.out)
+            self._stack.__exit__(kind, error, trace)
         except (OSError, pa.ArrowException) as problem:
             if kind is None:
                 raise RunError(f"cannot write {self.out}: {shown(problem, 120)}") from problem
-        finally:
-            self.fresh.unlink(missing_ok=True)
 
     def _begin(self, table: pa.Table) -> Callable[[pa.Table], None]:
         ending = self.out.suffix.lower()
+        part = self._stack.enter_context(write_atomically(self.out))
         if ending == ".parquet":
             from pyarrow.parquet import ParquetWriter
 
-            return self._stack.enter_context(ParquetWriter(self.fresh, table.schema)).write_table
-        file = self._stack.enter_context(self.fresh.open("w", encoding="utf-8", newline=""))
+            return self._stack.enter_context(ParquetWriter(part, table.schema)).write_table
+        file = self._stack.enter_context(part.open("w", encoding="utf-8", newline=""))
         if ending == ".jsonl":
-            return lambda part: file.writelines(_lines(part))
+            return lambda chunk: file.writelines(_lines(chunk))
         rows = csv.writer(file, delimiter="\t" if ending == ".tsv" else ",", lineterminator="\n")
         rows.writerow(table.column_names)
-        return lambda part: rows.writerows(zip(*map(_cells, part.columns), strict=True))
+        return lambda chunk: rows.writerows(zip(*map(_cells, chunk.columns), strict=True))
 
 
 def _lines(table: pa.Table) -> list[str]:

@@ -111,8 +111,9 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
     """See `api.evaluate`."""
     import pyarrow.parquet as pq
 
+    from warmstart.files import write_atomically, write_json
     from warmstart.pipelines.evaluate import judge
-    from warmstart.run import why, write_json
+    from warmstart.run import why
 
     recipe = _settings("evaluate", keys)
     if out is not None:
@@ -125,16 +126,13 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
     found = judge(recipe.evaluate, task, {"test": outputs}, {"test": examples}, [], recipe.seed)
     noted.tell(found.metrics["notes"], predictor.task.max_length)
     if out is not None:
-        fresh = out / f".predictions.{os.getpid()}"
         try:
             out.mkdir(parents=True, exist_ok=True)
-            pq.write_table(found.predictions, fresh)
-            fresh.replace(out / "predictions.parquet")
+            with write_atomically(out / "predictions.parquet") as part:
+                pq.write_table(found.predictions, part)
             write_json(out / "metrics.json", found.metrics)
         except OSError as error:
             raise RunError(f"cannot write to {out}: {why(error)}; choose another --out") from error
-        finally:
-            fresh.unlink(missing_ok=True)
     return found.metrics
 
 

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from warmstart.config.applies import settings_of
 from warmstart.errors import DataError, RecipeError, RunError, shown
+from warmstart.files import write_json
 from warmstart.formatting import counted
 from warmstart.models.saving import whole_folder
-from warmstart.run import check_free, folder_named, read_json, write_json
+from warmstart.run import check_free, folder_named, read_json
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.errors import ProofError, shown
 from warmstart.formatting import counted
 from warmstart.models.heads import CLASSES, TEXT, VECTOR, Head
@@ -325,7 +326,7 @@ def _loss(model: Any, config: Any, store: TokenizedDataset, row: int) -> float:
     if not config.is_encoder_decoder:
         ids, labels = (
             torch.cat([ids, labels], 1),
-            torch.cat([torch.full_like(ids, -100), labels], 1),
+            torch.cat([torch.full_like(ids, IGNORE_INDEX), labels], 1),
         )
     named = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
     return float(model(**named).loss)

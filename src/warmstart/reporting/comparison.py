@@ -9,9 +9,10 @@ from typing import Any
 from warmstart.evaluation import sentences as words
 from warmstart.evaluation.comparison import NOISE, UNKNOWN, WORSE, Standing
 from warmstart.evaluation.sentences import p_words, percent, points
+from warmstart.files import write_text
 from warmstart.formatting import counted
 from warmstart.metrics.bootstrap import disputed
-from warmstart.reporting.page import page, write_whole
+from warmstart.reporting.page import page
 
 WIDE = 0.05  # half of the width from which the rows are too few to call two methods equal
 
@@ -166,7 +167,7 @@ TAGS = {"best": "good", "noise": "info", "worse": "bad", "unknown": "watch"}
 
 def write_comparison(path: Path, summary: Mapping[str, Any]) -> None:
     """Write the page of a comparison (`comparison.json`) to `path`, whole or not at all."""
-    write_whole(path, render_comparison(summary))
+    write_text(path, render_comparison(summary))
 
 
 def render_comparison(summary: Mapping[str, Any]) -> str:

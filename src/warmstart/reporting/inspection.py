@@ -11,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 from markupsafe import Markup, escape
 
+from warmstart.files import write_text
 from warmstart.formatting import counted
 from warmstart.reporting import charts
-from warmstart.reporting.page import page, write_whole
+from warmstart.reporting.page import page
 
 # The facts of an inspection as its page wants them: charts drawn, pairs compared, lists cut.
 
@@ -170,7 +171,7 @@ def write_inspection(
     path: Path, summary: Mapping[str, Any], tables: Mapping[str, pa.Table]
 ) -> None:
     """Write the page of an inspection to `path`, whole or not at all."""
-    write_whole(path, render_inspection(summary, tables))
+    write_text(path, render_inspection(summary, tables))
 
 
 def render_inspection(summary: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> str:

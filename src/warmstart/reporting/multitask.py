@@ -9,10 +9,11 @@ from typing import Any
 from markupsafe import Markup
 
 from warmstart.evaluation import sentences as words
+from warmstart.files import write_text
 from warmstart.metrics.bootstrap import disputed
 from warmstart.reporting import charts
 from warmstart.reporting.comparison import duration
-from warmstart.reporting.page import page, write_whole
+from warmstart.reporting.page import page
 
 TAGS = {"better": "good", "noise": "info", "worse": "bad"}
 OUTCOMES = {"better": "sharing helped", "noise": "noise", "worse": "sharing harmed"}
@@ -20,7 +21,7 @@ OUTCOMES = {"better": "sharing helped", "noise": "noise", "worse": "sharing harm
 
 def write_tasks(path: Path, facts: Mapping[str, Any]) -> None:
     """Write the page of a run of several tasks to `path`, whole or not at all."""
-    write_whole(path, render_tasks(facts))
+    write_text(path, render_tasks(facts))
 
 
 def render_tasks(facts: Mapping[str, Any]) -> str:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,31 +17,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from warmstart.evaluation import sentences as words
+from warmstart.files import write_text
 from warmstart.formatting import counted
 from warmstart.reporting import charts
 from warmstart.reporting.view import BRIEF, view
-
-# Files that are there whole or not at all.
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write UTF-8 `text` to a file beside `path`, then move it there in one step.
-
-    A reader never sees half a file, and an old file stays until the new one is on the disk.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes it private; a report is to be read
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
 
 TEMPLATES = Path(__file__).parent / "templates"
 LONG = 60  # characters of a label from which it stands on a line of its own, or is cut in a table
@@ -51,7 +28,7 @@ LONG = 60  # characters of a label from which it stands on a line of its own, or
 
 def write_report(path: Path, facts: Mapping[str, Any]) -> None:
     """Write the report of a run to `path`, whole or not at all. Missing facts are left out."""
-    write_whole(path, render(facts))
+    write_text(path, render(facts))
 
 
 def render(facts: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from warmstart.data.tokens.batching import micro, ordered, pad, plan, width
+from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.training.memory import trim
 from warmstart.training.state_file import StateFile
 
@@ -130,7 +131,9 @@ class TokenFeed:
         store, device = self.store, self.compute.device
         ids, lengths = pad(store, rows, self.pad_id, columns)
         targets, types = store.targets, store.types
-        wanted = store.padded(targets, rows, columns, -100) if store.by_token else targets[rows]
+        wanted = (
+            store.padded(targets, rows, columns, IGNORE_INDEX) if store.by_token else targets[rows]
+        )
 
         def sent(values: np.ndarray) -> Tensor:
             return torch.from_numpy(values).to(device, non_blocking=True)

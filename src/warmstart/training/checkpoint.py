@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from warmstart.errors import RunError, shown
+from warmstart.files import read_json
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 KEPT = 2
@@ -75,7 +76,7 @@ def passed_over(folder: Path) -> str:
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and state of a checkpoint that `newest` gave."""
-    return load_file(path / TENSORS), json.loads((path / STATE).read_text(encoding="utf-8"))
+    return load_file(path / TENSORS), read_json(path / STATE)
 
 
 def clear(folder: Path) -> None:
@@ -89,7 +90,7 @@ def _all(folder: Path) -> list[Path]:
 
 def _whole(path: Path) -> bool:
     try:
-        sums = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["sha256"]
+        sums = read_json(path / MANIFEST)["sha256"]
         return all(_sha256(path / name) == value for name, value in sums.items())
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from warmstart.data.tokens.batching import micro, ordered, plan
-from warmstart.data.tokens.dataset import TokenizedDataset
+from warmstart.data.tokens.dataset import IGNORE_INDEX, TokenizedDataset
 from warmstart.models.fast.loss import Unprojected, told
 from warmstart.models.generation import GenerationOutput, Language, TokenScores
 from warmstart.training.batches import INFERENCE_TOKENS, Batch
 
-IGNORED = -100
 WRITE_TOKENS = 16384
 """Tokens of texts and answers, beams not counted, that are generated at once."""
 
@@ -121,7 +120,7 @@ class TextFeed:
     def _told(self, batch: TextBatch) -> TokenScores:
         """What the model says of each row's target."""
         outputs: Any = self.logits(batch, training=False)
-        real = batch.targets != IGNORED
+        real = batch.targets != IGNORE_INDEX
         whole = isinstance(outputs, Tensor)
         said = told(outputs[real] if whole else outputs.at(real), batch.targets[real])
         owner, nll = real.nonzero()[:, 0].cpu().numpy(), said.nll.double().numpy()
@@ -147,7 +146,7 @@ class TextFeed:
         tokens = sum(map(len, texts)) + sum(map(len, answers))
         if self.language.decodes:
             read = [np.concatenate([t, a[:-1]]) for t, a in zip(texts, answers, strict=True)]
-            before = [np.full(len(text) - 1, IGNORED) for text in texts]
+            before = [np.full(len(text) - 1, IGNORE_INDEX) for text in texts]
             wanted = [np.concatenate([b, a]) for b, a in zip(before, answers, strict=True)]
             written = None
         else:
@@ -156,7 +155,7 @@ class TextFeed:
             shifted = [np.concatenate([start, answer])[:-1] for answer in answers]
             written = self._sent(_padded(shifted, self.pad_id)[0])
         ids, mask = _padded(read, self.pad_id)
-        targets, _ = _padded(wanted, IGNORED)
+        targets, _ = _padded(wanted, IGNORE_INDEX)
         return TextBatch(
             targets=self._sent(targets),
             tokens=tokens,

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from warmstart.files import write_json
 from warmstart.training.loop import Step
 
 LINES = 1000
@@ -79,4 +80,4 @@ class Log:
             "is_world_process_zero": True,
             "log_history": history,
         }
-        self.state_path.write_text(json.dumps(state, indent=1), encoding="utf-8")
+        write_json(self.state_path, state)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pyarrow as pa
 
 from warmstart.data.tables import CHUNK, concatenate, freed
 from warmstart.errors import DataError, shown
+from warmstart.files import read_json
 
 
 def read_parquet(path: Path, limit: int | None) -> pa.Table:
@@ -99,7 +99,7 @@ def _no_index(path: Path) -> DataError:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} cannot be read ({shown(error)}): save the data set again"

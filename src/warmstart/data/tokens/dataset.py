@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 CHUNK = 2_000  # rows
+IGNORE_INDEX = -100  # a target that counts nothing, as torch's losses have it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +57,7 @@ class TokenizedDataset:
         """The rows that have a target to learn from, int64."""
         if self.by_token or self.answers is not None or self.targets.dtype.kind != "i":
             return np.arange(len(self))
-        return np.flatnonzero((self.targets.reshape(len(self), -1) != -100).any(1))
+        return np.flatnonzero((self.targets.reshape(len(self), -1) != IGNORE_INDEX).any(1))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -86,7 +87,7 @@ def joined(stores: Sequence[TokenizedDataset]) -> TokenizedDataset:
     return TokenizedDataset(
         np.concatenate([store.ids for store in stores]),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        np.full(len(lengths), -100, np.int64),
+        np.full(len(lengths), IGNORE_INDEX, np.int64),
         types=types,
     )
 
@@ -179,7 +180,7 @@ def _smallest(vocabulary: int) -> type[np.unsignedinteger[Any]]:
 
 def _targets(targets: np.ndarray | None, rows: int) -> np.ndarray:
     if targets is None:
-        return np.full(rows, -100, np.int64)
+        return np.full(rows, IGNORE_INDEX, np.int64)
     if len(targets) != rows:
         raise ValueError(f"{len(targets)} targets for {rows} rows")
     return np.asarray(targets, np.int64)

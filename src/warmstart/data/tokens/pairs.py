@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from warmstart.data.tokens.dataset import CHUNK, TokenizedDataset, uncut
+from warmstart.data.tokens.dataset import CHUNK, IGNORE_INDEX, TokenizedDataset, uncut
 from warmstart.errors import RecipeError
 
 XLNET_TYPE = 2  # of its last token: no other template has a third type
@@ -56,7 +56,7 @@ def tokenise_pairs(
     return TokenizedDataset(
         np.array(ids, np.uint16 if small else np.uint32),
         offsets,
-        np.full(len(lengths), -100, np.int64) if targets is None else targets,
+        np.full(len(lengths), IGNORE_INDEX, np.int64) if targets is None else targets,
         types=_types(types, tokenizer),
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from warmstart.data.tokens.dataset import CHUNK, TokenizedDataset, uncut
+from warmstart.data.tokens.dataset import CHUNK, IGNORE_INDEX, TokenizedDataset, uncut
 from warmstart.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def tokenise_windows(
     return TokenizedDataset(
         flat,
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        np.full(len(flat), -100, np.int64),
+        np.full(len(flat), IGNORE_INDEX, np.int64),
         by_token=True,
         spans=np.concatenate(spans) if spans else np.empty((0, 2), np.int32),
         of_row=np.array(rows, np.int64),

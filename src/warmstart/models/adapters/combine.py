@@ -6,13 +6,13 @@ Adding: Ilharco et al. 2023, "Editing models with task arithmetic"; averaging: W
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from warmstart.errors import BaseModelError, ProofError, RunError, shown
+from warmstart.files import read_json, write_json
 from warmstart.models.adapters.files import (
     CONFIG,
     STEM,
@@ -287,8 +287,7 @@ def _write(
         for path in folder.iterdir():
             if path.is_file() and path.name not in (WEIGHTS, "README.md"):
                 shutil.copyfile(path, fresh / path.name)
-        told = json.loads((fresh / CONFIG).read_text(encoding="utf-8"))
-        (fresh / CONFIG).write_text(json.dumps({**told, **config}, indent=2) + "\n", "utf-8")
+        write_json(fresh / CONFIG, {**read_json(fresh / CONFIG), **config})
         whole = {name: value.contiguous() for name, value in tensors.items()}
         save_file(whole, fresh / WEIGHTS, {"format": "pt"})
         if not all(bool(one.isfinite().all()) for one in outputs(fresh)):

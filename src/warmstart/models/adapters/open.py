@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from warmstart.errors import ProofError, RunError
+from warmstart.files import write_json
 from warmstart.models.adapters.files import CONFIG, PARTS, WEIGHTS, AdapterFile, base_of
 from warmstart.models.architectures import body_of, family_of
 from warmstart.models.checks import fingerprint, header, read_json, weight_files
@@ -63,9 +63,9 @@ def completed(file: AdapterFile, base: Base, folder: Path) -> None:
     """Copy an adapter into `folder`, with config, tokenizer and note as our own have them."""
     for name in (CONFIG, WEIGHTS):
         shutil.copyfile(file.folder / name, folder / name)
-    told = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    told = read_json(folder / CONFIG)
     told["base_model_name_or_path"] = base.name if base.source == "hub" else str(base.path)
-    (folder / CONFIG).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / CONFIG, told)
     own = (file.folder / "tokenizer.json").exists()
     _copy_tokenizer(file.folder if own else base.path, folder)
     if (file.folder / "config.json").exists():

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from warmstart.data.tokens.dataset import IGNORE_INDEX
+
 CHUNK_LOGITS = 1 << 23
 """Logits that are held at once: 32 MiB of float32."""
 
@@ -52,7 +54,7 @@ class Told:
 
 
 def chunked_cross_entropy(
-    outputs: Unprojected, targets: Tensor, smoothing: float = 0.0, ignored: int = -100
+    outputs: Unprojected, targets: Tensor, smoothing: float = 0.0, ignored: int = IGNORE_INDEX
 ) -> Tensor:
     """The summed cross-entropy in nats, as `torch.nn.functional.cross_entropy` computes it.
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warmstart.errors import RunError
+from warmstart.files import write_json
 from warmstart.pipelines.compare.request import Wanted
 from warmstart.pipelines.next_steps import next_steps
-from warmstart.run import Run, folder_named, read_json, write_json
+from warmstart.run import Run, folder_named, read_json
 
 if TYPE_CHECKING:
     from warmstart.evaluation.comparison import Answers, Trial

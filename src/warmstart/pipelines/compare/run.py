@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from warmstart.config.merge import said
 from warmstart.errors import RunError, WarmstartError, typed
+from warmstart.files import write_json
 from warmstart.pipelines.compare.plan import (
     check_same_data,
     is_done,
@@ -29,7 +30,7 @@ from warmstart.pipelines.prepare import Prepared
 from warmstart.pipelines.request import Asked
 from warmstart.pipelines.resources import Meter
 from warmstart.pipelines.tune import tune
-from warmstart.run import now, read_json, write_json
+from warmstart.run import now, read_json
 from warmstart.training.trainer import Interrupted, Listener
 
 if TYPE_CHECKING:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warmstart.errors import typed
+from warmstart.files import write_json
 from warmstart.pipelines.finish import conclude, peak_memory_mb, speed_of
 from warmstart.pipelines.multitask.prepare import PreparedTasks
 from warmstart.pipelines.multitask.session import TasksSession
 from warmstart.pipelines.session import Session
-from warmstart.run import Run, read_json, write_json
+from warmstart.run import Run, read_json
 
 if TYPE_CHECKING:
     from warmstart.pipelines.prepare import Prepared

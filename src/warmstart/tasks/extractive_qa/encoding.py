@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -197,7 +198,6 @@ def _types(layout: Layout, question: int, context: int) -> np.ndarray:
 
 # Questions, contexts and answers as windows of token ids with their targets.
 
-IGNORED = -100
 Golds = Sequence[Mapping[str, Any]]
 """The answers of a question, see `_golds.own_form`; empty: there is none."""
 
@@ -238,7 +238,9 @@ def encode(
         if kept < len(question.ids) and on_cut is not None:
             on_cut(row, len(question.ids) - kept)
         for begin, end in windows(len(context.ids), room, how.stride):
-            window = Window(row, question.ids[:kept], context, begin, end, (IGNORED, IGNORED))
+            window = Window(
+                row, question.ids[:kept], context, begin, end, (IGNORE_INDEX, IGNORE_INDEX)
+            )
             found.append(window.aiming_at(_target(window, layout, gold, how.drop)))
     return store_of(found, layout)
 
@@ -246,7 +248,7 @@ def encode(
 def _target(window: Window, layout: Layout, golds: Golds | None, drop: bool) -> tuple[int, int]:
     """First and last token of the answer in a window."""
     if golds is None:
-        return IGNORED, IGNORED
+        return IGNORE_INDEX, IGNORE_INDEX
     ahead = len(layout.before) + len(window.question) + len(layout.between)
     size = ahead + window.end - window.begin + len(layout.after)
     nothing = layout.nothing % size
@@ -254,10 +256,10 @@ def _target(window: Window, layout: Layout, golds: Golds | None, drop: bool) -> 
         return nothing, nothing
     first, last = _covered(window.context, golds[0])
     if first > last:
-        return IGNORED, IGNORED
+        return IGNORE_INDEX, IGNORE_INDEX
     if window.begin <= first and last < window.end:
         return first - window.begin + ahead, last - window.begin + ahead
-    return (IGNORED, IGNORED) if drop else (nothing, nothing)
+    return (IGNORE_INDEX, IGNORE_INDEX) if drop else (nothing, nothing)
 
 
 def _covered(context: Tokens, gold: Mapping[str, Any]) -> tuple[int, int]:

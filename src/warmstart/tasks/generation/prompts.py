@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.errors import BaseModelError, RecipeError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def store_of(rows: Sequence[Sequence[int]], vocabulary: int) -> TokenizedDataset
     np.cumsum([len(row) for row in rows], out=offsets[1:])
     kind = np.uint16 if vocabulary < 1 << 16 else np.uint32
     flat = np.fromiter(chain.from_iterable(rows), kind)
-    return TokenizedDataset(flat, offsets, np.full(len(rows), -100, np.int64))
+    return TokenizedDataset(flat, offsets, np.full(len(rows), IGNORE_INDEX, np.int64))
 
 
 def _open(ids: list[int], end: int) -> list[int]:

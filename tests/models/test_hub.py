@@ -19,7 +19,7 @@ from tiny import tiny
 SCRIPT = """
 import dataclasses, json, sys
 from warmstart.errors import WarmstartError
-from warmstart.models import catalog
+from warmstart.models import base as catalog
 try:
     base = catalog.resolve(sys.argv[1], revision=sys.argv[2] or None)
     print(json.dumps(dataclasses.asdict(base), default=str))

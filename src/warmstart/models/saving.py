@@ -74,6 +74,8 @@ def write_note(folder: Path, note: Mapping[str, Any]) -> None:
 
 def named(base: Base) -> str:
     """What finds the base again from any current folder."""
+    if base.source == "gguf":
+        return str(Path(base.name).expanduser().resolve())
     return str(base.path) if base.source == "folder" else base.name
 
 

@@ -12,7 +12,6 @@ from warmstart.run import Run
 
 if TYPE_CHECKING:
     from warmstart.evaluation.classification import Evaluation
-    from warmstart.models.base import Base
     from warmstart.training.trainer import Progress
 
 
@@ -65,7 +64,7 @@ def _publish(run: Run, prepared: Prepared, found: Evaluation, proof: dict[str, A
         "run": {"name": run.path.name, "path": str(run.path)},
         "recipe_toml": prepared.recipe.to_toml(),
         "method": prepared.method.part_name(),
-        "base": {**facts["base"], **facts["size"], "hub_id": hub_id(prepared.base)},
+        "base": {**facts["base"], **facts["size"], "hub_id": prepared.base.hub_id},
         "license": prepared.base.license,
         "adapter": (run.model / "adapter_config.json").exists(),
         "data": prepared.ledger.summary(),
@@ -100,15 +99,6 @@ def speed_of(progress: Progress, caching: float, device: str, precision: str) ->
         "device": device,
         "precision": precision,
     }
-
-
-def hub_id(base: Base) -> str | None:
-    """The name under which the base is known on the hub, if it is."""
-    from warmstart.models.base import EMBEDDED
-
-    if base.source == "hub":
-        return base.name
-    return EMBEDDED[base.name].hub_id if base.source == "embedded" else None
 
 
 def peak_memory_mb() -> float | None:

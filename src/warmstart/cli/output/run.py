@@ -143,10 +143,24 @@ def models(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
         table.add_column(title)
     for row in rows:
         millions = f"{row['parameters'] / 1e6:.1f} M" if row.get("parameters") else ""
-        cells = (row["name"], row["source"], row["family"], millions, row["license"], row["use"])
+        source = row["source"] if row["path"] else "not here yet"
+        cells = (row["name"], source, row["family"], millions, row["license"], row["use"])
         table.add_row(*(str(cell or "") for cell in cells))
     put(table)
-    print("Any folder with a Hugging Face model works too, and any hub id: --base owner/name")
+    for row in rows:
+        if row["source"] == "fetched" and not row["path"]:
+            print(f"To bring {row['name']} here: warmstart models fetch {row['name']}")
+    print("Any folder with a Hugging Face model works too, a GGUF file, and any hub id:")
+    print("--base owner/name")
+
+
+def fetched(row: Mapping[str, Any], *, as_json: bool) -> None:
+    """A base model that is on this machine now."""
+    if as_json:
+        _json(dict(row))
+        return
+    print(f"{row['name']} is in {row['path']} ({row['bytes'] / 1e6:.0f} MB of weights)")
+    print(f"\nNext:\n  warmstart tune data.csv --base {row['name']} --method lora")
 
 
 def plan(found: Mapping[str, Any], *, as_json: bool) -> None:

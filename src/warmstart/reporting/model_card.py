@@ -118,10 +118,11 @@ def _view(facts: Mapping[str, Any]) -> dict[str, Any]:
     """What the card's template uses."""
     metrics = facts.get("metrics") or {}
     found = classes(metrics)
-    base = facts.get("base") or {}
+    base, task = facts.get("base") or {}, _task(facts)
     return {
         "title": facts.get("title") or f"{_name(facts)} model",
-        "task": _task(facts),
+        "task": task,
+        "by_pipeline": HEADS[task["head"]].pipeline and task["name"] != "pairs",
         "shown": _shown(facts),
         "verdict": facts.get("verdict") or metrics.get("verdict") or "",
         "m": metrics,

@@ -46,6 +46,20 @@ def test_columns_say_what_they_hold(tmp_path: Path):
     assert [c for c in found if looks_like_group(found[c])] == ["author"]
 
 
+def test_columns_of_any_type_are_counted():
+    table = pa.table({
+        "text": ["x", "y"],
+        "nothing": pa.nulls(2),
+        "kind": pa.array(["a", None]).dictionary_encode(),
+    })  # fmt: skip
+    facts = {
+        row["column"]: row
+        for row in column_facts(read_all(Data(), ROLES, {"text"}, Ledger(), table))
+    }
+    assert facts["nothing"]["verdict"] == "empty" and facts["nothing"]["distinct"] == 0
+    assert facts["kind"]["distinct"] == 1 and facts["kind"]["type"] == "text"
+
+
 def test_files_say_how_they_were_read(tmp_path: Path):
     (tmp_path / "train.csv").write_bytes("text;label\nschön;a\nübel;b\n".encode("cp1252"))
     (tmp_path / "test.jsonl").write_text('{"text": "x", "label": "a"}\n')
@@ -84,7 +98,8 @@ def test_characters_that_went_wrong_are_found():
 
 def test_next_to_empty_is_not_empty_and_not_chinese_and_no_emoji():
     texts = pa.chunked_array([["Ok", "?!", "yes", "", "  ", "好", "🎉", "a 1"]])
-    assert text_facts.near_empty(texts).tolist() == [0, 1, 7]
+    assert text_facts.odd_rows(texts)["near_empty"].tolist() == [0, 1, 7]
+    assert text_facts.odd_rows(texts)["empty"].tolist() == [3, 4]
 
 
 @given(st.lists(st.integers(0, 700), min_size=1, max_size=60), st.integers(3, 600))
@@ -101,6 +116,8 @@ def test_cuts_and_histograms_account_for_every_row_and_token(lengths: list[int],
 
 
 def test_the_smallest_limit_that_is_enough():
-    found = text_facts.cuts(np.array([10] * 99 + [200]), 256, most=512)
-    assert text_facts.enough(found) == 32
-    assert text_facts.enough(text_facts.cuts(np.array([900]), 256, most=512)) is None
+    found = text_facts.cuts(np.array([10] * 99 + [200]), 256, base_limit=512)
+    assert text_facts.sufficient_limit(found) == 32
+    assert (
+        text_facts.sufficient_limit(text_facts.cuts(np.array([900]), 256, base_limit=512)) is None
+    )

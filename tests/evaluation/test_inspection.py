@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import warmstart
-from warmstart.evaluation.inspection.labels import balance
+from warmstart.evaluation.inspection.labels import balance_facts
 from warmstart.reporting import charts
 from warmstart.reporting.inspection import coded, differing, render_inspection, short_names
 
@@ -124,11 +124,10 @@ def test_a_histogram_draws_every_bar():
 )
 def test_the_verdict_on_balance(sizes: tuple[int, int], word: str):
     counts = {"a": {"train": sizes[0]}, "b": {"train": sizes[1]}}
-    share = sizes[0] / sum(sizes)
-    found = balance({"classes": 2, "counts": counts, "largest_share": share})
-    assert found and f"are {word}" in found["verdict"]
-    assert balance({"classes": 1, "counts": {}, "largest_share": 1.0}) is None
-    assert balance(None) is None
+    balance = balance_facts(counts)
+    assert balance and f"are {word}" in balance["verdict"]
+    assert balance_facts({"a": {"train": 3}, "b": {"train": 0}}) is None
+    assert balance_facts({}) is None
 
 
 def test_the_page_needs_nothing_but_its_facts(tmp_path: Path):

@@ -35,7 +35,7 @@ def map_roles(
             raise UnknownNameError("role", role, roles, "--data.columns")
     file = str(table.column("_file")[0].as_py()) if len(table) else "the data"
     columns = [name for name in table.column_names if name not in OURS]
-    found = _assign(file, columns, roles, named)
+    found = assign(file, columns, roles, named)
     missing = [role for role in roles if role in required and role not in found]
     if missing:
         raise _missing(file, columns, roles, missing, found)
@@ -55,7 +55,7 @@ def map_roles(
     return pa.table(arrays | {name: _chunked(table.column(name)) for name in OURS})
 
 
-def _assign(
+def assign(
     file: str,
     columns: list[str],
     roles: Mapping[str, Sequence[str]],

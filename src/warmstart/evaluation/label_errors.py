@@ -11,9 +11,10 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from warmstart.data.corrections import COLUMNS, excerpt
 from warmstart.errors import DataError, RunError, shown
@@ -29,43 +30,43 @@ BLOCK = 1_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Noise:
+class LabelErrors:
     """Rows whose label is in doubt, the most suspicious first; all arrays but the last two [m]."""
 
     rows: np.ndarray
     """Row numbers, int64."""
-    given: np.ndarray
+    labels: np.ndarray
     """The class that each has, int64."""
     suggested: np.ndarray
-    """The class that the models give it, int64."""
+    """The class that the models predict, int64."""
     confidence: np.ndarray
-    """The probability of the given class, 0 to 1; the rows are in this order."""
+    """The probability of the label, 0 to 1; the rows are in this order."""
     score: np.ndarray
-    """By how much the suggested class is more probable than the given one, 0 to 1."""
+    """By how much the suggested class is more probable than the label, 0 to 1."""
     estimated: int
     """How many labels are wrong, by the confident joint; a count, not these rows."""
     accuracy: float
-    """How often the models give the given class: how far they can be trusted with the rest."""
+    """How often the models predict the label: how far they can be trusted with the rest."""
     ranked: np.ndarray
     """Every row [n], the most suspicious first; `rows` is a part of it in the same order."""
     out_of_fold: np.ndarray
     """The probabilities [n, K] of all classes for all rows."""
 
 
-def find_label_noise(
+def find_label_errors(
     features: np.ndarray,
     targets: np.ndarray,
     seed: int,
     folds: int = 5,
     groups: np.ndarray | None = None,
-) -> Noise:
+) -> LabelErrors:
     """The rows that confident learning takes for mislabelled (pruned by class and by noise rate).
 
     The probabilities are the mean of two judges who fail in different ways: logistic regression
     (cross-validated, up to 5,000 rows three times over) and the vote of the 20 nearest texts.
 
     Args:
-        features: [n, H], of any scale; see `train.features`.
+        features: [n, H], of any scale; see `training.frozen_features`.
         targets: [n] class numbers.
         groups: [n] numbers, equal for copies, which never judge each other.
 
@@ -78,28 +79,26 @@ def find_label_noise(
     if len(classes) < 2:
         raise DataError("labels can be judged from two classes on; these rows have one")
     groups = np.arange(len(y)) if groups is None else np.asarray(groups)
-    x = scaled(features)
+    x, rows = scaled(features), np.arange(len(y))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a class that is rare; it is left out below
-        found = (
-            _regression(x, y, groups, seed, folds) + _neighbours(x, y, groups, len(classes))
-        ) / 2
-        odd = find_label_issues(y, found, filter_by="both", n_jobs=1)
-        estimated = int(num_label_issues(y, found))
+        p = _regression(x, y, groups, seed, folds) + _neighbours(x, y, groups, len(classes))
+        p /= 2
+        suspicious = find_label_issues(y, p, filter_by="both", n_jobs=1)
+        estimated = int(num_label_issues(y, p))
     texts = np.bincount(y[np.unique(groups, return_index=True)[1]], minlength=len(classes))
     rare = (texts < FEWEST)[y]
-    given = found[np.arange(len(y)), y]
-    ranked = np.lexsort((given, rare))
-    rows = ranked[(odd & ~rare)[ranked]]
-    best = found.argmax(1)
+    confidence, best = p[rows, y], p.argmax(1)
+    ranked = np.lexsort((confidence, rare))
+    rows = ranked[(suspicious & ~rare)[ranked]]
     out_of_fold = np.zeros((len(y), int(classes.max()) + 1), np.float32)
-    out_of_fold[:, classes] = found
-    return Noise(
+    out_of_fold[:, classes] = p
+    return LabelErrors(
         rows=rows,
-        given=classes[y[rows]],
+        labels=classes[y[rows]],
         suggested=classes[best[rows]],
-        confidence=given[rows],
-        score=found[rows, best[rows]] - given[rows],
+        confidence=confidence[rows],
+        score=p[rows, best[rows]] - confidence[rows],
         estimated=estimated,
         accuracy=float((best == y).mean()),
         ranked=ranked,
@@ -127,20 +126,18 @@ def fold_of(y: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndar
 def probabilities(
     x: np.ndarray, y: np.ndarray, new: np.ndarray, classes: int, c: float
 ) -> np.ndarray:
-    """What logistic regression on x [n, H], y [n] says about `new` [m, H]: [m, classes]."""
+    """Of `new` [m, H], by logistic regression on x [n, H], y [n]: [m, classes]."""
     from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
 
-    found = np.zeros((len(new), classes))
-    seen = np.unique(y)
-    if len(seen) < 2:
-        found[:, seen] = 1.0
-        return found
+    p, known = np.zeros((len(new), classes)), np.unique(y)
+    if len(known) < 2:
+        p[:, known] = 1.0
+        return p
     # products this small are slower on several threads, and far slower on a busy machine
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")  # 300 steps are enough for a judge
-        found[:, seen] = LogisticRegression(C=c, max_iter=300).fit(x, y).predict_proba(new)
-    return found
+        p[:, known] = LogisticRegression(C=c, max_iter=300).fit(x, y).predict_proba(new)
+    return p
 
 
 def _regression(
@@ -148,13 +145,13 @@ def _regression(
 ) -> np.ndarray:
     classes = int(y.max()) + 1
     repeats = REPEATS if len(y) <= REPEATED_ROWS else 1
-    found = np.zeros((len(y), classes))
+    p = np.zeros((len(y), classes))
     for repeat in range(repeats):
         fold = fold_of(y, groups, folds, seed * REPEATS + repeat)
-        for out in np.unique(fold):
-            held, rest = fold == out, fold != out
-            found[held] += probabilities(x[rest], y[rest], x[held], classes, c=1.0)
-    return found / repeats
+        for number in np.unique(fold):
+            held, rest = fold == number, fold != number
+            p[held] += probabilities(x[rest], y[rest], x[held], classes, c=1.0)
+    return p / repeats
 
 
 def _neighbours(x: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int) -> np.ndarray:
@@ -162,7 +159,7 @@ def _neighbours(x: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int) 
     one vote more."""
     k = min(NEIGHBOURS, len(y) - 1)
     prior = np.bincount(y, minlength=classes) / len(y)
-    found = np.empty((len(y), classes))
+    p = np.empty((len(y), classes))
     for start in range(0, len(y), BLOCK):
         part = slice(start, start + BLOCK)
         cosine = np.maximum(x[part] @ x.T, 0.0)
@@ -172,12 +169,12 @@ def _neighbours(x: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int) 
         weight *= k / np.maximum(weight.sum(1, keepdims=True), 1e-12)
         votes = np.zeros((len(near), classes))
         np.add.at(votes, (np.arange(len(near))[:, None], y[near]), weight)
-        found[part] = votes + prior
-    return found / found.sum(1, keepdims=True)
+        p[part] = votes + prior
+    return p / p.sum(1, keepdims=True)
 
 
 def write_suspicious(
-    path: str | Path, noise: Noise, table: pa.Table, labels: Sequence[str]
+    path: str | Path, errors: LabelErrors, table: pa.Table, names: Sequence[str]
 ) -> None:
     """The suspicious rows as a table for a person to decide on, the most suspicious first.
 
@@ -186,9 +183,8 @@ def write_suspicious(
     is. `data.corrections.correct` takes it back. Raises `RunError` where it cannot be written.
     """
     path = Path(path)
-    found: list[dict[str, Any]] = (
-        table.select(["_file", "_line", "text"]).take(noise.rows).to_pylist()
-    )
+    rows = table.select(["_file", "_line", "text"]).take(errors.rows).to_pylist()
+    classes = zip(errors.labels, errors.suggested, errors.confidence, strict=True)
     try:
         with (
             write_atomically(path) as part,
@@ -196,11 +192,9 @@ def write_suspicious(
         ):
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
-            for row, given, suggested, confidence in zip(
-                found, noise.given, noise.suggested, noise.confidence, strict=True
-            ):
+            for row, (label, suggested, confidence) in zip(rows, classes, strict=True):
                 text = excerpt([row["text"]])
-                known = (labels[given], labels[suggested], f"{confidence:.4f}", "")
-                writer.writerow((row["_file"], row["_line"], text, *known))
+                writer.writerow((row["_file"], row["_line"], text, names[label],
+                                 names[suggested], f"{confidence:.4f}", ""))  # fmt: skip
     except OSError as error:
         raise RunError(f"cannot write {path}: {shown(error, 120)}") from None

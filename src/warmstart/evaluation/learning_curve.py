@@ -26,12 +26,12 @@ FURTHEST = 10.0  # times the labels that there are: no curve is read beyond
 FEWEST_ROWS = 20
 ALMOST_ALL = 0.97
 POINTS = 5  # of recall, worth asking for
-AGREED = 0.75  # share of the resamples that must find a number
+AGREED = 0.75  # share of the resamples that must give a number
 REPEATS = ((2_000, 5), (8_000, 3), (1 << 62, 2))  # up to so many rows, so many subsets a fold
 
 
-class Measured(NamedTuple):
-    """Shares of rows found, from all repeats: value and resamples, by size."""
+class Scores(NamedTuple):
+    """From all repeats: value and resamples, by size."""
 
     recall: Floats  # [sizes, K]
     recalls: Floats  # [draws, sizes, K]
@@ -67,31 +67,34 @@ def learning_curve(
     classes, y = np.unique(np.asarray(targets, np.int64), return_inverse=True)
     k, rows = len(classes), np.bincount(y)
     most = len(y) - -(-len(y) // FOLDS)
-    nothing: dict[str, Any] = {"sizes": [], "macro_f1": [], "classes": [], "needs": []}
+    empty: dict[str, Any] = {"sizes": [], "macro_f1": [], "classes": [], "needs": []}
     if k < 2:
-        return {**nothing, "skipped": "fewer than two classes"}
-    asked = sorted({int(size) for size in sizes or default_sizes(most, k) if 0 < size <= most})
-    if not asked:
-        return {**nothing, "skipped": "too few rows"}
+        return {**empty, "skipped": "fewer than two classes"}
+    sizes = sorted({int(size) for size in sizes or default_sizes(most, k) if 0 < size <= most})
+    if not sizes:
+        return {**empty, "skipped": "too few rows"}
     x, repeats = scaled(features), next(times for most, times in REPEATS if len(y) <= most)
-    answers = np.stack([_answers(x, y, asked, seed * 5 + r) for r in range(repeats)])
-    measured = _measured(answers, y, k, seed)
-    names = [str(c) if labels is None else labels[c] for c in classes.tolist()]
-    share = np.array(asked) / len(y)
-    found: list[dict[str, Any]] = []
-    for c, name in enumerate(names):
-        own = {"label": name, "rows": int(rows[c]), "labels": (share * rows[c]).round().tolist()}
-        own["recall"] = _with_bounds(measured.recall[:, c], measured.recalls[:, :, c], int(rows[c]))
-        own["f1"] = _with_bounds(measured.f1[:, c], measured.f1s[:, :, c], int(rows[c]))
-        curve = measured.recall[:, c], measured.recalls[:, :, c]
-        found.append({**own, **_more(*curve, share * rows[c], int(rows[c]), POINTS / 100)})
-    macro = _with_bounds(measured.f1.mean(1), measured.f1s.mean(2), len(y))
+    predictions = np.stack([_predictions(x, y, sizes, seed * 5 + r) for r in range(repeats)])
+    scores = _scores(predictions, y, k, seed)
+    share = np.array(sizes) / len(y)
+    curves: list[dict[str, Any]] = []
+    for c, (number, n) in enumerate(zip(classes.tolist(), rows.tolist(), strict=True)):
+        recall = scores.recall[:, c], scores.recalls[:, :, c]
+        curves.append({
+            "label": str(number) if labels is None else labels[number],
+            "rows": n,
+            "labels": (share * n).round().tolist(),
+            "recall": _with_bounds(*recall, n),
+            "f1": _with_bounds(scores.f1[:, c], scores.f1s[:, :, c], n),
+            **_more(*recall, share * n, n, POINTS / 100),
+        })  # fmt: skip
+    macro = _with_bounds(scores.f1.mean(1), scores.f1s.mean(2), len(y))
     needs = [
-        {"label": own["label"], "rows": own["rows"], "recall": own["expected"],
-         "more": own["more"], "gain": POINTS}
-        for own in sorted(found, key=lambda own: own["more"] or 0) if own["more"]
+        {"label": curve["label"], "rows": curve["rows"], "recall": curve["expected"],
+         "more": curve["more"], "gain": POINTS}
+        for curve in sorted(curves, key=lambda curve: curve["more"] or 0) if curve["more"]
     ]  # fmt: skip
-    return {"sizes": asked, "points": POINTS, "macro_f1": macro, "classes": found, "needs": needs}
+    return {"sizes": sizes, "points": POINTS, "macro_f1": macro, "classes": curves, "needs": needs}
 
 
 def default_sizes(most: int, classes: int) -> list[int]:
@@ -100,18 +103,19 @@ def default_sizes(most: int, classes: int) -> list[int]:
     return np.geomspace(min(first, most), most, STEPS).round().astype(int).tolist()
 
 
-def _answers(x: np.ndarray, y: np.ndarray, sizes: Sequence[int], seed: int) -> np.ndarray:
-    """The class [sizes, n] that a head trained on so many other rows gives to each row."""
+def _predictions(x: np.ndarray, y: np.ndarray, sizes: Sequence[int], seed: int) -> np.ndarray:
+    """The class [sizes, n] that a head trained on so many other rows predicts for each row."""
     classes = int(y.max()) + 1
     fold = fold_of(y, np.arange(len(y)), FOLDS, seed)
-    found = np.empty((len(sizes), len(y)), np.int64)
-    for out in range(FOLDS):
-        held = np.flatnonzero(fold == out)
-        pool = _in_proportion(y, np.flatnonzero(fold != out), [seed, out])
+    predicted = np.empty((len(sizes), len(y)), np.int64)
+    for number in range(FOLDS):
+        held = np.flatnonzero(fold == number)
+        pool = _in_proportion(y, np.flatnonzero(fold != number), [seed, number])
         for i, size in enumerate(sizes):
-            use = pool[:size]
-            found[i, held] = probabilities(x[use], y[use], x[held], classes, C).argmax(1)
-    return found
+            rows = pool[:size]
+            p = probabilities(x[rows], y[rows], x[held], classes, C)
+            predicted[i, held] = p.argmax(1)
+    return predicted
 
 
 def _in_proportion(y: np.ndarray, rows: np.ndarray, seed: list[int]) -> np.ndarray:
@@ -120,28 +124,28 @@ def _in_proportion(y: np.ndarray, rows: np.ndarray, seed: list[int]) -> np.ndarr
     rows = rng.permutation(rows)
     place = np.empty(len(rows))
     for c in np.unique(y[rows]):
-        own = np.flatnonzero(y[rows] == c)
-        place[own] = (np.arange(len(own)) + rng.random()) / len(own)
+        members = np.flatnonzero(y[rows] == c)
+        place[members] = (np.arange(len(members)) + rng.random()) / len(members)
     return rows[np.argsort(place, kind="stable")]
 
 
-def _measured(answers: np.ndarray, y: np.ndarray, k: int, seed: int) -> Measured:
+def _scores(predictions: np.ndarray, y: np.ndarray, k: int, seed: int) -> Scores:
     """Recall and F1 by size, as they are and resampled: each draw has its rows, the same at all
-    sizes, and its subsets. `answers` [repeats, sizes, n]."""
-    rng, repeats = np.random.default_rng([seed, 0xC0]), len(answers)
+    sizes, and its subsets. `predictions` [repeats, sizes, n]."""
+    rng, repeats = np.random.default_rng([seed, 0xC0]), len(predictions)
     rows = rng.multinomial(len(y), np.full(len(y), 1 / len(y)), size=DRAWS)
     rows = np.vstack([np.ones(len(y)), rows]).astype(np.float32)
     subsets = rng.multinomial(repeats, np.full(repeats, 1 / repeats), size=DRAWS)
     subsets = np.vstack([np.ones(repeats), subsets]) / repeats
     eye = np.eye(k, dtype=np.float32)
     actual = rows @ eye[y]
-    recall, f1 = np.zeros((2, len(rows), answers.shape[1], k))
-    for share, repeat in zip(subsets.T[:, :, None], answers, strict=True):
-        for i, said in enumerate(repeat):
-            right, answered = rows @ (eye[y] * (said == y)[:, None]), rows @ eye[said]
+    recall, f1 = np.zeros((2, len(rows), predictions.shape[1], k))
+    for share, repeat in zip(subsets.T[:, :, None], predictions, strict=True):
+        for i, predicted in enumerate(repeat):
+            right = rows @ (eye[y] * (predicted == y)[:, None])
             recall[:, i] += share * right / np.maximum(actual, 1)
-            f1[:, i] += share * 2 * right / np.maximum(actual + answered, 1)
-    return Measured(recall[0], recall[1:], f1[0], f1[1:])
+            f1[:, i] += share * 2 * right / np.maximum(actual + rows @ eye[predicted], 1)
+    return Scores(recall[0], recall[1:], f1[0], f1[1:])
 
 
 def _with_bounds(values: Floats, draws: Floats, rows: int) -> list[dict[str, float]]:
@@ -161,28 +165,27 @@ def _more(recall: Floats, draws: Floats, labels: Floats, rows: int, gain: float)
     errors = 1 - np.vstack([recall, draws])
     floor, height, power = _fit(errors, labels)
     now = floor + height * rows**-power
-    nothing: dict[str, Any] = {"more": None, "more_low": None, "more_high": None}
-    expected = {"expected": round(float(1 - now[0]), 4)}
+    result: dict[str, Any] = {"expected": round(float(1 - now[0]), 4)}
+    result |= {"more": None, "more_low": None, "more_high": None, "why": None}
     if rows < FEWEST_ROWS:
-        return {**expected, **nothing, "why": f"fewer than {FEWEST_ROWS} rows are too few to say"}
+        return result | {"why": f"fewer than {FEWEST_ROWS} rows are too few to say"}
     if 1 - now[0] >= ALMOST_ALL:
-        return {**expected, **nothing, "why": "nearly all are found already"}
+        return result | {"why": "nearly all are found already"}
     left = now - gain - floor
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         wanted = np.where(left > 0, (height / np.maximum(left, 1e-12)) ** (1 / power), np.inf)
     more = np.where(wanted <= FURTHEST * rows, wanted - rows, np.inf)
     rising = draws[:, -1] - draws[:, len(labels) // 2]
     if np.quantile(rising, 0.1) <= 0:
-        return {**expected, **nothing, "why": "the curve is flat, as far as the rows can tell"}
-    agreed = np.isfinite(more).mean()
-    if agreed < AGREED:
-        why = "not within ten times the labels" if agreed < 1 - AGREED else \
-            "the curve does not say: too few rows, or too small a gain"  # fmt: skip
-        return {**expected, **nothing, "why": why}
+        return result | {"why": "the curve is flat, as far as the rows can tell"}
+    finite = np.isfinite(more).mean()
+    if finite < 1 - AGREED:
+        return result | {"why": "not within ten times the labels"}
+    if finite < AGREED:
+        return result | {"why": "the curve does not say: too few rows, or too small a gain"}
     low, middle, high = np.quantile(more, [0.1, 0.5, 0.9], method="nearest")
     high = None if not np.isfinite(high) else _round(high)
-    return {**expected, "more": _round(middle), "more_low": _round(low), "more_high": high,
-            "why": None}  # fmt: skip
+    return result | {"more": _round(middle), "more_low": _round(low), "more_high": high}
 
 
 def _fit(errors: Floats, labels: Floats) -> tuple[Floats, Floats, Floats]:
@@ -193,7 +196,7 @@ def _fit(errors: Floats, labels: Floats) -> tuple[Floats, Floats, Floats]:
     weight = np.sqrt(labels / labels.sum())
     weight = weight / weight.sum()
     best = np.full(len(errors), np.inf)
-    found = np.zeros((3, len(errors)))
+    fit = np.zeros((3, len(errors)))  # floor, height, power
     for power in POWERS:
         x = np.maximum(labels, 1e-9) ** -power
         mean_x, mean_e = weight @ x, errors @ weight
@@ -206,8 +209,8 @@ def _fit(errors: Floats, labels: Floats) -> tuple[Floats, Floats, Floats]:
         loss = ((errors - floor[:, None] - slope[:, None] * x) ** 2) @ weight
         better = loss < best
         best = np.where(better, loss, best)
-        found = np.where(better, np.stack([floor, slope, np.full(len(errors), power)]), found)
-    return found[0], found[1], found[2]
+        fit = np.where(better, np.stack([floor, slope, np.full(len(errors), power)]), fit)
+    return fit[0], fit[1], fit[2]
 
 
 def _round(number: float) -> int:

@@ -1,4 +1,4 @@
-"""Which rows a clean copy leaves out, and why: `inspect --fix`."""
+"""`inspect --fix` and `--split`: copies of the data, and which rows they leave out, and why."""
 
 from __future__ import annotations
 
@@ -8,23 +8,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from warmstart.data.columns import OURS
 from warmstart.data.ledger import place
-from warmstart.data.profiling.columns import blank
+from warmstart.data.profiling.columns import Source, blank
+from warmstart.data.readers.files import format_of, suffix
 from warmstart.data.tables import pc
 from warmstart.errors import RecipeError, RunError
 from warmstart.files import write_atomically
 from warmstart.pipelines.output_file import ENDINGS, Writer
 from warmstart.run import why
-
-if TYPE_CHECKING:
-    from warmstart.data.profiling.columns import Source
-
 
 PRIORITY = ("test", "validation", "train")
 CLEAR = 2 / 3  # share of the rows of a text that one label must have to be believed
@@ -54,23 +51,28 @@ def removals(
     not compared. `keys`: split → one number a row, equal for texts equal but for case, punctuation
     and spacing.
     """
-    found: list[Removal] = []
+    gone: list[Removal] = []
     members: dict[int, list[Place]] = defaultdict(list)
     for split in PRIORITY:
         if split not in parts:
             continue
-        empty = _empty(parts[split])
-        found += [Removal(split, row, reason) for row, reason in empty.items()]
+        empty = {
+            int(row): f"empty {role}"
+            for role in ("label", "text")
+            if role in parts[split].column_names
+            for row in np.flatnonzero(blank(parts[split][role]))
+        }
+        gone += [Removal(split, row, reason) for row, reason in empty.items()]
         for row, group in enumerate(groups[split].tolist()):
             if group >= 0 and row not in empty:
                 members[group].append((split, row))
-    texts = {name: table["text"] for name, table in parts.items()}
-    labels = {name: _labels(table) for name, table in parts.items()}
+    texts = {split: table["text"] for split, table in parts.items()}
+    labels = {split: _labels(table) for split, table in parts.items()}
     for places in members.values():
         if len(places) > 1:
-            found += _of_group(places, keys, labels, texts)
-    order = {name: i for i, name in enumerate(parts)}
-    return sorted(found, key=lambda one: (order[one.split], one.row))
+            gone += _of_group(places, keys, labels, texts)
+    order = {split: i for i, split in enumerate(parts)}
+    return sorted(gone, key=lambda removal: (order[removal.split], removal.row))
 
 
 def _of_group(
@@ -80,30 +82,29 @@ def _of_group(
     texts: Mapping[str, pa.ChunkedArray],
 ) -> list[Removal]:
     """What to remove of rows that hold the same text, exactly or nearly."""
-    found: list[Removal] = []
+    gone: list[Removal] = []
     kept: list[Place] = []
     for split in PRIORITY:
         equal: dict[int, list[Place]] = defaultdict(list)
-        for at in places:
-            if at[0] == split:
-                equal[int(keys[split][at[1]])].append(at)
+        for row in (row for name, row in places if name == split):
+            equal[int(keys[split][row])].append((split, row))
         earlier = list(kept)
         for key, rows in equal.items():
             if earlier:
                 twin = next((p for p in earlier if keys[p[0]][p[1]] == key), earlier[0])
                 reason = f"copy of a row of {twin[0]}"
-                found += [Removal(split, row, reason, twin) for _, row in rows]
+                gone += [Removal(split, row, reason, twin) for _, row in rows]
                 continue
             stays, dropped = _of_equal(rows, labels[split], texts[split])
-            found += dropped
+            gone += dropped
             if stays is None:
                 continue
             twin = next((p for p in kept if labels[p[0]][p[1]] == labels[split][stays[1]]), None)
             if twin is None:
                 kept.append(stays)
             else:
-                found.append(Removal(split, stays[1], "near-copy", twin))
-    return found
+                gone.append(Removal(split, stays[1], "near-copy", twin))
+    return gone
 
 
 def _of_equal(
@@ -112,32 +113,23 @@ def _of_equal(
     """Of rows of one split with equal text: the one that stays, and the others."""
     split = rows[0][0]
     counts = Counter(labels[row] for _, row in rows).most_common()
-    best, most = counts[0]
+    majority, most = counts[0]
     if len(counts) > 1 and most < CLEAR * len(rows):
-        said = ", ".join(f"{n} × {name}" for name, n in counts[:5])
-        reason = f"equal texts with different labels, none with a clear majority: {said}"
+        votes = ", ".join(f"{n} × {name}" for name, n in counts[:5])
+        reason = f"equal texts with different labels, none with a clear majority: {votes}"
         return None, [Removal(split, row, reason) for _, row in rows]
-    stays = next(place for place in rows if labels[place[1]] == best)
-    found: list[Removal] = []
+    stays = next(at for at in rows if labels[at[1]] == majority)
+    gone: list[Removal] = []
     text = texts[stays[1]].as_py()
     for _, row in rows:
         if row == stays[1]:
             continue
         same = texts[row].as_py() == text
         reason = "exact copy" if same else "copy but for case, punctuation or spacing"
-        if labels[row] != best:
+        if labels[row] != majority:
             reason = f"equal text with another label than {most} of {len(rows)}"
-        found.append(Removal(split, row, reason, stays))
-    return stays, found
-
-
-def _empty(table: pa.Table) -> dict[int, str]:
-    """Row → what is empty in it."""
-    found: dict[int, str] = {}
-    for role in ("label", "text"):
-        if role in table.column_names:
-            found |= {int(row): f"empty {role}" for row in np.flatnonzero(blank(table[role]))}
-    return found
+        gone.append(Removal(split, row, reason, stays))
+    return stays, gone
 
 
 def _labels(table: pa.Table) -> list[str]:
@@ -145,8 +137,6 @@ def _labels(table: pa.Table) -> list[str]:
         return [""] * len(table)
     return [(value or "").strip() for value in table["label"].to_pylist()]
 
-
-# Copies of the data written by `inspect --fix` and `--split`, with what they leave out.
 
 ENDING = {"parquet": ".parquet", "arrow": ".parquet", "json": ".jsonl"}
 LEFT_OUT = "left out by the split: empty, or a copy of a row of a given split"
@@ -183,15 +173,24 @@ def removed_path(out: Path) -> Path:
 def write_clean(source: Source, gone: Sequence[Removal], out: Path) -> dict[str, Any]:
     """Write the rows that stay to `out`, and the others to `….removed.csv`. Raises `RunError`."""
     kept: dict[str, pa.Table] = {}
+    removed: list[pa.Table] = []
     for split, table in source.whole.items():
-        stay = np.ones(len(table), bool)
-        stay[[one.row for one in gone if one.split == split]] = False
-        if not stay.any():
+        of_split = [removal for removal in gone if removal.split == split]
+        stays = np.ones(len(table), bool)
+        stays[[removal.row for removal in of_split]] = False
+        if not stays.any():
             raise RunError(f"nothing of {split} would stay; mend its labels by hand first")
-        kept[split] = table.filter(pa.array(stay))
-    removed = _removed(source, gone)
-    _write(source, kept, removed, out)
-    reasons = Counter(one.reason.partition(":")[0] for one in gone)
+        kept[split] = table.filter(pa.array(stays))
+        if of_split:
+            rows = table.take(pa.array([removal.row for removal in of_split]))
+            twins = [
+                place(source.whole[removal.kept[0]], removal.kept[1]) if removal.kept else ""
+                for removal in of_split
+            ]
+            removed.append(_with_places(rows, [removal.reason for removal in of_split], twins))
+    table = pa.concat_tables(removed, promote_options="permissive") if removed else None
+    _write(source, kept, table, out, folder=len(source.parts) > 1)
+    reasons = Counter(removal.reason.partition(":")[0] for removal in gone)
     return {
         "out": str(out),
         "removed": str(removed_path(out)),
@@ -202,14 +201,15 @@ def write_clean(source: Source, gone: Sequence[Removal], out: Path) -> dict[str,
 
 
 def write_split(source: Source, tables: Mapping[str, pa.Table], out: Path) -> dict[str, Any]:
-    """Write the rows of `tables` (with `_file` and `_line`, from `splits.load`) with all of their
-    columns to train, validation and test files in `out`; what is in none to `….removed.csv`."""
+    """Write the rows of `tables` (with `_file` and `_line`, from `splitting.load`) with all of
+    their columns to train, validation and test files in `out`; what is in none to
+    `….removed.csv`."""
     whole = pa.concat_tables(source.whole.values(), promote_options="permissive")
-    number = {place: row for row, place in enumerate(_places(whole))}
+    number = {at: row for row, at in enumerate(_places(whole))}
     kept: dict[str, pa.Table] = {}
     used = np.zeros(len(whole), bool)
     for name, table in tables.items():
-        rows = np.array([number[place] for place in _places(table)], np.int64)
+        rows = np.array([number[at] for at in _places(table)], np.int64)
         used[rows] = True
         if len(rows):
             kept[name] = whole.take(pa.array(rows))
@@ -229,11 +229,9 @@ def _write(
     tables: Mapping[str, pa.Table],
     removed: pa.Table | None,
     out: Path,
-    folder: bool | None = None,
+    folder: bool,
 ) -> None:
     """One file, or a folder with a file a split; whole or not at all."""
-    if folder is None:
-        folder = len(source.parts) > 1
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(out) if folder else nullcontext(out.parent) as place:
@@ -252,35 +250,20 @@ def _write(
         raise
 
 
-def _removed(source: Source, gone: Sequence[Removal]) -> pa.Table | None:
-    """The removed rows with all columns, their place, the reason, and the place of the twin."""
-    tables: list[pa.Table] = []
-    for split, table in source.whole.items():
-        if own := [one for one in gone if one.split == split]:
-            rows = table.take(pa.array([one.row for one in own]))
-            kept = [_place(source, one.kept) for one in own]
-            tables.append(_with_places(rows, [one.reason for one in own], kept))
-    return pa.concat_tables(tables, promote_options="permissive") if tables else None
-
-
-def _place(source: Source, kept: Place | None) -> str:
-    return place(source.whole[kept[0]], kept[1]) if kept else ""
-
-
 def _places(table: pa.Table) -> list[tuple[str, int]]:
     return list(zip(table["_file"].to_pylist(), table["_line"].to_pylist(), strict=True))
 
 
 def _with_places(table: pa.Table, reasons: list[str], kept: list[str]) -> pa.Table:
     """All columns, after where a row stood, why it is left out, and where its twin stays."""
-    found: dict[str, Any] = {
+    places: dict[str, Any] = {
         "removed_from": pc.cast(table["_file"], pa.string()),
         "removed_line": table["_line"],
         "removed_because": pa.array(reasons, pa.string()),
         "kept_at": pa.array(kept, pa.string()),
     }
     rest = _plain(table)
-    return pa.table(found | {name: rest[name] for name in rest.column_names})
+    return pa.table(places | {name: rest[name] for name in rest.column_names})
 
 
 def _plain(table: pa.Table) -> pa.Table:
@@ -289,14 +272,11 @@ def _plain(table: pa.Table) -> pa.Table:
 
 def _ending(source: Source, split: str) -> str:
     """The ending of a split's file: its source's, or the nearest that can be written."""
-    from warmstart.data.readers.files import format_of, suffix
-
     origin = source.origins.get(split, source.origins["train"])
     if not isinstance(origin, str | os.PathLike) or not Path(origin).is_file():
         return ".parquet"
-    path = Path(origin)
-    kind = format_of(path)
-    return ENDING.get(kind, suffix(path) if suffix(path) in ENDINGS else ".csv")
+    ending = suffix(Path(origin))
+    return ENDING.get(format_of(Path(origin)), ending if ending in ENDINGS else ".csv")
 
 
 def _check_free(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,6 @@ from warmstart.files import write_text
 from warmstart.formatting import counted
 from warmstart.reporting import charts
 from warmstart.reporting.page import page
-
-# The facts of an inspection as its page wants them: charts drawn, pairs compared, lists cut.
 
 PAIRS, CONFLICTS, ROWS = 40, 40, 60
 LONGEST = 600  # characters of one side of a pair
@@ -35,9 +34,11 @@ Row = dict[str, Any]
 
 def inspection_view(summary: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> dict[str, Any]:
     """Every name that the template uses."""
-    pairs = tables["duplicates"]
-    conflicts = [p for p in pairs.to_pylist() if p["conflict"]] if len(pairs) else []
+    pairs = tables["duplicates"].to_pylist()
+    conflicts = [pair for pair in pairs if pair["conflict"]]
     names = short_names([file["file"] for file in summary["files"]])
+    top = {name: table.slice(0, ROWS).to_pylist() for name, table in tables.items()}
+    by_kind = summary["duplicates"]["by_kind"]
     return {
         "s": summary,
         "title": f"A look at {Path(summary['data']).name}",
@@ -45,37 +46,32 @@ def inspection_view(summary: Mapping[str, Any], tables: Mapping[str, pa.Table]) 
         "coded": coded,
         "created": summary.get("created") or "",
         "verdict": verdict(summary),
-        "findings": [{**one, "tag": TAGS[one["severity"]]} for one in summary["findings"]],
+        "tags": TAGS,
         "classes": _classes(summary),
         "histograms": _histograms(summary["lengths"]),
-        "kinds": {KINDS[k]: n for k in KINDS if (n := summary["duplicates"]["by_kind"].get(k))},
-        "pairs": [_pair(pair) for pair in _telling(pairs)],
+        "kinds": {words: by_kind[kind] for kind, words in KINDS.items() if by_kind.get(kind)},
+        "pairs": [_pair(pair) for pair in _pairs_to_show(pairs)],
         "conflicts": [_pair(pair) for pair in conflicts[:CONFLICTS]],
         "n_conflicts": len(conflicts),
-        "suspicious": _top(tables["suspicious"]),
-        "languages": _top(tables["languages"]),
-        "personal": _top(tables["personal_data"]),
-        "texts": [(TEXTS[k], n) for k, n in summary["texts"].items() if n],
-        "odd": _top(tables["texts"]),
+        "suspicious": top["suspicious"],
+        "languages": top["languages"],
+        "personal": top["personal_data"],
+        "texts": [(TEXTS[kind], n) for kind, n in summary["texts"].items() if n],
+        "odd": top["texts"],
         "odd_words": TEXTS,
         "curve": _curve(summary["learning_curve"]),
-        "recalls": [
-            {**one, "last": one["recall"][-1]}
-            for one in summary["learning_curve"].get("classes", [])
-        ],
+        "recalls": summary["learning_curve"].get("classes", []),
     }
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
     """The whole in one sentence: rows, classes, how many findings of each severity."""
-    counts = dict.fromkeys(TAGS, 0)
-    for one in summary["findings"]:
-        counts[one["severity"]] += 1
-    said = [f"{n} {name if name != 'note' else 'notes' if n > 1 else 'note'}"
-            for name, n in counts.items() if n]  # fmt: skip
+    counts = Counter(finding["severity"] for finding in summary["findings"])
+    parts = [f"{n} {'notes' if severity == 'note' and n > 1 else severity}"
+             for severity in TAGS if (n := counts[severity])]  # fmt: skip
     classes = summary["classes"]
     kinds = f" in {counted(classes['classes'], 'class', 'classes')}" if classes else ""
-    return f"{counted(summary['rows'])}{kinds}; findings: {', '.join(said) or 'none'}."
+    return f"{counted(summary['rows'])}{kinds}; findings: {', '.join(parts) or 'none'}."
 
 
 def differing(left: str, right: str) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
@@ -90,53 +86,48 @@ def differing(left: str, right: str) -> tuple[list[tuple[str, bool]], list[tuple
 
 
 def _pair(pair: Mapping[str, Any]) -> Row:
-    left, right = (str(pair[f"{side}_text"] or "")[:LONGEST] for side in ("left", "right"))
-    one, other = differing(left, right)
-    sides = []
-    for name, pieces in (("left", one), ("right", other)):
-        side: Row = {"split": pair[f"{name}_split"], "label": pair.get(f"{name}_label")}
-        side |= {"file": pair[f"{name}_file"], "line": pair[f"{name}_line"], "pieces": pieces}
-        sides.append(side)
-    kind = KINDS.get(pair["kind"], pair["kind"])
-    return {"sides": sides, "kind": kind, "similarity": pair["similarity"],
-            "conflict": pair["conflict"], "same": one == other}  # fmt: skip
+    texts = [str(pair[f"{side}_text"] or "")[:LONGEST] for side in ("left", "right")]
+    pieces = differing(*texts)
+    sides = [
+        {**{name: pair[f"{side}_{name}"] for name in ("split", "label", "file", "line")},
+         "pieces": parts}
+        for side, parts in zip(("left", "right"), pieces, strict=True)
+    ]  # fmt: skip
+    return {"sides": sides, "kind": KINDS[pair["kind"]], "similarity": pair["similarity"],
+            "same": pieces[0] == pieces[1]}  # fmt: skip
 
 
-def _telling(pairs: pa.Table) -> list[Row]:
+def _pairs_to_show(pairs: list[Row]) -> list[Row]:
     """The pairs to read first: those across splits, then the least alike; a few of each kind."""
-    rows = [row for row in pairs.to_pylist() if not row["conflict"]] if len(pairs) else []
-    rows.sort(key=lambda r: (r["left_split"] == r["right_split"], r["similarity"]))
     by_kind: dict[Any, list[Row]] = {}
-    for row in rows:
-        by_kind.setdefault((row["left_split"] != row["right_split"], row["kind"]), []).append(row)
-    each = PAIRS // max(len(by_kind), 1)
-    return [row for some in by_kind.values() for row in some[:each]]
+    for pair in sorted(pairs, key=lambda p: (p["left_split"] == p["right_split"], p["similarity"])):
+        if not pair["conflict"]:
+            kind = (pair["left_split"] != pair["right_split"], pair["kind"])
+            by_kind.setdefault(kind, []).append(pair)
+    most = PAIRS // max(len(by_kind), 1)
+    return [pair for kind in by_kind.values() for pair in kind[:most]]
 
 
 def _classes(summary: Mapping[str, Any]) -> list[Row]:
-    found = summary["classes"]
-    if not found:
-        return []
-    splits = list(summary["splits"])
-    most = max((sum(own.values()) for own in found["counts"].values()), default=1)
+    counts = summary["classes"]["counts"] if summary["classes"] else {}
+    totals = {label: sum(splits.values()) for label, splits in counts.items()}
+    most = max(totals.values(), default=1)
     return [
-        {"label": name, "rows": [own.get(split, 0) for split in splits],
-         "total": sum(own.values()), "bar": charts.share_bar(sum(own.values()) / max(most, 1))}
-        for name, own in found["counts"].items()
+        {"label": label, "rows": [splits.get(split, 0) for split in summary["splits"]],
+         "bar": charts.share_bar(totals[label] / max(most, 1))}
+        for label, splits in counts.items()
     ]  # fmt: skip
 
 
 def _histograms(lengths: Mapping[str, Any]) -> list[Any]:
-    found = []
+    drawn: list[Any] = []
     for unit in ("tokens", "words", "characters"):
-        one = lengths[unit]
-        if not one["rows"]:
-            continue
-        drawn = one["histogram"]
-        mark = lengths["asked"] if unit == "tokens" else None
-        title = f"{unit.capitalize()} (median {one['median']:,}, longest {one['max']:,})"
-        found.append(charts.histogram(title, drawn["edges"], drawn["counts"], drawn["over"], mark))
-    return found
+        if lengths[unit]["rows"]:
+            facts, bins = lengths[unit], lengths[unit]["histogram"]
+            mark = lengths["asked"] if unit == "tokens" else None
+            title = f"{unit.capitalize()} (median {facts['median']:,}, longest {facts['max']:,})"
+            drawn.append(charts.histogram(title, **bins, mark=mark))
+    return drawn
 
 
 def _curve(curve: Mapping[str, Any]) -> Any:
@@ -144,12 +135,8 @@ def _curve(curve: Mapping[str, Any]) -> Any:
     sizes = curve.get("sizes") or []
     if len(sizes) < 2:
         return None
-    series = {"quick model": [one["value"] for one in curve["macro_f1"]]}
+    series = {"quick model": [point["value"] for point in curve["macro_f1"]]}
     return charts.line_chart("Macro-F1 of a quick model", sizes, series, "labelled rows")
-
-
-def _top(table: pa.Table) -> list[Row]:
-    return table.slice(0, ROWS).to_pylist()
 
 
 def short_names(files: list[str]) -> dict[str, str]:
@@ -162,8 +149,8 @@ def coded(remedy: str) -> Markup:
     """A remedy with its flags and its command as code; escaped."""
     parts = re.split(r"(warmstart \w+ .*$|--[\w.]+(?: [\w/.-]*[\w/])?)", remedy)
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if at % 2 else escape(part)
-        for at, part in enumerate(parts)
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
+        for number, part in enumerate(parts)
     )
 
 

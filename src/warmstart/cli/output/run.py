@@ -215,14 +215,14 @@ def _json(value: Any, indent: int | None = 2) -> None:
     print(json.dumps(value, indent=indent, ensure_ascii=ascii_only, default=str))
 
 
-def inspection(found: Inspection, *, as_json: bool) -> None:
-    """What an inspection found, the gravest first, and where the rest stands."""
-    from warmstart.cli.output.inspection import told
+def inspection(inspection: Inspection, *, as_json: bool) -> None:
+    """The findings of an inspection, the gravest first, and where the rest stands."""
+    from warmstart.cli.output.inspection import print_inspection
 
     if as_json:
-        _json({**found.summary, "report": str(found.report)})
+        _json({**inspection.summary, "report": str(inspection.report)})
     else:
-        told(found)
+        print_inspection(inspection)
 
 
 # One answer of any task: as a line for people, and as JSON.

@@ -58,29 +58,29 @@ def find_languages(
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     identify = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True).classify
-    guessed: list[tuple[str, float, bool]] = []
-    for number, text in enumerate(texts):
-        if progress is not None and number % 500 == 0:
-            progress("languages", number, len(texts))
-        guessed.append(_guess(text, identify))
-    sure = Counter(code for code, confidence, _ in guessed if confidence >= SURE)
+    guesses: list[tuple[str, float, bool]] = []
+    for row, text in enumerate(texts):
+        if progress is not None and row % 500 == 0:
+            progress("languages", row, len(texts))
+        guesses.append(_guess(text, identify))
+    sure = Counter(code for code, confidence, _ in guesses if confidence >= SURE)
     if not sure:
         return Languages("", unsure=len(texts))
-    majority = sure.most_common(1)[0][0]
-    latin = _is_latin(guessed, majority)
-    found = Languages(majority)
-    counted: Counter[str] = Counter()
-    for row, (code, confidence, is_latin) in enumerate(guessed):
-        needed = SURE if is_latin == latin else SURE_OTHER_SCRIPT
-        if code and confidence >= needed:
-            counted[code] += 1
+    languages = Languages(majority := sure.most_common(1)[0][0])
+    scripts = Counter(is_latin for code, _, is_latin in guesses if code == majority)
+    majority_is_latin = scripts.most_common(1)[0][0]
+    counts: Counter[str] = Counter()
+    for row, (code, confidence, is_latin) in enumerate(guesses):
+        threshold = SURE if is_latin == majority_is_latin else SURE_OTHER_SCRIPT
+        if code and confidence >= threshold:
+            counts[code] += 1
             if code != majority:
-                found.rows.append((row, code, round(confidence, 3)))
+                languages.rows.append((row, code, round(confidence, 3)))
         else:
-            found.unsure += 1
-    total = max(counted.total(), 1)
-    found.shares = {code: count / total for code, count in counted.most_common()}
-    return found
+            languages.unsure += 1
+    total = max(counts.total(), 1)
+    languages.shares = {code: count / total for code, count in counts.most_common()}
+    return languages
 
 
 def _guess(text: str, identify: Callable[[str], tuple[str, float]]) -> tuple[str, float, bool]:
@@ -89,27 +89,18 @@ def _guess(text: str, identify: Callable[[str], tuple[str, float]]) -> tuple[str
     letters = [c for c in plain if c.isalpha()]
     latin = sum(c < "\u0250" for c in letters)
     is_latin = 2 * latin >= len(letters)
-    if not is_latin and any(map(_dense, letters)):
+    if not is_latin and any(map(_is_dense, letters)):
         enough = len(letters) - latin >= FEW_IDEOGRAPHS
     else:
         enough = len(letters) >= FEW_LETTERS
-    if not enough or (is_latin and _spelled_out(letters)):
+    # ornamental letters and the like: text that no identifier was made for
+    ornamental = 4 * sum(unicodedata.category(c) == "Lo" for c in letters) > len(letters)
+    if not enough or (is_latin and ornamental):
         return "", 0.0, is_latin
     code, confidence = identify(" ".join(plain.split()))
     return SAME.get(code, code), confidence, is_latin
 
 
-def _dense(letter: str) -> bool:
+def _is_dense(letter: str) -> bool:
     """Of a script in which a few characters say much: Chinese, Japanese, Korean."""
     return "\u3040" <= letter <= "\u9fff" or "\uac00" <= letter <= "\ud7a3"
-
-
-def _spelled_out(letters: list[str]) -> bool:
-    """Ornamental letters and the like: text that no identifier was made for."""
-    strange = sum(unicodedata.category(c) == "Lo" for c in letters)
-    return 4 * strange > len(letters)
-
-
-def _is_latin(guessed: list[tuple[str, float, bool]], majority: str) -> bool:
-    kinds = Counter(latin for code, _, latin in guessed if code == majority)
-    return kinds.most_common(1)[0][0]

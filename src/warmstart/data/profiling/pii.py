@@ -7,7 +7,7 @@ key); names and street addresses have none, so no hit is no promise.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 
@@ -19,7 +19,7 @@ MIGHT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One find in a text: its kind, where it stands, and itself with its middle hidden."""
+    """A piece of personal data: its kind, where it stands, and itself with its middle hidden."""
 
     kind: str
     start: int
@@ -58,7 +58,7 @@ def _is_phone(match: re.Match[str]) -> bool:
     return 8 <= len(digits) <= 15 and len(set(digits)) > 2 and not is_serial
 
 
-def _is_address(match: re.Match[str]) -> bool:
+def _is_ip_address(match: re.Match[str]) -> bool:
     """An address of the internet, not a version or a section number: one part is above 30."""
     try:
         address = IPv4Address(match[0])
@@ -67,11 +67,7 @@ def _is_address(match: re.Match[str]) -> bool:
     return not (address.is_loopback or address.is_unspecified) and max(address.packed) > 30
 
 
-def _always(match: re.Match[str]) -> bool:
-    return True
-
-
-PATTERNS: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], bool]], ...] = (
+PATTERNS: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], bool] | None], ...] = (
     ("key", re.compile(
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----"
         r"|\bAKIA[0-9A-Z]{16}\b|\bAIza[0-9A-Za-z_-]{35}|\bgh[pousr]_[A-Za-z0-9]{30,}"
@@ -79,15 +75,15 @@ PATTERNS: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], bool]], ..
         r"|\b[sr]k_(?:live|test)_[A-Za-z0-9]{16,}|\bsk-[A-Za-z0-9_-]{20,}"
         r"|\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}"
         r"|\b(?i:password|passwd|pwd|api[_ -]?key|secret|access[_ -]?token)\s*[:=]\s*"
-        r"(?=\S*\d)(?=\S*[A-Za-z])[^\s,;]{6,}"), _always),
+        r"(?=\S*\d)(?=\S*[A-Za-z])[^\s,;]{6,}"), None),
     ("e-mail address", re.compile(
         r"(?<![\w.+-])[\w.+-]+@[A-Za-z0-9][A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}\b"),
-     _always),
+     None),
     ("IBAN", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b"), _is_iban),
     ("card number", re.compile(
         r"(?<![\w.-])[2-6](?:\d{12,18}|\d{3}(?:[ -]\d{4}){3}(?:[ -]\d{3})?"
         r"|\d{3}[ -]\d{6}[ -]\d{4,5})(?![\w-])"), _is_card),
-    ("IP address", re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)"), _is_address),
+    ("IP address", re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)"), _is_ip_address),
     ("phone number", re.compile(
         r"(?<![\w.,+-])(?:\+|(?<!\d )00)[1-9]\d{0,2}(?:[ ()./-]{0,2}\d){6,13}(?![\w-])"
         r"|(?<![\w.,+-])(?:1[ .-])?\(?[2-9]\d{2}\)?[ .-]{1,2}\d{3}[ .-]\d{4}(?![\w-])"
@@ -95,52 +91,45 @@ PATTERNS: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], bool]], ..
 )  # fmt: skip
 
 
-def find_personal(text: str) -> list[Hit]:
+def find_pii(text: str) -> list[Hit]:
     """What looks like personal data or a secret in a text, in order, without overlaps."""
     if not MIGHT.search(text):
         return []
-    found: list[Hit] = []
-    for kind, pattern, holds in PATTERNS:
+    hits: list[Hit] = []
+    for kind, pattern, is_valid in PATTERNS:
         for match in pattern.finditer(text):
             start, end = match.span()
-            free = all(end <= hit.start or start >= hit.end for hit in found)
-            if free and holds(match):
-                found.append(Hit(kind, start, end, hidden(kind, match[0])))
-    return sorted(found, key=lambda hit: hit.start)
+            free = all(end <= hit.start or start >= hit.end for hit in hits)
+            if free and (is_valid is None or is_valid(match)):
+                hits.append(Hit(kind, start, end, hide(kind, match[0])))
+    return sorted(hits, key=lambda hit: hit.start)
 
 
-def hidden(kind: str, value: str) -> str:
+def hide(kind: str, value: str) -> str:
     """The value with all but its ends replaced: j***@e***.com, 4*** **** **** **42."""
     if kind == "e-mail address":
         name, _, host = value.partition("@")
         return f"{name[0]}***@{host[0]}***.{host.rpartition('.')[2]}"
     if kind == "key":
         return value[:4] + "***"
-    marks = [place for place, c in enumerate(value) if c.isalnum()]
-    shown = {*marks[:2], *marks[-2:]} if kind != "IP address" else {*marks[:1]}
-    return "".join("*" if c.isalnum() and i not in shown else c for i, c in enumerate(value))
+    places = [place for place, c in enumerate(value) if c.isalnum()]
+    visible = {*places[:2], *places[-2:]} if kind != "IP address" else {*places[:1]}
+    return "".join("*" if c.isalnum() and i not in visible else c for i, c in enumerate(value))
 
 
-def masked(text: str) -> str:
-    """The text with every find hidden; other text as it is."""
+def mask(text: str) -> str:
+    """The text with all personal data hidden; other text as it is."""
     parts: list[str] = []
-    at = 0
-    for hit in find_personal(text):
-        parts += [text[at : hit.start], hit.masked]
-        at = hit.end
-    return "".join([*parts, text[at:]]) if parts else text
+    end = 0
+    for hit in find_pii(text):
+        parts += [text[end : hit.start], hit.masked]
+        end = hit.end
+    return "".join([*parts, text[end:]])
 
 
 def excerpt(text: str, hit: Hit, around: int = 40) -> str:
-    """The find, hidden, with a little of what stands around it; other finds are hidden too."""
-    before, after = masked(text[: hit.start]), masked(text[hit.end :])
+    """The hit, hidden, with a little of what stands around it; other hits are hidden too."""
+    before, after = mask(text[: hit.start]), mask(text[hit.end :])
     left = before if len(before) <= around else "…" + before[-around:]
     right = after if len(after) <= around else after[:around] + "…"
     return " ".join(f"{left}{hit.masked}{right}".split())
-
-
-def rows_with_personal(texts: Iterable[str]) -> Iterator[tuple[int, str, list[Hit]]]:
-    """(row, text, finds) of every text that holds some."""
-    for row, text in enumerate(texts):
-        if hits := find_personal(text):
-            yield row, text, hits

@@ -5,6 +5,7 @@ A model that finds such a short cut scores well here and fails where the column 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -37,16 +38,16 @@ def column_rules(
     learn, held = order[:half], order[half:]
     commonest = np.bincount(codes[learn]).argmax()
     base = float((codes[held] == commonest).mean())
-    found: list[dict[str, Any]] = []
+    rules: list[dict[str, Any]] = []
     for name in columns:
-        values, how = _values(table[name])
+        values, read_as = _values(table[name])
         if values is None or base == 1.0:
             continue
         accuracy = _one_rule(values, codes, learn, held, int(commonest))
         skill = (accuracy - base) / (1 - base)
-        row: dict[str, Any] = {"column": name, "read_as": how, "accuracy": round(accuracy, 4)}
-        found.append(row | {"commonest": round(base, 4), "skill": round(skill, 4)})
-    return sorted(found, key=lambda row: -row["skill"])
+        rules.append({"column": name, "read_as": read_as, "accuracy": round(accuracy, 4),
+                      "commonest": round(base, 4), "skill": round(skill, 4)})  # fmt: skip
+    return sorted(rules, key=lambda rule: -rule["skill"])
 
 
 def _values(column: pa.ChunkedArray) -> tuple[np.ndarray | None, str]:
@@ -57,21 +58,18 @@ def _values(column: pa.ChunkedArray) -> tuple[np.ndarray | None, str]:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return _binned(np.array([np.nan if v is None else v for v in column.to_pylist()], float))
     values = ["" if value is None else str(value).strip() for value in column.to_pylist()]
-    numbers = [_number(value) for value in values]
-    distinct = len(set(values))
-    numeric = all(n is not None or not v for n, v in zip(numbers, values, strict=True))
-    if distinct > BINS and numeric:
-        return _binned(np.array([np.nan if n is None else n for n in numbers], float))
-    how = "its values"
-    if distinct > MANY_VALUES * len(values):
-        values = [re.sub(r"\d+", "", value) for value in values]
-        how = "its letters, without the digits"
-        if not 1 < len(set(values)) <= MANY_VALUES * len(values):
-            return None, ""
-    return np.unique(values, return_inverse=True)[1], how
+    if len(set(values)) > BINS:
+        with contextlib.suppress(ValueError):
+            return _binned(np.array([float(value or "nan") for value in values]))
+    if len(set(values)) <= MANY_VALUES * len(values):
+        return np.unique(values, return_inverse=True)[1], "its values"
+    values = [re.sub(r"\d+", "", value) for value in values]
+    if not 1 < len(set(values)) <= MANY_VALUES * len(values):
+        return None, ""
+    return np.unique(values, return_inverse=True)[1], "its letters, without the digits"
 
 
-def _binned(numbers: np.ndarray) -> tuple[np.ndarray | None, str]:
+def _binned(numbers: np.ndarray) -> tuple[np.ndarray, str]:
     real = numbers[~np.isnan(numbers)]
     if len(np.unique(real)) <= BINS:
         return np.unique(numbers, return_inverse=True)[1], "its values"
@@ -79,13 +77,6 @@ def _binned(numbers: np.ndarray) -> tuple[np.ndarray | None, str]:
     codes = np.searchsorted(edges, numbers, side="right")
     codes[np.isnan(numbers)] = len(edges) + 1
     return codes, f"{BINS} ranges of its numbers"
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def _one_rule(
@@ -110,28 +101,28 @@ def word_rules(texts: Sequence[str], labels: Sequence[str]) -> list[dict[str, An
     sizes = Counter(labels)
     if len(texts) < FEW_ROWS or len(sizes) < 2:
         return []
-    holding: Counter[str] = Counter()
-    with_label: Counter[tuple[str, str]] = Counter()
-    leading: Counter[str] = Counter()
+    by_word: Counter[str] = Counter()
+    by_label: Counter[tuple[str, str]] = Counter()
+    as_first: Counter[str] = Counter()
     for text, label in zip(texts, labels, strict=True):
         words = text.lower().split()
         distinct = set(words)
-        holding.update(distinct)
-        with_label.update((word, label) for word in distinct)
-        leading.update(words[:1])
-    found: list[dict[str, Any]] = []
-    for (word, label), hits in with_label.items():
-        if hits < RULE_ROWS or hits < RULE * sizes[label] or hits < RULE * holding[word]:
+        by_word.update(distinct)
+        by_label.update((word, label) for word in distinct)
+        as_first.update(words[:1])
+    rules: list[dict[str, Any]] = []
+    for (word, label), rows in by_label.items():
+        if rows < max(RULE_ROWS, RULE * sizes[label], RULE * by_word[word]):
             continue
-        row: dict[str, Any] = {"word": word, "label": label, "rows": hits}
-        row |= {"precision": hits / holding[word], "recall": hits / sizes[label]}
-        found.append(row | {"first": leading[word] == holding[word]})
-    return sorted(found, key=lambda row: (-row["recall"] * row["precision"], row["word"]))
+        rules.append({"word": word, "label": label, "rows": rows,
+                      "precision": rows / by_word[word], "recall": rows / sizes[label],
+                      "first": as_first[word] == by_word[word]})  # fmt: skip
+    return sorted(rules, key=lambda rule: (-rule["recall"] * rule["precision"], rule["word"]))
 
 
 def sorted_by_label(codes: np.ndarray) -> bool:
     """Whether the rows stand in blocks of one label each: a cut without shuffling would fail."""
     if len(codes) < FEW_ROWS:
         return False
-    changes = int((np.diff(codes) != 0).sum())
-    return changes < 2 * len(np.unique(codes)) and len(np.unique(codes)) > 1
+    changes, classes = int((np.diff(codes) != 0).sum()), len(np.unique(codes))
+    return changes < 2 * classes and classes > 1

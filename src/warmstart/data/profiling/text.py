@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from warmstart.data.profiling.columns import blank
 from warmstart.data.tables import pc
 
 LIMITS = (32, 64, 128, 256, 512)  # tokens
@@ -23,35 +24,29 @@ ODD = {
 """RE2 patterns: HTML left in, an encoding read as another, control and invisible characters."""
 
 
-def as_array(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The texts with "" for null."""
-    return pc.fill_null(column, "")
-
-
 def characters(texts: pa.ChunkedArray) -> np.ndarray:
     """Characters (code points) of each text."""
-    return _numpy(pc.utf8_length(texts))
+    return np.asarray(pc.utf8_length(texts), np.int64)
 
 
 def words(texts: pa.ChunkedArray) -> np.ndarray:
     """Words of each text: what stands between white space."""
-    return _numpy(pc.count_substring_regex(texts, r"\S+"))
-
-
-def near_empty(texts: pa.ChunkedArray) -> np.ndarray:
-    """Rows with some text but fewer than NEAR_EMPTY letters, digits or symbols such as emoji."""
-    letters = _numpy(pc.count_substring_regex(texts, r"[\p{L}\p{N}]|\p{So}"))
-    ideographs = _numpy(pc.match_substring_regex(texts, r"[\p{Han}\p{Hangul}\p{So}]")).astype(bool)
-    empty = _numpy(pc.equal(pc.utf8_trim_whitespace(texts), "")).astype(bool)
-    return np.flatnonzero((letters < NEAR_EMPTY) & ~ideographs & ~empty)
+    return np.asarray(pc.count_substring_regex(texts, r"\S+"), np.int64)
 
 
 def odd_rows(texts: pa.ChunkedArray) -> dict[str, np.ndarray]:
-    """Kind of oddity (see ODD) → the rows that hold it."""
-    return {
-        kind: np.flatnonzero(_numpy(pc.match_substring_regex(texts, pattern)))
-        for kind, pattern in ODD.items()
+    """Kind of oddity → the rows that show it: `empty`; `near_empty`, with fewer than NEAR_EMPTY
+    letters, digits or symbols such as emoji; and the kinds of ODD."""
+    letters = np.asarray(pc.count_substring_regex(texts, r"[\p{L}\p{N}]|\p{So}"))
+    ideographs = np.asarray(pc.match_substring_regex(texts, r"[\p{Han}\p{Hangul}\p{So}]"))
+    empty = blank(texts)
+    rows = {
+        "empty": np.flatnonzero(empty),
+        "near_empty": np.flatnonzero((letters < NEAR_EMPTY) & ~ideographs & ~empty),
     }
+    for kind, pattern in ODD.items():
+        rows[kind] = np.flatnonzero(np.asarray(pc.match_substring_regex(texts, pattern)))
+    return rows
 
 
 def distribution(lengths: np.ndarray) -> dict[str, Any]:
@@ -63,45 +58,41 @@ def distribution(lengths: np.ndarray) -> dict[str, Any]:
     if not len(lengths):
         return {"rows": 0}
     marks = {"min": 0, "p5": 5, "median": 50, "p95": 95, "p99": 99, "max": 100}
-    found: dict[str, Any] = {"rows": len(lengths), "mean": round(float(lengths.mean()), 1)}
-    cuts = np.percentile(lengths, list(marks.values()), method="higher")
-    found |= {name: int(value) for name, value in zip(marks, cuts, strict=True)}
-    width = max(1, -(-(found["p99"] + 1) // BINS))
-    bins = -(-(found["p99"] + 1) // width)
+    values = np.percentile(lengths, list(marks.values()), method="higher").astype(int).tolist()
+    quantiles = dict(zip(marks, values, strict=True))
+    end = quantiles["p99"] + 1
+    width = max(1, -(-end // BINS))
+    bins = -(-end // width)
     inside = lengths[lengths < bins * width] // width
-    counts = np.bincount(inside, minlength=bins)
-    found["histogram"] = {
-        "edges": [int(width * i) for i in range(bins + 1)],
-        "counts": counts.tolist(),
-        "over": int(len(lengths) - len(inside)),
+    histogram = {
+        "edges": [width * i for i in range(bins + 1)],
+        "counts": np.bincount(inside, minlength=bins).tolist(),
+        "over": len(lengths) - len(inside),
     }
-    return found
+    mean = round(float(lengths.mean()), 1)
+    return {"rows": len(lengths), "mean": mean, **quantiles, "histogram": histogram}
 
 
-def cuts(lengths: np.ndarray, asked: int, most: int | None = None) -> list[dict[str, Any]]:
-    """What limits of 32 to 512 tokens and the asked one would cut.
+def cuts(
+    lengths: np.ndarray, max_length: int, base_limit: int | None = None
+) -> list[dict[str, Any]]:
+    """What limits of 32 to 512 tokens and `max_length` would cut.
 
-    `most` is what the base can read at once; limits above it are left out. Each entry:
+    `base_limit` is what the base can read at once; limits above it are left out. Each entry:
     {"max_length", "rows", "row_share", "tokens", "token_share", "asked"}.
     """
     total = max(int(lengths.sum()), 1)
-    limits = {limit for limit in (*LIMITS, asked) if most is None or limit <= most} | {asked}
-    found: list[dict[str, Any]] = []
+    limits = {n for n in LIMITS if base_limit is None or n <= base_limit} | {max_length}
+    rows: list[dict[str, Any]] = []
     for limit in sorted(limits):
         over = lengths[lengths > limit]
         lost = int((over - limit).sum())
-        row: dict[str, Any] = {"max_length": limit, "rows": len(over)}
-        row |= {"row_share": len(over) / max(len(lengths), 1), "tokens": lost}
-        found.append(row | {"token_share": lost / total, "asked": limit == asked})
-    return found
+        rows.append({"max_length": limit, "rows": len(over),
+                     "row_share": len(over) / max(len(lengths), 1), "tokens": lost,
+                     "token_share": lost / total, "asked": limit == max_length})  # fmt: skip
+    return rows
 
 
-def enough(found: Sequence[dict[str, Any]], share: float = 0.01) -> int | None:
-    """The smallest of the limits that cuts at most `share` of the rows, or None."""
-    fitting = [row["max_length"] for row in found if row["row_share"] <= share]
-    return min(fitting) if fitting else None
-
-
-def _numpy(values: pa.ChunkedArray) -> np.ndarray:
-    parts = [np.asarray(chunk).astype(np.int64) for chunk in values.chunks]
-    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+def sufficient_limit(rows: Sequence[dict[str, Any]], share: float = 0.01) -> int | None:
+    """The smallest limit of `cuts` that cuts at most `share` of the rows, or None."""
+    return min((row["max_length"] for row in rows if row["row_share"] <= share), default=None)

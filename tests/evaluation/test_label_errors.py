@@ -13,7 +13,7 @@ from warmstart.data.corrections import COLUMNS, correct
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
 from warmstart.errors import DataError, RunError
-from warmstart.evaluation.label_errors import find_label_noise, fold_of, scaled, write_suspicious
+from warmstart.evaluation.label_errors import find_label_errors, fold_of, scaled, write_suspicious
 
 K, WIDTH = 4, 24
 
@@ -31,38 +31,38 @@ def blobs(n: int = 400, share: float = 0.05, seed: int = 0) -> tuple[np.ndarray,
 
 def test_flips_are_found() -> None:
     x, y, flipped, clean = blobs()
-    noise = find_label_noise(x, y, 0)
+    errors = find_label_errors(x, y, 0)
     n = len(flipped)
-    assert np.isin(noise.ranked[:n], flipped).mean() > 0.9
-    assert np.isin(flipped, noise.rows).mean() >= 0.85
-    assert abs(len(noise.rows) - n) <= 5 and abs(noise.estimated - n) <= 5
-    assert noise.accuracy == pytest.approx(0.95, abs=0.02)
-    np.testing.assert_array_equal(noise.given, y[noise.rows])
-    among = np.isin(noise.rows, flipped)
-    assert (noise.suggested[among] == clean[noise.rows[among]]).mean() > 0.9
-    assert (noise.suggested != noise.given).all()
+    assert np.isin(errors.ranked[:n], flipped).mean() > 0.9
+    assert np.isin(flipped, errors.rows).mean() >= 0.85
+    assert abs(len(errors.rows) - n) <= 5 and abs(errors.estimated - n) <= 5
+    assert errors.accuracy == pytest.approx(0.95, abs=0.02)
+    np.testing.assert_array_equal(errors.labels, y[errors.rows])
+    among = np.isin(errors.rows, flipped)
+    assert (errors.suggested[among] == clean[errors.rows[among]]).mean() > 0.9
+    assert (errors.suggested != errors.labels).all()
 
 
 def test_the_order_and_the_figures_agree() -> None:
     x, y, _, _ = blobs()
-    noise = find_label_noise(x, y, 0)
-    assert (np.diff(noise.confidence) >= 0).all()
-    assert (noise.score > 0).all() and (noise.score <= 1).all()
-    assert sorted(noise.ranked.tolist()) == list(range(len(y)))
-    np.testing.assert_array_equal(noise.rows, noise.ranked[np.isin(noise.ranked, noise.rows)])
-    np.testing.assert_allclose(noise.out_of_fold.sum(1), 1, atol=1e-6)
+    errors = find_label_errors(x, y, 0)
+    assert (np.diff(errors.confidence) >= 0).all()
+    assert (errors.score > 0).all() and (errors.score <= 1).all()
+    assert sorted(errors.ranked.tolist()) == list(range(len(y)))
+    np.testing.assert_array_equal(errors.rows, errors.ranked[np.isin(errors.ranked, errors.rows)])
+    np.testing.assert_allclose(errors.out_of_fold.sum(1), 1, atol=1e-6)
     np.testing.assert_allclose(
-        noise.confidence, noise.out_of_fold[noise.rows, noise.given], atol=1e-6
+        errors.confidence, errors.out_of_fold[errors.rows, errors.labels], atol=1e-6
     )
-    again = find_label_noise(x, y, 0)
-    np.testing.assert_array_equal(again.ranked, noise.ranked)
+    again = find_label_errors(x, y, 0)
+    np.testing.assert_array_equal(again.ranked, errors.ranked)
 
 
 def test_class_numbers_may_have_gaps() -> None:
     x, y, _, _ = blobs()
-    noise, spread = find_label_noise(x, y, 0), find_label_noise(x, 3 * y + 2, 0)
-    np.testing.assert_array_equal(noise.rows, spread.rows)
-    np.testing.assert_array_equal(3 * noise.suggested + 2, spread.suggested)
+    errors, spread = find_label_errors(x, y, 0), find_label_errors(x, 3 * y + 2, 0)
+    np.testing.assert_array_equal(errors.rows, spread.rows)
+    np.testing.assert_array_equal(3 * errors.suggested + 2, spread.suggested)
     assert spread.out_of_fold.shape == (len(y), 3 * (K - 1) + 3)
 
 
@@ -75,8 +75,8 @@ def test_copies_do_not_judge_each_other() -> None:
     x, y = np.concatenate([x, x[copies]]), np.concatenate([y, y[copies]])
     groups = np.concatenate([np.arange(400), copies])
     planted = np.concatenate([wrong, np.arange(400, len(y))])
-    kept_apart = find_label_noise(x, y, 0, groups=groups)
-    mixed = find_label_noise(x, y, 0)
+    kept_apart = find_label_errors(x, y, 0, groups=groups)
+    mixed = find_label_errors(x, y, 0)
     assert np.isin(planted, kept_apart.rows).all()
     assert np.isin(planted, mixed.rows).mean() < 0.5
 
@@ -85,14 +85,14 @@ def test_a_class_too_rare_to_judge_is_not_listed() -> None:
     x, y, _, _ = blobs()
     y[0] = K
     y[[1, 5]] = K + 1
-    noise = find_label_noise(x, y, 0)
-    assert not np.isin([0, 1, 5], noise.rows).any()
-    assert set(noise.ranked[-3:]) == {0, 1, 5}
+    errors = find_label_errors(x, y, 0)
+    assert not np.isin([0, 1, 5], errors.rows).any()
+    assert set(errors.ranked[-3:]) == {0, 1, 5}
 
 
 def test_one_class_is_refused() -> None:
     with pytest.raises(DataError, match="two classes"):
-        find_label_noise(np.ones((9, 3)), np.zeros(9), 0)
+        find_label_errors(np.ones((9, 3)), np.zeros(9), 0)
 
 
 def test_folds_are_stratified_and_groups_whole() -> None:
@@ -128,14 +128,14 @@ def test_the_list_goes_out_and_comes_back(tmp_path: Path) -> None:
     """Relabel the first, drop the second, leave the rest: nothing else changes."""
     x, y, _, _ = blobs()
     data = table(tmp_path / "data.csv", y)
-    noise = find_label_noise(x, y, 0)
+    errors = find_label_errors(x, y, 0)
     path = tmp_path / "suspicious.csv"
-    write_suspicious(path, noise, data, [f"c{i}" for i in range(K)])
+    write_suspicious(path, errors, data, [f"c{i}" for i in range(K)])
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == COLUMNS and len(rows) == len(noise.rows)
+    assert tuple(rows[0]) == COLUMNS and len(rows) == len(errors.rows)
     assert all(row["use"] == "" for row in rows)
-    assert [row["label"] for row in rows] == [f"c{i}" for i in noise.given]
+    assert [row["label"] for row in rows] == [f"c{i}" for i in errors.labels]
     for row in rows:
         row["use"] = row["suggested"]
     rows[1]["use"] = "drop"
@@ -147,20 +147,20 @@ def test_the_list_goes_out_and_comes_back(tmp_path: Path) -> None:
     ledger.keep("train", 0)
     found = correct({"train": data}, "label", path, ledger)["train"]
     expected = [f"c{i}" for i in y]
-    for row, label in zip(noise.rows, noise.suggested, strict=True):
+    for row, label in zip(errors.rows, errors.suggested, strict=True):
         expected[row] = f"c{label}"
-    del expected[noise.rows[1]]
+    del expected[errors.rows[1]]
     assert found["label"].to_pylist() == expected
     assert found["_line"].to_pylist() == [
-        line for i, line in enumerate(data["_line"].to_pylist()) if i != noise.rows[1]
+        line for i, line in enumerate(data["_line"].to_pylist()) if i != errors.rows[1]
     ]
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     x, y, _, _ = blobs()
-    noise = find_label_noise(x, y, 0)
+    errors = find_label_errors(x, y, 0)
     with pytest.raises(RunError, match="cannot write"):
-        write_suspicious(tmp_path / "no" / "s.csv", noise, table(tmp_path / "d.csv", y), "abcd")
+        write_suspicious(tmp_path / "no" / "s.csv", errors, table(tmp_path / "d.csv", y), "abcd")
 
 
 @pytest.mark.slow
@@ -177,8 +177,8 @@ def test_flips_in_real_messages(shared_data: Path) -> None:
         flipped = np.random.default_rng(seed).choice(len(clean), len(clean) // 20, replace=False)
         y = clean.copy()
         y[flipped] = 1 - y[flipped]
-        noise = find_label_noise(x, y, 0, groups=text_keys(rows, ["text"]))
-        assert np.isin(noise.ranked[: len(flipped)], flipped).mean() >= 0.9
+        errors = find_label_errors(x, y, 0, groups=text_keys(rows, ["text"]))
+        assert np.isin(errors.ranked[: len(flipped)], flipped).mean() >= 0.9
 
 
 def test_the_planted_faults_of_the_samples() -> None:
@@ -198,7 +198,7 @@ def test_the_planted_faults_of_the_samples() -> None:
         }
     names, y = np.unique(rows["label"].to_pylist(), return_inverse=True)
     x = features(resolve("minilm"), rows["text"])
-    noise = find_label_noise(x, y, 0, groups=text_keys(rows, ["text"]))
-    said = dict(zip(noise.rows.tolist(), names[noise.suggested].tolist(), strict=True))
-    assert set(truth) <= set(noise.ranked[:30].tolist()) and set(truth) <= set(said)
+    errors = find_label_errors(x, y, 0, groups=text_keys(rows, ["text"]))
+    said = dict(zip(errors.rows.tolist(), names[errors.suggested].tolist(), strict=True))
+    assert set(truth) <= set(errors.ranked[:30].tolist()) and set(truth) <= set(said)
     assert {row: said[row] for row in truth} == truth

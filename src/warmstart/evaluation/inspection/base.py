@@ -1,0 +1,202 @@
+"""What the checks of an inspection share: the data that they look at, and the result they give."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from warmstart.data.dedup.pairs import Duplicates, find_duplicates
+from warmstart.data.profiling.columns import Source, blank, class_counts
+from warmstart.data.profiling.pii import mask
+from warmstart.data.tables import pc
+from warmstart.formatting import counted
+from warmstart.training.frozen_features import features
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from warmstart.data.settings import Data
+    from warmstart.models.base import Base
+
+Progress = Callable[[str, int, int], None]
+SEVERE, WORTH, NOTE = SEVERITIES = ("severe", "worth fixing", "note")
+BRIEF = 200  # characters of a text in a listing
+MIN_ROWS, MIN_ROWS_OF_CLASS = 40, 5  # from which a model can judge labels
+
+
+class Finding(NamedTuple):
+    """`message` is a sentence, `remedy` what to do or type, `rows` how many rows are concerned."""
+
+    kind: str
+    severity: str
+    message: str
+    rows: int
+    remedy: str
+
+
+@dataclass(slots=True)
+class CheckResult:
+    """What a check gives: `facts` for machines (JSON-able, merged into the summary), findings,
+    tables for all, `lines` of figures for the terminal, and files (name → what writes it)."""
+
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
+    findings: list[Finding] = field(default_factory=list[Finding])
+    tables: dict[str, pa.Table] = field(default_factory=dict[str, pa.Table])
+    lines: dict[str, str] = field(default_factory=dict[str, str])
+    files: dict[str, Callable[[Path], None]] = field(
+        default_factory=dict[str, Callable[[Path], None]]
+    )
+
+    def add(self, kind: str, severity: str, rows: int, message: str, remedy: str) -> None:
+        """Add a finding."""
+        self.findings.append(Finding(kind, severity, message, rows, remedy))
+
+
+class LabelledFeatures(NamedTuple):
+    """The rows whose labels a model can judge, on frozen features."""
+
+    rows: np.ndarray  # int64 [n], ascending
+    groups: np.ndarray  # int64 [n], equal for copies, which never judge each other
+    features: np.ndarray  # float32 [n, H]
+    targets: np.ndarray  # int64 [n]
+    names: list[str]  # of the class numbers
+
+
+@dataclass(eq=False)
+class Context:
+    """The data of an inspection and its settings; work that several checks need is done once."""
+
+    source: Source
+    settings: Data
+    base: Base
+    backend: Tokenizer
+    max_length: int
+    base_limit: int  # tokens that the base reads at once
+    seed: int
+    data: str  # as it was named
+    out: Path
+    clean_name: str  # suggested for a clean copy
+    use_features: bool = True  # whether the base judges the labels
+    max_rows: int = 20_000  # judged at most
+    progress: Progress | None = None
+
+    def report(self, stage: str) -> None:
+        """Report that a stage begins."""
+        if self.progress is not None:
+            self.progress(stage, 0, len(self.table))
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """All rows of all splits, in the order of the splits: split, _file, _line, text, label."""
+        names = ["_file", "_line", "text", *(["label"] if self.has_labels else [])]
+        return pa.concat_tables(
+            table.select(names)
+            .set_column(0, "_file", pc.cast(table["_file"], pa.string()))
+            .append_column("split", pa.array([split] * len(table), pa.string()))
+            for split, table in self.source.parts.items()
+        )
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Rows of each split."""
+        return {split: len(table) for split, table in self.source.parts.items()}
+
+    @property
+    def has_labels(self) -> bool:
+        return "label" in self.source.roles
+
+    @cached_property
+    def texts(self) -> pa.ChunkedArray:
+        """The texts, "" where there is none."""
+        return pc.fill_null(self.table["text"], "")
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The labels without outer spaces, "" where there is none."""
+        if not self.has_labels:
+            return [""] * len(self.table)
+        return [(value or "").strip() for value in self.table["label"].to_pylist()]
+
+    @cached_property
+    def class_counts(self) -> dict[str, dict[str, int]]:
+        """Label → split → rows, the largest class first; empty without a label column."""
+        return class_counts(self.source.parts, "label") if self.has_labels else {}
+
+    @cached_property
+    def duplicates(self) -> Duplicates:
+        """Copies among the rows that have a text (and a label); groups of all rows, else -1."""
+        label = "label" if self.has_labels else None
+        filled = {
+            split: ~blank(table["text"]) & (True if label is None else ~blank(table[label]))
+            for split, table in self.source.parts.items()
+        }
+        parts = {
+            split: table.filter(pa.array(filled[split]))
+            for split, table in self.source.parts.items()
+        }
+        similarity = self.settings.similarity
+        duplicates = find_duplicates(parts, ["text"], label, similarity, progress=self.progress)
+        groups: dict[str, np.ndarray] = {}
+        for split, rows in filled.items():
+            groups[split] = np.full(len(rows), -1, np.int64)
+            groups[split][rows] = duplicates.groups[split]
+        return replace(duplicates, groups=groups)
+
+    @cached_property
+    def features(self) -> LabelledFeatures | str:
+        """Of at most `max_rows` rows with a label that MIN_ROWS_OF_CLASS rows have; or the reason
+        why there are none."""
+        if not self.has_labels:
+            return "there is no label column"
+        if not self.use_features:
+            return "not asked for"
+        labels = np.array(self.labels, dtype=object)
+        names, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        groups = np.concatenate([self.duplicates.groups[split] for split in self.source.parts])
+        frequent = (counts >= MIN_ROWS_OF_CLASS) & (names != "")
+        rows = np.flatnonzero(frequent[codes] & (groups >= 0))
+        if len(rows) < MIN_ROWS or len(np.unique(codes[rows])) < 2:
+            return (
+                f"fewer than {MIN_ROWS} rows, or fewer than two classes of {MIN_ROWS_OF_CLASS} rows"
+            )
+        if len(rows) > self.max_rows:
+            rng = np.random.default_rng([self.seed, 0x5A3F])
+            rows = np.sort(rng.choice(rows, self.max_rows, replace=False))
+        names, targets = np.unique(labels[rows].astype(str), return_inverse=True)
+        texts = self.table["text"].take(pa.array(rows))
+        length = min(self.max_length, 128)
+        vectors = features(self.base, texts, length, progress=self.progress)
+        return LabelledFeatures(rows, groups[rows], vectors, targets, [str(n) for n in names])
+
+    def listing(self, rows: Sequence[int] | np.ndarray, **columns: Sequence[Any]) -> pa.Table:
+        """split, file, line, label, text (personal data hidden, cut to BRIEF) of some rows, and
+        more columns."""
+        part = self.table.take(pa.array(np.asarray(rows, np.int64)))
+        texts = [mask(text or "") for text in part["text"].to_pylist()]
+        return pa.table(
+            {
+                "split": part["split"],
+                "file": part["_file"],
+                "line": part["_line"],
+                "label": part["label"] if self.has_labels else pa.nulls(len(part), pa.string()),
+                "text": [t if len(t) <= BRIEF else t[: BRIEF - 1] + "…" for t in texts],
+                **{name: list(values) for name, values in columns.items()},
+            }
+        )
+
+    @property
+    def fix_flag(self) -> str:
+        """`--fix NAME`, with a name to suggest."""
+        return f"--fix {shlex.quote(self.clean_name)}"
+
+
+def rows_that(n: int, singular: str = "has", plural: str = "have") -> str:
+    """A number of rows with its verb: 1 row has, 3 rows have."""
+    return counted(n, f"row {singular}", f"rows {plural}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,11 @@ class Inspection:
 
     def __init__(self, path: Path, summary: dict[str, Any], result: CheckResult) -> None:
         self.path, self.summary, self.result = path, summary, result
-        self.tables: Mapping[str, Any] = _Frames(result.tables)
+
+    @cached_property
+    def tables(self) -> dict[str, Any]:
+        """Name → DataFrame; made at the first use, since pandas takes its time to load."""
+        return {name: table.to_pandas() for name, table in self.result.tables.items()}
 
     @property
     def findings(self) -> list[dict[str, Any]]:
@@ -53,25 +57,6 @@ class Inspection:
 
     def __repr__(self) -> str:
         return f"Inspection('{self.path}', {len(self.findings)} findings)"
-
-
-class _Frames(Mapping[str, Any]):
-    """Tables that become DataFrames when they are read."""
-
-    def __init__(self, tables: Mapping[str, pa.Table]) -> None:
-        self._tables = tables
-
-    def __getitem__(self, name: str) -> Any:
-        return self._tables[name].to_pandas()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tables)
-
-    def __len__(self) -> int:
-        return len(self._tables)
-
-    def __repr__(self) -> str:
-        return f"tables({', '.join(self._tables)})"
 
 
 def inspect(

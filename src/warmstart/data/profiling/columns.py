@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from warmstart.data.columns import OURS, assign, map_roles
+from warmstart.data.corrections import correct
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.csv import NO_DELIMITER, detect_delimiter
 from warmstart.data.readers.files import format_of
@@ -86,8 +87,6 @@ def read_all(
 def corrected(source: Source, path: str) -> Source:
     """The source with the labels that a person corrected, without the rows that are to go. Raises
     `DataError`; what was changed stands in the ledger."""
-    from warmstart.data.corrections import correct
-
     numbered = {
         name: table.append_column("_row", pa.array(np.arange(len(table))))
         for name, table in source.parts.items()
@@ -97,10 +96,8 @@ def corrected(source: Source, path: str) -> Source:
     whole: dict[str, pa.Table] = {}
     for name, table in parts.items():
         rows = source.whole[name].take(table["_row"].combine_chunks())
-        at = rows.column_names.index(column)
-        same = rows[column].type == table["label"].type
-        changed = not same or not rows[column].equals(table["label"])
-        whole[name] = rows.set_column(at, column, table["label"]) if changed else rows
+        position = rows.column_names.index(column)
+        whole[name] = rows.set_column(position, column, table["label"])
     parts = {name: table.drop_columns(["_row"]) for name, table in parts.items()}
     return replace(source, whole=whole, parts=parts)
 

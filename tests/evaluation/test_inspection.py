@@ -13,7 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import warmstart
+from warmstart.cli.output.inspection import print_inspection
+from warmstart.evaluation import inspection
+from warmstart.evaluation.inspection.base import SEVERE, CheckResult, Context
 from warmstart.evaluation.inspection.labels import balance_facts
+from warmstart.formatting import counted
 from warmstart.reporting import charts
 from warmstart.reporting.inspection import coded, differing, render_inspection, short_names
 
@@ -128,6 +132,27 @@ def test_the_verdict_on_balance(sizes: tuple[int, int], word: str):
     assert balance and f"are {word}" in balance["verdict"]
     assert balance_facts({"a": {"train": 3}, "b": {"train": 0}}) is None
     assert balance_facts({}) is None
+
+
+def test_a_check_is_a_function_and_shown_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def check_question_marks(context: Context) -> CheckResult:
+        rows = [row for row, text in enumerate(context.texts.to_pylist()) if "?" in text]
+        result = CheckResult({"questions": len(rows)}, tables={"questions": context.listing(rows)})
+        result.lines["questions"] = counted(len(rows), "question")
+        result.add("questions", SEVERE, len(rows), "Some texts ask something.", "answer them")
+        return result
+
+    monkeypatch.setattr(inspection, "CHECKS", (*inspection.CHECKS, check_question_marks))
+    rows = [{"text": "is it?", "label": "a"}, {"text": "it is so", "label": "b"}]
+    look = warmstart.inspect(rows, out=tmp_path / "o", features=False)
+    assert look.findings[0]["kind"] == "questions" and look.summary["questions"] == 1
+    assert look.tables["questions"].text.tolist() == ["is it?"]
+    assert "Some texts ask something." in look.report.read_text(encoding="utf-8")
+    print_inspection(look)
+    printed = capsys.readouterr().out
+    assert "Some texts ask something." in printed and "questions  1 question" in printed
 
 
 def test_the_page_needs_nothing_but_its_facts(tmp_path: Path):

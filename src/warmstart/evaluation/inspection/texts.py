@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -191,19 +191,18 @@ def check_language(context: Context) -> CheckResult:
 def check_pii(context: Context) -> CheckResult:
     """Personal data and keys by kind, and where, with the data themselves hidden."""
     context.report("personal data")
-    kinds: dict[str, int] = {}
-    rows, hit_rows, hit_kinds, excerpts = 0, list[int](), list[str](), list[str]()
-    for row, value in enumerate(_values(context.texts)):
-        hits = find_pii(value)
-        rows += bool(hits)
-        for kind in {hit.kind for hit in hits}:
-            kinds[kind] = kinds.get(kind, 0) + 1
-        for hit in hits:
-            hit_rows.append(row)
-            hit_kinds.append(hit.kind)
-            excerpts.append(excerpt(value, hit))
-    table = context.listing(hit_rows, kind=hit_kinds, excerpt=excerpts).drop_columns(["text"])
-    kinds = dict(sorted(kinds.items(), key=lambda item: -item[1]))
+    hits = [
+        (row, hit.kind, excerpt(value, hit))
+        for row, value in enumerate(context.texts.to_pylist())
+        for hit in find_pii(value)
+    ]
+    table = context.listing(
+        [row for row, _, _ in hits],
+        kind=[kind for _, kind, _ in hits],
+        excerpt=[words for _, _, words in hits],
+    ).drop_columns(["text"])
+    kinds = dict(Counter(kind for _, kind in dict.fromkeys(h[:2] for h in hits)).most_common())
+    rows = len({row for row, _, _ in hits})
     result = CheckResult(
         {"personal": {"rows": rows, "kinds": kinds}}, tables={"personal_data": table}
     )
@@ -223,9 +222,3 @@ def check_pii(context: Context) -> CheckResult:
             "replace them by a word such as PHONE, or make sure that you may use them",
         )  # fmt: skip
     return result
-
-
-def _values(texts: pa.ChunkedArray) -> Iterator[str]:
-    """The texts as Python objects, a chunk at a time."""
-    for chunk in texts.chunks:
-        yield from chunk.to_pylist()

@@ -6,9 +6,9 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,17 +25,25 @@ from warmstart.run import why
 
 PRIORITY = ("test", "validation", "train")
 CLEAR = 2 / 3  # share of the rows of a text that one label must have to be believed
-Place = tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Removal:
+class Row(NamedTuple):
+    """A row with a text; `key` is equal for texts equal but for case, punctuation and spacing."""
+
+    split: str
+    number: int
+    key: int
+    label: str
+    text: str
+
+
+class Removal(NamedTuple):
     """A row to leave out: why, and the (split, row) of its twin that stays, if there is one."""
 
     split: str
     row: int
     reason: str
-    kept: Place | None = None
+    kept: tuple[str, int] | None = None
 
 
 def removals(
@@ -52,90 +60,74 @@ def removals(
     and spacing.
     """
     gone: list[Removal] = []
-    members: dict[int, list[Place]] = defaultdict(list)
-    for split in PRIORITY:
-        if split not in parts:
-            continue
+    members: dict[int, list[Row]] = defaultdict(list)
+    for split in (name for name in PRIORITY if name in parts):
+        table = parts[split]
         empty = {
             int(row): f"empty {role}"
             for role in ("label", "text")
-            if role in parts[split].column_names
-            for row in np.flatnonzero(blank(parts[split][role]))
+            if role in table.column_names
+            for row in np.flatnonzero(blank(table[role]))
         }
         gone += [Removal(split, row, reason) for row, reason in empty.items()]
-        for row, group in enumerate(groups[split].tolist()):
+        labels = table["label"] if "label" in table.column_names else pa.nulls(len(table))
+        columns = (groups[split], keys[split], labels.to_pylist(), table["text"].to_pylist())
+        for row, (group, key, label, text) in enumerate(zip(*columns, strict=True)):
             if group >= 0 and row not in empty:
-                members[group].append((split, row))
-    texts = {split: table["text"] for split, table in parts.items()}
-    labels = {split: _labels(table) for split, table in parts.items()}
-    for places in members.values():
-        if len(places) > 1:
-            gone += _of_group(places, keys, labels, texts)
-    order = {split: i for i, split in enumerate(parts)}
-    return sorted(gone, key=lambda removal: (order[removal.split], removal.row))
+                members[int(group)].append(Row(split, row, int(key), (label or "").strip(), text))
+    for rows in members.values():
+        if len(rows) > 1:
+            gone += _copies(rows)
+    order = list(parts)
+    return sorted(gone, key=lambda removal: (order.index(removal.split), removal.row))
 
 
-def _of_group(
-    places: list[Place],
-    keys: Mapping[str, np.ndarray],
-    labels: Mapping[str, list[str]],
-    texts: Mapping[str, pa.ChunkedArray],
-) -> list[Removal]:
-    """What to remove of rows that hold the same text, exactly or nearly."""
+def _copies(rows: list[Row]) -> list[Removal]:
+    """What to remove of rows that hold the same text, exactly or nearly, in PRIORITY's order."""
     gone: list[Removal] = []
-    kept: list[Place] = []
-    for split in PRIORITY:
-        equal: dict[int, list[Place]] = defaultdict(list)
-        for row in (row for name, row in places if name == split):
-            equal[int(keys[split][row])].append((split, row))
+    kept: list[Row] = []
+    for split, of_split in groupby(rows, key=lambda row: row.split):
         earlier = list(kept)
-        for key, rows in equal.items():
+        equal: dict[int, list[Row]] = defaultdict(list)
+        for row in of_split:
+            equal[row.key].append(row)
+        for key, same in equal.items():
             if earlier:
-                twin = next((p for p in earlier if keys[p[0]][p[1]] == key), earlier[0])
-                reason = f"copy of a row of {twin[0]}"
-                gone += [Removal(split, row, reason, twin) for _, row in rows]
+                twin = next((row for row in earlier if row.key == key), earlier[0])
+                reason = f"copy of a row of {twin.split}"
+                gone += [Removal(split, row.number, reason, twin[:2]) for row in same]
                 continue
-            stays, dropped = _of_equal(rows, labels[split], texts[split])
-            gone += dropped
-            if stays is None:
+            first, removed = _equal_rows(same)
+            gone += removed
+            if first is None:
                 continue
-            twin = next((p for p in kept if labels[p[0]][p[1]] == labels[split][stays[1]]), None)
+            twin = next((row for row in kept if row.label == first.label), None)
             if twin is None:
-                kept.append(stays)
+                kept.append(first)
             else:
-                gone.append(Removal(split, stays[1], "near-copy", twin))
+                gone.append(Removal(split, first.number, "near-copy", twin[:2]))
     return gone
 
 
-def _of_equal(
-    rows: list[Place], labels: Sequence[str], texts: pa.ChunkedArray
-) -> tuple[Place | None, list[Removal]]:
+def _equal_rows(rows: list[Row]) -> tuple[Row | None, list[Removal]]:
     """Of rows of one split with equal text: the one that stays, and the others."""
-    split = rows[0][0]
-    counts = Counter(labels[row] for _, row in rows).most_common()
+    counts = Counter(row.label for row in rows).most_common()
     majority, most = counts[0]
     if len(counts) > 1 and most < CLEAR * len(rows):
         votes = ", ".join(f"{n} × {name}" for name, n in counts[:5])
         reason = f"equal texts with different labels, none with a clear majority: {votes}"
-        return None, [Removal(split, row, reason) for _, row in rows]
-    stays = next(at for at in rows if labels[at[1]] == majority)
+        return None, [Removal(row.split, row.number, reason) for row in rows]
+    first = next(row for row in rows if row.label == majority)
     gone: list[Removal] = []
-    text = texts[stays[1]].as_py()
-    for _, row in rows:
-        if row == stays[1]:
-            continue
-        same = texts[row].as_py() == text
-        reason = "exact copy" if same else "copy but for case, punctuation or spacing"
-        if labels[row] != majority:
+    for row in rows:
+        reason = "copy but for case, punctuation or spacing"
+        if row.label != majority:
             reason = f"equal text with another label than {most} of {len(rows)}"
-        gone.append(Removal(split, row, reason, stays))
-    return stays, gone
-
-
-def _labels(table: pa.Table) -> list[str]:
-    if "label" not in table.column_names:
-        return [""] * len(table)
-    return [(value or "").strip() for value in table["label"].to_pylist()]
+        elif row.text == first.text:
+            reason = "exact copy"
+        if row is not first:
+            gone.append(Removal(row.split, row.number, reason, first[:2]))
+    return first, gone
 
 
 ENDING = {"parquet": ".parquet", "arrow": ".parquet", "json": ".jsonl"}

@@ -17,7 +17,7 @@ from warmstart.data.tables import pc
 from warmstart.errors import RecipeError, RunError
 from warmstart.evaluation.inspection import run_checks
 from warmstart.evaluation.inspection.base import CheckResult, Context, Progress
-from warmstart.files import write_atomically, write_json
+from warmstart.files import write_atomically, write_json, write_text
 from warmstart.models.base import resolve
 from warmstart.models.loading import load_tokenizer
 from warmstart.pipelines.clean import (
@@ -28,7 +28,7 @@ from warmstart.pipelines.clean import (
     write_split,
 )
 from warmstart.pipelines.output_file import ENDINGS, Writer
-from warmstart.reporting.inspection import write_inspection
+from warmstart.reporting.inspection import render_inspection
 from warmstart.run import check_free, check_writable, free_path, now, why
 
 MAX_ROWS = 20_000
@@ -177,7 +177,7 @@ def _publish(out: Path, summary: dict[str, Any], result: CheckResult) -> None:
     try:
         with write_atomically(out) as fresh:
             fresh.mkdir(parents=True)
-            write_inspection(fresh / "report.html", summary, result.tables)
+            write_text(fresh / "report.html", render_inspection(summary, result.tables))
             write_json(fresh / "inspection.json", summary)
             with Writer(fresh / "duplicates.csv") as writer:
                 writer.write(result.tables["duplicates"])

@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 from markupsafe import Markup, escape
 
-from warmstart.files import write_text
 from warmstart.formatting import counted
 from warmstart.reporting import charts
 from warmstart.reporting.page import page
@@ -152,13 +151,6 @@ def coded(remedy: str) -> Markup:
         Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
         for number, part in enumerate(parts)
     )
-
-
-def write_inspection(
-    path: Path, summary: Mapping[str, Any], tables: Mapping[str, pa.Table]
-) -> None:
-    """Write the page of an inspection to `path`, whole or not at all."""
-    write_text(path, render_inspection(summary, tables))
 
 
 def render_inspection(summary: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> str:

@@ -65,8 +65,8 @@ PART_FOLDERS = ["tasks", "objectives", "methods", "inference"]
 
 BUDGET = {
     # package: (lines it may have now, lines that it is to have in the end)
-    "the root": (1_160, 950),
-    "config": (640, 550),
+    "the root": (1_180, 950),
+    "config": (650, 550),
     "cli": (1_660, 1_200),
     "data": (5_570, 4_300),
     "tokenization": (1_810, 1_350),

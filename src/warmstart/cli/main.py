@@ -7,6 +7,7 @@ import errno
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,9 +15,16 @@ from warmstart.cli import adapters as cli_adapters
 from warmstart.cli import tokenizers as cli_tokenizer
 from warmstart.cli.output import run as show
 from warmstart.cli.parser import Request, Verb, explained, overview, parse, truth, whole
-from warmstart.config.applies import APPLIES
+from warmstart.config.keys import APPLIES
 from warmstart.config.recipe import Recipe
-from warmstart.errors import RecipeError, WarmstartError, nearest, shown, typed
+from warmstart.errors import (
+    RecipeError,
+    RenamedKeyWarning,
+    WarmstartError,
+    nearest,
+    shown,
+    typed,
+)
 
 UNWRITTEN, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
@@ -74,7 +82,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     _printable()
     try:
         _check_words(words)
-        code = _run(words)
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", RenamedKeyWarning)
+            warnings.showwarning = _show_warning
+            code = _run(words)
         sys.stdout.flush()
         return code if heard else UNWRITTEN
     except WarmstartError as error:
@@ -94,6 +105,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             return USAGE_ERROR
         _hush()
         return UNWRITTEN
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """A key in an old spelling gets a note; every other warning looks as always."""
+    text = f"note: {message}\n"
+    if not issubclass(category, RenamedKeyWarning):
+        text = warnings.formatwarning(message, category, *place[:2])
+    sys.stderr.write(text)
 
 
 def _check_words(words: list[str]) -> None:

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from warmstart import part as parts
-from warmstart.config.applies import APPLIES
-from warmstart.config.merge import PARTS, SECTIONS
+from warmstart.config.keys import APPLIES, PARTS, SECTIONS, current_name
 from warmstart.config.recipe import Recipe, catalogue
 from warmstart.config.validation import kinds
 from warmstart.errors import RecipeError, nearest, shown
@@ -141,7 +140,7 @@ def _flag(found: Request, options: Mapping[str, str], word: str, queue: list[str
 
 def _value(name: str, key: str, queue: list[str]) -> str:
     """The word after a flag; a key that is true or false needs none."""
-    info = catalogue().get(key)
+    info = catalogue().get(current_name(key))
     switch = info is not None and bool in kinds(info)
     if switch and not (queue and queue[0].lower() in TRUTHS):
         return "true"
@@ -166,8 +165,8 @@ def whole(option: str, value: str) -> int:
 
 def _is_key(word: str, free: list[str]) -> bool:
     """Whether `a=b` is meant as a recipe key: not a file, and named like one, or out of place."""
-    head = word.partition("=")[0].partition(".")[0]
-    return not os.path.exists(word) and (head in Recipe.model_fields or not free)
+    section = current_name(word.partition("=")[0]).partition(".")[0]
+    return not os.path.exists(word) and (section in Recipe.model_fields or not free)
 
 
 def overview(verbs: Mapping[str, Verb], about: str) -> str:

@@ -25,12 +25,12 @@ PLAIN = {"train.epochs": 4, "train.learning_rate": 5e-4, "train.keep": "last",
          "task.max_length": 96}  # fmt: skip
 WAYS: dict[str, dict[str, Any]] = {
     "none": {},
-    "rehearsal 0.1": {"keep.rehearsal": 0.1},
-    "rehearsal 0.3": {"keep.rehearsal": 0.3},
-    "l2_sp 0.01": {"keep.penalty": "l2_sp", "keep.strength": 0.01},
-    "l2_sp 0.1": {"keep.penalty": "l2_sp", "keep.strength": 0.1},
-    "ewc 0.01": {"keep.penalty": "ewc", "keep.strength": 0.01},
-    "ewc 0.1": {"keep.penalty": "ewc", "keep.strength": 0.1},
+    "rehearsal 0.1": {"forgetting.rehearsal": 0.1},
+    "rehearsal 0.3": {"forgetting.rehearsal": 0.3},
+    "l2_sp 0.01": {"forgetting.penalty": "l2_sp", "forgetting.strength": 0.01},
+    "l2_sp 0.1": {"forgetting.penalty": "l2_sp", "forgetting.strength": 0.1},
+    "ewc 0.01": {"forgetting.penalty": "ewc", "forgetting.strength": 0.01},
+    "ewc 0.1": {"forgetting.penalty": "ewc", "forgetting.strength": 0.1},
     "layer_decay 0.5": {"method.layer_decay": 0.5},
     "lora": {"method": "lora", "train.learning_rate": 3e-3},
 }
@@ -107,7 +107,7 @@ def one(way: str, seed: int, base: Path, general: Path, data: Path, folder: Path
 
     keys = {
         "method": "full", **PLAIN, **WAYS[way], "base": str(base), "seed": seed,
-        "keep.text": str(general), "evaluate.baselines": False,
+        "forgetting.text": str(general), "evaluate.baselines": False,
         "out": str(folder / f"{way}-{seed}".replace(" ", "-")),
     }  # fmt: skip
     begun = time.perf_counter()

@@ -65,12 +65,12 @@ PART_FOLDERS = ["tasks", "objectives", "methods", "inference"]
 
 BUDGET = {
     # package: (lines it may have now, lines that it is to have in the end)
-    "the root": (1_160, 950),
-    "config": (640, 550),
-    "cli": (1_660, 1_200),
+    "the root": (1_180, 950),
+    "config": (650, 550),
+    "cli": (1_650, 1_200),
     "data": (5_570, 4_300),
     "tokenization": (1_810, 1_350),
-    "models": (6_690, 5_300),
+    "models": (7_160, 5_300),
     "methods": (740, 650),
     "objectives": (320, 400),
     "tasks": (5_720, 4_500),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warmstart.api import recipe_for
-from warmstart.cli.main import VERBS
+from warmstart.cli.main import VERBS, main
 from warmstart.cli.parser import parse
 from warmstart.config.recipe import Recipe, catalogue
+from warmstart.config.toml import read_toml
 from warmstart.config.validation import wanted
-from warmstart.errors import RecipeError
+from warmstart.errors import RecipeError, RenamedKeyWarning
 from warmstart.methods.frozen import Frozen
 from warmstart.methods.lora import LoRA
+from warmstart.training.regularization.settings import Forgetting
 from warmstart.training.settings import Train
 
 words = st.text(
@@ -231,6 +234,43 @@ def test_a_section_may_be_an_instance():
 
 def test_paths_are_text(tmp_path: Path):
     assert Recipe.of({"out": tmp_path, "data.train": tmp_path}).out == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"keep.penalty": "l2_sp", "keep.strength": 0.1},
+        {"keep": {"penalty": "l2_sp", "strength": 0.1}},
+        {"keep": Forgetting(penalty="l2_sp", strength=0.1)},
+        {"keep": {"penalty": "l2_sp", "strength": 0.9}, "forgetting.strength": 0.1},
+        read_toml("[keep]\npenalty = 'l2_sp'\nstrength = 0.1"),
+        parse("tune --keep.penalty l2_sp keep.strength=0.1".split(), VERBS).keys,
+    ],
+    ids=["dotted", "table", "instance", "both", "toml", "typed"],
+)
+def test_an_old_spelling_is_understood_for_one_version(layer: dict[str, Any]):
+    with pytest.warns(RenamedKeyWarning, match="'keep' of the recipe is called 'forgetting' now"):
+        recipe = Recipe.of(layer)
+    assert recipe.forgetting == Forgetting(penalty="l2_sp", strength=0.1)
+    assert "[forgetting]" in recipe.to_toml() and "[keep]" not in recipe.to_toml()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Recipe.of(layer, quiet=True) == recipe == Recipe.from_toml(recipe.to_toml())
+
+
+def test_a_single_key_may_have_an_old_spelling(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("warmstart.config.keys.RENAMED", {"train.lr": "train.learning_rate"})
+    with pytest.warns(RenamedKeyWarning, match=r"'train\.lr'"):
+        recipe = Recipe.of({"train": {"lr": 0.1, "epochs": 2}}, {"train.patience": 1})
+    assert recipe.train == Train(learning_rate=0.1, epochs=2, patience=1)
+
+
+def test_the_terminal_notes_an_old_spelling_once(capsys: pytest.CaptureFixture[str]):
+    for _ in range(2):
+        assert main(["recipe", "--keep.penalty", "l2_sp"]) == 0
+        printed, noted = capsys.readouterr()
+        assert 'penalty = "l2_sp"' in printed
+        assert noted.startswith("note: 'keep' of the recipe") and noted.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from warmstart.cli.output.run import as_line, as_row, in_words, scores
+from warmstart.cli.output.answers import as_line, as_row, in_words
+from warmstart.cli.output.run import scores
 from warmstart.cli.output.tables import heading, plain, put
 from warmstart.tasks.extractive_qa.decoding import SpanPrediction
 from warmstart.types import Prediction

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
-from warmstart.config.applies import settings_of
-from warmstart.config.recipe import Recipe
+from warmstart.config.recipe import Recipe, settings_of
 from warmstart.data.readers.files import check_exists, unusable
 from warmstart.pipelines import adapters
 from warmstart.pipelines import search as retrieval
 from warmstart.pipelines import tokenizers as tokenizer
-from warmstart.pipelines.request import Asked
+from warmstart.pipelines.request import Request
 from warmstart.run import Run, folder_named, usable
 from warmstart.types import Prediction
 
@@ -44,7 +43,7 @@ SAMPLES = Path(__file__).parent / "samples"
 
 def recipe_for(data: Any, recipe: Recipe | str | Path | None, keys: Mapping[str, Any]) -> Recipe:
     """Defaults < recipe (an object or a TOML file) < keys. Raises `RecipeError`."""
-    return Asked(data, recipe, keys).resolved()
+    return Request(data, recipe, keys).resolved()
 
 
 def inspect(
@@ -136,19 +135,19 @@ def tune(
 
     Raises `WarmstartError`; nothing is written before the request, the data and the base are good.
     """
-    asked = Asked(data, recipe, keys, _folder(resume))
-    if asked.several:
+    request = Request(data, recipe, keys, _folder(resume))
+    if request.several:
         from warmstart.pipelines.compare.run import tune_asked
 
-        return tune_asked(asked, listeners)
+        return tune_asked(request, listeners)
     from warmstart.pipelines.tune import tune as run_it
 
     if resume is None:
-        return run_it(asked.resolved(), asked.source, listeners=[*listeners])
-    run = asked.run()
+        return run_it(request.resolved(), request.source, listeners=[*listeners])
+    run = request.run()
     if run.status == "done":
         return run
-    return run_it(run.recipe, asked.source, resume=run.path, listeners=[*listeners])
+    return run_it(run.recipe, request.source, resume=run.path, listeners=[*listeners])
 
 
 def plan(
@@ -164,17 +163,17 @@ def plan(
     where training stops early), and the ledger. Of several methods or seeds `runs` has the recipe
     of each.
     """
-    asked = Asked(data, recipe, keys, _folder(resume))
-    if asked.several:
+    request = Request(data, recipe, keys, _folder(resume))
+    if request.several:
         from warmstart.pipelines.compare.run import rehearse_asked
 
-        return rehearse_asked(asked)
+        return rehearse_asked(request)
     from warmstart.pipelines.plan import rehearse
 
     if resume is None:
-        return rehearse(asked.resolved(), asked.source)
-    run = asked.run()
-    return rehearse(run.recipe, asked.source, out=run.path)
+        return rehearse(request.resolved(), request.source)
+    run = request.run()
+    return rehearse(run.recipe, request.source, out=run.path)
 
 
 @overload

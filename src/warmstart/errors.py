@@ -52,6 +52,16 @@ class ProofError(RunError):
     """The saved model does not answer as the trained one did."""
 
 
+class RenamedKeyWarning(FutureWarning):
+    """A key of the recipe in a spelling that only this version still takes."""
+
+    def __init__(self, old: str, new: str) -> None:
+        super().__init__(
+            f"'{old}' of the recipe is called '{new}' now; rename it, for the next version does "
+            f"not know '{old}'"
+        )
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The closing words of an unknown-name message: the nearest known name and all there are."""
     known = sorted(known)

@@ -30,7 +30,11 @@ class Part(BaseModel):
     """A frozen set of settings that can do one thing. Fields are settings; it holds no weights."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        coerce_numbers_to_str=True,
+        allow_inf_nan=False,
     )
     kind: ClassVar[str] = ""
 

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from warmstart import files
-from warmstart.config.recipe import Recipe, read_file
+from warmstart.config.recipe import Recipe
+from warmstart.config.toml import read_file
 from warmstart.data.readers.files import unusable
 from warmstart.errors import RecipeError, RunError, nearest, shown, typed
 from warmstart.files import write_json, write_text
@@ -68,7 +69,7 @@ class Run:
     @property
     def recipe(self) -> Recipe:
         """What was asked, with every choice made."""
-        return Recipe.of(read_file(self.path / "recipe.toml"))
+        return Recipe.of(read_file(self.path / "recipe.toml"), quiet=True)
 
     @property
     def facts(self) -> dict[str, Any]:

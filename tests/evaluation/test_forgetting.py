@@ -127,22 +127,22 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("family", "method", "more"),
     [
-        ("bert", "full", {"keep.text": "own"}),
-        ("gpt2", "full", {"keep.text": str(SHIPPED), "keep.penalty": "ewc"}),
-        ("gpt2", "lora", {"keep.text": str(SHIPPED), "keep.rehearsal": 0.3}),
-        ("distilbert", "partial", {"keep.text": "own", "keep.rehearsal": 0.3}),
-        ("bert", "layernorm", {"keep.text": "own", "keep.penalty": "l2_sp"}),
+        ("bert", "full", {"forgetting.text": "own"}),
+        ("gpt2", "full", {"forgetting.text": str(SHIPPED), "forgetting.penalty": "ewc"}),
+        ("gpt2", "lora", {"forgetting.text": str(SHIPPED), "forgetting.rehearsal": 0.3}),
+        ("distilbert", "partial", {"forgetting.text": "own", "forgetting.rehearsal": 0.3}),
+        ("bert", "layernorm", {"forgetting.text": "own", "forgetting.penalty": "l2_sp"}),
         ("bert", "frozen", {}),
-        ("t5", "full", {"keep.penalty": "l2_sp"}),
+        ("t5", "full", {"forgetting.penalty": "l2_sp"}),
         ("xlnet", "prompt_tuning", {}),
     ],
 )
 def test_every_report_has_it(
     family: str, method: str, more: dict[str, Any], tiny_of: Folder, data: Path, tmp_path: Path
 ) -> None:
-    if more.get("keep.text") == "own":  # in the words that tiny models know
+    if more.get("forgetting.text") == "own":  # in the words that tiny models know
         (tmp_path / "own.txt").write_text("\n".join(messages(2000)[0]))
-        more = {**more, "keep.text": str(tmp_path / "own.txt")}
+        more = {**more, "forgetting.text": str(tmp_path / "own.txt")}
     run: Any = warmstart.tune(
         data, base=str(tiny_of(family)), method=method, out=str(tmp_path / "run"), **KEYS, **more
     )
@@ -157,10 +157,10 @@ def test_every_report_has_it(
             assert one["low"] <= one["value"] <= one["high"]
     assert found["sentence"].split(":")[0] in run.report.read_text()
     notes = [note for note in json.loads((run.path / "ledger.json").read_text())["notes"]
-             if note["kind"] == "keep"]  # fmt: skip
-    assert len(notes) == ("keep.text" in more)
+             if note["kind"] == "forgetting"]  # fmt: skip
+    assert len(notes) == ("forgetting.text" in more)
     if "figure" in found:
-        assert (found["passages"] == len(shipped().held)) == ("keep.text" not in more)
+        assert (found["passages"] == len(shipped().held)) == ("forgetting.text" not in more)
 
 
 def test_measuring_changes_nothing(tiny_of: Folder, data: Path, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_measuring_changes_nothing(tiny_of: Folder, data: Path, tmp_path: Path) 
 def test_other_general_text_is_not_resumed(tiny_of: Folder, data: Path, tmp_path: Path) -> None:
     text = tmp_path / "general.txt"
     text.write_text(SHIPPED.read_text())
-    keys: dict[str, Any] = {**KEYS, "keep.text": str(text), "keep.penalty": "ewc"}
+    keys: dict[str, Any] = {**KEYS, "forgetting.text": str(text), "forgetting.penalty": "ewc"}
     run: Any = warmstart.tune(data, base=str(tiny_of("bert")), out=str(tmp_path / "run"), **keys)
     run.update(status="stopped")
     text.write_text(SHIPPED.read_text().replace("river", "rivers"))

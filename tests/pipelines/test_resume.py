@@ -39,10 +39,12 @@ WAYS: dict[str, dict[str, Any]] = {
     "frozen": {"method": "frozen", "train.precision": "bf16"},
     "lora": {"method": "lora", "method.dropout": 0.2, "train.precision": "bf16"},
     "gpt2": {"method": "full", "train.precision": "bf16"},
-    "kept": {"method": "full", "train.precision": "bf16", "keep.text": str(SHIPPED),
-             "keep.rehearsal": 0.3, "keep.penalty": "ewc", "keep.strength": 1.0},
-    "gpt2-kept": {"method": "full", "train.precision": "fp32", "keep.text": str(SHIPPED),
-                  "keep.rehearsal": 0.3, "keep.penalty": "ewc", "keep.strength": 1.0},
+    "kept": {"method": "full", "train.precision": "bf16", "forgetting.text": str(SHIPPED),
+             "forgetting.rehearsal": 0.3, "forgetting.penalty": "ewc", "forgetting.strength": 1.0},
+    "gpt2-kept": {"method": "full", "train.precision": "fp32",
+                  "forgetting.text": str(SHIPPED),
+                  "forgetting.rehearsal": 0.3, "forgetting.penalty": "ewc",
+                  "forgetting.strength": 1.0},
 }  # fmt: skip
 LAST = 14  # steps of a whole run
 DEATHS: dict[str, list[dict[str, int]]] = {

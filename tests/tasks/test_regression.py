@@ -138,7 +138,7 @@ def test_a_run(run: Run) -> None:
 
 
 def test_a_number_is_shown_alone(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    from warmstart.cli.output.run import predictions
+    from warmstart.cli.output.answers import predictions
 
     answers = run.predict(["the good film"])
     predictions([("the good film", answers[0])], as_json=False)

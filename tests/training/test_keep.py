@@ -279,13 +279,13 @@ def test_a_penalty_holds_and_rehearsal_keeps(tiny_of: Folder, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"keep.rehearsal": 0.2}, "--keep.text"),
-        ({"keep.penalty": "ewc"}, "--keep.text"),
-        ({"keep.penalty": "l2_sp", "method": "frozen"}, "nothing can be forgotten"),
-        ({"keep.penalty": "l2_sp", "method": "prompt_tuning"}, "nothing can be forgotten"),
-        ({"keep.penalty": "l2_sp", "method": "lora"}, "weight_decay"),
-        ({"keep.rehearsal": 0.95, "keep.text": "a"}, "keep.rehearsal"),
-        ({"keep.penalti": "l2_sp"}, "keep.penalty"),
+        ({"forgetting.rehearsal": 0.2}, "--forgetting.text"),
+        ({"forgetting.penalty": "ewc"}, "--forgetting.text"),
+        ({"forgetting.penalty": "l2_sp", "method": "frozen"}, "nothing can be forgotten"),
+        ({"forgetting.penalty": "l2_sp", "method": "prompt_tuning"}, "nothing can be forgotten"),
+        ({"forgetting.penalty": "l2_sp", "method": "lora"}, "weight_decay"),
+        ({"forgetting.rehearsal": 0.95, "forgetting.text": "a"}, "forgetting.rehearsal"),
+        ({"forgetting.penalti": "l2_sp"}, "forgetting.penalty"),
     ],
 )
 def test_what_makes_no_sense_is_refused(keys: dict[str, Any], said: str) -> None:
@@ -295,8 +295,10 @@ def test_what_makes_no_sense_is_refused(keys: dict[str, Any], said: str) -> None
 
 @pytest.mark.parametrize("method", ["full", "partial", "bitfit", "layernorm"])
 def test_what_moves_the_bases_weights_may_be_held(method: str) -> None:
-    assert Recipe.of({"keep.penalty": "l2_sp", "method": method}).keep.acts
-    assert Recipe.of({"keep.text": "a", "keep.rehearsal": 0.2, "method": "lora"}).keep.acts
+    assert Recipe.of({"forgetting.penalty": "l2_sp", "method": method}).forgetting.acts
+    assert Recipe.of(
+        {"forgetting.text": "a", "forgetting.rehearsal": 0.2, "method": "lora"}
+    ).forgetting.acts
 
 
 def test_passages_are_cut_between_words_and_held_out(tmp_path: Path) -> None:

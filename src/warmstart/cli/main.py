@@ -1,22 +1,21 @@
-"""The command line: warmstart VERB INPUT --any.recipe.key value. Calls `api`, prints by `show`."""
+"""The command line: warmstart VERB INPUT --any.recipe.key value."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from warmstart.cli import adapters as cli_adapters
 from warmstart.cli import tokenizers as cli_tokenizer
-from warmstart.cli.output import run as show
-from warmstart.cli.parser import Request, Verb, explained, overview, parse, truth, whole
-from warmstart.config.applies import APPLIES
+from warmstart.cli.parser import Request, Verb, explained, overview, parse
+from warmstart.config.keys import APPLIES
 from warmstart.config.recipe import Recipe
-from warmstart.errors import RecipeError, WarmstartError, nearest, shown, typed
+from warmstart.errors import RecipeError, RenamedKeyWarning, WarmstartError, shown
 
 UNWRITTEN, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
@@ -74,7 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     _printable()
     try:
         _check_words(words)
-        code = _run(words)
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", RenamedKeyWarning)
+            warnings.showwarning = _show_warning
+            code = _run(words)
         sys.stdout.flush()
         return code if heard else UNWRITTEN
     except WarmstartError as error:
@@ -89,11 +91,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None and error.errno not in UNPRINTABLE:
             raise
-        print(f"warmstart: {_system_said(error)}", file=sys.stderr)
+        print(f"warmstart: {_describe(error)}", file=sys.stderr)
         if error.filename is not None:
             return USAGE_ERROR
         _hush()
         return UNWRITTEN
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """A key in an old spelling gets a note; every other warning looks as always."""
+    text = f"note: {message}\n"
+    if not issubclass(category, RenamedKeyWarning):
+        text = warnings.formatwarning(message, category, *place[:2])
+    sys.stderr.write(text)
 
 
 def _check_words(words: list[str]) -> None:
@@ -108,12 +118,12 @@ def _check_words(words: list[str]) -> None:
             ) from None
 
 
-def _system_said(error: OSError) -> str:
+def _describe(error: OSError) -> str:
     """What the system refused, in words."""
-    said = error.strerror or shown(error, 120)
+    reason = error.strerror or shown(error, 120)
     if error.filename is None:
-        return f"cannot write the output: {said}"
-    return f"'{shown(error.filename, 100)}': {said}; give another name, or mend what stands there"
+        return f"cannot write the output: {reason}"
+    return f"'{shown(error.filename, 100)}': {reason}; give another name, or mend what stands there"
 
 
 def _hush() -> None:
@@ -142,150 +152,12 @@ def _run(words: list[str]) -> int:
     return 0
 
 
-SUB_VERBS = {"tokenizer": "warmstart.cli.tokenizers", "adapters": "warmstart.cli.adapters"}
-
-
-def _command(verb: str) -> Callable[[Request], None]:
-    """What carries a verb out: `_tune` of this file; of a sub-verb, `train` of `tokenizers`."""
-    name, _, below = verb.partition(" ")
-    return getattr(importlib.import_module(SUB_VERBS[name]), below) if below else \
-        globals()[f"_{name}"]  # fmt: skip
-
-
-def _tune(request: Request) -> None:
-    from warmstart import api
-
-    data, options = request.words.get("DATA"), request.options
-    if options["dry-run"]:
-        found = api.plan(data, recipe=options["recipe"], resume=options["resume"], **request.keys)
-        show.plan(found, as_json=options["json"])
-        return
-    with _progress() as listeners:
-        found = api.tune(
-            data,
-            recipe=options["recipe"],
-            resume=options["resume"],
-            listeners=listeners,
-            **request.keys,
-        )
-    show.tuned(found, as_json=options["json"])
-
-
-def _inspect(request: Request) -> None:
-    from warmstart import api
-    from warmstart.cli.progress import Stages
-
-    options = request.options
-    stages = Stages()
-    try:
-        found = api.inspect(
-            request.words.get("DATA"),
-            out=options["out"],
-            fix=options["fix"],
-            split=options["split"],
-            features=truth("features", options["features"] or "true"),
-            max_rows=whole("max-rows", options["max-rows"] or "20000"),
-            progress=stages,
-            **request.keys,
-        )
-    finally:
-        stages.close()
-    show.inspection(found, as_json=options["json"])
-
-
-def _demo(request: Request) -> None:
-    from warmstart import api
-
-    if named := [key for key in request.keys if key in ("data.path", "data.train")]:
-        raise RecipeError(
-            f"{named[0]} has no meaning for demo, which trains on its own sample; for data of "
-            f"yours: warmstart tune {typed(shown(request.keys[named[0]], 100))}"
-        )
-    with _progress() as listeners:
-        found = api.demo(listeners=listeners, **request.keys)
-    show.tuned(found, as_json=request.options["json"])
-
-
-def _predict(request: Request) -> None:
-    from warmstart import api
-    from warmstart.data.readers.text import stdin_lines
-
-    model, data = request.words["MODEL"], request.words.get("DATA")
-    source: Any = stdin_lines() if data is None or data == "-" else data
-    out, as_json = request.options["out"], request.options["json"]
-    notes: list[str] = []
-    if out is not None:
-        rows = api.predict(model or "", source, out=out, notes=notes, **request.keys)
-        show.labelled(rows, out, notes, as_json=as_json)
-    else:
-        answers = api.answers(model or "", source, notes=notes, **request.keys)
-        show.predictions(answers, as_json=as_json)
-    show.notes(notes)
-
-
-def _evaluate(request: Request) -> None:
-    from warmstart import api
-
-    model, data, out = request.words["MODEL"], request.words["DATA"], request.options["out"]
-    metrics = api.evaluate(model or "", data, out=out, **request.keys)
-    show.metrics(metrics, out, as_json=request.options["json"])
-
-
-def _index(request: Request) -> None:
-    from warmstart.cli.output import search as show_found
-    from warmstart.pipelines import search as retrieval
-
-    model, data, out = request.words["MODEL"], request.words["DATA"], request.options["out"]
-    if not out:
-        raise RecipeError("index needs --out FOLDER, where the index goes")
-    notes: list[str] = []
-    made = retrieval.index(model or "", data, out=out, notes=notes, **request.keys)
-    show_found.indexed(made, as_json=request.options["json"])
-    show.notes(notes)
-
-
-def _search(request: Request) -> None:
-    from warmstart.cli.output import search as show_found
-    from warmstart.data.readers.text import stdin_lines
-    from warmstart.pipelines import search as retrieval
-
-    top = whole("top", request.options["top"] or "10")
-    query, opened = request.words.get("QUERY"), retrieval.Index(request.words["INDEX"] or "")
-    for text in stdin_lines() if query is None or query == "-" else [query]:
-        show_found.found(text, opened.search(text, top), as_json=request.options["json"])
-
-
-def _models(request: Request) -> None:
-    from warmstart import api
-    from warmstart.models.fetch import FETCHABLE
-
-    action, name = request.words.get("fetch"), request.words.get("NAME")
-    if action is None:
-        show.models(api.models(), as_json=request.options["json"])
-        return
-    if action != "fetch":
-        raise RecipeError(f"no models verb '{shown(action)}'.{nearest(action, ['fetch'])}")
-    if name is None:
-        raise RecipeError(f"models fetch needs a name after it.{nearest('', FETCHABLE)}")
-    show.fetched(api.fetch(name), as_json=request.options["json"])
-
-
-def _recipe(request: Request) -> None:
-    from warmstart import api
-
-    recipe = api.recipe_for(None, request.options["recipe"], request.keys)
-    show.recipe(recipe, as_json=request.options["json"])
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[list[Any]]:
-    from warmstart.cli.output.comparison import Bars
-
-    bar = Bars("score")
-    try:
-        yield [bar]
-    finally:
-        bar.close()
+def _command(name: str) -> Callable[[Request], None]:
+    """The function of a verb, in `verbs`; of a sub-verb, in the file of its verb."""
+    verb, _, below = name.partition(" ")
+    modules = {"tokenizer": "tokenizers", "adapters": "adapters"}
+    module = importlib.import_module(f"warmstart.cli.{modules[verb] if below else 'verbs'}")
+    return getattr(module, below or verb)
 
 
 def _printable() -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from warmstart import part as parts
-from warmstart.config.applies import APPLIES
-from warmstart.config.merge import PARTS, SECTIONS
+from warmstart.config.keys import APPLIES, PARTS, SECTIONS, current_name
 from warmstart.config.recipe import Recipe, catalogue
 from warmstart.config.validation import kinds
 from warmstart.errors import RecipeError, nearest, shown
@@ -54,54 +54,48 @@ class Request:
 
 def parse(argv: Sequence[str], verbs: Mapping[str, Verb]) -> Request:
     """Take the words after `warmstart` apart. Raises `RecipeError`."""
-    name = argv[0]
+    name, *queue = argv
     if name not in verbs:
         is_file = " A file needs a verb: warmstart tune FILE." if os.path.exists(name) else ""
         kind = "flag before the verb" if name.startswith("-") else "verb"
         raise RecipeError(f"no {kind} '{name}'.{is_file or nearest(name, verbs)}")
     verb = verbs[name]
-    queue = list(argv[1:])
     if verb.verbs:
         if queue and queue[0] in ("-h", "--help"):
             return Request(name, verb, {}, options={"help": True})
-        name, verb = _below(name, verb, queue)
+        below = queue.pop(0) if queue else ""
+        if below not in verb.verbs:
+            reason = f"no {name} verb '{below}'" if below else f"{name} needs a verb after it"
+            raise RecipeError(f"{reason}.{nearest(below, verb.verbs)}")
+        name, verb = f"{name} {below}", verb.verbs[below]
     options = {name: value for name, _, value in (text.partition(" ") for text in verb.options)}
     options |= {"json": "", "help": ""}
-    found = Request(name, verb, {}, options=dict.fromkeys(options))
+    request = Request(name, verb, {}, options=dict.fromkeys(options))
     free = list(verb.words)
     while queue:
         word = queue.pop(0)
         if word == "--":
-            _take(found, free, queue)
+            _take(request, free, queue)
             break
         if word == "-h":
-            found.options["help"] = True
+            request.options["help"] = True
         elif word.startswith("--"):
-            _flag(found, options, word[2:], queue)
+            _take_flag(request, options, word[2:], queue)
         elif PAIR.match(word) and _is_key(word, free):
             key, _, value = word.partition("=")
-            found.keys[key.replace("-", "_")] = value
+            request.keys[key.replace("-", "_")] = value
         else:
-            _take(found, free, [word])
-    if found.options["help"]:
-        return found
-    if found.several:
-        free.pop()  # only the last one may take several
+            _take(request, free, [word])
+    if request.options["help"]:
+        return request
+    if request.several:
+        free.pop()  # only the last name may stand for several words
     if missing := [word for word in free if not word.startswith("[")]:
         raise RecipeError(
             f"{name} needs {' and '.join(missing)} ({'; '.join(verb.words[w] for w in missing)}): "
             f"{usage(name, verb)}"
         )
-    return found
-
-
-def _below(name: str, verb: Verb, queue: list[str]) -> tuple[str, Verb]:
-    """The sub-verb that the queue begins with, taken from it. Raises `RecipeError`."""
-    word = queue.pop(0) if queue else ""
-    if word not in verb.verbs:
-        said = f"no {name} verb '{word}'" if word else f"{name} needs a verb after it"
-        raise RecipeError(f"{said}.{nearest(word, verb.verbs)}")
-    return f"{name} {word}", verb.verbs[word]
+    return request
 
 
 def usage(name: str, verb: Verb) -> str:
@@ -112,42 +106,38 @@ def usage(name: str, verb: Verb) -> str:
     return " ".join(["warmstart", name, *verb.words, *keys])
 
 
-def _take(found: Request, free: list[str], words: Sequence[str]) -> None:
+def _take(request: Request, free: list[str], words: Sequence[str]) -> None:
     for word in words:
         if not free:
             raise RecipeError(f"what is '{word}'? Keys of the recipe are given as --KEY VALUE")
         if free[0].strip("[]").endswith("..."):
-            found.several.append(word)
+            request.several.append(word)
         else:
-            found.words[free.pop(0).strip("[]")] = word
+            request.words[free.pop(0).strip("[]")] = word
 
 
-def _flag(found: Request, options: Mapping[str, str], word: str, queue: list[str]) -> None:
-    """One word that began with `--`, and its value."""
+def _take_flag(request: Request, options: Mapping[str, str], word: str, queue: list[str]) -> None:
+    """Take a word that began with `--`, and its value."""
     name, equals, value = word.partition("=")
     if name in options and not options[name]:
         if equals:
             raise RecipeError(f"--{name} takes no value")
-        found.options[name] = True
+        request.options[name] = True
         return
     key = name.replace("-", "_")
     if not equals:
-        value = _value(name, key, queue)
+        info = catalogue().get(current_name(key))
+        switch = info is not None and bool in kinds(info)  # which needs no value
+        if switch and not (queue and queue[0].lower() in TRUTHS):
+            value = "true"
+        elif not queue or queue[0].startswith("--"):
+            raise RecipeError(f"--{name} needs a value after it")
+        else:
+            value = queue.pop(0)
     if name in options:
-        found.options[name] = value
+        request.options[name] = value
     else:
-        found.keys[key] = value
-
-
-def _value(name: str, key: str, queue: list[str]) -> str:
-    """The word after a flag; a key that is true or false needs none."""
-    info = catalogue().get(key)
-    switch = info is not None and bool in kinds(info)
-    if switch and not (queue and queue[0].lower() in TRUTHS):
-        return "true"
-    if not queue or queue[0].startswith("--"):
-        raise RecipeError(f"--{name} needs a value after it")
-    return queue.pop(0)
+        request.keys[key] = value
 
 
 def truth(option: str, value: str) -> bool:
@@ -166,8 +156,8 @@ def whole(option: str, value: str) -> int:
 
 def _is_key(word: str, free: list[str]) -> bool:
     """Whether `a=b` is meant as a recipe key: not a file, and named like one, or out of place."""
-    head = word.partition("=")[0].partition(".")[0]
-    return not os.path.exists(word) and (head in Recipe.model_fields or not free)
+    section = current_name(word.partition("=")[0]).partition(".")[0]
+    return not os.path.exists(word) and (section in Recipe.model_fields or not free)
 
 
 def overview(verbs: Mapping[str, Verb], about: str) -> str:
@@ -189,20 +179,23 @@ def explained(name: str, verb: Verb) -> str:
     lines = [f"usage: {usage(name, verb)}", "", verb.help, ""]
     if verb.verbs:
         return "\n".join([*lines, *(f"  {n:<10} {v.help}" for n, v in verb.verbs.items())])
-    lines += [f"  {word.strip('[]'):<16} {what}" for word, what in verb.words.items()]
-    lines += [f"  {'--' + option:<16} {what}" for option, what in verb.options.items()]
+    lines += [f"  {word.strip('[]'):<16} {meaning}" for word, meaning in verb.words.items()]
+    lines += [f"  {'--' + option:<16} {meaning}" for option, meaning in verb.options.items()]
     lines += [f"  {'--json':<16} print JSON for machines"]
     if not verb.keys:
         return "\n".join(lines)
     lines += ["", "keys of the recipe (`warmstart recipe` explains each):"]
     known, applies = catalogue(), APPLIES.get(name, {})
-    for head in verb.keys:
-        what = known[head].description or ""
-        if head in PARTS:
-            what = f"{what}: {'; '.join(_with_settings(head, name) for name in parts.names(head))}"
-        elif head in SECTIONS:
-            what = f"{what}: {', '.join(applies.get(head) or SECTIONS[head].model_fields)}"
-        lines += _wrapped(head, what)
+    for key in verb.keys:
+        text = known[key].description or ""
+        if key in PARTS:
+            text += f": {'; '.join(_with_settings(key, name) for name in parts.names(key))}"
+        elif key in SECTIONS:
+            text += f": {', '.join(applies.get(key) or SECTIONS[key].model_fields)}"
+        lines += textwrap.wrap(
+            text, 96, initial_indent=f"  --{key:<14} ", subsequent_indent=" " * 19,
+            break_on_hyphens=False,
+        )  # fmt: skip
     lines += ["", "a setting is named behind its section: --train.epochs 3 --method.rank 16"]
     return "\n".join(lines)
 
@@ -210,10 +203,3 @@ def explained(name: str, verb: Verb) -> str:
 def _with_settings(kind: str, name: str) -> str:
     settings = ", ".join(parts.find(kind, name).model_fields)
     return f"{name} ({settings})" if settings else name
-
-
-def _wrapped(key: str, text: str) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, 96, initial_indent=f"  --{key:<14} ", subsequent_indent=" " * 19,
-                         break_on_hyphens=False)  # fmt: skip

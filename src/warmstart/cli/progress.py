@@ -1,21 +1,28 @@
-"""Progress of work in stages, on stderr: a bar on a terminal, one line a stage elsewhere."""
+"""Progress on stderr: of work in stages, and of the steps of each run."""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from warmstart.pipelines.compare.run import RunListener
+from warmstart.training.progress import ProgressBar
+
+if TYPE_CHECKING:
+    from warmstart.training.loop import Step
 
 REDRAW_SECONDS = 0.1
 
 
 class Stages:
-    """Called with (what, done, of). Close it to leave the terminal as it was."""
+    """A context, called with (what, done, of): a bar on a terminal, one line a stage elsewhere."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
         self._console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -48,7 +55,36 @@ class Stages:
             self._bar.reset(self._task, description=what, total=of)
         self._bar.update(self._task, completed=done, total=of, refresh=True)
 
-    def close(self) -> None:
-        """Remove the bar."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         if self._task is not None:
             self._bar.stop()
+
+
+class Bars(RunListener):
+    """A context: a progress bar for each run; of several, a line before each that names it."""
+
+    def __init__(self) -> None:
+        self._bar = ProgressBar("score")
+
+    def begin(self, name: str, number: int, of: int) -> None:
+        self._bar.close()
+        self._bar = ProgressBar("score")
+        Console(stderr=True, highlight=False).print(f"{escape(name)} ({number} of {of})")
+
+    def step(self, step: Step, total: int) -> None:
+        self._bar.step(step, total)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        self._bar.epoch(row)
+
+    def note(self, text: str) -> None:
+        self._bar.note(text)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, Literal
 
 from pydantic.fields import FieldInfo
@@ -77,9 +75,10 @@ def extend(request: Request) -> None:
 def _run(request: Request, action: str, word: str | list[str], printed: str) -> None:
     """Call the function `action` with the word and the keys; print what it gives by `printed`."""
     from warmstart.cli.output import tokenizers as show
+    from warmstart.cli.progress import Stages
     from warmstart.pipelines import tokenizers as tokenizer
 
-    with _progress() as progress:
+    with Stages() as progress:
         found = getattr(tokenizer, action)(word, progress=progress, **_keys(request))
     (show.as_json if request.options["json"] else getattr(show, printed))(found)
 
@@ -94,14 +93,3 @@ def _paths(request: Request, word: str) -> str | list[str]:
     """A file or folder, or several with commas between them."""
     said = request.words[word] or ""
     return said if os.path.exists(said) or "," not in said else said.split(",")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    from warmstart.cli.progress import Stages
-
-    stages = Stages()
-    try:
-        yield stages
-    finally:
-        stages.close()

@@ -1,17 +1,32 @@
-"""All keys of a recipe, and what to say about one that does not exist."""
+"""The keys of a recipe: which there are, which a verb takes, what to say about any other."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic.fields import FieldInfo
 
 from warmstart import part as parts
-from warmstart.config.merge import PARTS, SECTIONS
-from warmstart.errors import nearest
+from warmstart.data.settings import Data
+from warmstart.errors import RecipeError, nearest
+from warmstart.evaluation.settings import Evaluate
+from warmstart.part import Part
+from warmstart.training.regularization.settings import Forgetting
+from warmstart.training.settings import Train
 
 Fields = Mapping[str, FieldInfo]
+
+PARTS = {"task": "classification", "objective": "supervised", "method": "full"}
+"""Kind → the part that is taken where none is named."""
+SECTIONS: dict[str, type[Part]] = {
+    "data": Data, "train": Train, "forgetting": Forgetting, "evaluate": Evaluate,
+}  # fmt: skip
+
+RENAMED: Mapping[str, str] = {"keep": "forgetting"}
+"""Old → new dotted name of a section or key, which stays in the section that it is in. The old one
+is understood for one version, with a note: in TOML, on the command line, in Python."""
 
 MEANT = {
     "lr": "train.learning_rate",
@@ -29,38 +44,82 @@ MEANT = {
 }
 """What other tools call it, and what it is here."""
 
+ROWS = ("columns", "delimiter", "encoding", "limit")  # of data, where rows are only read
+SCORES = ("bootstrap", "confidence_level", "calibration_bins")
+FILES = ("path", "train", "validation", "test")
+SPLITS = (
+    *FILES, *ROWS, "validation_fraction", "test_fraction", "split_seed", "similarity", "group",
+    "corrections", "merge_labels", "max_dropped",
+)  # fmt: skip
+APPLIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "inspect": {"base": (), "revision": (), "seed": (), "data": SPLITS, "task": ()},
+    "evaluate": {"seed": (), "data": ROWS, "evaluate": SCORES},
+    "predict": {"data": ROWS},
+    "index": {"data": ROWS},
+}
+"""Verb that trains nothing → keys that mean something to it, and of a section its settings; none
+named: all of them."""
+
+
+def current_name(key: str) -> str:
+    """A dotted name in its present spelling."""
+    for old, new in RENAMED.items():
+        if key == old or key.startswith(f"{old}."):
+            return new + key.removeprefix(old)
+    return key
+
+
+def check_applies(verb: str, layer: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
+    """Raise `RecipeError` for a key that means nothing to the verb; `typed` has it as it was
+    written, `layer` as a nested table."""
+    applies = APPLIES[verb]
+    for section, value in layer.items():
+        if section not in applies:
+            key = next(key for key in typed if current_name(key).partition(".")[0] == section)
+            raise RecipeError(
+                f"'{key}' does not apply here: nothing is trained; keys of {', '.join(applies)} do"
+            )
+        meant = applies[section]
+        if not meant or not isinstance(value, Mapping):
+            continue
+        if strange := [setting for setting in value if setting not in meant]:
+            remedy = f"leave it out; it takes {', '.join(f'{section}.{name}' for name in meant)}"
+            if section == "data" and strange[0] in FILES:
+                remedy = f"name the file without it: warmstart {verb} MODEL DATA"
+            raise RecipeError(f"{section}.{strange[0]} has no meaning for {verb}; {remedy}")
+
 
 def catalogue(top: Fields) -> dict[str, FieldInfo]:
     """Every key by its dotted name; of the parts, the settings of all that there are."""
-    found: dict[str, FieldInfo] = {}
+    known: dict[str, FieldInfo] = {}
     for name, info in top.items():
-        found[name] = info
+        known[name] = info
         models = [parts.find(name, part) for part in parts.names(name)] if name in PARTS else []
         for model in models or ([SECTIONS[name]] if name in SECTIONS else []):
-            found |= {f"{name}.{key}": inner for key, inner in model.model_fields.items()}
-    return found
+            known |= {f"{name}.{key}": setting for key, setting in model.model_fields.items()}
+    return known
 
 
-def unknown(key: str, top: Fields, part: str = "") -> str:
-    """One line about a key that does not exist; `part` is the part that it was asked of."""
-    head, _, rest = key.partition(".")
-    if head in PARTS and rest:
-        return _not_of_the_part(head, part or PARTS[head], rest)
-    section = SECTIONS[head].model_fields if head in SECTIONS and rest else {}
-    if near := difflib.get_close_matches(rest, section, n=1):
-        return f"unknown key '{key}'. Did you mean '{head}.{near[0]}'?"
+def describe_unknown(key: str, top: Fields, part: str = "") -> str:
+    """One line about a key that does not exist; `part` is the part whose setting it should be."""
+    section, _, setting = key.partition(".")
+    if section in PARTS and setting:
+        return _describe_unknown_setting(section, part or PARTS[section], setting)
+    fields = SECTIONS[section].model_fields if section in SECTIONS and setting else {}
+    if near := difflib.get_close_matches(setting, fields, n=1):
+        return f"unknown key '{key}'. Did you mean '{section}.{near[0]}'?"
     known = catalogue(top)
     last = key.rpartition(".")[2].lower()
     guess = MEANT.get(last) or next((k for k in known if k.rpartition(".")[2] == last), None)
-    if not section:
+    if not fields:
         guess = guess or next(iter(difflib.get_close_matches(key, known, n=1)), None)
     if guess:
         return f"unknown key '{key}'. Did you mean '{guess}'?"
-    listing = ", ".join(f"{head}.{name}" for name in section) or ", ".join(top)
+    listing = ", ".join(f"{section}.{name}" for name in fields) or ", ".join(top)
     return f"unknown key '{key}'. There are: {listing}; `warmstart recipe` explains them"
 
 
-def _not_of_the_part(kind: str, name: str, setting: str) -> str:
+def _describe_unknown_setting(kind: str, name: str, setting: str) -> str:
     fields = {other: parts.find(kind, other).model_fields for other in parts.names(kind)}
     if owners := [other for other, own in fields.items() if setting in own]:
         return (

@@ -1,4 +1,4 @@
-"""The recipe: one strict model of what was asked. TOML file = command line = Python call.
+"""The recipe: one strict model of a request. TOML file = command line = Python call.
 
 Layers of it are plain nested dicts, merged in order (defaults < file < overrides) and checked
 once, whole. A part may be given as its name, as a table with a `name`, or as an instance.
@@ -6,17 +6,13 @@ once, whole. A part may be given as its name, as a table with a `name`, or as an
 
 from __future__ import annotations
 
-import codecs
-import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import tomlkit
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     field_validator,
@@ -25,41 +21,42 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from warmstart import part as parts
-from warmstart.config import keys
-from warmstart.config import merge as layers
-from warmstart.config.merge import PARTS, SECTIONS, written
-from warmstart.config.validation import NOTHING, Quoted, checked
+from warmstart.config import keys, toml
+from warmstart.config.keys import PARTS, SECTIONS
+from warmstart.config.merge import nested, over, part_table, plain
+from warmstart.config.validation import checked
 from warmstart.data.readers.files import unusable
 from warmstart.data.settings import Data
-from warmstart.errors import RecipeError, nearest, shown
+from warmstart.errors import shown
 from warmstart.evaluation.settings import Evaluate
 from warmstart.part import Part
-from warmstart.training.regularization.settings import Keep
+from warmstart.training.regularization.settings import Forgetting
 from warmstart.training.settings import Train
 
 NAMED: Any = PARTS  # a name stands for a part until it is read
 
 
-def _reader(kind: str) -> Callable[[Any], Part]:
+def _reader(kind: str) -> BeforeValidator:
     def read(value: Any) -> Part:
         if isinstance(value, Part):
             if value.kind != kind:
                 raise ValueError(f"{value.part_name()} is a {value.kind}, not a {kind}")
             return value
-        table = layers.plain(kind, value)
+        table = plain(kind, value)
         name = str(table.pop("name", PARTS[kind]))
-        part = parts.find(kind, name)
-        return checked(part, table, f"{kind}.", lambda key: _unknown(key, name))
+        return checked(parts.find(kind, name), table, f"{kind}.", _unknown(name))
 
-    return read
+    return BeforeValidator(read)
+
+
+def _unknown(part: str = "") -> Callable[[str], str]:
+    return lambda key: keys.describe_unknown(key, Recipe.model_fields, part)
 
 
 class Recipe(BaseModel):
-    """What was asked, whole. Frozen; unknown keys are refused with the nearest name."""
+    """A request, whole. Frozen; unknown keys are refused with the nearest name."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True
-    )
+    model_config = Part.model_config
 
     base: str = Field(
         default="minilm",
@@ -75,29 +72,26 @@ class Recipe(BaseModel):
     out: str | None = Field(
         default=None, description="the run's folder; unset: runs/<data>-<method>"
     )
-    task: Annotated[Part, BeforeValidator(_reader("task")), PlainSerializer(written)] = Field(
-        default=NAMED["task"],
-        description="what is predicted",
+    task: Annotated[Part, _reader("task"), PlainSerializer(part_table)] = Field(
+        default=NAMED["task"], description="what is predicted"
     )
-    objective: Annotated[Part, BeforeValidator(_reader("objective")), PlainSerializer(written)] = (
-        Field(
-            default=NAMED["objective"],
-            description="why the weights move",
-        )
+    objective: Annotated[Part, _reader("objective"), PlainSerializer(part_table)] = Field(
+        default=NAMED["objective"], description="why the weights move"
     )
-    method: Annotated[Part, BeforeValidator(_reader("method")), PlainSerializer(written)] = Field(
-        default=NAMED["method"],
-        description="which weights move",
+    method: Annotated[Part, _reader("method"), PlainSerializer(part_table)] = Field(
+        default=NAMED["method"], description="which weights move"
     )
     data: Data = Field(default_factory=Data, description="what is read and how it is split")
     train: Train = Field(default_factory=Train, description="how the weights are moved")
-    keep: Keep = Field(default_factory=Keep, description="what the base knew, and how it is kept")
+    forgetting: Forgetting = Field(
+        default_factory=Forgetting, description="what holds the model to what its base knew"
+    )
     evaluate: Evaluate = Field(default_factory=Evaluate, description="how the result is judged")
 
     @field_validator("data")
     @classmethod
     def _can_be_opened(cls, data: Data) -> Data:
-        for name in ("path", "train", "validation", "test"):
+        for name in keys.FILES:
             path = getattr(data, name)
             if path is not None and (reason := unusable(path)):
                 raise ValueError(f"no file '{shown(path, 100)}': {reason}; check the path")
@@ -118,7 +112,7 @@ class Recipe(BaseModel):
                 "train.optimizer muon moves hidden matrices, and method "
                 f"{method.part_name()} trains none; take adamw"
             )
-        self.keep.check(method)
+        self.forgetting.check(method)
         task: Any = self.task
         objective: Any = self.objective
         names = {task.objective, objective.part_name()}
@@ -131,120 +125,51 @@ class Recipe(BaseModel):
         return self
 
     @classmethod
-    def of(cls, *given: Mapping[str, Any]) -> Recipe:
+    def of(cls, *layers: Mapping[str, Any], quiet: bool = False) -> Recipe:
         """Merge layers, the last one winning, and check the whole. Raises `RecipeError`.
 
-        Keys may be nested tables or dotted names.
+        Keys may be nested tables or dotted names. An old spelling of a key gets a warning, unless
+        `quiet`, as for what is recorded with a run.
         """
         merged: dict[str, Any] = {}
-        for layer in given:
-            merged = layers.over(merged, layers.nested(layer))
+        for layer in layers:
+            merged = over(merged, nested(layer, quiet=quiet))
         for name, section in SECTIONS.items():
             if name in merged and not isinstance(merged[name], section):
-                table = layers.plain(name, merged[name])
-                merged[name] = checked(section, table, f"{name}.", _unknown)
+                merged[name] = checked(section, plain(name, merged[name]), f"{name}.", _unknown())
         if "objective" not in merged and "task" in merged:
-            merged["objective"] = _usual_objective(merged["task"])
-        return checked(cls, merged, "", _unknown)
+            merged["objective"] = _default_objective(merged["task"])
+        return checked(cls, merged, "", _unknown())
 
     @classmethod
     def from_toml(cls, text: str, *overrides: Mapping[str, Any]) -> Recipe:
         """A recipe from TOML text. Raises `RecipeError`."""
-        return cls.of(read_toml(text), *overrides)
+        return cls.of(toml.read_toml(text), *overrides)
 
     def to_toml(self) -> str:
         """The recipe as TOML; what is unset is left out."""
-        return tomlkit.dumps(layers.said(self))
+        return tomlkit.dumps(toml.toml_table(self))
 
     def commented(self) -> str:
         """The complete recipe with a comment on every key; what is unset is commented out."""
-        return "\n".join(_commented(self)) + "\n"
+        return "\n".join(toml.commented(self)) + "\n"
 
 
-def _usual_objective(task: Any) -> str:
+def _default_objective(task: Any) -> str:
     """The objective of a task that was given without one."""
-    if isinstance(task, Part):
-        found: Any = task
-    else:
-        found = parts.find("task", str(layers.plain("task", task).get("name", PARTS["task"])))
-    return found.objective
+    name = task if isinstance(task, Part) else plain("task", task).get("name", PARTS["task"])
+    kind: Any = task if isinstance(task, Part) else parts.find("task", str(name))
+    return kind.objective
 
 
-def read_toml(text: str, where: str = "the recipe") -> dict[str, Any]:
-    """TOML as nested dicts. Raises `RecipeError` with the line."""
-    try:
-        return _quoted(tomllib.loads(text.removeprefix("\ufeff")))
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{where} is not TOML: {error}; texts stand in quotes") from None
-
-
-def _quoted(table: dict[str, Any]) -> dict[str, Any]:
-    """The same with its texts marked as such."""
-    found = dict(table)
-    for key, value in table.items():
-        if isinstance(value, dict):
-            found[key] = _quoted(value)  # pyright: ignore[reportUnknownArgumentType]
-        elif isinstance(value, str):
-            found[key] = Quoted(value)
-    return found
-
-
-def read_file(path: str | Path) -> dict[str, Any]:
-    """A recipe file as nested dicts. Raises `RecipeError`."""
-    try:
-        raw = Path(path).read_bytes()
-        wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as PowerShell writes
-        return read_toml(raw.decode("utf-16" if wide else "utf-8"), str(path))
-    except FileNotFoundError:
-        beside = [file.name for file in Path(path).parent.glob("*.toml")]
-        guess = nearest(Path(path).name, beside) or " `warmstart recipe` prints one to begin with"
-        raise RecipeError(f"there is no recipe {path}.{guess}") from None
-    except UnicodeDecodeError:
-        raise RecipeError(f"cannot read the recipe {path}: save it as UTF-8") from None
-    except IsADirectoryError:
-        raise RecipeError(f"the recipe {path} is a folder; name the file in it") from None
-    except OSError as error:
-        said = error.strerror or shown(error, 120)
-        raise RecipeError(f"cannot read the recipe {path}: {said}; check the path") from None
+def settings_of(verb: str, typed: Mapping[str, Any]) -> Recipe:
+    """The recipe that keys make for a verb that trains nothing. Raises `RecipeError` for one that
+    means nothing to it."""
+    recipe = Recipe.of(typed)
+    keys.check_applies(verb, nested(typed), typed)
+    return recipe
 
 
 def catalogue() -> dict[str, FieldInfo]:
     """Every key by its dotted name; of the parts, the settings of all that there are."""
     return keys.catalogue(Recipe.model_fields)
-
-
-def _unknown(key: str, part: str = "") -> str:
-    return keys.unknown(key, Recipe.model_fields, part)
-
-
-def _commented(recipe: Recipe) -> Iterator[str]:
-    yield "# The complete recipe of warmstart. Every key is also a flag: --train.epochs 3"
-    tables: list[tuple[str, Part, str]] = []
-    for name, info in Recipe.model_fields.items():
-        value = getattr(recipe, name)
-        if isinstance(value, Part):
-            tables.append((name, value, info.description or ""))
-        else:
-            yield from _line(name, value, info.description)
-    for name, part, description in tables:
-        yield from ("", f"# {description}", f"[{name}]")
-        if name in PARTS:
-            choices = ", ".join(parts.names(name))
-            yield from _line("name", part.part_name(), f"one of: {choices}")
-        for key, info in type(part).model_fields.items():
-            value = getattr(part, key)
-            unset = NOTHING if value is None and info.default is not None else value
-            yield from _line(key, unset, info.description)
-
-
-def _line(key: str, value: Any, description: str | None) -> Iterator[str]:
-    yield f"# {description}"
-    yield f"# {key} =" if value is None else f"{key} = {_toml(value)}"
-
-
-def _toml(value: Any) -> str:
-    make: Any = tomlkit
-    item = make.inline_table() if isinstance(value, dict) else make.item(value)
-    if isinstance(value, dict):
-        item.update(value)
-    return str(item.as_string())

@@ -6,7 +6,6 @@ the field that it is for says what it is: a column named 1 stays "1", a number b
 
 from __future__ import annotations
 
-import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -41,11 +40,11 @@ def checked(
         if key not in fields:
             line = f"unknown key '{where}{key}'.{nearest(key, fields)}"
             raise RecipeError(unknown(f"{where}{key}") if unknown else line)
-    fitted = {key: _fitted(value, fields[key], where + key) for key, value in table.items()}
+    values = {key: _to_field(value, fields[key], where + key) for key, value in table.items()}
     try:
-        return model.model_validate(fitted)
+        return model.model_validate(values)
     except ValidationError as error:
-        raise RecipeError(_explained(error, model, where)) from None
+        raise RecipeError(_describe(error, model, where)) from None
 
 
 def kinds(info: FieldInfo) -> set[Any]:
@@ -53,22 +52,29 @@ def kinds(info: FieldInfo) -> set[Any]:
     return {get_origin(kind) or kind for kind in _members(info.annotation)} - {NoneType}
 
 
-def _plainly(limit: float) -> str:
-    return f"{limit:,}" if isinstance(limit, int) else f"{limit:g}"
-
-
 def wanted(info: FieldInfo) -> str:
     """What a field may hold, in words: `a whole number of at least 1`."""
     table = (info.examples or ["{text = 'body'}"])[0]
-    words = [word for kind in _members(info.annotation) for word in _words(kind, table)]
-    bounds = [
-        f"{name} {_plainly(getattr(limit, key))}"
-        for limit in info.metadata
-        for key, name in BOUNDS.items()
-        if getattr(limit, key, None) is not None
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    words = [
+        "one of " + ", ".join(map(str, get_args(kind)))
+        if get_origin(kind) is Literal
+        else names.get(kind, f"a table, as in {table}")
+        for kind in _members(info.annotation)
+        if kind is not NoneType
     ]
-    limits = f", {' and '.join(bounds)}" if bounds else ""
-    return " or ".join(words) + limits + (", or none" if _may_be_nothing(info) else "")
+    limits = [
+        (name, limit)
+        for bounds in info.metadata
+        for key, name in BOUNDS.items()
+        if (limit := getattr(bounds, key, None)) is not None
+    ]
+    bounds = " and ".join(
+        f"{name} {limit:,}" if isinstance(limit, int) else f"{name} {limit:g}"
+        for name, limit in limits
+    )
+    none = ", or none" if _may_be_nothing(info) else ""
+    return " or ".join(words) + (f", {bounds}" if bounds else "") + none
 
 
 def _members(annotation: Any) -> list[Any]:
@@ -77,19 +83,17 @@ def _members(annotation: Any) -> list[Any]:
     return [annotation]
 
 
-def _words(kind: Any, table: str) -> list[str]:
-    """A kind in words; `table` is what a table may look like."""
-    if get_origin(kind) is Literal:
-        return ["one of " + ", ".join(str(choice) for choice in get_args(kind))]
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    return [] if kind is NoneType else [names.get(kind, f"a table, as in {table}")]
+def _choices(info: FieldInfo) -> list[str]:
+    """The words that a field may hold, where it is a choice of words."""
+    members = _members(info.annotation)
+    return [str(word) for kind in members if get_origin(kind) is Literal for word in get_args(kind)]
 
 
 def _may_be_nothing(info: FieldInfo) -> bool:
     return NoneType in _members(info.annotation) and str not in kinds(info)
 
 
-def _fitted(value: Any, info: FieldInfo, key: str) -> Any:
+def _to_field(value: Any, info: FieldInfo, key: str) -> Any:
     """The value as pydantic should see it. Raises `RecipeError`."""
     accepted = kinds(info)
     if isinstance(value, os.PathLike):
@@ -105,19 +109,15 @@ def _fitted(value: Any, info: FieldInfo, key: str) -> Any:
     plain = accepted <= {int, float, bool, str, Literal}
     if plain and isinstance(value, bool) and bool not in accepted:
         raise RecipeError(f"{key} = {str(value).lower()}: give {wanted(info)}")
-    if float in accepted and isinstance(value, int | float | str) and not _finite(value):
-        raise RecipeError(f"{key} = {shown(value)}: give {wanted(info)}")
     return value
 
 
 def _wants_no_text(value: str, info: FieldInfo) -> bool:
     """Whether a number, or true or false, is due, and this is none of the words besides."""
-    words = [choice for kind in _members(info.annotation) if get_origin(kind) is Literal
-             for choice in get_args(kind)]  # fmt: skip
-    words += [NOTHING] if _may_be_nothing(info) else []
     accepted = kinds(info)
-    due = bool(accepted & {int, float, bool}) and str not in accepted
-    return due and value.strip().lower() not in words
+    words = _choices(info) + ([NOTHING] if _may_be_nothing(info) else [])
+    due = accepted & {int, float, bool} and str not in accepted
+    return bool(due) and value.strip().lower() not in words
 
 
 def _unquoted(value: Any) -> Any:
@@ -139,26 +139,19 @@ def _read(text: str, accepted: set[Any]) -> Any:
     return text
 
 
-def _finite(value: float | str) -> bool:
-    try:
-        return math.isfinite(float(value))
-    except (ValueError, OverflowError):
-        return True  # pydantic has the better words
-
-
-def _explained(error: ValidationError, model: type[BaseModel], where: str) -> str:
-    first = error.errors()[0]
-    place = [str(part) for part in first["loc"]]
+def _describe(error: ValidationError, model: type[BaseModel], where: str) -> str:
+    """The first fault in one line."""
+    fault = error.errors()[0]
+    place = [str(part) for part in fault["loc"]]
     key = where + ".".join(place)
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "value_error":
         return f"{key.rstrip('.')}: {message}" if key else message
     if len(place) != 1:
-        return f"{key} = {shown(first['input'])}: {message[0].lower()}{message[1:]}"
+        return f"{key} = {shown(fault['input'])}: {message[0].lower()}{message[1:]}"
     info = model.model_fields[place[0]]
-    choices = [str(c) for kind in _members(info.annotation) if get_origin(kind) is Literal
-               for c in get_args(kind)]  # fmt: skip
-    near = nearest(str(first["input"]), choices) if choices else ""
+    choices = _choices(info)
+    near = nearest(str(fault["input"]), choices) if choices else ""
     guess = "." + near.partition(" There are")[0] if "Did you" in near else ""
-    said = shown(first["input"]) or '""'
-    return f"{key} = {said}: give {wanted(info)}{guess}"
+    value = shown(fault["input"]) or '""'
+    return f"{key} = {value}: give {wanted(info)}{guess}"

@@ -25,9 +25,9 @@ TITLES = {
     "reciprocal_rank": "mean reciprocal rank of the second half",
 }
 HOLD = (
-    "To hold it: learn general text along (--keep.text FILE --keep.rehearsal 0.1), a penalty "
-    "(--keep.penalty l2_sp), lower rates, at least below (--method.layer_decay 0.8), or "
-    "an adapter such as lora, without which the base is as it was."
+    "To hold it: learn general text along (--forgetting.text FILE --forgetting.rehearsal 0.1), a "
+    "penalty (--forgetting.penalty l2_sp), lower rates, at least below (--method.layer_decay 0.8), "
+    "or an adapter such as lora, without which the base is as it was."
 )
 
 

@@ -40,7 +40,7 @@ class Keeping:
         recipe, task = prepared.recipe, prepared.task
         keeping = cls(prepared, prepared.general or shipped())
         measured = recipe.evaluate.forgetting and keeping.changes != "nothing"
-        if not (measured or recipe.keep.acts):
+        if not (measured or recipe.forgetting.acts):
             return keeping
         writes = task.head.generates
         keeping.reader = reader_for(prepared.base, model, prepared.tokenizer, writes=writes)
@@ -58,7 +58,7 @@ class Keeping:
         if self.reader is None:
             return
         self.reader.join(model)
-        if self.prepared.recipe.keep.penalty == "ewc":
+        if self.prepared.recipe.forgetting.penalty == "ewc":
             weights = base_weights(model, writes=self.writes)
             seed = self.prepared.recipe.seed
             self.fisher = fisher(self.reader, weights, self.general.learned, seed)
@@ -71,27 +71,27 @@ class Keeping:
     @property
     def needs_vocabulary(self) -> bool:
         """Whether more of the vocabulary is trained than the data of the task hold."""
-        return self.prepared.recipe.keep.rehearsal > 0
+        return self.prepared.recipe.forgetting.rehearsal > 0
 
     def keeper(self, model: Any, compute: Any) -> Keeper | None:
         """What a step does against forgetting; to be called before any weight has moved."""
         from warmstart.training.regularization.regularizer import Keeper, Penalty, base_weights
 
-        keep = self.prepared.recipe.keep
-        if not keep.acts or self.reader is None:
+        settings = self.prepared.recipe.forgetting
+        if not settings.acts or self.reader is None:
             return None
         self.reader.join(model)
         penalty, learned = None, list[Any]()
-        if keep.penalty != "none":
+        if settings.penalty != "none":
             weights = base_weights(model, writes=self.writes)
             known = self.fisher or {}
             used = compute.used_rows
             sizes = [_rows(known[name], weight, used) for name, weight in weights.items()
                      if name in known]  # fmt: skip
-            penalty = Penalty(list(weights.values()), keep.strength, sizes)
-        if keep.rehearsal:
+            penalty = Penalty(list(weights.values()), settings.strength, sizes)
+        if settings.rehearsal:
             learned = self.reader.pieces(self.general.learned)
-        return Keeper(compute, self.reader, learned, keep.rehearsal, penalty)
+        return Keeper(compute, self.reader, learned, settings.rehearsal, penalty)
 
     def figure(self, model: Any) -> dict[str, Any] | None:
         """What was forgotten, as `evaluate.forgetting` says it; None where it was not asked for."""
@@ -105,7 +105,7 @@ class Keeping:
         self.reader.join(model)
         return compared(
             self.reader, self.before, self.read(), recipe.evaluate, recipe.seed, self.general.name,
-            changes=self.changes, kept=recipe.keep.acts,
+            changes=self.changes, kept=recipe.forgetting.acts,
         )  # fmt: skip
 
     @property

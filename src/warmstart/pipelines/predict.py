@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from warmstart.config.applies import settings_of
-from warmstart.config.recipe import Recipe
+from warmstart.config.recipe import Recipe, settings_of
 from warmstart.data.ledger import place
 from warmstart.errors import RunError, nearest
 from warmstart.formatting import counted

@@ -108,7 +108,7 @@ class Prepared:
     """The rows of train to learn from, with repeats where a class is oversampled."""
     notes: list[str] = field(default_factory=list[str])
     general: General | None = None
-    """The text of `keep.text`."""
+    """The text of `forgetting.text`."""
 
     @property
     def stores(self) -> dict[str, TokenizedDataset]:
@@ -195,13 +195,13 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
 
 
 def _general(recipe: Recipe, ledger: Ledger) -> General | None:
-    """The general text of `keep.text`, told to the ledger."""
+    """The general text of `forgetting.text`, told to the ledger."""
     from warmstart.training.regularization.text import read_general
 
-    if recipe.keep.text is None:
+    if recipe.forgetting.text is None:
         return None
-    found = read_general(recipe.keep.text)
-    ledger.note("keep", found.note)
+    found = read_general(recipe.forgetting.text)
+    ledger.note("forgetting", found.note)
     return found
 
 

@@ -1,4 +1,4 @@
-"""What was asked of `tune` or `plan`, before anything is read but the recipe."""
+"""A request to `tune` or `plan`, before anything is read but the recipe."""
 
 from __future__ import annotations
 
@@ -7,50 +7,45 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from warmstart.config.merge import said
-from warmstart.config.recipe import Recipe, read_file
+from warmstart.config.recipe import Recipe
+from warmstart.config.toml import read_file, read_toml, toml_table
 from warmstart.errors import RecipeError, RunError, shown, typed
 from warmstart.pipelines.compare.request import is_several
 from warmstart.pipelines.compare.result import is_comparison
 from warmstart.run import Run
-
-# A run is gone on with by the recipe that it began with, which `run.json` keeps.
 
 FREE = (
     "out", "evaluate.", "data.path", "data.train", "data.validation", "data.test",
     "train.checkpoint_seconds", "train.device", "train.micro_batch_tokens",
     "train.gradient_checkpointing",
 )  # fmt: skip
-"""Keys that may differ: what is said about the model, where things stand (whether the rows are the
-same is checked by themselves), and how a step is computed, which comes to the same step."""
+"""Keys that may differ in a run that goes on: what is said about the model, where things stand
+(whether the rows are the same is checked by themselves), and how a step is computed."""
 MOST = 3  # keys that a message names
 
 
 def check_recipe(run: Run, place: Path | None = None) -> None:
-    """Raise `RunError` where the run's recipe is not the one that it began with.
+    """Raise `RunError` where the run's recipe is not the one that it began with, in `run.json`.
 
-    `place` is what is gone on with, where the run is one of a comparison. A run that an older
+    `place` is the folder to resume, where the run is one of a comparison. A run that an older
     version began has no record.
     """
     record = run.facts.get("recipe")
     if record is None:
         return
-    before, now = _flat(Recipe.from_toml(record)), _flat(run.recipe)
-    changed = [
-        key
+    before, now = _flat(Recipe.of(read_toml(record), quiet=True)), _flat(run.recipe)
+    changes = [
+        f"{key} was {_value(before, key)} when it began and is {_value(now, key)} now"
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key) and not _is_free(key)
     ]
-    if changed:
-        told = [
-            f"{key} was {_value(before, key)} when it began and is {_value(now, key)} now"
-            for key in changed[:MOST]
-        ]
-        more = f", and {len(changed) - MOST} more keys have changed" if changed[MOST:] else ""
+    if changes:
+        rest = len(changes) - MOST
+        more = f", and {rest} more keys have changed" if rest > 0 else ""
         raise RunError(
-            f"cannot resume {place or run.path}: {', '.join(told)}{more}; put it back in "
+            f"cannot resume {place or run.path}: {', '.join(changes[:MOST])}{more}; put it back in "
             f"{run.path / 'recipe.toml'}, or begin a new run"
         )
 
@@ -61,15 +56,15 @@ def _is_free(key: str) -> bool:
 
 def _flat(recipe: Recipe) -> dict[str, Any]:
     """Dotted name → value, as JSON gives it back; what is unset is left out."""
-    return dict(_leaves(json.loads(json.dumps(said(recipe), default=str))))
 
+    def leaves(table: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]:
+        for key, value in table.items():
+            if isinstance(value, dict):
+                yield from leaves(value, f"{above}{key}.")  # pyright: ignore[reportUnknownArgumentType]
+            else:
+                yield above + key, value
 
-def _leaves(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from _leaves(cast("dict[str, Any]", value), f"{above}{key}.")
-        else:
-            yield above + key, value
+    return dict(leaves(json.loads(json.dumps(toml_table(recipe), default=str)), ""))
 
 
 def _value(flat: Mapping[str, Any], key: str) -> str:
@@ -77,7 +72,7 @@ def _value(flat: Mapping[str, Any], key: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Request:
     """Data, a recipe and keys above it; or a folder to go on with, and nothing besides."""
 
     data: Any
@@ -113,9 +108,9 @@ class Asked:
         path = self.keys.get("data.path")
         if self.data is None or path is None or str(path) == str(self.data):
             return
-        given = f"'{shown(self.data, 100)}'" if self.source is None else "an object"
+        data = f"'{shown(self.data, 100)}'" if self.source is None else "an object"
         raise RecipeError(
-            f"two sources of data, {given} and data.path '{shown(path, 100)}'; leave one out"
+            f"two sources of data, {data} and data.path '{shown(path, 100)}'; leave one out"
         )
 
     def resolved(self) -> Recipe:
@@ -123,17 +118,17 @@ class Asked:
         return Recipe.of(*self.layers())
 
     def run(self) -> Run:
-        """The run to go on with. Raises `RecipeError` when something else was asked besides, and
-        `RunError` when its recipe is not the one that it began with."""
-        self.nothing_besides()
+        """The run to go on with. Raises `RecipeError` where the request says more than that, and
+        `RunError` where its recipe is not the one that it began with."""
+        self.check_nothing_besides()
         run = Run(self.resume or "")
         if run.status != "done":
             check_recipe(run)
             self.check_source(run.recipe, run.facts)
         return run
 
-    def nothing_besides(self) -> None:
-        """Raise `RecipeError` when something else was asked than to go on."""
+    def check_nothing_besides(self) -> None:
+        """Raise `RecipeError` where the request says more than which folder to resume."""
         besides = [*self.keys, *(["the recipe"] if self.recipe is not None else [])]
         besides += ["the data"] if isinstance(self.data, str | Path) else []
         if besides:
@@ -159,7 +154,7 @@ class Asked:
         began in, and nowhere from this one."""
         began, data = facts.get("began_in"), recipe.data
         paths = (data.path, data.train, data.validation, data.test, data.corrections,
-                 recipe.keep.text)  # fmt: skip
+                 recipe.forgetting.text)  # fmt: skip
         base = recipe.base if "/" in recipe.base else None
         for path in (*paths, base):
             if began and path and not os.path.exists(path):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from warmstart.config.applies import settings_of
+from warmstart.config.recipe import settings_of
 from warmstart.errors import DataError, RecipeError, RunError, shown
 from warmstart.files import write_json
 from warmstart.formatting import counted

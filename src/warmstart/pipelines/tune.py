@@ -61,7 +61,7 @@ def tune(
             )
         if run.facts.get("general") != prepared.facts().get("general"):
             raise RunError(
-                f"cannot resume {resume}: the general text of keep.text has changed since it "
+                f"cannot resume {resume}: the general text of forgetting.text has changed since it "
                 "began; put the old one back, or begin a new run"
             )
         if run.facts["base"]["sha256"] != prepared.base.sha256:

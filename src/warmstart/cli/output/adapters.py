@@ -7,8 +7,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from warmstart.cli.output.run import _json, notes
-from warmstart.cli.output.tables import plain, put
+from warmstart.cli.output.tables import notes, plain, print_json, put
 from warmstart.errors import typed
 from warmstart.formatting import counted
 
@@ -24,7 +23,7 @@ MOST_LABELS = 3
 def listed(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     """One row an adapter or model."""
     if as_json:
-        _json(rows)
+        print_json(rows)
         return
     table = plain()
     for title in ("folder", "method"):
@@ -44,7 +43,7 @@ def listed(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
 def done(action: str, found: Mapping[str, Any], *, as_json: bool) -> None:
     """What was written, how it was proven, and what to type next."""
     if as_json:
-        _json(dict(found))
+        print_json(dict(found))
         return
     proof: Any = found.get("proof")
     if action == "merge":

@@ -9,47 +9,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from warmstart.cli.output.tables import plain, put
+from warmstart.cli.output.tables import plain, print_next, put
 from warmstart.formatting import counted
-from warmstart.pipelines.compare.run import RunListener
-from warmstart.training.progress import ProgressBar
 
 if TYPE_CHECKING:
     from warmstart.pipelines.compare.result import Comparison
-    from warmstart.training.loop import Step
 
 STYLES = {"best": "bold green", "noise": "dim", "worse": "red", "unknown": "yellow"}
 
 
-class Bars(RunListener):
-    """A progress bar for each run; of several, a line before each that says which it is."""
-
-    def __init__(self, score_name: str) -> None:
-        self._score_name = score_name
-        self._bar = ProgressBar(score_name)
-
-    def begin(self, name: str, number: int, of: int) -> None:
-        self.close()
-        self._bar = ProgressBar(self._score_name)
-        Console(stderr=True, highlight=False).print(f"{escape(name)} ({number} of {of})")
-
-    def step(self, step: Step, total: int) -> None:
-        self._bar.step(step, total)
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        self._bar.epoch(row)
-
-    def note(self, text: str) -> None:
-        self._bar.note(text)
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        self._bar.close()
-
-
-def told(found: Comparison) -> None:
+def print_comparison(comparison: Comparison) -> None:
     """Print the comparison."""
-    summary, console = found.summary, Console(highlight=False)
+    summary, console = comparison.summary, Console(highlight=False)
     put(_scores(summary))
     print()
     put(_costs(summary))
@@ -59,11 +30,9 @@ def told(found: Comparison) -> None:
             console.print(text, markup=False)
     for note in [*summary["notes"], *summary["measured"]]:
         console.print(f"note: {note}", style="dim", markup=False)
-    console.print(f"runs       {found.path}", soft_wrap=True, markup=False)
-    console.print(f"report     {found.report}", soft_wrap=True, markup=False)
-    console.print("\nNext:", markup=False)
-    for command, what in summary["next"]:
-        console.print(f"  {command}\n      {what}", soft_wrap=True, markup=False)
+    console.print(f"runs       {comparison.path}", soft_wrap=True, markup=False)
+    console.print(f"report     {comparison.report}", soft_wrap=True, markup=False)
+    print_next(summary["next"])
 
 
 def _scores(summary: Mapping[str, Any]) -> Table:
@@ -78,12 +47,12 @@ def _scores(summary: Mapping[str, Any]) -> Table:
     level = f"{percent(summary['confidence_level'])} interval"
     for title in (summary["title"], level, "points", ""):
         table.add_column(title, justify="right", no_wrap=True)
-    for one in summary["methods"]:
-        interval = "" if one["low"] is None else f"{one['low']:.3f} to {one['high']:.3f}"
-        behind = points(one["against"]["difference"], sign=True) if one["against"] else ""
-        style, score = STYLES[one["outcome"]], score_words(one["value"], one["spread"])
-        outcome = f"[{style}]{outcome_words(one['outcome'], one['against'])}[/{style}]"
-        table.add_row(escape(one["method"]), score, interval, behind, outcome)
+    for row in summary["methods"]:
+        interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+        behind = points(row["against"]["difference"], sign=True) if row["against"] else ""
+        style, score = STYLES[row["outcome"]], score_words(row["value"], row["spread"])
+        outcome = f"[{style}]{outcome_words(row['outcome'], row['against'])}[/{style}]"
+        table.add_row(escape(row["method"]), score, interval, behind, outcome)
     return table
 
 
@@ -99,37 +68,39 @@ def _costs(summary: Mapping[str, Any]) -> Table:
         "peak_memory_mb": ("peak memory", units.mebibytes),
         "energy_joules": ("energy", units.joules),
     }
-    shown = {key: one for key, one in columns.items() if any(m[key] is not None for m in methods)}
+    columns = {
+        key: column for key, column in columns.items() if any(m[key] is not None for m in methods)
+    }
     table = plain()
     table.add_column("", no_wrap=True)
-    for title, _ in shown.values():
+    for title, _ in columns.values():
         table.add_column(title, justify="right", no_wrap=True)
-    for one in methods:
-        cells = ["" if one[key] is None else said(one[key]) for key, (_, said) in shown.items()]
-        table.add_row(escape(one["method"]), *cells)
+    for row in methods:
+        cells = ["" if row[key] is None else words(row[key]) for key, (_, words) in columns.items()]
+        table.add_row(escape(row["method"]), *cells)
     return table
 
 
-def planned(found: Mapping[str, Any]) -> None:
+def print_plan(plan: Mapping[str, Any]) -> None:
     """What a comparison would do: one line a run."""
-    console, rows = Console(highlight=False), found["rows"]
+    console, rows = Console(highlight=False), plan["rows"]
     console.print(
         f"{counted(rows['train'])} to train on, {rows['validation']:,} to validate, "
-        f"{rows['test']:,} to test; {counted(found['tokens']['train'], 'token')} to train on; "
+        f"{rows['test']:,} to test; {counted(plan['tokens']['train'], 'token')} to train on; "
         "the same for every run"
     )
-    table = plain(f"{counted(len(found['runs']), 'run')}")
+    table = plain(f"{counted(len(plan['runs']), 'run')}")
     for title in ("run", "epochs at most", "batch", "learning rate", "precision"):
         table.add_column(title, justify="left" if title == "run" else "right")
-    for run in found["runs"]:
+    for run in plan["runs"]:
         train = run["recipe"].train
         size = f"{train.batch_tokens} tokens" if train.batch_tokens else counted(train.batch_size)
         name = escape(run["name"]) + (" (done)" if run["done"] else "")
         table.add_row(name, str(train.epochs), size, f"{train.learning_rate:g}", train.precision)
     put(table)
-    for note in found["ledger"]["notes"]:
+    for note in plan["ledger"]["notes"]:
         console.print(f"note: {' '.join(note['message'].split())}", markup=False)
     console.print(
-        f"the runs would stand in {found['out']}; nothing has been written",
+        f"the runs would stand in {plan['out']}; nothing has been written",
         soft_wrap=True, markup=False,
     )  # fmt: skip

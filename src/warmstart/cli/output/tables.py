@@ -1,29 +1,63 @@
-"""Tables of figures: no boxes, so that they read alike on a terminal, in a file and in a mail."""
+"""What every verb prints with: tables without boxes, JSON, notes, and what to type next.
+
+Tables read alike on a terminal, in a file and in a mail.
+"""
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.table import Table
+import json
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 WIDE = 1_000  # columns where no terminal sets a limit: a row stays one line, for grep
 
 
-def plain(title: str | None = None) -> Table:
+def plain(title: str | None = None, *columns: str) -> Table:
     """An empty table: columns two spaces apart, nothing drawn around them."""
-    return Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    from rich.table import Table
+
+    return Table(
+        *columns, title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
 
 
 def put(table: Table) -> None:
     """Print it as wide as the terminal allows, without spaces at the ends of lines."""
+    from rich.console import Console
+
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDE)
-    with console.capture() as caught:
+    with console.capture() as captured:
         console.print(table)
-    for line in caught.get().splitlines():
+    for line in captured.get().splitlines():
         print(line.rstrip())
 
 
 def heading(title: str) -> str:
     """What a baseline is called at the head of a column: "always the mean" -> "mean"."""
     return title.removeprefix("always ").removeprefix("the ").split(" + ")[0]
+
+
+def print_json(value: Any, indent: int | None = 2) -> None:
+    """Print JSON, in ASCII where the terminal has no Unicode."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
+    ascii_only = not encoding.startswith("utf")
+    print(json.dumps(value, indent=indent, ensure_ascii=ascii_only, default=str))
+
+
+def notes(texts: Iterable[str]) -> None:
+    """Print what is worth knowing on stderr."""
+    for text in texts:
+        print(f"note: {text}", file=sys.stderr)
+
+
+def print_next(steps: Iterable[tuple[str, str]]) -> None:
+    """Print commands to go on with, and what each does."""
+    print("\nNext:")
+    for command, effect in steps:
+        print(f"  {command}\n      {effect}")

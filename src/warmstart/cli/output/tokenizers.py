@@ -10,8 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from warmstart.cli.output.run import _json, notes
-from warmstart.cli.output.tables import plain, put
+from warmstart.cli.output.tables import notes, plain, print_json, put
 from warmstart.errors import typed
 from warmstart.formatting import counted
 
@@ -31,7 +30,7 @@ FIGURES = {
 
 def as_json(found: Any) -> None:
     """For machines."""
-    _json(found)
+    print_json(found)
 
 
 def trained(found: Mapping[str, Any]) -> None:

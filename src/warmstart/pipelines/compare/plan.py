@@ -76,7 +76,9 @@ def _prepared(recipe: Recipe, source: Any, before: Sequence[Prepared]) -> Prepar
 def resumed(path: Path) -> list[Wanted]:
     """The runs of a comparison that was begun. Raises `RunError`."""
     runs = read_json(path / "comparison.json")["asked"]
-    return [Wanted(run["name"], run["method"], Recipe.of(run["recipe"])) for run in runs]
+    return [
+        Wanted(run["name"], run["method"], Recipe.of(run["recipe"], quiet=True)) for run in runs
+    ]
 
 
 def is_done(path: Path) -> bool:

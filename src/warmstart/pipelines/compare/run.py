@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from warmstart.config.merge import said
+from warmstart.config.toml import toml_table
 from warmstart.errors import RunError, WarmstartError, typed
 from warmstart.files import write_json
 from warmstart.pipelines.compare.plan import (
@@ -27,7 +27,7 @@ from warmstart.pipelines.compare.plan import (
 from warmstart.pipelines.compare.request import Wanted, wanted
 from warmstart.pipelines.compare.result import Comparison, conclude
 from warmstart.pipelines.prepare import Prepared
-from warmstart.pipelines.request import Asked
+from warmstart.pipelines.request import Request
 from warmstart.pipelines.resources import Meter
 from warmstart.pipelines.tune import tune
 from warmstart.run import now, read_json
@@ -44,11 +44,11 @@ class RunListener(Listener):
         """Before each run; `number` counts from 1."""
 
 
-def tune_asked(request: Asked, listeners: Sequence[Listener] = ()) -> Comparison:
+def tune_asked(request: Request, listeners: Sequence[Listener] = ()) -> Comparison:
     """Begin a comparison or go on with one; one that is done is returned."""
     if request.resume is None:
         return tune_several(wanted(*request.layers()), request.source, listeners=listeners)
-    request.nothing_besides()
+    request.check_nothing_besides()
     found = Comparison(request.resume)
     if found.summary["status"] == "done":
         return found
@@ -57,11 +57,11 @@ def tune_asked(request: Asked, listeners: Sequence[Listener] = ()) -> Comparison
     return tune_several(asked, request.source, resume=found.path, listeners=listeners)
 
 
-def rehearse_asked(request: Asked) -> dict[str, Any]:
+def rehearse_asked(request: Request) -> dict[str, Any]:
     """What `tune_asked` would do; see `api.plan`."""
     if request.resume is None:
         return rehearse_several(wanted(*request.layers()), request.source)
-    request.nothing_besides()
+    request.check_nothing_besides()
     out = Path(request.resume)
     request.check_place(resumed(out)[0].recipe, Comparison(out).summary)
     return rehearse_several(resumed(out), request.source, out=out)
@@ -149,5 +149,7 @@ def _write(out: Path, asked: Sequence[Wanted], **facts: Any) -> None:
     """`comparison.json` before there is a result: what was asked."""
     path = out / "comparison.json"
     known = read_json(path) if path.exists() else {}
-    runs = [{"name": one.name, "method": one.method, "recipe": said(one.recipe)} for one in asked]
+    runs = [
+        {"name": one.name, "method": one.method, "recipe": toml_table(one.recipe)} for one in asked
+    ]
     write_json(path, {**known, "name": out.name, **facts, "asked": runs})

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from warmstart import part as parts
-from warmstart.config.merge import said
 from warmstart.config.recipe import Recipe
+from warmstart.config.toml import toml_table
 from warmstart.errors import DataError, RecipeError
 from warmstart.pipelines.multitask.texts import Texts, texts_of
 from warmstart.pipelines.prepare import SPLITS, Prepared, prepare
@@ -129,8 +129,8 @@ def _check(recipe: Recipe, task: Multitask, source: Any) -> None:
         key = next(key for key in ("columns", "group", "corrections") if getattr(data, key))
         own = "; give task.tasks.NAME.columns" if key == "columns" else ""
         raise RecipeError(f"data.{key} is not for several data sets at once{own}")
-    if recipe.keep.acts or recipe.keep.text:
-        raise RecipeError("keep.* holds a single task to its base, not several; leave it out")
+    if recipe.forgetting.acts or recipe.forgetting.text:
+        raise RecipeError("forgetting.* holds a single task to its base, not several; leave it out")
     if method.caches_features:
         raise RecipeError(
             f"method {method.part_name()} leaves the body as it is, so that the tasks would share "
@@ -214,7 +214,8 @@ def _resolved(task: Multitask, each: dict[str, Prepared]) -> dict[str, dict[str,
     found: dict[str, dict[str, Any]] = {}
     for name, entry in task.tasks.items():
         plain = {**entry, "data": str(entry["data"])} if "data" in entry else dict(entry)
-        own = {"name": each[name].task.part_name(), **said(each[name].task)} if name in each else {}
+        kind = each[name].task if name in each else None
+        own = {"name": kind.part_name(), **toml_table(kind)} if kind else {}
         said_weight = {"weight": task.weight_of(name)} if "weight" in entry else {}
         found[name] = {**plain, **own, **said_weight}
     return found

@@ -1,4 +1,4 @@
-"""Against forgetting: the `[keep]` table of a recipe. Unset, it changes nothing."""
+"""Against forgetting: the `[forgetting]` table of a recipe. Unset, it changes nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from warmstart.part import Part
 
 
-class Keep(Part):
+class Forgetting(Part):
     """What holds the model to what its base knew."""
 
     text: str | None = Field(
@@ -44,25 +44,26 @@ class Keep(Part):
         name = method.part_name()
         if self.acts and method.changes == "nothing":
             raise ValueError(
-                f"keep.rehearsal and keep.penalty hold the base's weights, and method {name} does "
-                "not change them: nothing can be forgotten; leave keep.* out"
+                "forgetting.rehearsal and forgetting.penalty hold the base's weights, and method "
+                f"{name} does not change them: nothing can be forgotten; leave forgetting.* out"
             )
         if self.penalty != "none" and method.changes == "beside":
             raise ValueError(
-                f"keep.penalty {self.penalty} pulls the base's weights back, and method {name} "
-                "leaves them where they are; for what it adds beside them that would be "
-                "train.weight_decay. Take that, keep.rehearsal, or method full"
+                f"forgetting.penalty {self.penalty} pulls the base's weights back, and method "
+                f"{name} leaves them where they are; for what it adds beside them that would be "
+                "train.weight_decay. Take that, forgetting.rehearsal, or method full"
             )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.text is None and self.rehearsal:
             raise ValueError(
-                "rehearsal learns general text along; name a file or folder of it: --keep.text"
+                "rehearsal learns general text along; name a file or folder of it: "
+                "--forgetting.text"
             )
         if self.text is None and self.penalty == "ewc":
             raise ValueError(
                 "penalty ewc weighs the weights by general text; name a file or folder of it with "
-                "--keep.text, or take l2_sp, which needs none"
+                "--forgetting.text, or take l2_sp, which needs none"
             )
         return self

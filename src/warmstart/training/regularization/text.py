@@ -55,9 +55,9 @@ def read_general(path: str) -> General:
     every = list(found)
     if len(every) < FEWEST:
         raise DataError(
-            f"keep.text: {path} gives {len(every)} different passages of {SHORTEST} to {LONGEST} "
-            f"characters; at least {FEWEST} are needed, some to learn along and some to measure "
-            "forgetting by"
+            f"forgetting.text: {path} gives {len(every)} different passages of {SHORTEST} to "
+            f"{LONGEST} characters; at least {FEWEST} are needed, some to learn along and some to "
+            "measure forgetting by"
         )
     size = min(HELD, len(every) // 5)
     held = set(np.linspace(0, len(every) - 1, size).round().astype(int).tolist())

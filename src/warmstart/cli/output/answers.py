@@ -1,0 +1,109 @@
+"""Answers of a model on the terminal: of any task, and out of an index; as lines or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from warmstart.cli.output.tables import print_json
+from warmstart.errors import typed
+from warmstart.formatting import counted
+
+if TYPE_CHECKING:
+    from warmstart.pipelines.search import Found, Index
+    from warmstart.types import Prediction
+
+NOTHING = "(none)"
+SHOWN = 3  # numbers of a vector; JSON has all
+
+
+def predictions(answers: Iterable[tuple[str, Prediction]], *, as_json: bool) -> None:
+    """One line an answer, as they come: label, confidence, text."""
+    for text, answer in answers:
+        if as_json:
+            print_json(as_row(answer), indent=None)
+        else:
+            print(as_line(text, answer))
+
+
+def labelled(rows: int, out: Any, notes: Sequence[str], *, as_json: bool) -> None:
+    """How many rows were labelled, and where they are."""
+    if as_json:
+        print_json({"rows": rows, "out": str(out), "notes": list(notes)})
+    else:
+        print(f"{counted(rows)} labelled: {out}")
+
+
+def indexed(index: Index, *, as_json: bool) -> None:
+    """What an index holds, and what to type next."""
+    if as_json:
+        facts = {key: value for key, value in index.facts.items() if key != "probe"}
+        print_json({"index": str(index.path), **facts})
+        return
+    print(f"{counted(len(index), 'text')} indexed: {index.path}")
+    print(f'\nNext:\n  warmstart search {typed(index.path)} "your question"')
+
+
+def matches(query: str, texts: Sequence[Found], *, as_json: bool) -> None:
+    """One line a text: cosine, where it stands, its beginning; as JSON one line a query."""
+    if as_json:
+        print(json.dumps({"query": query, "found": [asdict(text) for text in texts]}))
+        return
+    for text in texts:
+        print(f"{text.similarity:.3f}\t{text.file}:{text.line}\t{' '.join(text.text.split())}")
+
+
+def as_line(text: str, answer: Prediction) -> str:
+    """Answer, confidence and text, with tabs between them; a number and a vector have no
+    confidence: nobody knows how sure they are."""
+    confidence = [f"{answer.confidence:.3f}"] if _is_sure(answer) else []
+    return "\t".join([in_words(answer.value), *confidence, " ".join(text.split())])
+
+
+def as_row(answer: Prediction) -> dict[str, Any]:
+    """What `--json` prints; an answer out of a passage has its place there."""
+    row: dict[str, Any] = {"id": answer.id, "label": answer.value}
+    if _is_sure(answer):
+        row["confidence"] = answer.confidence
+    for name in ("start", "end"):
+        if hasattr(answer, name):
+            row[name] = getattr(answer, name)
+    scores = {label: round(score, 6) for label, score in answer.scores.items()}
+    return {**row, "scores": scores} if scores else row
+
+
+def in_words(value: Any) -> str:
+    """A label, text or number as it is; labels, entities and the answers of several tasks each
+    after the other."""
+    if isinstance(value, str):
+        return " ".join(value.split()) or NOTHING
+    if isinstance(value, Mapping):
+        named: Mapping[str, Any] = value
+        return "; ".join(f"{name}: {in_words(item)}" for name, item in named.items()) or NOTHING
+    if _is_vector(value):
+        return f"[{', '.join(f'{x:.3f}' for x in value[:SHOWN])}, … {len(value)} numbers]"
+    if not isinstance(value, list | tuple) or not all(map(_is_plain, value)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return ", ".join(map(_part, value)) or NOTHING
+
+
+def _part(value: Any) -> str:
+    """A label, or a piece of the text with its type or tag."""
+    if isinstance(value, str):
+        return value
+    return f"{' '.join(value['text'].split())} [{value.get('type', value.get('tag'))}]"
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, dict) and "text" in value)
+
+
+def _is_sure(answer: Prediction) -> bool:
+    """Whether the answer comes with a confidence."""
+    return not isinstance(answer.value, float) and not _is_vector(answer.value)
+
+
+def _is_vector(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], float)

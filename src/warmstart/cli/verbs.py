@@ -1,0 +1,129 @@
+"""What the verbs of the command line do: call the API, and print what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from warmstart import api
+from warmstart.cli.output import answers as show_answers
+from warmstart.cli.output import run as show
+from warmstart.cli.output.tables import notes as show_notes
+from warmstart.cli.parser import Request, truth, whole
+from warmstart.errors import RecipeError, nearest, shown, typed
+
+
+def tune(request: Request) -> None:
+    """`warmstart tune DATA`."""
+    from warmstart.cli.progress import Bars
+
+    data, options = request.words.get("DATA"), request.options
+    source: dict[str, Any] = {"recipe": options["recipe"], "resume": options["resume"]}
+    if options["dry-run"]:
+        show.plan(api.plan(data, **source, **request.keys), as_json=options["json"])
+        return
+    with Bars() as bars:
+        result = api.tune(data, **source, listeners=[bars], **request.keys)
+    show.tuned(result, as_json=options["json"])
+
+
+def inspect(request: Request) -> None:
+    """`warmstart inspect DATA`."""
+    from warmstart.cli.progress import Stages
+
+    options = request.options
+    with Stages() as stages:
+        inspection = api.inspect(
+            request.words.get("DATA"),
+            out=options["out"],
+            fix=options["fix"],
+            split=options["split"],
+            features=truth("features", options["features"] or "true"),
+            max_rows=whole("max-rows", options["max-rows"] or "20000"),
+            progress=stages,
+            **request.keys,
+        )
+    show.inspection(inspection, as_json=options["json"])
+
+
+def demo(request: Request) -> None:
+    """`warmstart demo`."""
+    from warmstart.cli.progress import Bars
+
+    if named := [key for key in request.keys if key in ("data.path", "data.train")]:
+        raise RecipeError(
+            f"{named[0]} has no meaning for demo, which trains on its own sample; for data of "
+            f"yours: warmstart tune {typed(shown(request.keys[named[0]], 100))}"
+        )
+    with Bars() as bars:
+        run = api.demo(listeners=[bars], **request.keys)
+    show.tuned(run, as_json=request.options["json"])
+
+
+def predict(request: Request) -> None:
+    """`warmstart predict MODEL DATA`."""
+    model, source = request.words["MODEL"] or "", _texts(request.words.get("DATA"))
+    out, as_json = request.options["out"], request.options["json"]
+    notes: list[str] = []
+    if out is not None:
+        rows = api.predict(model, source, out=out, notes=notes, **request.keys)
+        show_answers.labelled(rows, out, notes, as_json=as_json)
+    else:
+        answers = api.answers(model, source, notes=notes, **request.keys)
+        show_answers.predictions(answers, as_json=as_json)
+    show_notes(notes)
+
+
+def evaluate(request: Request) -> None:
+    """`warmstart evaluate MODEL DATA`."""
+    model, data, out = request.words["MODEL"] or "", request.words["DATA"], request.options["out"]
+    metrics = api.evaluate(model, data, out=out, **request.keys)
+    show.metrics(metrics, out, as_json=request.options["json"])
+
+
+def index(request: Request) -> None:
+    """`warmstart index MODEL DATA`."""
+    model, data, out = request.words["MODEL"] or "", request.words["DATA"], request.options["out"]
+    if not out:
+        raise RecipeError("index needs --out FOLDER, where the index goes")
+    notes: list[str] = []
+    made = api.retrieval.index(model, data, out=out, notes=notes, **request.keys)
+    show_answers.indexed(made, as_json=request.options["json"])
+    show_notes(notes)
+
+
+def search(request: Request) -> None:
+    """`warmstart search INDEX QUERY`."""
+    top = whole("top", request.options["top"] or "10")
+    opened = api.retrieval.Index(request.words["INDEX"] or "")
+    query = _texts(request.words.get("QUERY"))
+    for text in [query] if isinstance(query, str) else query:
+        show_answers.matches(text, opened.search(text, top), as_json=request.options["json"])
+
+
+def models(request: Request) -> None:
+    """`warmstart models`, `warmstart models fetch NAME`."""
+    from warmstart.models.fetch import FETCHABLE
+
+    action, name = request.words.get("fetch"), request.words.get("NAME")
+    if action is None:
+        show.models(api.models(), as_json=request.options["json"])
+        return
+    if action != "fetch":
+        raise RecipeError(f"no models verb '{shown(action)}'.{nearest(action, ['fetch'])}")
+    if name is None:
+        raise RecipeError(f"models fetch needs a name after it.{nearest('', FETCHABLE)}")
+    show.fetched(api.fetch(name), as_json=request.options["json"])
+
+
+def recipe(request: Request) -> None:
+    """`warmstart recipe`."""
+    whole_recipe = api.recipe_for(None, request.options["recipe"], request.keys)
+    show.recipe(whole_recipe, as_json=request.options["json"])
+
+
+def _texts(word: str | None) -> str | Iterable[str]:
+    """A word of the command line, or the lines of stdin where there is none, or `-`."""
+    from warmstart.data.readers.text import stdin_lines
+
+    return stdin_lines() if word is None or word == "-" else word

@@ -52,7 +52,7 @@ def test_forward_equals_transformers(family: str, tiny_of: Folder) -> None:
         logits = model(input_ids=ids, attention_mask=mask).logits
         first = compute.first(ids, lengths)
         ours = compute.logits(ids, lengths, training=False)
-        compute.encoder.first_only = False
+        compute.encoder.cls_only = False
         everything = compute.encoder.forward(ids, lengths, training=False)
     torch.testing.assert_close(first, expected[:, 0], atol=1e-5, rtol=0)
     torch.testing.assert_close(ours, logits, atol=1e-5, rtol=0)
@@ -166,7 +166,7 @@ def test_dropout_keeps_the_mean(tiny_of: Folder) -> None:
     model = classifier(tiny_of("bert"), dropout=0.1)
     compute = ready(model)
     compute.encoder.blocks = []  # the embeddings' dropout alone: what follows is not linear
-    compute.encoder.first_only = False
+    compute.encoder.cls_only = False
     ids, lengths = batch(tiny_of("bert"))
     with torch.no_grad():
         calm = compute.encoder.forward(ids, lengths, training=False)
@@ -188,7 +188,7 @@ def test_sixteen_bits_lead_the_same_way(family: str, tiny_of: Folder) -> None:
         ids, lengths = batch(tiny_of(family), 24)
         found.append(gradients(compute, ids, lengths, TARGETS.repeat(4)))
         if dtype == torch.bfloat16:
-            assert compute.encoder.shadow is not None
+            assert compute.encoder.mixed_precision is not None
     (loss, exact), (rough_loss, rough) = found
     assert abs(loss - rough_loss) < 0.05 * loss
     compared = 0

@@ -54,7 +54,7 @@ class Staged(Compute):
 
     The loss sees a leaf. Once its gradient is there, `collect` sends it back through one part
     after the other: exact, and a part's gradients may overwrite those of the part before it, as
-    the homes of `shadow` do.
+    the gradients of `mixed_precision` do.
     """
 
     _parts: Sequence[Tensor] = ()
@@ -106,7 +106,7 @@ class FastVectors(Staged, FastCompute):
         super().__init__(model)
         self.pooling: Pooling = pooling
         self.normalise = normalise
-        self.encoder.first_only = pooling == "first"
+        self.encoder.cls_only = pooling == "first"
 
     def logits(
         self, ids: Tensor, lengths: Tensor, *, training: bool, types: Tensor | None = None

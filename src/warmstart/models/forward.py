@@ -14,9 +14,9 @@ from torch.nn.functional import embedding
 
 from warmstart.errors import RecipeError
 from warmstart.models.architectures import body_of, family_of, word_embedding_of
-from warmstart.models.fast.block import Block
-from warmstart.models.fast.encoder import FastEncoder, readable, tuned_norm
-from warmstart.models.fast.mixed_precision import RowGradient, Shadow
+from warmstart.models.fast.block import Block, can_read, tuned_norm
+from warmstart.models.fast.encoder import FastEncoder
+from warmstart.models.fast.mixed_precision import MixedPrecision, RowGradient
 from warmstart.models.head_layers import head_logits, reads_tokens, unwrap
 from warmstart.models.peft.prompts import answer_of, is_prompted
 
@@ -29,7 +29,7 @@ def compute_for(model: PreTrainedModel, *, fast: bool = True) -> Compute:
     inner = unwrap(model)
     own = hasattr(inner, "own_head")
     known = bool(family_of(inner.config).post_norm_block) and not (own or is_prompted(model))
-    quick = fast and known and _plain(inner) and readable(inner)
+    quick = fast and known and _plain(inner) and can_read(inner)
     return FastCompute(model) if quick else Compute(model)
 
 
@@ -135,7 +135,7 @@ class FastCompute(Compute):
         self._embedding: Any = word_embedding_of(inner)
         self._whole: Tensor | None = None
         self._rows: RowGradient | None = None
-        self._shadow: Shadow | None = None
+        self._shadow: MixedPrecision | None = None
         self._parameters: list[nn.Parameter] = []
         self._reads_tokens = reads_tokens(model)
         self.encoder = _encoder(inner, self._lookup)
@@ -148,7 +148,7 @@ class FastCompute(Compute):
         weight = self._embedding.weight
         self._rows = RowGradient(weight) if weight.requires_grad else None
         self._shadow = self._make_shadow(dtype)
-        self.encoder.shadow = self._shadow
+        self.encoder.mixed_precision = self._shadow
         self.half_done()
 
     def narrow_vocabulary(self, used: np.ndarray) -> np.ndarray | None:
@@ -219,7 +219,7 @@ class FastCompute(Compute):
 
     def full_precision(self) -> None:
         self.dtype = torch.float32
-        shadow, self._shadow, self.encoder.shadow = self._shadow, None, None
+        shadow, self._shadow, self.encoder.mixed_precision = self._shadow, None, None
         if shadow is not None:
             shadow.release()
         self.encoder.prepare(torch.float32, self.device, checkpointing=False)
@@ -229,7 +229,7 @@ class FastCompute(Compute):
             return self._rows.lookup(ids)
         return self._embedding(ids)
 
-    def _make_shadow(self, dtype: torch.dtype) -> Shadow | None:
+    def _make_shadow(self, dtype: torch.dtype) -> MixedPrecision | None:
         if dtype == torch.float32:
             return None
         groups = [
@@ -241,7 +241,7 @@ class FastCompute(Compute):
             return None
         weights: list[list[Any]] = [[layer.weight for layer in group] for group in groups]
         biases: list[list[Any]] = [[layer.bias for layer in group] for group in groups]
-        return Shadow(weights + biases, dtype)
+        return MixedPrecision(weights + biases, dtype)
 
 
 def _encoder(inner: PreTrainedModel, lookup: Any) -> FastEncoder:
@@ -278,7 +278,7 @@ def _encoder(inner: PreTrainedModel, lookup: Any) -> FastEncoder:
         (config.dropout, config.attention_dropout)
         if distil
         else (config.hidden_dropout_prob, config.attention_probs_dropout_prob),
-        first_only=not reads_tokens(inner),
+        cls_only=not reads_tokens(inner),
         drop_attended=not distil,
     )
 

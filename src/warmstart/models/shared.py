@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from warmstart.models.base import Base
-    from warmstart.models.fast.mixed_precision import Shadow
+    from warmstart.models.fast.mixed_precision import MixedPrecision
 
 
 def share_body(models: Sequence[PreTrainedModel]) -> PreTrainedModel:
@@ -68,7 +68,7 @@ def _is_tied(inner: Any) -> bool:
 class SharedFast(FastCompute):
     """The fast encoder without the 16-bit twins, whose place in memory cannot be shared."""
 
-    def _make_shadow(self, dtype: torch.dtype) -> Shadow | None:
+    def _make_shadow(self, dtype: torch.dtype) -> MixedPrecision | None:
         return None
 
 

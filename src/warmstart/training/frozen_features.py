@@ -103,7 +103,7 @@ class _Fast(_Pooled):
     def __init__(self, compute: FastCompute, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__()
         compute.model.requires_grad_(False)
-        compute.encoder.first_only = False
+        compute.encoder.cls_only = False
         compute.prepare(dtype, device, checkpointing=False)
         config: Any = compute.model.config
         self.encoder, self.device, self.width = compute.encoder, device, config.hidden_size

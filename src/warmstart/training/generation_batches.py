@@ -11,7 +11,7 @@ from torch import Tensor
 
 from warmstart.data.tokens.batching import micro, ordered, plan
 from warmstart.data.tokens.dataset import IGNORE_INDEX, TokenizedDataset
-from warmstart.models.fast.loss import Unprojected, told
+from warmstart.models.fast.loss import Unprojected, score_targets
 from warmstart.models.generation import GenerationOutput, Language, TokenScores
 from warmstart.training.batches import INFERENCE_TOKENS, Batch
 
@@ -122,13 +122,13 @@ class TextFeed:
         outputs: Any = self.logits(batch, training=False)
         real = batch.targets != IGNORE_INDEX
         whole = isinstance(outputs, Tensor)
-        said = told(outputs[real] if whole else outputs.at(real), batch.targets[real])
+        said = score_targets(outputs[real] if whole else outputs.at(real), batch.targets[real])
         owner, nll = real.nonzero()[:, 0].cpu().numpy(), said.nll.double().numpy()
 
         def summed(values: np.ndarray | None = None) -> np.ndarray:
             return np.bincount(owner, values, minlength=len(real))
 
-        return TokenScores(summed(nll), summed(np.exp(-nll)), summed(said.hit.numpy()), summed())
+        return TokenScores(summed(nll), summed(np.exp(-nll)), summed(said.is_top.numpy()), summed())
 
     def _prompts(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Ids and mask [B, L] of the texts, padded on the left for a decoder."""

@@ -1,14 +1,13 @@
-"""The two halves of an encoder layer, each one autograd function with its own backward pass.
+"""The two sublayers of an encoder layer, each one autograd function with its own backward pass.
 
 Left to autograd, a layer is some forty small nodes, and their dispatch costs as much as a tenth of
-the products. Here every half computes its gradients by hand: those of matrices go to their homes
-(see `shadow`), the residual's is added by the product that follows it. The slow twin is the same
-layer in `fast.FastEncoder`, left to autograd (tests/models/test_halves.py).
+the products. Here every sublayer computes its gradients by hand: those of matrices go to their
+places (see `mixed_precision`), the residual's is added by the product that follows it. The slow
+twin is the same layer in `encoder.FastEncoder`, left to autograd (tests/models/test_backward.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,101 +15,13 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn.functional import gelu
 
-from warmstart.models.fast.block import Block
-from warmstart.models.fast.lora import Adapted, Merged
-from warmstart.models.fast.mixed_precision import Home, Shadow
+from warmstart.models.fast import ops
+from warmstart.models.fast.dropout import DropoutMask
+from warmstart.models.fast.lora import AdaptedLinear, MergedLinear
+from warmstart.models.fast.mixed_precision import Dense
 
-aten = torch.ops.aten
-
-
-class Dense(NamedTuple):
-    """A linear layer in 16 bits: weight [out, in] and bias [out], each with its gradient's home."""
-
-    weight: Home
-    bias: Home
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return torch.addmm(self.bias[0], x, self.weight[0].t())
-
-    def keep(self, grad: Tensor, x: Tensor) -> None:
-        """Write the gradients of weight and bias, from that of the output [n, out]."""
-        torch.mm(grad.t(), x, out=self.weight[1])
-        torch.sum(grad, 0, out=self.bias[1])
-
-    def back(
-        self, grad: Tensor, x: Tensor, below: Tensor | None = None, *, needed: bool = True
-    ) -> Tensor | None:
-        """Keep the gradients of the layer; that of its input x, added to `below`, where needed."""
-        self.keep(grad, x)
-        if not needed:
-            return None
-        weight = self.weight[0]
-        return torch.mm(grad, weight) if below is None else torch.addmm(below, grad, weight)
-
-    def settle(self) -> None:
-        """Nothing: the gradients have come home."""
-
-
-def dense_of(block: Block, shadow: Shadow, *, first: bool) -> list[Dense] | None:
-    """The 16-bit layers of a block, if every one of them is trained and has its home.
-
-    Args:
-        first: only the first token asks: the query stands apart from key and value.
-    """
-    if not block.norm.weight.requires_grad:
-        return None
-    matrices: list[Any] = block.matrices
-    joint = [matrices[:1], matrices[1:3]] if first else [matrices[:3]]
-    found: list[Dense] = []
-    for group in [*joint, *([module] for module in matrices[3:])]:
-        weight = shadow.get(*(getattr(m, "weight", m) for m in group))
-        bias = shadow.get(*(getattr(m, "bias", m) for m in group))
-        if weight is None or bias is None:
-            return None
-        found.append(Dense(weight, bias))
-    return found
-
-
-Linear = Dense | Adapted
-"""A linear layer that is trained itself, or frozen with changes beside it."""
-
-
-class Dropped(NamedTuple):
-    """A dropout mask as bits (see `dropout`), and 1 / (1 - p); no mask, no dropout."""
-
-    mask: Tensor | None
-    scale: float
-
-    def keep_(self, x: Tensor) -> Tensor:
-        """Zero the dropped elements in place, unscaled."""
-        if self.mask is not None:
-            x.view(self.mask.dtype).bitwise_and_(self.mask.view(x.shape))
-        return x
-
-    def kept(self, grad: Tensor) -> Tensor:
-        """The gradient of scaled dropout."""
-        if self.mask is None:
-            return grad
-        bits = grad.view(self.mask.dtype) & self.mask.view(grad.shape)
-        return bits.view(grad.dtype).mul_(self.scale)
-
-    @property
-    def factor(self) -> float:
-        """What the kept elements are multiplied with."""
-        return 1.0 if self.mask is None else self.scale
-
-
-def norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.native_layer_norm(x, weight.shape, weight, bias, eps)
-
-
-def norm_back(
-    grad: Tensor, x: Tensor, moments: Sequence[Tensor], weight: Tensor, bias: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of input, weight and bias of a norm."""
-    mean, rstd = moments
-    asked = [True, weight.requires_grad, bias.requires_grad]
-    return aten.native_layer_norm_backward(grad, x, weight.shape, mean, rstd, weight, bias, asked)
+Linear = Dense | AdaptedLinear
+"""A linear layer that is trained itself, or frozen with low-rank updates beside it."""
 
 
 class _FeedForward(Function):
@@ -118,56 +29,56 @@ class _FeedForward(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, half: Any, moved: Tensor | None
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, layers: Any, anchor: Tensor | None
     ) -> Tensor:
-        eps, up, down, dropped = half
-        risen = up(x)
-        active = gelu(risen)
-        fallen = dropped.keep_(down(active))
-        added = torch.add(x, fallen, alpha=dropped.factor)
-        y, *moments = norm(added, weight, bias, eps)
-        ctx.save_for_backward(x, weight, bias, risen, active, added, *moments)
-        ctx.half = half
+        eps, up, down, dropout = layers
+        inner = up(x)
+        active = gelu(inner)
+        added = torch.add(x, dropout.drop_(down(active)), alpha=dropout.factor)
+        y, *moments = ops.layer_norm(added, weight, bias, eps)
+        ctx.save_for_backward(x, weight, bias, inner, active, added, *moments)
+        ctx.layers = layers
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        x, weight, bias, risen, active, added, *moments = ctx.saved_tensors
-        _, up, down, dropped = ctx.half
-        below, of_weight, of_bias = norm_back(grads[0], added, moments, weight, bias)
-        fallen = dropped.kept(below)
-        rising = aten.gelu_backward(down.back(fallen, active), risen)
-        below = up.back(rising, x, below, needed=ctx.needs_input_grad[0])
-        return below, of_weight, of_bias, None, None
+        x, weight, bias, inner, active, added, *moments = ctx.saved_tensors
+        _, up, down, dropout = ctx.layers
+        grad, weight_grad, bias_grad = ops.layer_norm_backward(
+            grads[0], added, moments, weight, bias
+        )
+        inner_grad = ops.gelu_backward(down.backward(dropout(grad), active), inner)
+        grad = up.backward(inner_grad, x, grad, needed=ctx.needs_input_grad[0])
+        return grad, weight_grad, bias_grad, None, None
 
 
 def feed_forward(
     x: Tensor,
-    layer_norm: nn.LayerNorm,
+    norm: nn.LayerNorm,
     up: Linear,
     down: Linear,
-    dropped: Dropped,
-    moved: Tensor | None = None,
+    dropout: DropoutMask,
+    anchor: Tensor | None = None,
 ) -> Tensor:
-    """The second half of a layer, from x [n, H] to [n, H].
+    """The second sublayer, from x [n, H] to [n, H].
 
     Args:
-        moved: anything that requires a gradient, where neither x nor the norm does.
+        anchor: anything that requires a gradient, where neither x nor the norm does.
     """
-    half = (layer_norm.eps, up, down, dropped)
-    applied: Any = _FeedForward.apply(x, layer_norm.weight, layer_norm.bias, half, moved)
+    layers = (norm.eps, up, down, dropout)
+    applied: Any = _FeedForward.apply(x, norm.weight, norm.bias, layers, anchor)
     return applied
 
 
-class Weighed(NamedTuple):
-    """How attention weighs: scores * scale + bias, softmax, dropout."""
+class ScaledSoftmax(NamedTuple):
+    """What makes attention weights of scores: scores * scale + bias, softmax, dropout."""
 
     heads: int
     scale: float
     bias: Tensor | None
-    dropped: Dropped
+    dropout: DropoutMask
 
-    def weights(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Attention weights of scores [B, heads, queries, L]: float32, and dropped in 16 bits.
 
         In float32, because torch's 16-bit softmax takes four times as long for rows this short.
@@ -177,14 +88,12 @@ class Weighed(NamedTuple):
         else:
             scaled = torch.add(self.bias, scores, alpha=self.scale).float()
         soft = torch.softmax(scaled, -1)
-        return soft, self.dropped.keep_(soft.to(scores.dtype, copy=True))
+        return soft, self.dropout.drop_(soft.to(scores.dtype, copy=True))
 
-    def scores_back(self, grad: Tensor, soft: Tensor) -> Tensor:
+    def backward(self, grad: Tensor, soft: Tensor) -> Tensor:
         """The gradient of the scores from that of the dropped weights, whose memory it takes."""
-        below = aten._softmax_backward_data(
-            self.dropped.keep_(grad).float(), soft, -1, torch.float32
-        )
-        return torch.mul(below, self.scale, out=grad)
+        scores_grad = ops.softmax_backward(self.dropout.drop_(grad).float(), soft)
+        return torch.mul(scores_grad, self.scale, out=grad)
 
 
 class _Attention(Function):
@@ -192,71 +101,72 @@ class _Attention(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, half: Any, moved: Tensor | None
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, layers: Any, anchor: Tensor | None
     ) -> Tensor:
-        eps, joint, out, weighed, dropped = half
-        batch, length, width = x.shape
-        flat, heads = x.view(-1, width), weighed.heads
-        size = width // heads
-        parts = joint(flat).view(batch, length, 3, heads, size).permute(2, 0, 3, 1, 4).contiguous()
+        eps, joint, out, softmax, dropout = layers
+        (batch, length, width), heads = x.shape, softmax.heads
+        size, rows = width // heads, x.view(-1, width)
+        parts = joint(rows).view(batch, length, 3, heads, size).permute(2, 0, 3, 1, 4).contiguous()
         query, key, value = parts.view(3, batch * heads, length, size)
         scores = torch.bmm(query, key.transpose(1, 2)).view(batch, heads, length, length)
-        soft, kept = weighed.weights(scores)
-        seen = torch.bmm(kept.view(-1, length, length), value).view(batch, heads, length, size)
+        soft, weights = softmax.forward(scores)
+        attended = torch.bmm(weights.view(-1, length, length), value)
         context = torch.empty_like(x).view(batch, length, heads, size)
-        torch.mul(seen.transpose(1, 2), weighed.dropped.factor, out=context)
+        attended = attended.view(batch, heads, length, size).transpose(1, 2)
+        torch.mul(attended, softmax.dropout.factor, out=context)
         context = context.view(-1, width)
-        added = torch.add(flat, dropped.keep_(out(context)), alpha=dropped.factor)
-        y, *moments = norm(added, weight, bias, eps)
-        ctx.save_for_backward(x, weight, bias, parts, soft, kept, context, added, *moments)
-        ctx.half = half
+        added = torch.add(rows, dropout.drop_(out(context)), alpha=dropout.factor)
+        y, *moments = ops.layer_norm(added, weight, bias, eps)
+        ctx.save_for_backward(x, weight, bias, parts, soft, weights, context, added, *moments)
+        ctx.layers = layers
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        x, weight, bias, parts, soft, kept, context, added, *moments = ctx.saved_tensors
-        _, joint, out, weighed, dropped = ctx.half
-        (batch, length, width), heads = x.shape, weighed.heads
+        x, weight, bias, parts, soft, weights, context, added, *moments = ctx.saved_tensors
+        _, joint, out, softmax, dropout = ctx.layers
+        (batch, length, width), heads = x.shape, softmax.heads
         size = width // heads
         query, key, value = parts.view(3, batch * heads, length, size)
-        kept = kept.view(-1, length, length)
-        below, of_weight, of_bias = norm_back(grads[0], added, moments, weight, bias)
-        attended = dropped.kept(below)
-        over = out.back(attended, context).view(batch, length, heads, size)
-        seen = torch.empty_like(query).view(batch, heads, length, size)
-        torch.mul(over.transpose(1, 2), weighed.dropped.factor, out=seen)
-        seen = seen.view(-1, length, size)
-        back = torch.empty_like(parts).view(3, -1, length, size)
-        torch.bmm(kept.transpose(1, 2), seen, out=back[2])
-        scores = torch.bmm(seen, value.transpose(1, 2)).view(soft.shape)
-        scores = weighed.scores_back(scores, soft).view(-1, length, length)
-        torch.bmm(scores, key, out=back[0])
-        torch.bmm(scores.transpose(1, 2), query, out=back[1])
-        back = back.view(3, batch, heads, length, size).permute(1, 3, 0, 2, 4)
-        back = back.reshape(batch * length, 3 * width)
-        flat = x.view(-1, width)
-        below = joint.back(back, flat, below, needed=ctx.needs_input_grad[0])
-        return None if below is None else below.view(x.shape), of_weight, of_bias, None, None
+        weights = weights.view(-1, length, length)
+        grad, weight_grad, bias_grad = ops.layer_norm_backward(
+            grads[0], added, moments, weight, bias
+        )
+        context_grad = out.backward(dropout(grad), context).view(batch, length, heads, size)
+        attended_grad = torch.empty_like(query).view(batch, heads, length, size)
+        torch.mul(context_grad.transpose(1, 2), softmax.dropout.factor, out=attended_grad)
+        attended_grad = attended_grad.view(-1, length, size)
+        parts_grad = torch.empty_like(parts).view(3, -1, length, size)
+        torch.bmm(weights.transpose(1, 2), attended_grad, out=parts_grad[2])
+        scores_grad = torch.bmm(attended_grad, value.transpose(1, 2)).view(soft.shape)
+        scores_grad = softmax.backward(scores_grad, soft).view(-1, length, length)
+        torch.bmm(scores_grad, key, out=parts_grad[0])
+        torch.bmm(scores_grad.transpose(1, 2), query, out=parts_grad[1])
+        parts_grad = parts_grad.view(3, batch, heads, length, size).permute(1, 3, 0, 2, 4)
+        parts_grad = parts_grad.reshape(batch * length, 3 * width)
+        needed = ctx.needs_input_grad[0]
+        grad = joint.backward(parts_grad, x.view(-1, width), grad, needed=needed)
+        return None if grad is None else grad.view(x.shape), weight_grad, bias_grad, None, None
 
 
 def attention(
     x: Tensor,
-    layer_norm: nn.LayerNorm,
+    norm: nn.LayerNorm,
     joint: Linear,
     out: Linear,
-    weighed: Weighed,
-    dropped: Dropped,
-    moved: Tensor | None = None,
+    softmax: ScaledSoftmax,
+    dropout: DropoutMask,
+    anchor: Tensor | None = None,
 ) -> Tensor:
-    """The first half of a layer, from x [B, L, H] to [B * L, H].
+    """The first sublayer, from x [B, L, H] to [B * L, H].
 
     Args:
         joint: query, key and value behind one another.
-        weighed: its mask, where there is one, of [B, heads, L, L].
-        moved: anything that requires a gradient, where neither x nor the norm does.
+        softmax: its mask, where there is one, of [B, heads, L, L].
+        anchor: anything that requires a gradient, where neither x nor the norm does.
     """
-    half = (layer_norm.eps, joint, out, weighed, dropped)
-    applied: Any = _Attention.apply(x, layer_norm.weight, layer_norm.bias, half, moved)
+    layers = (norm.eps, joint, out, softmax, dropout)
+    applied: Any = _Attention.apply(x, norm.weight, norm.bias, layers, anchor)
     return applied
 
 
@@ -274,85 +184,90 @@ def _by_head(matrix: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     return key, value
 
 
-class _FirstAttention(Function):
-    """norm(x + dropout(out(attention(x)))) for the first token of every row."""
+class _ClsAttention(Function):
+    """norm(x + dropout(out(attention(x)))) for the first token of every row.
+
+    `query_key` is q W_k, `mixed` the weighted sum of the x_t, `total` that of the weights.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, half: Any, moved: Tensor | None
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, layers: Any, anchor: Tensor | None
     ) -> Tensor:
-        eps, query, joint, out, weighed, dropped = half
-        (batch, length, width), heads = x.shape, weighed.heads
-        of_key, of_value = _by_head(joint.weight[0], heads)
-        first = x[:, 0].contiguous()
-        asking = query(first).view(batch, heads, -1).transpose(0, 1)
-        asked = torch.bmm(asking, of_key).transpose(0, 1).contiguous()
-        scores = torch.bmm(asked, x.transpose(1, 2)).view(batch, heads, 1, length)
-        soft, kept = weighed.weights(scores)
-        kept = kept.view(batch, heads, length)
-        seen = torch.bmm(kept, x).mul_(weighed.dropped.factor)
-        share = kept.sum(-1, keepdim=True).mul_(weighed.dropped.factor)
-        context = torch.bmm(seen.transpose(0, 1), of_value.transpose(1, 2)).transpose(0, 1)
-        context = context + share * joint.bias[0][width:].view(heads, -1)
+        eps, to_query, joint, out, softmax, dropout = layers
+        (batch, length, width), heads = x.shape, softmax.heads
+        key_matrix, value_matrix = _by_head(joint.weight.value, heads)
+        cls = x[:, 0].contiguous()
+        query = to_query(cls).view(batch, heads, -1).transpose(0, 1)
+        query_key = torch.bmm(query, key_matrix).transpose(0, 1).contiguous()
+        scores = torch.bmm(query_key, x.transpose(1, 2)).view(batch, heads, 1, length)
+        soft, weights = softmax.forward(scores)
+        weights = weights.view(batch, heads, length)
+        mixed = torch.bmm(weights, x).mul_(softmax.dropout.factor)
+        total = weights.sum(-1, keepdim=True).mul_(softmax.dropout.factor)
+        context = torch.bmm(mixed.transpose(0, 1), value_matrix.transpose(1, 2)).transpose(0, 1)
+        context = context + total * joint.bias.value[width:].view(heads, -1)
         context = context.reshape(batch, width)
-        added = torch.add(first, dropped.keep_(out(context)), alpha=dropped.factor)
-        y, *moments = norm(added, weight, bias, eps)
+        added = torch.add(cls, dropout.drop_(out(context)), alpha=dropout.factor)
+        y, *moments = ops.layer_norm(added, weight, bias, eps)
         ctx.save_for_backward(
-            x, weight, bias, first, asking, asked, soft, kept, seen, share, context, added, *moments
-        )
-        ctx.half = half
+            x, weight, bias, cls, query, query_key, soft, weights, mixed, total, context, added,
+            *moments,
+        )  # fmt: skip
+        ctx.layers = layers
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         x, weight, bias, *saved = ctx.saved_tensors
-        first, asking, asked, soft, kept, seen, share, context, added, *moments = saved
-        _, query, joint, out, weighed, dropped = ctx.half
-        (batch, _, width), heads, factor = x.shape, weighed.heads, weighed.dropped.factor
-        of_key, of_value = _by_head(joint.weight[0], heads)
-        key_home, value_home = _by_head(joint.weight[1], heads)
-        below, of_weight, of_bias = norm_back(grads[0], added, moments, weight, bias)
-        attended = dropped.kept(below)
-        over = out.back(attended, context).view(batch, heads, -1)
-        joint.bias[1][:width].zero_()
-        joint.bias[1][width:].copy_((over * share).sum(0).view(-1))
-        by_head = over.transpose(0, 1)
-        torch.bmm(by_head.transpose(1, 2), seen.transpose(0, 1), out=value_home)
-        seeing = torch.bmm(by_head, of_value).transpose(0, 1).contiguous().mul_(factor)
-        whole = (over * joint.bias[0][width:].view(heads, -1)).sum(-1, keepdim=True)
-        scores = torch.bmm(seeing, x.transpose(1, 2)).add_(whole, alpha=factor)
-        scores = weighed.scores_back(scores.view(soft.shape), soft).view(kept.shape)
-        asked_back = torch.bmm(scores, x).transpose(0, 1)
-        torch.bmm(asking.transpose(1, 2), asked_back, out=key_home)
-        asking_back = torch.bmm(asked_back, of_key.transpose(1, 2)).transpose(0, 1)
-        asking_back = asking_back.reshape(batch, width)
-        joint.settle()
-        below = query.back(asking_back, first, below)
+        cls, query, query_key, soft, weights, mixed, total, context, added, *moments = saved
+        _, to_query, joint, out, softmax, dropout = ctx.layers
+        (batch, _, width), heads, factor = x.shape, softmax.heads, softmax.dropout.factor
+        key_matrix, value_matrix = _by_head(joint.weight.value, heads)
+        key_grad, value_grad = _by_head(joint.weight.grad, heads)
+        value_bias = joint.bias.value[width:].view(heads, -1)
+        grad, weight_grad, bias_grad = ops.layer_norm_backward(
+            grads[0], added, moments, weight, bias
+        )
+        context_grad = out.backward(dropout(grad), context).view(batch, heads, -1)
+        joint.bias.grad[:width].zero_()
+        joint.bias.grad[width:].copy_((context_grad * total).sum(0).view(-1))
+        by_head = context_grad.transpose(0, 1)
+        torch.bmm(by_head.transpose(1, 2), mixed.transpose(0, 1), out=value_grad)
+        mixed_grad = torch.bmm(by_head, value_matrix).transpose(0, 1).contiguous().mul_(factor)
+        total_grad = (context_grad * value_bias).sum(-1, keepdim=True)
+        scores_grad = torch.bmm(mixed_grad, x.transpose(1, 2)).add_(total_grad, alpha=factor)
+        scores_grad = softmax.backward(scores_grad.view(soft.shape), soft).view(weights.shape)
+        query_key_grad = torch.bmm(scores_grad, x).transpose(0, 1)
+        torch.bmm(query.transpose(1, 2), query_key_grad, out=key_grad)
+        query_grad = torch.bmm(query_key_grad, key_matrix.transpose(1, 2)).transpose(0, 1)
+        joint.finish_backward()
+        cls_grad = to_query.backward(query_grad.reshape(batch, width), cls, grad)
         if not ctx.needs_input_grad[0]:
-            return None, of_weight, of_bias, None, None
-        both = torch.cat([kept, scores], 1).transpose(1, 2)
-        under = torch.bmm(both, torch.cat([seeing, asked], 1))
-        under[:, 0] += below
-        return under, of_weight, of_bias, None, None
+            return None, weight_grad, bias_grad, None, None
+        both = torch.cat([weights, scores_grad], 1).transpose(1, 2)
+        x_grad = torch.bmm(both, torch.cat([mixed_grad, query_key], 1))
+        x_grad[:, 0] += cls_grad
+        return x_grad, weight_grad, bias_grad, None, None
 
 
-def first_attention(
+def cls_attention(
     x: Tensor,
-    layer_norm: nn.LayerNorm,
+    norm: nn.LayerNorm,
     query: Linear,
-    joint: Dense | Merged,
+    joint: Dense | MergedLinear,
     out: Linear,
-    weighed: Weighed,
-    dropped: Dropped,
-    moved: Tensor | None = None,
+    softmax: ScaledSoftmax,
+    dropout: DropoutMask,
+    anchor: Tensor | None = None,
 ) -> Tensor:
-    """The first half of a layer, from x [B, L, H] to the first tokens [B, H].
+    """The first sublayer, from x [B, L, H] to the first tokens [B, H].
 
     Args:
         joint: key and value behind one another.
-        weighed: its mask, where there is one, of [B, heads, 1, L].
-        moved: anything that requires a gradient, where neither x nor the norm does.
+        softmax: its mask, where there is one, of [B, heads, 1, L].
+        anchor: anything that requires a gradient, where neither x nor the norm does.
     """
-    half = (layer_norm.eps, query, joint, out, weighed, dropped)
-    applied: Any = _FirstAttention.apply(x, layer_norm.weight, layer_norm.bias, half, moved)
+    layers = (norm.eps, query, joint, out, softmax, dropout)
+    applied: Any = _ClsAttention.apply(x, norm.weight, norm.bias, layers, anchor)
     return applied

@@ -11,7 +11,7 @@ Srivastava et al. (2014) is applied by the caller where a multiplication happens
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -64,6 +64,31 @@ class DropoutPool:
         assert self._masks is not None
         start = self._offsets.randrange((self.size - count) // ALIGN + 1) * ALIGN
         return self._masks[start : start + count]
+
+
+class DropoutMask(NamedTuple):
+    """The bits of a mask and 1 / (1 - p); no bits, no dropout."""
+
+    bits: Tensor | None
+    scale: float
+
+    def drop_(self, x: Tensor) -> Tensor:
+        """Zero the dropped elements in place; the caller multiplies with `factor`."""
+        if self.bits is not None:
+            x.view(self.bits.dtype).bitwise_and_(self.bits.view(x.shape))
+        return x
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Scaled dropout of x, and likewise of a gradient."""
+        if self.bits is None:
+            return x
+        kept = x.view(self.bits.dtype) & self.bits.view(x.shape)
+        return kept.view(x.dtype).mul_(self.scale)
+
+    @property
+    def factor(self) -> float:
+        """What the elements that are not dropped are multiplied with."""
+        return 1.0 if self.bits is None else self.scale
 
 
 class _Drop(torch.autograd.Function):

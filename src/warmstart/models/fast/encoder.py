@@ -3,7 +3,7 @@
 `transformers` holds the weights and saves them; this module only computes with them, faster:
 one product for query, key and value, activations in the compute type throughout, dropout from a
 pool, softmax of small blocks without a mask when nothing is padded, and, where only the first
-token is asked for, a last layer that computes nothing else. Its slow twin is the transformers
+token is read, a last layer that computes nothing else. Its slow twin is the transformers
 model itself: in float32 both give the same numbers (tests/models/test_fast.py).
 
 Architecture: Devlin et al. 2018, "BERT"; post-layer-norm as in Vaswani et al. 2017.
@@ -11,6 +11,7 @@ Architecture: Devlin et al. 2018, "BERT"; post-layer-norm as in Vaswani et al. 2
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -20,23 +21,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from warmstart.models.architectures import body_of, family_of, layers_of, word_embedding_of
-from warmstart.models.fast.attention import attend, padding_bias
 from warmstart.models.fast.backward import (
-    Dropped,
-    Weighed,
+    Linear,
+    ScaledSoftmax,
     attention,
-    dense_of,
+    cls_attention,
     feed_forward,
-    first_attention,
 )
-from warmstart.models.fast.block import Block
-from warmstart.models.fast.dropout import DropoutPool, drop, drop_add
-from warmstart.models.fast.inference import flat_layers
-from warmstart.models.fast.lora import AdaptedBlock, drop_rates
-from warmstart.models.fast.mixed_precision import Shadow, shadow_linear
+from warmstart.models.fast.block import Block, attend, padding_bias
+from warmstart.models.fast.dropout import DropoutMask, DropoutPool, drop, drop_add
+from warmstart.models.fast.inference import run_layers
+from warmstart.models.fast.lora import AdaptedBlock, MergedLinear, drop_rates
+from warmstart.models.fast.mixed_precision import MixedPrecision, mixed_linear
 
 Masks = tuple[Tensor | None, Tensor | None, Tensor | None]
+Linears = list[Linear | MergedLinear]
 
 
 class FastEncoder:
@@ -44,37 +43,37 @@ class FastEncoder:
 
     Args:
         embed: (ids [B, L], token types [B, L] or None) -> summed embeddings [B, L, H], no norm.
-        embedding_norm: the norm after the embeddings.
+        embedding_norm: the norm after the embeddings; None: neither norm nor dropout there.
         project: maps embeddings to the hidden width where they differ (ELECTRA), or None.
         blocks: the layers in order.
         heads: attention heads per layer.
         activation: the function between the two feed-forward products.
         dropout: probability on hidden states and on attention weights, as (hidden, attention).
-        first_only: the last layer computes the first token alone.
+        cls_only: the last layer computes the first token alone.
         drop_attended: whether dropout follows attention's output (not so in DistilBERT).
     """
 
     def __init__(
         self,
         embed: Callable[[Tensor, Tensor | None], Tensor],
-        embedding_norm: nn.LayerNorm,
+        embedding_norm: nn.LayerNorm | None,
         project: nn.Module | None,
         blocks: list[Block],
         heads: int,
         activation: Callable[[Tensor], Tensor],
         dropout: tuple[float, float],
         *,
-        first_only: bool,
+        cls_only: bool,
         drop_attended: bool = True,
     ) -> None:
         self.embed, self.embedding_norm, self.project = embed, embedding_norm, project
         self.blocks, self.heads, self.activation = blocks, heads, activation
-        self.dropout, self.first_only, self.drop_attended = dropout, first_only, drop_attended
+        self.dropout, self.cls_only, self.drop_attended = dropout, cls_only, drop_attended
         self.dtype = torch.float32
-        self.by_halves = True
+        self.manual_backward = True
         self._is_gelu = getattr(activation, "act", activation) is F.gelu
         self.gradient_checkpointing = False
-        self.shadow: Shadow | None = None
+        self.mixed_precision: MixedPrecision | None = None
         self._pools: dict[float, DropoutPool] = {}
         self._frozen: dict[int, Tensor] = {}
         self._adapted: dict[tuple[int, bool], AdaptedBlock | None] = {}
@@ -87,6 +86,13 @@ class FastEncoder:
         rates = {p for p in self.dropout if p > 0}
         rates |= {p for block in self.blocks for p in drop_rates(block.matrices)}
         self._pools = {p: DropoutPool(p, dtype, device) for p in sorted(rates)}
+
+    def with_blocks(self, blocks: list[Block], **changes: Any) -> FastEncoder:
+        """The same encoder over other blocks, with attributes replaced; to be prepared."""
+        part = copy.copy(self)
+        part._frozen, part._adapted = {}, {}
+        vars(part).update(changes, blocks=blocks)
+        return part
 
     def begin_epoch(self, seed: int) -> None:
         """New dropout masks."""
@@ -101,7 +107,7 @@ class FastEncoder:
     def forward(
         self, ids: Tensor, lengths: Tensor, *, training: bool, types: Tensor | None = None
     ) -> Tensor:
-        """Hidden states [B, L, H], or those of the first token [B, 1, H] when `first_only`.
+        """Hidden states [B, L, H], or those of the first token [B, 1, H] when `cls_only`.
 
         Args:
             ids, types: token ids and token types [B, L], padded on the right; no types: all 0.
@@ -109,18 +115,21 @@ class FastEncoder:
         """
         batch, length = ids.shape
         bias = padding_bias(lengths, length, self.dtype)
-        hidden = self.norm(self.embed(ids, types).to(self.dtype), self.embedding_norm)
-        hidden = self._drop_hidden(hidden, training)
+        hidden = self.embed(ids, types).to(self.dtype)
+        if self.embedding_norm is not None:
+            hidden = self.norm(hidden, self.embedding_norm)
+            if training and (pool := self._pools.get(self.dropout[0])):
+                hidden = drop(hidden, pool.mask(*hidden.shape)) * pool.scale
         if self.project is not None:
             hidden = self.dense(self.project, hidden)
         if hidden.device.type == "cpu" and not training and not torch.is_grad_enabled():
-            return flat_layers(self, hidden, bias)
+            return run_layers(self, hidden, bias)
         last = len(self.blocks) - 1
         for index, block in enumerate(self.blocks):
-            queries = 1 if self.first_only and index == last else length
+            queries = 1 if self.cls_only and index == last else length
             masks = self._masks(batch, queries, length, hidden.shape[-1], training)
             linears = self._linears_of(block, hidden, queries < length) if training else None
-            layer = partial(self._two_halves, *linears) if linears else self._layer
+            layer = partial(self._sublayers, *linears) if linears else self._layer
             if self.gradient_checkpointing and training:
                 layer = partial(checkpoint, layer, use_reentrant=False)
             hidden: Any = layer(block, hidden, bias, queries, masks)
@@ -151,10 +160,10 @@ class FastEncoder:
         hidden = drop_add(hidden, self.dense(block.down, inner), down_mask, scale)
         return self.norm(hidden, block.norm)
 
-    def _two_halves(
+    def _sublayers(
         self,
-        linears: list[Any],
-        moved: Tensor | None,
+        linears: Linears,
+        anchor: Tensor | None,
         block: Block,
         hidden: Tensor,
         bias: Tensor | None,
@@ -164,59 +173,63 @@ class FastEncoder:
         """As `_layer`, by functions that know their own gradients."""
         attention_mask, output_mask, down_mask = masks
         batch, length, width = hidden.shape
-        weighed = Weighed(
+        softmax = ScaledSoftmax(
             self.heads,
             (width // self.heads) ** -0.5,
             bias,
-            Dropped(attention_mask, self._scale(1)),
+            DropoutMask(attention_mask, self._scale(1)),
         )
         *parts, up, down = linears
-        half: Any = first_attention if queries < length else attention
-        dropped = Dropped(output_mask, self._scale(0))
-        flat = half(hidden, block.attention_norm, *parts, weighed, dropped, moved)
-        dropped = Dropped(down_mask, self._scale(0))
-        flat = feed_forward(flat, block.norm, up, down, dropped, moved)
-        return flat.view(batch, queries, width)
+        attend_to: Any = cls_attention if queries < length else attention
+        dropout = DropoutMask(output_mask, self._scale(0))
+        rows = attend_to(hidden, block.attention_norm, *parts, softmax, dropout, anchor)
+        dropout = DropoutMask(down_mask, self._scale(0))
+        rows = feed_forward(rows, block.norm, up, down, dropout, anchor)  # pyright: ignore[reportArgumentType]
+        return rows.view(batch, queries, width)
 
     def _linears_of(
-        self, block: Block, hidden: Tensor, first: bool
-    ) -> tuple[list[Any], Tensor | None] | None:
-        """The linear layers of a block that can be computed by halves, and one of the parameters
-        that they train outside of autograd where they are frozen ones with changes."""
-        if not (self.by_halves and self._is_gelu and torch.is_grad_enabled()):
+        self, block: Block, hidden: Tensor, cls_only: bool
+    ) -> tuple[Linears, Tensor | None] | None:
+        """The layers of a block whose gradients can be computed by hand, and, of frozen ones with
+        low-rank updates, one of the parameters that they train outside of autograd."""
+        if not (self.manual_backward and self._is_gelu and torch.is_grad_enabled()):
             return None
         if hidden.device.type != "cpu":
             return None
-        if self.shadow is None:
-            return self._adapted_of(block, hidden, first)
-        dense = dense_of(block, self.shadow, first=first)
-        return (dense, None) if dense else None
+        if self.mixed_precision is None:
+            return self._adapted_linears(block, hidden, cls_only)
+        if not block.norm.weight.requires_grad:
+            return None
+        groups = block.groups(cls_only=cls_only)
+        linears = [self.mixed_precision.dense(group) for group in groups]
+        return None if None in linears else (linears, None)  # pyright: ignore[reportReturnType]
 
-    def _adapted_of(
-        self, block: Block, hidden: Tensor, first: bool
-    ) -> tuple[list[Any], Tensor | None] | None:
-        key = id(block), first
+    def _adapted_linears(
+        self, block: Block, hidden: Tensor, cls_only: bool
+    ) -> tuple[Linears, Tensor | None] | None:
+        key = id(block), cls_only
         if key not in self._adapted:
-            self._adapted[key] = AdaptedBlock.of(block, self._cast, first=first)
-        found = self._adapted[key]
-        if found is None:
+            self._adapted[key] = AdaptedBlock.of(block, self._cast, cls_only=cls_only)
+        adapted = self._adapted[key]
+        if adapted is None:
             return None
-        if found.moved is None and not (hidden.requires_grad or block.norm.weight.requires_grad):
+        reaches = hidden.requires_grad or block.norm.weight.requires_grad
+        if adapted.anchor is None and not reaches:
             return None
-        return found.drawn(self._pools, *hidden.shape[:2]), found.moved
+        return adapted.for_step(self._pools, *hidden.shape[:2]), adapted.anchor
 
     def _attend(
         self, block: Block, hidden: Tensor, bias: Tensor | None, queries: int, mask: Tensor | None
     ) -> Tensor:
         if queries == hidden.shape[1]:
-            query, key, value = self.several([block.query, block.key, block.value], hidden)
+            query, key, value = self.joint([block.query, block.key, block.value], hidden)
         else:
             query = self.dense(block.query, hidden[:, :queries])
-            key, value = self.several([block.key, block.value], hidden)
+            key, value = self.joint([block.key, block.value], hidden)
         context = attend(query, key, value, self.heads, bias, mask)
         return context if mask is None else context * self._scale(1)
 
-    def several(self, parts: list[nn.Module], x: Tensor) -> tuple[Tensor, ...]:
+    def joint(self, parts: list[nn.Module], x: Tensor) -> tuple[Tensor, ...]:
         """Several linear layers of one input; plain ones as one product."""
         plain = [part for part in parts if isinstance(part, nn.Linear)]
         if len(plain) == len(parts):
@@ -225,14 +238,10 @@ class FastEncoder:
 
     def _linear(self, x: Tensor, modules: list[nn.Linear]) -> Tensor:
         """Several linear layers over the same input as one product."""
-        if self.shadow is not None:
-            weight = self.shadow.get(*(module.weight for module in modules))
-            bias = self.shadow.get(*(module.bias for module in modules))
-            if weight and bias:
-                by_hand = torch.is_grad_enabled()
-                return (
-                    shadow_linear(x, weight, bias) if by_hand else F.linear(x, weight[0], bias[0])
-                )
+        if self.mixed_precision is not None and (dense := self.mixed_precision.dense(modules)):
+            if torch.is_grad_enabled():
+                return mixed_linear(x, dense)
+            return F.linear(x, dense.weight.value, dense.bias.value)
         if len(modules) == 1:
             module = modules[0]
             bias = None if module.bias is None else self._cast(module.bias)
@@ -243,17 +252,13 @@ class FastEncoder:
 
     def matrices(self) -> list[list[nn.Linear]]:
         """The linear layers in the groups in which they are computed."""
-        groups: list[list[nn.Linear]] = []
-        for index, block in enumerate(self.blocks):
-            joint = [block.query, block.key, block.value]
-            last = index == len(self.blocks) - 1
-            parts = [[block.query], joint[1:]] if last and self.first_only else [joint]
-            parts += [[block.attention_output], [block.up], [block.down]]
-            for part in parts:
-                plain = [module for module in part if isinstance(module, nn.Linear)]
-                if len(plain) == len(part):
-                    groups.append(plain)
-        return groups
+        last = len(self.blocks) - 1
+        return [
+            group
+            for index, block in enumerate(self.blocks)
+            for group in block.groups(cls_only=self.cls_only and index == last)
+            if all(isinstance(module, nn.Linear) for module in group)
+        ]
 
     def _cast(self, weight: Tensor) -> Tensor:
         if weight.dtype == self.dtype:
@@ -281,58 +286,5 @@ class FastEncoder:
             hidden.mask(batch, queries, width) if hidden else None,
         )
 
-    def _drop_hidden(self, hidden: Tensor, training: bool) -> Tensor:
-        pool = self._pools.get(self.dropout[0]) if training else None
-        return drop(hidden, pool.mask(*hidden.shape)) * pool.scale if pool else hidden
-
     def _scale(self, which: int) -> float:
         return 1.0 / (1.0 - self.dropout[which])
-
-
-# Whether the fast encoder, which reads parameters in place, can express what a method changed.
-
-
-def readable(model: Any) -> bool:
-    """True for plain blocks and for plain low-rank changes of them; `model` is unwrapped."""
-    family = family_of(model.config)
-    embedding = word_embedding_of(model)
-    if type(embedding) is not nn.Embedding:
-        return False
-    for block in layers_of(model):
-        for part, path in family.post_norm_block.items():
-            module = block.get_submodule(path)
-            fits = _norm(module) if part.endswith("norm") else _linear(module)
-            if not fits:
-                return False
-    body: Any = body_of(model)
-    norm = body.get_submodule("embeddings.LayerNorm")
-    return type(tuned_norm(norm)) is nn.LayerNorm
-
-
-def tuned_norm(module: nn.Module) -> Any:
-    """The trained copy inside a norm that PEFT's LN tuning wraps, or the module itself."""
-    layers: Any = getattr(module, "ln_tuning_layers", None)
-    if layers is None:
-        return module
-    wrapper: Any = module
-    if wrapper.disable_adapters or wrapper.merged or len(wrapper.active_adapters) != 1:
-        return wrapper.base_layer
-    return layers[wrapper.active_adapters[0]]
-
-
-def _norm(module: nn.Module) -> bool:
-    return type(tuned_norm(module)) is nn.LayerNorm
-
-
-def _linear(module: Any) -> bool:
-    if type(module) is nn.Linear:
-        return True
-    if not hasattr(module, "lora_A") or type(getattr(module, "base_layer", None)) is not nn.Linear:
-        return False
-    return not (
-        module.lora_variant  # DoRA and its like compute something else
-        or module.disable_adapters
-        or module.merged
-        or any(part.bias is not None for part in module.lora_B.values())
-        or set(module.active_adapters) - set(module.lora_A)
-    )

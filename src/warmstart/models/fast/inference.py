@@ -3,8 +3,8 @@
 For 16 bits oneDNN prepares a kernel for every shape of a product and keeps it: for the widths of
 the batches of an ordinary file these are more than 100 MB. Here the tokens of a batch stand in one
 table that is filled up to a multiple of 64 rows, so that almost all batches are alike; memory that
-one has left fits the next, in 32 bits too. The slow twin is `FastEncoder`'s own layer
-(tests/models/test_flat.py).
+a batch has left fits the next, in 32 bits too. The slow twin is `FastEncoder`'s own layer
+(tests/models/test_fast_inference.py).
 """
 
 from __future__ import annotations
@@ -15,37 +15,36 @@ from typing import Protocol
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from warmstart.models.fast.attention import attend
-from warmstart.models.fast.block import Block
+from warmstart.models.fast.block import Block, attend
 
 ROWS = 64
 
 
 class Layers(Protocol):
-    """What is asked of a `FastEncoder`."""
+    """What is used of a `FastEncoder`."""
 
     blocks: list[Block]
     heads: int
-    first_only: bool
+    cls_only: bool
     activation: Callable[[Tensor], Tensor]
 
     def dense(self, module: nn.Module, x: Tensor) -> Tensor: ...
-    def several(self, parts: list[nn.Module], x: Tensor) -> tuple[Tensor, ...]: ...
+    def joint(self, parts: list[nn.Module], x: Tensor) -> tuple[Tensor, ...]: ...
     def norm(self, x: Tensor, norm: nn.LayerNorm) -> Tensor: ...
 
 
-def flat_layers(encoder: Layers, hidden: Tensor, bias: Tensor | None) -> Tensor:
+def run_layers(encoder: Layers, hidden: Tensor, bias: Tensor | None) -> Tensor:
     """All layers over the embedded tokens [B, L, H]; [B, 1, H], the first token's, where the
-    encoder asks for no more.
+    encoder gives no more.
 
     Args:
         bias: what is added to attention's scores, [B, 1, 1, L], or None.
     """
     batch, length, width = hidden.shape
-    rows, queries = _filled(hidden.reshape(-1, width)), length
+    rows, queries = _pad_rows(hidden.reshape(-1, width)), length
     last = len(encoder.blocks) - 1
     for index, block in enumerate(encoder.blocks):
-        queries = 1 if encoder.first_only and index == last else length
+        queries = 1 if encoder.cls_only and index == last else length
         rows = _layer(encoder, block, rows, (batch, queries, length), bias)
     return rows[: batch * queries].view(batch, queries, width)
 
@@ -57,10 +56,10 @@ def _layer(
     shape: tuple[int, int, int],
     bias: Tensor | None,
 ) -> Tensor:
-    """From the rows of all tokens to those of the tokens that are asked for.
+    """From the rows of all tokens to those of the query tokens.
 
     Args:
-        shape: texts, tokens of each that are asked for, tokens of each.
+        shape: texts, query tokens of each, tokens of each.
     """
     batch, queries, length = shape
 
@@ -68,19 +67,19 @@ def _layer(
         return part[: batch * columns].view(batch, columns, -1)
 
     if queries == length:
-        query, key, value = encoder.several([block.query, block.key, block.value], rows)
+        query, key, value = encoder.joint([block.query, block.key, block.value], rows)
     else:
-        key, value = encoder.several([block.key, block.value], rows)
-        rows = _filled(by_text(rows, length)[:, :queries].flatten(0, 1))
+        key, value = encoder.joint([block.key, block.value], rows)
+        rows = _pad_rows(by_text(rows, length)[:, :queries].flatten(0, 1))
         query = encoder.dense(block.query, rows)
     query, key, value = by_text(query, queries), by_text(key, length), by_text(value, length)
-    context = _filled(attend(query, key, value, encoder.heads, bias).flatten(0, 1))
+    context = _pad_rows(attend(query, key, value, encoder.heads, bias).flatten(0, 1))
     rows = encoder.norm(rows + encoder.dense(block.attention_output, context), block.attention_norm)
     inner = encoder.activation(encoder.dense(block.up, rows))
     return encoder.norm(rows + encoder.dense(block.down, inner), block.norm)
 
 
-def _filled(rows: Tensor) -> Tensor:
+def _pad_rows(rows: Tensor) -> Tensor:
     """The rows [n, H] and enough zeros below them for a multiple of `ROWS`."""
     missing = -len(rows) % ROWS
     return pad(rows, (0, 0, 0, missing)) if missing else rows

@@ -1,10 +1,10 @@
-"""Frozen matrices with low-rank changes beside them, and gradients for the changes alone.
+"""Frozen matrices with low-rank updates beside them, and gradients for the updates alone.
 
 A linear layer W x + b under LoRA (Hu et al. 2021) is W x + b + s B A x with W and b frozen. Nothing
-asks for the gradient of W, which is a third of the work of training it; those of A and B are thin
+needs the gradient of W, which is a third of the work of training it; those of A and B are thin
 products. The layers over one input (query, key, value) are computed as one: their A lie behind one
-another, their B in the blocks of one matrix. The slow twin is `fast.FastEncoder.dense`, left to
-autograd (tests/models/test_lowrank.py).
+another, their B in the blocks of one matrix. The slow twin is `encoder.FastEncoder.dense`, left to
+autograd (tests/models/test_fast_lora.py).
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from warmstart.models.fast import ops
 from warmstart.models.fast.block import Block
-from warmstart.models.fast.dropout import DropoutPool
-from warmstart.models.fast.mixed_precision import Home
+from warmstart.models.fast.dropout import DropoutMask, DropoutPool
+from warmstart.models.fast.mixed_precision import Weight
 
-PACKED_FOR = 512
-"""Rows of the input that the order of a packed matrix is best for; right for any."""
+NO_DROPOUT = DropoutMask(None, 1.0)
 
 
-class Change(NamedTuple):
-    """One low-rank change, and its place in the joint matrices.
+class LowRankUpdate(NamedTuple):
+    """One low-rank update, and its place in the joint matrices.
 
     down, up: A [r, in] and B [out of this layer, r].
     rows, ranks: where its outputs lie among all of them, and its r among all.
@@ -39,11 +39,11 @@ class Change(NamedTuple):
     ranks: slice
 
 
-class Frozen:
-    """Frozen layers over one input, with their changes, in the compute type.
+class FrozenLinears:
+    """Frozen layers over one input, with their updates, in the compute type.
 
     Args:
-        modules: linear layers with a bias, plain or wrapped by PEFT; `changeable` holds for each.
+        modules: linear layers with a bias, plain or wrapped by PEFT; `is_frozen` holds for each.
         cast: (parameter) -> its values in the compute type.
         whole: keep the joint matrix as `weight`, rather than in the order of oneDNN alone.
     """
@@ -55,117 +55,117 @@ class Frozen:
         weights, biases = [cast(b.weight) for b in bases], [cast(b.bias) for b in bases]
         weight = torch.cat(weights) if len(weights) > 1 else weights[0]
         self.bias = torch.cat(biases) if len(biases) > 1 else biases[0]
-        packs = not whole and _can_pack(weight)
+        packs = not whole and ops.can_pack(weight)
         self.weight = None if packs else weight
-        self._forth, self._back = (_packed(weight), _packed(weight.t())) if packs else (None, None)
-        self.changes = _changes(modules)
-        width = sum(change.down.shape[0] for change in self.changes)
+        self._packed = (ops.pack(weight), ops.pack(weight.t())) if packs else None
+        self.updates = _updates(modules)
+        width = sum(update.down.shape[0] for update in self.updates)
         self.down = weight.new_zeros(width, weight.shape[1])
         self.up = weight.new_zeros(weight.shape[0], width)
         self._sources: list[Tensor] = []
         self._copies: list[Tensor] = []
-        for change in self.changes:
-            self._sources += [change.down, change.up]
-            self._copies += [self.down[change.ranks], self.up[change.rows, change.ranks]]
+        for update in self.updates:
+            self._sources += [update.down, update.up]
+            self._copies += [self.down[update.ranks], self.up[update.rows, update.ranks]]
 
-    def forth(self, x: Tensor) -> Tensor:
-        """x W^T + b, without the changes."""
-        if self.weight is not None:
+    def base_output(self, x: Tensor) -> Tensor:
+        """x W^T + b, without the updates."""
+        if self._packed is None:
+            assert self.weight is not None
             return torch.addmm(self.bias, x, self.weight.t())
-        return torch.ops.mkldnn._linear_pointwise(x, self._forth, self.bias, "none", [], "")
+        return ops.packed_linear(x, self._packed[0], self.bias)
 
-    def under(self, grad: Tensor, below: Tensor | None) -> Tensor:
-        """The gradient of x from that of `forth`, added to `below`."""
-        weight = self.weight
-        if weight is not None:
-            return torch.mm(grad, weight) if below is None else torch.addmm(below, grad, weight)
-        under = torch.ops.mkldnn._linear_pointwise(grad, self._back, None, "none", [], "")
-        return under if below is None else under.add_(below)
+    def base_input_grad(self, grad: Tensor, residual: Tensor | None) -> Tensor:
+        """The gradient of x from that of `base_output`, added to `residual`."""
+        if self._packed is not None:
+            x_grad = ops.packed_linear(grad, self._packed[1], None)
+            return x_grad if residual is None else x_grad.add_(residual)
+        assert self.weight is not None
+        if residual is None:
+            return torch.mm(grad, self.weight)
+        return torch.addmm(residual, grad, self.weight)
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Take over the changes as they are now."""
+        """Take over the updates as they are now."""
         if self._copies:
-            torch._foreach_copy_(self._copies, self._sources)
-        for change, copy in zip(self.changes, self._copies[1::2], strict=True):
-            copy.mul_(change.scale)
+            ops.copy_each(self._copies, self._sources)
+        for update, copy in zip(self.updates, self._copies[1::2], strict=True):
+            copy.mul_(update.scale)
 
-    def drawn(self, pools: dict[float, DropoutPool], rows: int) -> Adapted:
+    def for_step(self, pools: dict[float, DropoutPool], rows: int) -> AdaptedLinear:
         """The layers as they are now, with fresh dropout masks for an input of so many rows."""
         self.refresh()
-        masks: list[tuple[Tensor, float] | None] = []
-        for change in self.changes:
-            pool = pools[change.p] if change.p else None
-            masks.append((pool.mask(rows, self.down.shape[1]), pool.scale) if pool else None)
-        return Adapted(self, masks if any(masks) else None)
+        masks: list[DropoutMask] = []
+        for update in self.updates:
+            pool, width = pools[update.p] if update.p else None, self.down.shape[1]
+            masks.append(DropoutMask(pool.mask(rows, width), pool.scale) if pool else NO_DROPOUT)
+        dropped = any(mask.bits is not None for mask in masks)
+        return AdaptedLinear(self, masks if dropped else None)
 
 
-class Adapted:
-    """`Frozen` in one step, with the same methods as `halves.Dense`."""
+class AdaptedLinear:
+    """`FrozenLinears` in one step, with the same methods as `mixed_precision.Dense`."""
 
-    def __init__(self, layer: Frozen, masks: list[tuple[Tensor, float] | None] | None) -> None:
+    def __init__(self, layer: FrozenLinears, masks: list[DropoutMask] | None) -> None:
         self.layer, self.masks = layer, masks
         self._low: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         layer = self.layer
-        y = layer.forth(x)
-        if not layer.changes:
+        y = layer.base_output(x)
+        if not layer.updates:
             return y
         if self.masks is None:
             self._low = torch.mm(x, layer.down.t())
         else:
-            parts = zip(layer.changes, self.masks, strict=True)
-            lows = [torch.mm(_dropped(x, mask), layer.down[c.ranks].t()) for c, mask in parts]
+            pairs = zip(layer.updates, self.masks, strict=True)
+            lows = [torch.mm(mask(x), layer.down[u.ranks].t()) for u, mask in pairs]
             self._low = torch.cat(lows, 1)
         return y.addmm_(self._low, layer.up.t())
 
-    def back(
-        self, grad: Tensor, x: Tensor, below: Tensor | None = None, *, needed: bool = True
+    def backward(
+        self, grad: Tensor, x: Tensor, residual: Tensor | None = None, *, needed: bool = True
     ) -> Tensor | None:
-        """As `halves.Dense.back`; the gradients are added to those of the parameters."""
+        """As `Dense.backward`; the gradients are added to those of the parameters."""
         layer = self.layer
-        under = layer.under(grad, below) if needed else None
+        x_grad = layer.base_input_grad(grad, residual) if needed else None
         if self._low is None:
-            return under
-        rising = torch.mm(grad, layer.up)
+            return x_grad
+        low_grad = torch.mm(grad, layer.up)
         ups = torch.mm(grad.t(), self._low)
         if self.masks is None:
-            downs = torch.mm(rising.t(), x)
-            if under is not None:
-                under.addmm_(rising, layer.down)
+            downs = torch.mm(low_grad.t(), x)
+            if x_grad is not None:
+                x_grad.addmm_(low_grad, layer.down)
         else:
-            downs = self._dropped_back(rising, x, under)
-        for change in layer.changes:
-            add_gradient(change.down, downs[change.ranks])
-            add_gradient(change.up, ups[change.rows, change.ranks], change.scale)
-        return under
-
-    def _dropped_back(self, rising: Tensor, x: Tensor, under: Tensor | None) -> Tensor:
-        assert self.masks is not None
-        downs = torch.empty_like(self.layer.down)
-        for change, mask in zip(self.layer.changes, self.masks, strict=True):
-            part = rising[:, change.ranks]
-            torch.mm(part.t(), _dropped(x, mask), out=downs[change.ranks])
-            if under is not None:
-                under += _dropped(torch.mm(part, self.layer.down[change.ranks]), mask)
-        return downs
+            downs = torch.empty_like(layer.down)
+            for update, mask in zip(layer.updates, self.masks, strict=True):
+                part = low_grad[:, update.ranks]
+                torch.mm(part.t(), mask(x), out=downs[update.ranks])
+                if x_grad is not None:
+                    x_grad += mask(torch.mm(part, layer.down[update.ranks]))
+        for update in layer.updates:
+            _add_gradient(update.down, downs[update.ranks])
+            _add_gradient(update.up, ups[update.rows, update.ranks], update.scale)
+        return x_grad
 
 
-def changeable(module: Any) -> bool:
-    """Whether `Frozen` can hold this layer: frozen, with a bias, its changes of plain LoRA."""
+def is_frozen(module: Any) -> bool:
+    """Whether `FrozenLinears` can hold this layer: it has a bias, and nothing of it is trained but
+    its updates."""
     base = getattr(module, "base_layer", module)
     bias = base.bias
     return not (bias is None or base.weight.requires_grad or bias.requires_grad)
 
 
 def drop_rates(modules: Sequence[nn.Module]) -> set[float]:
-    """The dropout probabilities on the inputs of the changes, those of 0 left out."""
-    return {change.p for change in _changes(modules)} - {0.0}
+    """The dropout probabilities on the inputs of the updates, those of 0 left out."""
+    return {update.p for update in _updates(modules)} - {0.0}
 
 
-def _changes(modules: Sequence[Any]) -> list[Change]:
-    found: list[Change] = []
+def _updates(modules: Sequence[Any]) -> list[LowRankUpdate]:
+    updates: list[LowRankUpdate] = []
     row = rank = 0
     for module in modules:
         base = getattr(module, "base_layer", module)
@@ -174,31 +174,11 @@ def _changes(modules: Sequence[Any]) -> list[Change]:
             down, up = module.lora_A[name].weight, module.lora_B[name].weight
             ranks = slice(rank, rank := rank + down.shape[0])
             p = float(getattr(module.lora_dropout[name], "p", 0.0))
-            found.append(Change(down, up, float(module.scaling[name]), p, rows, ranks))
-    return found
+            updates.append(LowRankUpdate(down, up, float(module.scaling[name]), p, rows, ranks))
+    return updates
 
 
-def _can_pack(weight: Tensor) -> bool:
-    """Whether products in this type read a matrix in an order of their own."""
-    if weight.dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():
-        return False
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def _packed(weight: Tensor) -> Tensor:
-    """The matrix in that order, into which every product would else bring it again."""
-    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), PACKED_FOR)
-
-
-def _dropped(x: Tensor, mask: tuple[Tensor, float] | None) -> Tensor:
-    """x with dropout, which is also its gradient."""
-    if mask is None:
-        return x
-    bits, scale = mask
-    return (x.view(bits.dtype) & bits).view(x.dtype).mul_(scale)
-
-
-def add_gradient(parameter: nn.Parameter, grad: Tensor, scale: float = 1.0) -> None:
+def _add_gradient(parameter: nn.Parameter, grad: Tensor, scale: float = 1.0) -> None:
     """Add to the gradient of a parameter, if it is trained."""
     if not parameter.requires_grad:
         return
@@ -208,68 +188,68 @@ def add_gradient(parameter: nn.Parameter, grad: Tensor, scale: float = 1.0) -> N
         parameter.grad.add_(grad, alpha=scale)
 
 
-# The linear layers of a block that stands still, as the halves of a layer want them.
+class MergedLinear(NamedTuple):
+    """A frozen layer with its updates added into the matrix: for so few rows that the gradient of
+    the whole matrix is cheap, for which `weight` and `bias` have places."""
 
+    weight: Weight
+    bias: Weight
+    layer: FrozenLinears
 
-class Merged(NamedTuple):
-    """A frozen layer with its changes added into the matrix: for so few rows that the gradient of
-    the whole matrix is cheap. The second of each home is that gradient's room."""
-
-    weight: Home
-    bias: Home
-    layer: Frozen
-
-    def settle(self) -> None:
-        """The gradients of the changes from that of the matrix."""
-        whole = self.weight[1]
-        for change in self.layer.changes:
-            rows = whole[change.rows]
-            down, up = self.layer.down[change.ranks], self.layer.up[change.rows, change.ranks]
-            add_gradient(change.down, torch.mm(up.t(), rows))
-            add_gradient(change.up, torch.mm(rows, down.t()), change.scale)
-
-
-class AdaptedBlock:
-    """The layers of a block, frozen, with the low-rank changes beside them.
-
-    Args:
-        first: only the first token asks, and keys and values are merged with their changes.
-        moved: a parameter that is trained outside of autograd, or None.
-    """
-
-    def __init__(self, block: Block, cast: Callable[[Tensor], Tensor], *, first: bool) -> None:
-        matrices, self.first = block.matrices, first
-        joint = [matrices[:1], matrices[1:3]] if first else [matrices[:3]]
-        groups = [*joint, *([module] for module in matrices[3:])]
-        self.layers = [
-            Frozen(group, cast, whole=first and index == 1) for index, group in enumerate(groups)
-        ]
-        trained = (p for layer in self.layers for change in layer.changes for p in change[:2])
-        self.moved = next((p for p in trained if p.requires_grad), None)
-
-    @classmethod
-    def of(
-        cls, block: Block, cast: Callable[[Tensor], Tensor], *, first: bool
-    ) -> AdaptedBlock | None:
-        """None where a layer is not frozen, or the merged ones would drop their input."""
-        if not all(changeable(module) for module in block.matrices):
-            return None
-        made = cls(block, cast, first=first)
-        return None if first and any(change.p for change in made.layers[1].changes) else made
-
-    def drawn(self, pools: dict[float, DropoutPool], batch: int, length: int) -> list[Any]:
-        """The layers in one step, with dropout masks of their own."""
-        if not self.first:
-            return [layer.drawn(pools, batch * length) for layer in self.layers]
-        query, joint, *rest = self.layers
-        drawn = [layer.drawn(pools, batch) for layer in (query, *rest)]
-        return [drawn[0], _merged(joint), *drawn[1:]]
+    def finish_backward(self) -> None:
+        """The gradients of the updates from that of the matrix."""
+        layer = self.layer
+        for update in layer.updates:
+            rows = self.weight.grad[update.rows]
+            down, up = layer.down[update.ranks], layer.up[update.rows, update.ranks]
+            _add_gradient(update.down, torch.mm(up.t(), rows))
+            _add_gradient(update.up, torch.mm(rows, down.t()), update.scale)
 
 
 @torch.no_grad()
-def _merged(layer: Frozen) -> Merged:
+def _merge(layer: FrozenLinears) -> MergedLinear:
     layer.refresh()
     assert layer.weight is not None
-    weight = torch.addmm(layer.weight, layer.up, layer.down) if layer.changes else layer.weight
-    rooms = torch.empty_like(weight), torch.empty_like(layer.bias)
-    return Merged((weight, rooms[0]), (layer.bias, rooms[1]), layer)
+    weight = torch.addmm(layer.weight, layer.up, layer.down) if layer.updates else layer.weight
+    return MergedLinear(
+        Weight(weight, torch.empty_like(weight)),
+        Weight(layer.bias, torch.empty_like(layer.bias)),
+        layer,
+    )
+
+
+class AdaptedBlock:
+    """The layers of a block, frozen, with the low-rank updates beside them.
+
+    Args:
+        cls_only: the first token alone has a query; keys and values are merged with their updates.
+        anchor: a parameter that is trained outside of autograd, or None.
+    """
+
+    def __init__(self, block: Block, cast: Callable[[Tensor], Tensor], *, cls_only: bool) -> None:
+        self.cls_only = cls_only
+        self.layers = [
+            FrozenLinears(group, cast, whole=cls_only and index == 1)
+            for index, group in enumerate(block.groups(cls_only=cls_only))
+        ]
+        trained = (p for layer in self.layers for update in layer.updates for p in update[:2])
+        self.anchor = next((p for p in trained if p.requires_grad), None)
+
+    @classmethod
+    def of(
+        cls, block: Block, cast: Callable[[Tensor], Tensor], *, cls_only: bool
+    ) -> AdaptedBlock | None:
+        """None where a layer is not frozen, or the merged ones would drop their input."""
+        if not all(is_frozen(module) for module in block.matrices):
+            return None
+        made = cls(block, cast, cls_only=cls_only)
+        drops = cls_only and any(update.p for update in made.layers[1].updates)
+        return None if drops else made
+
+    def for_step(self, pools: dict[float, DropoutPool], batch: int, length: int) -> list[Any]:
+        """The layers in one step, with dropout masks of their own."""
+        if not self.cls_only:
+            return [layer.for_step(pools, batch * length) for layer in self.layers]
+        query, joint, *rest = self.layers
+        first, *others = [layer.for_step(pools, batch) for layer in (query, *rest)]
+        return [first, _merge(joint), *others]

@@ -3,12 +3,16 @@
 The logits of a chunk of tokens are made, used and forgotten, their gradient with them; what stays
 is the gradient of the hidden states and of the output matrix. The result is that of the whole
 logits; of sums in another order only the last digits differ.
+
+torch's own `linear_cross_entropy` (2.13) is no substitute yet: with label smoothing it makes all
+logits after all, under autocast it computes in float32, of 16-bit inputs it loses 5 % of the loss,
+and for 2,048 tokens over 50,000 words it takes three times as long on a CPU (for 130 MB less).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,22 +38,17 @@ class Unprojected:
         """All of them at once [..., V], in float32."""
         return torch.nn.functional.linear(self.hidden, self.weight, self.bias).float()
 
-    def at(self, places: Tensor) -> Unprojected:
-        """The hidden states [T, H] at the places [...] that are true."""
+    def at(self, places: Tensor | slice) -> Unprojected:
+        """The hidden states [T, H] at the places [...] that are true, or in a slice of the rows."""
         return Unprojected(self.hidden[places], self.weight, self.bias)
 
-    def at_rows(self, rows: slice) -> Unprojected:
-        """The first dimension's `rows` alone."""
-        return Unprojected(self.hidden[rows], self.weight, self.bias)
 
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What a model says of each of T target tokens."""
+class TargetScores(NamedTuple):
+    """How a model rates each of T target tokens."""
 
     nll: Tensor
     """[T] minus the log of the probability that it gives to the token."""
-    hit: Tensor
+    is_top: Tensor
     """[T] whether no other token is likelier."""
 
 
@@ -62,30 +61,30 @@ def chunked_cross_entropy(
         targets: [...] the token that each hidden state should lead to; `ignored` counts nothing.
         smoothing: share of the target that is spread over the whole vocabulary.
     """
-    at = outputs.at(targets != ignored)
-    wanted = targets[targets != ignored]
-    return _Summed.apply(at.hidden, at.weight, at.bias, wanted, smoothing)  # pyright: ignore[reportReturnType]
+    real = targets != ignored
+    at = outputs.at(real)
+    return _SummedLoss.apply(at.hidden, at.weight, at.bias, targets[real], smoothing)  # pyright: ignore[reportReturnType]
 
 
 @torch.no_grad()
-def told(outputs: Unprojected | Tensor, targets: Tensor) -> Told:
-    """As `Told`, of hidden states [T, H], in chunks, or of logits [T, V]; and targets [T]."""
-    nll, hit = torch.zeros(len(targets)), torch.zeros(len(targets), dtype=torch.bool)
+def score_targets(outputs: Unprojected | Tensor, targets: Tensor) -> TargetScores:
+    """Scores of targets [T] by hidden states [T, H], in chunks, or by logits [T, V]."""
+    nll, is_top = torch.zeros(len(targets)), torch.zeros(len(targets), dtype=torch.bool)
     whole = isinstance(outputs, Tensor)
-    for part in _parts(len(targets), outputs.shape[1] if whole else len(outputs.weight)):
-        logits = outputs[part].float() if whole else outputs.at_rows(part).logits()
-        own = logits.gather(1, targets[part, None])[:, 0]
-        nll[part] = (logits.logsumexp(-1) - own).cpu()
-        hit[part] = (logits.amax(-1) <= own).cpu()
-    return Told(nll, hit)
+    for part in _chunks(len(targets), outputs.shape[1] if whole else len(outputs.weight)):
+        logits = outputs[part].float() if whole else outputs.at(part).logits()
+        target = logits.gather(1, targets[part, None])[:, 0]
+        nll[part] = (logits.logsumexp(-1) - target).cpu()
+        is_top[part] = (logits.amax(-1) <= target).cpu()
+    return TargetScores(nll, is_top)
 
 
-def _parts(tokens: int, vocabulary: int) -> list[slice]:
+def _chunks(tokens: int, vocabulary: int) -> list[slice]:
     size = max(1, CHUNK_LOGITS // vocabulary)
     return [slice(start, start + size) for start in range(0, tokens, size)]
 
 
-class _Summed(torch.autograd.Function):
+class _SummedLoss(torch.autograd.Function):
     """Loss and gradients in one pass: each chunk's logits are gone before the next ones come."""
 
     @staticmethod
@@ -97,21 +96,22 @@ class _Summed(torch.autograd.Function):
         targets: Tensor,
         smoothing: float,
     ) -> Tensor:
-        kind = _kind(hidden)
-        low, matrix = hidden.to(kind), weight.to(kind)
-        asks_hidden, asks_weight = hidden.requires_grad, weight.requires_grad
-        grad_hidden = torch.empty_like(hidden) if asks_hidden else None
-        grad_weight = torch.zeros_like(weight) if asks_weight else None
+        device = hidden.device.type
+        autocast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
+        low, matrix = hidden.to(dtype), weight.to(dtype)
+        grad_hidden = torch.empty_like(hidden) if hidden.requires_grad else None
+        grad_weight = torch.zeros_like(weight) if weight.requires_grad else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        with torch.autocast(hidden.device.type, enabled=False):
-            for part in _parts(len(targets), len(weight)):
+        with torch.autocast(device, enabled=False):
+            for part in _chunks(len(targets), len(weight)):
                 logits = torch.nn.functional.linear(low[part], matrix).float()
                 if bias is not None:
                     logits += bias
                 total += _loss(logits, targets[part], smoothing)
                 if grad_hidden is None and grad_weight is None:
                     continue
-                slope = _slope(logits, targets[part], smoothing).to(kind)
+                slope = _slope(logits, targets[part], smoothing).to(dtype)
                 if grad_hidden is not None:
                     grad_hidden[part] = (slope @ matrix).to(hidden.dtype)
                 if grad_weight is not None:
@@ -121,23 +121,8 @@ class _Summed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight = ctx.saved_tensors
-        scale = grads[0]
-        return (
-            None if hidden is None else hidden * scale.to(hidden.dtype),
-            None if weight is None else weight * scale.to(weight.dtype),
-            None,
-            None,
-            None,
-        )
-
-
-def _kind(hidden: Tensor) -> torch.dtype:
-    """The type of the products: that of autocast where it is on."""
-    device = hidden.device.type
-    if torch.is_autocast_enabled(device):
-        return torch.get_autocast_dtype(device)
-    return hidden.dtype
+        scaled = (g if g is None else g * grads[0].to(g.dtype) for g in ctx.saved_tensors)
+        return (*scaled, None, None, None)
 
 
 def _loss(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:

@@ -1,25 +1,56 @@
-"""Sixteen-bit twins of the trained matrices, with places for their gradients.
+"""Sixteen-bit copies of the trained matrices, with places for their gradients.
 
-Mixed precision (Micikevicius et al. 2018) keeps 32-bit weights and computes with 16-bit copies.
-Autocast makes those copies, and fresh gradients, anew in every step; here both have one home for
-the whole run, so that a step allocates nothing: `refresh` copies the weights down, each product
-writes its gradient where it belongs, `collect` copies the gradients up.
+Mixed precision (Micikevicius et al. 2018) keeps 32-bit master weights and computes with 16-bit
+copies. Autocast makes those copies, and fresh gradients, anew in every step; here both have one
+place for the whole run, so that a step allocates nothing: `refresh` copies the weights down, each
+product writes its gradient where it belongs, `collect` copies the gradients up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-Home = tuple[Tensor, Tensor]
-"""A 16-bit matrix and where its gradient lives."""
+
+class Weight(NamedTuple):
+    """A 16-bit matrix (or bias) and the place of its gradient."""
+
+    value: Tensor
+    grad: Tensor
 
 
-class Shadow:
-    """Copies of `groups` of parameters; the members of a group lie behind one another.
+class Dense(NamedTuple):
+    """A linear layer in 16 bits: weight [out, in] and bias [out]."""
+
+    weight: Weight
+    bias: Weight
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.bias.value, x, self.weight.value.t())
+
+    def backward(
+        self, grad: Tensor, x: Tensor, residual: Tensor | None = None, *, needed: bool = True
+    ) -> Tensor | None:
+        """Write the gradients of weight and bias, from that of the output [n, out].
+
+        Returns the gradient of the input x [n, in], added to `residual`, where it is needed.
+        """
+        torch.mm(grad.t(), x, out=self.weight.grad)
+        torch.sum(grad, 0, out=self.bias.grad)
+        if not needed:
+            return None
+        weight = self.weight.value
+        return torch.mm(grad, weight) if residual is None else torch.addmm(residual, grad, weight)
+
+    def finish_backward(self) -> None:
+        """Nothing: the gradients are where they belong."""
+
+
+class MixedPrecision:
+    """16-bit copies of `groups` of parameters; the members of a group lie behind one another.
 
     A group (query, key, value) can so be used as one matrix. All members of a group have the same
     trailing shape. The parameters themselves, and their gradients, move into one block of memory
@@ -34,7 +65,7 @@ class Shadow:
         self._copy_grad = torch.zeros_like(self._copy)
         self._master = torch.empty(total, dtype=torch.float32, device=device)
         self._master_grad = torch.zeros_like(self._master)
-        self._homes: dict[tuple[int, ...], Home] = {}
+        self._weights: dict[tuple[int, ...], Weight] = {}
         at = 0
         for group in groups:
             start = at
@@ -45,15 +76,21 @@ class Shadow:
                 parameter.grad = self._master_grad[place].view(parameter.shape)
                 at = place.stop
             shape = (-1, *group[0].shape[1:])
-            home = self._copy[start:at].view(shape)
-            home.requires_grad_()  # so that backward runs even where the input needs no gradient
-            names = tuple(id(p) for p in group)
-            self._homes[names] = (home, self._copy_grad[start:at].view(shape))
+            value = self._copy[start:at].view(shape)
+            value.requires_grad_()  # so that backward runs even where the input needs no gradient
+            key = tuple(id(p) for p in group)
+            self._weights[key] = Weight(value, self._copy_grad[start:at].view(shape))
         self._ids = {id(p) for p in self._members}
 
-    def get(self, *group: object) -> Home | None:
-        """The 16-bit matrix of a group and the home of its gradient."""
-        return self._homes.get(tuple(id(p) for p in group))
+    def get(self, *group: object) -> Weight | None:
+        """The 16-bit matrix of a group and the place of its gradient."""
+        return self._weights.get(tuple(id(p) for p in group))
+
+    def dense(self, modules: Sequence[Any]) -> Dense | None:
+        """Linear layers over one input as one, where weights and biases are groups here."""
+        weight = self.get(*(getattr(module, "weight", module) for module in modules))
+        bias = self.get(*(getattr(module, "bias", module) for module in modules))
+        return Dense(weight, bias) if weight and bias else None
 
     def owns(self, parameter: Tensor) -> bool:
         """Whether the gradient of `parameter` is kept here."""
@@ -76,41 +113,32 @@ class Shadow:
         """Give every parameter memory of its own, without a gradient; to be called at the end."""
         for parameter in self._members:
             parameter.grad = None
-        del self._copy, self._copy_grad, self._master_grad, self._homes  # room for the clones
+        del self._copy, self._copy_grad, self._master_grad, self._weights  # room for the clones
         for parameter in self._members:
             parameter.data = parameter.data.clone()
 
 
-class _ShadowLinear(torch.autograd.Function):
-    """x W^T + b whose weight gradient is written into its home instead of being returned."""
+class _Linear(torch.autograd.Function):
+    """x W^T + b whose weight gradient is written into its place instead of being returned."""
 
     @staticmethod
-    def forward(
-        ctx,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        weight_grad: Tensor,
-        bias_grad: Tensor,
-    ) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.homes = (weight_grad, bias_grad)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, dense: Dense) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.dense = dense
         return nn.functional.linear(x, weight, bias)
 
     @staticmethod
-    def backward(ctx, *grads: Tensor):
-        x, weight = ctx.saved_tensors
-        weight_grad, bias_grad = ctx.homes
-        grad = grads[0].reshape(-1, weight.shape[0])
-        torch.mm(grad.t(), x.reshape(-1, weight.shape[1]), out=weight_grad)
-        torch.sum(grad, 0, out=bias_grad)
-        below = torch.mm(grad, weight).view(x.shape) if ctx.needs_input_grad[0] else None
-        return below, None, None, None, None
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        inputs = x.reshape(-1, x.shape[-1])
+        grad = grads[0].reshape(-1, grads[0].shape[-1])
+        below = ctx.dense.backward(grad, inputs, needed=ctx.needs_input_grad[0])
+        return None if below is None else below.view(x.shape), None, None, None
 
 
-def shadow_linear(x: Tensor, weight: Home, bias: Home) -> Tensor:
-    """x W^T + b in 16 bits; the gradients go to the homes of weight and bias."""
-    applied: Any = _ShadowLinear.apply(x, weight[0], bias[0], weight[1], bias[1])
+def mixed_linear(x: Tensor, dense: Dense) -> Tensor:
+    """x W^T + b in 16 bits, for x [..., in]; the gradients of W and b go to their places."""
+    applied: Any = _Linear.apply(x, dense.weight.value, dense.bias.value, dense)
     return applied
 
 
@@ -124,11 +152,11 @@ class RowGradient:
         self.weight = weight
         weight.grad = torch.zeros_like(weight)
         self._touched: list[Tensor] = []
-        self._filled = False
+        self._is_dense = False
 
     def fill(self) -> None:
         """Say that the gradient was written to as a whole in this step."""
-        self._filled = True
+        self._is_dense = True
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of the embedding, [*ids.shape, H]."""
@@ -138,30 +166,30 @@ class RowGradient:
     def add(self, ids: Tensor, grad: Tensor) -> None:
         """Add the gradients of looked-up rows."""
         assert self.weight.grad is not None
-        flat = ids.reshape(-1)
-        self.weight.grad.index_add_(0, flat, grad.reshape(flat.numel(), -1).float())
-        self._touched.append(flat)
+        rows = ids.reshape(-1)
+        self.weight.grad.index_add_(0, rows, grad.reshape(rows.numel(), -1).float())
+        self._touched.append(rows)
 
     @torch.no_grad()
     def zero(self) -> None:
         """Forget the last step."""
         assert self.weight.grad is not None
-        if self._filled:
+        if self._is_dense:
             self.weight.grad.zero_()
         else:
             for rows in self._touched:
                 self.weight.grad.index_fill_(0, rows, 0.0)
         self._touched.clear()
-        self._filled = False
+        self._is_dense = False
 
 
 class _Lookup(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, weight: Tensor, ids: Tensor, home: RowGradient) -> Tensor:
-        ctx.home, ctx.ids = home, ids
+    def forward(ctx: Any, weight: Tensor, ids: Tensor, rows: RowGradient) -> Tensor:
+        ctx.rows, ctx.ids = rows, ids
         return weight.index_select(0, ids.reshape(-1)).view(*ids.shape, -1)
 
     @staticmethod
-    def backward(ctx, *grads: Tensor):
-        ctx.home.add(ctx.ids, grads[0])
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        ctx.rows.add(ctx.ids, grads[0])
         return None, None, None

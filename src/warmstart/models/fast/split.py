@@ -1,8 +1,8 @@
-"""A model in two parts: the blocks that stand still, and the rest on what those gave.
+"""A model in two parts: the blocks that stand still, and the rest on what those give.
 
-Both ways to compute can be cut. The fast encoder is built a second time from the same modules; a
-model of transformers keeps its own forward, in which the blocks below the cut pass on what they
-are given and the first block above it is handed the kept states.
+Both ways to compute can be split. Of the fast encoder there are two over the same modules; a
+model of transformers keeps its own forward, in which the blocks below the split pass on their
+input and the first block above it is handed the stored states.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from warmstart.models.architectures import family_of, layers_of
-from warmstart.models.fast.encoder import FastEncoder
 from warmstart.models.head_layers import unwrap
 
 if TYPE_CHECKING:
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class Cut(Protocol):
-    """A compute, cut below one of its blocks."""
+    """A compute, split below one of its blocks."""
 
     def states(self, ids: Tensor, lengths: Tensor, *, types: Tensor | None = None) -> Tensor:
-        """What the blocks below the cut give, [B, L, H], without dropout or gradient."""
+        """What the blocks below the split give, [B, L, H], without dropout or gradient."""
         ...
 
     def logits(self, states: Tensor, ids: Tensor, lengths: Tensor, *, training: bool) -> Tensor:
@@ -34,12 +33,12 @@ class Cut(Protocol):
         ...
 
     def close(self) -> None:
-        """Let the compute be whole again."""
+        """Make the compute whole again."""
         ...
 
 
 def cut_of(compute: Compute, blocks: int) -> Cut | None:
-    """The compute cut above its first `blocks` blocks; None where that cannot be done exactly.
+    """The compute split above its first `blocks` blocks; None where that cannot be done exactly.
 
     So it is with encoder-decoders, and where blocks pass on more than their hidden states.
     """
@@ -49,7 +48,7 @@ def cut_of(compute: Compute, blocks: int) -> Cut | None:
     if compute.is_fast:
         return FastCut(compute, blocks)  # pyright: ignore[reportArgumentType]
     slow = SlowCut(compute, blocks)
-    return slow if slow.fits() else None
+    return slow if slow.is_exact() else None
 
 
 class FastCut:
@@ -58,20 +57,16 @@ class FastCut:
     def __init__(self, compute: FastCompute, blocks: int) -> None:
         self.compute, self._whole = compute, compute.encoder
         whole = compute.encoder
-        settings: dict[str, Any] = {"drop_attended": whole.drop_attended}
-        self._below = FastEncoder(
-            whole.embed, whole.embedding_norm, whole.project, whole.blocks[:blocks], whole.heads,
-            whole.activation, whole.dropout, first_only=False, **settings,
-        )  # fmt: skip
-        above = _Above(
-            self._given, nn.LayerNorm(1), None, whole.blocks[blocks:], whole.heads,
-            whole.activation, whole.dropout, first_only=whole.first_only, **settings,
-        )  # fmt: skip
         self._states: Tensor | None = None
-        for part in (self._below, above):
+        self._below = whole.with_blocks(whole.blocks[:blocks], cls_only=False)
+        compute.encoder = whole.with_blocks(
+            whole.blocks[blocks:],
+            embed=lambda ids, types: self._states,
+            embedding_norm=None,
+            project=None,
+        )
+        for part in (self._below, compute.encoder):
             part.prepare(compute.dtype, compute.device, checkpointing=whole.gradient_checkpointing)
-        above.shadow = whole.shadow
-        compute.encoder = above
 
     def states(self, ids: Tensor, lengths: Tensor, *, types: Tensor | None = None) -> Tensor:
         self.compute.model.train(False)
@@ -84,23 +79,9 @@ class FastCut:
     def close(self) -> None:
         self.compute.encoder = self._whole
 
-    def _given(self, ids: Tensor, types: Tensor | None) -> Tensor:
-        assert self._states is not None
-        return self._states
-
-
-class _Above(FastEncoder):
-    """Begins at hidden states: no norm and no dropout before the first block."""
-
-    def norm(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
-        return x if norm is self.embedding_norm else super().norm(x, norm)
-
-    def _drop_hidden(self, hidden: Tensor, training: bool) -> Tensor:
-        return hidden
-
 
 class _Reached(Exception):
-    """The states at the cut are known; the rest of the forward pass is not needed."""
+    """The states at the split are known; the rest of the forward pass is not needed."""
 
 
 class SlowCut:
@@ -108,11 +89,11 @@ class SlowCut:
 
     def __init__(self, compute: Compute, blocks: int) -> None:
         self.compute, self.blocks = compute, layers_of(unwrap(compute.model))
-        self.cut = blocks
-        self._tuples = False
+        self.start = blocks
+        self._gives_tuples = False
 
     @torch.no_grad()
-    def fits(self) -> bool:
+    def is_exact(self) -> bool:
         """Whether both parts together answer as the whole does, tried on a few made-up rows."""
         device = self.compute.device
         ids = torch.arange(5, 17, device=device).view(2, 6)
@@ -126,18 +107,18 @@ class SlowCut:
         return torch.allclose(parts, whole, atol=1e-5)
 
     def states(self, ids: Tensor, lengths: Tensor, *, types: Tensor | None = None) -> Tensor:
-        kept: list[Tensor] = []
+        reached: list[Tensor] = []
 
-        def first(module: nn.Module, inputs: Any, output: Any) -> None:
-            self._tuples = isinstance(output, tuple)
+        def see(module: nn.Module, inputs: Any, output: Any) -> None:
+            self._gives_tuples = isinstance(output, tuple)
 
         def stop(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-            kept.append(inputs[0] if inputs else named["hidden_states"])
+            reached.append(inputs[0] if inputs else named["hidden_states"])
             raise _Reached
 
         hooks = [
-            self.blocks[0].register_forward_hook(first),
-            self.blocks[self.cut].register_forward_pre_hook(stop, with_kwargs=True),
+            self.blocks[0].register_forward_hook(see),
+            self.blocks[self.start].register_forward_pre_hook(stop, with_kwargs=True),
         ]
         try:
             self.compute.logits(ids, lengths, training=False, types=types)
@@ -146,17 +127,17 @@ class SlowCut:
         finally:
             for hook in hooks:
                 hook.remove()
-        return kept[0]
+        return reached[0]
 
     def logits(self, states: Tensor, ids: Tensor, lengths: Tensor, *, training: bool) -> Tensor:
-        def give(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        def replace(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
             if inputs:
                 return (states.to(inputs[0].dtype), *inputs[1:]), named
             return inputs, named | {"hidden_states": states.to(named["hidden_states"].dtype)}
 
-        hook = self.blocks[self.cut].register_forward_pre_hook(give, with_kwargs=True)
+        hook = self.blocks[self.start].register_forward_pre_hook(replace, with_kwargs=True)
         try:
-            with _passing_on(self.blocks[: self.cut], self._tuples):
+            with _identity(self.blocks[: self.start], self._gives_tuples):
                 return self.compute.logits(ids, lengths, training=training)
         finally:
             hook.remove()
@@ -166,8 +147,8 @@ class SlowCut:
 
 
 @contextmanager
-def _passing_on(blocks: list[nn.Module], tuples: bool) -> Iterator[None]:
-    """Blocks that do nothing but pass on their input."""
+def _identity(blocks: list[nn.Module], tuples: bool) -> Iterator[None]:
+    """Inside, these blocks do nothing but pass on their input."""
 
     def forward(hidden_states: Tensor, *rest: Any, **named: Any) -> Any:
         return (hidden_states,) if tuples else hidden_states

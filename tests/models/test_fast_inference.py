@@ -11,8 +11,8 @@ import torch
 
 from learning import FAST, classifier, ready
 from warmstart.models.fast import encoder as fast
-from warmstart.models.fast import inference as flat
-from warmstart.models.fast.attention import padding_bias
+from warmstart.models.fast import inference
+from warmstart.models.fast.block import padding_bias
 
 Folder = Callable[[str], Path]
 
@@ -49,24 +49,24 @@ def embedded(encoder: Any, ids: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("family", FAST)
 @pytest.mark.parametrize("adapted", [True, False])
 @pytest.mark.parametrize("padded", [True, False])
-@pytest.mark.parametrize("first_only", [True, False])
+@pytest.mark.parametrize("cls_only", [True, False])
 @pytest.mark.parametrize("shape", [(3, 7), (4, 16), (1, 1), (70, 2)])
 def test_equals_the_layers_over_texts(
     family: str,
     adapted: bool,
     padded: bool,
-    first_only: bool,
+    cls_only: bool,
     shape: tuple[int, int],
     tiny_of: Folder,
 ) -> None:
     encoder = awake(tiny_of(family), adapted=adapted).encoder
-    encoder.first_only, encoder.by_halves = first_only, False
+    encoder.cls_only, encoder.manual_backward = cls_only, False
     ids, lengths = texts(*shape, padded=padded)
     expected = encoder.forward(ids, lengths, training=False)
     assert expected.requires_grad
     with torch.no_grad():
         bias = padding_bias(lengths, shape[1], encoder.dtype)
-        found = flat.flat_layers(encoder, embedded(encoder, ids), bias)
+        found = inference.run_layers(encoder, embedded(encoder, ids), bias)
     real = torch.arange(expected.shape[1]) < lengths[:, None]
     assert found.shape == expected.shape
     torch.testing.assert_close(found[real], expected.detach()[real], atol=1e-5, rtol=0)
@@ -81,7 +81,7 @@ def test_answers_in_16_bits_take_products_of_few_shapes(
     rough = awake(tiny_of("bert"), adapted=False)
     rough.model.requires_grad_(trained)
     rough.prepare(torch.bfloat16, torch.device("cpu"), checkpointing=False)
-    assert (rough.encoder.shadow is not None) == trained
+    assert (rough.encoder.mixed_precision is not None) == trained
     heights: set[int] = set()
     linear = torch.nn.functional.linear
 
@@ -106,7 +106,7 @@ def test_training_keeps_to_the_layers_with_gradients(
 ) -> None:
     """Dropout and gradients belong to them."""
     compute = awake(tiny_of("bert"), adapted=False, dtype=torch.bfloat16)
-    monkeypatch.setattr(fast, "flat_layers", None)
+    monkeypatch.setattr(fast, "run_layers", None)
     ids, lengths = texts(3, 7, padded=True)
     compute.logits(ids, lengths, training=True)
     compute.logits(ids, lengths, training=False)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from warmstart.models.fast import loss as chunked
-from warmstart.models.fast.loss import Unprojected, chunked_cross_entropy, told
+from warmstart.models.fast.loss import Unprojected, chunked_cross_entropy, score_targets
 
 ROWS, LENGTH, WIDTH, WORDS = 3, 7, 8, 50
 
@@ -95,15 +95,15 @@ def test_under_autocast_it_is_as_exact_as_the_whole() -> None:
 
 
 @pytest.mark.usefixtures("_chunks")
-def test_what_is_told_of_each_token() -> None:
+def test_scores_of_each_target() -> None:
     outputs, targets = case(bias=True)
     real = targets != -100
-    said = told(outputs.at(real), targets[real])
+    scores = score_targets(outputs.at(real), targets[real])
     logits = outputs.logits()[real].detach()
-    torch.testing.assert_close(said.nll, cross_entropy(logits, targets[real], reduction="none"))
-    assert said.hit.tolist() == (logits.argmax(-1) == targets[real]).tolist()
-    again = told(logits, targets[real])
-    torch.testing.assert_close(again.nll, said.nll)
+    torch.testing.assert_close(scores.nll, cross_entropy(logits, targets[real], reduction="none"))
+    assert scores.is_top.tolist() == (logits.argmax(-1) == targets[real]).tolist()
+    again = score_targets(logits, targets[real])
+    torch.testing.assert_close(again.nll, scores.nll)
 
 
 def test_nothing_to_learn_is_a_loss_of_nothing() -> None:

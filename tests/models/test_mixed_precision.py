@@ -1,4 +1,4 @@
-"""Sixteen-bit twins and row gradients give what autograd would have given."""
+"""Sixteen-bit copies and row gradients give what autograd would have given."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from learning import CPU  # also sets the threads
-from warmstart.models.fast.mixed_precision import RowGradient, Shadow, shadow_linear
+from warmstart.models.fast.mixed_precision import MixedPrecision, RowGradient, mixed_linear
 
 
 def layers(*sizes: tuple[int, int]) -> list[nn.Linear]:
@@ -17,48 +17,47 @@ def layers(*sizes: tuple[int, int]) -> list[nn.Linear]:
 
 def test_groups_lie_behind_one_another() -> None:
     one, two = layers((4, 3), (4, 5))
-    shadow = Shadow([[one.weight, two.weight], [one.bias, two.bias]], torch.bfloat16)
-    shadow.refresh()
-    home = shadow.get(one.weight, two.weight)
-    assert home is not None
-    assert torch.equal(home[0], torch.cat([one.weight, two.weight]).bfloat16())
-    assert home[0].dtype == home[1].dtype == torch.bfloat16
-    assert shadow.get(two.weight, one.weight) is None
-    assert shadow.get(one.weight) is None
-    assert shadow.owns(one.weight) and shadow.owns(two.bias)
-    assert not shadow.owns(nn.Parameter(one.weight.data))
+    mixed = MixedPrecision([[one.weight, two.weight], [one.bias, two.bias]], torch.bfloat16)
+    mixed.refresh()
+    weight = mixed.get(one.weight, two.weight)
+    assert weight is not None
+    assert torch.equal(weight.value, torch.cat([one.weight, two.weight]).bfloat16())
+    assert weight.value.dtype == weight.grad.dtype == torch.bfloat16
+    assert mixed.get(two.weight, one.weight) is None
+    assert mixed.get(one.weight) is None
+    assert mixed.owns(one.weight) and mixed.owns(two.bias)
+    assert not mixed.owns(nn.Parameter(one.weight.data))
 
 
 def test_refresh_follows_the_weights() -> None:
     (layer,) = layers((4, 3))
-    shadow = Shadow([[layer.weight]], torch.bfloat16)
-    shadow.refresh()
+    mixed = MixedPrecision([[layer.weight]], torch.bfloat16)
+    mixed.refresh()
     with torch.no_grad():
         layer.weight.mul_(2)
-    home = shadow.get(layer.weight)
-    assert home is not None
-    assert not torch.equal(home[0], layer.weight.bfloat16())
-    shadow.refresh()
-    assert torch.equal(home[0], layer.weight.bfloat16())
+    weight = mixed.get(layer.weight)
+    assert weight is not None
+    assert not torch.equal(weight.value, layer.weight.bfloat16())
+    mixed.refresh()
+    assert torch.equal(weight.value, layer.weight.bfloat16())
 
 
-def shadowed(group: list[nn.Linear], x: torch.Tensor, shadow: Shadow) -> torch.Tensor:
-    weight = shadow.get(*(layer.weight for layer in group))
-    bias = shadow.get(*(layer.bias for layer in group))
-    assert weight is not None and bias is not None
-    return shadow_linear(x, weight, bias)
+def product(group: list[nn.Linear], x: torch.Tensor, mixed: MixedPrecision) -> torch.Tensor:
+    dense = mixed.dense(group)
+    assert dense is not None
+    return mixed_linear(x, dense)
 
 
 def test_product_and_gradients_equal_autograd() -> None:
-    """In 32 bits the detour over the homes changes nothing; x is not contiguous on purpose."""
+    """In 32 bits the detour over the copies changes nothing; x is not contiguous on purpose."""
     group = layers((4, 3), (4, 5))
-    shadow = Shadow([[g.weight for g in group], [g.bias for g in group]], torch.float32)
-    shadow.refresh()
+    mixed = MixedPrecision([[g.weight for g in group], [g.bias for g in group]], torch.float32)
+    mixed.refresh()
     x = torch.randn(2, 7, 4, requires_grad=True)
     pull = torch.randn(2, 2, 8)
-    y = shadowed(group, x[:, ::4], shadow)
+    y = product(group, x[:, ::4], mixed)
     y.backward(pull)
-    shadow.collect(accumulate=False)
+    mixed.collect(accumulate=False)
     ours = [x.grad, *(layer.weight.grad for layer in group), *(g.bias.grad for g in group)]
     weight = torch.cat([layer.weight.detach() for layer in group]).requires_grad_()
     bias = torch.cat([layer.bias.detach() for layer in group]).requires_grad_()
@@ -74,21 +73,21 @@ def test_product_and_gradients_equal_autograd() -> None:
 
 def test_collect_copies_or_adds() -> None:
     group = layers((4, 3))
-    shadow = Shadow([[group[0].weight], [group[0].bias]], torch.bfloat16)
-    shadow.refresh()
+    mixed = MixedPrecision([[group[0].weight], [group[0].bias]], torch.bfloat16)
+    mixed.refresh()
     parts = []
     for number in range(3):
         x = torch.randn(5, 4).bfloat16()
-        shadowed(group, x, shadow).sum().backward()
-        home = shadow.get(group[0].weight)
-        assert home is not None
-        parts.append(home[1].float().clone())
-        shadow.collect(accumulate=number > 0)
+        product(group, x, mixed).sum().backward()
+        weight = mixed.get(group[0].weight)
+        assert weight is not None
+        parts.append(weight.grad.float().clone())
+        mixed.collect(accumulate=number > 0)
     grad = group[0].weight.grad
     assert grad is not None and grad.dtype == torch.float32
     torch.testing.assert_close(grad, parts[0] + parts[1] + parts[2])
-    shadowed(group, torch.ones(5, 4).bfloat16(), shadow).sum().backward()
-    shadow.collect(accumulate=False)  # a new step forgets the one before
+    product(group, torch.ones(5, 4).bfloat16(), mixed).sum().backward()
+    mixed.collect(accumulate=False)  # a new step forgets the one before
     torch.testing.assert_close(grad, torch.full((3, 4), 5.0))
 
 
@@ -114,12 +113,12 @@ def test_row_gradient_equals_the_dense_one(dtype: torch.dtype) -> None:
 def test_row_gradient_forgets() -> None:
     weight = nn.Parameter(torch.randn(50, 8))
     rows = RowGradient(weight)
-    home = weight.grad
+    grad = weight.grad
     for _ in range(2):
         ids = torch.randint(0, 50, (4, 9))
         rows.lookup(ids).sum().backward()
         rows.lookup(ids + 0).sum().backward()
-        assert home is not None and home.any()
+        assert grad is not None and grad.any()
         rows.zero()
-        assert not home.any()
-    assert weight.grad is home
+        assert not grad.any()
+    assert weight.grad is grad

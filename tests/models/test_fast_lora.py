@@ -1,4 +1,4 @@
-"""Frozen layers with low-rank changes, computed by halves, equal the same under autograd."""
+"""Frozen layers with low-rank updates, differentiated by hand, equal the same under autograd."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from warmstart.data.tokens.batching import pad
 from warmstart.methods.layernorm import LayerNorm
 from warmstart.methods.lora import LoRA
 from warmstart.models.fast.dropout import DropoutPool
-from warmstart.models.fast.lora import Frozen
+from warmstart.models.fast.lora import FrozenLinears
 
 Folder = Callable[[str], Path]
 Targets = Literal["attention", "all"]
@@ -44,26 +44,26 @@ def adapted(folder: Path, *, targets: Targets = "all", dropout: float = 0.0, **k
     return model
 
 
-def prepared(model: Any, *, halves: bool = True, **keys: Any) -> Any:
+def prepared(model: Any, *, manual: bool = True, **keys: Any) -> Any:
     compute = ready(model, **keys)
-    compute.encoder.by_halves = halves
+    compute.encoder.manual_backward = manual
     return compute
 
 
 @pytest.mark.parametrize("family", FAST)
 @pytest.mark.parametrize("targets", ["attention", "all"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize("first_only", [True, False])
+@pytest.mark.parametrize("cls_only", [True, False])
 def test_equals_autograd(
-    family: str, targets: Targets, dropout: float, first_only: bool, tiny_of: Folder
+    family: str, targets: Targets, dropout: float, cls_only: bool, tiny_of: Folder
 ) -> None:
     """In float32: the loss, every gradient, and nothing else has one."""
     found = []
-    for halves in (False, True):
+    for manual in (False, True):
         model = adapted(tiny_of(family), targets=targets, dropout=dropout)
-        compute = prepared(model, halves=halves)
-        compute.encoder.first_only = first_only
-        found.append(gradients(compute, *batch(tiny_of(family), padded=first_only), TARGETS))
+        compute = prepared(model, manual=manual)
+        compute.encoder.cls_only = cls_only
+        found.append(gradients(compute, *batch(tiny_of(family), padded=cls_only), TARGETS))
         assert found[-1][1].keys() == {n for n, p in model.named_parameters() if p.requires_grad}
     (slow_loss, slow), (loss, fast) = found
     torch.testing.assert_close(loss, slow_loss, atol=1e-6, rtol=1e-6)
@@ -98,7 +98,7 @@ def test_checkpointing_gives_the_same_gradients(dtype: torch.dtype, tiny_of: Fol
             if hasattr(module, "lora_dropout"):
                 module.lora_dropout["default"] = torch.nn.Dropout(0.3)
         compute = prepared(model, dtype=dtype, checkpointing=checkpointing)
-        compute.encoder.first_only = False
+        compute.encoder.cls_only = False
         found.append(gradients(compute, *batch(tiny_of("bert")), TARGETS))
     (loss, one), (loss_again, other) = found
     assert torch.equal(loss, loss_again)
@@ -108,9 +108,9 @@ def test_checkpointing_gives_the_same_gradients(dtype: torch.dtype, tiny_of: Fol
 def test_frozen_layers_between_trained_norms(tiny_of: Folder) -> None:
     """Nothing beside the matrices: the norms' gradients go through them all the same."""
     found = []
-    for halves in (False, True):
+    for manual in (False, True):
         model = LayerNorm().attach(classifier(tiny_of("bert")), 0)
-        compute = prepared(model, halves=halves)
+        compute = prepared(model, manual=manual)
         found.append(gradients(compute, *batch(tiny_of("bert")), TARGETS)[1])
     assert found[0].keys() == found[1].keys()
     assert any("layer.0" in name for name in found[0])
@@ -140,14 +140,14 @@ def test_dropout_on_the_input_of_the_changes() -> None:
         torch.nn.init.normal_(layer.lora_B["default"].weight)
     pool = DropoutPool(0.25, torch.float32, CPU)
     pool.begin_step(7)
-    drawn = Frozen(layers, lambda weight: weight).drawn({0.25: pool}, 50)
+    step = FrozenLinears(layers, lambda weight: weight).for_step({0.25: pool}, 50)
     x, pull = torch.randn(50, 8), torch.randn(50, 18)
-    y = drawn(x)
-    under = drawn.back(pull, x, torch.ones(50, 8))
+    y = step(x)
+    under = step.backward(pull, x, torch.ones(50, 8))
     ours = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
-    assert drawn.masks is not None
-    masks = [bits.view(50, 8).ne(0) * scale for bits, scale in filter(None, drawn.masks)]
+    assert step.masks is not None
+    masks = [bits.view(50, 8).ne(0) * scale for bits, scale in step.masks if bits is not None]
     assert len(masks) == 2 and not torch.equal(*masks)
     assert all(0.15 < (mask == 0).float().mean() < 0.35 for mask in masks)
     x.requires_grad_()
@@ -172,7 +172,7 @@ def test_sixteen_bits_are_as_near_as_autograds(tiny_of: Folder) -> None:
     ids, lengths = batch(tiny_of("bert"))
     exact, slow, fast = (
         gradients(
-            prepared(adapted(tiny_of("bert")), halves=h, dtype=d), ids, lengths, TARGETS
+            prepared(adapted(tiny_of("bert")), manual=h, dtype=d), ids, lengths, TARGETS
         )[1]
         for h, d in ((False, torch.float32), (False, torch.bfloat16), (True, torch.bfloat16))
     )  # fmt: skip
@@ -184,16 +184,18 @@ def test_sixteen_bits_are_as_near_as_autograds(tiny_of: Folder) -> None:
     assert distance(fast) < max(0.05, 1.3 * distance(slow))
 
 
-def test_who_is_computed_by_halves(tiny_of: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whose_gradients_are_computed_by_hand(
+    tiny_of: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Training alone, and no layer whose frozen parts are not all frozen."""
     calls: list[int] = []
 
     def counted(model: Any, *, training: bool = True) -> int:
         compute = prepared(model)
-        compute.encoder.first_only = False
-        halves = compute.encoder._two_halves
+        compute.encoder.cls_only = False
+        manual = compute.encoder._sublayers
         monkeypatch.setattr(
-            compute.encoder, "_two_halves", lambda *a: (calls.append(1), halves(*a))[1]
+            compute.encoder, "_sublayers", lambda *a: (calls.append(1), manual(*a))[1]
         )
         calls.clear()
         compute.logits(*batch(tiny_of("bert")), training=training)

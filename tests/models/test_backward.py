@@ -1,4 +1,4 @@
-"""The halves of a layer with their own backward pass equal the same layer left to autograd."""
+"""The sublayers with their own backward pass equal the same layer left to autograd."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from learning import FAST, classifier, gradients, messages, ready, store_of
 from warmstart.data.tokens.batching import pad
-from warmstart.models.fast.mixed_precision import Shadow
+from warmstart.models.fast.mixed_precision import MixedPrecision
 
 Folder = Callable[[str], Path]
 TARGETS = torch.tensor([0, 1, 2, 0, 1, 2])
@@ -28,8 +28,8 @@ def batch(folder: Path, *, padded: bool) -> tuple[torch.Tensor, torch.Tensor]:
     return ids[:, :shortest], torch.full_like(lengths, shortest)
 
 
-def computing(folder: Path, dropout: float, *, halves: bool, dtype: torch.dtype) -> Any:
-    """A model with large weights, and homes for its gradients in `dtype`, float32 too."""
+def computing(folder: Path, dropout: float, *, manual: bool, dtype: torch.dtype) -> Any:
+    """A model with large weights, and places for its gradients in `dtype`, float32 too."""
     model = classifier(folder, dropout=dropout)
     rng = torch.Generator().manual_seed(5)
     with torch.no_grad():
@@ -38,25 +38,25 @@ def computing(folder: Path, dropout: float, *, halves: bool, dtype: torch.dtype)
     compute = ready(model, dtype)
     groups = compute.encoder.matrices()
     if dtype == torch.float32:
-        homes = [[m.weight for m in g] for g in groups] + [[m.bias for m in g] for g in groups]
-        compute._shadow = compute.encoder.shadow = Shadow(homes, dtype)
+        places = [[m.weight for m in g] for g in groups] + [[m.bias for m in g] for g in groups]
+        compute._shadow = compute.encoder.mixed_precision = MixedPrecision(places, dtype)
         compute.half_done()
-    compute.encoder.by_halves = halves
+    compute.encoder.manual_backward = manual
     return compute
 
 
 @pytest.mark.parametrize("family", FAST)
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("padded", [True, False])
-@pytest.mark.parametrize("first_only", [True, False])
+@pytest.mark.parametrize("cls_only", [True, False])
 def test_equals_autograd(
-    family: str, dropout: float, padded: bool, first_only: bool, tiny_of: Folder
+    family: str, dropout: float, padded: bool, cls_only: bool, tiny_of: Folder
 ) -> None:
     """In float32, where nothing is rounded away: the loss and every gradient."""
     found = []
-    for halves in (False, True):
-        compute = computing(tiny_of(family), dropout, halves=halves, dtype=torch.float32)
-        compute.encoder.first_only = first_only
+    for manual in (False, True):
+        compute = computing(tiny_of(family), dropout, manual=manual, dtype=torch.float32)
+        compute.encoder.cls_only = cls_only
         found.append(gradients(compute, *batch(tiny_of(family), padded=padded), TARGETS))
     (slow_loss, slow), (loss, fast) = found
     torch.testing.assert_close(loss, slow_loss, atol=1e-6, rtol=1e-6)
@@ -69,7 +69,7 @@ def test_sixteen_bits_are_as_near_as_autograds(tiny_of: Folder) -> None:
     """In bf16 both round, and neither is further than the other from the float32 gradient."""
     ids, lengths = batch(tiny_of("bert"), padded=True)
     exact, slow, fast = (
-        gradients(computing(tiny_of("bert"), 0.0, halves=h, dtype=d), ids, lengths, TARGETS)[1]
+        gradients(computing(tiny_of("bert"), 0.0, manual=h, dtype=d), ids, lengths, TARGETS)[1]
         for h, d in ((False, torch.float32), (False, torch.bfloat16), (True, torch.bfloat16))
     )
 
@@ -85,8 +85,8 @@ def test_is_what_training_in_sixteen_bits_uses(
 ) -> None:
     compute = ready(classifier(tiny_of("bert")), torch.bfloat16)
     calls: list[int] = []
-    halves = compute.encoder._two_halves
-    monkeypatch.setattr(compute.encoder, "_two_halves", lambda *a: (calls.append(1), halves(*a))[1])
+    manual = compute.encoder._sublayers
+    monkeypatch.setattr(compute.encoder, "_sublayers", lambda *a: (calls.append(1), manual(*a))[1])
     gradients(compute, *batch(tiny_of("bert"), padded=True), TARGETS)
     assert len(calls) == 2  # the layers of the tiny model
     compute.logits(*batch(tiny_of("bert"), padded=True), training=False)

@@ -15,7 +15,6 @@ from warmstart.data.ledger import Ledger
 from warmstart.data.profiling import text as text_facts
 from warmstart.data.profiling.columns import (
     Source,
-    blank,
     class_counts,
     column_facts,
     file_facts,
@@ -23,6 +22,7 @@ from warmstart.data.profiling.columns import (
     read_all,
 )
 from warmstart.data.settings import Data
+from warmstart.data.tables import is_blank
 from warmstart.errors import DataError
 
 ROLES = {"text": ("text", "body"), "label": ("label",)}
@@ -79,7 +79,7 @@ def test_nothing_is_dropped_and_a_lost_column_is_told(tmp_path: Path):
     with pytest.raises(DataError, match="test has no label column"):
         read(tmp_path)
     alone = read(tmp_path / "train.csv")
-    assert blank(alone.parts["train"]["text"]).tolist() == [True, False, True]
+    assert is_blank(alone.parts["train"]["text"]).tolist() == [True, False, True]
 
 
 def test_characters_that_went_wrong_are_found():

@@ -13,9 +13,9 @@ from warmstart.evaluation.calibration import (
     fit_temperature,
     negative_log_likelihood,
     reliability,
-    softmax,
 )
 from warmstart.evaluation.sentences import calibration_sentence
+from warmstart.metrics.base import softmax
 
 
 def honest(rows: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,10 +12,10 @@ import pytest
 from sklearn.metrics import f1_score
 
 from warmstart.errors import WarmstartError
-from warmstart.evaluation.calibration import softmax
 from warmstart.evaluation.classification import Evaluation, evaluate
 from warmstart.evaluation.predictions import Scored, mistakes
 from warmstart.evaluation.settings import Evaluate
+from warmstart.metrics.base import softmax
 
 LABELS = ["billing", "delivery", "praise"]
 QUICK = Evaluate(bootstrap=100)

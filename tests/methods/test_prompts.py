@@ -14,9 +14,9 @@ from learning import base_of, classifier, fit, messages, ready, store_of
 from warmstart import part as parts
 from warmstart.data.tokens.batching import pad
 from warmstart.errors import RecipeError
+from warmstart.metrics.base import softmax
 from warmstart.models import loading as backbone
 from warmstart.pipelines.verify import prove
-from warmstart.tasks.classification import softmax
 from warmstart.training.batches import TokenFeed
 
 Folder = Callable[[str], Path]

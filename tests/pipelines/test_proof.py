@@ -16,9 +16,9 @@ from warmstart.errors import ProofError, WarmstartError
 from warmstart.methods.base import Method
 from warmstart.methods.full import Full
 from warmstart.methods.lora import LoRA
+from warmstart.metrics.base import softmax
 from warmstart.models import loading as backbone
 from warmstart.pipelines.verify import ROWS, chosen_rows, prove
-from warmstart.tasks.classification import softmax
 from warmstart.training.batches import TokenFeed
 
 Folder = Callable[[str], Path]

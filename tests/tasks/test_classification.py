@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from learning import LABELS, base_of, classifier, fit
+from warmstart.metrics.base import softmax
 from warmstart.models.architectures import FAMILIES
-from warmstart.tasks.classification import Classification, class_answers, class_scores, softmax
+from warmstart.tasks.classification import Classification, class_answers, class_scores
 
 Folder = Callable[[str], Path]
 CLASSIFY = [name for name, family in FAMILIES.items() if family.classifies]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from warmstart.tasks.classification import softmax
+from warmstart.metrics.base import softmax
 from warmstart.training.frozen_features import fitted_head
 
 

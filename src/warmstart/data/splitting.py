@@ -32,7 +32,7 @@ from warmstart.data.readers.read import read
 from warmstart.data.readers.splits import gather
 from warmstart.data.settings import Data
 from warmstart.data.stratify import TEST, TRAIN, VALIDATION, cut
-from warmstart.data.tables import pc
+from warmstart.data.tables import is_blank, pc
 from warmstart.errors import DataError, shown
 from warmstart.formatting import counted
 
@@ -228,7 +228,7 @@ def _without_empty(
             raise DataError(
                 f"{file} has no column for {role}; name it with --data.columns.{role} NAME"
             )
-        blank = _blank(table[role])
+        blank = is_blank(table[role])
         if blank.all():
             raise DataError(
                 f"{table['_file'][0].as_py()}: the {role} of every row is empty; name another "
@@ -237,17 +237,6 @@ def _without_empty(
         _drop(table, np.flatnonzero(blank & ~lost), f"empty {role}", ledger)
         lost |= blank
     return table.filter(pa.array(~lost)) if lost.any() else table
-
-
-def _blank(column: pa.ChunkedArray) -> np.ndarray:
-    """Which values are null, empty or nothing but whitespace."""
-    blank = np.empty(len(column), bool)
-    at = 0
-    for chunk in column.chunks:
-        empty = pc.equal(pc.utf8_trim_whitespace(chunk), "")
-        blank[at : at + len(chunk)] = pc.fill_null(empty, True)
-        at += len(chunk)
-    return blank
 
 
 def _unleaked(

@@ -53,6 +53,15 @@ def too_long(file: str, line: int, column: str, maybe_quote: bool = False) -> Da
     )
 
 
+def is_blank(column: pa.ChunkedArray) -> np.ndarray:
+    """Which values are null, empty or nothing but whitespace, bool [rows]."""
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        blank = pc.is_null(column)
+    else:
+        blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True)
+    return blank.to_numpy()
+
+
 def columns_to_table(
     file: str, header: list[str], rows: Iterable[tuple[int, list[str]]]
 ) -> pa.Table:

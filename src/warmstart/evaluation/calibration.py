@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from warmstart.metrics.base import Floats
+from warmstart.metrics.base import Floats, softmax
 
 FIT_ROWS = 30  # fewer validation rows cannot set even one number
 SOFTEST, SHARPEST = 20.0, 0.05  # bounds of the temperature
@@ -22,11 +22,6 @@ def log_softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
     scaled -= scaled.max(axis=1, keepdims=True)
     scaled -= np.log(np.exp(scaled).sum(axis=1, keepdims=True))
     return scaled
-
-
-def softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
-    """Probabilities [n, k] that sum to 1 in each row."""
-    return np.exp(log_softmax(logits, temperature))
 
 
 def negative_log_likelihood(

@@ -12,7 +12,7 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from warmstart.errors import WarmstartError
-from warmstart.evaluation.calibration import softmax
+from warmstart.metrics.base import softmax
 
 # The rows a model got wrong, the most confident first: often the label is wrong, not the model.
 

@@ -59,3 +59,10 @@ def ratio(top: Any, bottom: Any) -> Floats:
     """top / bottom, and 0 where there is nothing to divide by."""
     top, bottom = np.broadcast_arrays(np.asarray(top, float), np.asarray(bottom, float))
     return np.divide(top, bottom, out=np.zeros(top.shape), where=bottom > 0)
+
+
+def softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
+    """Probabilities [..., K] of logits [..., K] divided by the temperature, in float64."""
+    scaled = logits.astype(np.float64) / temperature
+    exps = np.exp(scaled - scaled.max(-1, keepdims=True))
+    return exps / exps.sum(-1, keepdims=True)

@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from warmstart.data.columns import OURS
 from warmstart.data.ledger import place
-from warmstart.data.profiling.columns import Source, blank
+from warmstart.data.profiling.columns import Source
 from warmstart.data.readers.files import format_of, suffix
-from warmstart.data.tables import pc
+from warmstart.data.tables import is_blank, pc
 from warmstart.errors import RecipeError, RunError
 from warmstart.files import write_atomically
 from warmstart.pipelines.output_file import ENDINGS, Writer
@@ -67,7 +67,7 @@ def removals(
             int(row): f"empty {role}"
             for role in ("label", "text")
             if role in table.column_names
-            for row in np.flatnonzero(blank(table[role]))
+            for row in np.flatnonzero(is_blank(table[role]))
         }
         gone += [Removal(split, row, reason) for row, reason in empty.items()]
         labels = table["label"] if "label" in table.column_names else pa.nulls(len(table))

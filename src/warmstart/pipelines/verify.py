@@ -393,7 +393,7 @@ def prove_task(
     """
     own = getattr(task, "module", None)
     if task.head.pipeline and task.inputs == ("text",) and not own:
-        from warmstart.tasks.classification import softmax
+        from warmstart.metrics.base import softmax
 
         texts: list[str] = examples.table["text"].to_pylist()
         return prove(folder, texts, softmax(outputs), task.max_length, seed)

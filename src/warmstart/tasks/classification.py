@@ -9,6 +9,7 @@ from pydantic import Field
 
 from warmstart.data.ledger import place
 from warmstart.errors import DataError, nearest, shown
+from warmstart.metrics.base import softmax
 from warmstart.tasks.base import Examples, OnCut, Task
 from warmstart.types import Prediction
 
@@ -77,15 +78,6 @@ def class_scores(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         "f1_macro": float(f1.mean()) if f1.size else 0.0,
         "loss": float(nll.mean()) if len(targets) else 0.0,
     }
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities [n, K] from logits, in float64."""
-    import numpy as np
-
-    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
-    exps = np.exp(shifted)
-    return exps / exps.sum(-1, keepdims=True)
 
 
 class Classification(Task):

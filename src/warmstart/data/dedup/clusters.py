@@ -22,13 +22,13 @@ from warmstart.data.dedup.minhash import (
     sketches_of,
 )
 from warmstart.data.dedup.similarity import resemblance
-from warmstart.data.tables import pc
+from warmstart.data.tables import is_blank, pc
 from warmstart.errors import DataError, nearest, shown
 
 SIMILARITY = 0.8
 LEAST_WORDS = 8  # shorter texts are copies only if they are equal: one word makes another question
 STEPS = 4  # that progress is told of
-SPLITS = ("test", "validation", "train")  # whose rows come first
+TEST_FIRST = ("test", "validation", "train")  # whose rows come first
 _LOWER = np.uint64(0xFFFFFFFF)
 _UNSPACED = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
 
@@ -80,7 +80,7 @@ def find_copies(
     ones are looked for. The result does not depend on the order of the rows, nor on chance: the
     seed of the hashes is fixed. Time is linear in the rows but for sorting.
     """
-    names = [name for name in SPLITS if name in parts]
+    names = [name for name in TEST_FIRST if name in parts]
     normal = [normal_texts(parts[name], texts) for name in names]
     encoded = pa.chunked_array([c for one in normal for c in one.chunks], pa.large_string())
     encoded = encoded.combine_chunks().dictionary_encode()
@@ -182,9 +182,8 @@ def group_values(table: pa.Table, column: str) -> pa.Array:
             "whose rows belong together with --data.group NAME"
         )
     values = table[column].cast(pa.large_string())
-    values = values.combine_chunks()
-    blank = pc.equal(pc.utf8_trim_whitespace(values), "")
-    return pc.if_else(pc.fill_null(blank, True), pa.scalar(None, pa.large_string()), values)
+    nothing = pa.scalar(None, pa.large_string())
+    return pc.if_else(pa.array(is_blank(values)), nothing, values.combine_chunks())
 
 
 def straddling_groups(parts: Mapping[str, pa.Table], column: str) -> pa.Table:

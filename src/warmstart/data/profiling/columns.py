@@ -21,7 +21,7 @@ from warmstart.data.readers.python import kind_name
 from warmstart.data.readers.read import read
 from warmstart.data.readers.splits import gather
 from warmstart.data.settings import Data
-from warmstart.data.tables import pc
+from warmstart.data.tables import is_blank, pc
 from warmstart.errors import DataError
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", NO_DELIMITER: "none"}
@@ -132,7 +132,7 @@ def column_facts(source: Source) -> list[dict[str, Any]]:
     for name in dict.fromkeys(n for table in tables for n in table.column_names if n not in OURS):
         columns = [table[name] for table in tables if name in table.column_names]
         rows = sum(len(column) for column in columns)
-        empty = sum(int(blank(column).sum()) for column in columns)
+        empty = sum(int(is_blank(column).sum()) for column in columns)
         distinct, kind = _count_distinct(columns), columns[0].type
         verdict = ""
         if empty == rows:
@@ -154,13 +154,6 @@ def looks_like_group(column: Mapping[str, Any]) -> bool:
     name = str(column["column"]).strip().lower()
     repeated = 1 < column["distinct"] <= 0.7 * column["rows"]
     return column["role"] is None and name in GROUP_NAMES and repeated
-
-
-def blank(column: pa.ChunkedArray) -> np.ndarray:
-    """Which values are null, empty or nothing but whitespace (bool, one a row)."""
-    if not pa.types.is_string(column.type):
-        return np.asarray(pc.is_null(column))
-    return np.asarray(pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True))
 
 
 def class_counts(parts: Mapping[str, pa.Table], label: str) -> dict[str, dict[str, int]]:

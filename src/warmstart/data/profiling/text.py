@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from warmstart.data.profiling.columns import blank
-from warmstart.data.tables import pc
+from warmstart.data.tables import is_blank, pc
 
 LIMITS = (32, 64, 128, 256, 512)  # tokens
 BINS = 24
@@ -39,7 +38,7 @@ def odd_rows(texts: pa.ChunkedArray) -> dict[str, np.ndarray]:
     letters, digits or symbols such as emoji; and the kinds of ODD."""
     letters = np.asarray(pc.count_substring_regex(texts, r"[\p{L}\p{N}]|\p{So}"))
     ideographs = np.asarray(pc.match_substring_regex(texts, r"[\p{Han}\p{Hangul}\p{So}]"))
-    empty = blank(texts)
+    empty = is_blank(texts)
     rows = {
         "empty": np.flatnonzero(empty),
         "near_empty": np.flatnonzero((letters < NEAR_EMPTY) & ~ideographs & ~empty),

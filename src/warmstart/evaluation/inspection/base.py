@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from warmstart.data.dedup.pairs import Duplicates, find_duplicates
-from warmstart.data.profiling.columns import Source, blank, class_counts
+from warmstart.data.profiling.columns import Source, class_counts
 from warmstart.data.profiling.pii import mask
-from warmstart.data.tables import pc
+from warmstart.data.tables import is_blank, pc
 from warmstart.formatting import counted
 from warmstart.training.frozen_features import features
 
@@ -134,7 +134,7 @@ class Context:
         """Copies among the rows that have a text (and a label); groups of all rows, else -1."""
         label = "label" if self.has_labels else None
         filled = {
-            split: ~blank(table["text"]) & (True if label is None else ~blank(table[label]))
+            split: ~is_blank(table["text"]) & (True if label is None else ~is_blank(table[label]))
             for split, table in self.source.parts.items()
         }
         parts = {

@@ -103,17 +103,18 @@ def _scored(table: pa.Table, drop: Drop) -> pa.Table:
     """The rows whose score is a number. Raises `DataError` for one that is something else."""
     import pyarrow as pa
 
-    kept: list[bool] = []
+    from warmstart.data.tables import is_blank
+
+    blank = is_blank(table["score"])
     for row, value in enumerate(table["score"].to_pylist()):
-        kept.append(bool((value or "").strip()))
-        if not kept[-1]:
+        if blank[row]:
             drop(row, "empty score")
         elif not _is_number(value):
             raise DataError(
                 f"{place(table, row)}: the score '{shown(value)}' is no number; mend it, or name "
                 "another column with --data.columns.score NAME"
             )
-    return table.filter(pa.array(kept))
+    return table.filter(pa.array(~blank))
 
 
 def _is_number(text: str) -> bool:

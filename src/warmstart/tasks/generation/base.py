@@ -150,7 +150,10 @@ class TextTask(Task):
         raise NotImplementedError
 
     def rows(self, table: pa.Table, drop: Callable[[int, str], None]) -> pa.Table:
+        import numpy as np
         import pyarrow as pa
+
+        from warmstart.data.tables import is_blank
 
         if "references" in table.column_names:
             place = table.column_names.index("references")
@@ -160,11 +163,10 @@ class TextTask(Task):
                 table = table.append_column("target", pa.chunked_array([firsts(table)]))
         if "target" not in table.column_names:
             return table
-        kept = [bool((value or "").strip()) for value in table["target"].to_pylist()]
-        for row, full in enumerate(kept):
-            if not full:
-                drop(row, "empty target")
-        return table if all(kept) else table.filter(pa.array(kept))
+        blank = is_blank(table["target"])
+        for row in np.flatnonzero(blank):
+            drop(int(row), "empty target")
+        return table.filter(pa.array(~blank)) if blank.any() else table
 
     def resolve_for_data(self, table: pa.Table) -> TextTask:
         """As it is. Raises `DataError` where no text is wanted."""

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 def checked(table: pa.Table, drop: Drop) -> pa.Table:
     """The rows that have a score. Raises `DataError` at the first that is no number."""
+    import numpy as np
     import pyarrow as pa
 
-    lost: list[bool] = []
+    from warmstart.data.tables import is_blank
+
+    blank = is_blank(table["score"])
     strange: list[int] = []
     for row, cell in enumerate(table["score"].to_pylist()):
-        lost.append(not (cell or "").strip())
-        if not lost[-1] and not math.isfinite(number(cell)):
+        if not blank[row] and not math.isfinite(number(cell)):
             strange.append(row)
     if strange:
         row = strange[0]
@@ -39,9 +41,9 @@ def checked(table: pa.Table, drop: Drop) -> pa.Table:
             f"{place(table, row)}: the score '{value}' is no number{more}; {hint}mend it, or name "
             "another column with --data.columns.score NAME"
         )
-    for row in [row for row, gone in enumerate(lost) if gone]:
-        drop(row, "empty score")
-    return table.filter(pa.array([not gone for gone in lost])) if any(lost) else table
+    for row in np.flatnonzero(blank):
+        drop(int(row), "empty score")
+    return table.filter(pa.array(~blank)) if blank.any() else table
 
 
 def number(cell: str) -> float:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from warmstart.metrics.base import softmax
 from warmstart.metrics.entities import spans_of_tags
-from warmstart.tasks.classification import softmax
 from warmstart.tasks.tagging.alignment import first_tokens, flat
 from warmstart.tasks.tagging.reading import words_in
 from warmstart.tasks.tagging.schemes import rules, tags_of

@@ -92,12 +92,13 @@ class Head:
         """Outputs [..., K] as what they mean, in float64: probabilities, or values as they are."""
         import numpy as np
 
+        from warmstart.metrics.base import softmax
+
         wide = outputs.astype(np.float64)
         if self.activation == "sigmoid":
             return 1.0 / (1.0 + np.exp(-wide))
         if self.activation == "softmax":
-            raised = np.exp(wide - wide.max(axis=-1, keepdims=True))
-            return raised / raised.sum(axis=-1, keepdims=True)
+            return softmax(outputs)
         return wide
 
     def auto_for(self, family_kind: str) -> str:

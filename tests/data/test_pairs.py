@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from learning import FILLERS, base_of
 from tiny import tiny
-from warmstart.data.tokens.pairs import separator, tokenise_pairs
+from warmstart.data.tokens.encoding import separator, tokenise_pairs
 from warmstart.errors import RecipeError
 from warmstart.models.base import resolve
 from warmstart.models.loading import load_tokenizer

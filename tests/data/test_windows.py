@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tiny import tiny_tokenizer
-from warmstart.data.tokens.windows import owners, tokenise_windows, window_starts
+from warmstart.data.tokens.encoding import owners, tokenise_windows, window_starts
 from warmstart.errors import RecipeError
 
 TEXTS = ["the film was good", "", "i liked this great movie !", "one two three four " * 20]

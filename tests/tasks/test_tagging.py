@@ -14,7 +14,7 @@ import pytest
 from learning import base_of
 from tiny import tiny_tokenizer
 from warmstart import part as parts
-from warmstart.data.tokens.windows import tokenise_windows
+from warmstart.data.tokens.encoding import tokenise_windows
 from warmstart.errors import DataError
 from warmstart.models.base import resolve
 from warmstart.models.loading import load_tokenizer

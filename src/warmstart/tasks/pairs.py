@@ -96,7 +96,7 @@ class Pairs(Task):
         longest: int,
         on_cut: OnCut | None = None,
     ) -> TokenizedDataset:
-        from warmstart.data.tokens.pairs import tokenise_pairs
+        from warmstart.data.tokens.encoding import tokenise_pairs
 
         first, second = (table[role].to_pylist() for role in self.inputs)
         targets = class_targets(table, labels)

@@ -14,7 +14,7 @@ from warmstart.errors import RecipeError
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 CHUNK = 2_000  # rows
 IGNORE_INDEX = -100  # a target that counts nothing, as torch's losses have it
@@ -76,6 +76,19 @@ class TokenizedDataset:
         return found
 
 
+def offsets_of(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Where each row of so many tokens begins, and where the last one ends, int64 [rows + 1]."""
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def id_type(backend: Tokenizer) -> type[np.unsignedinteger[Any]]:
+    """The smallest type that holds every token id."""
+    vocabulary = backend.get_vocab_size(with_added_tokens=True)
+    return np.uint16 if vocabulary < 1 << 16 else np.uint32
+
+
 def joined(stores: Sequence[TokenizedDataset]) -> TokenizedDataset:
     """The rows of several stores behind one another, without targets."""
     lengths = np.concatenate([store.lengths for store in stores])
@@ -84,12 +97,9 @@ def joined(stores: Sequence[TokenizedDataset]) -> TokenizedDataset:
         types = np.concatenate(
             [np.zeros(len(s.ids), np.uint8) if s.types is None else s.types for s in stores]
         )
-    return TokenizedDataset(
-        np.concatenate([store.ids for store in stores]),
-        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        np.full(len(lengths), IGNORE_INDEX, np.int64),
-        types=types,
-    )
+    ids = np.concatenate([store.ids for store in stores])
+    targets = np.full(len(lengths), IGNORE_INDEX, np.int64)
+    return TokenizedDataset(ids, offsets_of(lengths), targets, types=types)
 
 
 def tokenise(
@@ -101,31 +111,37 @@ def tokenise(
 ) -> TokenizedDataset:
     """The token ids of the texts with special tokens, at most `max_length` each.
 
-    A longer text is cut as the Hugging Face tokenizer with truncation=True cuts it: the special
-    tokens at both ends stay. `on_cut(row, tokens)` is told what was taken away. The settings of
-    the tokenizer are restored. Raises RecipeError if `max_length` has no room for text.
+    A longer text is cut as the Hugging Face tokenizer with truncation=True cuts it;
+    `on_cut(row, tokens)` hears what was taken away. The settings of the tokenizer are restored.
+    Raises RecipeError if `max_length` has no room for text.
     """
-    truncation = tokenizer_backend.truncation
-    from_left = bool(truncation) and truncation.get("direction") == "left"
-    ids: list[np.ndarray] = []
+    backend, kind = tokenizer_backend, id_type(tokenizer_backend)
+    direction = (backend.truncation or {}).get("direction", "right")
+    specials = backend.num_special_tokens_to_add(False)
+    if max_length <= specials:
+        raise RecipeError(
+            f"max_length {max_length} leaves no room for text beside {specials} special tokens; "
+            "raise it"
+        )
+    encode: Any = backend.encode_batch_fast
+    ids: list[np.ndarray] = [np.empty(0, kind)]
     lengths: list[int] = []
-    kind = _smallest(tokenizer_backend.get_vocab_size(with_added_tokens=True))
-    with uncut(tokenizer_backend):
-        before, after = _specials(tokenizer_backend, max_length)
+    with uncut(backend):
+        backend.enable_truncation(max_length, direction=direction)
         for chunk in _chunks(texts):
-            rows = _encode(tokenizer_backend, chunk)
-            for i, row in enumerate(rows):
-                if (extra := len(row) - max_length) > 0:
-                    start = before if from_left else len(row) - after - extra
-                    rows[i] = row[:start] + row[start + extra :]
-                    if on_cut is not None:
-                        on_cut(len(lengths) + i, extra)
+            encodings: list[Encoding] = encode(chunk)
+            for row, encoding in enumerate(encodings, len(lengths)):
+                if on_cut is not None and (rest := encoding.overflowing):
+                    on_cut(row, sum(len(part.ids) - specials for part in rest))
+            rows = [encoding.ids for encoding in encodings]
             lengths.extend(map(len, rows))
             ids.append(np.fromiter(chain.from_iterable(rows), kind))
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    flat = np.concatenate(ids) if ids else np.empty(0, kind)
-    return TokenizedDataset(flat, offsets, _targets(targets, len(lengths)))
+    if targets is None:
+        targets = np.full(len(lengths), IGNORE_INDEX, np.int64)
+    elif len(targets) != len(lengths):
+        raise ValueError(f"{len(targets)} targets for {len(lengths)} rows")
+    targets = np.asarray(targets, np.int64)
+    return TokenizedDataset(np.concatenate(ids), offsets_of(lengths), targets)
 
 
 @contextmanager
@@ -143,24 +159,6 @@ def uncut(backend: Tokenizer) -> Iterator[None]:
             backend.enable_padding(**padding)
 
 
-def _specials(backend: Tokenizer, max_length: int) -> tuple[int, int]:
-    """How many special tokens stand before and after a text."""
-    mask = backend.encode("a").special_tokens_mask
-    text = [i for i, special in enumerate(mask) if not special] or [len(mask) - 1]
-    before, after = text[0], len(mask) - 1 - text[-1]
-    if max_length <= before + after:
-        raise RecipeError(
-            f"max_length {max_length} leaves no room for text beside {before + after} special "
-            "tokens; raise it"
-        )
-    return before, after
-
-
-def _encode(backend: Tokenizer, texts: list[str]) -> list[list[int]]:
-    encode: Any = getattr(backend, "encode_batch_fast", backend.encode_batch)
-    return [encoding.ids for encoding in encode(texts)]
-
-
 def _chunks(texts: Iterable[str] | pa.ChunkedArray) -> Iterator[list[str]]:
     """The texts in lists of CHUNK; Arrow arrays are turned into strings list by list."""
     arrays: Any = getattr(texts, "chunks", None)
@@ -172,15 +170,3 @@ def _chunks(texts: Iterable[str] | pa.ChunkedArray) -> Iterator[list[str]]:
     rows = iter(texts)
     while chunk := list(islice(rows, CHUNK)):
         yield chunk
-
-
-def _smallest(vocabulary: int) -> type[np.unsignedinteger[Any]]:
-    return np.uint16 if vocabulary < 1 << 16 else np.uint32
-
-
-def _targets(targets: np.ndarray | None, rows: int) -> np.ndarray:
-    if targets is None:
-        return np.full(rows, IGNORE_INDEX, np.int64)
-    if len(targets) != rows:
-        raise ValueError(f"{len(targets)} targets for {rows} rows")
-    return np.asarray(targets, np.int64)

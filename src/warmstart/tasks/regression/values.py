@@ -86,7 +86,7 @@ def encoded(
 ) -> TokenizedDataset:
     """The texts of each row, one or two. Raises `DataError` unless they are what `pairs` says."""
     from warmstart.data.tokens.dataset import tokenise
-    from warmstart.data.tokens.pairs import tokenise_pairs
+    from warmstart.data.tokens.encoding import tokenise_pairs
 
     two = "sentence1" in table.column_names
     if pairs is not None and two != pairs:

@@ -145,7 +145,7 @@ class Tagging(Task):
     ) -> TokenizedDataset:
         from dataclasses import replace
 
-        from warmstart.data.tokens.windows import tokenise_windows
+        from warmstart.data.tokens.encoding import tokenise_windows
 
         texts: list[str] = table["text"].to_pylist()
         store = tokenise_windows(texts, tokenizer.backend_tokenizer, longest, self.stride)

@@ -47,31 +47,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "adapters": "api",
-    "demo": "api",
-    "evaluate": "api",
-    "fetch": "api",
-    "inspect": "api",
-    "models": "api",
-    "plan": "api",
-    "predict": "api",
-    "retrieval": "api",
-    "tokenizer": "api",
-    "tune": "api",
-    "BaseModelError": "errors",
-    "DataError": "errors",
-    "HubError": "errors",
-    "ProofError": "errors",
-    "RecipeError": "errors",
-    "RunError": "errors",
-    "WarmstartError": "errors",
-    "Recipe": "config.recipe",
-    "Run": "run",
-    "Prediction": "types",
-    "Inspection": "pipelines.inspect",
-    "Comparison": "pipelines.compare.result",
+_NAMES = {
+    "api": "adapters demo evaluate fetch inspect models plan predict retrieval tokenizer tune",
+    "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
+    "config.recipe": "Recipe",
+    "run": "Run",
+    "types": "Prediction",
+    "pipelines.inspect": "Inspection",
+    "pipelines.compare.result": "Comparison",
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
 __all__ = [
     "BaseModelError",
@@ -111,10 +96,10 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """`warmstart.evaluate` is the function, also after the folder of that name was imported."""
+    """`warmstart.models` is the function, also after the folder of that name was imported."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
+        if name != "models" or not isinstance(value, ModuleType):
             super().__setattr__(name, value)
 
 

@@ -168,12 +168,12 @@ def plan(
         from warmstart.pipelines.compare.run import rehearse_asked
 
         return rehearse_asked(request)
-    from warmstart.pipelines.plan import rehearse
+    from warmstart.pipelines.tune import dry_run
 
     if resume is None:
-        return rehearse(request.resolved(), request.source)
+        return dry_run(request.resolved(), request.source)
     run = request.run()
-    return rehearse(run.recipe, request.source, out=run.path)
+    return dry_run(run.recipe, request.source, out=run.path)
 
 
 @overload

@@ -14,7 +14,7 @@ from warmstart.cli.parser import explained, parse
 from warmstart.errors import RecipeError, WarmstartError
 from warmstart.tokenization.settings import Choice, Comparison, Extension, Training
 
-SAMPLES = Path(cli_tokenizer.__file__).parent / "samples"
+SAMPLES = Path(cli_tokenizer.__file__).parents[1] / "samples"
 VERBS = {"tokenizer": cli_tokenizer.VERB}
 TokenScores = Callable[..., str]
 

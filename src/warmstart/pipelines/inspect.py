@@ -27,7 +27,7 @@ from warmstart.pipelines.clean import (
     write_clean,
     write_split,
 )
-from warmstart.pipelines.output_file import ENDINGS, Writer
+from warmstart.pipelines.rows import ENDINGS, Writer
 from warmstart.reporting.inspection import render_inspection
 from warmstart.run import check_free, check_writable, free_path, now, why
 

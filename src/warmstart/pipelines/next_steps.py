@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from warmstart.errors import typed
 
@@ -18,30 +19,35 @@ Steps = list[tuple[str, str]]
 def next_steps(task: Task, model: Path) -> Steps:
     """For a run or model folder of this task."""
     folder = typed(model)
-    asked = f"warmstart predict {folder}"
     module = getattr(task, "module", "")
     own = f" --task.module {typed(module)}" if module else ""
-    out = task.head.answers_file
-    one = "a text" if len(task.inputs) == 1 else "a pair of texts"
+    example, rows = '"your text"', "a text"
+    if len(task.inputs) > 1:
+        example = f"'{json.dumps(dict.fromkeys(task.inputs, '…'), ensure_ascii=False)}'"
+        rows = "a pair of texts"
+    predict = f"warmstart predict {folder}"
     steps = [
-        (f"{asked} {_example(task)}{own}", task.head.does.format(one=one)),
-        (f"{asked} new.csv --out {out}{own}", "does so with every row of a file"),
+        (f"{predict} {example}{own}", task.head.does.format(one=rows)),
+        (f"{predict} new.csv --out {task.head.answers_file}{own}",
+         "does so with every row of a file"),
         (f"warmstart evaluate {folder} other.csv{own}", "scores the model on other labelled data"),
-    ]
-    return [*_search(model), *steps] if task.head.gives_vectors else steps
-
-
-def _example(task: Any) -> str:
-    """The input of one answer, as the shell takes it."""
-    if len(task.inputs) == 1:
-        return '"your text"'
-    return f"'{json.dumps(dict.fromkeys(task.inputs, '…'), ensure_ascii=False)}'"
-
-
-def _search(model: Path) -> Steps:
-    """What vectors are made for."""
-    folder = typed(model)
+    ]  # fmt: skip
+    if not task.head.gives_vectors:
+        return steps
+    index = f"warmstart index {folder} texts.csv --out texts-index"
+    search = 'warmstart search texts-index "your question"'
     return [
-        (f"warmstart index {folder} texts.csv --out texts-index", "makes an index of your texts"),
-        ('warmstart search texts-index "your question"', "finds those nearest in meaning"),
+        (index, "makes an index of your texts"),
+        (search, "finds those nearest in meaning"),
+        *steps,
+    ]
+
+
+def next_steps_of_tasks(models: Sequence[Path]) -> Steps:
+    """For the model folders of a run of several tasks."""
+    folder, *others = [typed(model) for model in models]
+    more = f"; the others are asked the same way: {', '.join(others)}"
+    return [
+        (f"warmstart predict {folder} new.csv --out answered.csv", f"answers every row{more}"),
+        (f"warmstart evaluate {folder} other.csv", "scores a model on other labelled data"),
     ]

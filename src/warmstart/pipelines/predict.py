@@ -14,7 +14,7 @@ from warmstart.config.recipe import Recipe, settings_of
 from warmstart.data.ledger import place
 from warmstart.errors import RunError, nearest
 from warmstart.formatting import counted
-from warmstart.pipelines.inputs import labelled, parts_of, source_of
+from warmstart.pipelines.rows import labelled, parts_of, source_of
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def answers(
 
 def label_file(model: Path, data: Any, out: Path, keys: Keys, notes: list[str] | None) -> int:
     """See `api.predict`: the rows go to `out` as they are labelled; returns their number."""
-    from warmstart.pipelines.output_file import Writer, check_out
+    from warmstart.pipelines.rows import Writer, check_out
 
     settings = _settings("predict", keys).data
     source = source_of(data)

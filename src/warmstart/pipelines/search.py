@@ -208,7 +208,7 @@ def _outputs(predictor: TorchPredictor, table: pa.Table, cut: Any) -> np.ndarray
 def _texts(data: Any, predictor: TorchPredictor, settings: Data) -> Iterator[pa.Table]:
     """Tables of `text`, `_file` and `_line`, a few thousand rows at a time."""
     from warmstart.inference.inputs import own_form
-    from warmstart.pipelines.inputs import AT_ONCE, parts_of, source_of
+    from warmstart.pipelines.rows import AT_ONCE, parts_of, source_of
 
     if isinstance(data, str | Path) and os.path.isdir(data):
         whole = _paragraphs(Path(data))

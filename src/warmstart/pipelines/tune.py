@@ -1,4 +1,4 @@
-"""`tune`: from a request to a finished run."""
+"""`tune`: from a request to a finished run; and its dry run, which trains and writes nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from warmstart.config.recipe import Recipe
+from warmstart.data.tokens.batching import plan as plan_batches
 from warmstart.errors import RunError, typed
 from warmstart.pipelines.finish import conclude, speed_of
 from warmstart.pipelines.prepare import Prepared, prepare, rows_in
@@ -112,6 +115,56 @@ def _train(run: Run, prepared: Prepared, listeners: list[Listener], resume: bool
     checkpoint.clear(run.path / "checkpoints")
 
 
+def dry_run(recipe: Recipe, source: Any = None, out: Path | None = None) -> dict[str, Any]:
+    """What `tune` would do with this recipe; see `api.plan`. `out` is a run to go on with."""
+    if out is None:
+        out = Path(recipe.out) if recipe.out else free_path(stem(recipe))
+        check_free(out)
+        check_writable(out)
+    task: Any = recipe.task
+    if task.own_data:
+        from warmstart.pipelines.multitask.prepare import rehearse_tasks
+
+        return {**rehearse_tasks(recipe, source), "out": str(out)}
+    prepared = prepare(recipe, source)
+    return {
+        **prepared.facts(),
+        "counts": _counts(prepared),
+        "steps": _steps(prepared),
+        "out": str(out),
+        "ledger": prepared.ledger.summary(),
+        "recipe": prepared.recipe,
+    }
+
+
+def _counts(prepared: Prepared) -> dict[str, dict[str, int]]:
+    """Label → split → rows."""
+    if not prepared.task.head.single_label:
+        return {}
+    k = len(prepared.labels)
+    numbers = {
+        name: np.bincount(store.targets, minlength=k) for name, store in prepared.stores.items()
+    }
+    return {
+        label: {name: int(counts[i]) for name, counts in numbers.items()}
+        for i, label in enumerate(prepared.labels)
+    }
+
+
+def _steps(prepared: Prepared) -> int:
+    """Steps of all epochs."""
+    train = prepared.recipe.train
+    assert train.epochs and train.batch_size
+    if not train.batch_tokens or prepared.method.caches_features:
+        return train.epochs * -(-len(prepared.rows) // train.batch_size)
+    lengths = prepared.stores["train"].sizes[prepared.rows]
+    seed = prepared.recipe.seed
+    return sum(
+        len(plan_batches(lengths, train.batch_size, seed, epoch, train.batch_tokens))
+        for epoch in range(train.epochs)
+    )
+
+
 def _prepare_tasks(recipe: Recipe, source: Any) -> Prepared:
     """What stands in for `prepare` where each task names its own data."""
     from warmstart.pipelines.multitask.prepare import prepare_tasks
@@ -122,11 +175,11 @@ def _prepare_tasks(recipe: Recipe, source: Any) -> Prepared:
 def versions() -> dict[str, str]:
     """What the run was made with."""
     names = ("warmstart", "torch", "transformers", "tokenizers", "peft", "datasets", "numpy")
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for name in names:
         with contextlib.suppress(Exception):
-            found[name] = version(name)
-    return found
+            numbers[name] = version(name)
+    return numbers
 
 
 @contextlib.contextmanager
@@ -139,8 +192,8 @@ def _telling(run: Run):
         with contextlib.suppress(Exception):
             run.update(status="stopped", reason=f"{type(error).__name__}: {error}"[:300])
         if isinstance(error, OSError):
-            said = f"cannot write to {run.path}: {why(error)}"
-            raise RunError(f"{said}; mend that, and {go_on}") from error
+            reason = f"cannot write to {run.path}: {why(error)}"
+            raise RunError(f"{reason}; mend that, and {go_on}") from error
         if type(error).__name__ == "Interrupted":
             raise type(error)(f"{error}; {go_on}") from None
         if isinstance(error, KeyboardInterrupt) and (run.path / "run.json").is_file():

@@ -66,7 +66,7 @@ def run_of_tasks(run: Run) -> None:
     from rich.console import Console
 
     from warmstart.evaluation.sentences import figure
-    from warmstart.pipelines.multitask.tune import next_commands
+    from warmstart.pipelines.next_steps import next_steps_of_tasks
 
     metrics, console = run.metrics, Console(highlight=False)
     tasks = metrics["tasks"]
@@ -89,7 +89,7 @@ def run_of_tasks(run: Run) -> None:
     console.print(f"proof      every saved folder answers as the trained model did; {same}")
     for title, path in (("models", run.model), ("report", run.report)):
         console.print(f"{title:<10} {path}", soft_wrap=True, markup=False)
-    print_next(next_commands(run))
+    print_next(next_steps_of_tasks([run.model / name for name in tasks]))
 
 
 def metrics(figures: Mapping[str, Any], out: Any, *, as_json: bool) -> None:

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from warmstart.errors import typed
 from warmstart.files import write_json
 from warmstart.pipelines.finish import conclude, peak_memory_mb, speed_of
 from warmstart.pipelines.multitask.prepare import PreparedTasks
 from warmstart.pipelines.multitask.session import TasksSession
+from warmstart.pipelines.next_steps import next_steps_of_tasks
 from warmstart.pipelines.session import Session
 from warmstart.run import Run, read_json
 
@@ -141,18 +141,7 @@ def _tell(
         "history": progress.history,
         "proof": proof,
         "versions": facts["versions"],
-        "next": next_commands(run),
+        "next": next_steps_of_tasks([run.model / name for name in metrics["tasks"]]),
     }
     write_tasks(run.report, everything)
     run.update(status="done")
-
-
-def next_commands(run: Run) -> list[tuple[str, str]]:
-    """What to type next, and what it does."""
-    first, *others = [run.model / name for name in run.metrics["tasks"]]
-    folder = typed(first)
-    more = f"; the others are asked the same way: {', '.join(map(typed, others))}"
-    return [
-        (f"warmstart predict {folder} new.csv --out answered.csv", f"answers every row{more}"),
-        (f"warmstart evaluate {folder} other.csv", "scores a model on other labelled data"),
-    ]

@@ -1,19 +1,33 @@
-"""What a saved model is asked: texts, rows or files, as tables of its task's inputs."""
+"""Rows for a saved model to answer, read a part at a time; and rows with answers, written so.
+
+Read: texts, rows, files or objects, as tables of the task's inputs. Written: CSV, TSV, JSONL or
+Parquet, whole or not at all.
+"""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from warmstart.data.columns import map_roles
 from warmstart.data.ledger import Ledger, place
-from warmstart.errors import DataError, RecipeError, nearest, shown
+from warmstart.data.readers import files
+from warmstart.data.readers.read import read
+from warmstart.data.readers.text import has_header, is_plain, lines_of
+from warmstart.errors import DataError, RecipeError, RunError, nearest, shown
+from warmstart.files import write_atomically
 from warmstart.formatting import counted
+from warmstart.inference.inputs import own_form
+from warmstart.run import why
 
 if TYPE_CHECKING:
     from warmstart.data.settings import Data
@@ -21,6 +35,7 @@ if TYPE_CHECKING:
     from warmstart.tasks.base import Task
 
 AT_ONCE, LIVE = 4096, 32  # rows; fewer where they come as they are written
+ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def source_of(data: Any) -> Any:
@@ -29,8 +44,6 @@ def source_of(data: Any) -> Any:
     One that ends as the name of a data file does is taken for a file that is missing, unless it
     has a space, as in "see report.csv", and names no folder that exists.
     """
-    from warmstart.data.readers import files
-
     if not isinstance(data, str | Path) or os.path.exists(data):
         return data
     known = files.FORMATS.keys() | files.PICKLES | files.SPREADSHEETS
@@ -64,16 +77,14 @@ def parts_of(
     `named` is told of the table of a file, whose rows have lines. Of a plain text file `every`
     line is a row as it stands, as of stdin; else those that hold something are.
     """
-    from warmstart.inference.inputs import own_form
-
     task = predictor.task
     if isinstance(source, str | Path) or not _are_rows(source):
-        raw, found = _rows(source, settings, predictor, every)
+        raw, inputs = _rows(source, settings, predictor, every)
         named(raw)
         extra = [name for name in ("_file", "_line") if name in raw.column_names]
         for start in range(0, len(raw), AT_ONCE):
-            part = found.slice(start, AT_ONCE)
-            yield raw.slice(start, AT_ONCE).drop_columns(extra), own_form(task, part)
+            part = raw.slice(start, AT_ONCE).drop_columns(extra)
+            yield part, own_form(task, inputs.slice(start, AT_ONCE))
         return
     size = LIVE if isinstance(source, Iterator) else AT_ONCE
     rest = iter(source)
@@ -87,24 +98,22 @@ def _record(task: Task, row: Any) -> Any:
     if len(task.inputs) == 1 or not isinstance(row, str):
         return row
     try:
-        found = json.loads(row)
+        record = json.loads(row)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        record = None
+    if not isinstance(record, dict):
         example = json.dumps(dict.fromkeys(task.inputs, "…"), ensure_ascii=False)
         raise RecipeError(
             f"'{shown(row, 60)}' is one text, and this model is asked with "
             f"{' and '.join(task.inputs)}; give them as JSON: '{example}'"
         )
-    return found
+    return record
 
 
 def _rows(
     data: Any, settings: Data, predictor: TorchPredictor, every: bool
 ) -> tuple[pa.Table, pa.Table]:
     """All columns as they were, and the task's inputs among them."""
-    from warmstart.data.columns import map_roles
-
     task = predictor.task
     table = _plain(data, settings, task, every)
     table = _read(data, settings) if table is None else table
@@ -115,8 +124,6 @@ def _rows(
 
 def _plain(data: Any, settings: Data, task: Task, every: bool) -> pa.Table | None:
     """The lines of a plain text file without header, each a text; None for anything else."""
-    from warmstart.data.readers.text import has_header, is_plain, lines_of
-
     if not isinstance(data, str | Path) or not is_plain(Path(data)) or len(task.inputs) != 1:
         return None
     role = task.inputs[0]
@@ -128,8 +135,6 @@ def _plain(data: Any, settings: Data, task: Task, every: bool) -> pa.Table | Non
 
 
 def _read(data: Any, settings: Data) -> pa.Table:
-    from warmstart.data.readers.read import read
-
     return read(
         data,
         delimiter=settings.delimiter,
@@ -141,9 +146,6 @@ def _read(data: Any, settings: Data) -> pa.Table:
 
 def labelled(data: Any, settings: Data, predictor: TorchPredictor) -> pa.Table:
     """The columns of every row, all of which the model can be scored on. Raises `DataError`."""
-    from warmstart.data.columns import map_roles
-    from warmstart.inference.inputs import own_form
-
     task, table = predictor.task, _read(_test_file(data), settings)
     needed = set(task.roles) if task.required is None else task.required
     table = map_roles(table, task.roles, settings.columns, needed, task.nested)
@@ -174,8 +176,8 @@ def _check_filled(table: pa.Table, task: Task) -> None:
 
 def _check_known(table: pa.Table, role: str, known: list[str]) -> None:
     """Raise `DataError` where a row has a label that the model does not know."""
-    labels = table[role].to_pylist()
-    strange = [row for row, label in enumerate(labels) if label not in set(known)]
+    labels, names = table[role].to_pylist(), set(known)
+    strange = [row for row, label in enumerate(labels) if label not in names]
     if strange:
         many = counted(len(strange), "row has a label", "rows have labels")
         more = f" ({many} that it does not know)"
@@ -188,7 +190,86 @@ def _check_known(table: pa.Table, role: str, known: list[str]) -> None:
 def _test_file(data: Any) -> Any:
     """The test file of a folder that has one; everything else as it is."""
     if isinstance(data, str | Path) and Path(data).is_dir():
-        found = sorted(p for p in Path(data).glob("test.*") if p.is_file())
-        if found:
-            return found[0]
+        paths = sorted(path for path in Path(data).glob("test.*") if path.is_file())
+        return paths[0] if paths else data
     return data
+
+
+def check_out(out: Path, source: Any) -> None:
+    """Raises before any work is done if `out` cannot be written, or is what is read."""
+    if out.suffix.lower() not in ENDINGS:
+        raise RecipeError(f"cannot write {out}: give --out a name ending in {', '.join(ENDINGS)}")
+    parent = out.absolute().parent
+    if not parent.is_dir():
+        raise RunError(f"cannot write {out}: there is no folder {out.parent}; make it first")
+    if out.is_dir() or not os.access(parent, os.W_OK):
+        what = "it is a folder" if out.is_dir() else f"{out.parent} is read-only"
+        raise RunError(f"cannot write {out}: {what}; choose another --out")
+    if isinstance(source, str | Path) and os.path.exists(source) and out.exists():
+        if os.path.samefile(source, out):
+            raise RecipeError(f"--out {out} is the file that is read; give another name")
+    if os.path.lexists(out):
+        raise RunError(f"{out} exists; choose another --out, or remove it first")
+
+
+class Writer:
+    """A context in which tables of the same columns are written one after the other.
+
+    The file takes its name when the context ends well, and leaves nothing behind otherwise.
+    Raises `RunError` when the disk is full or read-only.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self._stack = ExitStack()
+        self._put: Callable[[pa.Table], None] | None = None
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def write(self, table: pa.Table) -> None:
+        """Add the rows of a table."""
+        try:
+            if self._put is None:
+                self._put = self._begin(table)
+            self._put(table)
+        except OSError as error:
+            raise RunError(f"cannot write {self.out}: {why(error)}") from error
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._stack.__exit__(kind, error, trace)
+        except (OSError, pa.ArrowException) as problem:
+            if kind is None:
+                raise RunError(f"cannot write {self.out}: {shown(problem, 120)}") from problem
+
+    def _begin(self, table: pa.Table) -> Callable[[pa.Table], None]:
+        ending = self.out.suffix.lower()
+        part = self._stack.enter_context(write_atomically(self.out))
+        if ending == ".parquet":
+            from pyarrow.parquet import ParquetWriter
+
+            return self._stack.enter_context(ParquetWriter(part, table.schema)).write_table
+        file = self._stack.enter_context(part.open("w", encoding="utf-8", newline=""))
+        if ending == ".jsonl":
+            return lambda chunk: file.writelines(_lines(chunk))
+        rows = csv.writer(file, delimiter="\t" if ending == ".tsv" else ",", lineterminator="\n")
+        rows.writerow(table.column_names)
+        return lambda chunk: rows.writerows(zip(*map(_cells, chunk.columns), strict=True))
+
+
+def _lines(table: pa.Table) -> list[str]:
+    return [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in table.to_pylist()]
+
+
+def _cells(column: pa.ChunkedArray) -> list[Any]:
+    """Values as they may stand in CSV: lists and structs as JSON, nothing as an empty field."""
+    values = column.to_pylist()
+    if pa.types.is_nested(column.type):
+        return ["" if v is None else json.dumps(v, ensure_ascii=False, default=str) for v in values]
+    return ["" if value is None else value for value in values]

@@ -33,7 +33,7 @@ class HubServer:
     cut: dict[str, int] = field(default_factory=dict)
     """File → bytes after which the next answer breaks off, once."""
     down: set[str] = field(default_factory=set)
-    """Files that cannot be continued for now: 503 to every Range request."""
+    """Files that break off again and again: 503 to every GET behind the first cut."""
     garble: set[str] = field(default_factory=set)
     """Files that come with another last byte than their ETag promises."""
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
@@ -130,7 +130,7 @@ class HubServer:
         if name in self.garble:
             data = data[:-1] + bytes([data[-1] ^ 1])
         asked = re.fullmatch(r"bytes=(\d+)-", headers.get("range", ""))
-        if asked and name in self.down:
+        if name in self.down and name not in self.cut and to.command == "GET":
             self._send(to, 503)
             return
         start = int(asked[1]) if asked else 0

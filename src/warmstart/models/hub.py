@@ -1,4 +1,4 @@
-"""Base models from a hub: safetensors and JSON only, resumed where a download broke off.
+"""Base models from a hub: safetensors and JSON only, by `huggingface_hub`.
 
 The address, the cache, the token and the offline switch are those of `huggingface_hub`
 (`HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE`).
@@ -7,21 +7,25 @@ The address, the cache, the token and the offline switch are those of `huggingfa
 from __future__ import annotations
 
 import errno
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from warmstart.errors import BaseModelError, HubError, shown
 from warmstart.models.checks import CONVERT, INDEX, WEIGHTS, file_sha256
 
-# What goes wrong between us and a hub, each in one line that says what to do.
-
 ON_THE_WIRE = ("httpx", "httpcore", "h11")
+SHARDS = "model-*-of-*.safetensors"
+SMALL = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
+    "*.model", "chat_template.jinja", "README.md", "LICENSE*", "warmstart.json", INDEX,
+)  # fmt: skip
+TRIES = 3
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 
 
 def on_the_wire(error: BaseException) -> bool:
@@ -65,7 +69,7 @@ def explained(error: BaseException, repo_id: str, revision: str | None) -> HubEr
         case _ if status in (401, 403) or _status(error.__cause__) in (401, 403):
             why = f"may not be read: {login}"
         case _ if broke_off(error):
-            why = "broke off several times on its way: try again, it goes on from there"
+            why = "broke off several times on its way: try again"
         case OSError() if error.errno == errno.ENOSPC:
             why = f"does not fit on the disk that holds {constants.HF_HUB_CACHE}"
         case _:
@@ -77,24 +81,13 @@ def _status(error: BaseException | None) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
-SHARDS = "model-*-of-*.safetensors"
-SMALL = (
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-    "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
-    "*.model", "chat_template.jinja", "README.md", "LICENSE*", "warmstart.json", INDEX,
-)  # fmt: skip
-TRIES = 3
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
-
-
 def download(
     repo_id: str, revision: str | None = None, cache_dir: str | Path | None = None
 ) -> Path:
     """The folder of a model in the local cache, fetched from the hub as far as it is not there.
 
-    Raises `HubError` when it is not found, not allowed, not reachable, or broken off more than
-    `TRIES` times; what had come stays and the next call goes on from there. Raises
-    `BaseModelError` when the model has no safetensors.
+    Raises `HubError` when it does not exist, may not be read, cannot be reached, broke off more
+    than `TRIES` times or came damaged, and `BaseModelError` when it has no safetensors.
     """
     for attempt in range(1, TRIES + 1):
         try:
@@ -110,13 +103,16 @@ def download(
 
 
 def _download(repo_id: str, revision: str | None, cache_dir: str | Path | None) -> Path:
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
 
     cache = Path(cache_dir or constants.HF_HUB_CACHE).expanduser()
     commit, files = _listing(repo_id, revision)
-    if commit is not None:
-        for name in _weights_among(files, repo_id):
-            _fetch(repo_id, name, commit, cache)
+    weights = _weights_among(files, repo_id) if commit else []
+    fresh = [
+        name
+        for name in weights
+        if not isinstance(try_to_load_from_cache(repo_id, name, cache, commit), str)
+    ]
     path = snapshot_download(
         repo_id,
         revision=revision,
@@ -124,6 +120,8 @@ def _download(repo_id: str, revision: str | None, cache_dir: str | Path | None) 
         allow_patterns=[*SMALL, WEIGHTS, SHARDS],
         ignore_patterns=["*/*"],
     )
+    for name in fresh:
+        _check_download(Path(path) / name, f"'{repo_id}' {name}")
     return Path(path)
 
 
@@ -158,54 +156,14 @@ def _weights_among(files: Sequence[str], repo_id: str) -> list[str]:
     raise BaseModelError(f"'{repo_id}' holds no {WEIGHTS}")
 
 
-def _fetch(repo_id: str, name: str, commit: str, cache: Path) -> None:
-    """Bring one weight file into the cache, going on where an earlier call broke off.
-
-    huggingface_hub throws a partial file away at the end of a call. Files of Xet repositories
-    are left to it, since they come in pieces.
-    """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.file_download import http_get, repo_folder_name
-    from huggingface_hub.utils import WeakFileLock, build_hf_headers
-
-    folder = repo_folder_name(repo_id=repo_id, repo_type="model")
-    if (cache / folder / "snapshots" / commit / name).exists():
-        return
-    url = hf_hub_url(repo_id, name, revision=commit)
-    told = get_hf_file_metadata(url)
-    if told.xet_file_data is not None or not told.etag or not told.size:
-        return
-    blob = cache / folder / "blobs" / told.etag
-    lock = cache / ".locks" / folder / f"{told.etag}.lock"
-    for parent in (blob.parent, lock.parent):
-        parent.mkdir(parents=True, exist_ok=True)
-    part = blob.with_name(f"{told.etag}.part")
-    with WeakFileLock(lock):
-        if blob.exists():
-            return
-        have = part.stat().st_size if part.exists() else 0
-        if have > told.size:
-            part.unlink()
-            have = 0
-        elsewhere = urlsplit(told.location).netloc != urlsplit(url).netloc
-        headers = build_hf_headers(token=False if elsewhere else None)
-        with part.open("ab") as file:
-            http_get(
-                told.location, file, resume_size=have, headers=headers, expected_size=told.size
-            )
-        _check_sum(part, told.etag, f"'{repo_id}' {name}")
-        os.replace(part, blob)
-
-
-def _check_sum(path: Path, expected: str, what: str) -> None:
-    """Compare a downloaded file with the sum in its ETag, if that is a sha256."""
-    if len(expected) != 64:
-        return
-    found = file_sha256(path)
-    if found != expected:
-        path.unlink()
+def _check_download(file: Path, what: str) -> None:
+    """Refuse, and remove, a file whose content is not what its name in the cache says."""
+    blob = file.resolve()
+    if len(blob.name) == 64 and (sha256 := file_sha256(blob)) != blob.name:
+        file.unlink()
+        blob.unlink(missing_ok=True)
         raise HubError(
-            f"{what} came damaged (sha256 {found[:12]}… instead of {expected[:12]}…): "
+            f"{what} came damaged (sha256 {sha256[:12]}… instead of {blob.name[:12]}…): "
             "try again, or ask whoever runs the hub"
         )
 
@@ -219,7 +177,7 @@ def check_blob(path: Path, sha256: str) -> None:
 
 @contextmanager
 def _no_chatter() -> Iterator[None]:
-    """The hub's progress bars only for somebody who watches, and no warnings."""
+    """Show progress bars on a terminal only, and no warnings."""
     from huggingface_hub.utils import (
         are_progress_bars_disabled,
         disable_progress_bars,

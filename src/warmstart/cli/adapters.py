@@ -1,4 +1,4 @@
-"""`warmstart adapters list | merge | unmerge | add | average`: words, and what they call."""
+"""`warmstart adapters list | merge | add | average`: words, and what they call."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ BASE = {"base NAME": "where the base model stands, if not where the adapter says
 ADAPTER, ADAPTERS = "folder or run of an adapter", "folders or runs of adapters, two or more"
 
 VERB = Verb(
-    "list, merge, unmerge, add and average adapters",
+    "list, merge, add and average adapters",
     verbs={
         "list": Verb("say what adapters are in folders, and whether their base is here",
                      {"[FOLDER...]": "runs, adapters, or folders of such; unset: runs"}),
         "merge": Verb("make an adapter part of its base: a whole model folder",
                       {"ADAPTER": ADAPTER}, OUT | BASE),
-        "unmerge": Verb("take an adapter out of a merged model again",
-                        {"MERGED": "folder of the merged model", "ADAPTER": ADAPTER}, OUT | BASE),
         "add": Verb("make one adapter whose change is the weighted sum of several",
                     {"ADAPTER...": ADAPTERS},
                     OUT | BASE | {
@@ -47,11 +45,6 @@ def merge(request: Request) -> None:
     _run(request, "merge", request.words["ADAPTER"])
 
 
-def unmerge(request: Request) -> None:
-    """`warmstart adapters unmerge MERGED ADAPTER --out FOLDER`."""
-    _run(request, "unmerge", request.words["MERGED"], request.words["ADAPTER"])
-
-
 def add(request: Request) -> None:
     """`warmstart adapters add ADAPTER... --weights 0.7,0.3 --out FOLDER`."""
     _run(request, "add", request.several)
@@ -62,8 +55,8 @@ def average(request: Request) -> None:
     _run(request, "average", request.several)
 
 
-def _run(request: Request, action: str, *words: Any) -> None:
-    """Call the function `action`, and print what it gives."""
+def _run(request: Request, action: str, words: Any) -> None:
+    """Call the function `action`, and print its result."""
     from warmstart.cli.output import adapters as show
     from warmstart.pipelines import adapters
 
@@ -71,8 +64,8 @@ def _run(request: Request, action: str, *words: Any) -> None:
     if request.options["out"] is None:
         raise RecipeError(f"adapters {action} needs --out FOLDER, where it goes")
     options = {k: v for k, v in request.options.items() if v is not None and k != "json"}
-    found = getattr(adapters, action)(*words, **options)
-    show.done(action, found, as_json=bool(request.options["json"]))
+    result = getattr(adapters, action)(words, **options)
+    show.written(action, result, as_json=bool(request.options["json"]))
 
 
 def _no_keys(request: Request) -> None:

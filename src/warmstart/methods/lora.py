@@ -69,7 +69,7 @@ class LoRA(PeftMethod):
 
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
         from warmstart.errors import RecipeError
-        from warmstart.models.peft.pissa import remember
+        from warmstart.models.peft.wrap import remember_pissa
         from warmstart.models.quantization import quantise
 
         if self.base_bits != 32 and not quantise(model, self.base_bits):
@@ -77,10 +77,10 @@ class LoRA(PeftMethod):
                 f"method.base_bits: the layers of '{model.config.model_type}' in transformers are "
                 "none that can be rounded; leave it at 32"
             )
-        made = super().attach(model, seed)
+        adapted = super().attach(model, seed)
         if self.init == "pissa":
-            remember(made)
-        return made
+            remember_pissa(adapted)
+        return adapted
 
     def notes(self) -> dict[str, Any]:
         return {} if self.base_bits == 32 else {"base_bits": self.base_bits}

@@ -1,4 +1,4 @@
-"""Adapters as files: listed, merged, unmerged, added, averaged; many in memory on one base.
+"""Adapters as files: listed, merged, added, averaged; many in memory on one base.
 
     import warmstart
 
@@ -12,6 +12,7 @@ the base model stands, if not where the adapter says. Errors are those of `warms
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +22,6 @@ from warmstart.config.validation import NOTHING
 from warmstart.errors import BaseModelError, RecipeError, RunError, shown
 from warmstart.formatting import counted
 from warmstart.pipelines.adapter_pool import Adapters
-
-# What `adapters list` says of each folder.
 
 
 def within(folder: Path) -> list[Path]:
@@ -83,7 +82,7 @@ def _whole_row(folder: Path) -> dict[str, Any]:
         return {"error": str(error)}
 
 
-__all__ = ["Adapters", "add", "average", "listing", "merge", "unmerge"]
+__all__ = ["Adapters", "add", "average", "listing", "merge"]
 Folder = str | Path
 
 
@@ -94,10 +93,10 @@ def listing(folders: Folder | Sequence[Folder] = "runs") -> list[dict[str, Any]]
     another, unknown where no sum was kept, absent), `parameters` and `bytes` of the weights file,
     `head`, `labels`, and `error` where it cannot be read. Raises `RunError` where nothing is found.
     """
-    given = [folders] if isinstance(folders, str | Path) else list(folders)
-    rows = [row_of(path) for folder in given for path in within(Path(folder))]
+    places = [folders] if isinstance(folders, str | Path) else list(folders)
+    rows = [row_of(path) for place in places for path in within(Path(place))]
     if not rows:
-        raise RunError(f"no adapters and no models in {', '.join(map(str, given))}")
+        raise RunError(f"no adapters and no models in {', '.join(map(str, places))}")
     return rows
 
 
@@ -110,28 +109,10 @@ def merge(adapter: Folder, *, out: Folder, base: str | None = None) -> dict[str,
 
     Returns `out`, `parameters`, `labels`, `proof` and `notes`.
     """
-    from warmstart.models.adapters import merge as adapter_merge
+    from warmstart.models.adapters import combine
     from warmstart.models.adapters.files import read
 
-    file = read(adapter)
-    return {"out": str(out), **adapter_merge.merge(file, _free(out), base)}
-
-
-def unmerge(
-    merged: Folder, adapter: Folder, *, out: Folder, base: str | None = None
-) -> dict[str, Any]:
-    """Take an adapter's change out of a merged model; its head stays.
-
-    The weights are compared with the base's, where that is at hand. Raises `RunError` where this
-    adapter is not in there, or its file does not hold the change (DoRA, layernorm), `ProofError`.
-
-    Returns `out`, `labels` of the head, `proof` (None without the base) and `notes`.
-    """
-    from warmstart.models.adapters import merge as adapter_merge
-    from warmstart.models.adapters.files import read
-
-    file = read(adapter)
-    return {"out": str(out), **adapter_merge.unmerge(Path(merged), file, _free(out), base)}
+    return {"out": str(out), **combine.merge(read(adapter), _free(out), base)}
 
 
 def add(
@@ -153,21 +134,18 @@ def add(
 
     Returns `out`, `rank`, `error` (how far from the sum, relative to its size), `labels`, `notes`.
     """
-    from warmstart.models.adapters import combine as adapter_mix
+    from warmstart.models.adapters import combine
     from warmstart.models.adapters.files import read
 
-    given = _weights(weights, len(adapters))
+    shares = _weights(weights, len(adapters))
     if combination not in ("cat", "linear", "svd"):
         raise RecipeError(f"--combination = {shown(combination)}: give cat, linear or svd")
     if rank is not None and combination != "svd":
         raise RecipeError("--rank goes with --combination svd alone; cat adds the ranks up")
     files = [read(adapter) for adapter in adapters]
-    wide = None if rank is None else _rank(rank)
-    return {
-        "out": str(out),
-        "weights": given,
-        **adapter_mix.add(files, given, _free(out), combination, wide, base),
-    }
+    width = None if rank is None else _rank(rank)
+    facts = combine.add(files, shares, _free(out), combination, width, base)
+    return {"out": str(out), "weights": shares, **facts}
 
 
 def average(adapters: Sequence[Folder], *, out: Folder, base: str | None = None) -> dict[str, Any]:
@@ -176,11 +154,11 @@ def average(adapters: Sequence[Folder], *, out: Folder, base: str | None = None)
     They are of one method, shape, base and set of labels; heads are averaged too.
     Returns `out`, `rank`, `error` (of lora: how far from the mean change), `labels`, `notes`.
     """
-    from warmstart.models.adapters import combine as adapter_mix
+    from warmstart.models.adapters import combine
     from warmstart.models.adapters.files import read
 
     files = [read(adapter) for adapter in adapters]
-    return {"out": str(out), **adapter_mix.average(files, _free(out), base)}
+    return {"out": str(out), **combine.average(files, _free(out), base)}
 
 
 def _free(out: Folder) -> Path:
@@ -190,27 +168,27 @@ def _free(out: Folder) -> Path:
     return Path(out)
 
 
-def _weights(given: Sequence[float] | str | None, count: int) -> list[float]:
+def _weights(weights: Sequence[float] | str | None, count: int) -> list[float]:
     """One weight an adapter. Raises `RecipeError`."""
-    if given is None or given == NOTHING:
+    if weights is None or weights == NOTHING:
         return [1 / count] * count if count else []
-    words = given.split(",") if isinstance(given, str) else given
     try:
-        found = [float(word) for word in words]
+        words = weights.split(",") if isinstance(weights, str) else weights
+        numbers = [float(word) for word in words]
     except ValueError:
         raise RecipeError(
-            f"--weights = {shown(given)}: give numbers with commas: 0.7,0.3"
+            f"--weights = {shown(weights)}: give numbers with commas: 0.7,0.3"
         ) from None
-    if len(found) != count:
+    if len(numbers) != count:
         raise RecipeError(
-            f"--weights gives {counted(len(found), 'number')} for {counted(count, 'adapter')}"
+            f"--weights gives {counted(len(numbers), 'number')} for {counted(count, 'adapter')}"
         )
-    if any(w != w or abs(w) == float("inf") for w in found) or not any(found):
-        raise RecipeError(f"--weights = {shown(given)}: give finite numbers, not all 0")
-    return found
+    if not all(map(math.isfinite, numbers)) or not any(numbers):
+        raise RecipeError(f"--weights = {shown(weights)}: give finite numbers, not all 0")
+    return numbers
 
 
-def _rank(given: int | str) -> int:
-    if not str(given).isdecimal() or int(given) < 1:
-        raise RecipeError(f"--rank = {shown(given)}: give a whole number of at least 1")
-    return int(given)
+def _rank(rank: int | str) -> int:
+    if not str(rank).isdecimal() or int(rank) < 1:
+        raise RecipeError(f"--rank = {shown(rank)}: give a whole number of at least 1")
+    return int(rank)

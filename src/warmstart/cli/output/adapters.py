@@ -40,30 +40,26 @@ def listed(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     notes([str(row["error"]) for row in rows if "error" in row])
 
 
-def done(action: str, found: Mapping[str, Any], *, as_json: bool) -> None:
-    """What was written, how it was proven, and what to type next."""
+def written(action: str, result: Mapping[str, Any], *, as_json: bool) -> None:
+    """The folder of a merge, sum or mean, its proof, and what to type next."""
     if as_json:
-        print_json(dict(found))
+        print_json(dict(result))
         return
-    proof: Any = found.get("proof")
     if action == "merge":
-        print(f"weights    {found['parameters']:,}, a whole model")
-        told = f"answers as base and adapter did on {counted(proof['texts'], 'text')}"
-        print(f"proof      loaded afresh it {told} (largest difference {_small(proof)})")
-    elif action == "unmerge" and proof:
-        told = f"{proof['weights']:,} weights are the base's"
-        print(f"proof      {told} (largest difference {_small(proof)})")
-    elif action in ("add", "average"):
-        rank = f"rank {found['rank']}, " if found["rank"] else ""
-        what = "the weighted sum" if action == "add" else "the mean"
-        print(f"made       {rank}{found['error']:.1%} off {what} of the changes")
-    print(f"written    {found['out']}")
-    notes(found["notes"])
-    print("\nNext:")
-    if action == "unmerge":
-        print(f"  warmstart tune DATA --base {typed(found['out'])}\n      trains it anew")
+        proof = result["proof"]
+        print(f"weights    {result['parameters']:,}, a whole model")
+        print(
+            f"proof      loaded afresh it answers as base and adapter did on "
+            f"{counted(proof['texts'], 'text')} (largest difference {proof['max_difference']:.1e})"
+        )
     else:
-        print(f"  warmstart evaluate {typed(found['out'])} DATA\n      scores it on labelled data")
+        rank = f"rank {result['rank']}, " if result["rank"] else ""
+        what = "the weighted sum" if action == "add" else "the mean"
+        print(f"made       {rank}{result['error']:.1%} off {what} of the changes")
+    print(f"written    {result['out']}")
+    notes(result["notes"])
+    print(f"\nNext:\n  warmstart evaluate {typed(result['out'])} DATA")
+    print("      scores it on labelled data")
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -88,7 +84,3 @@ def _place(base: str) -> str:
     """A long path by its end; `--json` has it whole."""
     parts = base.split("/")
     return base if len(parts) < 4 else "…/" + "/".join(parts[-2:])
-
-
-def _small(proof: Mapping[str, Any]) -> str:
-    return f"{proof['max_difference']:.1e}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from warmstart.errors import BaseModelError, RunError, nearest
 from warmstart.models.architectures import family_of
-from warmstart.models.base import EMBEDDED, Base, listing, resolve
-from warmstart.models.checks import NOTE, file_sha256, header, read_json
+from warmstart.models.base import PACKAGED, Base, listing, resolve
+from warmstart.models.checks import file_sha256, header, note_of, read_json
 from warmstart.models.heads import HEADS, VARIANTS, VECTOR, Head, head_of
 
 if TYPE_CHECKING:
@@ -161,11 +161,8 @@ def read(folder: str | Path) -> AdapterFile:
         raise RunError(
             f"{folder} has {pickled if (folder / PICKLED).exists() else f'no {WEIGHTS}'}"
         )
-    note = read_json(folder / NOTE) if (folder / NOTE).exists() else {}
-    return AdapterFile(folder, read_json(folder / CONFIG), note)
+    return AdapterFile(folder, read_json(folder / CONFIG), note_of(folder))
 
-
-# The base model of an adapter: where it is, and whether it is the one.
 
 MOVED = "base_model_name_or_path of its adapter_config.json, or `warmstart adapters` with --base"
 
@@ -175,75 +172,45 @@ def base_of(file: AdapterFile, base: str | None = None) -> Base:
 
     Raises `BaseModelError` where it is not there or is another one.
     """
-    asked = base or file.base
-    if asked is None:
+    name = base or file.base
+    if name is None:
         raise BaseModelError(f"{file.folder} names no base model; say which: --base NAME")
     try:
-        found = resolve(str(asked))
+        model = resolve(str(name))
     except BaseModelError as error:
-        more = f" It is the base of {file.folder}; say where it is now in " + MOVED
-        more = "" if base else more
+        more = "" if base else f" It is the base of {file.folder}; say where it is now in {MOVED}"
         raise BaseModelError(f"{str(error).rstrip('.')}.{more}") from error
-    said = file.note.get("base_sha256")
-    if said and said != found.sha256:
+    expected = file.note.get("base_sha256")
+    if expected and expected != model.sha256:
         raise BaseModelError(
-            f"'{found.name}' is not the base that {file.folder} was trained on "
-            f"(sha256 {found.sha256[:12]}… instead of {said[:12]}…)"
+            f"'{model.name}' is not the base that {file.folder} was trained on "
+            f"(sha256 {model.sha256[:12]}… instead of {expected[:12]}…)"
         )
-    return found
+    return model
 
 
 def base_state(file: AdapterFile) -> str:
     """Whether the base is on this machine: present, another, unknown (no sum kept) or absent."""
-    place = _place(file.base)
-    if place is None:
+    sha256, expected = _sum_here(file), file.note.get("base_sha256")
+    if sha256 is None:
         return "absent"
-    try:
-        found = resolve(place).sha256
-    except BaseModelError:
-        return "absent"
-    said = file.note.get("base_sha256")
-    return "unknown" if not said else "present" if said == found else "another"
+    return "unknown" if not expected else "present" if expected == sha256 else "another"
 
 
 def sum_of_base(file: AdapterFile) -> str | None:
-    """The sha256 of the base's weights, kept or found at the place that is named; else None."""
-    said, place = file.note.get("base_sha256"), _place(file.base)
-    if said or place is None:
-        return said
+    """The sha256 of the base's weights: the one that was kept, else of what stands there now."""
+    return file.note.get("base_sha256") or _sum_here(file)
+
+
+def _sum_here(file: AdapterFile) -> str | None:
+    """The sha256 of the base that stands where the adapter says; no hub is asked."""
+    place = file.base
+    if place is not None and place not in PACKAGED and not os.path.exists(place):
+        place = {r["name"]: r["path"] for r in listing() if r["source"] == "hub"}.get(place)
     try:
-        return resolve(place).sha256
+        return resolve(place).sha256 if place is not None else None
     except BaseModelError:
         return None
-
-
-def _place(name: str | None) -> str | None:
-    """Where a base stands without asking a hub."""
-    if name is None or name in EMBEDDED or Path(name).is_dir():
-        return name
-    rows = {row["name"]: row["path"] for row in listing() if row["source"] == "hub"}
-    return rows.get(name)
-
-
-# The tensors of adapters, in a dict or in a model.
-
-
-def with_parts(model: Any, files: Mapping[str, AdapterFile]) -> Any:
-    """PEFT's model with several adapters, their heads left out."""
-    from peft import PeftConfig, get_peft_model, set_peft_model_state_dict
-
-    adapted: Any = None
-    for name, file in files.items():
-        config: Any = PeftConfig.from_pretrained(str(file.folder))
-        config.modules_to_save = config.task_type = None
-        config.inference_mode = True
-        if adapted is None:
-            adapted = get_peft_model(model, config, adapter_name=name)
-        else:
-            adapted.add_adapter(name, config)
-        parts = {key: value for key, value in tensors_of(file).items() if file.is_part(key)}
-        set_peft_model_state_dict(adapted, parts, adapter_name=name)
-    return adapted
 
 
 def tensors_of(file: AdapterFile) -> dict[str, Tensor]:

@@ -37,7 +37,7 @@ TEXTS = (
     "first, forgets it again, and ends, three commas later, where nobody expected it to end.",
     "Ärger mit Straße 12, déjà vu; 3.14159 @name #tag",
 )
-"""What two models are asked that should answer the same."""
+"""Inputs on which two models should answer the same."""
 
 
 @contextmanager
@@ -47,25 +47,25 @@ def opened(file: AdapterFile, base: str | Base | None = None) -> Iterator[Path]:
     `base` is where the base stands, if not where the adapter says. Raises `BaseModelError`, and
     `RunError` where neither the adapter nor the base has all of the head.
     """
-    found = base_of(file, base) if base is None or isinstance(base, str) else base
+    model = base_of(file, base) if base is None or isinstance(base, str) else base
     ours = "base_sha256" in file.note and (file.folder / "config.json").exists()
     if ours and not isinstance(base, str):
         yield file.folder
         return
     if not ours:
-        _has_its_head(file, found)
+        _check_head(file, model)
     with tempfile.TemporaryDirectory(prefix="warmstart-") as place:
-        completed(file, found, Path(place))
+        _complete(file, model, Path(place))
         yield Path(place)
 
 
-def completed(file: AdapterFile, base: Base, folder: Path) -> None:
+def _complete(file: AdapterFile, base: Base, folder: Path) -> None:
     """Copy an adapter into `folder`, with config, tokenizer and note as our own have them."""
     for name in (CONFIG, WEIGHTS):
         shutil.copyfile(file.folder / name, folder / name)
-    told = read_json(folder / CONFIG)
-    told["base_model_name_or_path"] = base.name if base.source == "hub" else str(base.path)
-    write_json(folder / CONFIG, told)
+    settings = read_json(folder / CONFIG)
+    settings["base_model_name_or_path"] = base.name if base.source == "hub" else str(base.path)
+    write_json(folder / CONFIG, settings)
     own = (file.folder / "tokenizer.json").exists()
     _copy_tokenizer(file.folder if own else base.path, folder)
     if (file.folder / "config.json").exists():
@@ -78,23 +78,21 @@ def completed(file: AdapterFile, base: Base, folder: Path) -> None:
 
 def outputs(folder_or_model: Any, tokenizer: Any = None) -> list[Tensor]:
     """What a model answers to `TEXTS`, each computed alone: logits, or the last hidden states."""
-    import torch
-
     model = folder_or_model
     if isinstance(model, Path):
         model, tokenizer = load_saved(model)
     config = model.config
     decodes = config.is_encoder_decoder and not type(model).__name__.endswith("Classification")
-    found: list[Tensor] = []
+    answers: list[Tensor] = []
     with torch.no_grad(), quiet():
         for text in TEXTS:
             ids = torch.tensor([tokenizer(text)["input_ids"][:48]])
             more = {"decoder_input_ids": ids} if decodes else {}
             answer: Any = model(input_ids=ids, attention_mask=torch.ones_like(ids), **more)
             names = ("logits", "start_logits", "end_logits")
-            told = [answer[name] for name in names if name in answer]
-            found += [one.float() for one in told or [answer.last_hidden_state]]
-    return found
+            logits = [answer[name] for name in names if name in answer]
+            answers += [rows.float() for rows in logits or [answer.last_hidden_state]]
+    return answers
 
 
 def prove_equal(ours: list[Tensor], theirs: list[Tensor], what: str) -> dict[str, Any]:
@@ -128,8 +126,8 @@ def _write_config(file: AdapterFile, base: Base, folder: Path) -> None:
         config.save_pretrained(folder)
 
 
-def _has_its_head(file: AdapterFile, base: Base) -> None:
-    """Raises `RunError` where a part of the head is in neither file: it would be random."""
+def _check_head(file: AdapterFile, base: Base) -> None:
+    """Raise `RunError` where a part of the head is in neither file: it would be random."""
     if file.head.reads != "pooled":
         return
     config = read_json(base.path / "config.json")
@@ -146,13 +144,9 @@ def _has_its_head(file: AdapterFile, base: Base) -> None:
             )
 
 
-# Adapted models of one base: their frozen weights in memory once.
-
-
 def share(model: Any, weights: dict[str, Tensor]) -> None:
-    """Let the body of an adapted model use the tensors in `weights` that are equal to its own.
-
-    What is not in there yet is put there, so that the next model of the same base finds it.
+    """Let the body of an adapted model use the tensors in `weights` that are equal to its own, so
+    that the models of one base hold its frozen weights once; what is missing there is put there.
     """
     for name, parameter in _of_the_base(model):
         known = weights.setdefault(name, parameter.data)
@@ -162,7 +156,7 @@ def share(model: Any, weights: dict[str, Tensor]) -> None:
 
 def _of_the_base(model: Any) -> Iterator[tuple[str, nn.Parameter]]:
     """The frozen weights of the body, by the names that they have without an adapter."""
-    own = (*PARTS, "modules_to_save", "original_module")
+    trained = (*PARTS, "modules_to_save", "original_module")
     for name, parameter in body_of(unwrap(model)).named_parameters():
-        if not any(part in name for part in own):
+        if not any(part in name for part in trained):
             yield name.replace(".base_layer.", "."), parameter

@@ -23,9 +23,10 @@ from warmstart.models import base as bases
 from warmstart.models import fetch as fetching
 from warmstart.models import gguf
 from warmstart.models.fetch import FETCHABLE, Fetchable
+from warmstart.models.heads import HEADS
 from warmstart.models.loading import load_headed, load_tokenizer
 
-ROWS, WIDTH, LAYERS, HEADS, INNER = 259, 32, 2, 4, 64
+ROWS, WIDTH, LAYERS, ATTENTION_HEADS, INNER = 259, 32, 2, 4, 64
 MERGES = ["Ġ Ġ"]
 
 
@@ -50,7 +51,7 @@ def write(path: Path, architecture: str = "llama", split: str = "smollm", lacks:
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(LAYERS)
     writer.add_feed_forward_length(INNER)
-    writer.add_head_count(HEADS)
+    writer.add_head_count(ATTENTION_HEADS)
     writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(10_000.0)
@@ -127,7 +128,7 @@ def test_the_weights_are_those_of_the_file(tiny_gguf: Path) -> None:
     from gguf import GGUFReader, dequantize
 
     base = bases.resolve(str(tiny_gguf))
-    model: Any = load_headed(base, "text", [], seed=0)
+    model: Any = load_headed(base, HEADS["text"], [], seed=0)
     weights = {t.name: dequantize(t.data, t.tensor_type) for t in GGUFReader(tiny_gguf).tensors}
     for ours, theirs in (
         ("model.embed_tokens", "token_embd"),
@@ -296,7 +297,7 @@ def test_smollm2(smollm2: bases.Base) -> None:
         [{"role": "user", "content": "What is the capital of France?"}],
         add_generation_prompt=True, return_tensors="pt", return_dict=True,
     )  # fmt: skip
-    model: Any = load_headed(smollm2, "text", [], seed=0)
+    model: Any = load_headed(smollm2, HEADS["text"], [], seed=0)
     with torch.inference_mode():
         ids = model.generate(**prompt, max_new_tokens=10, do_sample=False)
     assert "Paris" in tokenizer.decode(ids[0, prompt["input_ids"].shape[1] :])
@@ -304,6 +305,6 @@ def test_smollm2(smollm2: bases.Base) -> None:
 
 
 def test_smollm2_classifies(smollm2: bases.Base, tiny_of: Callable[[str], Path]) -> None:
-    model: Any = load_headed(smollm2, "classes", ["a", "b", "c"], seed=0)
+    model: Any = load_headed(smollm2, HEADS["classes"], ["a", "b", "c"], seed=0)
     batch = load_tokenizer(smollm2)(["short", "a longer text"], padding=True, return_tensors="pt")
     assert model(**batch).logits.shape == (2, 3)

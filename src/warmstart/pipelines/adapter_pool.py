@@ -1,4 +1,4 @@
-"""Many adapters in memory on one base: asked by name, with no reload between them."""
+"""Many adapters in memory on one base, used by name with no reload between them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Adapters:
     Nothing is read or computed to go from one to another.
 
     Args:
-        base: an embedded name, a folder, or a hub id.
+        base: minilm, smollm2, a folder, a GGUF file, or a hub id.
         device: auto (cuda if there is one), cpu or cuda.
         precision: of the computation; fp32 answers as `predict` does.
 
@@ -83,10 +83,10 @@ class Adapters:
                 f"{file.folder} was trained on a base rounded to {file.bits} bits, which shares no "
                 "weights with others; open it alone with warmstart.predict"
             )
-        said = sum_of_base(file)
-        if said and said != self.base.sha256:
+        sha256 = sum_of_base(file)
+        if sha256 and sha256 != self.base.sha256:
             raise BaseModelError(
-                f"{file.folder} was trained on the base '{file.base}' (sha256 {said[:12]}…), and "
+                f"{file.folder} was trained on the base '{file.base}' (sha256 {sha256[:12]}…), and "
                 f"here is '{self.base.name}' ({self.base.sha256[:12]}…)"
             )
         self._predictors[name] = self._opened(file)
@@ -138,6 +138,6 @@ class Adapters:
 
         engine = Torch(device=self._device, precision=self._precision)
         with opened(file, self.base) as folder:
-            found = engine.open(folder)
-        share(found.model, self._weights)
-        return found
+            predictor = engine.open(folder)
+        share(predictor.model, self._weights)
+        return predictor

@@ -12,17 +12,15 @@ gives back what `--json` prints. Errors are those of `warmstart`.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warmstart.config.validation import checked
 from warmstart.errors import RecipeError, RunError
-from warmstart.tokenization.settings import Choice, Comparison, Extension, Reading, Training
+from warmstart.tokenization.settings import Choice, Comparison, Extension, Training
 
 if TYPE_CHECKING:
-    from warmstart.tokenization.corpus import Corpus, Progress
+    from warmstart.tokenization.corpus import Progress
 
 __all__ = ["compare", "extend", "show", "train"]
 FOLDER = Path("tokenizers")
@@ -42,19 +40,20 @@ def train(
     Returns `out`, `vocab_size`, `texts`, `characters`, `proven_on` (texts that the saved folder
     split in the same way), `settings` and `notes`.
     """
-    from warmstart.tokenization import training as build
+    from warmstart.tokenization import training
+    from warmstart.tokenization.corpus import Corpus
 
-    asked: Training = checked(Training, keys)
-    texts = _corpus(_sources(corpus), asked, progress)
-    folder = _free(out, f"{_stem(corpus)}-{asked.kind}")
-    backend, specials, facts = build.train(asked, texts)
+    settings: Training = checked(Training, keys)
+    sources = _sources(corpus)
+    folder = _free(out, f"{_stem(sources[0])}-{settings.kind}")
+    backend, specials, facts = training.train(settings, Corpus(sources, settings, None, progress))
     notes = facts.pop("notes")
-    tokenizer = build.as_transformers(backend, specials, asked)
-    settings = asked.model_dump(exclude_defaults=True) | {"kind": asked.kind}
-    build.save(tokenizer, facts | {"settings": settings}, folder)
-    first = next(_corpus(_sources(corpus), asked, None).rows())
-    proven = build.prove(folder, tokenizer, list(islice(first, build.KEPT)))
-    return {"out": str(folder), **facts, "proven_on": proven, "settings": settings, "notes": notes}
+    tokenizer = training.as_transformers(backend, specials, settings)
+    facts |= {"settings": settings.model_dump(exclude_defaults=True) | {"kind": settings.kind}}
+    training.save(tokenizer, facts, folder)
+    texts = next(Corpus(sources, settings).rows())[: training.PROOF_TEXTS]
+    proven = training.prove(folder, tokenizer, texts)
+    return {"out": str(folder), **facts, "proven_on": proven, "notes": notes}
 
 
 def show(text: str, *, progress: Progress | None = None, **keys: Any) -> list[dict[str, Any]]:
@@ -67,13 +66,14 @@ def show(text: str, *, progress: Progress | None = None, **keys: Any) -> list[di
     Returns, for each tokenizer, its `pieces` (piece, id, start, end, text, unknown, special), the
     number of `tokens` and of `unknown` ones, and the characters that are `lost` altogether.
     """
-    from warmstart.tokenization.comparison import look_all, open_all
+    from warmstart.tokenization.comparison import look, open_all
+    from warmstart.tokenization.corpus import Corpus
 
     choice: Choice = checked(Choice, keys)
     if not text:
         raise RecipeError("there is no text to show: give it in quotes")
-    texts = _corpus(choice.corpus, choice, progress) if choice.corpus else None
-    return [found.as_dict() for found in look_all(text, open_all(choice, texts))]
+    corpus = Corpus(choice.corpus, choice, None, progress) if choice.corpus else None
+    return [look(text, tokenizer).as_dict() for tokenizer in open_all(choice, corpus)]
 
 
 def compare(data: Any, *, progress: Progress | None = None, **keys: Any) -> list[dict[str, Any]]:
@@ -87,13 +87,14 @@ def compare(data: Any, *, progress: Progress | None = None, **keys: Any) -> list
     Returns one row for each group and tokenizer; the group `all` comes last.
     """
     from warmstart.tokenization.comparison import measure, open_all
+    from warmstart.tokenization.corpus import Corpus
 
-    asked: Comparison = checked(Comparison, keys)
-    corpus = _corpus(asked.corpus, asked, progress, lenient=True) if asked.corpus else None
-    tokenizers = open_all(asked, corpus)
-    texts = _corpus(_sources(data), asked, progress, by=asked.by)
-    rows, _ = measure(tokenizers, texts, asked.max_length)
-    return [row.as_dict() for row in rows]
+    settings: Comparison = checked(Comparison, keys)
+    files = settings.corpus
+    corpus = Corpus(files, settings, None, progress, lenient=True) if files else None
+    tokenizers = open_all(settings, corpus)
+    texts = Corpus(_sources(data), settings, settings.by, progress)
+    return [row.as_dict() for row in measure(tokenizers, texts, settings.max_length)]
 
 
 def extend(
@@ -102,7 +103,7 @@ def extend(
     """Give a base model new words as tokens, each beginning as the mean of its old pieces.
 
     Args:
-        base: an embedded name, a folder with a model, or a hub id.
+        base: minilm, smollm2, a folder with a model, a GGUF file, or a hub id.
         out: the folder to write; unset: the next free one in `tokenizers/`.
         keys: those of `Extension`: `words` (a list or a file), or `corpus` to have them proposed.
 
@@ -111,63 +112,53 @@ def extend(
     """
     from warmstart.models.base import resolve
     from warmstart.models.loading import load_tokenizer
-    from warmstart.tokenization import words as finding
-    from warmstart.tokenization.extension import extend as write
-    from warmstart.tokenization.extension import insert
+    from warmstart.tokenization import extension
+    from warmstart.tokenization.corpus import Corpus, propose_words, read_words
 
-    asked: Extension = checked(Extension, keys)
-    if bool(asked.words) == bool(asked.corpus):
+    settings: Extension = checked(Extension, keys)
+    if bool(settings.words) == bool(settings.corpus):
         raise RecipeError("give either --words (a list or a file) or --corpus to find them in")
-    found_base = resolve(base)
-    tokenizer = load_tokenizer(found_base)
+    model = resolve(base)
+    tokenizer = load_tokenizer(model)
     backend = tokenizer.backend_tokenizer
     folder = _free(out, f"{Path(base).name}-extended")
-    if asked.words:
-        chosen = finding.given(asked.words, backend)
+    if settings.words:
+        proposals = read_words(settings.words, backend)
     else:
-        chosen = finding.proposed(_corpus(asked.corpus, asked, progress), backend, asked)
-    if not chosen:
+        corpus = Corpus(settings.corpus, settings, None, progress)
+        proposals = propose_words(corpus, backend, settings)
+    if not proposals:
         raise RecipeError(
-            f"no word occurs {asked.min_frequency} times in the corpus and falls into "
-            f"{asked.min_pieces} pieces: there is nothing to add"
+            f"no word occurs {settings.min_frequency} times in the corpus and falls into "
+            f"{settings.min_pieces} pieces: there is nothing to add"
         )
-    new, added, notes = insert(backend, [one.word for one in chosen], skip=bool(asked.corpus))
-    if not added:
+    words = [proposal.word for proposal in proposals]
+    wider, tokens, notes = extension.insert(backend, words, skip=bool(settings.corpus))
+    if not tokens:
         raise RecipeError(f"every word is one token of {base} already: there is nothing to add")
-    facts = write(found_base, tokenizer, new, added, folder, notes)
-    ids = {word: [one.id for one in added if one.word == word] for word in {a.word for a in added}}
+    facts = extension.extend(model, tokenizer, wider, tokens, folder, notes)
+    ids: dict[str, list[int]] = {}
+    for token in tokens:
+        ids.setdefault(token.word, []).append(token.id)
     rows = [
-        {"word": one.word, "count": one.count, "pieces": one.pieces, "ids": ids[one.word]}
-        for one in chosen
-        if one.word in ids
+        {"word": p.word, "count": p.count, "pieces": p.pieces, "ids": ids[p.word]}
+        for p in proposals
+        if p.word in ids
     ]
     return {**facts, "words": rows, "notes": notes}
-
-
-def _corpus(
-    sources: Sequence[Any],
-    reading: Reading,
-    progress: Progress | None,
-    by: str | None = None,
-    lenient: bool = False,
-) -> Corpus:
-    from warmstart.tokenization.corpus import Corpus
-
-    return Corpus(sources, reading, by, progress, lenient)
 
 
 def _sources(data: Any) -> list[Any]:
     """A list of paths as it is; anything else is one source."""
     paths = isinstance(data, list | tuple) and data and all(
-        isinstance(one, os.PathLike) or (isinstance(one, str) and os.path.exists(one))
-        for one in data
+        isinstance(path, os.PathLike) or (isinstance(path, str) and os.path.exists(path))
+        for path in data
     )  # fmt: skip
     return list(data) if paths else [data]
 
 
-def _stem(corpus: Any) -> str:
-    first = _sources(corpus)[0]
-    return Path(first).name.partition(".")[0] if isinstance(first, str | os.PathLike) else "data"
+def _stem(source: Any) -> str:
+    return Path(source).name.partition(".")[0] if isinstance(source, str | os.PathLike) else "data"
 
 
 def _free(out: str | Path | None, name: str) -> Path:

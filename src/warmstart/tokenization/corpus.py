@@ -1,23 +1,36 @@
-"""The texts of a corpus, a batch at a time: text files line by line, tables by their column."""
+"""The texts of a corpus, a batch at a time, and the words in it that a tokenizer may learn.
+
+Text files are read line by line, tables by their column.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from warmstart.data.columns import map_roles
+from warmstart.data.ledger import Ledger
 from warmstart.data.readers import files
+from warmstart.data.readers.encoding import detect
+from warmstart.data.readers.python import kind_name
+from warmstart.data.readers.read import read
 from warmstart.errors import DataError, RecipeError, nearest, shown
-from warmstart.tokenization.settings import Reading
+from warmstart.tokenization.settings import Extension, Reading
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from tokenizers import Tokenizer
 
 Progress = Callable[[str, int, int], None]
 BATCH = 1_000  # texts
+SHORTEST, LONGEST = 3, 40  # characters of a word that a corpus proposes
 PLAIN = {".txt", ""}
 USUAL = (
     "text", "sentence", "content", "message", "body", "review", "tweet", "comment", "description",
@@ -55,18 +68,18 @@ class Corpus:
     def batches(self) -> Iterator[Batch]:
         """All texts with their line breaks. Raises `DataError` where there are none."""
         self.texts = self.characters = 0
-        found = [one for source in self.sources for one in _expanded(source)]
-        sizes = [_size(source) for source in found]
-        names = _names(found)
-        for at, source in enumerate(found):
-            read = 0
-            for batch in self._of(source, names[at]):
+        files = [file for source in self.sources for file in _expanded(source)]
+        sizes = [_size(file) for file in files]
+        names = _names(files)
+        for at, file in enumerate(files):
+            length = 0
+            for batch in self._of(file, names[at]):
                 self.texts += len(batch.texts)
-                length = sum(map(len, batch.texts))
-                self.characters += length
-                read += length
+                characters = sum(map(len, batch.texts))
+                self.characters += characters
+                length += characters
                 if self.progress:
-                    done = sum(sizes[:at]) + min(read, sizes[at])
+                    done = sum(sizes[:at]) + min(length, sizes[at])
                     self.progress("reading the corpus", done, sum(sizes))
                 yield batch
         if not self.characters:
@@ -88,10 +101,6 @@ class Corpus:
             yield from _batched(texts, name)
 
     def _table(self, source: Any, name: str) -> Iterator[Batch]:
-        from warmstart.data.columns import map_roles
-        from warmstart.data.ledger import Ledger
-        from warmstart.data.readers.read import read
-
         how, by = self.reading, self.by
         table = read(
             source, delimiter=how.delimiter, encoding=how.encoding, limit=how.limit,
@@ -141,8 +150,6 @@ def _is_plain(path: Path, reading: Reading, lenient: bool) -> bool:
 
 
 def _lines(path: Path, reading: Reading) -> Iterator[str]:
-    from warmstart.data.readers.encoding import detect
-
     for line in islice(files.lines(path, detect(path, reading.encoding)), reading.limit):
         yield f"{line[:-2]}\n" if line.endswith("\r\n") else line
 
@@ -154,17 +161,17 @@ def _batched(texts: Iterable[str], group: str) -> Iterator[Batch]:
 
 
 def _columns(
-    table: pa.Table, name: str, asked: list[str], by: str | None, lenient: bool
+    table: pa.Table, name: str, columns: list[str], by: str | None, lenient: bool
 ) -> list[str]:
     """The text columns of a table. Raises `DataError` where they are not there."""
     there = [column for column in table.column_names if column not in ("_file", "_line")]
-    if lenient and not set(asked) <= set(there):
-        asked = []
-    for column in [*asked, *([by] if by else [])]:
+    if lenient and not set(columns) <= set(there):
+        columns = []
+    for column in [*columns, *([by] if by else [])]:
         if column not in there:
             raise DataError(f"{name} has no column '{shown(column)}'.{nearest(column, there)}")
-    if asked:
-        return asked
+    if columns:
+        return columns
     by_lower = {column.strip().lower(): column for column in reversed(there)}
     guess = next((by_lower[usual] for usual in USUAL if usual in by_lower), None)
     if guess is None and len(there) == 1:
@@ -197,6 +204,93 @@ def _name(source: Any) -> str:
     """What a source is called in messages and as a group."""
     if isinstance(source, str | os.PathLike):
         return Path(source).name or str(source)
-    from warmstart.data.readers.python import kind_name
-
     return kind_name(source)
+
+
+# Words that a tokenizer is to learn.
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A word, how often the corpus has it (0 for one from a list), and its pieces now."""
+
+    word: str
+    count: int
+    pieces: list[str]
+
+    @property
+    def saved(self) -> int:
+        """Tokens of the corpus that it would save."""
+        return self.count * (len(self.pieces) - 1)
+
+
+def read_words(words: Sequence[str], backend: Tokenizer) -> list[Proposal]:
+    """Words from a list, or from a file with one a line. Raises `RecipeError` for none."""
+    if len(words) == 1 and os.path.isfile(words[0]):
+        path = Path(words[0])
+        files.format_of(path)
+        words = [line.strip() for line in files.lines(path, detect(path))]
+    unique: dict[str, None] = {}
+    for word in words:
+        plain = normalize(word.strip(), backend)
+        if len(plain.split()) > 1:
+            raise RecipeError(
+                f"'{shown(word)}' is more than one word to this tokenizer: give single words"
+            )
+        if plain:
+            unique[plain] = None
+    if not unique:
+        raise RecipeError("no words were given: --words a,b or a file with one a line")
+    return [Proposal(word, 0, _pieces(word, backend)) for word in unique]
+
+
+def propose_words(corpus: Corpus, backend: Tokenizer, settings: Extension) -> list[Proposal]:
+    """Frequent words that fall into many pieces, those first that would save most tokens."""
+    raw: Counter[str] = Counter()
+    for texts in corpus.rows():
+        for text in texts:
+            raw.update(text.split())
+    counts: Counter[str] = Counter()
+    for chunk, count in raw.items():
+        if (word := _word(chunk)) and not re.search(r"\s", plain := normalize(word, backend)):
+            counts[plain] += count
+    proposals = [
+        Proposal(word, count, pieces)
+        for word, count in counts.items()
+        if count >= settings.min_frequency
+        and SHORTEST <= len(word) <= LONGEST
+        and len(pieces := _pieces(word, backend)) >= settings.min_pieces
+    ]
+    proposals.sort(key=lambda proposal: (-proposal.saved, proposal.word))
+    return proposals[: settings.max_words]
+
+
+def normalize(word: str, backend: Tokenizer) -> str:
+    """The word as the tokenizer sees it: in small letters, for one that has no others."""
+    return backend.normalizer.normalize_str(word) if is_plain_normalizer(backend) else word
+
+
+def is_plain_normalizer(backend: Tokenizer) -> bool:
+    """Whether there is a normalizer and it leaves spaces and the start of a text alone."""
+    normalizer: Any = backend.normalizer
+    return normalizer is not None and normalizer.normalize_str("a b") == "a b"
+
+
+def _pieces(word: str, backend: Tokenizer) -> list[str]:
+    """The pieces of a word that stands alone."""
+    return backend.encode(word, add_special_tokens=False).tokens
+
+
+def _word(chunk: str) -> str:
+    """Letters and their marks, without the punctuation around them; else nothing."""
+    start, end = 0, len(chunk)
+    while start < end and not _letter(chunk[start]):
+        start += 1
+    while end > start and not _letter(chunk[end - 1]):
+        end -= 1
+    word = chunk[start:end]
+    return word if all(map(_letter, word)) else ""
+
+
+def _letter(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LM"

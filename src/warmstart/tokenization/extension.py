@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 from warmstart.errors import BaseModelError, ProofError, RecipeError, RunError, shown
 from warmstart.formatting import counted
 from warmstart.models.quiet import LOAD, one_line, quiet, seeded
-from warmstart.tokenization.training import PROBES
-from warmstart.tokenization.words import normalised, plain_normaliser
+from warmstart.models.saving import save_model
+from warmstart.tokenization.comparison import opened
+from warmstart.tokenization.corpus import is_plain_normalizer, normalize
+from warmstart.tokenization.training import PROBES, SPACE
 
 if TYPE_CHECKING:
     import torch
@@ -39,8 +41,8 @@ if TYPE_CHECKING:
 # - Unigram, and BPE over whole texts: an added token that matches whole words and takes the space
 # on its left with it; the decoder puts that space back.
 
-SPACE = "▁"
 CONTEXTS = ("", "x ", "(")  # before a word: nothing, another word, punctuation
+ROUNDING = 64  # units in the last place
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,8 @@ def _splits(backend: Tokenizer) -> bool:
 
 def _parts(backend: Tokenizer, text: str) -> list[tuple[str, str]]:
     """What the model is given: each part, and the text that it stands for."""
-    normaliser, splitter = backend.normalizer, backend.pre_tokenizer
-    plain = normaliser.normalize_str(text) if normaliser else text
+    normalizer, splitter = backend.normalizer, backend.pre_tokenizer
+    plain = normalizer.normalize_str(text) if normalizer else text
     return [(part, plain[start:end]) for part, (start, end) in splitter.pre_tokenize_str(plain)]
 
 
@@ -132,7 +134,7 @@ def _forms(old: Tokenizer, word: str) -> list[str]:
     forms: dict[str, None] = {}
     for context in CONTEXTS:
         part, stands_for = _parts(old, context + word)[-1]
-        if stands_for.strip(f" {SPACE}") == normalised(word, old).strip(SPACE):
+        if stands_for.strip(f" {SPACE}") == normalize(word, old).strip(SPACE):
             forms[part] = None
     return list(forms)
 
@@ -159,9 +161,9 @@ def _beside(
     from tokenizers import AddedToken, Tokenizer
 
     new = Tokenizer.from_str(old.to_str())
-    by_form = plain_normaliser(old)
+    by_form = is_plain_normalizer(old)
     pieces = {word: tuple(old.encode(word, add_special_tokens=False).ids) for word in words}
-    unknown = _unknown(old)
+    unknown = opened("", old).unknown
     fresh = [word for word in words if len(pieces[word]) > 1 or pieces[word] == (unknown,)]
     new.add_tokens(
         [
@@ -188,14 +190,6 @@ def _keep_spaces(new: Tokenizer, words: Sequence[str]) -> None:
     new.decoder = decoders.Sequence([mark, before] if before is not None else [mark])
 
 
-def _unknown(backend: Tokenizer) -> int | None:
-    model: Any = backend.model
-    token = getattr(model, "unk_token", None)
-    if token is not None:
-        return backend.token_to_id(token)
-    return json.loads(backend.to_str())["model"].get("unk_id")
-
-
 def _fault(new: Tokenizer, word: str, ids: set[int]) -> str:
     """Why a word is not one token where it stands alone, or one in a longer word; else nothing."""
     for text in (word, f"x {word} x"):
@@ -214,9 +208,6 @@ def _fault(new: Tokenizer, word: str, ids: set[int]) -> str:
     return ""
 
 
-ROUNDING = 64  # units in the last place
-
-
 def extend(
     base: Base,
     tokenizer: PreTrainedTokenizerFast,
@@ -230,31 +221,29 @@ def extend(
     `tokenizer` is the base's own, `backend` the one with the new words. Raises `RunError` where
     the folder cannot be written, `ProofError` where it does not answer as it should.
     """
-    from warmstart.models.saving import save_model
-
     if out.exists():
         raise RunError(f"{out} exists already; choose another --out")
-    model = load(base, notes)
-    before = answers(model, tokenizer)
-    rows = grow(model, added)
-    wanted = wrapped(tokenizer, backend)
-    folder = save_model(model, wanted, out, base)
+    model = _load(base, notes)
+    before = _answers(model, tokenizer)
+    rows = _grow(model, added)
+    wider = _rebuild(tokenizer, backend)
+    folder = save_model(model, wider, out, base)
     try:
-        proof = prove(folder, model, wanted, before, added)
+        proof = _prove(folder, model, wider, before, added)
     except ProofError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return {"out": str(out), "rows": len(_weights(model)), "rows_before": rows, "proof": proof}
 
 
-def load(base: Base, notes: list[str]) -> PreTrainedModel:
+def _load(base: Base, notes: list[str]) -> PreTrainedModel:
     """The base as the class that its config names, in the precision of its file, in eval mode."""
     import transformers
 
     with one_line(f"{base.name} cannot be loaded"), quiet(), seeded(0):
         config = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
-        named = [name for name in config.architectures or [] if hasattr(transformers, name)]
-        kind: Any = getattr(transformers, named[0]) if named else transformers.AutoModel
+        names = [name for name in config.architectures or [] if hasattr(transformers, name)]
+        kind: Any = getattr(transformers, names[0]) if names else transformers.AutoModel
         model, info = kind.from_pretrained(
             base.path, dtype="auto", use_safetensors=True, output_loading_info=True, **LOAD
         )
@@ -264,7 +253,7 @@ def load(base: Base, notes: list[str]) -> PreTrainedModel:
     return model.eval()
 
 
-def grow(model: PreTrainedModel, added: Sequence[Added]) -> int:
+def _grow(model: PreTrainedModel, added: Sequence[Added]) -> int:
     """Give the model a row for each new token; returns how many rows it had.
 
     The rows of the output layer, where it is one of its own, and its biases are means as well.
@@ -285,7 +274,7 @@ def grow(model: PreTrainedModel, added: Sequence[Added]) -> int:
     return rows
 
 
-def wrapped(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer) -> PreTrainedTokenizerFast:
+def _rebuild(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer) -> PreTrainedTokenizerFast:
     """The new backend with all that the base's tokenizer says of itself."""
     from transformers import PreTrainedTokenizerFast
 
@@ -303,7 +292,7 @@ def wrapped(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer) -> PreTraine
     )
 
 
-def answers(
+def _answers(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """For each probe what the body (of T5: its encoder) gives, and what the whole model gives."""
@@ -311,7 +300,7 @@ def answers(
 
     has_body = model.base_model is not model or not model.config.is_encoder_decoder
     body: Any = model.base_model if has_body else model.get_encoder()
-    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+    outputs: list[tuple[torch.Tensor, torch.Tensor]] = []
     with torch.inference_mode():
         for text in PROBES:
             ids = tokenizer(text, truncation=True, max_length=32, return_tensors="pt").input_ids
@@ -319,11 +308,11 @@ def answers(
                 continue
             more = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
             inside = body(input_ids=ids, **(more if has_body else {}))[0]
-            found.append((inside, model(input_ids=ids, **more)[0]))
-    return found
+            outputs.append((inside, model(input_ids=ids, **more)[0]))
+    return outputs
 
 
-def prove(
+def _prove(
     folder: Path,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
@@ -352,7 +341,7 @@ def prove(
         raise ProofError(f"{folder}: the saved embedding is not the one that was made")
     known = min(entry.id for entry in added)
     worst = 0.0
-    for (body, scores), (new_body, new_scores) in zip(before, answers(again, read), strict=True):
+    for (body, scores), (new_body, new_scores) in zip(before, _answers(again, read), strict=True):
         old, new = scores[..., :known].float(), new_scores[..., :known].float()
         gap = float((new - old).abs().max())
         rounding = ROUNDING * torch.finfo(scores.dtype).eps * max(1.0, float(old.abs().max()))
@@ -373,14 +362,14 @@ def _weights(model: PreTrainedModel) -> torch.Tensor:
 def _tables(model: PreTrainedModel) -> list[torch.Tensor]:
     """All that has one row a token: embeddings, and the output layer's weights and biases."""
     rows = len(_weights(model))
-    found: dict[int, torch.Tensor] = {}
+    tables: dict[int, torch.Tensor] = {}
     output: Any = model.get_output_embeddings()
     for module in (model.get_input_embeddings(), output):
         for weights in module.parameters() if module is not None else ():
             if len(weights) == rows:
-                found[weights.data_ptr()] = weights
+                tables[weights.data_ptr()] = weights
     for name, weights in model.named_parameters():
         if output is not None and name.endswith(".bias") and weights.shape == (rows,):
             if name.rpartition(".")[0].endswith(("predictions", "lm_head", "lm_loss", "decoder")):
-                found[weights.data_ptr()] = weights
-    return list(found.values())
+                tables[weights.data_ptr()] = weights
+    return list(tables.values())

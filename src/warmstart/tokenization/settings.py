@@ -1,10 +1,10 @@
-"""What can be asked of `tokenizer train`, `show`, `compare` and `extend`."""
+"""The settings of `tokenizer train`, `show`, `compare` and `extend`."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Kind = Literal["char", "word", "bpe", "wordpiece", "unigram"]
 KINDS: tuple[Kind, ...] = ("char", "word", "bpe", "wordpiece", "unigram")
@@ -21,6 +21,16 @@ MOST_WORDS = 100
 LARGEST = 1_000_000
 
 
+def _split(value: Any) -> Any:
+    """`a,b` as ["a", "b"]; a list as it is."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return [str(value)] if isinstance(value, int | float) else value
+
+
+Words = Annotated[list[str], BeforeValidator(_split)]
+
+
 class Settings(BaseModel):
     """A frozen set of settings; unknown keys are refused."""
 
@@ -32,7 +42,7 @@ class Settings(BaseModel):
 class Reading(Settings):
     """How a corpus is read: text files by line, tables by their text column."""
 
-    column: list[str] = Field(
+    column: Words = Field(
         default_factory=list,
         description="the text column of a table, or several with commas; unset: by its usual name",
     )
@@ -45,11 +55,6 @@ class Reading(Settings):
     limit: int | None = Field(
         default=None, ge=1, description="read only the first so many texts of each file"
     )
-
-    @field_validator("column", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        return listed(value)
 
 
 class Training(Reading):
@@ -93,7 +98,7 @@ class Training(Reading):
         default=False, description="end every text with the end token, also where the family "
         "does not"
     )  # fmt: skip
-    special_tokens: list[str] = Field(
+    special_tokens: Words = Field(
         default_factory=list, description="more tokens that are never split, with commas"
     )
     pad: Literal["own", "eos", "zeros"] = Field(
@@ -108,11 +113,6 @@ class Training(Reading):
         default="right", description="where a text that is too long is cut"
     )
     max_length: int = Field(default=512, ge=2, description="tokens that a text may have")
-
-    @field_validator("special_tokens", mode="before")
-    @classmethod
-    def _tokens(cls, value: Any) -> Any:
-        return listed(value)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -149,22 +149,18 @@ class Training(Reading):
 class Choice(Reading):
     """Which tokenizers: by name, or trained now."""
 
-    tokenizers: list[str] = Field(
+    tokenizers: Words = Field(
         default_factory=list,
-        description="with commas: minilm, a folder, a hub id, or a kind to train on the corpus; "
+        description="with commas: minilm, smollm2, a folder, a hub id, or a kind to train on the "
+        "corpus; "
         f"unset: minilm, and with a corpus {', '.join(KINDS)}",
     )
-    corpus: list[str] = Field(
+    corpus: Words = Field(
         default_factory=list, description="files to train the kinds on, with commas"
     )
     vocab_size: int = Field(
         default=1_000, ge=1, le=LARGEST, description="tokens of each kind that is trained"
     )
-
-    @field_validator("tokenizers", "corpus", mode="before")
-    @classmethod
-    def _lists(cls, value: Any) -> Any:
-        return listed(value)
 
 
 class Comparison(Choice):
@@ -181,10 +177,10 @@ class Comparison(Choice):
 class Extension(Reading):
     """A base model that gets words of a domain as tokens."""
 
-    words: list[str] = Field(
+    words: Words = Field(
         default_factory=list, description="the words, with commas, or a file with one a line"
     )
-    corpus: list[str] = Field(
+    corpus: Words = Field(
         default_factory=list, description="files to find frequent words in that fall into pieces"
     )
     max_words: int = Field(
@@ -196,15 +192,3 @@ class Extension(Reading):
     min_pieces: int = Field(
         default=3, ge=2, description="into how many pieces a proposed word falls now"
     )
-
-    @field_validator("words", "corpus", mode="before")
-    @classmethod
-    def _lists(cls, value: Any) -> Any:
-        return listed(value)
-
-
-def listed(value: Any) -> Any:
-    """`a,b` as ["a", "b"]; a list as it is."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return [str(value)] if isinstance(value, int | float) else value

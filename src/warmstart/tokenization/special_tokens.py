@@ -92,36 +92,36 @@ FAMILIES: dict[str | None, Specials] = {
 }  # fmt: skip
 
 
-def specials_for(asked: Training) -> Specials:
-    """The special tokens of what was asked. Raises `RecipeError` where they cannot be had."""
-    family = FAMILIES[asked.family]
+def specials_for(settings: Training) -> Specials:
+    """The special tokens of what was settings. Raises `RecipeError` where they cannot be had."""
+    family = FAMILIES[settings.family]
     first, roles = list(family.first), dict(family.roles)
-    if asked.byte_mode == "level" and family.optional_unknown and family.unknown:
+    if settings.byte_mode == "level" and family.optional_unknown and family.unknown:
         first.remove(family.unknown)
         del roles["unk_token"]
     end = roles.get("eos_token")
-    if end is None and (asked.add_eos or asked.pad == "eos"):
-        what = "add_eos" if asked.add_eos else "pad = eos"
-        raise RecipeError(f"{what}: {asked.family} has no end token; leave it out")
+    if end is None and (settings.add_eos or settings.pad == "eos"):
+        what = "add_eos" if settings.add_eos else "pad = eos"
+        raise RecipeError(f"{what}: {settings.family} has no end token; leave it out")
     pad = family.pad
-    if asked.pad == "eos" and end is not None:
+    if settings.pad == "eos" and end is not None:
         first.remove(pad)
         roles["pad_token"] = end
-    elif asked.pad == "zeros":
+    elif settings.pad == "zeros":
         first.remove(pad)
         first.insert(0, pad)
-    for token in asked.special_tokens:
+    for token in settings.special_tokens:
         if token in first or token in family.last:
             raise RecipeError(f"special token '{shown(token)}' is one already; leave it out")
     single, pair = family.single, family.pair
-    if asked.add_eos and end is not None and not single.endswith(end):
+    if settings.add_eos and end is not None and not single.endswith(end):
         single, pair = f"{single} {end}", f"{pair} {end}"
-    if asked.max_length < len(single.split()):
+    if settings.max_length < len(single.split()):
         raise RecipeError(
-            f"max_length {asked.max_length} leaves no room for text beside "
+            f"max_length {settings.max_length} leaves no room for text beside "
             f"{len(single.split()) - 1} special tokens; raise it"
         )
     return replace(
-        family, first=(*first, *asked.special_tokens), roles=roles, single=single, pair=pair,
-        padding_side=asked.padding_side or family.padding_side,
+        family, first=(*first, *settings.special_tokens), roles=roles, single=single, pair=pair,
+        padding_side=settings.padding_side or family.padding_side,
     )  # fmt: skip

@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from warmstart.errors import DataError, ProofError, RecipeError, RunError, shown
 from warmstart.formatting import counted
+from warmstart.models.checks import fingerprint
+from warmstart.models.quiet import one_line, quiet
+from warmstart.models.saving import whole_folder, write_note
 from warmstart.tokenization.settings import Training
 from warmstart.tokenization.special_tokens import Specials, specials_for
 
@@ -46,25 +49,23 @@ class Learned:
     scores: list[float] = field(default_factory=list[float])
 
 
-def learn(asked: Training, texts: Batches, normalizer: Any, splitter: Any, room: int) -> Learned:
-    """At most `room` pieces of the kind that is asked for. Raises `RecipeError` for too little.
-
-    `normalizer` and `splitter` are the tokenizer's own normaliser and pre-tokeniser, or None.
-    """
-    if asked.kind == "char":
-        return _characters(asked, texts, normalizer, room)
-    if asked.kind == "unigram":
-        return _unigram(texts, normalizer, splitter, room)
-    if asked.kind == "word":
-        return _words(asked, texts, normalizer, splitter, room)
-    if asked.kind == "wordpiece":
-        found = _wordpiece(asked, texts, normalizer, splitter, room)
+def learn(settings: Training, texts: Batches, room: int) -> Learned:
+    """At most `room` pieces of the kind of the settings. Raises `RecipeError` for too little."""
+    normal, splitter = normalizer(settings), pre_tokenizer(settings)
+    if settings.kind == "char":
+        return _characters(settings, texts, normal, room)
+    if settings.kind == "unigram":
+        return _unigram(texts, normal, splitter, room)
+    if settings.kind == "word":
+        return _words(settings, texts, normal, splitter, room)
+    if settings.kind == "wordpiece":
+        learned = _wordpiece(settings, texts, normal, splitter, room)
     else:
-        level = asked.byte_mode == "level"
-        found = _merged(asked, texts, normalizer, splitter, room, byte_level=level)
-    if len(found.pieces) > room:
-        raise too_small(len(found.pieces), room, asked.byte_mode == "level")
-    return found
+        level = settings.byte_mode == "level"
+        learned = _merged(settings, texts, normal, splitter, room, byte_level=level)
+    if len(learned.pieces) > room:
+        raise too_small(len(learned.pieces), room, settings.byte_mode == "level")
+    return learned
 
 
 def too_small(alphabet: int, room: int, byte_level: bool = False) -> RecipeError:
@@ -76,34 +77,36 @@ def too_small(alphabet: int, room: int, byte_level: bool = False) -> RecipeError
     )
 
 
-def _characters(asked: Training, texts: Batches, normalizer: Any, room: int) -> Learned:
+def _characters(settings: Training, texts: Batches, normalizer: Any, room: int) -> Learned:
     counts: Counter[str] = Counter()
     for text in chain.from_iterable(texts):
         counts.update(normalizer.normalize_str(text) if normalizer else text)
-    frequent = [(n, c) for c, n in counts.items() if n >= asked.frequency]
+    frequent = [(n, c) for c, n in counts.items() if n >= settings.frequency]
     frequent.sort(key=lambda entry: (-entry[0], entry[1]))
     return Learned([c for _, c in frequent[: max(room, 0)]])
 
 
-def _words(asked: Training, texts: Batches, normalizer: Any, splitter: Any, room: int) -> Learned:
+def _words(
+    settings: Training, texts: Batches, normalizer: Any, splitter: Any, room: int
+) -> Learned:
     from tokenizers import models, trainers
 
     trainer = trainers.WordLevelTrainer(
-        vocab_size=room, min_frequency=asked.frequency, show_progress=False, special_tokens=[]
+        vocab_size=room, min_frequency=settings.frequency, show_progress=False, special_tokens=[]
     )
     model = _trained(models.WordLevel(unk_token=""), trainer, texts, normalizer, splitter)
     return Learned(_in_order(model["vocab"]))
 
 
 def _merged(
-    asked: Training, texts: Batches, normalizer: Any, splitter: Any, room: int, byte_level: bool
+    settings: Training, texts: Batches, normalizer: Any, splitter: Any, room: int, byte_level: bool
 ) -> Learned:
     from tokenizers import models, pre_tokenizers, trainers
 
-    limit: dict[str, Any] = {"limit_alphabet": asked.alphabet} if asked.alphabet else {}
+    limit: dict[str, Any] = {"limit_alphabet": settings.alphabet} if settings.alphabet else {}
     trainer = trainers.BpeTrainer(
         vocab_size=room,
-        min_frequency=asked.frequency,
+        min_frequency=settings.frequency,
         show_progress=False,
         special_tokens=[],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()) if byte_level else [],
@@ -114,7 +117,7 @@ def _merged(
 
 
 def _wordpiece(
-    asked: Training, texts: Batches, normalizer: Any, splitter: Any, room: int
+    settings: Training, texts: Batches, normalizer: Any, splitter: Any, room: int
 ) -> Learned:
     """The pieces of `WordPieceTrainer`, but the same ones every time.
 
@@ -140,9 +143,9 @@ def _wordpiece(
             yield [" ".join(written(w) for w, _ in row if len(w) <= LONGEST_WORD) for row in words]
 
     spaces = pre_tokenizers.WhitespaceSplit()
-    found = _merged(asked, rewritten(), None, spaces, room, byte_level=False)
+    learned = _merged(settings, rewritten(), None, spaces, room, byte_level=False)
     outer = {mark: letter for letter, mark in inner.items()}
-    return Learned([_continued(piece, outer) for piece in found.pieces])
+    return Learned([_continued(piece, outer) for piece in learned.pieces])
 
 
 def _continued(piece: str, outer: Mapping[str, str]) -> str:
@@ -201,25 +204,25 @@ def _in_order(vocabulary: Mapping[str, int]) -> list[str]:
 SPACE = "▁"
 
 
-def normalizer(asked: Training) -> Any:
+def normalizer(settings: Training) -> Any:
     """Unicode form, accents, case, in this order; None where nothing is changed."""
     from tokenizers import normalizers as n
 
     forms = {"nfc": n.NFC, "nfkc": n.NFKC, "nfd": n.NFD, "nfkd": n.NFKD}
-    steps: list[Any] = [forms[asked.normalize]()] if asked.normalize else []
-    if asked.kind == "wordpiece":
+    steps: list[Any] = [forms[settings.normalize]()] if settings.normalize else []
+    if settings.kind == "wordpiece":
         steps.append(n.BertNormalizer(True, True, False, False))
-    if asked.strip_accents:
+    if settings.strip_accents:
         steps += [n.NFD(), n.StripAccents()]
-        steps += [forms[asked.normalize]()] if asked.normalize in ("nfc", "nfkc") else [n.NFC()]
-    if asked.lowercase:
+        steps.append(n.NFKC() if settings.normalize == "nfkc" else n.NFC())
+    if settings.lowercase:
         steps.append(n.Lowercase())
     if len(steps) < 2:
         return steps[0] if steps else None
     return n.Sequence(steps)
 
 
-def pre_tokenizer(asked: Training) -> Any:
+def pre_tokenizer(settings: Training) -> Any:
     """Where a piece may never cross; None where it may cross anything.
 
     With the space mark, pieces keep to a word, its punctuation, or a run of line breaks.
@@ -227,13 +230,13 @@ def pre_tokenizer(asked: Training) -> Any:
     from tokenizers import Regex
     from tokenizers import pre_tokenizers as p
 
-    if asked.kind == "char":
+    if settings.kind == "char":
         return None
-    if asked.kind == "word":
+    if settings.kind == "word":
         return p.Whitespace()
-    if asked.kind == "wordpiece":
+    if settings.kind == "wordpiece":
         return p.BertPreTokenizer()
-    if asked.byte_mode == "level":
+    if settings.byte_mode == "level":
         return p.ByteLevel(add_prefix_space=False)
     return p.Sequence(
         [
@@ -244,18 +247,18 @@ def pre_tokenizer(asked: Training) -> Any:
     )
 
 
-def decoder(asked: Training) -> Any:
+def decoder(settings: Training) -> Any:
     """The way back to text; None joins by spaces."""
     from tokenizers import decoders as d
 
-    if asked.kind == "word":
+    if settings.kind == "word":
         return None
-    if asked.kind == "wordpiece":
+    if settings.kind == "wordpiece":
         return d.WordPiece("##")
-    if asked.byte_mode == "level":
+    if settings.byte_mode == "level":
         return d.ByteLevel()
-    back = [d.ByteFallback()] if asked.byte_mode == "fallback" else []
-    if asked.kind == "char":
+    back = [d.ByteFallback()] if settings.byte_mode == "fallback" else []
+    if settings.kind == "char":
         return d.Sequence([*back, d.Fuse()])
     return d.Sequence([d.Replace(SPACE, " "), *back, d.Fuse(), d.Strip(" ", 1, 0)])
 
@@ -272,8 +275,6 @@ def post_processor(specials: Specials, ids: Mapping[str, int]) -> Any:
     )
 
 
-# A tokenizer trained on a corpus, put together, saved, and read back to be compared.
-
 BYTES = [f"<0x{value:02X}>" for value in range(256)]
 NEVER = -1_000.0
 """The score of a special token in a Unigram model: only as itself, never as part of a text."""
@@ -284,35 +285,35 @@ PROBES = (
     "漢字かな 한국어 русский العربية हिन्दी 🙂",
     "",
 )
-KEPT = 200  # texts of the corpus that the saved tokenizer is tried on
+PROOF_TEXTS = 200  # of the corpus, on which the saved tokenizer is tried
 
 
-def train(asked: Training, corpus: Corpus) -> tuple[Tokenizer, Specials, dict[str, Any]]:
-    """A tokenizer as asked for, its special tokens, and the facts of the training.
+def train(settings: Training, corpus: Corpus) -> tuple[Tokenizer, Specials, dict[str, Any]]:
+    """The tokenizer of these settings, its special tokens, and the facts of the training.
 
     Raises `RecipeError` for settings that the corpus does not allow, `DataError` for a corpus
     without text.
     """
-    specials = specials_for(asked)
-    fallback = BYTES if asked.byte_mode == "fallback" else []
-    room = asked.size - len(specials.first) - len(specials.last) - len(fallback)
+    specials = specials_for(settings)
+    fallback = BYTES if settings.byte_mode == "fallback" else []
+    room = settings.size - len(specials.first) - len(specials.last) - len(fallback)
     if room < 1:
         raise RecipeError(
-            f"vocab_size {asked.size} has no room beside {len(specials.first + specials.last)} "
+            f"vocab_size {settings.size} has no room beside {len(specials.first + specials.last)} "
             f"special tokens{' and 256 bytes' if fallback else ''}: raise it"
         )
-    found = learn(asked, _read(corpus), normalizer(asked), pre_tokenizer(asked), room)
-    if not found.pieces:
+    learned = learn(settings, _read(corpus), room)
+    if not learned.pieces:
         raise DataError(
-            f"nothing in the corpus occurs {counted(asked.frequency, 'time')}: give more text, or "
-            "lower --min_frequency"
+            f"nothing in the corpus occurs {counted(settings.frequency, 'time')}: give more text, "
+            "or lower --min_frequency"
         )
-    backend = assemble(asked, specials, found, fallback)
+    backend = assemble(settings, specials, learned, fallback)
     size = backend.get_vocab_size()
     notes: list[str] = []
-    if asked.vocab_size and size < asked.vocab_size:
+    if settings.vocab_size and size < settings.vocab_size:
         notes.append(
-            f"{size:,} tokens instead of {asked.vocab_size:,}: the corpus gives no more pieces"
+            f"{size:,} tokens instead of {settings.vocab_size:,}: the corpus gives no more pieces"
         )
     facts = {"vocab_size": size, "texts": corpus.texts, "characters": corpus.characters}
     return backend, specials, facts | {"notes": notes}
@@ -325,22 +326,22 @@ def _read(corpus: Corpus) -> Iterator[list[str]]:
 
 
 def assemble(
-    asked: Training, specials: Specials, found: Learned, fallback: Sequence[str] = ()
+    settings: Training, specials: Specials, learned: Learned, fallback: Sequence[str] = ()
 ) -> Tokenizer:
     """Ids in the order: first special tokens, bytes, pieces, last special tokens."""
     from tokenizers import AddedToken, Tokenizer
 
     special = {*specials.first, *specials.last, *fallback}
-    scores = found.scores or [0.0] * len(found.pieces)
-    pieces = [(p, s) for p, s in zip(found.pieces, scores, strict=True) if p not in special]
+    scores = learned.scores or [0.0] * len(learned.pieces)
+    pieces = [(p, s) for p, s in zip(learned.pieces, scores, strict=True) if p not in special]
     vocabulary = [(token, NEVER) for token in (*specials.first, *fallback)] + pieces
     vocabulary += [(token, NEVER) for token in specials.last]
     ids = {token: i for i, (token, _) in enumerate(vocabulary)}
-    backend = Tokenizer(_model(asked, specials, found, vocabulary, ids))
+    backend = Tokenizer(_model(settings, specials, learned, vocabulary, ids))
     parts = {
-        "normalizer": normalizer(asked),
-        "pre_tokenizer": pre_tokenizer(asked),
-        "decoder": decoder(asked),
+        "normalizer": normalizer(settings),
+        "pre_tokenizer": pre_tokenizer(settings),
+        "decoder": decoder(settings),
         "post_processor": post_processor(specials, ids),
     }
     for name, part in parts.items():
@@ -356,27 +357,27 @@ def assemble(
 
 
 def _model(
-    asked: Training,
+    settings: Training,
     specials: Specials,
-    found: Learned,
+    learned: Learned,
     vocabulary: list[tuple[str, float]],
     ids: dict[str, int],
 ) -> Any:
     from tokenizers import models
 
     unknown: Any = specials.unknown
-    if asked.kind == "wordpiece":
+    if settings.kind == "wordpiece":
         return models.WordPiece(ids, unk_token=unknown, max_input_chars_per_word=100)
-    if asked.kind == "word":
+    if settings.kind == "word":
         return models.WordLevel(ids, unk_token=unknown)
-    by_bytes = asked.byte_mode == "fallback"
-    if asked.kind == "unigram":
+    by_bytes = settings.byte_mode == "fallback"
+    if settings.kind == "unigram":
         return models.Unigram(vocabulary, unk_id=ids[unknown], byte_fallback=by_bytes)
-    return models.BPE(ids, found.merges, unk_token=unknown, byte_fallback=by_bytes)
+    return models.BPE(ids, learned.merges, unk_token=unknown, byte_fallback=by_bytes)
 
 
 def as_transformers(
-    backend: Tokenizer, specials: Specials, asked: Training
+    backend: Tokenizer, specials: Specials, settings: Training
 ) -> PreTrainedTokenizerFast:
     """The tokenizer as `transformers` knows it: with roles, sides and the longest length."""
     from transformers import PreTrainedTokenizerFast
@@ -385,9 +386,9 @@ def as_transformers(
     more = [token for token in (*specials.first, *specials.last) if token not in roles]
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        model_max_length=asked.max_length,
+        model_max_length=settings.max_length,
         padding_side=specials.padding_side,
-        truncation_side=asked.truncation_side,
+        truncation_side=settings.truncation_side,
         pad_token_type_id=specials.pad_type,
         model_input_names=list(specials.inputs),
         clean_up_tokenization_spaces=False,
@@ -398,10 +399,6 @@ def as_transformers(
 
 def save(tokenizer: PreTrainedTokenizerFast, facts: dict[str, Any], folder: Path) -> Path:
     """Write a folder that `AutoTokenizer` loads, whole or not at all. Raises `RunError`."""
-    from warmstart.models.checks import fingerprint
-    from warmstart.models.quiet import quiet
-    from warmstart.models.saving import whole_folder, write_note
-
     folder = folder.absolute()
     if folder.exists():
         raise RunError(f"{folder} exists already; choose another --out")
@@ -415,8 +412,6 @@ def save(tokenizer: PreTrainedTokenizerFast, facts: dict[str, Any], folder: Path
 def prove(folder: Path, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> int:
     """On how many texts the saved folder gives the same ids. Raises `ProofError` for another."""
     from transformers import AutoTokenizer
-
-    from warmstart.models.quiet import one_line, quiet
 
     with quiet(), one_line(f"the tokenizer in {folder} cannot be loaded"):
         loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from warmstart.cli.output.tables import notes, plain, print_json, put
+from warmstart.cli.output.tables import notes, plain, put
 from warmstart.errors import typed
 from warmstart.formatting import counted
 
@@ -28,51 +28,45 @@ FIGURES = {
 }
 
 
-def as_json(found: Any) -> None:
-    """For machines."""
-    print_json(found)
-
-
-def trained(found: Mapping[str, Any]) -> None:
+def trained(result: Mapping[str, Any]) -> None:
     """A tokenizer that was trained, and what to type next."""
-    print(
-        f"read       {counted(found['texts'], 'text')}, {counted(found['characters'], 'character')}"
-    )
-    print(f"tokens     {found['vocab_size']:,}")
-    print(f"proof      AutoTokenizer gives the same ids on {counted(found['proven_on'], 'text')}")
-    print(f"written    {found['out']}")
-    notes(found["notes"])
-    print(f"\nNext:\n  warmstart tokenizer show 'some text' --tokenizers minilm,{found['out']}")
+    texts, characters = counted(result["texts"], "text"), counted(result["characters"], "character")
+    print(f"read       {texts}, {characters}")
+    print(f"tokens     {result['vocab_size']:,}")
+    print(f"proof      AutoTokenizer gives the same ids on {counted(result['proven_on'], 'text')}")
+    print(f"written    {result['out']}")
+    notes(result["notes"])
+    print(f"\nNext:\n  warmstart tokenizer show 'some text' --tokenizers minilm,{result['out']}")
     print("      the same text under both")
 
 
-def side_by_side(found: Sequence[Mapping[str, Any]]) -> None:
+def side_by_side(looks: Sequence[Mapping[str, Any]]) -> None:
     """One column a tokenizer: piece, id, and the place in the text; as many as fit, then more."""
     console = Console(highlight=False)
-    waiting = [_column(one) for one in found]
+    waiting = [_column(look) for look in looks]
     while waiting:
         block, used = [], 1
         while waiting and (not block or used + _width(waiting[0]) <= console.width):
             block.append(waiting.pop(0))
             used += _width(block[-1])
         console.print(_block(block))
-    for one in found:
-        if one["lost"]:
-            gone = "".join(dict.fromkeys(one["lost"]))
-            console.print(escape(f"{one['tokenizer']} leaves out: {_visible(gone)}"))
-    if any(one["unknown"] for one in found):
+    for look in looks:
+        if look["lost"]:
+            gone = "".join(dict.fromkeys(look["lost"]))
+            console.print(escape(f"{look['tokenizer']} leaves out: {_visible(gone)}"))
+    if any(look["unknown"] for look in looks):
         console.print(f"{UNKNOWN} unknown: the tokenizer has no way to write what stood there")
 
 
-def _column(one: Mapping[str, Any]) -> list[Text]:
+def _column(look: Mapping[str, Any]) -> list[Text]:
     """The cells of one tokenizer, of equal width, under its name."""
     rows = [
-        (_visible(p["piece"]).replace(" ", SPACE), str(p["id"]), _place(p)) for p in one["pieces"]
+        (_visible(p["piece"]).replace(" ", SPACE), str(p["id"]), _place(p)) for p in look["pieces"]
     ]
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
-    cells = [Text(one["tokenizer"], "bold"), Text(one["kind"], "dim")]
-    cells.append(Text(f"{one['tokens']} of {one['vocabulary']:,}", "dim"))
-    for piece, row in zip(one["pieces"], rows, strict=True):
+    cells = [Text(look["tokenizer"], "bold"), Text(look["kind"], "dim")]
+    cells.append(Text(f"{look['tokens']} of {look['vocabulary']:,}", "dim"))
+    for piece, row in zip(look["pieces"], rows, strict=True):
         style = "bold red" if piece["unknown"] else "dim" if piece["special"] else ""
         mark = UNKNOWN if piece["unknown"] else " "
         text = f"{mark}{row[0]:<{widths[0]}} {row[1]:>{widths[1]}} {row[2]:>{widths[2]}}"
@@ -127,20 +121,20 @@ def compared(rows: Sequence[Mapping[str, Any]]) -> None:
         print("- no words: these texts are not written with spaces between them")
 
 
-def extended(found: Mapping[str, Any]) -> None:
+def extended(result: Mapping[str, Any]) -> None:
     """The words that were added, with the pieces that they were."""
     table = plain()
     for title, side in (("word", "left"), ("in the corpus", "right"), ("was", "left")):
         table.add_column(title, justify=side)  # pyright: ignore[reportArgumentType]
-    for row in found["words"][:MOST_WORDS]:
+    for row in result["words"][:MOST_WORDS]:
         count = f"{row['count']:,}" if row["count"] else ""
         table.add_row(escape(row["word"]), count, escape(" ".join(row["pieces"])))
     put(table)
-    if len(found["words"]) > MOST_WORDS:
-        print(f"and {len(found['words']) - MOST_WORDS:,} more")
-    print(f"rows       {found['rows_before']:,} before, {found['rows']:,} now")
-    print(f"proof      old texts have the same ids and outputs ({found['proof']['texts']} tried)")
-    print(f"written    {found['out']}")
-    notes(found["notes"])
-    print(f"\nNext:\n  warmstart tune DATA --base {typed(found['out'])}")
+    if len(result["words"]) > MOST_WORDS:
+        print(f"and {len(result['words']) - MOST_WORDS:,} more")
+    print(f"rows       {result['rows_before']:,} before, {result['rows']:,} now")
+    print(f"proof      old texts have the same ids and outputs ({result['proof']['texts']} tried)")
+    print(f"written    {result['out']}")
+    notes(result["notes"])
+    print(f"\nNext:\n  warmstart tune DATA --base {typed(result['out'])}")
     print("      the new rows learn from there")

@@ -40,8 +40,8 @@ def answer_of(model: Any, family: Family) -> Callable[[Tensor, Tensor, Tensor | 
 
     def plain(ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
         named = {} if types is None else {"token_type_ids": types}
-        found = model(input_ids=ids, attention_mask=mask, **named)
-        return _logits(found, ids.shape[1])
+        outputs = model(input_ids=ids, attention_mask=mask, **named)
+        return _logits(outputs, ids.shape[1])
 
     def at_last(ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
         inner = model.get_base_model()
@@ -53,8 +53,8 @@ def answer_of(model: Any, family: Family) -> Callable[[Tensor, Tensor, Tensor | 
 
     def left(ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
         embedded, whole = _joined(model, ids, mask)
-        found = model.get_base_model()(inputs_embeds=embedded, attention_mask=whole)
-        return _logits(found, ids.shape[1])
+        outputs = model.get_base_model()(inputs_embeds=embedded, attention_mask=whole)
+        return _logits(outputs, ids.shape[1])
 
     if not is_prompted(model) or model.active_peft_config.peft_type == "PREFIX_TUNING":
         return plain
@@ -64,10 +64,10 @@ def answer_of(model: Any, family: Family) -> Callable[[Tensor, Tensor, Tensor | 
     return at_last if reads_last and task_type(model.get_base_model()) == "SEQ_CLS" else plain
 
 
-def _logits(found: Any, length: int) -> Tensor:
+def _logits(outputs: Any, length: int) -> Tensor:
     """Logits [B, K], or [B, L, K] of the tokens behind the virtual ones; both rows of a span."""
-    both = hasattr(found, "start_logits")
-    logits = torch.stack([found.start_logits, found.end_logits], -1) if both else found.logits
+    both = hasattr(outputs, "start_logits")
+    logits = torch.stack([outputs.start_logits, outputs.end_logits], -1) if both else outputs.logits
     return logits if logits.ndim == 2 else logits[:, -length:]
 
 
@@ -107,13 +107,13 @@ def prompt_settings(model: PreTrainedModel, tokens: int) -> dict[str, Any]:
 def prefix_settings(model: PreTrainedModel, tokens: int) -> dict[str, Any]:
     """As `prompt_settings`, with the width of the keys and values instead of the embedding's."""
     config: Any = model.config
-    found = prompt_settings(model, tokens)
-    heads = found["num_attention_heads"]
+    settings = prompt_settings(model, tokens)
+    heads = settings["num_attention_heads"]
     width = width_of(config)
     size = _first(config, ("head_dim", "d_kv")) or width // heads
     heads = _first(config, ("num_key_value_heads",)) or heads
-    head = [name.removeprefix("base_model.") for name in found["modules_to_save"] or ()]
-    return found | {
+    head = [name.removeprefix("base_model.") for name in settings["modules_to_save"] or ()]
+    return settings | {
         "token_dim": heads * size,
         "num_attention_heads": heads,
         "modules_to_save": head or None,
@@ -161,5 +161,5 @@ def refuse_prefixes(method: str, model: PreTrainedModel) -> None:
 
 
 def _first(config: Any, names: tuple[str, ...]) -> int:
-    found = (getattr(config, name, None) for name in names)
-    return next((int(value) for value in found if isinstance(value, int) and value), 0)
+    values = (getattr(config, name, None) for name in names)
+    return next((int(value) for value in values if isinstance(value, int) and value), 0)

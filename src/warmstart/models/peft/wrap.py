@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
 from warmstart.errors import RunError
 from warmstart.models.heads import VECTOR, carried_by
 from warmstart.models.quiet import quiet, seeded
 from warmstart.models.targets import head_names
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 
@@ -94,6 +92,8 @@ def remember_pissa(model: Any) -> None:
 @contextmanager
 def as_ordinary(model: Any) -> Iterator[dict[str, Tensor] | None]:
     """The weights to save in the place of the model's own, or None; its config fits meanwhile."""
+    import torch
+
     first: dict[str, Tensor] | None = getattr(model, START, None)
     if first is None:
         yield None

@@ -140,7 +140,7 @@ def _peer(name: str, request: dict[str, Any]) -> dict[str, Any]:
 def _warmstart(request: dict[str, Any]) -> dict[str, Any]:
     import pyarrow.parquet  # noqa: F401
 
-    import warmstart.evaluation.classification
+    import warmstart.evaluation.evaluate
     import warmstart.pipelines.tune
     import warmstart.pipelines.verify
     import warmstart.reporting.page

@@ -41,7 +41,7 @@ def run(data: Path, rows: int) -> None:
     """Measure and print."""
     import numpy as np
 
-    from warmstart.metrics.nearest import nearest
+    from warmstart.metrics.retrieval import nearest
 
     with (data / "test.csv").open(encoding="utf-8", newline="") as file:
         read = list(csv.DictReader(file))

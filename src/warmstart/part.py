@@ -22,7 +22,7 @@ FOLDERS = {
     "engine": "inference",
 }
 
-NO_PARTS = {"base", "engine", "inputs"}
+NO_PARTS = {"base", "engine", "inputs", "results"}
 """Files in these folders that hold what the parts share."""
 
 

@@ -212,8 +212,8 @@ def perfect_predictions_score_one(it: Case, task: Task, examples: Examples) -> N
         return
     of = {"train": examples, "validation": examples, "test": examples}
     outputs = {"test": right, "validation": right}
-    result = task.result(outputs, of, baselines=False, seed=0)
-    total = result.measure.total(result.rows)[task.main_score]
+    result = task.evaluate(outputs, of)
+    total = result.measure.total(result.statistics)[task.main_score]
     assert total == pytest.approx(result.measure.highest(task.main_score) or 1.0)
     assert score == pytest.approx(total), "the same figure during training and after"
     assert not result.mistakes

@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from warmstart.evaluation.classification import Evaluation, evaluate
-from warmstart.evaluation.predictions import Scored
+from warmstart.data.tokens.dataset import TokenizedDataset
+from warmstart.evaluation.evaluate import Evaluation, evaluate
 from warmstart.evaluation.settings import Evaluate
+from warmstart.tasks.base import Examples
+from warmstart.tasks.classification import Classification
 
 LABELS = ["billing", "delivery", "praise"]
 WORDS = {0: "invoice charge refund card", 1: "parcel courier late box", 2: "thanks great love nice"}
@@ -32,36 +34,45 @@ def texts(y: np.ndarray, rng: np.random.Generator) -> list[str]:
     ]
 
 
-def scored(rows: int, rng: np.random.Generator, sharp: float = 3.0) -> Scored:
-    """Answers that are mostly right and too sure."""
+def examples_of(y: np.ndarray, words: list[str]) -> Examples:
+    """A split of these classes and texts."""
+    table = pa.table(
+        {
+            "text": pa.chunked_array([words]),
+            "label": [LABELS[c] for c in y],
+            "_file": ["tickets.csv"] * len(y),
+            "_line": list(range(2, len(y) + 2)),
+        }
+    )
+    store = TokenizedDataset(np.zeros(len(y), np.uint16), np.arange(len(y) + 1), np.asarray(y))
+    return Examples(table, store, LABELS, None)
+
+
+def answered(rows: int, rng: np.random.Generator, sharp: float = 3.0) -> tuple[Any, Examples]:
+    """Logits that are mostly right and too sure, and the rows."""
     y = rng.integers(0, 3, rows)
     logits = rng.normal(0, 1, (rows, 3)).astype(np.float32)
     logits[np.arange(rows), y] += 1.6
-    return Scored(
-        logits * np.float32(sharp),
-        y,
-        pa.chunked_array([texts(y, rng)]),
-        ["tickets.csv"] * rows,
-        list(range(2, rows + 2)),
-    )
+    return logits * np.float32(sharp), examples_of(y, texts(y, rng))
 
 
 @pytest.fixture(scope="session")
 def rows() -> dict[str, Any]:
+    """What `evaluate` takes."""
     rng = np.random.default_rng(0)
     train_y = rng.integers(0, 3, 300)
+    (test, test_rows), (validation, validation_rows) = answered(400, rng), answered(200, rng)
+    train = examples_of(train_y, texts(train_y, rng))
+    examples = {"train": train, "validation": validation_rows, "test": test_rows}
+    outputs = {"validation": validation, "test": test}
     return {
-        "test": scored(400, rng),
-        "validation": scored(200, rng),
-        "train_texts": texts(train_y, rng),
-        "train_y": train_y,
-        "history": HISTORY,
-    }
+        "task": Classification(), "outputs": outputs, "examples": examples, "history": HISTORY,
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="session")
 def evaluation(rows: dict[str, Any]) -> Evaluation:
-    return evaluate(Evaluate(bootstrap=200), LABELS, **rows, seed=1)
+    return evaluate(Evaluate(bootstrap=200), **rows, seed=1)
 
 
 @pytest.fixture

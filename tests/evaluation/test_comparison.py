@@ -12,7 +12,8 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from warmstart.evaluation.comparison import Answers, Standing, Trial, _holm, better_buy, standings
-from warmstart.metrics.class_intervals import paired
+from warmstart.metrics.bootstrap import difference
+from warmstart.metrics.classification import ClassMeasure
 from warmstart.reporting import comparison as page
 from warmstart.reporting import comparison as words
 
@@ -87,7 +88,7 @@ def test_the_mean_over_seeds_is_that_of_sklearn():
     ):
         runs = ["full-seed0", "full-seed1"]
         got = answers.measure(2).total(answers.rows(runs))[metric]
-        assert got == pytest.approx(np.mean([reference(TRUTH, answers.said[r]) for r in runs]))
+        assert got == pytest.approx(np.mean([reference(TRUTH, answers.predicted[r]) for r in runs]))
     assert found[0].method == "full"
     assert found[0].spread == pytest.approx(np.std(found[0].scores, ddof=1))
     assert found[0].low is not None and found[0].high is not None
@@ -99,7 +100,9 @@ def test_one_seed_is_tested_as_a_run_against_a_baseline_is():
     trials = [trial("full", 0, a, 9), trial("lora", 0, b, 3)]
     answers = Answers.of({"full-seed0": table(a), "lora-seed0": table(b)}, LABELS, "f1_macro")
     other = standings(trials, answers, "f1_macro", draws=4000)[1].against
-    reference = paired(TRUTH, b, a, 3, draws=4000)
+    measure = ClassMeasure(3)
+    rows = (measure.rows(answer, TRUTH) for answer in (b, a))
+    reference = difference(measure, *rows, "f1_macro", 4000)
     assert other["difference"] == pytest.approx(reference.difference)
     assert other["low"] == pytest.approx(reference.low, abs=0.006)
     assert other["high"] == pytest.approx(reference.high, abs=0.006)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from warmstart.metrics import classification as ours
-from warmstart.metrics.class_intervals import Cells, tally_of_counts
+from warmstart.metrics.bootstrap import difference, intervals
 
 REFERENCE = {
     "accuracy": sk.accuracy_score,
@@ -45,38 +45,53 @@ def test_scores_equal_scikit_learn(case: tuple[int, list[tuple[int, int]]]) -> N
     assert np.array_equal(t.actual, found[3])
 
 
-def test_a_tally_of_counts_equals_the_tally_of_the_rows_repeated() -> None:
+def test_distinct_rows_with_counts_equal_the_rows_repeated() -> None:
+    """The slow twin: every row by itself."""
     rng = np.random.default_rng(0)
     y, p = rng.integers(0, 5, 40), rng.integers(0, 5, 40)
-    cells = Cells.of([y, p], 5)
-    counts = rng.integers(0, 4, (3, len(cells.count)))
-    drawn = tally_of_counts(counts.astype(float), cells, 5)
-    for number, row in enumerate(counts):
-        repeated = [np.repeat(column, row) for column in cells.columns]
-        whole = ours.tally(*repeated, 5)
-        assert np.array_equal(drawn.right[number], whole.right)
-        assert np.array_equal(drawn.predicted[number], whole.predicted)
-        assert np.array_equal(drawn.actual[number], whole.actual)
+    measure = ours.ClassMeasure(5, list("abcde"))
+    rows, counts = np.unique(measure.rows(p, y), axis=0, return_counts=True)
+    whole = measure.total(measure.rows(p, y))
+    assert measure.with_counts(counts).total(rows, counts.astype(float)) == pytest.approx(whole)
+    assert measure.total(np.repeat(rows, counts, axis=0)) == pytest.approx(whole)
+
+
+def test_resampled_counts_are_as_resampled_rows() -> None:
+    """A multinomial of the distinct rows gives the intervals that drawing single rows gives."""
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 4, 300)
+    p = np.where(rng.random(300) < 0.6, y, rng.integers(0, 4, 300))
+    measure = ours.ClassMeasure(4, list("abcd"))
+    rows, alone = measure.rows(p, y), np.arange(300)
+    fast = intervals(measure, rows, 4000)
+    slow = intervals(measure, rows, 4000, groups=alone)  # groups of one row are drawn as rows
+    for name, one in fast.items():
+        assert one.value == pytest.approx(slow[name].value)
+        assert (one.low, one.high) == pytest.approx((slow[name].low, slow[name].high), abs=0.012)
+    other = measure.rows(rng.permutation(p), y)
+    quick = difference(measure, rows, other, "f1_macro", 4000)
+    plain = difference(measure, rows, other, "f1_macro", 4000, groups=alone)
+    assert quick.difference == pytest.approx(plain.difference)
+    assert (quick.low, quick.high) == pytest.approx((plain.low, plain.high), abs=0.012)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_resample_is_judged_on_the_classes_of_the_whole_set() -> None:
     """The slow twin: scikit-learn on the rows of each resample, a class that it lacks kept."""
     y, p = np.array([0] * 20 + [1] * 10 + [2] * 2), np.array([0, 1, 3, 4] * 7 + [2] * 4)
-    cells = Cells.of([y, p], 5)
+    measure = ours.ClassMeasure(5, list("abcde"))
+    cells, count = np.unique(measure.rows(p, y), axis=0, return_counts=True)
     whole = sk.f1_score(y, p, labels=range(5), average=None, zero_division=0)
-    counts = np.random.default_rng(1).multinomial(len(y), cells.count / len(y), size=60)
-    drawn = tally_of_counts(counts.astype(float), cells, 5)
+    counts = np.random.default_rng(1).multinomial(len(y), count / len(y), size=60)
+    drawn = measure.with_counts(count).weighted(cells, counts.astype(float))
     lacking = 0
     for number, row in enumerate(counts):
-        truth, answer = (np.repeat(column, row) for column in cells.columns)
+        truth, answer = (np.repeat(column, row).astype(int) for column in cells.T)
         each = sk.f1_score(truth, answer, labels=range(5), average=None, zero_division=0)
         each = np.where(np.isin(range(5), truth), each, whole)
         lacking += 2 not in truth
-        assert np.allclose(ours.f1(drawn)[number], each)
-        assert float(ours.f1_macro(drawn)[number]) == pytest.approx(each[:3].mean())
+        assert np.allclose([drawn[f"f1:{name}"][number] for name in "abcde"], each)
+        assert float(drawn["f1_macro"][number]) == pytest.approx(each[:3].mean())
         for name in ("f1_weighted", "matthews_correlation"):
-            assert float(ours.METRICS[name](drawn)[number]) == pytest.approx(
-                REFERENCE[name](truth, answer)
-            )
+            assert float(drawn[name][number]) == pytest.approx(REFERENCE[name](truth, answer))
     assert lacking > 3

@@ -11,7 +11,7 @@ from warmstart import part as parts
 from warmstart.metrics.classification import TITLES
 from warmstart.reporting.glossary import TERMS, terms
 from warmstart.reporting.page import render
-from warmstart.tasks.embedding import rows as _embedded
+from warmstart.tasks.embedding import rows as embedding
 from warmstart.tasks.tagging.task import ENTITY_TITLES, WORD_TITLES
 
 SAID_ALREADY = {"precision", "recall", "right, unanswerable"}
@@ -23,7 +23,7 @@ def titles_of(name: str) -> Mapping[str, str]:
     return task.model_validate({}).metric_titles
 
 
-EVERY = [TITLES, ENTITY_TITLES, WORD_TITLES, *_embedded.TITLES.values(), *map(titles_of, TASKS)]
+EVERY = [TITLES, ENTITY_TITLES, WORD_TITLES, *embedding.TITLES.values(), *map(titles_of, TASKS)]
 
 
 @pytest.mark.parametrize("titles", EVERY)

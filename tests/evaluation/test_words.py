@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from warmstart.evaluation.classification import Evaluation
+from warmstart.evaluation.evaluate import Evaluation
 from warmstart.evaluation.sentences import calibration_sentence, figure
 from warmstart.reporting.page import render
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from warmstart.metrics import class_intervals as single_label
 from warmstart.metrics.bootstrap import (
     Difference,
     difference,
@@ -14,6 +13,7 @@ from warmstart.metrics.bootstrap import (
     resampled_weights,
     unseen_errors,
 )
+from warmstart.metrics.classification import ClassMeasure
 from warmstart.metrics.entities import Entities
 from warmstart.metrics.squad import Answers
 
@@ -64,7 +64,8 @@ def test_the_interval_of_a_share_is_the_binomial_one() -> None:
 def test_intervals_agree_with_those_of_single_label_results() -> None:
     rng = np.random.default_rng(0)
     y, answer = rng.integers(0, 2, 300), rng.integers(0, 2, 300)
-    theirs, _ = single_label.metric_intervals(y, answer, 2, 2000, 0.95, 0)
+    measure = ClassMeasure(2)
+    theirs = intervals(measure, measure.rows(answer, y), 2000)
     ours = intervals(Answers(), exact(y == answer), draws=2000)["exact_match"]
     assert ours.value == pytest.approx(theirs["accuracy"].value)
     assert ours.low == pytest.approx(theirs["accuracy"].low, abs=0.012)

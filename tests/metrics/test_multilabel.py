@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from warmstart.metrics.bootstrap import intervals
-from warmstart.metrics.multilabel import Labels
-from warmstart.metrics.thresholds import best_cuts, common_cut, log_odds, tuned_thresholds
+from warmstart.metrics.multilabel import Labels, best_cuts, common_cut, log_odds, tuned_thresholds
 
 NAMES = ["joy", "anger", "fear"]
 

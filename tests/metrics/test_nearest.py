@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warmstart.metrics import nearest as module
-from warmstart.metrics.nearest import best, nearest
+from warmstart.metrics import retrieval as module
+from warmstart.metrics.retrieval import best, nearest
 
 
 @settings(max_examples=60, deadline=None)

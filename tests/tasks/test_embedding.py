@@ -19,11 +19,14 @@ from warmstart.data.columns import map_roles
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
 from warmstart.errors import DataError, ProofError, RecipeError
+from warmstart.evaluation.baselines import fit_baselines
+from warmstart.evaluation.baselines.tfidf import TfidfVectors
+from warmstart.evaluation.settings import Evaluate
 from warmstart.models.loading import load_tokenizer
 from warmstart.models.sentence_folder import read_modules, write_modules
 from warmstart.pipelines.verify import prove_vectors
 from warmstart.tasks.base import Examples
-from warmstart.tasks.embedding import evaluation as _similar
+from warmstart.tasks.embedding.evaluation import quick_scores
 from warmstart.tasks.embedding.rows import kind_of
 from warmstart.tasks.embedding.task import Embedding
 
@@ -117,10 +120,10 @@ def test_search_is_counted_by_hand(tiny_of: Folder) -> None:
     others = axes  # movie, service, book
     queries = np.stack([[0.9, 0.3, 0.6], [0.5, 0.4, 0.6], [0.9, 0.3, 0.6]]).astype(np.float32)
     outputs = np.stack([queries, others], 1)
-    figures = _similar.quick_scores(outputs, found)
+    figures = quick_scores(outputs, found)
     assert figures["mrr"] == pytest.approx((1 + 1 / 3 + 1) / 3)
     assert figures["recall@1"] == pytest.approx((0.5 + 0 + 0.5) / 3)
-    result = Embedding().result({"test": outputs}, {"test": found}, baselines=False, seed=0)
+    result = Embedding().evaluate({"test": outputs}, {"test": found})
     assert [one["note"] for one in result.mistakes] == ["the right text came at place 3"]
     assert result.mistakes[0]["label"] == "poor service"
     assert result.mistakes[0]["prediction"] == "great book"
@@ -136,12 +139,12 @@ def test_spearman_is_scipys(tiny_of: Folder) -> None:
     outputs = np.random.default_rng(0).normal(size=(12, 2, 5)).astype(np.float32)
     unit = outputs / np.linalg.norm(outputs, axis=-1, keepdims=True)
     wanted = spearmanr((unit[:, 0] * unit[:, 1]).sum(-1), [row["score"] for row in rows])
-    assert _similar.quick_scores(outputs, found)["spearman"] == pytest.approx(wanted.statistic)
-    result = Embedding().resolve_for_data(found.table).result(
-        {"test": outputs, "untuned": outputs}, {"test": found, "train": found},
-        baselines=True, seed=0,
-    )  # fmt: skip
-    assert [rival.name for rival in result.rivals] == ["tfidf", "untuned"]
+    assert quick_scores(outputs, found)["spearman"] == pytest.approx(wanted.statistic)
+    task, of = Embedding().resolve_for_data(found.table), {"test": found, "train": found}
+    result = task.evaluate({"test": outputs}, of)
+    fitted = fit_baselines(Evaluate(), task, result.baselines, {"untuned": outputs}, of, 0)
+    assert [one.name for one in fitted] == ["tfidf", "untuned"]
+    np.testing.assert_allclose(result.score(fitted[1].predict(found)), result.statistics)
     assert len(result.table) == 12
 
 
@@ -149,12 +152,12 @@ def test_tfidf_cosines_are_scikit_learns(tiny_of: Folder) -> None:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     rows = KINDS["pairs"]
-    found = table(rows)
+    found: Any = Examples(table(rows), None, [], None)  # pyright: ignore[reportArgumentType]
     counted: Any = TfidfVectorizer(sublinear_tf=True)
     counted.fit([row[key] for row in rows for key in ("anchor", "positive")])
     matrix = counted.transform([row["anchor"] for row in rows]).toarray()
     others = counted.transform([row["positive"] for row in rows]).toarray()
-    made = _similar.tfidf(found, found)
+    made = TfidfVectors(Embedding(), 100, 0).fit(found).predict(found)
     np.testing.assert_allclose(made[:, 0] @ made[:, 1].T, matrix @ others.T, atol=1e-6)
 
 

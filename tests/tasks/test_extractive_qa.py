@@ -18,9 +18,9 @@ import warmstart
 from tiny import tiny
 from warmstart.cli.output import run as show
 from warmstart.errors import DataError
+from warmstart.evaluation.baselines.passages import QuestionSentence, QuestionWindow
 from warmstart.run import Run
 from warmstart.tasks.base import Examples
-from warmstart.tasks.extractive_qa import evaluation as baselines
 from warmstart.tasks.extractive_qa.decoding import SpanPrediction
 from warmstart.tasks.extractive_qa.evaluation import marked
 from warmstart.tasks.extractive_qa.task import UNANSWERABLE, ExtractiveQA
@@ -209,11 +209,13 @@ def test_what_there_is_to_learn() -> None:
 
 def test_baselines_answer_from_the_passage() -> None:
     context = "It rained in Rome. Dr. Smith of 3.5 Hill Road wrote the book. Nobody came."
-    assert baselines.sentence("Who wrote the book?", context).endswith("wrote the book.")
-    assert baselines.window(2)("Who wrote the book?", context) == "Hill Road"
-    assert baselines.sentence("Who?", "") == baselines.window(3)("Who?", "") == ""
-    assert baselines.default_size(["a", "a b c", "a b"]) == 2
-    assert baselines.default_size([]) == 1
+    sentence = QuestionSentence(None, 0, 0)
+    assert sentence.answer("Who wrote the book?", context).endswith("wrote the book.")
+    window = QuestionWindow(None, 0, 0).sized(["a", "a b c", "a b"])
+    assert (window.size, window.title) == (2, "2 words beside the question's")
+    assert window.answer("Who wrote the book?", context) == "Hill Road"
+    assert sentence.answer("Who?", "") == window.answer("Who?", "") == ""
+    assert window.sized([]).size == 1
 
 
 GOLD = {"text": "in 1066", "start": 19}

@@ -11,7 +11,7 @@ import pytest
 from warmstart.data.columns import map_roles
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
-from warmstart.tasks.extractive_qa import answers as golds
+from warmstart.tasks.extractive_qa import answers as reading
 from warmstart.tasks.extractive_qa.task import ExtractiveQA
 
 CONTEXT = "The Normans came in 1066. In 1066 they won."
@@ -72,8 +72,8 @@ def test_a_number_is_a_text_too() -> None:
 def test_a_wrong_place_is_mended_where_there_is_one_other() -> None:
     wrong: Row = {"answer_text": "Normans", "answer_start": 7}
     assert answers(wrong) == [{"text": "Normans", "start": 4, "was": 7}]
-    assert answers({"answer_text": "1066", "answer_start": 7}) == golds.ELSEWHERE
-    assert answers({"answer_text": "1067", "answer_start": 7}) == golds.NOWHERE
+    assert answers({"answer_text": "1066", "answer_start": 7}) == reading.ELSEWHERE
+    assert answers({"answer_text": "1067", "answer_start": 7}) == reading.NOWHERE
 
 
 def test_without_a_place_the_first_is_taken() -> None:
@@ -92,7 +92,7 @@ def test_rows_that_cannot_be_used_are_dropped_with_the_reason() -> None:
         {"answers": {"text": ["won"], "answer_start": [39]}},
         {"answers": None},
     )
-    assert lost == [(0, golds.UNEQUAL), (2, golds.ABSENT)]
+    assert lost == [(0, reading.UNEQUAL), (2, reading.ABSENT)]
     assert found["_line"].to_pylist() == [2]
 
 
@@ -102,7 +102,7 @@ def test_what_is_worth_telling() -> None:
         {"answer_text": "won", "answer_start": 39},
         {"answer_text": "1066", "answer_start": None},
     )
-    assert golds.mended(table["answers"]) == (1, 1)
+    assert reading.mended(table["answers"]) == (1, 1)
     said = " ".join(ExtractiveQA().data_notes(table))
     assert "1 answer not at the answer_start given" in said
     assert "1 answer without an answer_start" in said
@@ -110,14 +110,14 @@ def test_what_is_worth_telling() -> None:
 
 @pytest.mark.parametrize("start", ["x", -3, 7, float("inf")])
 def test_a_position_that_is_none_is_wrong(start: object) -> None:
-    assert golds.mended(own({"answer_text": "Normans", "answer_start": start})[0]["answers"])[0]
-    assert own({"answer_text": "1066", "answer_start": start})[1] == [(0, golds.ELSEWHERE)]
+    assert reading.mended(own({"answer_text": "Normans", "answer_start": start})[0]["answers"])[0]
+    assert own({"answer_text": "1066", "answer_start": start})[1] == [(0, reading.ELSEWHERE)]
 
 
 @pytest.mark.parametrize("start", [None, "", float("nan"), "4", 4.0])
 def test_a_position_may_be_absent_or_written_in_any_way(start: object) -> None:
     found, lost = own({"answer_text": "Normans", "answer_start": start})
-    assert golds.mended(found["answers"]) == (0, 0) and not lost
+    assert reading.mended(found["answers"]) == (0, 0) and not lost
 
 
 def test_rows_to_be_asked_have_no_answers() -> None:

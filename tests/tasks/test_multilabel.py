@@ -20,9 +20,10 @@ from warmstart.data.columns import map_roles
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
 from warmstart.errors import DataError, RecipeError
+from warmstart.metrics.base import sigmoid
 from warmstart.run import Run
 from warmstart.tasks.base import Examples
-from warmstart.tasks.multilabel.labels import found_separator, parsed, separator_for, sigmoid
+from warmstart.tasks.multilabel.labels import guess_separator, parsed, separator_for
 from warmstart.tasks.multilabel.task import Multilabel
 
 WORDS = ("red", "blue", "good")
@@ -67,9 +68,9 @@ def test_a_separator_that_is_named_is_taken() -> None:
 
 
 def test_what_stands_between_labels_is_found() -> None:
-    assert found_separator(["a,b", "b", "a,c"]) == ","
-    assert found_separator(["a, b|c", "c", "a, b"]) == "|"
-    assert found_separator(["a", "b"]) == "" == found_separator([])
+    assert guess_separator(["a,b", "b", "a,c"]) == ","
+    assert guess_separator(["a, b|c", "c", "a, b"]) == "|"
+    assert guess_separator(["a", "b"]) == "" == guess_separator([])
     assert separator_for(["a,b", "c"]) == ";"
 
 
@@ -169,10 +170,8 @@ def test_labels_that_train_never_had() -> None:
     examples = examples_of(labels, [["a", "zzz"], ["b"], []])
     assert examples.store.targets.tolist() == [[1, 0], [0, 1], [0, 0]]
     odds = np.array([[9.0, -9], [-9, 9], [-9, -9]], np.float32)
-    result = Multilabel(threshold=0.5).result(
-        {"test": odds}, {"test": examples}, baselines=False, seed=0
-    )
-    assert result.measure.total(result.rows)["f1_macro"] == 1.0
+    result = Multilabel(threshold=0.5).evaluate({"test": odds}, {"test": examples})
+    assert result.measure.total(result.statistics)["f1_macro"] == 1.0
     assert any("without any row in train" in note and "zzz" in note for note in result.notes)
     assert any("1 of 3 test rows without a label" in note for note in result.notes)
     assert [one["note"] for one in result.mistakes] == ["missed: zzz"]

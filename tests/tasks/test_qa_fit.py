@@ -11,7 +11,12 @@ import pytest
 
 from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.tasks.base import Examples
-from warmstart.tasks.extractive_qa.decoding import UNTUNED, Found, best_threshold, longest_answer
+from warmstart.tasks.extractive_qa.decoding import (
+    UNTUNED,
+    SpanScores,
+    best_threshold,
+    longest_answer,
+)
 
 NOTHING: Any = None
 
@@ -22,10 +27,10 @@ def rows(*golds: str) -> Examples:
     return Examples(table, NOTHING, [], None)
 
 
-def found(no_answer: float) -> Found:
+def found(no_answer: float) -> SpanScores:
     """Says "a", with this probability of no answer."""
     odds = float(np.log(no_answer) - np.log1p(-no_answer))
-    return Found([(0, 1, 0.0)], nothing=odds, total=0.0)
+    return SpanScores([(0, 1, 0.0)], nothing=odds, total=0.0)
 
 
 def test_the_threshold_parts_the_two_kinds() -> None:

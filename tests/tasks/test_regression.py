@@ -22,7 +22,7 @@ from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
 from warmstart.errors import DataError
 from warmstart.run import Run
-from warmstart.tasks.regression.task import Regression
+from warmstart.tasks.regression import Regression
 
 Folder = Callable[[str], Path]
 FILLERS = "the a is was not very it this that again money back late early".split()

@@ -10,7 +10,13 @@ import pytest
 import torch
 
 from warmstart.data.tokens.dataset import TokenizedDataset
-from warmstart.tasks.extractive_qa.decoding import Found, answers_of, find_spans, mean_loss, trimmed
+from warmstart.tasks.extractive_qa.decoding import (
+    SpanScores,
+    answers_of,
+    find_spans,
+    mean_loss,
+    trimmed,
+)
 
 CONTEXT = "abcdefghijklmnopqrstuvwxyz"
 
@@ -76,7 +82,7 @@ def test_confidences_of_all_spans_sum_to_one() -> None:
 
 
 def test_no_answer_is_given_above_the_threshold() -> None:
-    found = [Found([(2, 5, 3.0)], nothing=2.0, total=3.0)]
+    found = [SpanScores([(2, 5, 3.0)], nothing=2.0, total=3.0)]
     probability = 1 / (1 + np.exp(1.0))
     assert found[0].no_answer == pytest.approx(probability)
     given: Any = [
@@ -89,7 +95,7 @@ def test_no_answer_is_given_above_the_threshold() -> None:
 
 
 def test_a_context_without_tokens_has_no_answer() -> None:
-    (empty,) = answers_of([Found([], 0.0, -np.inf)], [""], None)
+    (empty,) = answers_of([SpanScores([], 0.0, -np.inf)], [""], None)
     assert (empty.value, empty.confidence) == ("", 1.0)
 
 

@@ -14,7 +14,7 @@ from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
 from warmstart.data.splitting import own_rows
 from warmstart.errors import DataError
-from warmstart.tasks.tagging.words import parts_of, words_of
+from warmstart.tasks.tagging.reading import parts_of, words_of
 
 TOKENS = ["EU", "rejects", "New", "York"]
 TAGS = ["B-ORG", "O", "B-LOC", "I-LOC"]

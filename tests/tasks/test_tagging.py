@@ -16,6 +16,8 @@ from tiny import tiny_tokenizer
 from warmstart import part as parts
 from warmstart.data.tokens.encoding import tokenise_windows
 from warmstart.errors import DataError
+from warmstart.evaluation.baselines import fit_baselines
+from warmstart.evaluation.settings import Evaluate
 from warmstart.models.base import resolve
 from warmstart.models.loading import load_tokenizer
 from warmstart.tasks.base import Examples
@@ -204,10 +206,9 @@ def test_learn_knows_what_there_is() -> None:
 def test_the_result_says_what_is_wrong(minilm: Any) -> None:
     found = examples(given(), minilm, LABELS)
     said = [["O", "B-ORG", "B-ORG", "O", "O", "O", "O", "O"], ["B-X", "O", "O", "B-X", "O", "O"]]
-    result = task_of().result(
-        {"test": logits_of(found, said)}, {"test": found, "train": found}, baselines=True, seed=0
-    )
-    total = result.measure.total(result.rows)
+    task = task_of()
+    result = task.evaluate({"test": logits_of(found, said)}, {"test": found, "train": found})
+    total = result.measure.total(result.statistics)
     assert total["precision_micro"] == pytest.approx(1 / 4)
     assert total["recall_micro"] == pytest.approx(1 / 5)
     assert result.facts["mistakes"] == {
@@ -225,8 +226,10 @@ def test_the_result_says_what_is_wrong(minilm: Any) -> None:
     assert by_note["wrong borders"]["prediction"] == "ORG: U.N."
     assert "[U.N. office]" in by_note["wrong borders"]["text"]
     assert by_note["invented"]["label"] == "(none)"
-    rivals = {rival.name: result.measure.total(rival.rows)["f1_micro"] for rival in result.rivals}
-    assert rivals == {"majority": 0.0, "dictionary": 1.0}, "train and test are the same here"
+    fitted = fit_baselines(Evaluate(), task, result.baselines, {}, {"train": found}, 0)
+    scores = {one.name: result.score(one.predict(found)) for one in fitted}
+    figures = {name: result.measure.total(rows)["f1_micro"] for name, rows in scores.items()}
+    assert figures == {"majority": 0.0, "dictionary": 1.0}, "train and test are the same here"
     assert result.table["correct"].to_pylist() == [False, False]
     truth = json.loads(result.table["label"][1].as_py())
     assert truth[0] == {"type": "X", "text": "x-rays", "start": 0, "end": 6}
@@ -243,7 +246,7 @@ def test_single_labels_are_scored_by_word(minilm: Any) -> None:
     score = task_of().score(outputs, found)
     assert score["f1_micro"] == score["accuracy"] == accuracy_score(truth, said)
     assert score["f1_macro"] == pytest.approx(f1_score(truth, said, average="macro"))
-    result = task_of().result({"test": outputs}, {"test": found}, baselines=False, seed=0)
+    result = task_of().evaluate({"test": outputs}, {"test": found})
     assert task_of().resolve_for_data(rows).metric_titles["f1_micro"] == "accuracy"
     assert task_of().resolve_for_data(given()).metric_titles["f1_micro"] == "entity F1"
     (wrong,) = result.mistakes
@@ -257,10 +260,8 @@ def test_single_labels_are_scored_by_word(minilm: Any) -> None:
 def test_types_that_the_model_does_not_know_count_as_missed(minilm: Any) -> None:
     found = examples(given(), minilm, LABELS[:5])
     tags = [TAGS[0], ["O"] * 6]
-    result = task_of().result(
-        {"test": logits_of(found, tags)}, {"test": found}, baselines=False, seed=0
-    )
-    total = result.measure.total(result.rows)
+    result = task_of().evaluate({"test": logits_of(found, tags)}, {"test": found})
+    total = result.measure.total(result.statistics)
     assert (total["precision_micro"], total["recall_micro"]) == (1, pytest.approx(3 / 5))
     assert result.notes[0].startswith("The model does not know X")
 

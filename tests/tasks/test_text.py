@@ -18,11 +18,13 @@ from warmstart.data.columns import map_roles
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
 from warmstart.errors import DataError, RecipeError
+from warmstart.evaluation.baselines import Baseline, fit_baselines
+from warmstart.evaluation.settings import Evaluate
 from warmstart.models.checks import read_json
 from warmstart.models.generation import GenerationOutput
 from warmstart.models.loading import load_tokenizer
 from warmstart.tasks.base import Examples
-from warmstart.tasks.generation.texts import references
+from warmstart.tasks.generation.evaluation import references
 
 Folder = Callable[[str], Path]
 DECODER, ENCODER = {"model_type": "gpt2", "n_positions": 64}, {
@@ -178,7 +180,7 @@ TARGETS = ["very good film . good fine nice song", "awful poor bad book", "one t
 WRITTEN = ["very good film . nice song", "awful poor bad book", "blue"]
 
 
-def result_of(name: str, tiny_of: Folder) -> tuple[Any, Any]:
+def result_of(name: str, tiny_of: Folder) -> tuple[Any, Any, list[Baseline], Examples]:
     folder = tiny_of("t5")
     tokenizer = load_tokenizer(base_of(folder))
     task = task_of(name).resolve_for_base(read_json(folder / "config.json"), 64)
@@ -189,18 +191,20 @@ def result_of(name: str, tiny_of: Folder) -> tuple[Any, Any]:
     for row, text in enumerate(WRITTEN):
         written.ids[row] = tokenizer(text).input_ids
     of = {"train": examples, "test": examples}
-    return task, task.result({"test": written}, of, baselines=True, seed=0)
+    result = task.evaluate({"test": written}, of)
+    return task, result, fit_baselines(Evaluate(), task, result.baselines, {}, of, 0), examples
 
 
 def test_summaries_are_judged_beside_the_first_sentences(tiny_of: Folder) -> None:
-    _, result = result_of("summarization", tiny_of)
+    _, result, baselines, examples = result_of("summarization", tiny_of)
     scorer = RougeScorer(["rouge1", "rougeL"], use_stemmer=True)
     for name in ("rouge1", "rougeL"):
-        for rows, texts in ((result.rows, WRITTEN), (result.rivals[0].rows, None)):
+        first = result.score(baselines[0].predict(examples))
+        for rows, texts in ((result.statistics, WRITTEN), (first, None)):
             texts = texts or ["the film was very good .", *SOURCES[1:]]
             found = [scorer.score(t, w)[name].fmeasure for t, w in zip(TARGETS, texts, strict=True)]
             assert result.measure.total(rows)[name] == pytest.approx(sum(found) / 3)
-    assert [rival.name for rival in result.rivals] == ["lead_1", "lead_3"]
+    assert [one.name for one in baselines] == ["lead_1", "lead_3"]
     assert [one["prediction"] for one in result.mistakes] == ["blue", WRITTEN[0]], "worst first"
     assert (
         result.mistakes[0]["label"] == TARGETS[2] and result.mistakes[0]["note"] == "ROUGE-L 0.00"
@@ -212,21 +216,21 @@ def test_summaries_are_judged_beside_the_first_sentences(tiny_of: Folder) -> Non
 
 
 def test_translations_are_judged_as_sacrebleu_judges_them(tiny_of: Folder) -> None:
-    _, result = result_of("translation", tiny_of)
-    figures = result.measure.total(result.rows)
+    _, result, baselines, examples = result_of("translation", tiny_of)
+    figures = result.measure.total(result.statistics)
     assert figures["bleu"] == pytest.approx(corpus_bleu(WRITTEN, [TARGETS], force=True).score)
     assert figures["chrf"] == pytest.approx(corpus_chrf(WRITTEN, [TARGETS]).score)
     assert figures["exact_match"] == pytest.approx(1 / 3)
-    copied = result.measure.total(result.rivals[0].rows)["bleu"]
+    copied = result.measure.total(result.score(baselines[0].predict(examples)))["bleu"]
     assert copied == pytest.approx(corpus_bleu(SOURCES, [TARGETS], force=True).score)
     assert "version:" in result.facts["signatures"]["BLEU"]
     assert result.measure.highest("bleu") == 100.0 and result.measure.highest("exact_match") == 1.0
 
 
 def test_text2text_is_judged_beside_the_commonest_answer(tiny_of: Folder) -> None:
-    task, result = result_of("text2text", tiny_of)
-    assert [rival.name for rival in result.rivals] == ["most_frequent", "copy"]
-    assert result.measure.total(result.rows)["exact_match"] == pytest.approx(1 / 3)
+    task, result, baselines, _ = result_of("text2text", tiny_of)
+    assert [one.name for one in baselines] == ["most_frequent", "copy"]
+    assert result.measure.total(result.statistics)["exact_match"] == pytest.approx(1 / 3)
     assert task.num_beams == 1
     row = result.table.to_pylist()[1]
     assert (row["source"], row["target"], row["prediction"]) == (SOURCES[1], TARGETS[1], WRITTEN[1])

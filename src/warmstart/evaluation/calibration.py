@@ -37,13 +37,13 @@ def fit_temperature(logits: NDArray[Any], y: NDArray[Any]) -> float:
     Above 1 the model was too sure of itself, below 1 not sure enough. Convex in 1 / T, so a
     bounded search over log T finds the one minimum; T stays within 0.05 and 20.
     """
-    found: Any = minimize_scalar(
+    best: Any = minimize_scalar(
         lambda log_t: negative_log_likelihood(logits, y, math.exp(log_t)),
         bounds=(math.log(SHARPEST), math.log(SOFTEST)),
         method="bounded",
         options={"xatol": 1e-5},
     )
-    return float(math.exp(found.x))
+    return float(math.exp(best.x))
 
 
 def reliability(confidence: NDArray[Any], right: NDArray[Any], bins: int) -> list[dict[str, Any]]:
@@ -91,12 +91,12 @@ def temperature_for(logits: NDArray[Any], y: NDArray[Any]) -> tuple[float, str |
         return 1.0, f"there are too few validation rows ({len(y)})"
     if (np.asarray(logits).argmax(axis=1) == y).all():
         return 1.0, f"the {len(y):,} validation rows hold no mistake, so any sharpening suits them"
-    found = fit_temperature(logits, y)
-    if not SHARPEST * AT_BOUND < found < SOFTEST / AT_BOUND:
+    best = fit_temperature(logits, y)
+    if not SHARPEST * AT_BOUND < best < SOFTEST / AT_BOUND:
         return 1.0, "the validation rows set no limit to it"
-    if not negative_log_likelihood(logits, y, found) < negative_log_likelihood(logits, y):
+    if not negative_log_likelihood(logits, y, best) < negative_log_likelihood(logits, y):
         return 1.0, "no other temperature suits the validation rows better"
-    return found, None
+    return best, None
 
 
 def calibrate(

@@ -19,23 +19,7 @@ from numpy.typing import NDArray
 
 from warmstart.metrics.base import Floats, Measure, Scores
 from warmstart.metrics.bootstrap import SIGNIFICANT, difference, intervals
-from warmstart.metrics.classification import METRICS, Tally
-from warmstart.metrics.counts import split_counts
-
-# What several runs answered on the same test rows, as statistics that a paired test can use.
-
-
-class ClassMeasure(Measure):
-    """Accuracy, F1 and Matthews correlation of single labels, of `k` classes."""
-
-    def __init__(self, k: int) -> None:
-        self.k = k
-
-    def weighted(self, rows: Floats, weights: Floats) -> Scores:
-        """Figures [...] of rows [n, 3 k]: right, predicted and actual of each class."""
-        whole = Tally(*split_counts(rows.sum(0), self.k))
-        tally = Tally(*split_counts(weights @ rows, self.k), whole=whole)
-        return {name: metric(tally) for name, metric in METRICS.items()}
+from warmstart.metrics.classification import METRICS, ClassMeasure
 
 
 class SeedMean(Measure):
@@ -58,11 +42,11 @@ class SeedMean(Measure):
 class Answers:
     """Single labels of the same test rows by several runs, as class numbers.
 
-    `said` is run → [n]; `truth` [n]; `k` classes.
+    `predicted` is run → [n]; `truth` [n]; `k` classes.
     """
 
     truth: NDArray[np.int64]
-    said: dict[str, NDArray[np.int64]]
+    predicted: dict[str, NDArray[np.int64]]
     k: int
 
     @classmethod
@@ -71,7 +55,7 @@ class Answers:
         rows, or the figure `main` is not of single labels."""
         number = {label: i for i, label in enumerate(labels)}
         truths: list[NDArray[np.int64]] = []
-        said: dict[str, NDArray[np.int64]] = {}
+        predicted: dict[str, NDArray[np.int64]] = {}
         if main not in METRICS or not number:
             return None
         for name, table in tables.items():
@@ -82,24 +66,19 @@ class Answers:
                 return None
             truth, answer = (np.array([number[v] for v in column]) for column in columns)
             truths.append(truth)
-            said[name] = answer
+            predicted[name] = answer
         if not truths or any(not np.array_equal(truth, truths[0]) for truth in truths):
             return None
-        return cls(truths[0], said, len(labels))
+        return cls(truths[0], predicted, len(labels))
 
     def measure(self, seeds: int) -> SeedMean:
         """The measure of a method with so many seeds."""
         return SeedMean(ClassMeasure(self.k), seeds)
 
     def rows(self, runs: Sequence[str]) -> Floats:
-        """Statistics [n, runs x 3 k] of the runs of one method."""
-        eye = np.eye(self.k)
-        truth = eye[self.truth]
-        parts: list[Floats] = []
-        for run in runs:
-            said = eye[self.said[run]]
-            parts += [said * truth, said, truth]
-        return np.concatenate(parts, axis=1)
+        """Statistics [n, 2 runs] of the runs of one method."""
+        measure = ClassMeasure(self.k)
+        return np.hstack([measure.rows(self.predicted[run], self.truth) for run in runs])
 
 
 BEST, NOISE, WORSE, UNKNOWN = "best", "noise", "worse", "unknown"
@@ -161,38 +140,38 @@ def standings(
     Without `answers` there is no paired test: two methods then differ where their intervals do.
     """
     methods = list(dict.fromkeys(trial.method for trial in trials))
-    found = [_standing([t for t in trials if t.method == method]) for method in methods]
+    table = [_standing([t for t in trials if t.method == method]) for method in methods]
     settings: dict[str, Any] = {"draws": draws, "level": level, "seed": seed}
-    for one in found:
-        if answers is not None and len(one.runs) > 1:
-            over = intervals(answers.measure(len(one.runs)), answers.rows(one.runs), **settings)
-            one.low, one.high = over[main].low, over[main].high
-    found.sort(key=lambda one: (-one.value, one.trainable))
-    best, others = found[0], found[1:]
+    for row in table:
+        if answers is not None and len(row.runs) > 1:
+            over = intervals(answers.measure(len(row.runs)), answers.rows(row.runs), **settings)
+            row.low, row.high = over[main].low, over[main].high
+    table.sort(key=lambda row: (-row.value, row.trainable))
+    best, others = table[0], table[1:]
     best.outcome = BEST
-    for one in others:
-        one.against = _against(one, best, answers, main, settings)
-    _holm([one.against for one in others if one.against.get("p_value") is not None])
-    for one in others:
-        one.outcome = _outcome(one, best)
-    return found
+    for row in others:
+        row.against = _against(row, best, answers, main, settings)
+    _holm([row.against for row in others if row.against.get("p_value") is not None])
+    for row in others:
+        row.outcome = _outcome(row, best)
+    return table
 
 
-def better_buy(found: Sequence[Standing], level: float = 0.95) -> Standing:
+def better_buy(table: Sequence[Standing], level: float = 0.95) -> Standing:
     """The method with the fewest trained weights among those as good as the best.
 
     As good: the difference is noise, and no more than its own standard error, which is the
     one-standard-error rule (Breiman et al. 1984).
     """
     width = 2 * NormalDist().inv_cdf((1 + level) / 2)
-    good = [found[0]]
-    for one in found[1:]:
-        if one.outcome != NOISE or "low" not in one.against:
+    good = [table[0]]
+    for row in table[1:]:
+        if row.outcome != NOISE or "low" not in row.against:
             continue
-        error = (one.against["high"] - one.against["low"]) / width
-        if -one.against["difference"] <= error:
-            good.append(one)
-    return min(good, key=lambda one: (one.trainable, -one.value))
+        error = (row.against["high"] - row.against["low"]) / width
+        if -row.against["difference"] <= error:
+            good.append(row)
+    return min(good, key=lambda row: (row.trainable, -row.value))
 
 
 def _standing(trials: Sequence[Trial]) -> Standing:
@@ -222,31 +201,30 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _against(
-    one: Standing, best: Standing, answers: Answers | None, main: str, settings: dict[str, Any]
+    row: Standing, best: Standing, answers: Answers | None, main: str, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """One minus the best, on the seeds that both have."""
+    """A method minus the best, on the seeds that both have."""
     pairs = [
         (mine, theirs)
-        for seed, mine in zip(one.seeds, one.runs, strict=True)
+        for seed, mine in zip(row.seeds, row.runs, strict=True)
         for other, theirs in zip(best.seeds, best.runs, strict=True)
         if seed == other
     ]
-    ours, theirs = dict(zip(one.runs, one.scores, strict=True)), dict(
-        zip(best.runs, best.scores, strict=True)
-    )  # fmt: skip
-    found: dict[str, Any] = {
+    ours = dict(zip(row.runs, row.scores, strict=True))
+    theirs = dict(zip(best.runs, best.scores, strict=True))
+    known: dict[str, Any] = {
         "best": best.method,
-        "difference": one.value - best.value,
+        "difference": row.value - best.value,
         "p_value": None,
         "seeds": len(pairs),
         "worse_seeds": sum(ours[a] < theirs[b] for a, b in pairs),
     }
     if answers is None or not pairs:
-        return found
+        return known
     measure = answers.measure(len(pairs))
     a, b = (answers.rows([pair[side] for pair in pairs]) for side in (0, 1))
     gap = difference(measure, a, b, main, **settings)
-    return found | {
+    return known | {
         "difference": gap.difference, "low": gap.low, "high": gap.high, "p_value": gap.p_value,
     }  # fmt: skip
 
@@ -254,18 +232,18 @@ def _against(
 def _holm(compared: Sequence[dict[str, Any]]) -> None:
     """Replace the p-values by Holm's, which hold for all comparisons together."""
     largest = 0.0
-    for done, one in enumerate(sorted(compared, key=lambda one: one["p_value"])):
-        largest = max(largest, min(1.0, one["p_value"] * (len(compared) - done)))
-        one["p_value"] = largest
+    for done, row in enumerate(sorted(compared, key=lambda row: row["p_value"])):
+        largest = max(largest, min(1.0, row["p_value"] * (len(compared) - done)))
+        row["p_value"] = largest
 
 
-def _outcome(one: Standing, best: Standing) -> str:
+def _outcome(row: Standing, best: Standing) -> str:
     """ "worse" where interval, test and every seed agree; else "noise"; "unknown" without any."""
-    found = one.against
-    every_seed = found["worse_seeds"] == found["seeds"]
-    if found["p_value"] is not None:
-        clear = found["high"] < 0 and found["p_value"] < SIGNIFICANT
+    against = row.against
+    every_seed = against["worse_seeds"] == against["seeds"]
+    if against["p_value"] is not None:
+        clear = against["high"] < 0 and against["p_value"] < SIGNIFICANT
         return WORSE if clear and every_seed else NOISE
-    if one.high is None or best.low is None:
+    if row.high is None or best.low is None:
         return UNKNOWN
-    return WORSE if one.high < best.low else NOISE
+    return WORSE if row.high < best.low else NOISE

@@ -1,61 +1,86 @@
-"""One evaluation of any task but single-label classification: figures with intervals, baselines,
-mistakes, words. What is particular to a task comes with its `Result`."""
+"""One evaluation of any task: figures with intervals, baselines, calibration, mistakes, words.
+
+What is particular to a task comes with its `TaskResult`. The test rows are only ever scored:
+thresholds, the temperature and the strength of a baseline are chosen on the validation rows.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from warmstart.errors import WarmstartError
-from warmstart.evaluation import sentences as words
-from warmstart.evaluation.classification import Evaluation, comparison
+from warmstart.evaluation import sentences
+from warmstart.evaluation.baselines import Baseline, fit_baselines
+from warmstart.evaluation.calibration import calibrate
 from warmstart.evaluation.settings import Evaluate
 from warmstart.evaluation.training_curve import read_curves, standings
-from warmstart.metrics.base import Floats, Measure
+from warmstart.metrics.base import Floats, Measure, softmax
 from warmstart.metrics.bootstrap import Difference, difference, intervals
-from warmstart.tasks.base import Result, Rival
+from warmstart.tasks.base import Examples, Task
+from warmstart.tasks.results import TaskResult
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """`metrics` goes to metrics.json, `predictions` to predictions.parquet, `mistakes` is read."""
+
+    metrics: dict[str, Any]
+    predictions: pa.Table
+    mistakes: list[dict[str, Any]]
 
 
 def evaluate(
     settings: Evaluate,
-    main: str,
-    titles: Mapping[str, str],
-    result: Result,
+    task: Task,
+    outputs: Mapping[str, Any],
+    examples: Mapping[str, Examples],
     history: Sequence[Mapping[str, Any]] = (),
     seed: int = 0,
 ) -> Evaluation:
-    """Judge a task's answers; raises `WarmstartError` without test rows.
+    """Evaluate a model's outputs on the test rows; raises `WarmstartError` without any.
 
     Args:
-        main: the figure that stands first, of which more is better.
-        titles: figures to show → how they are called.
+        outputs: by split; "validation" may lack where a saved model meets new rows.
+        examples: by split; "train", from which the baselines learn, may lack too.
+        history: rows of the training log.
     """
-    rows = len(result.table)
+    rows = len(examples["test"])
     if not rows:
         raise WarmstartError("there are no test rows, so nothing can be said about the model")
-    title = titles.get(main, main)
-    judged = [_judged(settings, rival, result, main, title, seed) for rival in result.rivals]
-    figures = _figures(settings, result, result.rows, seed)
+    result, main = task.evaluate(outputs, examples), task.main_score
+    figures = _intervals(settings, result, result.statistics, seed)
+    fitted = fit_baselines(settings, task, result.baselines, outputs, examples, seed)
+    baselines, comparison = _compare(settings, task, result, fitted, examples["test"], seed)
     metrics: dict[str, Any] = {
         **{name: value for name, value in figures.items() if ":" not in name},
         "main": main,
-        "titles": {name: said for name, said in titles.items() if name in figures},
+        "titles": {name: text for name, text in task.metric_titles.items() if name in figures},
         "scale": scale(result.measure, main),
-        "wrong": _wrong(result),
-        "per_class": per_class(result.measure, result.rows, figures),
+        "wrong": _count_wrong(result),
+        "per_class": _per_class(result.measure, result.statistics, figures),
         "lower_is_better": sorted(result.measure.lower_is_better),
         "rows": rows,
         "confidence_level": settings.confidence_level,
         "bootstrap": settings.bootstrap,
-        "baselines": judged,
-        "comparison": comparison(judged, main, Difference, title, scale(result.measure, main)),
-        "curves": read_curves(history, figures[main]["value"], standings(judged, main)).as_dict(),
+        "baselines": baselines,
+        "comparison": comparison,
+        "curves": read_curves(
+            history, figures[main]["value"], standings(baselines, main)
+        ).as_dict(),
         **result.facts,
     }
-    known = [*words.few_rows(rows), *words.absent_classes(metrics["per_class"])]
-    metrics["notes"] = [*known, *words.rival_notes(judged), *result.notes]
-    metrics["verdict"] = words.verdict_sentence(metrics)
-    return Evaluation(metrics, result.table, [dict(one) for one in result.mistakes])
+    table = result.table
+    if task.head.single_label:
+        metrics["calibration"] = _calibration(settings, outputs, examples)
+        table = _with_calibrated(table, outputs["test"], metrics["calibration"]["temperature"])
+    metrics["notes"] = [*sentences.notes(metrics, task.head.single_label), *result.notes]
+    metrics["verdict"] = sentences.verdict_sentence(metrics)
+    return Evaluation(metrics, table, [dict(mistake) for mistake in result.mistakes])
 
 
 def scale(measure: Measure, name: str) -> float:
@@ -64,12 +89,68 @@ def scale(measure: Measure, name: str) -> float:
     return 1.0 if highest is None else 1.0 / highest
 
 
-def per_class(
-    measure: Measure, rows: Floats, figures: Mapping[str, Mapping[str, float]]
+def _intervals(
+    settings: Evaluate, result: TaskResult, statistics: Floats, seed: int
+) -> dict[str, dict[str, float]]:
+    table = intervals(
+        result.measure, statistics, settings.bootstrap, settings.confidence_level, seed,
+        result.groups,
+    )  # fmt: skip
+    return {name: interval.as_dict() for name, interval in table.items()}
+
+
+def _compare(
+    settings: Evaluate,
+    task: Task,
+    result: TaskResult,
+    fitted: Sequence[Baseline],
+    test: Examples,
+    seed: int,
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """The baselines' figures and how the model stands against each, and against the strongest."""
+    main, measure = task.main_score, result.measure
+    title, share = task.metric_titles.get(main, main), scale(measure, main)
+    table: list[dict[str, Any]] = []
+    differences: list[Difference] = []
+    for baseline in fitted:
+        statistics = result.score(baseline.predict(test))
+        against = difference(
+            measure, result.statistics, statistics, main, settings.bootstrap,
+            settings.confidence_level, seed, result.groups,
+        )  # fmt: skip
+        figures = _intervals(settings, result, statistics, seed)
+        words = sentences.verdict(against, baseline.title, title, share)
+        differences.append(against)
+        table.append(
+            {
+                "name": baseline.name,
+                "title": baseline.title,
+                **{name: value for name, value in figures.items() if ":" not in name},
+                "notes": list(baseline.notes),
+                "model_minus_baseline": against.as_dict(),
+                "outcome": against.outcome,
+                "sentence": sentences.sentence(words),
+            }
+        )
+    if not table:
+        return [], None
+    best = max(range(len(table)), key=lambda place: table[place][main]["value"])
+    against, called = differences[best], f"the best baseline ({table[best]['title']})"
+    return table, {
+        "baseline": table[best]["name"],
+        "title": table[best]["title"],
+        **against.as_dict(),
+        "outcome": against.outcome,
+        "sentence": sentences.verdict(against, called, title, share),
+    }
+
+
+def _per_class(
+    measure: Measure, statistics: Floats, figures: Mapping[str, Mapping[str, float]]
 ) -> list[dict[str, Any]]:
     """Per class: precision, recall, F1 with its interval, and the number of rows that have it."""
     names = [name.partition(":")[2] for name in figures if name.startswith("f1:")]
-    bearing = measure.bearing(rows)
+    bearing = measure.bearing(statistics)
     return [
         {
             "label": name,
@@ -78,48 +159,34 @@ def per_class(
             "f1": figures[f"f1:{name}"]["value"],
             "f1_low": figures[f"f1:{name}"]["low"],
             "f1_high": figures[f"f1:{name}"]["high"],
-            "support": bearing.get(f"recall:{name}", len(rows)),
-            "predicted": bearing.get(f"precision:{name}", len(rows)),
+            "support": bearing[f"recall:{name}"],
+            "predicted": bearing[f"precision:{name}"],
         }
         for name in names
     ]
 
 
-def _wrong(result: Result) -> int:
+def _count_wrong(result: TaskResult) -> int:
     """How many rows were wrong, where right and wrong can be told."""
     if "correct" not in result.table.column_names:
         return len(result.mistakes)
     return len(result.table) - sum(map(bool, result.table["correct"].to_pylist()))
 
 
-def _figures(
-    settings: Evaluate, result: Result, rows: Floats, seed: int
-) -> dict[str, dict[str, float]]:
-    found = intervals(
-        result.measure, rows, settings.bootstrap, settings.confidence_level, seed, result.groups
-    )
-    return {name: interval.as_dict() for name, interval in found.items()}
-
-
-def _judged(
-    settings: Evaluate, rival: Rival, result: Result, main: str, title: str, seed: int
+def _calibration(
+    settings: Evaluate, outputs: Mapping[str, Any], examples: Mapping[str, Examples]
 ) -> dict[str, Any]:
-    """A baseline's figures, and how the model stands against it."""
-    against = difference(
-        result.measure, result.rows, rival.rows, main, settings.bootstrap,
-        settings.confidence_level, seed, result.groups,
-    )  # fmt: skip
-    said = words.verdict(against, rival.title, title, scale(result.measure, main))
-    return {
-        "name": rival.name,
-        "title": rival.title,
-        **{
-            name: value
-            for name, value in _figures(settings, result, rival.rows, seed).items()
-            if ":" not in name
-        },
-        "notes": list(rival.notes),
-        "model_minus_baseline": against.as_dict(),
-        "outcome": against.outcome,
-        "sentence": words.sentence(said),
-    }
+    """Whether the stated confidence is true, and the temperature of the validation rows."""
+    logits, truth = outputs["test"], examples["test"].store.targets
+    held_out, targets = logits[:0], truth[:0]
+    if "validation" in outputs and len(examples.get("validation", ())):
+        held_out, targets = outputs["validation"], examples["validation"].store.targets
+    measured = calibrate(logits, truth, held_out, targets, settings.calibration_bins)
+    return {**measured, "sentence": sentences.calibration_sentence(measured)}
+
+
+def _with_calibrated(table: pa.Table, logits: np.ndarray, temperature: float) -> pa.Table:
+    """With the confidence at the temperature beside that of the plain softmax."""
+    confidence = softmax(logits, temperature).max(axis=1).astype(np.float32)
+    place = table.column_names.index("confidence") + 1
+    return table.add_column(place, "confidence_calibrated", pa.array(confidence))

@@ -7,8 +7,6 @@ from typing import Any
 
 from warmstart.formatting import counted
 from warmstart.metrics.bootstrap import Difference
-from warmstart.metrics.class_intervals import Paired
-from warmstart.metrics.classification import TITLES
 
 FEW_ROWS = 100  # test rows below which every interval is wide
 FEW_OF_CLASS = 10  # test rows below which a class's figures are rough
@@ -19,14 +17,11 @@ DISPUTED = (
 NAMED = 6  # class names listed before "and n more"
 
 
-def verdict(
-    result: Paired | Difference, other: str, called: str | None = None, scale: float = 1.0
-) -> str:
+def verdict(result: Difference, other: str, name: str, scale: float = 1.0) -> str:
     """A comparison in words: "better than <other> by 9.8 points of macro-F1 (95 % interval …)".
 
-    `called` is the name of the figure, `scale` makes it a share.
+    `name` is that of the figure, `scale` makes it a share.
     """
-    name = TITLES[result.metric] if called is None else called
     sign = -1 if result.outcome == "worse" else 1
     low, high = sorted((sign * scale * result.low, sign * scale * result.high))
     evidence = f"{percent(result.level)} interval {points(low)} to {points(high)}"
@@ -50,86 +45,82 @@ def verdict_sentence(metrics: Mapping[str, Any]) -> str:
     return f"{text}: {comparison['sentence']}."
 
 
-def calibration_sentence(found: Mapping[str, Any]) -> str:
+def calibration_sentence(measured: Mapping[str, Any]) -> str:
     """Whether the stated confidence can be believed, from `calibration.calibrate`."""
-    said = _confidence(found)
-    return said if found["fitted"] else f"{said} No temperature was fitted: {found['reason']}."
+    text = _confidence(measured)
+    if measured["fitted"]:
+        return text
+    return f"{text} No temperature was fitted: {measured['reason']}."
 
 
-def _confidence(found: Mapping[str, Any]) -> str:
+def _confidence(measured: Mapping[str, Any]) -> str:
     """How far the stated confidence is from the truth, and what the temperature changed."""
-    sure, right = found["confidence"], found["accuracy"]
-    if found["rows"] < FEW_ROWS:
+    sure, right = measured["confidence"], measured["accuracy"]
+    if measured["rows"] < FEW_ROWS:
         return (
-            f"Too few test rows ({found['rows']}) to say whether its confidence can be taken at "
+            f"Too few test rows ({measured['rows']}) to say whether its confidence can be taken at "
             "its word."
         )
     text = f"It is {share(sure)} sure on average and right in {share(right)} of the rows"
-    before, after = found["before"]["ece"], found["after"]["ece"]
+    before, after = measured["before"]["ece"], measured["after"]["ece"]
     if before < 0.03:
         return f"{text}: its confidence can be taken at its word."
     if abs(sure - right) >= 0.02:
         text += ", so it is too sure of itself" if sure > right else ", so it is not sure enough"
     text += f". A stated confidence is off by {points(before)} points on average"
-    if not found["fitted"]:
+    if not measured["fitted"]:
         return f"{text}."
     if after < before - 0.002:
-        return f"{text}; corrected (temperature {found['temperature']:.2f}), by {points(after)}."
+        temperature = f"temperature {measured['temperature']:.2f}"
+        return f"{text}; corrected ({temperature}), by {points(after)}."
     return f"{text}; correcting it with a temperature did not help."
 
 
-def notes(metrics: Mapping[str, Any]) -> list[str]:
+def notes(metrics: Mapping[str, Any], single_label: bool) -> list[str]:
     """What a careful reader should know before trusting the figures."""
     count, classes = metrics["rows"], metrics["per_class"]
-    found = few_rows(count)
-    if metrics["accuracy"]["value"] == 1.0:
-        found.append(
+    texts: list[str] = []
+    if count < FEW_ROWS:
+        texts.append(
+            f"The figures rest on {counted(count, 'test row')}, so every interval is wide: a "
+            "difference of a few points says nothing."
+        )
+    if single_label and metrics["accuracy"]["value"] == 1.0:
+        texts.append(
             f"No test row was wrong. That does not make the model perfect: {counted(count)} cannot "
             f"rule out an accuracy of {metrics['accuracy']['low']:.3f}."
         )
-    found += absent_classes(classes)
-    few = [one["label"] for one in classes if 0 < one["support"] < FEW_OF_CLASS]
-    if few:
-        found.append(f"Fewer than {FEW_OF_CLASS} test rows, so rough figures: {listed(few)}.")
-    silent = [one["label"] for one in classes if one["support"] and not one["predicted"]]
-    if silent:
-        found.append(f"Never predicted by the model: {listed(silent)}.")
-    return found + rival_notes(metrics["baselines"])
-
-
-def few_rows(count: int) -> list[str]:
-    """That there are few test rows, where there are."""
-    if count >= FEW_ROWS:
-        return []
-    return [
-        f"The figures rest on {counted(count, 'test row')}, so every interval is wide: a "
-        "difference of a few points says nothing."
+    texts += _absent_classes(classes)
+    few = [row["label"] for row in classes if 0 < row["support"] < FEW_OF_CLASS]
+    if single_label and few:
+        texts.append(f"Fewer than {FEW_OF_CLASS} test rows, so rough figures: {listed(few)}.")
+    silent = [row["label"] for row in classes if row["support"] and not row["predicted"]]
+    if single_label and silent:
+        texts.append(f"Never predicted by the model: {listed(silent)}.")
+    texts += [
+        f"The baseline {row['title']}: {note[:1].lower()}{note[1:]}"
+        for row in metrics["baselines"]
+        for note in row["notes"]
     ]
+    return texts
 
 
-def rival_notes(rivals: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What is to be known of the baselines."""
-    return [
-        f"The baseline {one['title']}: {lower(note)}" for one in rivals for note in one["notes"]
-    ]
-
-
-def absent_classes(classes: Sequence[Mapping[str, Any]]) -> list[str]:
+def _absent_classes(classes: Sequence[Mapping[str, Any]]) -> list[str]:
     """A note on the classes of which there are no test rows, and on answers that name them."""
-    absent = [one for one in classes if not one["support"]]
+    absent = [row for row in classes if not row["support"]]
     if not absent:
         return []
-    text = f"Not in the test rows, so not judged: {listed([one['label'] for one in absent])}."
-    given = {one["label"]: counted(one["predicted"]) for one in absent if one["predicted"]}
-    if given:
-        text += f" Wrongly predicted all the same: {listed(list(given), given)}."
+    text = f"Not in the test rows, so not judged: {listed([row['label'] for row in absent])}."
+    wrong = {row["label"]: counted(row["predicted"]) for row in absent if row["predicted"]}
+    if wrong:
+        text += f" Wrongly predicted all the same: {listed(list(wrong), wrong)}."
     return [text]
 
 
 def listed(names: Sequence[str], remarks: Mapping[str, str] | None = None) -> str:
     """Names, some with a remark, as a list that stays short: "a, b (3 rows), c and 4 more"."""
-    said = {name: f" ({remark})" for name, remark in (remarks or {}).items()}
-    shown = [f"“{name}”{said.get(name, '')}" for name in names[:NAMED]]
+    beside = {name: f" ({remark})" for name, remark in (remarks or {}).items()}
+    shown = [f"“{name}”{beside.get(name, '')}" for name in names[:NAMED]]
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(shown) + more
 
@@ -171,8 +162,3 @@ def title(text: str) -> str:
 def figure(value: float) -> str:
     """A score as one reads it: 0.774, or 41.2 where it counts to 100; never -0.000."""
     return f"{value:.1f}" if abs(value) >= 10 else f"{round(value, 3) + 0.0:.3f}"
-
-
-def lower(text: str) -> str:
-    """A sentence as a clause."""
-    return text[:1].lower() + text[1:]

@@ -34,10 +34,10 @@ class Standing:
     outcome: str
 
 
-def standings(judged: Sequence[Mapping[str, Any]], main: str) -> list[Standing]:
+def standings(baselines: Sequence[Mapping[str, Any]], main: str) -> list[Standing]:
     """The standings against the baselines of metrics.json."""
     return [
-        Standing(one["name"], one["title"], one[main]["value"], one["outcome"]) for one in judged
+        Standing(row["name"], row["title"], row[main]["value"], row["outcome"]) for row in baselines
     ]
 
 

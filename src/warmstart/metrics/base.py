@@ -7,7 +7,6 @@ and a mixture of two systems are only different weights over the same rows, so o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,11 @@ class Measure:
 
     lower_is_better: frozenset[str] = frozenset()
     """Names of figures of which less is better; all others count upwards."""
+    repeats: bool = False
+    """Whether many rows have the same statistics, so that distinct rows with their counts stand for
+    all: see `with_counts`."""
 
-    def rows(self, predictions: Sequence[Any], references: Sequence[Any]) -> Floats:
+    def rows(self, predictions: Any, references: Any) -> Floats:
         """Statistics [n, S] of n predictions, each beside its reference."""
         raise NotImplementedError
 
@@ -37,18 +39,31 @@ class Measure:
         """Figures [...] of `rows` [n, S], where row i occurs `weights[..., i]` times."""
         return self.score(weights @ rows)
 
-    def total(self, rows: Floats) -> dict[str, float]:
-        """Figures of a result from its rows [n, S]."""
-        found = self.weighted(rows, np.ones(len(rows)))
-        return {name: float(value) for name, value in found.items()}
+    def with_counts(self, counts: NDArray[Any]) -> Measure:
+        """The measure of distinct rows, of which row i occurs `counts[i]` times in the result."""
+        raise NotImplementedError
 
-    def __call__(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
+    def total(self, rows: Floats, weights: Floats | None = None) -> dict[str, float]:
+        """Figures of a result from its rows [n, S], each of which counts once or `weights[i]`."""
+        scores = self.weighted(rows, np.ones(len(rows)) if weights is None else weights)
+        return {name: float(value) for name, value in scores.items()}
+
+    def __call__(self, predictions: Any, references: Any) -> dict[str, float]:
         """Figures of a result."""
         return self.total(self.rows(predictions, references))
 
     def highest(self, name: str) -> float | None:
-        """The perfect value of a figure that lies between 0 and it; None where there is none."""
+        """The perfect value of a figure that lies between `lowest` and it; None where there is
+        none."""
         return 1.0
+
+    def lowest(self, name: str) -> float:
+        """The worst value of a figure that has a highest."""
+        return 0.0
+
+    def correct(self, rows: Floats) -> NDArray[np.bool_] | None:
+        """Which rows are right [n], where each is either right or wrong; else None."""
+        return None
 
     def bearing(self, rows: Floats) -> dict[str, int]:
         """How many rows bear on a figure, for those figures on which not all of them do."""
@@ -62,7 +77,12 @@ def ratio(top: Any, bottom: Any) -> Floats:
 
 
 def softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
-    """Probabilities [..., K] of logits [..., K] divided by the temperature, in float64."""
-    scaled = logits.astype(np.float64) / temperature
-    exps = np.exp(scaled - scaled.max(-1, keepdims=True))
-    return exps / exps.sum(-1, keepdims=True)
+    """Probabilities [..., K] of logits divided by the temperature, in float64."""
+    wide = np.asarray(logits, np.float64) / temperature
+    raised = np.exp(wide - wide.max(-1, keepdims=True))
+    return raised / raised.sum(-1, keepdims=True)
+
+
+def sigmoid(logits: NDArray[Any]) -> Floats:
+    """Probabilities of single logits, in float64."""
+    return 0.5 * (1.0 + np.tanh(0.5 * np.asarray(logits, np.float64)))

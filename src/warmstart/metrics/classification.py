@@ -1,20 +1,21 @@
-"""Scores of single-label classification, from tallies, for one result or a thousand resamples.
+"""Precision, recall, F1 and what is made of them, for one result or a thousand resamples.
 
 Accuracy, F1 and Matthews correlation need no more of a confusion matrix than its diagonal and its
 two margins. A `Tally` holds these three as arrays of shape [..., k], so every score works on one
 test set ([k] in, a number out) and on all bootstrap resamples at once ([draws, k] in, [draws] out).
+Entities, labels of words and sets of labels are counted with the same three, `class_scores`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from warmstart.metrics.base import Floats, ratio
+from warmstart.metrics.base import Floats, Measure, Scores, ratio
 
 Ints = NDArray[np.int64]
 
@@ -61,7 +62,7 @@ def precision(t: Tally) -> Floats:
 
 
 def recall(t: Tally) -> Floats:
-    """Per class [..., k]: of the rows that are of it, the share that was found. 0 where none."""
+    """Per class [..., k]: of the rows that are of it, the share predicted so. 0 where none."""
     return ratio(t.right, t.actual)
 
 
@@ -112,3 +113,94 @@ TITLES = {
     "f1_weighted": "weighted F1",
     "matthews_correlation": "Matthews correlation",
 }
+
+
+class ClassMeasure(Measure):
+    """Accuracy, F1 and Matthews correlation of single labels of `k` classes.
+
+    Predictions and references: class numbers [n]. Statistics [n, 2]: the true class, the predicted
+    one. `labels`, where given, name the k classes, and their own precision, recall and F1 are
+    figures too: `f1:LABEL`.
+    """
+
+    repeats = True
+
+    def __init__(
+        self, k: int, labels: Sequence[str] = (), counts: NDArray[Any] | None = None
+    ) -> None:
+        self.k, self.labels, self.counts = k, tuple(labels), counts
+
+    def rows(self, predictions: NDArray[Any], references: NDArray[Any]) -> Floats:
+        return np.stack([references, predictions], axis=1).astype(np.float64)
+
+    def with_counts(self, counts: NDArray[Any]) -> ClassMeasure:
+        return ClassMeasure(self.k, self.labels, counts)
+
+    def weighted(self, rows: Floats, weights: Floats) -> Scores:
+        eye = np.eye(self.k)
+        actual, predicted = (eye[column.astype(np.int64)] for column in rows.T)
+        right = actual * predicted
+        counts = np.ones(len(rows)) if self.counts is None else self.counts.astype(np.float64)
+        whole = Tally(counts @ right, counts @ predicted, counts @ actual)
+        t = Tally(weights @ right, weights @ predicted, weights @ actual, whole)
+        scores = {name: metric(t) for name, metric in METRICS.items()}
+        return {**scores, **_of_each_class(t, self.labels)}
+
+    def bearing(self, rows: Floats) -> dict[str, int]:
+        t = tally(rows[:, 0], rows[:, 1], self.k)
+        return _bearing(self.labels, t.predicted + t.actual - t.right, t.predicted, t.actual)
+
+    def lowest(self, name: str) -> float:
+        return -1.0 if name == "matthews_correlation" else 0.0
+
+    def correct(self, rows: Floats) -> NDArray[np.bool_]:
+        return rows[:, 0] == rows[:, 1]
+
+
+def class_scores(sums: Floats, classes: Sequence[str], whole: Floats) -> Scores:
+    """Micro, macro and per-class figures from sums [..., 3 K]: right, predicted, actual per class.
+
+    `whole` [3 K or more] are the sums of all rows, of which a resample keeps what it does not say
+    (`f1`, `Tally.judged`). The figures of one class are named after it: `f1:PER`.
+    """
+    t = Tally(*_thirds(sums, len(classes)), Tally(*_thirds(whole, len(classes))))
+    right, predicted, actual = (part.sum(-1) for part in (t.right, t.predicted, t.actual))
+    return {
+        "f1_micro": ratio(2 * right, predicted + actual),
+        "precision_micro": ratio(right, predicted),
+        "recall_micro": ratio(right, actual),
+        "f1_macro": f1_macro(t),
+        **_of_each_class(t, classes),
+    }
+
+
+def class_bearing(rows: Floats, classes: Sequence[str]) -> dict[str, int]:
+    """For the figures of each class: rows [n, 3 K] that have it, as truth or as prediction."""
+    _, predicted, actual = (part > 0 for part in _thirds(rows, len(classes)))
+    return _bearing(classes, (predicted | actual).sum(0), predicted.sum(0), actual.sum(0))
+
+
+def _of_each_class(t: Tally, names: Sequence[str]) -> Scores:
+    columns = {"f1": f1(t), "precision": precision(t), "recall": recall(t)}
+    return {
+        f"{figure}:{name}": values[..., i]
+        for i, name in enumerate(names)
+        for figure, values in columns.items()
+    }
+
+
+def _bearing(
+    names: Sequence[str], either: NDArray[Any], predicted: NDArray[Any], actual: NDArray[Any]
+) -> dict[str, int]:
+    columns = {"f1": either, "precision": predicted, "recall": actual}
+    return {
+        f"{figure}:{name}": int(values[i])
+        for i, name in enumerate(names)
+        for figure, values in columns.items()
+    }
+
+
+def _thirds(sums: Floats, k: int) -> tuple[Floats, Floats, Floats]:
+    """The right, the predicted and the actual, each [..., K], of counts [..., 3 K]."""
+    right, predicted, actual = np.split(sums[..., : 3 * k], 3, axis=-1)
+    return right, predicted, actual

@@ -32,13 +32,13 @@ class Agreement(Measure):
         predictions: Sequence[float] | NDArray[Any],
         references: Sequence[float] | NDArray[Any],
     ) -> Floats:
-        given, true = np.asarray(predictions, float), np.asarray(references, float)
-        if given.shape != true.shape or given.ndim != 1:
-            raise ValueError(f"predictions {given.shape} and references {true.shape} differ")
-        x, y, error = _standardized(given), _standardized(true), given - true
+        predicted, true = np.asarray(predictions, float), np.asarray(references, float)
+        if predicted.shape != true.shape or predicted.ndim != 1:
+            raise ValueError(f"predictions {predicted.shape} and references {true.shape} differ")
+        x, y, error = _standardized(predicted), _standardized(true), predicted - true
         centred = true - (true.mean() if len(true) else 0.0)
         columns = (np.ones(len(true)), x, y, x * x, y * y, x * y, error**2, np.abs(error))
-        ranks = (_codes(given), _codes(true))
+        ranks = (_codes(predicted), _codes(true))
         return np.stack([*columns, centred, centred**2, *ranks], axis=1).astype(np.float64)
 
     def score(self, sums: Floats) -> Scores:

@@ -1,4 +1,6 @@
-"""Entity F1 as `conlleval` counts it: an entity is right if its type and its span are (CoNLL-2000).
+"""Scores of tags: entity F1 as `conlleval` counts it, and accuracy and F1 of labels of words.
+
+An entity is right if its type and its span are (CoNLL-2000).
 
 `spans_of_tags` reads tags as conlleval.pl (Tjong Kim Sang 2004) does, ill-formed ones too: an
 entity begins at B, at an I after O and wherever the type changes, so I without B is an entity and
@@ -9,13 +11,12 @@ script, whose rules split no neighbours of one type there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
 from warmstart.errors import RowError, shown
 from warmstart.metrics.base import Floats, Measure, Scores
-from warmstart.metrics.counts import class_bearing, class_scores
+from warmstart.metrics.classification import class_bearing, class_scores
 
 Span = tuple[int, int, str]
 """First unit, the unit after the last, type. Units: tokens or characters."""
@@ -75,10 +76,17 @@ class Entities(Measure):
         number = {kind: place for place, kind in enumerate(self.types)}
         counts = np.zeros((len(references), 3, len(self.types)))
         for row, guess, truth in zip(counts, predictions, references, strict=True):
-            guessed, true = _distinct(guess), _distinct(truth)
+            guessed, true = (
+                {(int(first), int(last), str(kind)) for first, last, kind in spans}
+                for spans in (guess, truth)
+            )
             for place, spans in enumerate((guessed & true, guessed, true)):
                 for *_, kind in spans:
-                    row[place, _known(kind, number)] += 1
+                    if kind not in number:
+                        raise ValueError(
+                            f"entity type '{shown(kind)}' is not among the types of this measure"
+                        )
+                    row[place, number[kind]] += 1
         return counts.reshape(len(references), -1)
 
     def weighted(self, rows: Floats, weights: Floats) -> Scores:
@@ -88,11 +96,36 @@ class Entities(Measure):
         return class_bearing(rows, self.types)
 
 
-def _distinct(spans: Iterable[Any]) -> set[Span]:
-    return {(int(first), int(last), str(kind)) for first, last, kind in spans}
+class WordLabels(Measure):
+    """Accuracy over all words, macro-F1 and the figures of each label.
 
+    Predictions and references: for each row the labels of its words, as many in both. Statistics:
+    3 counts per label. `f1_micro` is the accuracy: of one label a word, micro-averaged precision,
+    recall and F1 are all the share that is right.
+    """
 
-def _known(kind: str, number: dict[str, int]) -> int:
-    if kind not in number:
-        raise ValueError(f"entity type '{shown(kind)}' is not among the types of this measure")
-    return number[kind]
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.labels = tuple(labels)
+
+    def rows(
+        self, predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]]
+    ) -> Floats:
+        number = {label: place for place, label in enumerate(self.labels)}
+        k = len(self.labels)
+        counts = np.zeros((len(references), 3, k))
+        for row, guess, truth in zip(counts, predictions, references, strict=True):
+            guessed = np.array([number[label] for label in guess], np.int64)
+            true = np.array([number[label] for label in truth], np.int64)
+            if len(guessed) != len(true):
+                raise ValueError(f"{len(guessed)} labels for {len(true)} words")
+            for place, labels in enumerate((true[guessed == true], guessed, true)):
+                row[place] = np.bincount(labels, minlength=k)
+        return counts.reshape(len(references), -1)
+
+    def weighted(self, rows: Floats, weights: Floats) -> Scores:
+        scores = class_scores(weights @ rows, self.labels, rows.sum(0))
+        del scores["precision_micro"], scores["recall_micro"]
+        return {**scores, "accuracy": scores["f1_micro"]}
+
+    def bearing(self, rows: Floats) -> dict[str, int]:
+        return class_bearing(rows, self.labels)

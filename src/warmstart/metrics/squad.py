@@ -23,30 +23,30 @@ def normalized(answer: str) -> str:
     return " ".join(ARTICLES.sub(" ", answer.lower().translate(NO_PUNCTUATION)).split())
 
 
-def exact_match(answer: str, gold: str) -> float:
+def exact_match(answer: str, reference: str) -> float:
     """1 if both are the same once normalized."""
-    return float(normalized(answer) == normalized(gold))
+    return float(normalized(answer) == normalized(reference))
 
 
-def token_f1(answer: str, gold: str, empty_may_match: bool = True) -> float:
+def token_f1(answer: str, reference: str, empty_may_match: bool = True) -> float:
     """F1 of the bags of normalized words.
 
     Where one has no words, SQuAD 2 asks whether both have none; SQuAD 1.1 gives 0.
     """
-    given, true = normalized(answer).split(), normalized(gold).split()
-    if not given or not true:
-        return float(given == true) if empty_may_match else 0.0
-    same = sum((Counter(given) & Counter(true)).values())
+    predicted, true = normalized(answer).split(), normalized(reference).split()
+    if not predicted or not true:
+        return float(predicted == true) if empty_may_match else 0.0
+    same = sum((Counter(predicted) & Counter(true)).values())
     if same == 0:
         return 0.0
-    precision, recall = same / len(given), same / len(true)
+    precision, recall = same / len(predicted), same / len(true)
     return 2 * precision * recall / (precision + recall)
 
 
 class Answers(Measure):
-    """Exact match and token F1, each the best over a question's gold answers, in 0 to 1.
+    """Exact match and token F1, each the best over a question's reference answers, in 0 to 1.
 
-    Predictions: one string a row, "" for "no answer". References: the gold answers of a row, none
+    Predictions: one string a row, "" for "no answer". References: the right answers of a row, none
     for a question without answer. `version` 2 counts as SQuAD 2's script, 1 as that of 1.1; they
     differ in answers without words. `unanswerable` adds the figures of the two kinds of question
     (`has_answer_f1`, `no_answer_f1` …). Statistics [n, 6]: 1, exact, F1; and the same again for
@@ -58,9 +58,9 @@ class Answers(Measure):
 
     def rows(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
         counts = np.zeros((len(references), 6))
-        for row, answer, golds in zip(counts, predictions, references, strict=True):
-            row[:3] = (1.0, *self._best(answer, golds))
-            row[3:] = row[:3] * any(golds)
+        for row, answer, accepted in zip(counts, predictions, references, strict=True):
+            row[:3] = (1.0, *self._best(answer, accepted))
+            row[3:] = row[:3] * any(accepted)
         return counts
 
     def score(self, sums: Floats) -> Scores:
@@ -78,16 +78,12 @@ class Answers(Measure):
             **{f"no_answer_{name}": len(rows) - answered for name in names},
         }
 
-    def _golds(self, golds: Sequence[str]) -> list[str]:
-        """The gold answers that have words (SQuAD 2); all of them (1.1); [""] if there are none."""
-        kept = [gold for gold in golds if self.version == 1 or normalized(gold)]
-        return kept or [""]
-
-    def _best(self, answer: str, golds: Sequence[str]) -> tuple[float, float]:
-        kept = self._golds(golds)
+    def _best(self, answer: str, references: Sequence[str]) -> tuple[float, float]:
+        """Over the references that have words (SQuAD 2) or all (1.1); "" where there are none."""
+        accepted = [text for text in references if self.version == 1 or normalized(text)] or [""]
         return (
-            max(exact_match(answer, gold) for gold in kept),
-            max(token_f1(answer, gold, self.version == 2) for gold in kept),
+            max(exact_match(answer, text) for text in accepted),
+            max(token_f1(answer, text, self.version == 2) for text in accepted),
         )
 
 

@@ -1,7 +1,7 @@
-"""Scores of written text: ROUGE by `rouge-score`, BLEU and chrF by `sacrebleu`, and lengths.
+"""Scores of generated text: ROUGE, BLEU, chrF, exact match, and lengths.
 
-Those packages read the strings; the statistics per row are theirs. References: a string a row, or
-several; of several ROUGE and chrF count the best, BLEU all (as the packages do).
+`rouge-score` and `sacrebleu` read the strings; the statistics per row are theirs. References: a
+string a row, or several; of several ROUGE and chrF count the best, BLEU all (as the packages do).
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class Rouge(Measure):
     def rows(self, predictions: Sequence[str], references: References) -> Floats:
         """[n, 5]: 1, and the four F-measures."""
         counts = np.ones((len(references), 1 + len(self.names)))
-        for row, text, golds in zip(counts, predictions, several(references), strict=True):
-            found = self._scorer.score_multi(
-                [self._lines(gold) for gold in golds], self._lines(text)
+        for row, text, accepted in zip(counts, predictions, several(references), strict=True):
+            scores = self._scorer.score_multi(
+                [self._lines(right) for right in accepted], self._lines(text)
             )
-            row[1:] = [found[name].fmeasure for name in self.names]
+            row[1:] = [scores[name].fmeasure for name in self.names]
         return counts
 
     def score(self, sums: Floats) -> Scores:
@@ -87,14 +87,14 @@ class _Sacrebleu(Measure):
             raise ValueError(f"{len(predictions)} predictions, {len(references)} references")
         if not len(references):
             return np.zeros((0, self._width))
-        found = self._metric._extract_corpus_statistics(list(predictions), streams(references))
-        return np.array(found, dtype=np.float64)
+        stats = self._metric._extract_corpus_statistics(list(predictions), streams(references))
+        return np.array(stats, dtype=np.float64)
 
     def score(self, sums: Floats) -> Scores:
         """0 to 100 by sacrebleu's own formula, which may exceed 100 by its rounding; not here."""
         flat = sums.reshape(-1, sums.shape[-1])
-        found = [self._metric._compute_score_from_stats(row).score for row in flat.tolist()]
-        return {self.name: np.minimum(found, 100.0).reshape(sums.shape[:-1])}
+        stats = [self._metric._compute_score_from_stats(row).score for row in flat.tolist()]
+        return {self.name: np.minimum(stats, 100.0).reshape(sums.shape[:-1])}
 
     def highest(self, name: str) -> float | None:
         return 100.0
@@ -142,25 +142,72 @@ class Lengths(Measure):
 
     def rows(self, predictions: Sequence[str], references: References) -> Floats:
         counts = np.ones((len(references), 6))
-        for row, text, golds in zip(counts, predictions, several(references), strict=True):
+        for row, text, accepted in zip(counts, predictions, several(references), strict=True):
             words = text.split()
             pairs = list(pairwise(words))
-            gold = len(golds[0].split())
-            row[1:] = (len(words), gold, not words, len(pairs), len(pairs) - len(set(pairs)))
+            reference = len(accepted[0].split())
+            row[1:] = (len(words), reference, not words, len(pairs), len(pairs) - len(set(pairs)))
         return counts
 
     def score(self, sums: Floats) -> Scores:
-        rows, words, gold, empty, pairs, repeated = np.moveaxis(sums, -1, 0)
+        rows, words, reference, empty, pairs, repeated = np.moveaxis(sums, -1, 0)
         return {
             "words": ratio(words, rows),
-            "reference_words": ratio(gold, rows),
-            "length_ratio": ratio(words, gold),
+            "reference_words": ratio(reference, rows),
+            "length_ratio": ratio(words, reference),
             "empty": ratio(empty, rows),
             "repeated": ratio(repeated, pairs),
         }
 
     def highest(self, name: str) -> float | None:
         return 1.0 if name in self.lower_is_better else None
+
+
+class Joined(Measure):
+    """The figures of several measures, whose names must differ.
+
+    Statistics [n, S] are those of the measures side by side.
+    """
+
+    def __init__(self, *parts: Measure) -> None:
+        self.parts = parts
+        self.lower_is_better = frozenset[str]().union(*(part.lower_is_better for part in parts))
+        tried = [part.rows(["a"], ["a"]) for part in parts]
+        self._ends = np.cumsum([rows.shape[1] for rows in tried]).tolist()
+        self._owner = {
+            name: part
+            for part, rows in zip(parts, tried, strict=True)
+            for name in part.score(rows.sum(0))
+        }
+
+    def rows(self, predictions: Sequence[Any], references: Sequence[Any]) -> Floats:
+        return np.hstack([part.rows(predictions, references) for part in self.parts])
+
+    def score(self, sums: Floats) -> Scores:
+        pieces = np.split(sums, self._ends[:-1], axis=-1)
+        scores: Scores = {}
+        for part, piece in zip(self.parts, pieces, strict=True):
+            scores |= part.score(piece)
+        return scores
+
+    def highest(self, name: str) -> float | None:
+        return self._owner[name].highest(name)
+
+
+class Exact(Measure):
+    """Share of the predictions that equal a reference, but for spaces at the ends or doubled.
+
+    Statistics [n, 2]: 1, equal.
+    """
+
+    def rows(self, predictions: Sequence[str], references: References) -> Floats:
+        counts = np.ones((len(references), 2))
+        for row, text, accepted in zip(counts, predictions, several(references), strict=True):
+            row[1] = float(any(text.split() == reference.split() for reference in accepted))
+        return counts
+
+    def score(self, sums: Floats) -> Scores:
+        return {"exact_match": ratio(sums[..., 1], sums[..., 0])}
 
 
 def sentences(text: str) -> list[str]:
@@ -170,7 +217,7 @@ def sentences(text: str) -> list[str]:
 
 def several(references: References) -> list[list[str]]:
     """The references of each row as a list of at least one."""
-    return [[gold] if isinstance(gold, str) else (list(gold) or [""]) for gold in references]
+    return [[row] if isinstance(row, str) else (list(row) or [""]) for row in references]
 
 
 def streams(references: References) -> list[list[str | None]]:

@@ -11,7 +11,7 @@ from warmstart.pipelines.prepare import Prepared
 from warmstart.run import Run
 
 if TYPE_CHECKING:
-    from warmstart.evaluation.classification import Evaluation
+    from warmstart.evaluation.evaluate import Evaluation
     from warmstart.training.trainer import Progress
 
 
@@ -30,8 +30,8 @@ def conclude(
     """Proof, evaluation, report, card."""
     import pyarrow.parquet as pq
 
+    from warmstart.evaluation.evaluate import evaluate
     from warmstart.evaluation.forgetting import section
-    from warmstart.pipelines.evaluate import judge
     from warmstart.pipelines.verify import prove_task
     from warmstart.training.memory import give_back_memory
 
@@ -39,7 +39,9 @@ def conclude(
     proof = prove_task(run.model, prepared.task, examples["test"], outputs["test"], recipe.seed)
     write_json(run.path / "proof.json", proof)
     give_back_memory()  # the model that was loaded afresh
-    found = judge(recipe.evaluate, prepared.task, outputs, examples, progress.history, recipe.seed)
+    found = evaluate(
+        recipe.evaluate, prepared.task, outputs, examples, progress.history, recipe.seed
+    )
     if forgetting:
         found.metrics["forgetting"] = forgetting
         found.metrics["sections"] = [*found.metrics.get("sections", []), section(forgetting)]

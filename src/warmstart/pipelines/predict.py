@@ -110,8 +110,8 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
     """See `api.evaluate`."""
     import pyarrow.parquet as pq
 
+    from warmstart.evaluation.evaluate import evaluate as evaluate_task
     from warmstart.files import write_atomically, write_json
-    from warmstart.pipelines.evaluate import judge
     from warmstart.run import why
 
     recipe = _settings("evaluate", keys)
@@ -122,7 +122,9 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
     task = predictor.task.resolve_for_data(table)
     noted = _Noted(table)
     outputs, examples = _outputs(predictor, table, noted)
-    found = judge(recipe.evaluate, task, {"test": outputs}, {"test": examples}, [], recipe.seed)
+    found = evaluate_task(
+        recipe.evaluate, task, {"test": outputs}, {"test": examples}, seed=recipe.seed
+    )
     noted.tell(found.metrics["notes"], predictor.task.max_length)
     if out is not None:
         try:

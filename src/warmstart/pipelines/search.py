@@ -82,7 +82,7 @@ class Index:
 
     def search_all(self, queries: Sequence[str], top: int = 10) -> list[list[Found]]:
         """As `search`, for many queries at once."""
-        from warmstart.metrics.nearest import nearest
+        from warmstart.metrics.retrieval import nearest
 
         if self._predictor is None:
             self._predictor = self._open()

@@ -393,10 +393,8 @@ def prove_task(
     """
     own = getattr(task, "module", None)
     if task.head.pipeline and task.inputs == ("text",) and not own:
-        from warmstart.metrics.base import softmax
-
         texts: list[str] = examples.table["text"].to_pylist()
-        return prove(folder, texts, softmax(outputs), task.max_length, seed)
+        return prove(folder, texts, task.head.probabilities(outputs), task.max_length, seed)
     if task.head.gives_vectors:
         return prove_vectors(folder, task, examples, outputs, seed)
     if task.head.generates:

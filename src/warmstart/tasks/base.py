@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from warmstart.models.heads import CLASSES, Head
@@ -12,14 +12,13 @@ from warmstart.part import Part
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     import pyarrow as pa
     from transformers import PreTrainedModel
 
     from warmstart.data.tokens.dataset import TokenizedDataset
-    from warmstart.metrics.base import Floats, Measure
     from warmstart.models.base import Base
     from warmstart.models.forward import Compute
+    from warmstart.tasks.results import TaskResult
     from warmstart.types import Prediction
 
 OnCut = Callable[[int, int], None]
@@ -42,42 +41,6 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.table)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Rival:
-    """A baseline: the same measure's statistics [n, S] of its answers on the same rows."""
-
-    name: str
-    title: str
-    rows: Floats
-    notes: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Result:
-    """A task's answers on the test rows, ready to be judged.
-
-    Args:
-        measure: gives the figures from `rows`, the statistics [n, S] of the answers.
-        rivals: baselines, the dumbest first.
-        table: one row a test row for predictions.parquet: id, file, line, the inputs, the truth,
-            the prediction, confidence.
-        mistakes: what was wrong, the most telling first; each a dict with `file`, `line`, `text`,
-            `label` (the truth), `prediction`, and optionally `confidence`, `note`, `context`.
-        groups: [n] what belongs together (questions on one passage), for the resampling.
-        facts: what else goes to metrics.json, such as thresholds.
-        notes: sentences that a careful reader should know.
-    """
-
-    measure: Measure
-    rows: Floats
-    rivals: Sequence[Rival]
-    table: pa.Table
-    mistakes: Sequence[Mapping[str, Any]]
-    groups: np.ndarray | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    notes: Sequence[str] = ()
 
 
 class Task(Part):
@@ -155,7 +118,7 @@ class Task(Part):
 
     def resolve_for_data(self, table: pa.Table) -> Task:
         """With what the rows themselves say, where they may come in several kinds; `table` is the
-        training rows, or those that a saved model is judged on."""
+        training rows, or those that a saved model is evaluated on."""
         return self
 
     def check(self, method: Any) -> None:
@@ -223,19 +186,12 @@ class Task(Part):
         """Quick figures for one pass over a split: `main_score` (higher is better) and `loss`."""
         raise NotImplementedError
 
-    def result(
-        self,
-        outputs: Mapping[str, Any],
-        examples: Mapping[str, Examples],
-        *,
-        baselines: bool,
-        seed: int,
-    ) -> Result:
-        """The test answers beside those of baselines that learned from train.
+    def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:
+        """The predictions on the test rows beside the references.
 
         `outputs` has "test" and, where there is one, "validation" (thresholds are chosen there and
-        never on test); `examples` also "train". When a saved model is judged on new rows, only
-        "test" is given.
+        never on test); `examples` also "train". When a saved model is evaluated on new rows, only
+        "test" is there.
         """
         raise NotImplementedError
 
@@ -246,7 +202,7 @@ class Task(Part):
 
     def fit_thresholds(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> Self:
         """The task with what a trained model's outputs settle, such as a threshold chosen on
-        validation; so it is proven, judged and saved. See `result` for the arguments."""
+        validation; so it is proven, evaluated and saved. See `evaluate` for the arguments."""
         return self
 
     def write_extras(self, folder: Path) -> None:

@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from warmstart.data.ledger import place
-from warmstart.errors import DataError, nearest, shown
+from warmstart.errors import DataError, WarmstartError, nearest, shown
 from warmstart.metrics.base import softmax
+from warmstart.metrics.classification import (
+    TITLES,
+    ClassMeasure,
+    accuracy,
+    confusion_matrix,
+    f1_macro,
+    tally,
+)
 from warmstart.tasks.base import Examples, OnCut, Task
+from warmstart.tasks.results import TaskResult, as_lists, list_mistakes, prediction_table, shortened
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
     from warmstart.data.tokens.dataset import TokenizedDataset
@@ -28,8 +37,6 @@ def class_targets(table: pa.Table, labels: Sequence[str]) -> np.ndarray | None:
 
     Raises `DataError` for a class that is not among the labels.
     """
-    import numpy as np
-
     if "label" not in table.column_names:
         return None
     number = {label: index for index, label in enumerate(labels)}
@@ -53,7 +60,6 @@ def class_answers(logits: np.ndarray, labels: Sequence[str]) -> list[Prediction]
 
 def class_columns(logits: np.ndarray, labels: Sequence[str]) -> dict[str, pa.Array]:
     """The likeliest class of each row of logits [n, K] and its probability, as columns."""
-    import numpy as np
     import pyarrow as pa
 
     scores = softmax(logits)
@@ -64,18 +70,11 @@ def class_columns(logits: np.ndarray, labels: Sequence[str]) -> dict[str, pa.Arr
 def class_scores(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     """Accuracy, macro-F1 over the classes that the rows have, and the mean cross-entropy in
     nats."""
-    import numpy as np
-
-    k = logits.shape[1]
-    guess = logits.argmax(-1)
-    counts = np.bincount(targets * k + guess, minlength=k * k).reshape(k, k)
-    hits, truth, said = counts.diagonal(), counts.sum(1), counts.sum(0)
-    seen = truth > 0
-    f1 = 2 * hits[seen] / (truth + said)[seen]
+    t = tally(targets, logits.argmax(-1), logits.shape[1])
     nll = -np.log(np.maximum(softmax(logits)[np.arange(len(targets)), targets], 1e-30))
     return {
-        "accuracy": float(hits.sum() / max(len(targets), 1)),
-        "f1_macro": float(f1.mean()) if f1.size else 0.0,
+        "accuracy": float(accuracy(t)),
+        "f1_macro": float(f1_macro(t)),
         "loss": float(nll.mean()) if len(targets) else 0.0,
     }
 
@@ -95,6 +94,10 @@ class Classification(Task):
     }  # fmt: skip
     label: ClassVar[str | None] = "label"
     main_score: ClassVar[str] = "f1_macro"
+    metric_titles: ClassVar[Mapping[str, str]] = {
+        name: TITLES[name]
+        for name in ("f1_macro", "accuracy", "f1_weighted", "matthews_correlation")
+    }
 
     max_length: int = Field(
         default=256, ge=3, description="tokens a text may have; what is cut stands in the ledger"
@@ -121,3 +124,65 @@ class Classification(Task):
 
     def score(self, outputs: np.ndarray, examples: Examples) -> dict[str, float]:
         return class_scores(outputs, examples.store.targets)
+
+    def evaluate(
+        self, outputs: Mapping[str, np.ndarray], examples: Mapping[str, Examples]
+    ) -> TaskResult:
+        """`probabilities` (a list, in the order of the labels) and `confidence` of the table are
+        the plain softmax, equal to what a Hugging Face pipeline gives."""
+        import pyarrow as pa
+
+        for split in ("test", "validation"):
+            if split in outputs and len(examples.get(split, ())):
+                _check(outputs[split], examples[split], split)
+        test, labels = examples["test"], [str(label) for label in examples["test"].labels]
+        truth, predicted = test.store.targets, outputs["test"].argmax(axis=1)
+        probabilities = softmax(outputs["test"]).astype(np.float32)
+        confidence, texts = probabilities.max(axis=1, initial=0.0), self.as_text(test.table)
+        names = pa.array(labels, pa.string())
+        columns = {
+            "text": texts.cast(pa.string()),
+            "label": names.take(pa.array(truth)),
+            "prediction": names.take(pa.array(predicted)),
+            "correct": pa.array(predicted == truth),
+            "confidence": pa.array(confidence),
+            "probabilities": as_lists(probabilities),
+        }
+        table = prediction_table(test.table, columns)
+        wrong = np.flatnonzero(predicted != truth)
+        mistakes = list_mistakes(
+            table,
+            wrong[np.argsort(-confidence[wrong], kind="stable")],
+            lambda row: {
+                "text": shortened(texts[row].as_py()),
+                "label": labels[truth[row]],
+                "prediction": labels[predicted[row]],
+                "confidence": float(confidence[row]),
+            },
+        )
+        measure, validation = ClassMeasure(len(labels), labels), examples.get("validation", ())
+        return TaskResult(
+            measure=measure,
+            statistics=measure.rows(predicted, truth),
+            score=lambda others: measure.rows(others, truth),
+            table=table,
+            mistakes=mistakes,
+            baselines=("majority_class", "tfidf_classes"),
+            facts={
+                "validation_rows": len(validation) if "validation" in outputs else 0,
+                "labels": labels,
+                "confusion_matrix": confusion_matrix(truth, predicted, len(labels)).tolist(),
+            },
+        )
+
+
+def _check(logits: np.ndarray, examples: Examples, split: str) -> None:
+    """Raise `WarmstartError` unless there are finite logits for every row and class."""
+    expected = (len(examples), len(examples.labels))
+    if logits.shape != expected or len(examples.store.targets) != len(examples):
+        raise WarmstartError(
+            f"{split} rows: logits {logits.shape}, {len(examples.store.targets)} labels and "
+            f"{len(examples)} rows of {len(examples.labels)} classes do not fit together"
+        )
+    if not np.isfinite(logits).all():
+        raise WarmstartError(f"{split} rows: the model gave values that are not finite numbers")

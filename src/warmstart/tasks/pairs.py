@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from warmstart.errors import DataError
-from warmstart.tasks.base import Examples, OnCut, Task
-from warmstart.tasks.classification import class_answers, class_scores, class_targets
-from warmstart.types import Prediction
+from warmstart.tasks.base import OnCut
+from warmstart.tasks.classification import Classification, class_targets
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
     from warmstart.data.tokens.dataset import TokenizedDataset
@@ -62,7 +60,7 @@ def one_or_two(table: pa.Table, pairs: bool | None) -> pa.Table:
     )
 
 
-class Pairs(Task):
+class Pairs(Classification):
     """Single-label classification of two texts, which one model reads together."""
 
     roles: ClassVar[Mapping[str, Sequence[str]]] = {
@@ -75,9 +73,6 @@ class Pairs(Task):
     }  # fmt: skip
     inputs: ClassVar[tuple[str, ...]] = ("sentence1", "sentence2")
     texts: ClassVar[tuple[str, ...]] = ("sentence1", "sentence2")
-    label: ClassVar[str | None] = "label"
-    main_score: ClassVar[str] = "f1_macro"
-
     max_length: int = Field(
         default=256,
         ge=5,
@@ -101,9 +96,3 @@ class Pairs(Task):
         first, second = (table[role].to_pylist() for role in self.inputs)
         targets = class_targets(table, labels)
         return tokenise_pairs(first, second, tokenizer, longest, on_cut, targets)
-
-    def decode(self, outputs: np.ndarray, examples: Examples) -> list[Prediction]:
-        return class_answers(outputs, examples.labels)
-
-    def score(self, outputs: np.ndarray, examples: Examples) -> dict[str, float]:
-        return class_scores(outputs, examples.store.targets)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from warmstart.tasks.base import Examples
+from warmstart.metrics.base import Measure
+from warmstart.metrics.text import Joined, Lengths, References, Rouge
 from warmstart.tasks.generation.base import REFERENCES, TextTask
-
-if TYPE_CHECKING:
-    from warmstart.metrics.base import Measure
-    from warmstart.metrics.text import References
 
 
 class Summarization(TextTask):
@@ -38,6 +35,7 @@ class Summarization(TextTask):
     }
     default_separator: ClassVar[str] = "\nTL;DR:"
     row_title: ClassVar[str] = "ROUGE-L"
+    baselines: ClassVar[tuple[str, ...]] = ("first_sentence", "first_three_sentences")
 
     rouge_words: Literal["ascii", "unicode"] = Field(
         default="ascii",
@@ -49,24 +47,10 @@ class Summarization(TextTask):
         return "summarize: "
 
     def measure(self) -> Measure:
-        from warmstart.metrics.combined import Joined
-        from warmstart.metrics.text import Lengths, Rouge
-
         return Joined(Rouge(split="sentences", words=self.rouge_words), Lengths())
 
-    def signatures(self, golds: References) -> dict[str, str]:
-        from warmstart.metrics.text import Rouge
-
+    def signatures(self, texts: References) -> dict[str, str]:
         return {"ROUGE": Rouge(split="sentences", words=self.rouge_words).signature}
 
     def row_scores(self, measure: Measure, rows: Any) -> Any:
         return measure.score(rows)["rougeL"]
-
-    def rivals(self, sources: Sequence[str], train: Examples) -> list[tuple[str, str, list[str]]]:
-        from warmstart.metrics.text import sentences
-
-        cut = [sentences(text) for text in sources]
-        return [
-            ("lead_1", "the first sentence", [" ".join(parts[:1]) for parts in cut]),
-            ("lead_3", "the first three sentences", [" ".join(parts[:3]) for parts in cut]),
-        ]

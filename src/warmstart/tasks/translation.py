@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from warmstart.errors import DataError
-from warmstart.tasks.base import Examples
+from warmstart.metrics.base import Measure
+from warmstart.metrics.text import Bleu, Chrf, Exact, Joined, Lengths, References
 from warmstart.tasks.generation.base import REFERENCES, TextTask
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from warmstart.metrics.base import Measure
-    from warmstart.metrics.text import References
 
 
 class Translation(TextTask):
@@ -47,6 +45,7 @@ class Translation(TextTask):
     }
     default_separator: ClassVar[str] = "\n=>"
     row_title: ClassVar[str] = "chrF"
+    baselines: ClassVar[tuple[str, ...]] = ("copy",)
 
     source_language: str | None = Field(
         default=None, description="key of a `translation` column, or English name for T5's prefix"
@@ -98,19 +97,11 @@ class Translation(TextTask):
         }
 
     def measure(self) -> Measure:
-        from warmstart.metrics.combined import Exact, Joined
-        from warmstart.metrics.text import Bleu, Chrf, Lengths
-
         return Joined(Bleu(words=self.bleu_words), Chrf(), Exact(), Lengths())
 
-    def signatures(self, golds: References) -> dict[str, str]:
-        from warmstart.metrics.text import Bleu, Chrf
-
+    def signatures(self, texts: References) -> dict[str, str]:
         bleu, chrf = Bleu(words=self.bleu_words), Chrf()
-        return {"BLEU": bleu.signature(golds), "chrF": chrf.signature(golds)}
+        return {"BLEU": bleu.signature(texts), "chrF": chrf.signature(texts)}
 
     def row_scores(self, measure: Measure, rows: Any) -> Any:
         return measure.score(rows)["chrf"]
-
-    def rivals(self, sources: Sequence[str], train: Examples) -> list[tuple[str, str, list[str]]]:
-        return [("copy", "the untouched source", list(sources))]

@@ -177,10 +177,7 @@ def _chosen(runs: Sequence[Mapping[str, Any]], of: Sequence[str]) -> str:
 
 def _title(prepared: Prepared, main: str) -> str:
     """What the main figure is called in a sentence."""
-    from warmstart.metrics.classification import TITLES
-
-    titles: Mapping[str, str] = getattr(prepared.task, "titles", {})
-    return TITLES.get(main) or titles.get(main) or main.replace("_", " ")
+    return prepared.task.metric_titles.get(main) or main.replace("_", " ")
 
 
 def _failures(failed: Mapping[str, str]) -> list[str]:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from warmstart.errors import ProofError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from warmstart.metrics.base import Floats, Measure
     from warmstart.pipelines.multitask.prepare import PreparedTasks
     from warmstart.pipelines.prepare import Prepared
@@ -53,16 +53,8 @@ def statistics(
     prepared: Prepared, outputs: dict[str, Any]
 ) -> tuple[Measure, Floats, np.ndarray | None]:
     """What the figures of the test rows are made of: the measure, its rows, and their groups."""
-    from warmstart.evaluation.comparison import ClassMeasure
-
-    task, test = prepared.task, prepared.examples["test"]
-    if task.head.single_label:
-        eye = np.eye(len(prepared.labels))
-        said, truth = eye[outputs["test"].argmax(-1)], eye[test.store.targets]
-        measure = ClassMeasure(len(prepared.labels))
-        return measure, np.concatenate([said * truth, said, truth], axis=1), None
-    result = task.result(outputs, prepared.examples, baselines=False, seed=prepared.recipe.seed)
-    return result.measure, result.rows, result.groups
+    result = prepared.task.evaluate(outputs, prepared.examples)
+    return result.measure, result.statistics, result.groups
 
 
 WHOLE = ("verdict", "main", "titles", "rows", "confidence_level", "scale", "comparison", "notes")

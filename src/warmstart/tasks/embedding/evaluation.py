@@ -1,8 +1,8 @@
-"""Vectors judged: what is found with them, and how their cosines agree with people's scores."""
+"""Vectors on the test rows: how well they search, and how their cosines agree with scores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,10 @@ import pyarrow as pa
 from warmstart.formatting import counted
 from warmstart.metrics.base import Floats, Measure
 from warmstart.metrics.correlation import Agreement
-from warmstart.metrics.nearest import best, nearest
-from warmstart.metrics.retrieval import Retrieval
-from warmstart.tasks.base import Examples, Result, Rival
+from warmstart.metrics.retrieval import Retrieval, best, nearest
+from warmstart.tasks.base import Examples
 from warmstart.tasks.embedding.rows import EMPTY, kind_of, numbered
+from warmstart.tasks.results import TaskResult, list_mistakes, prediction_table
 
 # The loss of vectors on a split that is not trained on, for the curve beside that of train.
 
@@ -63,28 +63,23 @@ def _class_loss(vectors: Any, classes: Any) -> Any:
 
 Vectors = np.ndarray
 DEPTH = 100
-"""Places of a ranking that are looked at; what is not among them counts as not found."""
-NUMBERS = 100_000_000
-"""Numbers that the TF-IDF vectors may have; of more texts fewer words are counted."""
+"""Places of a ranking that are looked at; what is not among them counts as missed."""
 FAR = 0.25
 """Share of the rows by which a scored pair may stand in another place before it is a mistake."""
-WORST = 200
-"""Mistakes that are kept."""
 
 
 def quick_scores(outputs: Vectors, examples: Examples) -> dict[str, float]:
     """The figures of one pass over a split, and the loss in the order of its rows."""
     if not len(examples):
         return dict.fromkeys(("ndcg@10", "map", "spearman", "loss"), 0.0)
-    asked = Asked.of(examples)
-    measure = asked.measure()
-    rows = measure.rows(*asked.answers(outputs))
-    return {**measure.total(rows), "loss": mean_loss(unit(outputs), examples.store.targets)}
+    split = Relevance.of(examples)
+    figures = split.measure().total(split.score(outputs))
+    return {**figures, "loss": mean_loss(unit(outputs), examples.store.targets)}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the rows of a split ask: the texts that are searched, and what is right for each row.
+class Relevance:
+    """The texts of a split that are searched, and what is right for each row.
 
     Of pairs and triplets all other texts of the split are searched, each once; of labelled texts
     all texts but the row's own.
@@ -100,7 +95,7 @@ class Asked:
     """For each row the names (pairs), or rows (labels), that are right, or its score."""
 
     @classmethod
-    def of(cls, examples: Examples) -> Asked:
+    def of(cls, examples: Examples) -> Relevance:
         table = examples.table
         kind, nothing = kind_of(table), np.empty(0, np.int64)
         if kind == "scored":
@@ -110,7 +105,7 @@ class Asked:
             classes = numbered(table["label"].to_pylist())
             by_class = {int(c): np.flatnonzero(classes == c) for c in np.unique(classes)}
             mates = [by_class[int(c)][by_class[int(c)] != i] for i, c in enumerate(classes)]
-            return cls(kind, table, nothing, classes, [one.tolist() for one in mates])
+            return cls(kind, table, nothing, classes, [rows.tolist() for rows in mates])
         columns = ["text", "other"] + ["negative"] * (kind == "triplets")
         flat = numbered([text or "" for name in columns for text in table[name].to_pylist()])
         texts = flat.reshape(len(columns), -1)
@@ -125,11 +120,11 @@ class Asked:
         """The measure of this kind of rows."""
         return Agreement() if self.kind == "scored" else Retrieval((1, 5, 10))
 
-    def answers(self, outputs: Vectors) -> tuple[Any, Any]:
-        """What `measure().rows` takes, from vectors [n, K, H]."""
+    def score(self, outputs: Vectors) -> Floats:
+        """Statistics [n, S] of vectors [n, K, H]."""
         if self.kind == "scored":
-            return pair_cosines(unit(outputs)), self.right
-        return self.names_of(self.ranking(outputs)[0]), self.right
+            return self.measure().rows(pair_cosines(unit(outputs)), self.right)
+        return self.measure().rows(self.names_of(self.ranking(outputs)[0]), self.right)
 
     def names_of(self, places: np.ndarray) -> list[list[int]]:
         """Places among the searched texts as names."""
@@ -160,89 +155,94 @@ class Asked:
         return self.table[("other", "negative")[column]][row].as_py()
 
 
-def judged(
-    outputs: Mapping[str, Any], examples: Mapping[str, Examples], *, baselines: bool
-) -> Result:
-    """See `Task.result`; `outputs` may have "untuned", the base's vectors of the test rows."""
-    test = examples["test"]
-    asked = Asked.of(test)
-    measure = asked.measure()
-    rivals: list[Rival] = []
-
-    def add(name: str, title: str, vectors: Any, notes: Sequence[str] = ()) -> None:
-        rivals.append(Rival(name, title, measure.rows(*asked.answers(vectors)), notes))
-
-    if baselines and len(test):
-        add("tfidf", "TF-IDF cosine", tfidf(examples["train"].table, test.table))
-    if "untuned" in outputs:
-        add("untuned", "the base, untuned", outputs["untuned"])
-    found: Callable[..., Result] = _agreement if asked.kind == "scored" else _search
-    return found(asked, measure, outputs["test"], rivals)
+def evaluate(outputs: Vectors, test: Examples, baselines: Sequence[str]) -> TaskResult:
+    """See `Task.evaluate`."""
+    split = Relevance.of(test)
+    return (_agreement if split.kind == "scored" else _search)(split, outputs, baselines)
 
 
-def _search(asked: Asked, measure: Measure, outputs: Vectors, rivals: Sequence[Rival]) -> Result:
-    places, cosines = asked.ranking(outputs)
-    names = asked.names_of(places)
-    rows = measure.rows(names, asked.right)
-    ranks = [_rank(found, right) for found, right in zip(names, asked.right, strict=True)]
-    firsts = [asked.text(int(row[0])) for row in places]
-    table = asked.table
-    columns = {
-        **_where(table),
-        "other": table["other"].to_pylist(),
-        "prediction": firsts,
-        "similarity": cosines[:, 0].astype(float).tolist(),
-        "rank": pa.array(ranks, pa.int64()),
-        "correct": [rank == 1 for rank in ranks],
-        "confidence": cosines[:, 0].astype(float).tolist(),
-    }
+def _search(split: Relevance, outputs: Vectors, baselines: Sequence[str]) -> TaskResult:
+    measure, table = split.measure(), split.table
+    places, cosines = split.ranking(outputs)
+    names = split.names_of(places)
+    ranks = [_rank(ranking, right) for ranking, right in zip(names, split.right, strict=True)]
+    firsts = [split.text(int(row[0])) for row in places]
+    texts, others = table["text"].to_pylist(), table["other"].to_pylist()
+    similarity = cosines[:, 0].astype(float).tolist()
+    made = prediction_table(
+        table,
+        {
+            "text": texts,
+            "other": others,
+            "prediction": firsts,
+            "similarity": similarity,
+            "rank": pa.array(ranks, pa.int64()),
+            "correct": [rank == 1 for rank in ranks],
+            "confidence": similarity,
+        },
+    )
     low = [i for i, rank in enumerate(ranks) if rank is None or rank > 1]
     low.sort(key=lambda i: (-(ranks[i] or len(table) + DEPTH), -cosines[i, 0]))
-    what = "a text of its label" if asked.kind == "labels" else "the right text"
-    mistakes = [
-        {
-            **{key: columns[key][i] for key in ("file", "line", "text")},
-            "label": columns["other"][i],
-            "prediction": firsts[i],
-            "confidence": float(cosines[i, 0]),
-            "note": f"{what} came at place {ranks[i]}" if ranks[i] else
-                    f"{what} was not among the first {places.shape[1]}",
+    what = "a text of its label" if split.kind == "labels" else "the right text"
+
+    def describe(row: int) -> dict[str, Any]:
+        place = f"was not among the first {places.shape[1]}"
+        return {
+            "text": texts[row],
+            "label": others[row],
+            "prediction": firsts[row],
+            "confidence": similarity[row],
+            "note": f"{what} came at place {ranks[row]}" if ranks[row] else f"{what} {place}",
         }
-        for i in low[:WORST]
-    ]  # fmt: skip
-    searched = len(asked.offered) if asked.kind != "labels" else max(len(table) - 1, 0)
-    notes = [
-        f"Each query searched {counted(searched, 'text')}; with more of them every figure falls."
-    ]
-    groups = numbered(columns["text"])
-    return Result(measure, rows, rivals, pa.table(columns), mistakes, groups,
-                  {"searched": searched}, notes)  # fmt: skip
+
+    searched = len(split.offered) if split.kind != "labels" else max(len(table) - 1, 0)
+    return TaskResult(
+        measure=measure,
+        statistics=measure.rows(names, split.right),
+        score=split.score,
+        table=made,
+        mistakes=list_mistakes(made, low, describe),
+        baselines=baselines,
+        groups=numbered(texts),
+        facts={"searched": searched},
+        notes=[f"Each query searched {counted(searched, 'text')}; with more of them every figure "
+               "falls."],
+    )  # fmt: skip
 
 
-def _agreement(asked: Asked, measure: Measure, outputs: Vectors, rivals: Sequence[Rival]) -> Result:
-    found, scores = pair_cosines(unit(outputs)), np.array(asked.right)
-    rows: Floats = measure.rows(*asked.answers(outputs))
-    table, off = asked.table, _places(found) - _places(scores)
-    columns = {
-        **_where(table),
-        "other": table["other"].to_pylist(),
-        "score": scores.tolist(),
-        "prediction": found.astype(float).tolist(),
-        "confidence": np.ones(len(found)).tolist(),
-        "correct": (np.abs(off) <= FAR).tolist(),
-    }
-    mistakes = [
+def _agreement(split: Relevance, outputs: Vectors, baselines: Sequence[str]) -> TaskResult:
+    cosines, scores = pair_cosines(unit(outputs)), np.array(split.right)
+    off = _places(cosines) - _places(scores)
+    texts, others = split.table["text"].to_pylist(), split.table["other"].to_pylist()
+    made = prediction_table(
+        split.table,
         {
-            **{key: columns[key][i] for key in ("file", "line")},
-            "text": f"{columns['text'][i]} / {columns['other'][i]}",
-            "label": f"score {scores[i]:g}",
-            "prediction": f"cosine {found[i]:.3f}",
-            "note": f"{abs(off[i]):.0%} of the rows too {'near' if off[i] > 0 else 'far'}",
+            "text": texts,
+            "other": others,
+            "score": scores.tolist(),
+            "prediction": cosines.astype(float).tolist(),
+            "confidence": np.ones(len(cosines)).tolist(),
+            "correct": (np.abs(off) <= FAR).tolist(),
+        },
+    )
+    order = np.argsort(-np.abs(off), kind="stable")
+
+    def describe(row: int) -> dict[str, Any]:
+        return {
+            "text": f"{texts[row]} / {others[row]}",
+            "label": f"score {scores[row]:g}",
+            "prediction": f"cosine {cosines[row]:.3f}",
+            "note": f"{abs(off[row]):.0%} of the rows too {'near' if off[row] > 0 else 'far'}",
         }
-        for i in np.argsort(-np.abs(off), kind="stable")[:WORST].tolist()
-        if abs(off[i]) > FAR
-    ]
-    return Result(measure, rows, rivals, pa.table(columns), mistakes)
+
+    return TaskResult(
+        measure=split.measure(),
+        statistics=split.score(outputs),
+        score=split.score,
+        table=made,
+        mistakes=list_mistakes(made, order[np.abs(off[order]) > FAR], describe),
+        baselines=baselines,
+    )
 
 
 def pair_cosines(vectors: Vectors) -> np.ndarray:
@@ -256,35 +256,10 @@ def unit(vectors: Vectors) -> Vectors:
     return vectors / np.maximum(lengths, 1e-12)
 
 
-def tfidf(train: pa.Table, test: pa.Table) -> Vectors:
-    """TF-IDF vectors [n, K, H] of the test texts, reduced so that their dot products are the same.
-
-    Weights are learned from the texts of train. H is at most the number of test texts.
-    """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    names = [n for n in ("text", "other", "negative") if n in test.column_names]
-    names = names[:1] if "label" in test.column_names else names
-    words = min(20_000, max(1_000, NUMBERS // (len(test) * len(names) or 1)))
-    counted: Any = TfidfVectorizer(sublinear_tf=True, max_features=words)
-    known = [text or "" for name in names for text in train[name].to_pylist()]
-    try:
-        counted.fit(known)
-    except ValueError:  # no words at all
-        return np.zeros((len(test), len(names), 1), np.float32)
-    flat = [text or "" for name in names for text in test[name].to_pylist()]
-    matrix = counted.transform(flat)
-    used = np.unique(matrix.indices)
-    if not len(used):
-        return np.zeros((len(test), len(names), 1), np.float32)
-    dense = matrix[:, used].astype(np.float32).toarray()
-    return dense.reshape(len(names), len(test), -1).transpose(1, 0, 2)
-
-
-def _rank(found: Sequence[int], right: Any) -> int | None:
+def _rank(ranking: Sequence[int], right: Any) -> int | None:
     """The first place of what is right, from 1."""
-    wanted = set(right)
-    return next((place for place, name in enumerate(found, 1) if name in wanted), None)
+    relevant = set(right)
+    return next((place for place, name in enumerate(ranking, 1) if name in relevant), None)
 
 
 def _places(values: np.ndarray) -> np.ndarray:
@@ -292,12 +267,3 @@ def _places(values: np.ndarray) -> np.ndarray:
     from scipy.stats import rankdata
 
     return rankdata(values) / max(len(values), 1)
-
-
-def _where(table: pa.Table) -> dict[str, Any]:
-    return {
-        "id": [str(number) for number in range(len(table))],
-        "file": table["_file"].to_pylist(),
-        "line": table["_line"].to_pylist(),
-        "text": table["text"].to_pylist(),
-    }

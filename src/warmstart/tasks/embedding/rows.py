@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from warmstart.data.ledger import place
+from warmstart.data.tokens.dataset import TokenizedDataset, tokenise
 from warmstart.errors import DataError, shown
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
-    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.tasks.base import Drop, OnCut
 
 NEEDED = {
@@ -59,9 +61,9 @@ def check_contrast(train: pa.Table) -> None:
     )
 
 
-def rows(table: pa.Table, asked: str, drop: Drop) -> pa.Table:
+def own_form(table: pa.Table, examples: str, drop: Drop) -> pa.Table:
     """See `Embedding.rows`. Raises `DataError`."""
-    kind = _kind(table, asked)
+    kind = _kind(table, examples)
     if kind == "alone":
         return table.select([*(n for n in ("text", "_file", "_line", "_group")
                                if n in table.column_names)])  # fmt: skip
@@ -74,20 +76,20 @@ def rows(table: pa.Table, asked: str, drop: Drop) -> pa.Table:
     return table.select([name for name in table.column_names if name in kept])
 
 
-def _kind(table: pa.Table, asked: str) -> str:
-    """What the rows are by their columns, or as it was asked. Raises `DataError`."""
+def _kind(table: pa.Table, examples: str) -> str:
+    """What the rows are by their columns, or as `task.examples` says. Raises `DataError`."""
     there = set(table.column_names)
     file = table["_file"][0].as_py() if len(table) else "the data"
-    if asked != "auto":
+    if examples != "auto":
         if not there & {"other", "score", "negative", "label"}:
             return "alone"
-        if lost := [role for role in NEEDED[asked] if role not in there]:
+        if lost := [role for role in NEEDED[examples] if role not in there]:
             flags = " ".join(f"--data.columns.{role} NAME" for role in lost)
             raise DataError(
-                f"{file} has no column for {' and '.join(lost)}, which task.examples {asked} "
+                f"{file} has no column for {' and '.join(lost)}, which task.examples {examples} "
                 f"needs; name it with {flags}"
             )
-        return asked
+        return examples
     if "other" not in there:
         return "labels" if "label" in there else "alone"
     if "label" in there and "score" not in there:
@@ -128,26 +130,20 @@ def stores(
     table: pa.Table, tokenizer: Any, longest: int, on_cut: OnCut | None, full_score: float | None
 ) -> TokenizedDataset:
     """See `Embedding.encode`."""
-    from dataclasses import replace
-
-    from warmstart.data.tokens.dataset import tokenise
-
     kind = kind_of(table)
     names = ["text"] if kind in ("alone", "labels") else ["text", "other"]
     names += ["negative"] if kind == "triplets" else []
     behind: TokenizedDataset | None = None
     for name in reversed(names):
         texts = [text or "" for text in table[name].to_pylist()]
-        found = tokenise(texts, tokenizer.backend_tokenizer, longest, on_cut)
-        behind = replace(found, answers=behind)
+        store = tokenise(texts, tokenizer.backend_tokenizer, longest, on_cut)
+        behind = replace(store, answers=behind)
     assert behind is not None
     return replace(behind, targets=_targets(table, kind, names, full_score))
 
 
 def _targets(table: pa.Table, kind: str, names: list[str], full_score: float | None) -> np.ndarray:
     """The class [n] or the score [n] of each row, or the numbers of its texts [n, K]."""
-    import numpy as np
-
     if kind == "scored":
         scores = np.array([float(value) for value in table["score"].to_pylist()], np.float64)
         return (scores / (full_score or 1.0)).astype(np.float32)
@@ -160,8 +156,6 @@ def _targets(table: pa.Table, kind: str, names: list[str], full_score: float | N
 def numbered(texts: list[str]) -> np.ndarray:
     """A number [n] for each text, equal where the texts are but for case and space around them;
     `EMPTY` for one that is not there."""
-    import numpy as np
-
     known: dict[str, int] = {"": EMPTY}
-    found = [known.setdefault((text or "").strip().casefold(), len(known)) for text in texts]
-    return np.array(found, np.int64)
+    numbers = [known.setdefault((text or "").strip().casefold(), len(known)) for text in texts]
+    return np.array(numbers, np.int64)

@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from warmstart.errors import DataError, RecipeError
+from warmstart.models.architectures import family_of
 from warmstart.models.heads import VECTOR, Head
-from warmstart.tasks.base import Drop, Examples, OnCut, Result, Task
-from warmstart.tasks.embedding import rows as _embedded
+from warmstart.tasks.base import Drop, Examples, OnCut, Task
+from warmstart.tasks.embedding.rows import (
+    MAIN,
+    TITLES,
+    check_contrast,
+    kind_of,
+    own_form,
+    stores,
+)
+from warmstart.tasks.results import TaskResult
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
@@ -65,15 +74,13 @@ class Embedding(Task):
 
     @property
     def main_score(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return _embedded.MAIN[self.examples]
+        return MAIN[self.examples]
 
     @property
     def metric_titles(self) -> Mapping[str, str]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return _embedded.TITLES[self.examples]
+        return TITLES[self.examples]
 
     def resolve_for_base(self, config: Mapping[str, Any], room: int) -> Self:
-        from warmstart.models.architectures import family_of
-
         family = family_of(config)
         if family.kind == "encoder-decoder":
             raise RecipeError(
@@ -93,19 +100,19 @@ class Embedding(Task):
     def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
         """`text`, and by the rows' kind `other` (the label where they are labels) with `score`,
         `negative` or `label`; the text alone where a vector is asked for."""
-        return _embedded.rows(table, self.examples, drop)
+        return own_form(table, self.examples, drop)
 
     def as_text(self, table: pa.Table) -> pa.ChunkedArray:
         return table["text"]
 
     def fit_labels(self, train: pa.Table) -> list[str]:
         """No labels. Raises `DataError` where all texts belong together."""
-        _embedded.check_contrast(train)
+        check_contrast(train)
         return []
 
     def resolve_for_data(self, table: pa.Table) -> Self:
         """With what the rows are, and their highest score."""
-        kind = _embedded.kind_of(table)
+        kind = kind_of(table)
         if kind == "alone":
             raise DataError(
                 f"{table['_file'][0].as_py()}: there is nothing that a text belongs to; name a "
@@ -126,7 +133,7 @@ class Embedding(Task):
         on_cut: OnCut | None = None,
     ) -> TokenizedDataset:
         """The texts as a store, the ones beside them behind it (`answers`)."""
-        return _embedded.stores(table, tokenizer, longest, on_cut, self.full_score)
+        return stores(table, tokenizer, longest, on_cut, self.full_score)
 
     def compute(self, model: Any) -> FastVectors | SlowVectors:
         from warmstart.models.embeddings import vectors_for
@@ -155,17 +162,10 @@ class Embedding(Task):
 
         return quick_scores(outputs, examples)
 
-    def result(
-        self,
-        outputs: Mapping[str, Any],
-        examples: Mapping[str, Examples],
-        *,
-        baselines: bool,
-        seed: int,
-    ) -> Result:
-        from warmstart.tasks.embedding.evaluation import judged
+    def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:
+        from warmstart.tasks.embedding.evaluation import evaluate
 
-        return judged(outputs, examples, baselines=baselines)
+        return evaluate(outputs["test"], examples["test"], ("tfidf_vectors",))
 
     def to_metadata(self) -> dict[str, Any]:
         return {**super().to_metadata(), "examples": "auto"}

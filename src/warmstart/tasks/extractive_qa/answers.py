@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from warmstart.formatting import counted
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ ABSENT = "no answer given; a question without one has an empty list, an empty te
 NOWHERE = "the answer does not stand in the context"
 ELSEWHERE = "the answer does not stand at answer_start, and more than once in the context"
 UNEQUAL = "answers and answer_start are not equally many"
-GIVEN = ("answers", "answer_text", "is_impossible")
+ANSWER_COLUMNS = ("answers", "answer_text", "is_impossible")
 
 
 def own_form(table: pa.Table, drop: Drop) -> pa.Table:
@@ -28,20 +30,19 @@ def own_form(table: pa.Table, drop: Drop) -> pa.Table:
     "was" keeps a wrong position that was mended, null where there was none and the text occurs
     more than once. Rows whose answers cannot be used are dropped with the reason.
     """
-    import numpy as np
     import pyarrow as pa
 
     columns = {name: table[name] for name in ("id", "question", "context")
                if name in table.column_names}  # fmt: skip
     kept = np.ones(len(table), bool)
-    if any(name in table.column_names for name in GIVEN):
+    if any(name in table.column_names for name in ANSWER_COLUMNS):
         written: list[str] = []
-        for row, (context, given) in enumerate(_given(table)):
-            found = given if isinstance(given, str) else located(context, given)
-            if isinstance(found, str):
+        for row, (context, references) in enumerate(_references(table)):
+            spans = references if isinstance(references, str) else located(context, references)
+            if isinstance(spans, str):
                 kept[row] = False
-                drop(row, found)
-            written.append("" if isinstance(found, str) else json.dumps(found, ensure_ascii=False))
+                drop(row, spans)
+            written.append("" if isinstance(spans, str) else json.dumps(spans, ensure_ascii=False))
         columns["answers"] = pa.chunked_array([pa.array(written, pa.string())])
     for name in ("_group", "_file", "_line"):
         if name in table.column_names:
@@ -56,56 +57,58 @@ def read(answers: pa.ChunkedArray) -> list[list[dict[str, Any]]]:
 
 
 def texts_of(answers: pa.ChunkedArray) -> list[list[str]]:
-    """The gold texts of each question, none for one without answer."""
-    return [[gold["text"] for gold in golds] for golds in read(answers)]
+    """The right answers to each question, none for one without answer."""
+    return [[span["text"] for span in spans] for spans in read(answers)]
 
 
 def mended(answers: pa.ChunkedArray) -> tuple[int, int]:
     """How many questions had a wrong position that was mended, and how many none, of several."""
-    found = [{gold.get("was", "right") is None for gold in golds if "was" in gold}
-             for golds in read(answers)]  # fmt: skip
-    return sum(False in kinds for kinds in found), sum(True in kinds for kinds in found)
+    kinds = [{span.get("was", "right") is None for span in spans if "was" in span}
+             for spans in read(answers)]  # fmt: skip
+    return sum(False in row for row in kinds), sum(True in row for row in kinds)
 
 
-def remarks(answers: pa.ChunkedArray) -> list[str]:
+def data_notes(answers: pa.ChunkedArray) -> list[str]:
     """What is worth knowing of the column `answers`, in words."""
     wrong, several = mended(answers)
-    found: list[str] = []
+    notes: list[str] = []
     if wrong:
-        found.append(
+        notes.append(
             f"{counted(wrong, 'answer')} not at the answer_start given, but just once elsewhere in "
             "the context: mended"
         )
     if several:
-        found.append(
+        notes.append(
             f"{counted(several, 'answer')} without an answer_start, more than once in the context: "
             "the first place is taken"
         )
-    return found
+    return notes
 
 
-def located(context: str, golds: Sequence[tuple[str, int | None]]) -> list[dict[str, Any]] | str:
-    """The golds that stand in the context, each with its position; or why there is none."""
-    if not golds:
+def located(
+    context: str, references: Sequence[tuple[str, int | None]]
+) -> list[dict[str, Any]] | str:
+    """The references that stand in the context, each with its position; or why there is none."""
+    if not references:
         return []
-    found: list[dict[str, Any]] = []
+    spans: list[dict[str, Any]] = []
     reason = NOWHERE
-    for text, start in golds:
+    for text, start in references:
         if start is not None and start >= 0 and context.startswith(text, start):
-            found.append({"text": text, "start": start})
+            spans.append({"text": text, "start": start})
             continue
         times = context.count(text)
         if times == 1 or (times and start is None):
             place: dict[str, Any] = {"text": text, "start": context.find(text)}
-            found.append(place | ({} if times == 1 and start is None else {"was": start}))
+            spans.append(place | ({} if times == 1 and start is None else {"was": start}))
         elif times:
             reason = ELSEWHERE
-    return found or reason
+    return spans or reason
 
 
-def _given(table: pa.Table) -> Iterator[tuple[str, list[tuple[str, int | None]] | str]]:
-    """Context and golds of each row; or a reason in their place."""
-    names = ("context", *GIVEN, "answer_start")
+def _references(table: pa.Table) -> Iterator[tuple[str, list[tuple[str, int | None]] | str]]:
+    """Context and references of each row; or a reason in their place."""
+    names = ("context", *ANSWER_COLUMNS, "answer_start")
     nothing = [None] * len(table)
     parts = [table[name].to_pylist() if name in table.column_names else nothing for name in names]
     for context, answers, text, impossible, start in zip(*parts, strict=True):
@@ -114,10 +117,10 @@ def _given(table: pa.Table) -> Iterator[tuple[str, list[tuple[str, int | None]] 
         elif context is None:
             yield "", []
         else:
-            yield context, _golds(text if answers is None else answers, start)
+            yield context, _pairs(text if answers is None else answers, start)
 
 
-def _golds(answers: Any, start: Any) -> list[tuple[str, int | None]] | str:
+def _pairs(answers: Any, start: Any) -> list[tuple[str, int | None]] | str:
     """[(text, position or None)] of one row; a reason where that cannot be told."""
     answers, start = _opened(answers), _opened(start)
     if answers is None:
@@ -141,10 +144,10 @@ def _opened(value: Any) -> Any:
     """A list or object that stands in a cell as JSON."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
-            found = json.loads(value)
+            structure = json.loads(value)
         except ValueError:
             return value
-        return found if isinstance(found, list | dict) else value
+        return structure if isinstance(structure, list | dict) else value
     return value
 
 

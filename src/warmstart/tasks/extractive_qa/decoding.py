@@ -6,24 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from warmstart.metrics.squad import Answers, best_no_answer_threshold
+from warmstart.tasks.extractive_qa.answers import texts_of
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.tasks.base import Examples
 
-
-# What a trained model's outputs settle: the longest answer, and when there is none.
-
 UNTUNED = 0.5
+"""The probability of no answer above which there is none, until that is chosen."""
+NOTHING = ""
+"""The answer of a question without one, as SQuAD 2 writes it."""
 
 
 def longest_answer(store: TokenizedDataset, percent: float) -> int:
     """The tokens that so many percent of the training answers do not exceed."""
-    import numpy as np
-
     assert store.spans is not None
     known = np.flatnonzero((store.targets >= 0).all(1))
     first = store.offsets[known] + store.targets[known, 0]
@@ -34,35 +34,26 @@ def longest_answer(store: TokenizedDataset, percent: float) -> int:
     return int(np.ceil(np.percentile(sizes, percent)))
 
 
-def best_threshold(found: Sequence[Found], validation: Examples) -> float:
+def best_threshold(candidates: Sequence[SpanScores], validation: Examples) -> float:
     """The probability of "no answer" above which F1 on validation is best (Rajpurkar et al. 2018).
 
     It lies midway to the next probability that occurs. 0.5 where validation has no rows, or not
     both kinds of questions.
     """
-    import numpy as np
-
-    from warmstart.metrics.squad import Answers, best_no_answer_threshold
-    from warmstart.tasks.extractive_qa.answers import texts_of
-
     if not len(validation):
         return UNTUNED
-    golds = texts_of(validation.table["answers"])
-    has_answer = np.array([bool(gold) for gold in golds])
+    references = texts_of(validation.table["answers"])
+    has_answer = np.array([bool(texts) for texts in references])
     if has_answer.all() or not has_answer.any():
         return UNTUNED
     contexts = validation.table["context"].to_pylist()
-    given = [answer.value for answer in answers_of(found, contexts, None)]
-    probabilities = np.array([one.no_answer for one in found])
-    empty = np.array([not answer for answer in given])
-    f1 = Answers().rows(given, golds)[:, 2]
+    texts = [answer.value for answer in answers_of(candidates, contexts, None)]
+    probabilities = np.array([row.no_answer for row in candidates])
+    empty = np.array([not text for text in texts])
+    f1 = Answers().rows(texts, references)[:, 2]
     lowest = best_no_answer_threshold(f1, probabilities, has_answer, empty).threshold
     above = probabilities[probabilities > lowest]
     return float(lowest + above.min()) / 2 if len(above) else lowest
-
-
-NOTHING = ""
-"""The answer of a question without one, as SQuAD 2 writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +66,7 @@ class SpanPrediction(Prediction):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SpanScores:
     """The best spans of one question, the best first: [(start, end, score)] in characters.
 
     `nothing` is the score of "no answer", the smallest over the windows (Devlin et al. 2018);
@@ -89,15 +80,13 @@ class Found:
     @property
     def no_answer(self) -> float:
         """The probability of "no answer" against the best span."""
-        import numpy as np
-
         best = self.spans[0][2] if self.spans else -np.inf
         return float(1.0 / (1.0 + np.exp(np.clip(best - self.nothing, -500, 500))))
 
 
 def find_spans(
     outputs: np.ndarray, store: TokenizedDataset, rows: int, longest: int, many: int, nothing: int
-) -> list[Found]:
+) -> list[SpanScores]:
     """The best spans of `rows` questions.
 
     Args:
@@ -106,8 +95,6 @@ def find_spans(
         many: how many spans are kept of a question.
         nothing: the place in a window that says "no answer", see `Layout.nothing`.
     """
-    import numpy as np
-
     assert store.spans is not None and store.of_row is not None
     best: list[dict[tuple[int, int], float]] = [{} for _ in range(rows)]
     empty, total = np.full(rows, np.inf), np.full(rows, -np.inf)
@@ -126,24 +113,22 @@ def find_spans(
             score = float(scores.flat[index])
             best[row][place] = max(score, best[row].get(place, score))
     return [
-        Found([(*place, score) for place, score in _ranked(one)[:many]], float(empty[row]),
-              float(total[row]))
-        for row, one in enumerate(best)
+        SpanScores([(*place, score) for place, score in _ranked(spans)[:many]], float(empty[row]),
+                   float(total[row]))
+        for row, spans in enumerate(best)
     ]  # fmt: skip
 
 
 def banded(starts: np.ndarray, ends: np.ndarray, longest: int) -> np.ndarray:
     """Scores [n, longest] of the spans that begin at token i and have 1, 2, … tokens: start logit
     plus end logit; -inf beyond the end."""
-    import numpy as np
-
     wide = min(longest, len(starts))
     beyond = np.concatenate([ends, np.full(wide - 1, -np.inf)])
     return starts[:, None] + np.lib.stride_tricks.sliding_window_view(beyond, wide)
 
 
 def answers_of(
-    found: Sequence[Found], contexts: Sequence[str], threshold: float | None
+    candidates: Sequence[SpanScores], contexts: Sequence[str], threshold: float | None
 ) -> list[Prediction]:
     """The best span of each question, or no answer where the probability of that is above the
     threshold; None: there always is one.
@@ -151,19 +136,17 @@ def answers_of(
     Confidence and scores are shares among all spans (and "no answer") by the exponents of their
     scores.
     """
-    import numpy as np
-
     answers: list[Prediction] = []
-    for number, (one, context) in enumerate(zip(found, contexts, strict=True)):
-        whole = one.total if threshold is None else float(np.logaddexp(one.total, one.nothing))
+    for number, (row, context) in enumerate(zip(candidates, contexts, strict=True)):
+        whole = row.total if threshold is None else float(np.logaddexp(row.total, row.nothing))
         scores: dict[str, float] = {}
-        kept = [(*trimmed(context, start, end), score) for start, end, score in one.spans]
+        kept = [(*trimmed(context, start, end), score) for start, end, score in row.spans]
         for start, end, score in kept:
             text = context[start:end]
             scores[text] = scores.get(text, 0.0) + float(np.exp(score - whole))
         if threshold is not None:
-            scores[NOTHING] = float(np.exp(one.nothing - whole))
-        if not kept or (threshold is not None and one.no_answer > threshold):
+            scores[NOTHING] = float(np.exp(row.nothing - whole))
+        if not kept or (threshold is not None and row.no_answer > threshold):
             answers.append(SpanPrediction(str(number), NOTHING, scores.get(NOTHING, 1.0), scores))
             continue
         start, end, score = kept[0]
@@ -181,8 +164,6 @@ def trimmed(context: str, start: int, end: int) -> tuple[int, int]:
 
 def mean_loss(outputs: np.ndarray, store: TokenizedDataset) -> float:
     """The mean cross-entropy of first and last tokens, in nats, over the windows with targets."""
-    import numpy as np
-
     known = np.flatnonzero((store.targets >= 0).all(1))
     if not len(known):
         return 0.0
@@ -194,16 +175,12 @@ def mean_loss(outputs: np.ndarray, store: TokenizedDataset) -> float:
 
 
 def _log_sum(scores: np.ndarray) -> float:
-    import numpy as np
-
     peak = float(scores.max())
     return peak + float(np.log(np.exp(scores - peak).sum()))
 
 
 def _largest(scores: np.ndarray, many: int) -> np.ndarray:
     """The flat indices of the largest finite scores."""
-    import numpy as np
-
     flat = scores.ravel()
     top = np.argpartition(-flat, many - 1)[:many] if many < len(flat) else np.arange(len(flat))
     return top[np.isfinite(flat[top])]

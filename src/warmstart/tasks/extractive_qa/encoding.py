@@ -6,20 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from warmstart.data.tokens.dataset import IGNORE_INDEX
+import numpy as np
+
+from warmstart.data.tokens.dataset import IGNORE_INDEX, TokenizedDataset, uncut
 from warmstart.errors import RecipeError
 
 if TYPE_CHECKING:
-    import numpy as np
     from tokenizers import Tokenizer
 
-    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.tasks.base import OnCut
 
 
 CHUNK = 1_000  # contexts
 LEAST = 4  # tokens that a window must hold of its context
 OUTSIDE = -1  # position of a token that stands in no context
+References = Sequence[Mapping[str, Any]]
+"""The answers of a question, see `answers.own_form`; empty: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,30 +86,23 @@ class Tokens:
 
     def covered(self, start: int, end: int) -> tuple[int, int]:
         """The first and the last token of these characters; last < first where there is none."""
-        import numpy as np
-
         first = int(np.searchsorted(self.spans[:, 1], start, "right"))
         return first, int(np.searchsorted(self.spans[:, 0], end, "left")) - 1
 
 
 def tokens_of(texts: Sequence[str], backend: Tokenizer) -> list[Tokens]:
     """The tokens of each text, without special ones; equal texts share them."""
-    import numpy as np
-
-    from warmstart.data.tokens.dataset import uncut
-
     distinct = list(dict.fromkeys(texts))
-    found: dict[str, Tokens] = {}
+    tokens: dict[str, Tokens] = {}
     kind = np.uint16 if backend.get_vocab_size(with_added_tokens=True) < 1 << 16 else np.uint32
     with uncut(backend):
         for start in range(0, len(distinct), CHUNK):
             part = distinct[start : start + CHUNK]
-            for text, one in zip(
-                part, backend.encode_batch(part, add_special_tokens=False), strict=True
-            ):
-                spans = np.array(one.offsets, np.int32).reshape(-1, 2)
-                found[text] = Tokens(np.array(one.ids, kind), spans)
-    return [found[text] for text in texts]
+            encodings = backend.encode_batch(part, add_special_tokens=False)
+            for text, encoding in zip(part, encodings, strict=True):
+                spans = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+                tokens[text] = Tokens(np.array(encoding.ids, kind), spans)
+    return [tokens[text] for text in texts]
 
 
 def windows(length: int, room: int, stride: int) -> list[tuple[int, int]]:
@@ -144,62 +139,44 @@ class Window:
     end: int
     target: tuple[int, int]
 
-    def aiming_at(self, target: tuple[int, int]) -> Window:
-        """The same with another target."""
-        return replace(self, target=target)
 
-
-def store_of(found: Sequence[Window], layout: Layout) -> TokenizedDataset:
+def store_of(rows: Sequence[Window], layout: Layout) -> TokenizedDataset:
     """Windows as one store; `spans` are the characters in the context, -1 for other tokens."""
-    import numpy as np
-
-    from warmstart.data.tokens.dataset import TokenizedDataset
-
-    kind = found[0].context.ids.dtype if found else np.dtype(np.uint32)
+    kind = rows[0].context.ids.dtype if rows else np.dtype(np.uint32)
     before, between, after = (
         np.array(part, kind) for part in (layout.before, layout.between, layout.after)
     )
     ids: list[np.ndarray] = [np.empty(0, kind)]
     spans: list[np.ndarray] = [np.empty((0, 2), np.int32)]
     types: list[np.ndarray] = [np.empty(0, np.uint8)]
-    sizes = np.zeros(len(found) + 1, np.int64)
-    for number, one in enumerate(found):
-        inside = slice(one.begin, one.end)
-        ids += [before, one.question, between, one.context.ids[inside], after]
-        ahead = len(before) + len(one.question) + len(between)
-        spans += [_outside(ahead), one.context.spans[inside], _outside(len(after))]
-        types.append(_types(layout, len(one.question), one.end - one.begin))
-        sizes[number + 1] = ahead + one.end - one.begin + len(after)
+    sizes = np.zeros(len(rows) + 1, np.int64)
+    for number, window in enumerate(rows):
+        inside = slice(window.begin, window.end)
+        ids += [before, window.question, between, window.context.ids[inside], after]
+        ahead = len(before) + len(window.question) + len(between)
+        spans += [_outside(ahead), window.context.spans[inside], _outside(len(after))]
+        types.append(_types(layout, len(window.question), window.end - window.begin))
+        sizes[number + 1] = ahead + window.end - window.begin + len(after)
     kinds = np.concatenate(types)
     return TokenizedDataset(
         np.concatenate(ids),
         np.cumsum(sizes),
-        np.array([one.target for one in found], np.int64).reshape(-1, 2),
+        np.array([window.target for window in rows], np.int64).reshape(-1, 2),
         types=kinds if kinds.any() else None,
         spans=np.concatenate(spans),
-        of_row=np.array([one.row for one in found], np.int64),
+        of_row=np.array([window.row for window in rows], np.int64),
     )
 
 
 def _outside(count: int) -> np.ndarray:
-    import numpy as np
-
     return np.full((count, 2), OUTSIDE, np.int32)
 
 
 def _types(layout: Layout, question: int, context: int) -> np.ndarray:
-    import numpy as np
-
     before, first, between, second, after = layout.types
     kinds = (*before, first, *between, second, *after)
     times = [*([1] * len(before)), question, *([1] * len(between)), context, *([1] * len(after))]
     return np.repeat(np.array(kinds, np.uint8), times)
-
-
-# Questions, contexts and answers as windows of token ids with their targets.
-
-Golds = Sequence[Mapping[str, Any]]
-"""The answers of a question, see `_golds.own_form`; empty: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,20 +197,20 @@ class Windowing:
 def encode(
     questions: Sequence[str],
     contexts: Sequence[str],
-    golds: Sequence[Golds | None],
+    references: Sequence[References | None],
     tokenizer: Any,
     how: Windowing,
     on_cut: OnCut | None,
 ) -> TokenizedDataset:
     """One row or more of tokens for each question; `of_row` says whose they are.
 
-    Targets [windows, 2] are the first and last token of the first gold; where the window does not
+    Targets [windows, 2] are the first and last token of the first answer; where the window does not
     hold it, or there is none, both are the place for "no answer"; -100 where nothing is known.
     """
     layout, backend = layout_of(tokenizer), tokenizer.backend_tokenizer
-    asked, read = tokens_of(questions, backend), tokens_of(contexts, backend)
-    found: list[Window] = []
-    for row, (question, context, gold) in enumerate(zip(asked, read, golds, strict=True)):
+    texts = tokens_of(questions, backend), tokens_of(contexts, backend)
+    rows: list[Window] = []
+    for row, (question, context, answers) in enumerate(zip(*texts, references, strict=True)):
         kept, room = rooms(how.longest, layout, len(question.ids))
         if kept < len(question.ids) and on_cut is not None:
             on_cut(row, len(question.ids) - kept)
@@ -241,26 +218,25 @@ def encode(
             window = Window(
                 row, question.ids[:kept], context, begin, end, (IGNORE_INDEX, IGNORE_INDEX)
             )
-            found.append(window.aiming_at(_target(window, layout, gold, how.drop)))
-    return store_of(found, layout)
+            rows.append(replace(window, target=_target(window, layout, answers, how.drop)))
+    return store_of(rows, layout)
 
 
-def _target(window: Window, layout: Layout, golds: Golds | None, drop: bool) -> tuple[int, int]:
+def _target(
+    window: Window, layout: Layout, references: References | None, drop: bool
+) -> tuple[int, int]:
     """First and last token of the answer in a window."""
-    if golds is None:
+    if references is None:
         return IGNORE_INDEX, IGNORE_INDEX
     ahead = len(layout.before) + len(window.question) + len(layout.between)
     size = ahead + window.end - window.begin + len(layout.after)
     nothing = layout.nothing % size
-    if not golds:
+    if not references:
         return nothing, nothing
-    first, last = _covered(window.context, golds[0])
+    start, text = references[0]["start"], references[0]["text"]
+    first, last = window.context.covered(start, start + len(text))
     if first > last:
         return IGNORE_INDEX, IGNORE_INDEX
     if window.begin <= first and last < window.end:
         return first - window.begin + ahead, last - window.begin + ahead
     return (IGNORE_INDEX, IGNORE_INDEX) if drop else (nothing, nothing)
-
-
-def _covered(context: Tokens, gold: Mapping[str, Any]) -> tuple[int, int]:
-    return context.covered(gold["start"], gold["start"] + len(gold["text"]))

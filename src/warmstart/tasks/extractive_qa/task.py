@@ -8,8 +8,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from warmstart.errors import DataError
+from warmstart.metrics.squad import Answers
 from warmstart.models.heads import SPAN, Head
-from warmstart.tasks.base import Drop, Examples, OnCut, Result, Task
+from warmstart.tasks.base import Drop, Examples, OnCut, Task
+from warmstart.tasks.extractive_qa.answers import data_notes, own_form, read, texts_of
+from warmstart.tasks.extractive_qa.decoding import (
+    UNTUNED,
+    SpanScores,
+    answers_of,
+    best_threshold,
+    find_spans,
+    longest_answer,
+    mean_loss,
+)
+from warmstart.tasks.extractive_qa.encoding import Windowing, encode, layout_of
+from warmstart.tasks.extractive_qa.evaluation import evaluate
+from warmstart.tasks.results import TaskResult
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
@@ -20,7 +34,6 @@ if TYPE_CHECKING:
 
 UNANSWERABLE = "no answer"
 LONGEST = 30  # tokens of an answer, where the training rows have not said
-UNTUNED = 0.5  # probability of no answer above which there is none, until that is chosen
 SHARE = 99.0  # percent of the training answers that are no longer than the longest allowed
 
 
@@ -82,8 +95,6 @@ class ExtractiveQA(Task):
     )
 
     def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
-        from warmstart.tasks.extractive_qa.answers import own_form
-
         return own_form(table, drop)
 
     def resolve_for_data(self, table: pa.Table) -> Self:
@@ -92,19 +103,15 @@ class ExtractiveQA(Task):
         return self
 
     def data_notes(self, train: pa.Table) -> list[str]:
-        from warmstart.tasks.extractive_qa.answers import remarks
-
-        return remarks(train["answers"])
+        return data_notes(train["answers"])
 
     def fit_labels(self, train: pa.Table) -> list[str]:
         """Whether there are questions without answer. Raises `DataError` without answers."""
-        from warmstart.tasks.extractive_qa.answers import read
-
-        golds = read(_answers(train))
-        if not any(golds):
+        references = read(_answers(train))
+        if not any(references):
             file = train["_file"][0].as_py()
             raise DataError(f"{file}: no question has an answer: nothing to learn from")
-        return [] if all(golds) else [UNANSWERABLE]
+        return [] if all(references) else [UNANSWERABLE]
 
     def encode(
         self,
@@ -114,9 +121,6 @@ class ExtractiveQA(Task):
         longest: int,
         on_cut: OnCut | None = None,
     ) -> TokenizedDataset:
-        from warmstart.tasks.extractive_qa.answers import read
-        from warmstart.tasks.extractive_qa.encoding import Windowing, encode
-
         known = "answers" in table.column_names
         return encode(
             _texts(table, "question"),
@@ -128,34 +132,29 @@ class ExtractiveQA(Task):
         )
 
     def decode(self, outputs: np.ndarray, examples: Examples) -> list[Prediction]:
-        from warmstart.tasks.extractive_qa.decoding import answers_of
-
-        contexts = _texts(examples.table, "context")
-        found = self.spans(outputs, examples)
-        return answers_of(found, contexts, self._threshold(examples.labels))
+        contexts, spans = _texts(examples.table, "context"), self.spans(outputs, examples)
+        return answers_of(spans, contexts, self._threshold(examples.labels))
 
     def columns(self, answers: Sequence[Prediction]) -> dict[str, pa.Array]:
         import pyarrow as pa
 
         starts = [getattr(answer, "start", None) for answer in answers]
-        given = super().columns(answers)
+        columns = super().columns(answers)
         return {
-            "prediction": given["prediction"],
+            "prediction": columns["prediction"],
             "start": pa.array(starts, pa.int64()),
-            "confidence": given["confidence"],
+            "confidence": columns["confidence"],
         }
 
     def score(self, outputs: np.ndarray, examples: Examples) -> dict[str, float]:
-        """As `fitted` would settle it on these rows, so that an epoch is judged by what it can."""
-        from warmstart.metrics.squad import Answers
-        from warmstart.tasks.extractive_qa.answers import texts_of
-        from warmstart.tasks.extractive_qa.decoding import answers_of, mean_loss
-
+        """As `fit_thresholds` would settle it on these rows: an epoch is scored by what it can."""
         sized = self._sized(examples.store)
-        found = sized.spans(outputs, examples)
-        threshold = sized._chosen(found, examples)
-        answers = answers_of(found, _texts(examples.table, "context"), threshold)
-        figures = Answers()([one.value for one in answers], texts_of(examples.table["answers"]))
+        spans = sized.spans(outputs, examples)
+        threshold = sized._chosen(spans, examples)
+        answers = answers_of(spans, _texts(examples.table, "context"), threshold)
+        figures = Answers()(
+            [answer.value for answer in answers], texts_of(examples.table["answers"])
+        )
         return {**figures, "loss": mean_loss(outputs, examples.store)}
 
     def fit_thresholds(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> Self:
@@ -167,28 +166,15 @@ class ExtractiveQA(Task):
         chosen = sized._chosen(sized.spans(outputs["validation"], validation), validation)
         return sized.model_copy(update={"no_answer_threshold": chosen})
 
-    def result(
-        self,
-        outputs: Mapping[str, Any],
-        examples: Mapping[str, Examples],
-        *,
-        baselines: bool,
-        seed: int,
-    ) -> Result:
-        from warmstart.tasks.extractive_qa.evaluation import result
-
-        test = examples["test"]
+    def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:
+        test, answers = examples["test"], self.decode(outputs["test"], examples["test"])
         facts: dict[str, Any] = {"max_answer_tokens": self.max_answer_tokens or LONGEST}
         if self.no_answer_threshold is not None:
             facts["no_answer_threshold"] = self.no_answer_threshold
-        answers = self.decode(outputs["test"], test)
-        return result(answers, test, examples["train"] if baselines else None, facts)
+        return evaluate(answers, test, examples.get("train"), facts)
 
-    def spans(self, outputs: np.ndarray, examples: Examples) -> list[Any]:
-        """The best spans of each question, see `_spans.Found`."""
-        from warmstart.tasks.extractive_qa.decoding import find_spans
-        from warmstart.tasks.extractive_qa.encoding import layout_of
-
+    def spans(self, outputs: np.ndarray, examples: Examples) -> list[SpanScores]:
+        """The best spans of each question."""
         longest, place = self.max_answer_tokens or LONGEST, layout_of(examples.tokenizer).nothing
         store, rows = examples.store, len(examples.table)
         return find_spans(outputs, store, rows, longest, self.n_best, place)
@@ -201,19 +187,15 @@ class ExtractiveQA(Task):
 
     def _sized(self, store: TokenizedDataset) -> Self:
         """With the longest answer as these rows have it, unless it is set."""
-        from warmstart.tasks.extractive_qa.decoding import longest_answer
-
         if self.max_answer_tokens is not None:
             return self
         return self.model_copy(update={"max_answer_tokens": longest_answer(store, SHARE)})
 
-    def _chosen(self, found: Sequence[Any], examples: Examples) -> float | None:
+    def _chosen(self, spans: Sequence[SpanScores], examples: Examples) -> float | None:
         """The threshold that is best on these rows, unless it is set; None: none is needed."""
-        from warmstart.tasks.extractive_qa.decoding import best_threshold
-
         if self.no_answer_threshold is not None or UNANSWERABLE not in examples.labels:
             return self.no_answer_threshold
-        return best_threshold(found, examples)
+        return best_threshold(spans, examples)
 
 
 def _texts(table: pa.Table, name: str) -> list[str]:

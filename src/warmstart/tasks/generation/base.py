@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from warmstart.data.tokens.dataset import TokenizedDataset, tokenise
 from warmstart.errors import DataError, RecipeError
 from warmstart.models.heads import TEXT, Head
-from warmstart.tasks.base import Examples, OnCut, Result, Task
-from warmstart.tasks.generation.texts import firsts, listed, references, texts_of
+from warmstart.tasks.base import Examples, OnCut, Task
+from warmstart.tasks.generation.evaluation import evaluate, references, texts_of
+from warmstart.tasks.generation.prompts import prompted
+from warmstart.tasks.results import TaskResult
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedModel
 
-    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.metrics.base import Measure
     from warmstart.metrics.text import References
     from warmstart.models.base import Base
     from warmstart.models.generation import GenerationOutput
 
-
-# What a task that writes leaves open until its base is known.
 
 NEW_TOKENS = 128
 
@@ -58,11 +60,11 @@ def choices(task: Any, config: Mapping[str, Any], room: int) -> dict[str, Any]:
         raise RecipeError(
             f"task.min_new_tokens {task.min_new_tokens} is more than max_new_tokens {new}"
         )
-    usual = task.default_prefix() if kind == "t5" else ""
+    default = task.default_prefix() if kind == "t5" else ""
     return {
         "max_length": longest,
         "max_new_tokens": new,
-        "prefix": usual if task.prefix is None else task.prefix,
+        "prefix": default if task.prefix is None else task.prefix,
         "separator": (task.separator or task.default_separator) if decodes else None,
     }
 
@@ -85,6 +87,8 @@ class TextTask(Task):
     default_separator: ClassVar[str] = "\nAnswer:"
     row_title: ClassVar[str] = ""
     """What `row_scores` are called."""
+    baselines: ClassVar[tuple[str, ...]] = ()
+    """Names of baselines, see `TaskResult`."""
 
     max_length: int = Field(
         default=512,
@@ -137,16 +141,12 @@ class TextTask(Task):
         """The figures, made anew."""
         raise NotImplementedError
 
-    def signatures(self, golds: References) -> dict[str, str]:
+    def signatures(self, texts: References) -> dict[str, str]:
         """How the figures were counted, to be printed beside them."""
         raise NotImplementedError
 
     def row_scores(self, measure: Measure, rows: Any) -> Any:
         """One figure [n] of each row's statistics [n, S], by which the worst are found."""
-        raise NotImplementedError
-
-    def rivals(self, sources: Sequence[str], train: Examples) -> list[tuple[str, str, list[str]]]:
-        """Baselines: name, title, answers."""
         raise NotImplementedError
 
     def rows(self, table: pa.Table, drop: Callable[[int, str], None]) -> pa.Table:
@@ -157,10 +157,12 @@ class TextTask(Task):
 
         if "references" in table.column_names:
             place = table.column_names.index("references")
-            column = listed(table["references"].to_pylist())
+            lists = [listed(value) for value in table["references"].to_pylist()]
+            column = pa.array([json.dumps(texts) for texts in lists], pa.string())
             table = table.set_column(place, "references", pa.chunked_array([column]))
             if "target" not in table.column_names:
-                table = table.append_column("target", pa.chunked_array([firsts(table)]))
+                first = pa.array([texts[0] if texts else "" for texts in lists], pa.string())
+                table = table.append_column("target", pa.chunked_array([first]))
         if "target" not in table.column_names:
             return table
         blank = is_blank(table["target"])
@@ -188,14 +190,9 @@ class TextTask(Task):
         longest: int,
         on_cut: OnCut | None = None,
     ) -> TokenizedDataset:
-        from dataclasses import replace
-
-        from warmstart.data.tokens.dataset import tokenise
-        from warmstart.tasks.generation.prompts import prompted
-
         sources = [f"{self.prefix or ''}{text or ''}" for text in table["source"].to_pylist()]
-        asked = "target" in table.column_names
-        targets: list[str] | None = table["target"].to_pylist() if asked else None
+        known = "target" in table.column_names
+        targets: list[str] | None = table["target"].to_pylist() if known else None
         new = self.max_new_tokens or NEW_TOKENS
         if self.separator is not None:
             return prompted(sources, targets, self.separator, tokenizer, longest, new, on_cut)
@@ -237,14 +234,16 @@ class TextTask(Task):
             figures |= self.measure()(written, references(examples.table)[:done])
         return figures
 
-    def result(
-        self,
-        outputs: Mapping[str, Any],
-        examples: Mapping[str, Examples],
-        *,
-        baselines: bool,
-        seed: int,
-    ) -> Result:
-        from warmstart.tasks.generation.evaluation import result
+    def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:
+        return evaluate(self, outputs["test"], examples["test"])
 
-        return result(self, outputs["test"], examples, baselines=baselines)
+
+def listed(value: Any) -> list[str]:
+    """References in a list, in a list as JSON, or as one text."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = [value]
+    values = value if isinstance(value, list) else [value]
+    return [str(text) for text in values if text is not None and str(text).strip()]

@@ -1,55 +1,71 @@
-"""Written texts on the test rows: figures, baselines, the table and the worst answers."""
+"""Generated texts on the test rows: the table, the worst answers, and what is worth knowing."""
 
 from __future__ import annotations
 
+import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from warmstart.formatting import counted
-from warmstart.tasks.base import Examples, Result, Rival
-from warmstart.tasks.generation.texts import references, texts_of
+from warmstart.tasks.base import Examples
+from warmstart.tasks.results import TaskResult, list_mistakes, prediction_table, shortened
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
     from warmstart.models.generation import GenerationOutput
 
-LISTED, SHOWN = 200, 2_000  # mistakes; characters of one text
 SAMPLE, BRIEF = 6, 400
 REPEATS, EMPTY, SAME = 0.1, 0.02, 0.1
 
 
-def result(
-    task: Any, outputs: GenerationOutput, examples: Mapping[str, Examples], *, baselines: bool
-) -> Result:
-    """See `Task.result`."""
-    import math
+def texts_of(outputs: GenerationOutput, tokenizer: Any) -> list[str]:
+    """The generated texts, without special tokens and spaces at the ends; "" where there is
+    none."""
+    rows = [ids or [] for ids in outputs.ids]
+    return [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
 
-    import numpy as np
 
-    test = examples["test"]
-    golds = references(test.table)
-    written = texts_of(outputs, test.tokenizer)
+def references(table: pa.Table) -> list[list[str]]:
+    """The texts that would be right for each row: its references, else its target."""
+    targets: list[str] = table["target"].to_pylist()
+    if "references" not in table.column_names:
+        return [[target] for target in targets]
+    lists = [json.loads(value) for value in table["references"].to_pylist()]
+    return [texts or [target] for texts, target in zip(lists, targets, strict=True)]
+
+
+def evaluate(task: Any, outputs: GenerationOutput, test: Examples) -> TaskResult:
+    """See `Task.evaluate`."""
+    targets, written = references(test.table), texts_of(outputs, test.tokenizer)
     measure = task.measure()
-    rows = measure.rows(written, golds)
-    rivals: list[Rival] = []
-    if baselines:
-        sources: list[str] = test.table["source"].to_pylist()
-        for name, title, answers in task.rivals(sources, examples["train"]):
-            rivals.append(Rival(name, title, measure.rows(answers, golds)))
-    scores = np.asarray(task.row_scores(measure, rows), float)
-    equal = [t.split() in [g.split() for g in g_] for t, g_ in zip(written, golds, strict=True)]
-    table = _table(test.table, written, outputs.confidence, scores)
-    figures = measure.total(rows)
-    signatures = task.signatures(golds)
+    statistics = measure.rows(written, targets)
+    scores = np.asarray(task.row_scores(measure, statistics), float)
+    right = np.array([
+        text.split() in [target.split() for target in row]
+        for text, row in zip(written, targets, strict=True)
+    ])  # fmt: skip
+    table = prediction_table(
+        test.table,
+        {
+            "source": test.table["source"],
+            "target": test.table["target"],
+            "prediction": written,
+            "confidence": outputs.confidence.astype(np.float32),
+            "score": scores.astype(np.float32),
+        },
+    )
+    signatures = task.signatures(targets)
     facts: dict[str, Any] = {
-        "wrong": len(equal) - sum(equal),
+        "wrong": int((~right).sum()),
         "signatures": signatures,
-        "sections": [_some(table, golds), _counted(signatures)],
+        "sections": [_some(table, targets), _counted(signatures)],
     }
-    worst = _worst(table, golds, np.array(equal), scores, task.row_title)
+    worst = _worst(table, targets, right, scores, task.row_title)
     if task.main_score != "exact_match":  # another wording is no mistake
         facts["mistakes_lead"] = (
             f"The {len(worst):,} answers that are farthest from their references, the farthest "
@@ -60,60 +76,40 @@ def result(
     if outputs.tokens.sum():
         facts |= {"loss": outputs.loss, "perplexity": math.exp(min(outputs.loss, 700.0))}
         facts |= {"token_accuracy": outputs.accuracy}
-    return Result(
+    return TaskResult(
         measure=measure,
-        rows=rows,
-        rivals=rivals,
+        statistics=statistics,
+        score=lambda texts: measure.rows(texts, targets),
         table=table,
         mistakes=worst,
+        baselines=task.baselines,
         facts=facts,
-        notes=[*_notes(figures), *_same(written, [row[0] for row in golds])],
+        notes=[*_notes(measure.total(statistics)), *_same(written, [row[0] for row in targets])],
     )
 
 
-def _table(table: pa.Table, written: list[str], sure: np.ndarray, scores: np.ndarray) -> pa.Table:
-    import numpy as np
-    import pyarrow as pa
-
-    columns: dict[str, Any] = {
-        "id": pa.array([str(i) for i in range(len(written))], pa.string()),
-        "file": table["_file"].cast(pa.string()),
-        "line": table["_line"].cast(pa.int64()),
-        "source": table["source"],
-        "target": table["target"],
-        "prediction": pa.array(written, pa.string()),
-        "confidence": pa.array(sure.astype(np.float32)),
-        "score": pa.array(scores.astype(np.float32)),
-    }
-    return pa.table(columns)
-
-
 def _worst(
-    table: pa.Table, golds: list[list[str]], equal: np.ndarray, scores: np.ndarray, title: str
+    table: pa.Table, targets: list[list[str]], right: np.ndarray, scores: np.ndarray, title: str
 ) -> list[dict[str, Any]]:
     """The answers that are not right, the lowest score first, beside source and reference."""
-    import numpy as np
-    import pyarrow as pa
+    order = np.argsort(scores, kind="stable")
 
-    order = [int(i) for i in np.argsort(scores, kind="stable") if not equal[i]][:LISTED]
-    names = ["id", "file", "line", "source", "prediction", "confidence"]
-    chosen = table.select(names).take(pa.array(order, pa.int64()))
-    found: list[dict[str, Any]] = []
-    for place, row in zip(order, chosen.to_pylist(), strict=True):
-        row["text"], row["label"] = _short(row.pop("source")), _short(" / ".join(golds[place]))
-        row["prediction"] = _short(row["prediction"])
-        found.append({**row, "note": f"{title} {scores[place]:.2f}", "written": True})
-    return found
+    def describe(row: int) -> dict[str, Any]:
+        columns = table.select(["source", "prediction", "confidence"]).slice(row, 1).to_pylist()[0]
+        return {
+            "text": shortened(columns["source"]),
+            "label": shortened(" / ".join(targets[row])),
+            "prediction": shortened(columns["prediction"]),
+            "confidence": columns["confidence"],
+            "note": f"{title} {scores[row]:.2f}",
+            "written": True,
+        }
 
-
-def _short(text: str, most: int = SHOWN) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return list_mistakes(table, order[~right[order]], describe)
 
 
-def _some(table: pa.Table, golds: list[list[str]]) -> dict[str, Any]:
+def _some(table: pa.Table, targets: list[list[str]]) -> dict[str, Any]:
     """A few answers from all over the test rows, good ones and bad ones."""
-    import numpy as np
-
     places = np.unique(np.linspace(0, len(table) - 1, SAMPLE).round().astype(int)).tolist()
     chosen = [(place, table.slice(place, 1).to_pylist()[0]) for place in places]
     return {
@@ -121,7 +117,11 @@ def _some(table: pa.Table, golds: list[list[str]]) -> dict[str, Any]:
         "lead": f"{counted(len(places), 'test row')} at equal distances, neither best nor worst.",
         "columns": ["source", "reference", "what the model wrote"],
         "rows": [
-            [_short(row["source"], BRIEF), _short(golds[place][0], BRIEF), row["prediction"]]
+            [
+                shortened(row["source"], BRIEF),
+                shortened(targets[place][0], BRIEF),
+                row["prediction"],
+            ]
             for place, row in chosen
         ],
     }
@@ -136,14 +136,14 @@ def _counted(signatures: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _same(written: list[str], golds: list[str]) -> list[str]:
+def _same(written: list[str], targets: list[str]) -> list[str]:
     """A note where one text is written far more often than any is right."""
-    (text, count), (_, usual) = (Counter(texts).most_common(1)[0] for texts in (written, golds))
-    if count < SAME * len(written) + 2 * usual:
+    (text, count), (_, right) = (Counter(t).most_common(1)[0] for t in (written, targets))
+    if count < SAME * len(written) + 2 * right:
         return []
     return [
-        f"{count:,} of {len(written):,} answers are the same, '{_short(text, 80)}': the model says "
-        "what is common and not yet what the source says. Train longer, or begin with a "
+        f"{count:,} of {len(written):,} answers are the same, '{shortened(text, 80)}': the model "
+        "says what is common and not yet what the source says. Train longer, or begin with a "
         "pretrained base."
     ]
 

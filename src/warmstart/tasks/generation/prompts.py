@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from warmstart.data.tokens.dataset import IGNORE_INDEX
+import numpy as np
+
+from warmstart.data.tokens.dataset import IGNORE_INDEX, TokenizedDataset
 from warmstart.errors import BaseModelError, RecipeError
-
-if TYPE_CHECKING:
-    from warmstart.data.tokens.dataset import TokenizedDataset
 
 
 def prompted(
@@ -48,7 +47,7 @@ def prompted(
     store = store_of(rows, backend.get_vocab_size())
     if answers is None:
         return store
-    given: list[list[int]] = []
+    targets: list[list[int]] = []
     full = backend.encode_batch([f"{a} {b}" for a, b in zip(wholes, answers, strict=True)])
     for number, (prompt, encoding) in enumerate(zip(rows, full, strict=True)):
         ids = _open(encoding.ids, end)
@@ -57,16 +56,12 @@ def prompted(
             own = backend.encode(f" {answers[number]}", add_special_tokens=False).ids
         if (extra := len(own) + 1 - most_new) > 0 and on_cut is not None:
             on_cut(number, extra)
-        given.append([*own[: most_new - 1], end])
-    return replace(store, answers=store_of(given, backend.get_vocab_size()))
+        targets.append([*own[: most_new - 1], end])
+    return replace(store, answers=store_of(targets, backend.get_vocab_size()))
 
 
 def store_of(rows: Sequence[Sequence[int]], vocabulary: int) -> TokenizedDataset:
     """Rows of token ids in the flat form."""
-    import numpy as np
-
-    from warmstart.data.tokens.dataset import TokenizedDataset
-
     offsets = np.zeros(len(rows) + 1, np.int64)
     np.cumsum([len(row) for row in rows], out=offsets[1:])
     kind = np.uint16 if vocabulary < 1 << 16 else np.uint32

@@ -1,4 +1,4 @@
-"""Sets of labels as targets, answers and quick figures."""
+"""Any number of labels in a cell: a list, a text with a separator, or columns of 0 and 1."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from warmstart.data.ledger import place
 from warmstart.errors import DataError, RecipeError, nearest, shown
 from warmstart.formatting import counted
+from warmstart.metrics.base import sigmoid
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
-    from warmstart.tasks.base import Examples
-
-
-# Any number of labels in a cell: a list, JSON, a text with a separator, or columns of 0 and 1.
 
 SEPARATORS = (",", ";", "|")
 COLUMN = "label: "
@@ -33,7 +31,7 @@ def labels_of(table: pa.Table, columns: Sequence[str], separator: str | None) ->
 
     Args:
         columns: those of 0 and 1, in the table under `COLUMN` and their name.
-        separator: between the labels of a text; None: found, "" if there is none.
+        separator: between the labels of a text; None: guessed, "" if there is none.
 
     Raises `DataError` with file and line.
     """
@@ -45,15 +43,15 @@ def labels_of(table: pa.Table, columns: Sequence[str], separator: str | None) ->
         return None
     cells = table["labels"].to_pylist()
     if separator is None:
-        separator = found_separator(cell for cell in cells if isinstance(cell, str))
-    found: list[str] = []
+        separator = guess_separator(cell for cell in cells if isinstance(cell, str))
+    lists: list[str] = []
     for row, cell in enumerate(cells):
         try:
             labels = parsed(cell, separator)
         except ValueError as error:
             raise DataError(f"{place(table, row)}: {error}") from None
-        found.append(json.dumps(labels, ensure_ascii=False))
-    return found
+        lists.append(json.dumps(labels, ensure_ascii=False))
+    return lists
 
 
 def parsed(cell: Any, separator: str) -> list[str]:
@@ -79,7 +77,7 @@ def parsed(cell: Any, separator: str) -> list[str]:
     return list(names)
 
 
-def found_separator(cells: Iterable[str]) -> str:
+def guess_separator(cells: Iterable[str]) -> str:
     """What stands between the labels of texts: of those that occur the one that leaves the fewest
     different labels, for a wrong one leaves labels glued together; "" where none occurs."""
     texts = {cell.strip() for cell in cells if cell.strip()[:1] != "["}
@@ -102,11 +100,11 @@ def _list(text: str) -> list[Any]:
     """A list as JSON or as Python prints it."""
     for read in (json.loads, ast.literal_eval):
         try:
-            found = read(text)
+            value = read(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
-        if isinstance(found, list):
-            return found
+        if isinstance(value, list):
+            return value
     raise ValueError(f"the labels {shown(text, 60)} begin as a list and are none; mend the row")
 
 
@@ -134,7 +132,7 @@ def sets_in(table: pa.Table) -> list[list[str]]:
     return [json.loads(cell) for cell in table["labels"].to_pylist()]
 
 
-def learnt(train: pa.Table, thresholds: Mapping[str, float] | None) -> list[str]:
+def fit_labels(train: pa.Table, thresholds: Mapping[str, float] | None) -> list[str]:
     """The labels of the training rows, sorted. Raises `DataError`, `RecipeError`."""
     first: dict[str, int] = {}
     for row, labels in enumerate(sets_in(train)):
@@ -174,40 +172,38 @@ def rarest(sets: Sequence[Iterable[str]]) -> list[str]:
     return [min(names, key=lambda name: (counts[name], name), default="") for names in sets]
 
 
-def remarks(train: pa.Table) -> list[str]:
+def data_notes(train: pa.Table) -> list[str]:
     """How many labels the rows have, and how many rows have none."""
     sets = sets_in(train)
     none, each = sum(not labels for labels in sets), sum(map(len, sets)) / max(len(sets), 1)
-    found = [f"{each:.2f} labels a row in train; {none:,} of {counted(len(sets))} without any"]
+    notes = [f"{each:.2f} labels a row in train; {none:,} of {counted(len(sets))} without any"]
     rare = sorted(name for name, n in Counter(n for s in sets for n in s).items() if n == 1)
     if rare:
-        found.append(
+        notes.append(
             f"{counted(len(rare), 'label has', 'labels have')} one row in train: {_listed(rare)}"
         )
-    return found
+    return notes
 
 
 def label_targets(table: pa.Table, labels: Sequence[str]) -> np.ndarray | None:
     """1 where a row has a label, else 0 [n, K]; None where the table has no labels.
 
-    Labels that are not among `labels` count for nothing here (`strangers` finds them). Raises
+    Labels that are not among `labels` count for nothing here (`unknown_labels` names them). Raises
     `DataError` where none of them is known.
     """
-    import numpy as np
-
     if "labels" not in table.column_names:
         return None
     number = {label: index for index, label in enumerate(labels)}
     targets = np.zeros((len(table), len(labels)), np.int64)
-    strange: dict[str, int] = {}
+    unknown: dict[str, int] = {}
     for row, names in enumerate(sets_in(table)):
         for name in names:
             if name in number:
                 targets[row, number[name]] = 1
             else:
-                strange.setdefault(name, row)
-    if strange and not targets.any():
-        name, row = next(iter(strange.items()))
+                unknown.setdefault(name, row)
+    if unknown and not targets.any():
+        name, row = next(iter(unknown.items()))
         raise DataError(
             f"{place(table, row)}: the model does not know the label '{shown(name)}', nor any "
             f"other label of these rows.{nearest(name, labels)} If a cell holds several labels, "
@@ -216,7 +212,7 @@ def label_targets(table: pa.Table, labels: Sequence[str]) -> np.ndarray | None:
     return targets
 
 
-def strangers(table: pa.Table, labels: Sequence[str]) -> str:
+def unknown_labels(table: pa.Table, labels: Sequence[str]) -> str:
     """A sentence about labels that the model never saw, or nothing."""
     known = set(labels)
     counts = Counter(name for names in sets_in(table) for name in names if name not in known)
@@ -229,59 +225,20 @@ def strangers(table: pa.Table, labels: Sequence[str]) -> str:
     )
 
 
-def answers(logits: np.ndarray, labels: Sequence[str], cuts: np.ndarray) -> list[Prediction]:
+def decode(logits: np.ndarray, labels: Sequence[str], cuts: np.ndarray) -> list[Prediction]:
     """The labels that reach their cuts, the likeliest first, with the probability of every one.
 
     The confidence is that of the least sure label, or, where none is given, one minus the
     highest probability.
     """
-    found: list[Prediction] = []
+    decoded: list[Prediction] = []
     for number, row in enumerate(sigmoid(logits)):
         by_label = {label: float(value) for label, value in zip(labels, row, strict=True)}
         order: list[int] = (-row).argsort(kind="stable").tolist()
-        given: list[str] = [labels[i] for i in order if row[i] >= cuts[i]]
-        sure = min((by_label[label] for label in given), default=1.0 - float(row.max(initial=0.0)))
-        found.append(Prediction(str(number), given, sure, by_label))
-    return found
-
-
-def columns(answers: Sequence[Prediction]) -> dict[str, pa.Array]:
-    """The labels given, as text that can be read again, and the probability of each of them."""
-    import pyarrow as pa
-
-    mark = separator_for(list(answers[0].scores) if answers else [])
-    given = [
-        json.dumps({label: round(a.scores[label], 6) for label in a.value}, ensure_ascii=False)
-        for a in answers
-    ]
-    return {
-        "prediction": pa.array([mark.join(answer.value) for answer in answers], pa.string()),
-        "confidence": pa.array([round(answer.confidence, 6) for answer in answers], pa.float64()),
-        "probabilities": pa.array(given, pa.string()),
-    }
-
-
-def scores(logits: np.ndarray, examples: Examples, cuts: np.ndarray) -> dict[str, float]:
-    """The figures of one pass, and the mean binary cross-entropy in nats."""
-    import numpy as np
-
-    from warmstart.metrics.multilabel import Labels
-
-    truth, odds = examples.store.targets, logits.astype(np.float64)
-    if not len(truth):
-        return {"f1_macro": 0.0, "f1_micro": 0.0, "loss": 0.0}
-    measure = Labels(examples.labels, cuts)
-    figures = measure.total(measure.rows(sigmoid(logits), truth))
-    nll = np.logaddexp(0.0, odds) - truth * odds
-    whole = {name: value for name, value in figures.items() if ":" not in name}
-    return {**whole, "loss": float(nll.mean())}
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Probabilities from logits, in float64."""
-    import numpy as np
-
-    return 0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))
+        chosen: list[str] = [labels[i] for i in order if row[i] >= cuts[i]]
+        sure = min((by_label[label] for label in chosen), default=1.0 - float(row.max(initial=0.0)))
+        decoded.append(Prediction(str(number), chosen, sure, by_label))
+    return decoded
 
 
 def _listed(names: Sequence[str]) -> str:

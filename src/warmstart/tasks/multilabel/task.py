@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
 from pydantic import Field, PrivateAttr
 
+from warmstart.data.tokens.dataset import TokenizedDataset, tokenise
+from warmstart.formatting import counted
+from warmstart.metrics.base import sigmoid
+from warmstart.metrics.multilabel import Labels, log_odds, tuned_thresholds
 from warmstart.models.heads import LABELS, Head
-from warmstart.tasks.base import Drop, Examples, OnCut, Result, Task
+from warmstart.tasks.base import Drop, Examples, OnCut, Task
+from warmstart.tasks.multilabel.labels import (
+    COLUMN,
+    data_notes,
+    decode,
+    fit_labels,
+    label_targets,
+    labels_of,
+    rarest,
+    separator_for,
+    sets_in,
+    shares,
+    unknown_labels,
+)
+from warmstart.tasks.results import TaskResult, list_mistakes, prediction_table, shortened
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
     from transformers import PreTrainedModel
 
-    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.models.base import Base
 
-USUAL = 0.5
+DEFAULT = 0.5
+NOTHING = "(no label)"
 
 
 class Multilabel(Task):
@@ -65,8 +84,6 @@ class Multilabel(Task):
     @property
     def roles(self) -> Mapping[str, Sequence[str]]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The text, and one column of labels or several columns of 0 and 1."""
-        from warmstart.tasks.multilabel.labels import COLUMN
-
         texts = {
             "text": (
                 "text", "sentence", "content", "message", "body", "review", "tweet", "comment",
@@ -82,21 +99,17 @@ class Multilabel(Task):
     def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
         import pyarrow as pa
 
-        from warmstart.tasks.multilabel.labels import labels_of
-
-        found = labels_of(table, self.label_columns, self.separator)
+        lists = labels_of(table, self.label_columns, self.separator)
         kept = ["text", "_file", "_line", *(["_group"] if "_group" in table.column_names else [])]
         table = table.select([name for name in kept if name in table.column_names])
-        if found is None:
+        if lists is None:
             return table
-        return table.append_column("labels", pa.chunked_array([pa.array(found, pa.string())]))
+        return table.append_column("labels", pa.chunked_array([pa.array(lists, pa.string())]))
 
     def resolve_for_data(self, table: pa.Table) -> Task:
-        from warmstart.tasks.multilabel.labels import shares
-
-        found = self.model_copy()
-        found._shares = shares(table)
-        return found
+        task = self.model_copy()
+        task._shares = shares(table)
+        return task
 
     def build_model(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
         """A head that begins with each label as likely as it is in train (Lin et al. 2017, focal
@@ -110,19 +123,13 @@ class Multilabel(Task):
 
     def strata(self, table: pa.Table) -> Sequence[str] | None:
         """The rarest label of each row (the order of Sechidis et al. 2011)."""
-        from warmstart.tasks.multilabel.labels import rarest, sets_in
-
         return rarest(sets_in(table)) if "labels" in table.column_names else None
 
     def data_notes(self, train: pa.Table) -> list[str]:
-        from warmstart.tasks.multilabel.labels import remarks
-
-        return remarks(train)
+        return data_notes(train)
 
     def fit_labels(self, train: pa.Table) -> list[str]:
-        from warmstart.tasks.multilabel.labels import learnt
-
-        return learnt(train, self.thresholds)
+        return fit_labels(train, self.thresholds)
 
     def encode(
         self,
@@ -132,18 +139,13 @@ class Multilabel(Task):
         longest: int,
         on_cut: OnCut | None = None,
     ) -> TokenizedDataset:
-        from warmstart.data.tokens.dataset import tokenise
-        from warmstart.tasks.multilabel.labels import label_targets
-
         targets = label_targets(table, labels)
         return tokenise(table["text"], tokenizer.backend_tokenizer, longest, on_cut, targets)
 
     def cuts(self, labels: Sequence[str]) -> np.ndarray:
         """The threshold of each label [K]."""
-        import numpy as np
-
-        usual, own = self.threshold or USUAL, self.thresholds or {}
-        return np.array([own.get(label, usual) for label in labels])
+        default, own = self.threshold or DEFAULT, self.thresholds or {}
+        return np.array([own.get(label, default) for label in labels])
 
     @property
     def is_settled(self) -> bool:
@@ -151,42 +153,146 @@ class Multilabel(Task):
         return self.threshold is not None or self.thresholds is not None
 
     def decode(self, outputs: np.ndarray, examples: Examples) -> list[Prediction]:
-        from warmstart.tasks.multilabel.labels import answers
-
-        return answers(outputs, examples.labels, self.cuts(examples.labels))
+        return decode(outputs, examples.labels, self.cuts(examples.labels))
 
     def columns(self, answers: Sequence[Prediction]) -> dict[str, pa.Array]:
-        from warmstart.tasks.multilabel.labels import columns
+        """The labels, as text that can be read again, and the probability of each of them."""
+        import pyarrow as pa
 
-        return columns(answers)
+        mark = separator_for(list(answers[0].scores) if answers else [])
+        chosen = [
+            json.dumps({label: round(a.scores[label], 6) for label in a.value}, ensure_ascii=False)
+            for a in answers
+        ]
+        return {
+            "prediction": pa.array([mark.join(answer.value) for answer in answers], pa.string()),
+            "confidence": pa.array(
+                [round(answer.confidence, 6) for answer in answers], pa.float64()
+            ),
+            "probabilities": pa.array(chosen, pa.string()),
+        }
 
     def score(self, outputs: np.ndarray, examples: Examples) -> dict[str, float]:
-        from warmstart.tasks.multilabel.labels import scores
+        """The figures of one pass, and the mean binary cross-entropy in nats."""
+        truth, odds = examples.store.targets, outputs.astype(np.float64)
+        if not len(truth):
+            return {"f1_macro": 0.0, "f1_micro": 0.0, "loss": 0.0}
+        task = self.fit_thresholds({"validation": outputs}, {"validation": examples})
+        figures = Labels(examples.labels, task.cuts(examples.labels))(sigmoid(outputs), truth)
+        nll = np.logaddexp(0.0, odds) - truth * odds
+        shown = {name: value for name, value in figures.items() if ":" not in name}
+        return {**shown, "loss": float(nll.mean())}
 
-        chosen = self.fit_thresholds({"validation": outputs}, {"validation": examples})
-        return scores(outputs, examples, chosen.cuts(examples.labels))
+    def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:
+        test = examples["test"]
+        labels, cuts = test.labels, self.cuts(test.labels)
+        truth, answers = sets_in(test.table), decode(outputs["test"], labels, cuts)
+        empty = sum(not names for names in truth)
+        notes = [f"{empty:,} of {counted(len(test), 'test row')} without a label."] if empty else []
+        notes += [text] if (text := unknown_labels(test.table, labels)) else []
+        if not self.is_settled:
+            notes.append("There were no validation rows, so every label is given from 0.5 on.")
+        table = _table(test, answers, truth)
+        measure = Labels(labels, cuts)
 
-    def result(
-        self,
-        outputs: Mapping[str, Any],
-        examples: Mapping[str, Examples],
-        *,
-        baselines: bool,
-        seed: int,
-    ) -> Result:
-        from warmstart.tasks.multilabel.evaluation import result
+        def score(predictions: tuple[np.ndarray, Any]) -> np.ndarray:
+            scores, thresholds = predictions
+            return Labels(labels, thresholds).rows(scores, test.store.targets)
 
-        cuts = self.cuts(examples["test"].labels)
-        return result(outputs["test"], examples, cuts, self.is_settled, baselines, seed)
+        return TaskResult(
+            measure=measure,
+            statistics=score((sigmoid(outputs["test"]), cuts)),
+            score=score,
+            table=table,
+            mistakes=_mistakes(table, test, answers, truth, cuts),
+            baselines=("frequent_labels", "tfidf_labels"),
+            facts={
+                "thresholds": dict(zip(labels, cuts.tolist(), strict=True)),
+                "without_labels": empty,
+                "sections": [_thresholds(examples, cuts)],
+            },
+            notes=notes,
+        )
 
     def fit_thresholds(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> Self:
         """With a threshold for each label from the validation rows, if there are some."""
-        from warmstart.metrics.thresholds import tuned_thresholds
-        from warmstart.tasks.multilabel.labels import sigmoid
-
-        found = examples.get("validation")
-        if self.is_settled or found is None or not len(found):
+        validation = examples.get("validation")
+        if self.is_settled or validation is None or not len(validation):
             return self
-        cuts = tuned_thresholds(sigmoid(outputs["validation"]), found.store.targets)
-        own = dict(zip(found.labels, cuts.tolist(), strict=True))
+        cuts = tuned_thresholds(sigmoid(outputs["validation"]), validation.store.targets)
+        own = dict(zip(validation.labels, cuts.tolist(), strict=True))
         return self.model_copy(update={"thresholds": own})
+
+
+def _thresholds(examples: Mapping[str, Examples], cuts: np.ndarray) -> dict[str, Any]:
+    """A table for the report: from which probability on each label is given."""
+    names = [name for name in ("train", "validation", "test") if name in examples]
+    counts = [examples[name].store.targets.sum(0).tolist() for name in names]
+    rows = zip(examples["test"].labels, [round(cut, 3) for cut in cuts.tolist()], *counts)  # noqa: B905
+    return {
+        "title": "Thresholds",
+        "lead": "A label is given from this probability on. Chosen on the validation rows; a label "
+        "that is rare there leans on what suits all labels.",
+        "columns": ["Label", "Threshold", *(f"Rows in {name}" for name in names)],
+        "rows": [list(row) for row in rows],
+    }
+
+
+def _table(test: Examples, answers: Sequence[Prediction], truth: list[list[str]]) -> pa.Table:
+    import pyarrow as pa
+
+    strings = pa.list_(pa.string())
+    chosen = [answer.value for answer in answers]
+    right = [set(names) == set(true) for names, true in zip(chosen, truth, strict=True)]
+    scores = [list(answer.scores.values()) for answer in answers]
+    columns: dict[str, Any] = {
+        "text": test.table["text"],
+        "label": pa.array(truth, strings),
+        "prediction": pa.array(chosen, strings),
+        "confidence": pa.array([answer.confidence for answer in answers], pa.float32()),
+        "correct": right,
+        "probabilities": pa.array(scores, pa.list_(pa.float32())),
+    }
+    return prediction_table(test.table, columns)
+
+
+def _mistakes(
+    table: pa.Table,
+    test: Examples,
+    answers: Sequence[Prediction],
+    truth: list[list[str]],
+    cuts: np.ndarray,
+) -> list[dict[str, Any]]:
+    """The rows with a wrong set, first those whose worst label lies farthest beyond its cut."""
+    edge = dict(zip(test.labels, log_odds(cuts), strict=True))
+    faults: dict[int, tuple[list[str], list[str]]] = {}
+    distance: dict[int, float] = {}
+    for row, (answer, true) in enumerate(zip(answers, truth, strict=True)):
+        missed = [label for label in true if label not in answer.value]
+        extra = [label for label in answer.value if label not in true]
+        if not missed and not extra:
+            continue
+        faults[row] = missed, extra
+        odds = {label: float(log_odds(np.array(answer.scores[label])))
+                for label in (*missed, *extra) if label in edge}  # fmt: skip
+        distance[row] = max((abs(odds[label] - edge[label]) for label in odds), default=0.0)
+
+    def describe(row: int) -> dict[str, Any]:
+        answer = answers[row]
+        parts = zip(("missed", "wrongly given"), faults[row], strict=True)
+        notes = [f"{what}: {', '.join(_sure(answer, x) for x in names)}" for what, names in parts
+                 if names]  # fmt: skip
+        return {
+            "text": shortened(test.table["text"][row].as_py()),
+            "label": ", ".join(truth[row]) or NOTHING,
+            "prediction": ", ".join(answer.value) or NOTHING,
+            "confidence": answer.confidence,
+            "note": "; ".join(notes),
+        }
+
+    return list_mistakes(table, sorted(faults, key=lambda row: -distance[row]), describe)
+
+
+def _sure(answer: Prediction, label: str) -> str:
+    """A label with the probability that the model gave it."""
+    return f"{label} ({answer.scores[label]:.2f})" if label in answer.scores else label

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from warmstart.data.tokens.dataset import IGNORE_INDEX
+from warmstart.tasks.tagging.reading import Place, parts_of
 from warmstart.tasks.tagging.schemes import renewed
-from warmstart.tasks.tagging.words import Place, parts_of
 
 if TYPE_CHECKING:
     from warmstart.data.tokens.dataset import TokenizedDataset
@@ -41,9 +41,9 @@ def first_tokens(store: TokenizedDataset, texts: Sequence[str], places: Places) 
     tokens, begin, end = _tokens(store, texts)
     if not len(tokens):
         return np.full(len(places.begin), -1, np.int64)
-    found = np.searchsorted(end, places.begin, side="right")
-    inside = np.minimum(found, len(tokens) - 1)
-    hit = (found < len(tokens)) & (begin[inside] < places.end)
+    following = np.searchsorted(end, places.begin, side="right")
+    inside = np.minimum(following, len(tokens) - 1)
+    hit = (following < len(tokens)) & (begin[inside] < places.end)
     return np.where(hit, tokens[inside], -1)
 
 

@@ -42,11 +42,11 @@ def best_paths(
     lengths = np.diff(offsets)
     order = np.argsort(-lengths, kind="stable")
     order = order[lengths[order] > 0]
-    found = np.zeros(len(scores), np.int64)
+    paths = np.zeros(len(scores), np.int64)
     for start in range(0, len(order), AT_ONCE):
         rows = order[start : start + AT_ONCE]
-        _solve(scores, offsets[rows], lengths[rows], (begin, between, end), found)
-    return found
+        _solve(scores, offsets[rows], lengths[rows], (begin, between, end), paths)
+    return paths
 
 
 def _solve(
@@ -54,9 +54,9 @@ def _solve(
     starts: np.ndarray,
     lengths: np.ndarray,
     rules: tuple[np.ndarray, ...],
-    found: np.ndarray,
+    paths: np.ndarray,
 ) -> None:
-    """Texts of falling length; writes the labels into `found`."""
+    """Texts of falling length; writes the labels into `paths`."""
     begin, between, end = rules
     best = scores[starts] + begin
     back: list[np.ndarray] = []
@@ -68,7 +68,7 @@ def _solve(
     label = (best + end).argmax(1)
     for place in range(int(lengths[0]) - 1, -1, -1):
         active = int((lengths > place).sum())
-        found[starts[:active] + place] = label[:active]
+        paths[starts[:active] + place] = label[:active]
         if place:
             label[:active] = back[place - 1][np.arange(active), label[:active]]
 
@@ -98,15 +98,15 @@ def tagged(
     places = flat(words_in(examples.table), texts)
     tokens = first_tokens(examples.store, texts, places)
     labels = list(examples.labels)
-    chances = softmax(outputs[np.maximum(tokens, 0)])
+    probabilities = softmax(outputs[np.maximum(tokens, 0)])
     lost = labels.index("O") if "O" in labels else 0
-    chances[tokens < 0] = np.eye(len(labels))[lost]
+    probabilities[tokens < 0] = np.eye(len(labels))[lost]
     if entities and scheme is not None:
         allowed = rules(labels, scheme)
-        best = best_paths(np.log(np.maximum(chances, SMALLEST)), places.offsets, allowed)
+        best = best_paths(np.log(np.maximum(probabilities, SMALLEST)), places.offsets, allowed)
     else:
-        best = chances.argmax(-1)
-    sure = chances[np.arange(len(best)), best]
+        best = probabilities.argmax(-1)
+    sure = probabilities[np.arange(len(best)), best]
     cuts = zip(places.offsets[:-1], places.offsets[1:], strict=True)
     rows = [([labels[i] for i in best[a:b]], sure[a:b]) for a, b in cuts]
     if entities:
@@ -116,7 +116,7 @@ def tagged(
 
 def predictions(answers: Sequence[Tagged], table: pa.Table, *, entities: bool) -> list[Prediction]:
     """Each text's entities, or words with their tags; sure as the mean of its words."""
-    found: list[Prediction] = []
+    decoded: list[Prediction] = []
     rows = zip(answers, table["text"].to_pylist(), words_in(table), strict=True)
     for number, (answer, text, words) in enumerate(rows):
         if entities:
@@ -131,8 +131,8 @@ def predictions(answers: Sequence[Tagged], table: pa.Table, *, entities: bool) -
             value.append({name: kind, "text": text[start:end], "start": start, "end": end,
                           "score": round(score, 6)})  # fmt: skip
         sure = float(answer.sure.mean()) if len(answer.sure) else 1.0
-        found.append(Prediction(str(number), value, sure))
-    return found
+        decoded.append(Prediction(str(number), value, sure))
+    return decoded
 
 
 def cross_entropy(outputs: np.ndarray, targets: np.ndarray) -> float:
@@ -140,5 +140,5 @@ def cross_entropy(outputs: np.ndarray, targets: np.ndarray) -> float:
     real = np.flatnonzero(targets >= 0)
     if not len(real):
         return 0.0
-    chances = softmax(outputs[real])[np.arange(len(real)), targets[real]]
-    return float(-np.log(np.maximum(chances, 1e-30)).mean())
+    own = softmax(outputs[real])[np.arange(len(real)), targets[real]]
+    return float(-np.log(np.maximum(own, 1e-30)).mean())

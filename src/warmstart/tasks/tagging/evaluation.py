@@ -1,45 +1,97 @@
-"""Tags on the test rows, judged: by entity or by word, beside baselines, with what was wrong."""
+"""Tags on the test rows: by entity or by word, and what was wrong."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from warmstart.metrics.entities import Entities, Span, spans_of_tags, types_of
-from warmstart.metrics.tokens import WordLabels
-from warmstart.tasks.base import Examples, Result, Rival
-from warmstart.tasks.tagging.reading import tags_in, words_in
+import numpy as np
+
+from warmstart.metrics.entities import Entities, Span, WordLabels, spans_of_tags, types_of
+from warmstart.tasks.base import Examples
+from warmstart.tasks.results import LISTED, TaskResult, prediction_table
+from warmstart.tasks.tagging.decoding import Tagged, predictions
+from warmstart.tasks.tagging.reading import Place, tags_in, words_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from warmstart.metrics.base import Floats
-    from warmstart.tasks.tagging.decoding import Tagged
-    from warmstart.tasks.tagging.words import Place
-
-
-# What was wrong: each entity that was missed, invented, of another type or with other borders.
 
 AROUND = 80  # characters of the text shown on each side
 KINDS = ("missed", "invented", "wrong type", "wrong borders")
 NOTHING = "(none)"
 
 
-def wrong_ones(
-    answers: Sequence[Tagged], truth: Sequence[Sequence[str]], table: pa.Table, *, entities: bool
+@dataclass(frozen=True, slots=True, eq=False)
+class References:
+    """The true tags of some rows, and the measure that compares others with them."""
+
+    tags: list[list[str]]
+    entities: bool
+    measure: Entities | WordLabels
+
+    @classmethod
+    def of(cls, examples: Examples, *, entities: bool) -> References:
+        """Types that only the rows have, or only the model, count as well."""
+        tags = tags_in(examples.table)
+        if not entities:
+            known = {*examples.labels, *(tag for row in tags for tag in row)}
+            return cls(tags, entities, WordLabels(sorted(known)))
+        kinds = types_of([spans_of_tags(row) for row in [*tags, list(examples.labels)]])
+        return cls(tags, entities, Entities(kinds))
+
+    def score(self, tags: Sequence[Sequence[str]]) -> Floats:
+        """Statistics of tags for the words of every row."""
+        if isinstance(self.measure, WordLabels):
+            return self.measure.rows(tags, self.tags)
+        pairs = ([spans_of_tags(row) for row in rows] for rows in (tags, self.tags))
+        return self.measure.rows(*pairs)
+
+
+def evaluate(references: References, answers: Sequence[Tagged], test: Examples) -> TaskResult:
+    """See `Task.evaluate`."""
+    statistics = references.score([answer.tags for answer in answers])
+    wrong = list(wrong_spans(answers, references, test.table))
+    facts: dict[str, Any] = {
+        "words": sum(map(len, references.tags)),
+        "wrong": sum(
+            answer.tags != tags for answer, tags in zip(answers, references.tags, strict=True)
+        ),
+        "counts": _counts(references.measure, statistics),
+    }
+    if references.entities:
+        counts = Counter(mistake["note"] for mistake in wrong)
+        facts["mistakes"] = {kind: counts[kind] for kind in KINDS}
+        facts["sections"] = [_table_of_kinds(facts["mistakes"], wrong)] if wrong else []
+    return TaskResult(
+        measure=references.measure,
+        statistics=statistics,
+        score=references.score,
+        table=_table(references, answers, test.table),
+        mistakes=sorted(wrong, key=lambda mistake: -mistake["confidence"])[:LISTED],
+        baselines=("majority_tag", "dictionary_tags"),
+        facts=facts,
+        notes=_notes(references, test),
+    )
+
+
+def wrong_spans(
+    answers: Sequence[Tagged], references: References, table: pa.Table
 ) -> Iterator[dict[str, Any]]:
-    """Each wrong entity, or word, as `Result.mistakes` wants it, with the text around it."""
+    """Each wrong entity, or word, as `TaskResult.mistakes` wants it, with the text around it."""
     texts, words = table["text"].to_pylist(), words_in(table)
     files, lines = table["_file"].to_pylist(), table["_line"].to_pylist()
-    for row, (answer, tags) in enumerate(zip(answers, truth, strict=True)):
+    entities = references.entities
+    for row, (answer, tags) in enumerate(zip(answers, references.tags, strict=True)):
         if answer.tags == tags:
             continue
         pairs = _by_entity(answer.tags, tags) if entities else _by_word(answer.tags, tags)
-        for kind, said, true in pairs:
-            spans = [span for span in (said, true) if span]
+        for kind, predicted, true in pairs:
+            spans = [span for span in (predicted, true) if span]
             first, last = min(span[0] for span in spans), max(span[1] for span in spans)
             start, end = words[row][first][0], words[row][last - 1][1]
             yield {
@@ -47,25 +99,25 @@ def wrong_ones(
                 "line": lines[row],
                 "text": _around(texts[row], start, end),
                 "label": _named(true, texts[row], words[row], entities=entities),
-                "prediction": _named(said, texts[row], words[row], entities=entities),
+                "prediction": _named(predicted, texts[row], words[row], entities=entities),
                 "confidence": float(answer.sure[first:last].mean()),
                 "note": kind,
             }
 
 
 def _by_word(
-    said: Sequence[str], truth: Sequence[str]
+    predicted: Sequence[str], truth: Sequence[str]
 ) -> Iterator[tuple[str, Span | None, Span | None]]:
-    for place, (one, other) in enumerate(zip(said, truth, strict=True)):
-        if one != other:
-            yield "wrong label", (place, place + 1, one), (place, place + 1, other)
+    for place, (tag, true) in enumerate(zip(predicted, truth, strict=True)):
+        if tag != true:
+            yield "wrong label", (place, place + 1, tag), (place, place + 1, true)
 
 
 def _by_entity(
-    said: Sequence[str], truth: Sequence[str]
+    predicted: Sequence[str], truth: Sequence[str]
 ) -> Iterator[tuple[str, Span | None, Span | None]]:
-    """(kind, said, true) of what was not the same; each entity is told of once."""
-    ours, true = spans_of_tags(said), spans_of_tags(truth)
+    """(kind, predicted, true) of what was not the same; each entity once."""
+    ours, true = spans_of_tags(predicted), spans_of_tags(truth)
     left = [span for span in true if span not in ours]
     for span in (span for span in ours if span not in true):
         same = [other for other in left if other[:2] == span[:2]]
@@ -93,66 +145,10 @@ def _around(text: str, start: int, end: int) -> str:
     return f"{before}[{text[start:end]}]{text[end:high]}" + ("…" if high < len(text) else "")
 
 
-LIMIT = 200  # mistakes that are listed
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Judge:
-    """The true tags of some rows, and the measure that compares others with them."""
-
-    truth: list[list[str]]
-    entities: bool
-    measure: Entities | WordLabels
-
-    @classmethod
-    def of(cls, examples: Examples, *, entities: bool) -> Judge:
-        """Types that only the rows have, or only the model, count as well."""
-        truth = tags_in(examples.table)
-        if not entities:
-            known = {*examples.labels, *(tag for row in truth for tag in row)}
-            return cls(truth, entities, WordLabels(sorted(known)))
-        kinds = types_of([spans_of_tags(row) for row in [*truth, list(examples.labels)]])
-        return cls(truth, entities, Entities(kinds))
-
-    def rows(self, tags: Sequence[Sequence[str]]) -> Floats:
-        """Statistics of tags for the words of every row."""
-        if isinstance(self.measure, WordLabels):
-            return self.measure.rows(tags, self.truth)
-        pairs = ([spans_of_tags(row) for row in rows] for rows in (tags, self.truth))
-        return self.measure.rows(*pairs)
-
-
-def judged(
-    judge: Judge, answers: Sequence[Tagged], test: Examples, train: Examples | None
-) -> Result:
-    """What is said of the answers; baselines learn from `train`, None: there are none."""
-    rows = judge.rows([answer.tags for answer in answers])
-    wrong = list(wrong_ones(answers, judge.truth, test.table, entities=judge.entities))
-    facts: dict[str, Any] = {
-        "words": sum(map(len, judge.truth)),
-        "wrong": sum(one.tags != truth for one, truth in zip(answers, judge.truth, strict=True)),
-        "counts": _counts(judge, rows),
-    }
-    if judge.entities:
-        counts = Counter(one["note"] for one in wrong)
-        facts["mistakes"] = {kind: counts[kind] for kind in KINDS}
-        facts["sections"] = [_table_of_kinds(facts["mistakes"], wrong)] if wrong else []
-    return Result(
-        measure=judge.measure,
-        rows=rows,
-        rivals=[] if train is None else list(_rivals(judge, train, test)),
-        table=_table(judge, answers, test.table),
-        mistakes=sorted(wrong, key=lambda one: -one["confidence"])[:LIMIT],
-        facts=facts,
-        notes=_notes(judge, test),
-    )
-
-
-def _counts(judge: Judge, rows: Floats) -> dict[str, dict[str, int]]:
+def _counts(measure: Entities | WordLabels, statistics: Floats) -> dict[str, dict[str, int]]:
     """Of each type, or label of single words: right, predicted by the model, actual in the data."""
-    measure = judge.measure
     names = measure.types if isinstance(measure, Entities) else measure.labels
-    counts = rows.sum(0).reshape(3, -1).astype(int)
+    counts = statistics.sum(0).reshape(3, -1).astype(int)
     keys = ("right", "predicted", "actual")
     return {
         name: dict(zip(keys, counts[:, place].tolist(), strict=True))
@@ -162,7 +158,7 @@ def _counts(judge: Judge, rows: Floats) -> dict[str, dict[str, int]]:
 
 def _table_of_kinds(counts: dict[str, int], wrong: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """How many entities were wrong in which way, each with its surest example."""
-    surest = {one["note"]: one for one in sorted(wrong, key=lambda one: one["confidence"])}
+    surest = {row["note"]: row for row in sorted(wrong, key=lambda row: row["confidence"])}
     rows = [
         [kind, count, surest[kind]["label"], surest[kind]["prediction"], surest[kind]["text"]]
         for kind, count in counts.items() if count
@@ -176,10 +172,10 @@ def _table_of_kinds(counts: dict[str, int], wrong: Sequence[dict[str, Any]]) -> 
     }
 
 
-def _notes(judge: Judge, test: Examples) -> list[str]:
+def _notes(references: References, test: Examples) -> list[str]:
     """Types that the model could not answer."""
-    true = {tag for row in judge.truth for tag in row}
-    if judge.entities:
+    true = {tag for row in references.tags for tag in row}
+    if references.entities:
         known = {label.partition("-")[2] for label in test.labels}
         strange = sorted({tag.partition("-")[2] for tag in true} - known)
     else:
@@ -190,58 +186,19 @@ def _notes(judge: Judge, test: Examples) -> list[str]:
     return [f"The model does not know {names}: what the test rows tag so counts as wrong."]
 
 
-def _rivals(judge: Judge, train: Examples, test: Examples) -> Iterator[Rival]:
-    """Nothing but the commonest tag; and of each word the tag that it had most often in train."""
-    seen: dict[str, Counter[str]] = defaultdict(Counter)
-    for word, tag in _tagged_words(train.table):
-        seen[word][tag] += 1
-    usual = sum(seen.values(), Counter[str]()).most_common(1)[0][0]
-    usual = "O" if judge.entities else usual
-    best = {word: counts.most_common(1)[0][0] for word, counts in seen.items()}
-    texts, words = test.table["text"].to_pylist(), words_in(test.table)
-    plain = [[usual] * len(row) for row in words]
-    looked = [
-        [best.get(text[a:b], usual) for a, b in row]
-        for text, row in zip(texts, words, strict=True)
-    ]  # fmt: skip
-    title = "no entity anywhere" if judge.entities else f"always {usual}"
-    yield Rival("majority", title, judge.rows(plain))
-    yield Rival("dictionary", "each known word's usual tag", judge.rows(looked))
-
-
-def _tagged_words(table: pa.Table) -> Iterator[tuple[str, str]]:
-    rows = zip(table["text"].to_pylist(), words_in(table), tags_in(table), strict=True)
-    for text, words, tags in rows:
-        for (start, end), tag in zip(words, tags, strict=True):
-            yield text[start:end], tag
-
-
-def _table(judge: Judge, answers: Sequence[Tagged], table: pa.Table) -> pa.Table:
+def _table(references: References, answers: Sequence[Tagged], table: pa.Table) -> pa.Table:
     import pyarrow as pa
 
-    from warmstart.tasks.tagging.decoding import Tagged, predictions
-
-    def said(tags: Sequence[Tagged]) -> list[str]:
-        found = predictions(tags, table, entities=judge.entities)
-        kept = [[{k: v for k, v in one.items() if k != "score"} for one in row.value]
-                for row in found]  # fmt: skip
-        return [json.dumps(row, ensure_ascii=False) for row in kept]
-
-    import numpy as np
-
-    truth = [Tagged(row, np.ones(len(row))) for row in judge.truth]
-    sure = [prediction.confidence for prediction in
-            predictions(answers, table, entities=judge.entities)]  # fmt: skip
-    right = [answer.tags == row for answer, row in zip(answers, judge.truth, strict=True)]
-    return pa.table(
-        {
-            "id": pa.array([str(row) for row in range(len(table))]),
-            "file": table["_file"],
-            "line": table["_line"],
-            "text": table["text"],
-            "label": pa.array(said(truth), pa.string()),
-            "prediction": pa.array(said(answers), pa.string()),
-            "confidence": pa.array(sure, pa.float64()),
-            "correct": pa.array(right, pa.bool_()),
-        }
-    )
+    truth = [Tagged(row, np.ones(len(row))) for row in references.tags]
+    columns: dict[str, pa.Array] = {}
+    for name, tags in (("label", truth), ("prediction", answers)):
+        decoded = predictions(tags, table, entities=references.entities)
+        rows = [[{k: v for k, v in span.items() if k != "score"} for span in row.value]
+                for row in decoded]  # fmt: skip
+        texts = [json.dumps(row, ensure_ascii=False) for row in rows]
+        columns[name] = pa.array(texts, pa.string())
+        columns["confidence"] = pa.array([row.confidence for row in decoded], pa.float64())
+    right = [answer.tags == row for answer, row in zip(answers, references.tags, strict=True)]
+    columns["correct"] = pa.array(right, pa.bool_())
+    order = ("label", "prediction", "confidence", "correct")
+    return prediction_table(table, {"text": table["text"], **{n: columns[n] for n in order}})

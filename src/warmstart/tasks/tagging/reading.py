@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import ast
 import json
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from warmstart.data.ledger import place
 from warmstart.errors import DataError, RowError, shown
 from warmstart.formatting import counted
+from warmstart.metrics.entities import spans_of_tags
 from warmstart.tasks.tagging.schemes import NAMELESS, broken, strange, tags_of
-from warmstart.tasks.tagging.words import Place, joined, parts_of, words_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,11 +31,14 @@ if TYPE_CHECKING:
     from warmstart.tasks.base import Drop
 
 
-# Cells of tokens, tags and spans as files hold them: lists, JSON, or words with spaces.
+Place = tuple[int, int]
+"""First character and the one after the last."""
 
+ALONE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # kana and Han: written without spaces
 Marked = tuple[int, int, str]
 """First character, the one after the last, type."""
 TYPE_KEYS = ("label", "type", "tag", "entity_group", "entity")
+KEPT = ("_file", "_line", "_group")
 
 
 def read_text(cell: Any, *, tagged: bool) -> tuple[str, list[Place] | None]:
@@ -59,10 +65,10 @@ def read_tags(cell: Any, names: Sequence[str]) -> list[str]:
 
     Raises `RowError`.
     """
-    found = _listed(cell)
-    if found is None:
-        found = str(cell or "").split()
-    return [_tag(tag, names) for tag in found]
+    tags = _listed(cell)
+    if tags is None:
+        tags = str(cell or "").split()
+    return [_tag(tag, names) for tag in tags]
 
 
 def read_spans(cell: Any, text: str) -> list[Marked]:
@@ -71,16 +77,16 @@ def read_spans(cell: Any, text: str) -> list[Marked]:
     Raises `RowError` for one that is no span, lies outside the text, is not what it says, or
     overlaps another.
     """
-    found = _structure(cell)
-    if isinstance(found, Mapping) and "entities" in found:
-        found = found["entities"]
-    if found is None or found == "":
+    value = _structure(cell)
+    if isinstance(value, Mapping) and "entities" in value:
+        value = value["entities"]
+    if value is None or value == "":
         return []
-    if not isinstance(found, Sequence) or isinstance(found, str):
-        raise RowError(f"spans '{shown(found, 30)}' are no list of {{start, end, label}}")
-    spans = sorted({_span(one, text) for one in found})
-    for one, other in pairwise(spans):
-        if other[0] < one[1]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise RowError(f"spans '{shown(value, 30)}' are no list of {{start, end, label}}")
+    spans = sorted({_span(entry, text) for entry in value})
+    for before, after in pairwise(spans):
+        if after[0] < before[1]:
             raise RowError("overlapping spans")
     return spans
 
@@ -92,7 +98,7 @@ def _listed(cell: Any) -> Sequence[Any] | None:
         cell = None if isinstance(value, str | Mapping) else value
     if not isinstance(cell, Sequence):
         return None
-    simple = all(isinstance(one, str | int | Mapping) for one in cell)
+    simple = all(isinstance(item, str | int | Mapping) for item in cell)
     return cell if simple or None in cell else None
 
 
@@ -143,11 +149,11 @@ def _tag(tag: Any, names: Sequence[str]) -> str:
     return names[number]
 
 
-def _span(one: Any, text: str) -> Marked:
-    start, end, kind, said = _parts(one)
+def _span(entry: Any, text: str) -> Marked:
+    start, end, kind, own_text = _span_parts(entry)
     if not 0 <= start < end <= len(text):
         raise RowError("a span lies outside its text")
-    if said is not None and text[start:end] != said:
+    if own_text is not None and text[start:end] != own_text:
         raise RowError("a span's text is not what stands at its offsets")
     inner = text[start:end]
     start += len(inner) - len(inner.lstrip())
@@ -157,28 +163,25 @@ def _span(one: Any, text: str) -> Marked:
     return start, end, kind
 
 
-def _parts(one: Any) -> tuple[int, int, str, str | None]:
-    """Start, end, type and, where it is given, text."""
-    said = None
-    if isinstance(one, Mapping):
-        said = one.get("text")
-        kind = next((one[key] for key in TYPE_KEYS if one.get(key)), None)
-        one = (one.get("start"), one.get("end"), kind)
-    if not isinstance(one, Sequence) or isinstance(one, str) or len(one) != 3:
+def _span_parts(entry: Any) -> tuple[int, int, str, str | None]:
+    """Start, end, type and, where it is there, text."""
+    text = None
+    if isinstance(entry, Mapping):
+        text = entry.get("text")
+        kind = next((entry[key] for key in TYPE_KEYS if entry.get(key)), None)
+        entry = (entry.get("start"), entry.get("end"), kind)
+    if not isinstance(entry, Sequence) or isinstance(entry, str) or len(entry) != 3:
         raise RowError("a span is no {start, end, label}")
-    start, end, kind = one
+    start, end, kind = entry
     if not (_whole(start) and _whole(end)) or kind in (None, ""):
         raise RowError("a span is no {start, end, label}")
-    return int(start), int(end), str(kind), said if isinstance(said, str) else None
+    return int(start), int(end), str(kind), text if isinstance(text, str) else None
 
 
 def _whole(value: Any) -> bool:
     if isinstance(value, str):
         return value.lstrip("-").isdecimal()
     return isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
-
-
-KEPT = ("_file", "_line", "_group")
 
 
 @dataclass
@@ -214,8 +217,8 @@ class Reader:
                 kept.append(number)
             except RowError as error:
                 drop(number, str(error))
-        said = [name for name in KEPT if name in table.column_names]
-        rest = table.select(said).take(pa.array(kept, pa.int64()))
+        others = [name for name in KEPT if name in table.column_names]
+        rest = table.select(others).take(pa.array(kept, pa.int64()))
         made = {"text": [row[0] for row in rows], "words": [json.dumps(row[1]) for row in rows]}
         if "tags" in columns or "spans" in columns:
             made["tags"] = self._tags(rest, [row[2] or [] for row in rows])
@@ -224,7 +227,7 @@ class Reader:
         if self.mended:
             made["mended"] = [self.mended.get(row, "") for row in range(len(kept))]
         arrays = {name: pa.chunked_array([pa.array(v, pa.string())]) for name, v in made.items()}
-        return pa.table({**arrays, **{name: rest[name] for name in said}})
+        return pa.table({**arrays, **{name: rest[name] for name in others}})
 
     def _row(self, cells: dict[str, Any], number: int) -> tuple[str, list[Place], list[str] | None]:
         tags = None
@@ -246,16 +249,16 @@ class Reader:
         return text, words, None
 
     def _tags_of_spans(self, spans: list[Marked], words: list[Place], number: int) -> list[str]:
-        found: list[tuple[int, int, str]] = []
+        placed: list[tuple[int, int, str]] = []
         for start, end, kind in spans:
             first = next(i for i, word in enumerate(words) if word[1] > start)
             last = next(i for i in range(len(words) - 1, -1, -1) if words[i][0] < end)
             if words[first][0] != start or words[last][1] != end:
                 self.widened[number] += 1
-            if found and found[-1][1] > first:
+            if placed and placed[-1][1] > first:
                 raise RowError("two spans in one word")
-            found.append((first, last + 1, kind))
-        return tags_of(found, len(words), "iob2")
+            placed.append((first, last + 1, kind))
+        return tags_of(placed, len(words), "iob2")
 
     def _tags(self, rows: pa.Table, tags: list[list[str]]) -> list[str]:
         """JSON of each row's tags: those of entities in IOB2, whatever the scheme was."""
@@ -275,13 +278,11 @@ class Reader:
                 "--task.entities no"
             )
         scheme, wrong = broken(tags)
-        for row, said in wrong.items():
-            self.mended[row] = json.dumps([len(said), scheme, said[0]], ensure_ascii=False)
+        for row, breaks in wrong.items():
+            self.mended[row] = json.dumps([len(breaks), scheme, breaks[0]], ensure_ascii=False)
         return [json.dumps(self._iob2(row), ensure_ascii=False) for row in tags]
 
     def _iob2(self, tags: list[str]) -> list[str]:
-        from warmstart.metrics.entities import spans_of_tags
-
         spans = [(a, b, kind or NAMELESS) for a, b, kind in spans_of_tags(tags)]
         return tags_of(spans, len(tags), "iob2")
 
@@ -325,3 +326,55 @@ def words_in(table: pa.Table) -> list[list[Place]]:
 def tags_in(table: pa.Table) -> list[list[str]]:
     """The tags of each row."""
     return [json.loads(row) for row in table["tags"].to_pylist()]
+
+
+def words_of(text: str) -> list[Place]:
+    """Runs of letters and digits, and every other visible character by itself.
+
+    One hyphen, apostrophe or the like between letters belongs to the word, as in `don't`, `x-ray`
+    and `U.S`; Han characters and kana are words by themselves.
+    """
+    return [match.span() for match in _words().finditer(text)]
+
+
+def parts_of(text: str, place: Place) -> list[Place]:
+    """The runs of letters and digits in one word, and its other characters: `x-ray` has three."""
+    return [match.span() for match in _parts().finditer(text, *place)]
+
+
+def joined(tokens: Sequence[str]) -> tuple[str, list[Place]]:
+    """Given tokens as one text, a space between them, and their places in it."""
+    places: list[Place] = []
+    at = 0
+    for token in tokens:
+        places.append((at, at + len(token)))
+        at += len(token) + 1
+    return " ".join(tokens), places
+
+
+@cache
+def _words() -> re.Pattern[str]:
+    letter, marks = rf"[^\W_{ALONE}]", rf"[{_marks()}]"
+    between = rf"(?:['’.&_@-]|(?<=\d)[,:/](?=\d))(?={letter})"
+    word = rf"{letter}(?:{letter}|{marks}|{between})*"
+    return re.compile(rf"https?://\S*{letter}|[{ALONE}]|{word}|\S", re.IGNORECASE)
+
+
+@cache
+def _parts() -> re.Pattern[str]:
+    letter = rf"[^\W_{ALONE}]"
+    return re.compile(rf"[{ALONE}]|{letter}(?:{letter}|[{_marks()}])*|\S")
+
+
+@cache
+def _marks() -> str:
+    """Combining marks, which `re` does not count among the letters, as ranges of a class."""
+    codes = [code for code in range(0x300, 0x11000) if unicodedata.category(chr(code))[0] == "M"]
+    codes += [0x200C, 0x200D]
+    ranges: list[list[int]] = []
+    for code in codes:
+        if ranges and code == ranges[-1][1] + 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)

@@ -10,12 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
-    from warmstart.metrics.entities import Span
+from warmstart.metrics.entities import Span, split_tag
 
 Scheme = Literal["iob2", "iob1", "bioes", "bilou"]
 MARKS: dict[str, tuple[str, str, str, str]] = {
@@ -69,8 +68,6 @@ def labels_of(types: Iterable[str], scheme: str) -> list[str]:
 
 def types_among(labels: Iterable[str]) -> list[str]:
     """The types that a head's labels know, sorted."""
-    from warmstart.metrics.entities import split_tag
-
     return sorted({split_tag(label)[1] for label in labels if label != "O"})
 
 
@@ -85,18 +82,18 @@ def broken(rows: Sequence[Sequence[str]]) -> tuple[str, dict[int, list[str]]]:
     labels = sorted({tag for row in rows for tag in row})
     closed = {tag[0] for tag in labels} & set("ESLUM")
     schemes = ("bilou" if closed & set("LU") else "bioes",) if closed else ("iob2", "iob1")
-    found = {scheme: _breaks(rows, labels, scheme) for scheme in schemes}
-    best = min(schemes, key=lambda scheme: sum(map(len, found[scheme].values())))
-    return best, found[best]
+    breaks = {scheme: _breaks(rows, labels, scheme) for scheme in schemes}
+    best = min(schemes, key=lambda scheme: sum(map(len, breaks[scheme].values())))
+    return best, breaks[best]
 
 
 def _breaks(rows: Sequence[Sequence[str]], labels: list[str], scheme: str) -> dict[int, list[str]]:
     """Row → what in it does not follow the scheme."""
     begin, between, end = rules(labels, scheme)
     wrong = {
-        (one, other): f"{other} after {one}"
-        for i, one in enumerate(labels)
-        for j, other in enumerate(labels)
+        (tag, following): f"{following} after {tag}"
+        for i, tag in enumerate(labels)
+        for j, following in enumerate(labels)
         if not between[i, j]
     }
     wrong |= {
@@ -105,24 +102,20 @@ def _breaks(rows: Sequence[Sequence[str]], labels: list[str], scheme: str) -> di
         if not ok
     }
     wrong |= {(tag, ""): f"{tag} at the end" for tag, ok in zip(labels, end, strict=True) if not ok}
-    found: dict[int, list[str]] = {}
-    for number, row in enumerate(rows):
-        if said := [wrong[pair] for pair in pairwise(["", *row, ""]) if pair in wrong]:
-            found[number] = said
-    return found
+    breaks = {
+        number: [wrong[pair] for pair in pairwise(["", *row, ""]) if pair in wrong]
+        for number, row in enumerate(rows)
+    }
+    return {number: texts for number, texts in breaks.items() if texts}
 
 
 def rules(labels: Sequence[str], scheme: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which label may begin [K], follow another [K, K] and end [K] a text."""
-    import numpy as np
-
-    from warmstart.metrics.entities import split_tag
-
     parts = [split_tag(label) for label in labels]
     closes = scheme in ("bioes", "bilou")
 
-    def follows(one: tuple[str, str], other: tuple[str, str]) -> bool:
-        (mark, kind), (following, after) = one, other
+    def follows(tag: tuple[str, str], successor: tuple[str, str]) -> bool:
+        (mark, kind), (following, after) = tag, successor
         inside = following in ("I", "E")
         if scheme == "iob1":
             return following != "B" or (mark != "O" and kind == after)
@@ -131,6 +124,6 @@ def rules(labels: Sequence[str], scheme: str) -> tuple[np.ndarray, np.ndarray, n
         return not inside or (mark in ("B", "I") and kind == after)
 
     begin = np.array([follows(("O", ""), part) for part in parts])
-    between = np.array([[follows(one, other) for other in parts] for one in parts])
+    between = np.array([[follows(tag, successor) for successor in parts] for tag in parts])
     end = np.array([not (closes and mark in ("B", "I")) for mark, _ in parts])
     return begin, between, end

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from warmstart.data.tokens.encoding import tokenise_windows
 from warmstart.errors import DataError
+from warmstart.metrics.entities import spans_of_tags
 from warmstart.models.heads import TOKENS, Head
-from warmstart.tasks.base import Drop, Examples, OnCut, Result, Task
+from warmstart.tasks.base import Drop, Examples, OnCut, Task
+from warmstart.tasks.multilabel.labels import rarest
+from warmstart.tasks.results import TaskResult
+from warmstart.tasks.tagging.alignment import label_tokens
+from warmstart.tasks.tagging.decoding import Tagged, cross_entropy, predictions, tagged
+from warmstart.tasks.tagging.evaluation import References, evaluate
+from warmstart.tasks.tagging.reading import (
+    Reader,
+    mended_note,
+    tags_in,
+    widened_note,
+    words_in,
+)
 from warmstart.tasks.tagging.schemes import Scheme, are_entities, labels_of, tags_of, types_among
 from warmstart.types import Prediction
 
@@ -18,8 +33,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from warmstart.data.tokens.dataset import TokenizedDataset
-    from warmstart.tasks.tagging.decoding import Tagged
-
 
 SMALL = 512  # the width up to which a model bears the higher learning rate
 ENTITY_TITLES = {
@@ -80,21 +93,15 @@ class Tagging(Task):
         return WORD_TITLES if self.entities == "no" else ENTITY_TITLES
 
     def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
-        from warmstart.tasks.tagging.reading import Reader
-
         names = self.names.split(",") if self.names else []
         reader = Reader(names, self.pieces == "first", self.entities == "no")
         return reader.own_form(table, drop)
 
     def data_notes(self, train: pa.Table) -> list[str]:
-        from warmstart.tasks.tagging.reading import mended_note, widened_note
-
         return [*widened_note(train), *mended_note(train)]
 
     def resolve_for_data(self, table: pa.Table) -> Tagging:
         """With `entities` no where the tags are labels of single words."""
-        from warmstart.tasks.tagging.reading import tags_in
-
         if "tags" not in table.column_names:
             return self
         every = {tag for row in tags_in(table) for tag in row}
@@ -109,9 +116,6 @@ class Tagging(Task):
 
     def strata(self, table: pa.Table) -> Sequence[str] | None:
         """The rarest type of entity, or tag, of each row."""
-        from warmstart.tasks.multilabel.labels import rarest
-        from warmstart.tasks.tagging.reading import tags_in
-
         if "tags" not in table.column_names:
             return None
         return rarest([{tag.rpartition("-")[2] for tag in row} - {"O"} for row in tags_in(table)])
@@ -121,8 +125,6 @@ class Tagging(Task):
 
         Raises `DataError` where there is nothing to learn.
         """
-        from warmstart.tasks.tagging.reading import tags_in
-
         if "tags" not in train.column_names:
             raise DataError(
                 "the data have no column of tags or spans, so there is nothing to learn; name it "
@@ -131,7 +133,7 @@ class Tagging(Task):
         every = {tag for row in tags_in(train) for tag in row}
         if every <= {"O"}:
             raise DataError("no word of train is tagged as anything but O: nothing to learn")
-        if self._finds_entities(every):
+        if self.finds_entities(every):
             return labels_of(types_among(every), self.scheme)
         return sorted(every)
 
@@ -143,20 +145,12 @@ class Tagging(Task):
         longest: int,
         on_cut: OnCut | None = None,
     ) -> TokenizedDataset:
-        from dataclasses import replace
-
-        from warmstart.data.tokens.encoding import tokenise_windows
-
         texts: list[str] = table["text"].to_pylist()
         store = tokenise_windows(texts, tokenizer.backend_tokenizer, longest, self.stride)
         if "tags" not in table.column_names:
             return store
-        from warmstart.metrics.entities import spans_of_tags
-        from warmstart.tasks.tagging.alignment import label_tokens
-        from warmstart.tasks.tagging.reading import tags_in, words_in
-
         tags = tags_in(table)
-        if self._finds_entities(labels):
+        if self.finds_entities(labels):
             tags = [tags_of(spans_of_tags(row), len(row), self.scheme) for row in tags]
         number = {label: index for index, label in enumerate(labels)}
         targets = label_tokens(store, texts, words_in(table), tags, number, self.pieces)
@@ -166,16 +160,14 @@ class Tagging(Task):
         """A list of entities, or of words with their tags, for each row: dicts with `type`
         (`tag`), `text`, `start`, `end` (characters) and `score`, the mean probability of the tags.
         """
-        from warmstart.tasks.tagging.decoding import predictions
-
-        entities = self._finds_entities(examples.labels)
+        entities = self.finds_entities(examples.labels)
         return predictions(self._tagged(outputs, examples), examples.table, entities=entities)
 
     def columns(self, answers: Sequence[Prediction]) -> dict[str, pa.Array]:
         """`entities`, a list of structs, or `tags` for labels of single words; `confidence`."""
         import pyarrow as pa
 
-        words = any("tag" in one for answer in answers for one in answer.value)
+        words = any("tag" in span for answer in answers for span in answer.value)
         kind = pa.struct(
             {
                 ("tag" if words else "type"): pa.string(),
@@ -194,42 +186,27 @@ class Tagging(Task):
 
     def score(self, outputs: np.ndarray, examples: Examples) -> dict[str, float]:
         """Entity F1 (`f1_micro`) or, for labels of single words, accuracy; `f1_macro`; `loss`."""
-        from warmstart.tasks.tagging.decoding import cross_entropy
-        from warmstart.tasks.tagging.evaluation import Judge
-
-        judge = Judge.of(examples, entities=self._finds_entities(examples.labels))
-        found = judge.measure.total(
-            judge.rows([one.tags for one in self._tagged(outputs, examples)])
-        )
-        shown = {name: value for name, value in found.items() if ":" not in name}
+        references = References.of(examples, entities=self.finds_entities(examples.labels))
+        statistics = references.score([row.tags for row in self._tagged(outputs, examples)])
+        figures = references.measure.total(statistics)
+        shown = {name: value for name, value in figures.items() if ":" not in name}
         return {**shown, "loss": cross_entropy(outputs, examples.store.targets)}
 
-    def result(
-        self,
-        outputs: Mapping[str, Any],
-        examples: Mapping[str, Examples],
-        *,
-        baselines: bool,
-        seed: int,
-    ) -> Result:
-        from warmstart.tasks.tagging.evaluation import Judge, judged
-
+    def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:
         test = examples["test"]
         if "tags" not in test.table.column_names:
             raise DataError(
                 "the data have no column of tags or spans to compare with; name it with "
                 "--data.columns.tags NAME or --data.columns.spans NAME"
             )
-        judge = Judge.of(test, entities=self._finds_entities(test.labels))
-        answers = self._tagged(outputs["test"], test)
-        return judged(judge, answers, test, examples["train"] if baselines else None)
+        references = References.of(test, entities=self.finds_entities(test.labels))
+        return evaluate(references, self._tagged(outputs["test"], test), test)
+
+    def finds_entities(self, tags: Sequence[str] | set[str]) -> bool:
+        """Whether tags are those of entities, not labels of single words."""
+        return self.entities == "auto" and are_entities(tags)
 
     def _tagged(self, outputs: np.ndarray, examples: Examples) -> list[Tagged]:
-        from warmstart.tasks.tagging.decoding import tagged
-
-        entities = self._finds_entities(examples.labels)
+        entities = self.finds_entities(examples.labels)
         scheme = self.scheme if self.constrained else None
         return tagged(outputs, examples, entities=entities, scheme=scheme)
-
-    def _finds_entities(self, tags: Sequence[str] | set[str]) -> bool:
-        return self.entities == "auto" and are_entities(tags)

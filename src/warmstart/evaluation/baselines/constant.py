@@ -1,0 +1,149 @@
+"""Baselines that count or copy: what is commonest in train, what stands in the row itself."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from warmstart.evaluation.baselines.base import Baseline
+from warmstart.metrics.text import sentences
+from warmstart.tasks.base import Examples
+from warmstart.tasks.tagging.reading import tags_in, words_in
+
+
+class MajorityClass(Baseline):
+    """The commonest class, whatever the text."""
+
+    name = "majority"
+    title = "always the commonest class"
+
+    def fit(self, train: Examples, validation: Examples | None = None) -> Self:
+        self.best = int(np.bincount(train.store.targets).argmax())
+        return self
+
+    def predict(self, rows: Examples) -> NDArray[np.int64]:
+        return np.full(len(rows), self.best)
+
+
+class FrequentLabels(Baseline):
+    """As many of the most frequent labels as a row has on average."""
+
+    name = "frequent"
+
+    def fit(self, train: Examples, validation: Examples | None = None) -> Self:
+        targets = train.store.targets
+        self.share = targets.mean(0)
+        many = max(1, round(float(targets.sum(1).mean())))
+        self.title = (
+            "always the most frequent label" if many == 1 else f"the {many} most frequent labels"
+        )
+        self.threshold = np.sort(self.share)[-min(many, len(self.share))]
+        return self
+
+    def predict(self, rows: Examples) -> tuple[NDArray[np.float64], float]:
+        """Scores [n, K], and from which one on a label is predicted."""
+        return np.tile(self.share, (len(rows), 1)), self.threshold
+
+
+class MeanNumber(Baseline):
+    """The mean of the training rows."""
+
+    name = "mean"
+    title = "always the mean"
+
+    def fit(self, train: Examples, validation: Examples | None = None) -> Self:
+        self.mean = self.task.references(train).mean()
+        return self
+
+    def predict(self, rows: Examples) -> NDArray[np.float64]:
+        return np.full(len(rows), self.mean)
+
+
+class DictionaryTags(Baseline):
+    """Of each word the tag that it has most often in train."""
+
+    name = "dictionary"
+    title = "each known word's usual tag"
+
+    def fit(self, train: Examples, validation: Examples | None = None) -> Self:
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        rows = zip(
+            train.table["text"].to_pylist(), words_in(train.table), tags_in(train.table),
+            strict=True,
+        )  # fmt: skip
+        for text, words, tags in rows:
+            for (start, end), tag in zip(words, tags, strict=True):
+                counts[text[start:end]][tag] += 1
+        self.entities = self.task.finds_entities(train.labels)
+        commonest = sum(counts.values(), Counter[str]()).most_common(1)[0][0]
+        self.default = "O" if self.entities else commonest
+        self.best = {word: tags.most_common(1)[0][0] for word, tags in counts.items()}
+        return self
+
+    def predict(self, rows: Examples) -> list[list[str]]:
+        """A tag for each word of each row."""
+        texts = rows.table["text"].to_pylist()
+        return [
+            [self.best.get(text[start:end], self.default) for start, end in words]
+            for text, words in zip(texts, words_in(rows.table), strict=True)
+        ]
+
+
+class MajorityTag(DictionaryTags):
+    """No entity, or the commonest label of a word."""
+
+    name: ClassVar[str] = "majority"
+
+    def fit(self, train: Examples, validation: Examples | None = None) -> Self:
+        super().fit(train)
+        self.best = {}
+        self.title = "no entity anywhere" if self.entities else f"always {self.default}"
+        return self
+
+
+class CommonestText(Baseline):
+    """The commonest target of train."""
+
+    name = "most_frequent"
+    title = "the commonest answer"
+
+    def fit(self, train: Examples, validation: Examples | None = None) -> Self:
+        self.text = Counter[str](train.table["target"].to_pylist()).most_common(1)[0][0]
+        return self
+
+    def predict(self, rows: Examples) -> list[str]:
+        return [self.text] * len(rows)
+
+
+class Copy(Baseline):
+    """The source."""
+
+    name: ClassVar[str] = "copy"
+    title = "the untouched source"
+    many: ClassVar[int | None] = None
+    """Sentences that are copied; None: all of the text as it is."""
+
+    def predict(self, rows: Examples) -> list[str]:
+        texts: list[str] = rows.table["source"].to_pylist()
+        if self.many is None:
+            return texts
+        return [" ".join(sentences(text)[: self.many]) for text in texts]
+
+
+class FirstSentence(Copy):
+    """The first sentence of the source."""
+
+    name = "lead_1"
+    title = "the first sentence"
+    many = 1
+
+
+class FirstThreeSentences(Copy):
+    """The first three sentences of the source."""
+
+    name = "lead_3"
+    title = "the first three sentences"
+    many = 3

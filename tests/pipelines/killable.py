@@ -63,7 +63,7 @@ def arrange(when: dict[str, int] | None) -> list[Listener]:
         replace = os.replace
 
         def place(part: Path, path: Path) -> None:
-            if Path(path).name == "model":
+            if "model" in (Path(path).name, Path(path).parent.name):  # or `model/<task>`
                 die()
             replace(part, path)
 

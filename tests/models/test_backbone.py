@@ -30,7 +30,7 @@ def equal(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     return mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine)
 
 
-@pytest.mark.parametrize("name", [n for n, family in FAMILIES.items() if family.classifies])
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "pegasus"])
 def test_there_and_back(name: str, tiny_of: Callable[[str], Path], tmp_path: Path) -> None:
     """Saved, the model answers alike for us and for transformers alone."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer

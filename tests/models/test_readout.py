@@ -19,7 +19,7 @@ from warmstart.models.heads import LABELS, VALUE
 from warmstart.models.loading import load_headed
 
 Folder = Callable[[str], Path]
-VALUED = [name for name, family in FAMILIES.items() if family.classifies]
+VALUED = [name for name in FAMILIES if name != "pegasus"]
 BARE = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
 
 

@@ -18,7 +18,7 @@ from warmstart.models.architectures import FAMILIES
 from warmstart.tasks.classification import Classification, class_answers, class_scores
 
 Folder = Callable[[str], Path]
-CLASSIFY = [name for name, family in FAMILIES.items() if family.classifies]
+CLASSIFY = [name for name in FAMILIES if name != "pegasus"]
 
 
 @pytest.mark.parametrize("family", CLASSIFY)

@@ -21,10 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-# What one architecture calls its parts, as a plain record.
-
 Kind = Literal["encoder", "decoder", "encoder-decoder"]
-Pooling = Literal["first", "last", "mean"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +29,8 @@ class Family:
     """What one architecture calls its parts.
 
     Paths are dotted. `body`, `head_modules` and `output` start at the model with the
-    classification head; `layers`, `decoder_layers` and `embeddings` start at the body, so that
-    they hold for the bare backbone too.
+    classification head; `layers` and `decoder_layers` start at the body, so that they hold for the
+    bare backbone too.
     """
 
     name: str
@@ -43,16 +40,12 @@ class Family:
     """The attribute that holds the backbone."""
     layers: str
     """The list of blocks; of an encoder-decoder those of the encoder."""
-    embeddings: str
-    """The word embedding."""
     head_modules: tuple[str, ...]
     """Trained even where the body is frozen, and saved whole by PEFT's `modules_to_save`."""
     output: str
     """The last linear layer of the head, whose rows are the labels."""
     attention_modules: tuple[str, ...]
-    """Name endings of the linear layers that LoRA adapts unless told otherwise."""
-    pooling: Pooling
-    """The token that the head reads: the first, the last one that is no padding, or the mean."""
+    """Name endings of the linear layers that LoRA adapts by default."""
     dropouts: tuple[str, ...]
     """The dropout probabilities in the config."""
     decoder_layers: str | None = None
@@ -60,8 +53,6 @@ class Family:
     """The eight modules of a standard post-norm block, by path from the block; else empty."""
     position_offset: int = 0
     """The position id of the first token (RoBERTa counts from `pad_token_id + 1`)."""
-    classifies: bool = True
-    """Whether transformers has a sequence-classification class for it."""
     padding_side: Literal["right", "left"] = "right"
     """Left where the head reads the last position, whatever stands there."""
     keys_values: tuple[str, ...] = ()
@@ -72,10 +63,10 @@ class Family:
     feed_forward_out: tuple[str, ...] = ()
     """The last layer of the feed-forward part: an adapter follows it, IA3 scales its inputs."""
     note: str = ""
-    """How the parts were found, where the architecture does not stand in the table."""
+    """How the parts were recognised, where the architecture does not stand in the table."""
 
 
-# An architecture that nobody has listed: its parts found by looking at its modules.
+# An architecture that does not stand in the table, by its modules.
 #
 # The model is built without memory (on torch's meta device) from its config. The largest list of
 # equal blocks are the layers; linear layers inside them are attention's or the feed-forward part's
@@ -88,21 +79,23 @@ QUERY = ("q", "query", "q_proj", "query_proj", "q_lin", *JOINT)
 KEY = ("k", "key", "k_proj", "key_proj", "k_lin", *JOINT)
 VALUE = ("v", "value", "v_proj", "value_proj", "v_lin", *JOINT)
 
-_found: dict[str, Family] = {}
+_analyses: dict[str, Family] = {}
 
 
-def analysed(values: Mapping[str, Any], known: Iterable[str]) -> Family:
+def analyse(values: Mapping[str, Any]) -> Family:
     """The family that a config's modules make up. Raises `BaseModelError`."""
     from transformers import CONFIG_MAPPING
 
     name = str(values.get("model_type", ""))
     if name not in CONFIG_MAPPING:
-        raise BaseModelError(f"the architecture '{name}' is not supported.{nearest(name, known)}")
+        raise BaseModelError(
+            f"the architecture '{name}' is not supported.{nearest(name, FAMILIES)}"
+        )
     key = json.dumps(dict(values), sort_keys=True, default=str)
-    if key not in _found:
+    if key not in _analyses:
         with one_line(f"the modules of the architecture '{name}' cannot be told apart"):
-            _found[key] = _family(name, skeleton(values), values)
-    return _found[key]
+            _analyses[key] = _family(name, skeleton(values), values)
+    return _analyses[key]
 
 
 def skeleton(config: Any, *, writes: bool = False) -> PreTrainedModel:
@@ -122,13 +115,13 @@ def skeleton(config: Any, *, writes: bool = False) -> PreTrainedModel:
     )
 
     values = dict(config if isinstance(config, Mapping) else config.to_dict())
-    made = AutoConfig.for_model(values.pop("model_type"), **values)
-    made.num_labels = LABELS
-    kind: Any = AutoModelForSequenceClassification if type(made) in CLASSES else AutoModel
+    built = AutoConfig.for_model(values.pop("model_type"), **values)
+    built.num_labels = LABELS
+    auto: Any = AutoModelForSequenceClassification if type(built) in CLASSES else AutoModel
     if writes:
-        kind = AutoModelForSeq2SeqLM if made.is_encoder_decoder else AutoModelForCausalLM
+        auto = AutoModelForSeq2SeqLM if built.is_encoder_decoder else AutoModelForCausalLM
     with quiet(), torch.device("meta"):
-        return kind.from_config(made)
+        return auto.from_config(built)
 
 
 def _family(name: str, model: Any, values: Mapping[str, Any]) -> Family:
@@ -138,28 +131,26 @@ def _family(name: str, model: Any, values: Mapping[str, Any]) -> Family:
     lists = _layer_lists(body, kind)
     blocks = [body.get_submodule(path)[0] for path in lists]  # pyright: ignore[reportIndexIssue]
     heads, output = _head(model, body, body_path)
-    width = model.get_input_embeddings()
-    linear = [found for block in blocks for found in _linear(block)]
+    linear = [entry for block in blocks for entry in _linear(block)]
     attention = [path for path, _ in linear if ATTENTION.search(path)]
-    other = [(path, sizes) for path, sizes in linear if not ATTENTION.search(path)]
-    inputs = _named(attention, QUERY + VALUE) or _unique(map(_last, attention))
-    keys = [path for path in attention if _last(path) in KEY + VALUE]
+    inner = [(path, sizes) for path, sizes in linear if not ATTENTION.search(path)]
+    projections = [path for path in attention if _last(path) not in QUERY + KEY + VALUE]
+    narrowing = [path for path, (before, after) in inner if before > after]
+    inputs = _unique(_last(path) for path in attention if _last(path) in QUERY + VALUE)
+    inputs = inputs or _unique(map(_last, attention))
     return Family(
         name=name,
         kind=kind,
         body=body_path,
         layers=lists[0],
-        embeddings=_path_of(body, width),
         head_modules=heads,
         output=output,
         attention_modules=inputs or _unique(_last(path) for path, _ in linear),
-        pooling="last" if kind != "encoder" else "first",
         dropouts=tuple(k for k, v in values.items() if "drop" in k and isinstance(v, float)),
         decoder_layers=lists[1] if len(lists) > 1 else None,
-        classifies=bool(heads),
-        keys_values=_unique(keys),
-        attention_out=_unique(_attention_out(attention)),
-        feed_forward_out=_unique(_narrowing(other)),
+        keys_values=_unique(path for path in attention if _last(path) in KEY + VALUE),
+        attention_out=_unique(projections or attention[-1:]),
+        feed_forward_out=_unique(narrowing or [path for path, _ in inner[-1:]]),
         note=f"'{name}' stands in no table of ours: its parts were found by looking at its modules "
         f"(layers: {lists[0]}; attention: {', '.join(inputs)}; head: {', '.join(heads)})",
     )
@@ -188,19 +179,17 @@ def _layer_lists(body: nn.Module, kind: Kind) -> list[str]:
     """The largest list of equal blocks; of an encoder-decoder the encoder's and the decoder's."""
     from torch import nn
 
-    found = [
-        (path, _size(module))
+    sizes = {
+        path: _size(module)
         for path, module in body.named_modules()
         if isinstance(module, nn.ModuleList)
         and len({type(block) for block in module}) == 1
         and _size(module)
-    ]
-    if not found:
+    }
+    if not sizes:
         raise BaseModelError("it has no list of equal blocks")
-    if kind != "encoder-decoder":
-        return [max(found, key=lambda entry: entry[1])[0]]
-    sides = [[entry for entry in found if side in entry[0]] for side in ("encoder", "decoder")]
-    return [max(side, key=lambda entry: entry[1])[0] for side in sides]
+    sides = ("encoder", "decoder") if kind == "encoder-decoder" else ("",)
+    return [max((path for path in sizes if side in path), key=sizes.__getitem__) for side in sides]
 
 
 def _head(model: Any, body: nn.Module, body_path: str) -> tuple[tuple[str, ...], str]:
@@ -224,30 +213,14 @@ def _linear(block: nn.Module) -> list[tuple[str, tuple[int, int]]]:
     """Path, and width before and after, of each linear layer."""
     from torch import nn
 
-    found: list[tuple[str, tuple[int, int]]] = []
+    layers: list[tuple[str, tuple[int, int]]] = []
     for path, module in block.named_modules():
         if isinstance(module, nn.Linear):
-            found.append((path, (module.in_features, module.out_features)))
+            layers.append((path, (module.in_features, module.out_features)))
         elif type(module).__name__ == "Conv1D":
             weight: Any = module.weight
-            found.append((path, (weight.shape[0], weight.shape[1])))
-    return found
-
-
-def _attention_out(attention: list[str]) -> list[str]:
-    """Attention's layers that are no query, key or value; else the last one."""
-    outs = [path for path in attention if _last(path) not in QUERY + KEY + VALUE]
-    return outs or attention[-1:]
-
-
-def _narrowing(linear: list[tuple[str, tuple[int, int]]]) -> list[str]:
-    """The feed-forward layers that lead from a larger width to a smaller one; else the last."""
-    found = [path for path, (before, after) in linear if before > after]
-    return found or [path for path, _ in linear[-1:]]
-
-
-def _named(paths: Iterable[str], names: tuple[str, ...]) -> tuple[str, ...]:
-    return _unique(_last(path) for path in paths if _last(path) in names)
+            layers.append((path, (weight.shape[0], weight.shape[1])))
+    return layers
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:
@@ -258,16 +231,11 @@ def _last(path: str) -> str:
     return path.rpartition(".")[2]
 
 
-def _path_of(body: nn.Module, module: nn.Module) -> str:
-    return next(path for path, child in body.named_modules() if child is module)
-
-
 def _size(module: nn.Module) -> int:
     return sum(weights.numel() for weights in module.parameters())
 
 
-__all__ = ["FAMILIES", "Family", "Kind", "Pooling", "body_of", "family_of", "layers_of",
-           "word_embedding_of"]  # fmt: skip
+# The table.
 
 BERT_BLOCK = MappingProxyType(
     {
@@ -298,8 +266,8 @@ BERT_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classif
 
 def _bert(name: str, body: str, head: tuple[str, ...], output: str) -> Family:
     return Family(
-        name, "encoder", body, "encoder.layer", "embeddings.word_embeddings", head, output,
-        ("query", "value"), "first", BERT_DROPOUTS, post_norm_block=BERT_BLOCK,
+        name, "encoder", body, "encoder.layer", head, output, ("query", "value"), BERT_DROPOUTS,
+        post_norm_block=BERT_BLOCK,
         keys_values=("attention.self.key", "attention.self.value"),
         attention_out=("attention.output.dense",), feed_forward_out=("output.dense",),
     )  # fmt: skip
@@ -307,53 +275,52 @@ def _bert(name: str, body: str, head: tuple[str, ...], output: str) -> Family:
 
 def _llama(name: str) -> Family:
     return Family(
-        name, "decoder", "model", "layers", "embed_tokens", ("score",), "score",
-        ("q_proj", "v_proj"), "last", ("attention_dropout",),
+        name, "decoder", "model", "layers", ("score",), "score", ("q_proj", "v_proj"),
+        ("attention_dropout",),
         keys_values=("self_attn.k_proj", "self_attn.v_proj"),
         attention_out=("self_attn.o_proj",), feed_forward_out=("mlp.down_proj",),
     )  # fmt: skip
 
 
-def _bart(name: str, classifies: bool = True) -> Family:
+def _bart(name: str) -> Family:
     return Family(
-        name, "encoder-decoder", "model", "encoder.layers", "shared",
-        ("classification_head",), "classification_head.out_proj", ("q_proj", "v_proj"), "last",
+        name, "encoder-decoder", "model", "encoder.layers",
+        ("classification_head",), "classification_head.out_proj", ("q_proj", "v_proj"),
         ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout"),
-        decoder_layers="decoder.layers", classifies=classifies,
+        decoder_layers="decoder.layers",
         keys_values=("*attn.k_proj", "*attn.v_proj"), attention_out=("*attn.out_proj",),
         feed_forward_out=("fc2",),
     )  # fmt: skip
 
 
 _DISTILBERT = Family(
-    "distilbert", "encoder", "distilbert", "transformer.layer", "embeddings.word_embeddings",
-    ("pre_classifier", "classifier"), "classifier", ("q_lin", "v_lin"), "first",
+    "distilbert", "encoder", "distilbert", "transformer.layer",
+    ("pre_classifier", "classifier"), "classifier", ("q_lin", "v_lin"),
     ("dropout", "attention_dropout", "seq_classif_dropout"), post_norm_block=DISTILBERT_BLOCK,
     keys_values=("attention.k_lin", "attention.v_lin"), attention_out=("attention.out_lin",),
     feed_forward_out=("ffn.lin2",),
 )  # fmt: skip
 _MODERNBERT = Family(
-    "modernbert", "encoder", "model", "layers", "embeddings.tok_embeddings",
-    ("head", "classifier"), "classifier", ("Wqkv",), "first",
+    "modernbert", "encoder", "model", "layers", ("head", "classifier"), "classifier", ("Wqkv",),
     ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"),
     keys_values=("attn.Wqkv",), attention_out=("attn.Wo",), feed_forward_out=("mlp.Wo",),
 )  # fmt: skip
 # XLNet's attention weights are bare parameters, which LoRA and IA3 cannot reach: they adapt the
 # linear layers of the feed-forward part instead, and an adapter follows attention's norm.
 _XLNET = Family(
-    "xlnet", "encoder", "transformer", "layer", "word_embedding",
-    ("sequence_summary", "logits_proj"), "logits_proj", ("layer_1", "layer_2"), "last",
+    "xlnet", "encoder", "transformer", "layer",
+    ("sequence_summary", "logits_proj"), "logits_proj", ("layer_1", "layer_2"),
     ("dropout", "summary_last_dropout"), padding_side="left",
     attention_out=("rel_attn.layer_norm",), feed_forward_out=("ff.layer_2",),
 )  # fmt: skip
 _GPT2 = Family(
-    "gpt2", "decoder", "transformer", "h", "wte", ("score",), "score", ("c_attn",), "last",
+    "gpt2", "decoder", "transformer", "h", ("score",), "score", ("c_attn",),
     ("resid_pdrop", "embd_pdrop", "attn_pdrop"), keys_values=("attn.c_attn",),
     attention_out=("attn.c_proj",), feed_forward_out=("mlp.c_proj",),
 )  # fmt: skip
 _T5 = Family(
-    "t5", "encoder-decoder", "transformer", "encoder.block", "shared",
-    ("classification_head",), "classification_head.out_proj", ("q", "v"), "last",
+    "t5", "encoder-decoder", "transformer", "encoder.block",
+    ("classification_head",), "classification_head.out_proj", ("q", "v"),
     ("dropout_rate", "classifier_dropout"), decoder_layers="decoder.block",
     keys_values=("layer.*.*Attention.k", "layer.*.*Attention.v"),
     attention_out=("layer.*.*Attention.o",), feed_forward_out=("layer.*.DenseReluDense.wo",),
@@ -369,7 +336,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             _bert("electra", "electra", ("classifier",), "classifier.out_proj"),
             _DISTILBERT, _MODERNBERT, _XLNET, _GPT2,
             _llama("llama"), _llama("mistral"), _llama("qwen2"), _llama("qwen3"),
-            _T5, _bart("bart"), _bart("mbart"), _bart("pegasus", classifies=False),
+            _T5, _bart("bart"), _bart("mbart"), _bart("pegasus"),
         )
     }
 )  # fmt: skip
@@ -384,36 +351,38 @@ WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
 def family_of(config: Any) -> Family:
     """The family of a model's config (the object, or `config.json` as a dict).
 
-    What a single model's config decides (ModernBERT's pooling, RoBERTa's first position) is
-    filled in. An architecture that is not in the table is analysed from its modules; `note` then
-    says so. Raises `BaseModelError` where transformers does not know it either.
+    Where RoBERTa's positions begin, which a single model's config decides, is filled in. An
+    architecture that is not in the table is analysed from its modules; `note` then says so.
+    Raises `BaseModelError` where transformers does not know it either.
     """
-    values: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
+    values = _values(config)
     name = str(values.get("model_type", ""))
-    family = FAMILIES[name] if name in FAMILIES else analysed(values, FAMILIES)
+    family = FAMILIES[name] if name in FAMILIES else analyse(values)
     if name in OFFSET:
         pad = values.get("pad_token_id")
         family = replace(family, position_offset=(1 if pad is None else int(pad)) + 1)
-    if name == "modernbert" and values.get("classifier_pooling", "cls") == "mean":
-        family = replace(family, pooling="mean")
     return family
 
 
 def width_of(config: Any) -> int:
     """How many numbers stand for a token between the layers (the config, or `config.json` as a
     dict); 0 where it does not say."""
-    values: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
+    values = _values(config)
     return next((int(values[name]) for name in WIDTHS if values.get(name)), 0)
 
 
 def positions_of(config: Any) -> int:
     """The most tokens that the model's position embeddings allow (the config, or `config.json` as
     a dict); 65,536 where positions are relative."""
-    values: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
+    values = _values(config)
     known = values.get("max_position_embeddings") or values.get("n_positions") or 0
     if known <= 0 or "relative_attention_num_buckets" in values:
         return MOST_POSITIONS
     return min(MOST_POSITIONS, int(known) - family_of(config).position_offset)
+
+
+def _values(config: Any) -> Mapping[str, Any]:
+    return config if isinstance(config, Mapping) else config.to_dict()
 
 
 def body_of(model: nn.Module) -> nn.Module:
@@ -421,8 +390,8 @@ def body_of(model: nn.Module) -> nn.Module:
 
     A class may have a name of its own for it, as LlamaForQuestionAnswering.
     """
-    own = str(getattr(model, "base_model_prefix", ""))
-    for path in (family_of(model.config).body, own):
+    prefix = str(getattr(model, "base_model_prefix", ""))
+    for path in (family_of(model.config).body, prefix):
         if path and hasattr(model, path):
             return model.get_submodule(path)
     return model
@@ -437,4 +406,5 @@ def layers_of(model: nn.Module) -> list[nn.Module]:
 
 def word_embedding_of(model: nn.Module) -> nn.Module:
     """The word embedding of the model."""
-    return body_of(model).get_submodule(family_of(model.config).embeddings)
+    embedder: Any = model
+    return embedder.get_input_embeddings()

@@ -23,12 +23,8 @@ CONVERT = (
     "AutoModel.from_pretrained(...).save_pretrained(folder) writes safetensors"
 )
 MAX_HEADER = 100_000_000  # as in the safetensors library
-WORD_EMBEDDINGS = tuple(
-    dict.fromkeys(
-        [family.embeddings for family in FAMILIES.values()]
-        + ["word_embeddings", "embed_in", "encoder.embed_tokens", "decoder.embed_tokens", "lm_head"]
-    )
-)
+WORD_EMBEDDINGS = ("word_embeddings", "tok_embeddings", "word_embedding", "wte", "embed_tokens",
+                   "shared", "embed_in", "lm_head")  # fmt: skip
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ The folder is a plain Hugging Face one, which `--base bases/small-t5` takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,26 +58,47 @@ def new_base(
         )
     with quiet(), one_line(f"no '{family}' of these sizes can be made"):
         words: Any = AutoTokenizer.from_pretrained(tokenizer, **LOAD)
-        sizes = _SIZES.get(family, _usual)(
-            hidden_size, layers, heads, feed_forward or 4 * hidden_size, positions
-        )
+        sizes = _sizes(family, hidden_size, layers, heads, feed_forward, positions)
         config = AutoConfig.for_model(family, **{**sizes, **_tokens(words, family), **settings})
-        if offset := family_of(config).position_offset:  # places before the first token's
-            config.max_position_embeddings += offset
-        if dropout is not None:
-            for name in family_of(config).dropouts:
-                if name not in settings:
-                    setattr(config, name, dropout)
+        names = family_of(config)
+        if names.position_offset:  # places before the first token's
+            config.max_position_embeddings += names.position_offset
+        for name in names.dropouts if dropout is not None else ():
+            if name not in settings:
+                setattr(config, name, dropout)
         with seeded(seed):
-            model = _model_for(family_of(config).kind).from_config(config)
+            model = _auto_class(names.kind).from_config(config)
     return save_model(model, words, out)
 
 
-def _model_for(kind: str) -> Any:
+def _auto_class(kind: str) -> Any:
     import transformers
 
     name = {"encoder-decoder": "AutoModelForSeq2SeqLM", "decoder": "AutoModelForCausalLM"}
     return getattr(transformers, name.get(kind, "AutoModel"))
+
+
+def _sizes(
+    family: str, width: int, layers: int, heads: int, feed_forward: int | None, positions: int
+) -> dict[str, Any]:
+    """The sizes by the names that the family's config has for them."""
+    from transformers import AutoConfig
+
+    inner = feed_forward or 4 * width
+    default = AutoConfig.for_model(family)
+    known = default.to_dict()
+    sizes = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
+    sizes = {default.attribute_map.get(name, name): size for name, size in sizes.items()}
+    others = {
+        **dict.fromkeys(("intermediate_size", "n_inner", "d_ff", "d_inner", "hidden_dim"), inner),
+        **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), inner),
+        **dict.fromkeys(("decoder_layers", "num_decoder_layers"), layers),
+        **dict.fromkeys(("decoder_attention_heads", "num_key_value_heads"), heads),
+        **dict.fromkeys(("max_position_embeddings", "n_positions"), positions),
+        "d_kv": width // heads,
+        "scale_embedding": True,  # of BART: else the positions drown the words at first
+    }
+    return sizes | {name: size for name, size in others.items() if name in known}
 
 
 def _tokens(words: Any, family: str) -> dict[str, Any]:
@@ -86,74 +107,16 @@ def _tokens(words: Any, family: str) -> dict[str, Any]:
     BART's decoder begins with the end token, all others with padding.
     """
     pad = words.eos_token_id if words.pad_token_id is None else words.pad_token_id
-    start = words.eos_token_id if family in ("bart", "mbart") else pad
-    forced = words.eos_token_id if family in ("bart", "mbart", "pegasus") else None
-    found: Mapping[str, int | None] = {
-        "forced_eos_token_id": forced,
+    ids: Mapping[str, int | None] = {
+        "forced_eos_token_id": (
+            words.eos_token_id if family in ("bart", "mbart", "pegasus") else None
+        ),
         "pad_token_id": pad,
         "bos_token_id": words.bos_token_id,
         "eos_token_id": words.eos_token_id,
-        "decoder_start_token_id": start,
+        "decoder_start_token_id": words.eos_token_id if family in ("bart", "mbart") else pad,
         "cls_token_id": words.cls_token_id,
         "sep_token_id": words.sep_token_id,
     }
-    known = {name: value for name, value in found.items() if value is not None}
+    known = {role: token for role, token in ids.items() if token is not None}
     return {"vocab_size": len(words), "tie_word_embeddings": True, **known}
-
-
-def _usual(width: int, layers: int, heads: int, wide: int, positions: int) -> dict[str, Any]:
-    return {
-        "hidden_size": width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "intermediate_size": wide,
-        "max_position_embeddings": positions,
-    }
-
-
-def _llama(width: int, layers: int, heads: int, wide: int, positions: int) -> dict[str, Any]:
-    return {**_usual(width, layers, heads, wide, positions), "num_key_value_heads": heads}
-
-
-def _gpt2(width: int, layers: int, heads: int, wide: int, positions: int) -> dict[str, Any]:
-    return {
-        "n_embd": width, "n_layer": layers, "n_head": heads, "n_inner": wide,
-        "n_positions": positions,
-    }  # fmt: skip
-
-
-def _t5(width: int, layers: int, heads: int, wide: int, positions: int) -> dict[str, Any]:
-    return {
-        "d_model": width, "d_kv": width // heads, "d_ff": wide, "num_layers": layers,
-        "num_decoder_layers": layers, "num_heads": heads,
-    }  # fmt: skip
-
-
-def _bart(width: int, layers: int, heads: int, wide: int, positions: int) -> dict[str, Any]:
-    return {
-        "d_model": width, "encoder_layers": layers, "decoder_layers": layers,
-        "encoder_attention_heads": heads, "decoder_attention_heads": heads,
-        "encoder_ffn_dim": wide, "decoder_ffn_dim": wide, "max_position_embeddings": positions,
-        "scale_embedding": True,  # else the positions drown the words at first
-    }  # fmt: skip
-
-
-def _distilbert(width: int, layers: int, heads: int, wide: int, positions: int) -> dict[str, Any]:
-    return {
-        "dim": width, "n_layers": layers, "n_heads": heads, "hidden_dim": wide,
-        "max_position_embeddings": positions,
-    }  # fmt: skip
-
-
-def _xlnet(width: int, layers: int, heads: int, wide: int, positions: int) -> dict[str, Any]:
-    return {"d_model": width, "n_layer": layers, "n_head": heads, "d_inner": wide}
-
-
-_SIZES: Mapping[str, Callable[[int, int, int, int, int], dict[str, Any]]] = {
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _llama),
-    **dict.fromkeys(("bart", "mbart", "pegasus"), _bart),
-    "gpt2": _gpt2,
-    "t5": _t5,
-    "distilbert": _distilbert,
-    "xlnet": _xlnet,
-}

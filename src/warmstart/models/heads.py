@@ -112,7 +112,7 @@ class Head:
 
         head = self._variant(family.kind)
         classes = getattr(transformers, head.mapping).get(type(config), None)
-        if classes is None or (head.reads == "pooled" and not family.classifies):
+        if classes is None:
             raise BaseModelError(f"transformers has no {head.what} model for '{family.name}'")
         return classes[0] if isinstance(classes, tuple) else classes
 

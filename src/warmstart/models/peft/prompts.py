@@ -60,8 +60,8 @@ def answer_of(model: Any, family: Family) -> Callable[[Tensor, Tensor, Tensor | 
         return plain
     if family.padding_side == "left":
         return left
-    reads_last = family.pooling == "last" and family.kind == "decoder"
-    return at_last if reads_last and task_type(model.get_base_model()) == "SEQ_CLS" else plain
+    classifies = task_type(model.get_base_model()) == "SEQ_CLS"
+    return at_last if family.kind == "decoder" and classifies else plain
 
 
 def _logits(outputs: Any, length: int) -> Tensor:

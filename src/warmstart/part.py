@@ -57,9 +57,9 @@ def find(kind: str, name: str) -> type[Part]:
     """The part class called `name`; an unknown name is answered with the nearest."""
     if name not in names(kind):
         raise UnknownNameError(kind, name, names(kind))
-    package = Path(__file__).parent / FOLDERS[kind] / name
-    place = f"warmstart.{FOLDERS[kind]}.{name}" + (".task" if package.is_dir() else "")
-    module = importlib.import_module(place)
+    is_package = (Path(__file__).parent / FOLDERS[kind] / name / "task.py").is_file()
+    place = f"warmstart.{FOLDERS[kind]}.{name}"
+    module = importlib.import_module(f"{place}.task" if is_package else place)
     for value in reversed(vars(module).values()):  # what others derive from stands above
         if isinstance(value, type) and issubclass(value, Part) and value.kind == kind:
             if value.__module__ == module.__name__:

@@ -83,9 +83,10 @@ CASES: dict[str, tuple[Case, ...]] = {
         _case("full-smoothed", "bert", objective__label_smoothing=0.1),
         _case("full-muon", "bert", train__optimizer="muon"),
         _case("full-bf16", "bert", train__precision="bf16"),
-        _case("full-l2sp-rehearsal", "bert", keep__penalty="l2_sp", keep__rehearsal=0.25,
-              keep__strength=0.5, keep__text=GENERAL, **FORGETTING),
-        _case("~full-ewc", "gpt2", keep__penalty="ewc", keep__strength=1.0, keep__text=GENERAL),
+        _case("full-l2sp-rehearsal", "bert", forgetting__penalty="l2_sp",
+              forgetting__rehearsal=0.25, forgetting__strength=0.5, forgetting__text=GENERAL, **FORGETTING),
+        _case("~full-ewc", "gpt2", forgetting__penalty="ewc", forgetting__strength=1.0,
+              forgetting__text=GENERAL),
         _case("~full-steps", "bert", train__batch_size=None, train__batch_tokens=120,
               train__micro_batch_tokens=64, train__schedule="cosine", train__warmup=0.3,
               train__keep="best", train__gradient_checkpointing=True),
@@ -182,9 +183,9 @@ def keys_of(task: str, case: Case, folder: Path) -> dict[str, Any]:
         keys |= {"train.batch_size": 16}
     if task == "custom":
         keys |= {"task.module": "own_heads.Attending", "task.module_settings": {"hidden": 8}}
-    if "keep.text" in keys:
+    if "forgetting.text" in keys:
         chance, path = random.Random(5), folder / GENERAL
-        keys["keep.text"] = str(path)
+        keys["forgetting.text"] = str(path)
         path.write_text(
             "\n\n".join(" ".join(chance.choices(FILLERS + THINGS, k=24)) for _ in range(220)),
             encoding="utf-8",

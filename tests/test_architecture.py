@@ -69,7 +69,7 @@ BUDGET = {
     "config": (650, 550),
     "cli": (1_650, 1_200),
     "data": (5_570, 4_300),
-    "tokenization": (1_810, 1_350),
+    "tokenization": (1_740, 1_350),
     "models": (7_160, 5_300),
     "methods": (740, 650),
     "objectives": (320, 400),

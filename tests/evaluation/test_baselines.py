@@ -12,7 +12,7 @@ import pytest
 from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.evaluation.baselines import BASELINES, fit_baselines
 from warmstart.evaluation.baselines import tfidf as counting
-from warmstart.evaluation.baselines.constant import MajorityClass
+from warmstart.evaluation.baselines.rules import MajorityClass
 from warmstart.evaluation.baselines.tfidf import TfidfClasses, blocks, picked
 from warmstart.evaluation.settings import Evaluate
 from warmstart.tasks.base import Examples

@@ -18,7 +18,7 @@ import warmstart
 from tiny import tiny
 from warmstart.cli.output import run as show
 from warmstart.errors import DataError
-from warmstart.evaluation.baselines.passages import QuestionSentence, QuestionWindow
+from warmstart.evaluation.baselines.rules import QuestionSentence, QuestionWindow
 from warmstart.run import Run
 from warmstart.tasks.base import Examples
 from warmstart.tasks.extractive_qa.decoding import SpanPrediction

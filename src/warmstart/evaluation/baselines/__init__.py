@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from warmstart.evaluation.baselines.base import Baseline, Untuned
-from warmstart.evaluation.baselines.constant import (
+from warmstart.evaluation.baselines.rules import (
     CommonestText,
     Copy,
     DictionaryTags,
@@ -16,8 +16,10 @@ from warmstart.evaluation.baselines.constant import (
     MajorityClass,
     MajorityTag,
     MeanNumber,
+    NoAnswer,
+    QuestionSentence,
+    QuestionWindow,
 )
-from warmstart.evaluation.baselines.passages import NoAnswer, QuestionSentence, QuestionWindow
 from warmstart.evaluation.baselines.tfidf import (
     TfidfClasses,
     TfidfCosine,

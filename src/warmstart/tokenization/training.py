@@ -399,7 +399,7 @@ def as_transformers(
 def save(tokenizer: PreTrainedTokenizerFast, facts: dict[str, Any], folder: Path) -> Path:
     """Write a folder that `AutoTokenizer` loads, whole or not at all. Raises `RunError`."""
     from warmstart.models.checks import fingerprint
-    from warmstart.models.quiet import quiet
+    from warmstart.models.hf_calls import quiet
     from warmstart.models.saving import whole_folder, write_note
 
     folder = folder.absolute()
@@ -416,7 +416,7 @@ def prove(folder: Path, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]
     """On how many texts the saved folder gives the same ids. Raises `ProofError` for another."""
     from transformers import AutoTokenizer
 
-    from warmstart.models.quiet import one_line, quiet
+    from warmstart.models.hf_calls import one_line, quiet
 
     with quiet(), one_line(f"the tokenizer in {folder} cannot be loaded"):
         loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -24,7 +24,7 @@ from warmstart.models.adapters.files import (
 )
 from warmstart.models.adapters.merge import refuse
 from warmstart.models.adapters.open import TOLERANCE, opened, outputs
-from warmstart.models.quiet import quiet
+from warmstart.models.hf_calls import quiet
 from warmstart.models.saving import whole_folder
 
 if TYPE_CHECKING:

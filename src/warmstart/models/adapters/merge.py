@@ -18,10 +18,10 @@ from warmstart.models.adapters.files import (
 )
 from warmstart.models.adapters.open import TOLERANCE, opened, outputs, prove_equal
 from warmstart.models.checks import fingerprint, note_of
+from warmstart.models.hf_calls import quiet
 from warmstart.models.loading import load_saved
-from warmstart.models.quiet import quiet
 from warmstart.models.saving import whole_folder, write_note
-from warmstart.models.sentence_folder import carry_modules
+from warmstart.models.sentence_folder import copy_modules
 
 WHY_NOT = {
     "adapter": "a bottleneck adapter is a layer of its own, no change of a weight",
@@ -50,7 +50,7 @@ def merge(file: AdapterFile, out: Path, base: str | None = None) -> dict[str, An
     made = {"adapter": str(file.folder), "adapter_sha256": file.sha256, "method": file.method}
     with whole_folder(out, "the merged model") as fresh:
         _save(whole, tokenizer, fresh, {**note, "merged": made})
-        carry_modules(file.folder, fresh)
+        copy_modules(file.folder, fresh)
         proof = prove_equal(expected, outputs(fresh), f"{file.folder} merged is not the same model")
     parameters = sum(p.numel() for p in whole.parameters())
     return {"parameters": parameters, "labels": file.labels, "proof": proof, "notes": []}
@@ -150,7 +150,7 @@ def _without(model: Any, file: AdapterFile) -> Any:
 def _compared(plain: Any, file: AdapterFile, base: str | None) -> dict[str, Any] | None:
     """The largest difference from the base's own weights, heads apart; None without a base."""
     from warmstart.models.loading import load_headed
-    from warmstart.models.targets import head_names
+    from warmstart.models.modules import head_names
 
     if base is None and base_state(file) not in ("present", "unknown"):
         return None

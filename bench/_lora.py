@@ -99,8 +99,7 @@ def theirs(name: str, request: Facts) -> Facts:
     """`get_peft_model` and the Trainer: as the documentation has it, or tuned."""
     from peft import LoraConfig, TaskType, get_peft_model
 
-    from warmstart.models.head_layers import adapter_targets
-    from warmstart.models.targets import head_names
+    from warmstart.models.modules import adapter_targets, head_names
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

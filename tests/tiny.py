@@ -57,7 +57,7 @@ def tiny(
     import torch
     from transformers import AutoConfig, AutoModel
 
-    from warmstart.models.quiet import quiet
+    from warmstart.models.hf_calls import quiet
 
     folder = Path(folder)
     tokenizer = tiny_tokenizer(family, vocab_words)

@@ -17,9 +17,9 @@ from warmstart.errors import RecipeError, RunError
 from warmstart.methods.base import Method
 from warmstart.models.architectures import skeleton
 from warmstart.models.head_layers import unwrap
+from warmstart.models.hf_calls import quiet
 from warmstart.models.loading import load_saved
-from warmstart.models.quiet import quiet
-from warmstart.models.targets import head_names
+from warmstart.models.modules import head_names
 from warmstart.training.optimizer import Optimizer
 
 Folder = Callable[[str], Path]

@@ -21,7 +21,7 @@ def classifier(family: str, folder: Path, **changes: Any) -> Path:
     """A saved classifier of a tiny body, as any other tool would save it."""
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    from warmstart.models.quiet import quiet
+    from warmstart.models.hf_calls import quiet
 
     tiny(family, folder)
     labels = {0: "no", 1: "maybe", 2: "yes"}
@@ -91,7 +91,7 @@ def test_an_adapter_that_peft_alone_has_saved_answers(
     import peft
     import transformers
 
-    from warmstart.models.quiet import quiet
+    from warmstart.models.hf_calls import quiet
 
     tiny("bert", tmp_path / "base")
     folder = tmp_path / "adapter"

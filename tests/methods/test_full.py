@@ -13,7 +13,7 @@ import torch
 from learning import FAST, SLOW, classifier, fit, weights_of
 from warmstart.methods.full import Full
 from warmstart.models.architectures import layers_of, word_embedding_of
-from warmstart.models.freezing import from_the_top
+from warmstart.models.modules import parameters_by_depth
 from warmstart.training.loop import Step
 from warmstart.training.trainer import Fit, Interrupted, Listener
 
@@ -30,7 +30,7 @@ def paced(folder: Path, out: Path, method: Full, **settings: Any) -> Fit:
 def test_from_the_top_down(family: str, tiny_of: Folder) -> None:
     """Head, blocks from the last to the first, embeddings: every weight once."""
     model = classifier(tiny_of(family))
-    groups, blocks = from_the_top(model), layers_of(model)
+    groups, blocks = parameters_by_depth(model), layers_of(model)
     assert len(groups) == len(blocks) + 2 and all(groups)
     flat = [id(p) for group in groups for p in group]
     assert sorted(flat) == sorted(id(p) for p in model.parameters())
@@ -51,7 +51,7 @@ def test_each_layer_moves_less_than_the_one_above(tiny_of: Folder, tmp_path: Pat
         tiny_of("bert"), tmp_path, Full(layer_decay=0.5), epochs=1, batch_size=16, warmup=0.0,
         weight_decay=0.0, schedule="constant", learning_rate=1e-3, fast=False,
     )  # fmt: skip
-    groups = from_the_top(run.model)  # pyright: ignore[reportArgumentType]
+    groups = parameters_by_depth(run.model)  # pyright: ignore[reportArgumentType]
     before = [[p.detach().clone() for p in group] for group in groups]
     run.run()
     for depth, (group, old) in enumerate(zip(groups, before, strict=True)):
@@ -66,7 +66,7 @@ class Watch(Listener):
         self.old: list[list[torch.Tensor]] = []
 
     def begin(self) -> None:
-        self.groups = from_the_top(self.run.model)
+        self.groups = parameters_by_depth(self.run.model)
         self.old = [[p.detach().clone() for p in group] for group in self.groups]
 
     def step(self, step: Step, total: int) -> None:

@@ -17,7 +17,7 @@ from warmstart.errors import RecipeError
 from warmstart.methods.lora import LoRA
 from warmstart.models import loading as backbone
 from warmstart.models.loading import load_saved
-from warmstart.models.quantization import RoundedLinear, quantise
+from warmstart.models.peft.quantization import RoundedLinear, quantise
 
 Folder = Callable[[str], Path]
 IDS = torch.tensor([[1, 8, 9, 10, 2], [1, 20, 21, 22, 2]])
@@ -100,7 +100,7 @@ def test_rounding(bits: int, error: float, bytes_: float) -> None:
 
 def test_a_level_of_four_bits_is_kept() -> None:
     """Weights that are levels times a scale come back exactly."""
-    from warmstart.models.quantization import NF4
+    from warmstart.models.peft.quantization import NF4
 
     layer = nn.Linear(64, 2, bias=False)
     layer.weight.data = torch.stack([torch.tensor(NF4 * 4) * 0.5, torch.tensor(NF4 * 4) * 3])

@@ -21,8 +21,7 @@ from warmstart.models.architectures import (
     layers_of,
     word_embedding_of,
 )
-from warmstart.models.head_layers import adapter_targets
-from warmstart.models.targets import head_names, matching, norms
+from warmstart.models.modules import adapter_targets, head_names, match_modules, norm_names
 
 Folder = Callable[[str], Path]
 SMALL: dict[str, Any] = {
@@ -71,10 +70,10 @@ def test_what_is_found(name: str) -> None:
     assert beside <= heads
     attention, everything = (adapter_targets(model, which) for which in ("attention", "all"))
     assert attention and set(attention) < set(everything)
-    assert matching(model, family.keys_values)
-    assert len(matching(model, family.feed_forward_out)) == expected
-    assert len(matching(model, family.attention_out)) >= expected
-    assert norms(model)
+    assert match_modules(model, family.keys_values)
+    assert len(match_modules(model, family.feed_forward_out)) == expected
+    assert len(match_modules(model, family.attention_out)) >= expected
+    assert norm_names(model)
 
 
 @pytest.mark.parametrize("name", UNSEEN)

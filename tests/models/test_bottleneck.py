@@ -16,8 +16,8 @@ from warmstart.methods.adapter import Adapter
 from warmstart.models import loading as backbone
 from warmstart.models.architectures import layers_of
 from warmstart.models.head_layers import unwrap
+from warmstart.models.hf_calls import quiet
 from warmstart.models.peft import bottleneck
-from warmstart.models.quiet import quiet
 
 Folder = Callable[[str], Path]
 IDS, LENGTHS = torch.tensor([[1, 8, 9, 10, 2], [1, 20, 21, 22, 2]]), torch.tensor([5, 5])

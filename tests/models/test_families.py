@@ -14,7 +14,7 @@ from warmstart.models import architectures as families
 from warmstart.models import base as catalog
 from warmstart.models import loading as backbone
 from warmstart.models.architectures import FAMILIES, family_of
-from warmstart.models.targets import head_names, matching, norms
+from warmstart.models.modules import head_names, match_modules, norm_names
 
 CLASSIFIERS = [name for name in FAMILIES if name != "pegasus"]
 
@@ -41,11 +41,11 @@ def test_names_are_those_of_the_model(name: str, tiny_of: Callable[[str], Path])
     for ending in family.attention_modules:
         assert any(path.endswith(f".{ending}") for path in linear)
     blocks = len(families.layers_of(model))
-    assert bool(matching(model, family.keys_values)) == (name != "xlnet")
-    assert len(matching(model, family.feed_forward_out)) == blocks
+    assert bool(match_modules(model, family.keys_values)) == (name != "xlnet")
+    assert len(match_modules(model, family.feed_forward_out)) == blocks
     cross = blocks // 2 if family.decoder_layers else 0
-    assert len(matching(model, family.attention_out)) == blocks + cross
-    assert norms(model) and head_names(model) == list(family.head_modules)
+    assert len(match_modules(model, family.attention_out)) == blocks + cross
+    assert norm_names(model) and head_names(model) == list(family.head_modules)
     for dropout in family.dropouts:
         assert hasattr(model.config, dropout)
 

@@ -12,13 +12,12 @@ from torch import nn
 from learning import FAST, SLOW, classifier
 from warmstart.models.architectures import body_of, family_of, layers_of
 from warmstart.models.head_layers import (
-    adapter_targets,
-    begin_head,
     head_logits,
-    head_modules,
+    reset_head,
     set_head_dropout,
     unwrap,
 )
+from warmstart.models.modules import adapter_targets, head_modules
 
 Folder = Callable[[str], Path]
 
@@ -27,7 +26,7 @@ Folder = Callable[[str], Path]
 def test_logits_from_one_state(family: str, tiny_of: Folder) -> None:
     """As transformers computes them from its own hidden states."""
     model = classifier(tiny_of(family))
-    begin_head(model, 3)
+    reset_head(model, 3)
     ids = torch.tensor([[1, 8, 9, 10, 2], [1, 20, 21, 22, 2]])
     with torch.no_grad():
         hidden = body_of(model)(input_ids=ids).last_hidden_state
@@ -41,7 +40,7 @@ def test_logits_from_one_state(family: str, tiny_of: Folder) -> None:
 def test_a_fresh_head(family: str, tiny_of: Folder) -> None:
     one, other, third = (classifier(tiny_of(family)) for _ in range(3))
     for model, seed in ((one, 1), (other, 1), (third, 2)):
-        begin_head(model, seed)
+        reset_head(model, seed)
     modules = head_modules(one)
     assert modules
     for first, second, different in zip(

@@ -17,8 +17,8 @@ from warmstart.models.fast.loss import Unprojected
 from warmstart.models.forward import compute_for
 from warmstart.models.generation import Language
 from warmstart.models.heads import TEXT
+from warmstart.models.hf_calls import quiet
 from warmstart.models.loading import load_headed
-from warmstart.models.quiet import quiet
 
 Folder = Callable[[str], Path]
 FAMILIES = ("t5", "bart", "pegasus", "gpt2", "llama")

@@ -68,7 +68,7 @@ def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
 def test_it_writes_with_the_special_tokens_of_its_tokenizer(family: str, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-    from warmstart.models.quiet import quiet
+    from warmstart.models.hf_calls import quiet
 
     folder = words(family, tmp_path / "words")
     out = new_base(family, folder, tmp_path / "base", hidden_size=32, layers=1, heads=2)

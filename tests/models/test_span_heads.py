@@ -14,9 +14,9 @@ from warmstart import part as parts
 from warmstart.models.architectures import body_of
 from warmstart.models.base import resolve
 from warmstart.models.heads import SPAN
+from warmstart.models.hf_calls import quiet
 from warmstart.models.loading import load_headed
-from warmstart.models.quiet import quiet
-from warmstart.models.targets import head_names
+from warmstart.models.modules import head_names
 
 Folder = Callable[[str], Path]
 IDS = torch.tensor([[1, 7, 9, 12, 2], [1, 8, 2, 0, 0]])

@@ -215,7 +215,7 @@ def test_an_adapter_of_peft_in_memory(tiny_of: Folder, tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForSequenceClassification
 
-    from warmstart.models.quiet import quiet
+    from warmstart.models.hf_calls import quiet
 
     base = tiny_of("roberta")
     with quiet():

@@ -143,7 +143,7 @@ def test_saved_folders_give_what_was_trained(
 @pytest.mark.parametrize("family", ["bert", "modernbert", "gpt2", "xlnet", "electra"])
 def test_bodies_are_one_object(family: str, tiny_of: Folder, tasks: dict[str, Any]) -> None:
     from warmstart.models.architectures import body_of
-    from warmstart.models.targets import head_names
+    from warmstart.models.modules import head_names
 
     session = session_of(tiny_of(family), tasks)
     one, other = (session.each[name].model for name in ("mood", "things"))

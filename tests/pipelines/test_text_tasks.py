@@ -19,8 +19,8 @@ from learning import base_of
 from tiny import tiny
 from warmstart.api import Run
 from warmstart.errors import BaseModelError, DataError, ProofError, RecipeError
+from warmstart.models.hf_calls import quiet
 from warmstart.models.loading import load_tokenizer
-from warmstart.models.quiet import quiet
 from warmstart.pipelines.verify import prove_text
 from warmstart.tasks.base import Examples
 

@@ -290,7 +290,7 @@ def test_a_run_from_files_to_answers(
     import transformers
 
     import warmstart
-    from warmstart.models.quiet import quiet
+    from warmstart.models.hf_calls import quiet
 
     data = tmp_path / "data"
     data.mkdir()

@@ -15,8 +15,8 @@ from tiny import CONFIGS
 from tokenization.corpora import TEXTS, asked
 from warmstart.errors import ProofError, RecipeError, RunError
 from warmstart.models.base import resolve
+from warmstart.models.hf_calls import quiet
 from warmstart.models.loading import load_classifier, load_tokenizer
-from warmstart.models.quiet import quiet
 from warmstart.pipelines.tokenizers import extend
 from warmstart.tokenization import training as build
 from warmstart.tokenization.corpus import Corpus

@@ -16,7 +16,7 @@ from warmstart.config.recipe import Recipe
 from warmstart.errors import DataError, RecipeError
 from warmstart.models import loading as backbone
 from warmstart.models.heads import TEXT
-from warmstart.models.quiet import quiet
+from warmstart.models.hf_calls import quiet
 from warmstart.training.batches import TokenFeed
 from warmstart.training.regularization.language_model import LanguageReader, Reader, reader_for
 from warmstart.training.regularization.regularizer import Keeper, Penalty, base_weights, fisher

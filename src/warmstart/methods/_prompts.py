@@ -11,7 +11,7 @@ from warmstart.methods._peft import PeftMethod
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from warmstart.models.freezing import ParamGroup
+    from warmstart.models.modules import ParamGroup
 
 
 class PromptMethod(PeftMethod):
@@ -36,7 +36,7 @@ class PromptMethod(PeftMethod):
         refuse_embeddings(self.part_name(), model)
 
     def param_groups(self, model: PreTrainedModel) -> list[ParamGroup]:
-        from warmstart.models.freezing import ParamGroup
+        from warmstart.models.modules import ParamGroup
 
         head = [p for n, p in model.named_parameters() if p.requires_grad and "prompt_" not in n]
         share = self.head_rate / self.default_learning_rate(0)

@@ -35,16 +35,16 @@ class Adapter(PeftMethod):
 
     def config(self, model: PreTrainedModel) -> Any:
         from warmstart.models.architectures import family_of
+        from warmstart.models.modules import match_modules
         from warmstart.models.peft.bottleneck import BottleneckConfig
         from warmstart.models.peft.wrap import shared_settings
-        from warmstart.models.targets import matching
 
         family = family_of(model.config)
         places = family.feed_forward_out
         if self.placement == "houlsby":
             places = (*family.attention_out, *places)
         return BottleneckConfig(
-            target_modules=matching(model, places),
+            target_modules=match_modules(model, places),
             size=self.size,
             activation=self.activation,
             dropout=self.dropout,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from warmstart.models.base import Base
-    from warmstart.models.freezing import ParamGroup
+    from warmstart.models.modules import ParamGroup
 
 
 class Method(Part):

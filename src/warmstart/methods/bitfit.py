@@ -31,7 +31,7 @@ class BitFit(Method):
             )
 
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
-        from warmstart.models.targets import head_names
+        from warmstart.models.modules import head_names
 
         self.check(model)
         model.requires_grad_(False)

@@ -41,7 +41,7 @@ class Frozen(Method):
 
     def check(self, model: PreTrainedModel) -> None:
         from warmstart.errors import RecipeError
-        from warmstart.models.targets import head_names
+        from warmstart.models.modules import head_names
 
         if not head_names(model):
             raise RecipeError(
@@ -52,19 +52,19 @@ class Frozen(Method):
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
         from warmstart.models.head_layers import (
             append_mean_layer,
-            begin_head,
             can_append,
-            head_modules,
             reads_tokens,
+            reset_head,
             set_head_dropout,
         )
+        from warmstart.models.modules import head_modules
 
         self.check(model)
         model.requires_grad_(False)
         if not hasattr(model, "own_head"):
             if self.pooling == "mean" and can_append(model) and not reads_tokens(model):
                 append_mean_layer(model)
-            begin_head(model, seed)
+            reset_head(model, seed)
             set_head_dropout(model, self.dropout)
         for module in head_modules(model):
             module.requires_grad_(True)

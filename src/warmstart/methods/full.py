@@ -11,7 +11,7 @@ from warmstart.methods.base import Method
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from warmstart.models.freezing import ParamGroup
+    from warmstart.models.modules import ParamGroup
 
 
 class Full(Method):
@@ -40,11 +40,11 @@ class Full(Method):
 
     def param_groups(self, model: PreTrainedModel) -> list[ParamGroup]:
         """Discriminative rates and gradual unfreezing (Howard & Ruder 2018), from the top down."""
-        from warmstart.models.freezing import ParamGroup, from_the_top
+        from warmstart.models.modules import ParamGroup, parameters_by_depth
 
         if self.layer_decay == 1 and not self.unfreeze_every:
             return []
         return [
             ParamGroup(parameters, self.layer_decay**depth, self.unfreeze_every * depth)
-            for depth, parameters in enumerate(from_the_top(model))
+            for depth, parameters in enumerate(parameters_by_depth(model))
         ]

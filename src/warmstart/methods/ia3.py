@@ -25,13 +25,13 @@ class IA3(PeftMethod):
         from peft import IA3Config
 
         from warmstart.models.architectures import family_of
+        from warmstart.models.modules import match_modules
         from warmstart.models.peft.wrap import shared_settings
-        from warmstart.models.targets import matching
 
         family = family_of(model.config)
-        inner = matching(model, family.feed_forward_out)
+        inner = match_modules(model, family.feed_forward_out)
         return IA3Config(
-            target_modules=[*matching(model, family.keys_values), *inner],
+            target_modules=[*match_modules(model, family.keys_values), *inner],
             feedforward_modules=inner,
             **shared_settings(model),
         )

@@ -24,7 +24,7 @@ class LayerNorm(PeftMethod):
     def config(self, model: PreTrainedModel) -> Any:
         from peft import LNTuningConfig
 
+        from warmstart.models.modules import norm_names
         from warmstart.models.peft.wrap import shared_settings
-        from warmstart.models.targets import norms
 
-        return LNTuningConfig(target_modules=norms(model), **shared_settings(model))
+        return LNTuningConfig(target_modules=norm_names(model), **shared_settings(model))

@@ -53,7 +53,7 @@ class LoRA(PeftMethod):
     def config(self, model: PreTrainedModel) -> Any:
         from peft import LoraConfig
 
-        from warmstart.models.head_layers import adapter_targets
+        from warmstart.models.modules import adapter_targets
         from warmstart.models.peft.wrap import shared_settings
 
         return LoraConfig(
@@ -69,8 +69,8 @@ class LoRA(PeftMethod):
 
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
         from warmstart.errors import RecipeError
+        from warmstart.models.peft.quantization import quantise
         from warmstart.models.peft.wrap import remember_pissa
-        from warmstart.models.quantization import quantise
 
         if self.base_bits != 32 and not quantise(model, self.base_bits):
             raise RecipeError(

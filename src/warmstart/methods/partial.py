@@ -41,10 +41,10 @@ class Partial(Method):
             )
 
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
-        from warmstart.models.freezing import train_the_top
+        from warmstart.models.modules import train_top
 
         self.check(model)
-        train_the_top(model, self.layers)
+        train_top(model, self.layers)
         return model
 
     def cut(self, model: PreTrainedModel) -> int:

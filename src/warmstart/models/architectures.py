@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from warmstart.errors import BaseModelError, nearest
-from warmstart.models.quiet import one_line, quiet
+from warmstart.models.hf_calls import one_line, quiet
 
 if TYPE_CHECKING:
     from torch import nn

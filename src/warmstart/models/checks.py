@@ -14,8 +14,7 @@ from warmstart import files
 from warmstart.errors import BaseModelError, shown
 from warmstart.models.architectures import FAMILIES
 
-# What stands in a model's folder, read without loading a weight.
-
+NOTE = "warmstart.json"
 INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
 CONVERT = (
@@ -25,6 +24,9 @@ CONVERT = (
 MAX_HEADER = 100_000_000  # as in the safetensors library
 WORD_EMBEDDINGS = ("word_embeddings", "tok_embeddings", "word_embedding", "wte", "embed_tokens",
                    "shared", "embed_in", "lm_head")  # fmt: skip
+# A vocabulary is often padded to a round number, so an embedding may have some rows too many.
+SPARE_ROWS, SPARE_SHARE = 512, 0.01
+FINGERPRINTED = ("normalizer", "pre_tokenizer", "post_processor", "added_tokens")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -135,14 +137,8 @@ def license_of(folder: Path) -> str | None:
     except OSError:
         return None
     front = re.match(r"---\s*\n(.*?)\n---", card, re.DOTALL)
-    found = front and re.search(r"^license:\s*[\"']?([^\s\"'#]+)", front[1], re.MULTILINE)
-    return found[1] if found else None
-
-
-NOTE = "warmstart.json"
-# A vocabulary is often padded to a round number, so an embedding may have some rows too many.
-SPARE_ROWS, SPARE_SHARE = 512, 0.01
-FINGERPRINTED = ("normalizer", "pre_tokenizer", "post_processor", "added_tokens")
+    line = front and re.search(r"^license:\s*[\"']?([^\s\"'#]+)", front[1], re.MULTILINE)
+    return line[1] if line else None
 
 
 def check_weights(folder: Path) -> dict[str, Any]:
@@ -177,8 +173,8 @@ def check_code(config: Mapping[str, Any], folder: Path) -> None:
 def check_tokenizer(folder: Path, tokenizer: Path | None = None) -> None:
     """Refuse a tokenizer that does not go with the weights.
 
-    `tokenizer` is another folder that the caller asked for; its tokenizer must be the base's
-    own. Raises `BaseModelError`.
+    `tokenizer` is another folder that the caller wants; its tokenizer must be the base's own.
+    Raises `BaseModelError`.
     """
     vocabulary = read_json(folder / "config.json").get("vocab_size")
     rows = embedding_rows(check_weights(folder), folder)
@@ -241,25 +237,26 @@ def _plain(value: Any) -> Any:
     return [_plain(entry) for entry in value] if isinstance(value, list) else value
 
 
-def same_tokenizer(one: Path, other: Path) -> bool:
+def same_tokenizer(folder: Path, other: Path) -> bool:
     """Whether two folders' tokenizers are the same, also if written by different versions."""
-    if fingerprint(one) == fingerprint(other):
+    if fingerprint(folder) == fingerprint(other):
         return True
     from tokenizers import Tokenizer
 
     try:
-        both = [Tokenizer.from_file(str(path / "tokenizer.json")).to_str() for path in (one, other)]
+        paths = [place / "tokenizer.json" for place in (folder, other)]
+        texts = [Tokenizer.from_file(str(path)).to_str() for path in paths]
     except Exception as error:  # tokenizers raises nothing more precise
         raise BaseModelError(f"a tokenizer.json cannot be read: {shown(error, 120)}") from error
-    return fingerprint_of(json.loads(both[0])) == fingerprint_of(json.loads(both[1]))
+    return fingerprint_of(json.loads(texts[0])) == fingerprint_of(json.loads(texts[1]))
 
 
 def check_fingerprint(folder: Path) -> None:
     """Refuse a folder of ours whose tokenizer is not the one that was saved with the weights."""
     if not (folder / NOTE).exists():
         return
-    said = read_json(folder / NOTE).get("tokenizer_sha256")
-    if said and said != fingerprint(folder):
+    saved = read_json(folder / NOTE).get("tokenizer_sha256")
+    if saved and saved != fingerprint(folder):
         raise BaseModelError(
             f"{folder / 'tokenizer.json'} is not the tokenizer that this model was trained with "
             f"(its fingerprint in {NOTE} differs): put the original back"

@@ -1,7 +1,7 @@
 """A body of transformers under a head that the user wrote: any `nn.Module`, by its dotted path.
 
 Code is never run because a folder names it: a module that is not imported yet must be named by
-the person who asks.
+the person who calls.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from warmstart.errors import RecipeError, shown
-from warmstart.models.architectures import family_of
-from warmstart.models.quiet import LOAD, one_line, quiet, seeded
+from warmstart.models.architectures import family_of, width_of
+from warmstart.models.checks import WEIGHTS, note_of
+from warmstart.models.hf_calls import FLOAT32, LOAD, one_line, quiet, seeded, set_labels
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -41,20 +42,33 @@ def load_own(
     kind = head_class(path)
     with one_line(f"{base.name} cannot be loaded"), quiet(), seeded(seed):
         config: Any = AutoConfig.from_pretrained(base.path, **LOAD)
-        config.id2label = dict(enumerate(labels))
-        config.label2id = {label: index for index, label in enumerate(labels)}
-        body = AutoModel.from_pretrained(
-            base.path, config=config, dtype=torch.float32, use_safetensors=True, **LOAD
-        )
+        set_labels(config, labels)
+        body = AutoModel.from_pretrained(base.path, config=config, **FLOAT32)
     with seeded(seed):
-        head = _made(kind, path, _width(config), len(labels), settings)
+        head = _make(kind, path, width_of(config), len(labels), settings)
+    return with_head(body, head).eval()
+
+
+def load_saved_own(folder: Path, path: str, settings: Mapping[str, Any]) -> PreTrainedModel:
+    """The saved body, as transformers loads it, under the user's head with its saved weights."""
+    from safetensors.torch import load_file
+    from transformers import AutoModel
+
+    body: Any = AutoModel.from_pretrained(folder, **FLOAT32)
+    config, prefix = body.config, f"{HEAD}."
+    head = _make(head_class(path), path, width_of(config), config.num_labels, settings)
+    head.load_state_dict(
+        {
+            name.removeprefix(prefix): value
+            for name, value in load_file(folder / WEIGHTS).items()
+            if name.startswith(prefix)
+        }
+    )
     return with_head(body, head).eval()
 
 
 def check_own(folder: Path, allowed: str | None) -> None:
     """Raise `RecipeError` where a folder names a head that is neither imported nor `allowed`."""
-    from warmstart.models.checks import note_of
-
     path = note_of(folder).get("task", {}).get("module")
     if path and path != allowed and path.replace(":", ".").rpartition(".")[0] not in sys.modules:
         raise RecipeError(
@@ -67,15 +81,15 @@ def head_class(path: str) -> type[nn.Module]:
     """The class at `package.module.Class`. Raises `RecipeError`."""
     module, _, name = path.replace(":", ".").rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
+        kind = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise RecipeError(
             f"task.module: there is no {shown(path)} ({shown(error, 80)}); give the path of a "
             "class, as in my_package.heads.MyHead, and make it importable (PYTHONPATH)"
         ) from None
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise RecipeError(f"task.module: {shown(path)} is no torch.nn.Module class")
-    return found
+    return kind
 
 
 def with_head(body: Any, head: nn.Module) -> PreTrainedModel:
@@ -109,41 +123,18 @@ def with_head(body: Any, head: nn.Module) -> PreTrainedModel:
             inputs_embeds: Tensor | None = None,
             **named: Any,
         ) -> SequenceClassifierOutput:
-            given = {"token_type_ids": token_type_ids} if reads_types else {}
+            inputs = {"token_type_ids": token_type_ids} if reads_types else {}
             if inputs_embeds is None:
-                given |= {"input_ids": input_ids}
+                inputs["input_ids"] = input_ids
             else:
-                given |= {"inputs_embeds": inputs_embeds}
-            hidden = body(attention_mask=attention_mask, **given).last_hidden_state
+                inputs["inputs_embeds"] = inputs_embeds
+            hidden = body(attention_mask=attention_mask, **inputs).last_hidden_state
             return SequenceClassifierOutput(logits=head(hidden, attention_mask))
 
     return WithOwnHead(body.config)
 
 
-def saved_own(folder: Path, path: str, settings: Mapping[str, Any]) -> PreTrainedModel:
-    """The saved body, as transformers loads it, under the user's head with its saved weights."""
-    from safetensors.torch import load_file
-    from transformers import AutoModel
-
-    body: Any = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **LOAD)
-    weights = load_file(folder / "model.safetensors")
-    mine = {
-        name.removeprefix(f"{HEAD}."): value
-        for name, value in weights.items()
-        if name.startswith(f"{HEAD}.")
-    }
-    labels = body.config.num_labels
-    head = _made(head_class(path), path, _width(body.config), labels, settings)
-    head.load_state_dict(mine)
-    return with_head(body, head).eval()
-
-
-def _width(config: Any) -> int:
-    names = ("hidden_size", "dim", "d_model")
-    return int(next(getattr(config, name) for name in names if hasattr(config, name)))
-
-
-def _made(
+def _make(
     kind: type[nn.Module], path: str, width: int, labels: int, settings: Mapping[str, Any]
 ) -> nn.Module:
     try:
@@ -157,7 +148,7 @@ def _made(
 
 @torch.no_grad()
 def try_head(base: Base, path: str, settings: Mapping[str, Any], labels: int) -> None:
-    """Raise `RecipeError` for a head that cannot be found, made or used on this base."""
+    """Raise `RecipeError` for a head that cannot be imported, made or used on this base."""
     from transformers import AutoConfig
 
     config: Any = AutoConfig.from_pretrained(base.path, **LOAD)
@@ -166,9 +157,9 @@ def try_head(base: Base, path: str, settings: Mapping[str, Any], labels: int) ->
             f"an own head stands on an encoder or a decoder, and {base.name} is both; take another "
             "base"
         )
-    width = _width(config)
+    width = width_of(config)
     with seeded(0):
-        head = _made(head_class(path), path, width, labels, settings).eval()
+        head = _make(head_class(path), path, width, labels, settings).eval()
         hidden, mask = torch.randn(2, 4, width), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     try:
         logits = head(hidden, mask)

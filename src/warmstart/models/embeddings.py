@@ -12,7 +12,8 @@ from torch.nn.functional import normalize
 
 from warmstart.models.architectures import family_of, layers_of
 from warmstart.models.forward import Compute, FastCompute, compute_for
-from warmstart.models.head_layers import append_mean_layer, can_append, head_modules, unwrap
+from warmstart.models.head_layers import append_mean_layer, can_append, unwrap
+from warmstart.models.modules import head_modules
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

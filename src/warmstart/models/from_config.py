@@ -13,7 +13,7 @@ from typing import Any
 
 from warmstart.errors import BaseModelError, nearest, shown
 from warmstart.models.architectures import FAMILIES, family_of
-from warmstart.models.quiet import LOAD, one_line, quiet, seeded
+from warmstart.models.hf_calls import LOAD, one_line, quiet, seeded
 from warmstart.models.saving import save_model
 
 

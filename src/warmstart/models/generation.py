@@ -16,8 +16,8 @@ from warmstart.errors import BaseModelError
 from warmstart.models.architectures import family_of
 from warmstart.models.fast.loss import Unprojected
 from warmstart.models.head_layers import unwrap
+from warmstart.models.hf_calls import quiet
 from warmstart.models.peft.prompts import is_prompted
-from warmstart.models.quiet import quiet
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel

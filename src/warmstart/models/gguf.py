@@ -19,7 +19,7 @@ from typing import Any
 
 from warmstart.errors import BaseModelError, shown
 from warmstart.models.checks import WEIGHTS, file_sha256, fingerprint, read_json
-from warmstart.models.quiet import LOAD, one_line, quiet
+from warmstart.models.hf_calls import LOAD, one_line, quiet
 
 ORIGIN = "origin.json"
 CONVERSION = 1

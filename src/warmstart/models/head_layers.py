@@ -1,4 +1,4 @@
-"""The classification head of a family as a function of the hidden state that it reads."""
+"""The layers of a head: what they compute, where they begin, in which unit they answer."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from warmstart.models.architectures import body_of, family_of, layers_of
+from warmstart.models.architectures import body_of, family_of
 from warmstart.models.heads import carried_by
-from warmstart.models.quiet import seeded
-from warmstart.models.targets import head_names
+from warmstart.models.hf_calls import seeded
+from warmstart.models.modules import head_modules
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,27 +30,22 @@ def reads_tokens(model: Any) -> bool:
     return head is not None and head.per_token
 
 
-def head_logits(model: PreTrainedModel, first: Tensor) -> Tensor:
+def head_logits(model: PreTrainedModel, states: Tensor) -> Tensor:
     """Logits as transformers computes them: [B, K] from the first token's hidden state [B, H], or
     [B, L, K] from every token's [B, L, H]."""
     inner: Any = unwrap(model)
     if reads_tokens(inner):
-        hidden = inner.dropout(first) if hasattr(inner, "dropout") else first
+        hidden = inner.dropout(states) if hasattr(inner, "dropout") else states
         return (inner.qa_outputs if hasattr(inner, "qa_outputs") else inner.classifier)(hidden)
     name = family_of(inner.config).name
     if name == "bert":
-        return inner.classifier(inner.dropout(inner.bert.pooler(first[:, None])))
+        return inner.classifier(inner.dropout(inner.bert.pooler(states[:, None])))
     if name == "distilbert":
-        return inner.classifier(inner.dropout(torch.relu(inner.pre_classifier(first))))
-    return inner.classifier(first[:, None])
+        return inner.classifier(inner.dropout(torch.relu(inner.pre_classifier(states))))
+    return inner.classifier(states[:, None])
 
 
-def head_modules(model: PreTrainedModel) -> list[nn.Module]:
-    """The modules that make up the head."""
-    return [model.get_submodule(name) for name in head_names(model)]
-
-
-def begin_head(model: PreTrainedModel, seed: int) -> None:
+def reset_head(model: PreTrainedModel, seed: int) -> None:
     """Fresh weights for the whole head, its inner layers included: normal(0, 0.02), no bias."""
     with seeded(seed), torch.no_grad():
         for module in head_modules(model):
@@ -69,25 +64,6 @@ def set_head_dropout(model: PreTrainedModel, p: float) -> None:
         for part in module.modules() if module is not None else ():
             if isinstance(part, nn.Dropout):
                 part.p = p
-
-
-def adapter_targets(model: PreTrainedModel, which: str) -> list[str]:
-    """Full names of the linear layers inside the blocks that an adapter changes."""
-    family = family_of(model.config)
-    blocks = {id(module) for block in layers_of(model) for module in block.modules()}
-    linear = [
-        name
-        for name, module in model.named_modules()
-        if id(module) in blocks and (isinstance(module, nn.Linear) or _is_conv1d(module))
-    ]
-    if which == "all":
-        return linear
-    ends = family.attention_modules
-    return [name for name in linear if name.rpartition(".")[2] in ends] or linear
-
-
-def _is_conv1d(module: nn.Module) -> bool:
-    return type(module).__name__ == "Conv1D"
 
 
 # Mean pooling as one more layer, so that a plain model folder can hold it.
@@ -161,5 +137,5 @@ def last_layer(model: PreTrainedModel) -> tuple[nn.Parameter, nn.Parameter | Non
     """Weight and bias of the layer whose outputs are the model's, as it is trained."""
     inner = unwrap(model)
     output = family_of(inner.config).output
-    found = {name.replace(KEPT, ""): weights for name, weights in inner.named_parameters()}
-    return found[f"{output}.weight"], found.get(f"{output}.bias")
+    weights = {name.replace(KEPT, ""): p for name, p in inner.named_parameters()}
+    return weights[f"{output}.weight"], weights.get(f"{output}.bias")

@@ -1,4 +1,4 @@
-"""A base model in memory: its tokenizer, its body under a new head, and the way back to disk."""
+"""A model in memory: a base's tokenizer, its body under a new head, and saved folders."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from warmstart.errors import BaseModelError, shown
 from warmstart.models.architectures import Family, family_of, positions_of
 from warmstart.models.base import resolve
 from warmstart.models.checks import header, note_of, read_json, weight_files
+from warmstart.models.custom_head import load_own, load_saved_own
 from warmstart.models.heads import CLASSES, HEADS, VECTOR, Head, head_of
-from warmstart.models.quiet import LOAD, one_line, quiet, seeded
+from warmstart.models.hf_calls import FLOAT32, LOAD, one_line, quiet, seeded, set_labels
+from warmstart.models.modules import LANGUAGE_MODELS, head_names
+from warmstart.models.peft.quantization import quantise
 from warmstart.models.saving import save_model
-from warmstart.models.targets import LANGUAGE_MODELS, head_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
@@ -38,7 +40,7 @@ BUFFERS = ("position_ids", "token_type_ids", "masked_bias", "attn.bias", "inv_fr
 
 
 def load_tokenizer(base: Base) -> PreTrainedTokenizerFast:
-    """The tokenizer that the base's `tokenizer.json` describes, without cutting or padding.
+    """The tokenizer that the base's `tokenizer.json` describes, without truncation or padding.
 
     transformers rebuilds some families' tokenizers from the vocabulary alone; where that splits
     a text in another way than the file says, the file wins. A decoder without a padding token
@@ -53,14 +55,18 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerFast:
         for splitter in (written, tokenizer.backend_tokenizer):
             splitter.no_truncation()
             splitter.no_padding()
-        if not _same(tokenizer.backend_tokenizer, written):
+        if not _agree(tokenizer.backend_tokenizer, written):
             special = tokenizer.special_tokens_map.items()
             tokenizer = PreTrainedTokenizerFast(
                 tokenizer_object=written,
                 model_max_length=tokenizer.model_max_length,
                 padding_side=tokenizer.padding_side,
                 chat_template=tokenizer.chat_template,
-                **{role: token for role, token in special if _known(written, token)},
+                **{
+                    role: token
+                    for role, token in special
+                    if isinstance(token, str) and written.token_to_id(token) is not None
+                },
             )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -68,20 +74,25 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerFast:
         raise BaseModelError(f"the tokenizer of {base.name} has no token that could pad")
     config = read_json(base.path / "config.json")
     tokenizer.model_max_length = min(tokenizer.model_max_length, positions_of(config))
-    _without_types(tokenizer, base)
+    if "token_type_ids" in tokenizer.model_input_names and not _reads_types(base):
+        names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+        # both: what is used now, and what is saved
+        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
     return tokenizer
 
 
-def _without_types(tokenizer: Any, base: Base) -> None:
-    """A model that knows no token types is given none, here and by the tokenizer when saved."""
+def _reads_types(base: Base) -> bool:
     from transformers import AutoConfig
 
-    if "token_type_ids" not in tokenizer.model_input_names:
-        return
     config: Any = AutoConfig.from_pretrained(base.path, **LOAD)
-    if getattr(config, "type_vocab_size", 0) < 2 and config.model_type != "xlnet":
-        names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
-        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
+    return getattr(config, "type_vocab_size", 0) >= 2 or config.model_type == "xlnet"
+
+
+def _agree(tokenizer: Any, written: Any) -> bool:
+    """Whether two tokenizers are of the same size and give the same ids for the probes."""
+    return tokenizer.get_vocab_size() == written.get_vocab_size() and all(
+        tokenizer.encode(text).ids == written.encode(text).ids for text in PROBES
+    )
 
 
 def load_classifier(
@@ -107,8 +118,8 @@ def load_headed(
 
     The head depends on `seed` alone, and the caller's random numbers are left untouched. A head
     that the base brings along is kept where its labels are `labels` in the same order, and begun
-    anew otherwise. `dropout` replaces all dropout probabilities. What was in the checkpoint and
-    not used is told in `notes`. Raises `BaseModelError` where anything but a head is missing.
+    anew otherwise. `dropout` replaces all dropout probabilities. `notes` takes what was in the
+    checkpoint and not used. Raises `BaseModelError` where anything but a head is missing.
     """
     with one_line(f"the config of {base.name} cannot be read"), quiet():
         config, had = _config(base, head, labels, dropout)
@@ -118,24 +129,24 @@ def load_headed(
         loaded: Any = kind.from_pretrained(
             base.path,
             config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             key_mapping=_renamed(kind, family),
             attn_implementation="sdpa" if kind._supports_sdpa else "eager",
-            **LOAD,
+            **FLOAT32,
         )
         model, info = loaded
-        fresh, heads = _new_keys(info), _heads(model, family)
+        # what the checkpoint did not give, or gave in another shape
+        fresh = set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
+        heads = _heads(model, family)
         output = family.output if head.problem_type else (heads[-1] if heads else "")
         kept = had == list(labels) and not any(key.startswith(output) for key in fresh)
         if output and not kept:
-            _begin(model.get_submodule(output), config)
+            _reset(model.get_submodule(output), config)
     if head.generates:
         check_output_matrix(model, base, fresh)
-    _only_the_head_is_new(fresh, heads, family, base)
-    _every_layer_is_used(info["unexpected_keys"], set(model.state_dict()), base)
+    _check_fresh(fresh, heads, family, base)
+    _check_layers(info["unexpected_keys"], set(model.state_dict()), base)
     if notes is not None:
         notes.extend(_notes(info, fresh, had, labels, output))
     return model.eval()
@@ -150,8 +161,7 @@ def _config(
     config = AutoConfig.from_pretrained(base.path, **LOAD)
     had = [label for _, label in sorted((config.id2label or {}).items())]
     if head.labelled:
-        config.id2label = dict(enumerate(labels))
-        config.label2id = {label: index for index, label in enumerate(labels)}
+        set_labels(config, labels)
     else:
         had = list(labels)
     config.problem_type = head.problem_type
@@ -185,15 +195,15 @@ def _heads(model: Any, family: Family) -> list[str]:
 def check_output_matrix(model: Any, base: Base, fresh: Collection[str] = ()) -> None:
     """Refuse a base without output matrix; one that is tied to the embeddings is there.
 
-    `analyse.skeleton(config, writes=True)` serves as the model; `fresh` are weights that its
+    `architectures.skeleton(config, writes=True)` serves as the model; `fresh` are weights that its
     checkpoint did not give. Raises `BaseModelError`.
     """
     head, config = model.get_output_embeddings(), model.config
     name = next((name for name, module in model.named_modules() if module is head), "lm_head")
     # an untied T5 says so under another name
     tied = config.tie_word_embeddings and getattr(config, "scale_decoder_outputs", True)
-    given = {key for file in weight_files(base.path) for key in header(file)}
-    if f"{name}.weight" in fresh or not (tied or f"{name}.weight" in given):
+    stored = {key for file in weight_files(base.path) for key in header(file)}
+    if f"{name}.weight" in fresh or not (tied or f"{name}.weight" in stored):
         raise BaseModelError(
             f"{base.name} holds no output matrix: '{name}.weight' is not among its weights, and "
             "its config does not tie it to the embeddings. Give the whole language model, not its "
@@ -201,12 +211,8 @@ def check_output_matrix(model: Any, base: Base, fresh: Collection[str] = ()) -> 
         )
 
 
-def _new_keys(info: dict[str, Any]) -> set[str]:
-    """The weights that the checkpoint did not give, or gave in another shape."""
-    return set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
-
-
-def _only_the_head_is_new(fresh: set[str], heads: list[str], family: Family, base: Base) -> None:
+def _check_fresh(fresh: set[str], heads: list[str], family: Family, base: Base) -> None:
+    """Refuse a base that lacks more than a head."""
     begins = tuple(f"{name}." for name in heads)
     lost = sorted(key for key in fresh if not f"{key}.".startswith(begins))
     if lost:
@@ -217,19 +223,19 @@ def _only_the_head_is_new(fresh: set[str], heads: list[str], family: Family, bas
         )
 
 
-def _every_layer_is_used(unused: Iterable[str], used: set[str], base: Base) -> None:
+def _check_layers(unused: Iterable[str], used: set[str], base: Base) -> None:
     """Refuse a base whose config has fewer layers than its weights."""
     known = [key for key in used if LAYER.search(key)]
     for key in sorted(key for key in unused if LAYER.search(key)):
         like = LAYER.sub(".0.", key, count=1)
-        if any(one.endswith(like) or like.endswith(one) for one in known):
+        if any(used_key.endswith(like) or like.endswith(used_key) for used_key in known):
             raise BaseModelError(
                 f"{base.name} has more layers than its config.json says: '{key}' is left over, "
                 f"where '{like}' is used; mend the config"
             )
 
 
-def _begin(output: nn.Module, config: PreTrainedConfig) -> None:
+def _reset(output: nn.Module, config: PreTrainedConfig) -> None:
     """Give the last layer of the head fresh small weights."""
     std = getattr(config, "initializer_range", None) or getattr(config, "init_std", None) or 0.02
     with torch.no_grad():
@@ -252,17 +258,6 @@ def _notes(
     return notes
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Whether two tokenizers are of one size and give the same ids for telling texts."""
-    return one.get_vocab_size() == other.get_vocab_size() and all(
-        one.encode(text).ids == other.encode(text).ids for text in PROBES
-    )
-
-
-def _known(tokenizer: Any, token: Any) -> bool:
-    return isinstance(token, str) and tokenizer.token_to_id(token) is not None
-
-
 # A saved folder back in memory: a whole model, or an adapter on its base.
 
 
@@ -278,17 +273,15 @@ def load_saved(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
 
 
 def _whole(folder: Path) -> Any:
-    import torch
     import transformers
 
-    if own := note_of(folder).get("task", {}).get("module"):
-        from warmstart.models.custom_head import saved_own
-
-        return saved_own(folder, own, note_of(folder)["task"]["module_settings"])
+    task = note_of(folder).get("task", {})
+    if path := task.get("module"):
+        return load_saved_own(folder, path, task["module_settings"])
     config = read_json(folder / "config.json")
     head = head_of(config) or VECTOR
     auto: Any = getattr(transformers, head.auto_for(family_of(config).kind))
-    return auto.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **LOAD)
+    return auto.from_pretrained(folder, **FLOAT32)
 
 
 def _adapter(folder: Path) -> Any:
@@ -300,15 +293,13 @@ def _adapter(folder: Path) -> Any:
         raise BaseModelError(f"the base '{base.name}' is not the one that {folder} was trained on")
     config: Any = AutoConfig.from_pretrained(folder, **LOAD)
     labels = [config.id2label[i] for i in range(config.num_labels)]
-    if own := note.get("task", {}).get("module"):
-        from warmstart.models.custom_head import load_own
-
-        return with_adapter(
-            load_own(base, own, note["task"]["module_settings"], labels, seed=0), folder
-        )
-    model = load_headed(base, HEADS[note.get("head", "classes")], labels, seed=0)
-    if (folder / "generation_config.json").exists():
-        model.generation_config = GenerationConfig.from_pretrained(folder, **LOAD)
+    task = note.get("task", {})
+    if path := task.get("module"):
+        model = load_own(base, path, task["module_settings"], labels, seed=0)
+    else:
+        model = load_headed(base, HEADS[note.get("head", "classes")], labels, seed=0)
+        if (folder / "generation_config.json").exists():
+            model.generation_config = GenerationConfig.from_pretrained(folder, **LOAD)
     return with_adapter(model, folder)
 
 
@@ -317,7 +308,6 @@ def with_adapter(model: PreTrainedModel, folder: Path) -> Any:
     from peft import PeftModel
 
     from warmstart.models.peft.bottleneck import register
-    from warmstart.models.quantization import quantise
 
     register()
     if bits := base_bits(folder):

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from warmstart.errors import RunError, shown
 from warmstart.files import write_atomically, write_json
 from warmstart.models.checks import NOTE, fingerprint
+from warmstart.models.hf_calls import quiet
 from warmstart.models.peft.wrap import as_ordinary
-from warmstart.models.quiet import quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

@@ -1,4 +1,4 @@
-"""The files by which sentence-transformers knows how a folder makes vectors, and their reading."""
+"""The files by which sentence-transformers knows how a folder makes vectors."""
 
 from __future__ import annotations
 
@@ -44,27 +44,27 @@ def read_modules(folder: Path) -> dict[str, Any]:
     if not (folder / "modules.json").is_file():
         return {}
     listed = files.read_json(folder / "modules.json")
-    paths = {str(one["type"]).rpartition(".")[2]: folder / one["path"] for one in listed}
+    paths = {str(m["type"]).rpartition(".")[2]: folder / m["path"] for m in listed}
     if "Pooling" not in paths:
         return {}
-    said = read_json(paths["Pooling"] / "config.json")
-    known = [mode for mode, key in MODES.items() if said.get(key)]
+    pooling = read_json(paths["Pooling"] / "config.json")
+    known = [mode for mode, key in MODES.items() if pooling.get(key)]
     known += [mode for mode, key in (("mean", "mean"), ("first", "cls"), ("last", "lasttoken"))
-              if said.get("pooling_mode") == key]  # fmt: skip
+              if pooling.get("pooling_mode") == key]  # fmt: skip
     if len(known) != 1 or set(paths) - {"Transformer", "Pooling", "Normalize"}:
         return {}
     return {"pooling": known[0], "normalise": "Normalize" in paths}
 
 
-def carry_modules(one: Path, other: Path) -> None:
-    """What `write_modules` wrote to one folder, to another as well."""
-    if not (one / "modules.json").is_file():
+def copy_modules(source: Path, target: Path) -> None:
+    """Copy what `write_modules` wrote from one folder to another."""
+    if not (source / "modules.json").is_file():
         return
     for path in ("modules.json", "sentence_bert_config.json", "1_Pooling/config.json"):
-        (other / path).parent.mkdir(exist_ok=True)
-        shutil.copyfile(one / path, other / path)
-    if (one / "2_Normalize").is_dir():
-        (other / "2_Normalize").mkdir(exist_ok=True)
+        (target / path).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source / path, target / path)
+    if (source / "2_Normalize").is_dir():
+        (target / "2_Normalize").mkdir(exist_ok=True)
 
 
 def _module(number: int, path: str, kind: str) -> dict[str, Any]:

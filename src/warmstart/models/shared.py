@@ -13,8 +13,8 @@ from warmstart.errors import RecipeError
 from warmstart.models.architectures import body_of, family_of, word_embedding_of
 from warmstart.models.forward import Compute, FastCompute, compute_for
 from warmstart.models.head_layers import unwrap
-from warmstart.models.quiet import LOAD, one_line, quiet, seeded
-from warmstart.models.targets import head_names
+from warmstart.models.hf_calls import LOAD, one_line, quiet, seeded
+from warmstart.models.modules import head_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

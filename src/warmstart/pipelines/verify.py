@@ -92,8 +92,8 @@ def _answers(folder: Path, texts: Sequence[str], max_length: int) -> tuple[np.nd
     import transformers
     from transformers import AutoConfig, AutoTokenizer
 
+    from warmstart.models.hf_calls import quiet
     from warmstart.models.peft.prompts import is_prompted
-    from warmstart.models.quiet import quiet
 
     with quiet():
         config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -215,8 +215,8 @@ def _model_afresh(
     import torch
     from transformers import AutoConfig, AutoTokenizer
 
+    from warmstart.models.hf_calls import quiet
     from warmstart.models.loading import load_saved
-    from warmstart.models.quiet import quiet
 
     with quiet():
         config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -293,7 +293,7 @@ def _text_model_afresh(
     import torch
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-    from warmstart.models.quiet import quiet
+    from warmstart.models.hf_calls import quiet
 
     with quiet(), torch.no_grad():
         config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -355,7 +355,7 @@ def _vector_model_afresh(folder: Path, texts: list[str], max_length: int) -> tup
     import torch
     from transformers import AutoConfig, AutoTokenizer
 
-    from warmstart.models.quiet import quiet
+    from warmstart.models.hf_calls import quiet
 
     said = read_modules(folder)
     with quiet():

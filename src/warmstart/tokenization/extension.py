@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from warmstart.errors import BaseModelError, ProofError, RecipeError, RunError, shown
 from warmstart.formatting import counted
-from warmstart.models.quiet import LOAD, one_line, quiet, seeded
+from warmstart.models.hf_calls import LOAD, one_line, quiet, seeded
 from warmstart.models.saving import save_model
 from warmstart.tokenization.comparison import opened
 from warmstart.tokenization.corpus import is_plain_normalizer, normalize

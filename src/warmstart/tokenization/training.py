@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 from warmstart.errors import DataError, ProofError, RecipeError, RunError, shown
 from warmstart.formatting import counted
 from warmstart.models.checks import fingerprint
-from warmstart.models.quiet import one_line, quiet
 from warmstart.models.saving import whole_folder, write_note
 from warmstart.tokenization.settings import Training
 from warmstart.tokenization.special_tokens import Specials, specials_for
@@ -399,6 +398,8 @@ def as_transformers(
 
 def save(tokenizer: PreTrainedTokenizerFast, facts: dict[str, Any], folder: Path) -> Path:
     """Write a folder that `AutoTokenizer` loads, whole or not at all. Raises `RunError`."""
+    from warmstart.models.hf_calls import quiet
+
     folder = folder.absolute()
     if folder.exists():
         raise RunError(f"{folder} exists already; choose another --out")
@@ -412,6 +413,8 @@ def save(tokenizer: PreTrainedTokenizerFast, facts: dict[str, Any], folder: Path
 def prove(folder: Path, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> int:
     """On how many texts the saved folder gives the same ids. Raises `ProofError` for another."""
     from transformers import AutoTokenizer
+
+    from warmstart.models.hf_calls import one_line, quiet
 
     with quiet(), one_line(f"the tokenizer in {folder} cannot be loaded"):
         loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -14,8 +14,8 @@ from warmstart.data.tokens.dataset import tokenise
 from warmstart.models.architectures import family_of
 from warmstart.models.checks import read_json
 from warmstart.models.forward import FastCompute, compute_for
+from warmstart.models.hf_calls import LOAD, one_line, quiet
 from warmstart.models.loading import load_classifier, load_tokenizer
-from warmstart.models.quiet import LOAD, one_line, quiet
 from warmstart.training.batches import TokenFeed
 from warmstart.training.precision import choose, device_named
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from warmstart.errors import RecipeError
-from warmstart.models.freezing import ParamGroup
+from warmstart.models.modules import ParamGroup
 
 # Neighbours in memory as one tensor, for what moves element by element.
 

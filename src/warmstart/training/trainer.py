@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from warmstart.errors import RunError
 from warmstart.models.forward import Compute
-from warmstart.models.freezing import ParamGroup
+from warmstart.models.modules import ParamGroup
 from warmstart.training import checkpoint
 from warmstart.training.batches import Feed
 from warmstart.training.log import Log

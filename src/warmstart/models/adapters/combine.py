@@ -24,11 +24,11 @@ from warmstart.models.adapters.files import (
 )
 from warmstart.models.adapters.open import TOLERANCE, opened, outputs, prove_equal
 from warmstart.models.checks import fingerprint, note_of
+from warmstart.models.hf_calls import quiet
 from warmstart.models.loading import load_headed, load_saved
 from warmstart.models.peft import wrap
-from warmstart.models.quiet import quiet
 from warmstart.models.saving import whole_folder, write_note
-from warmstart.models.sentence_folder import carry_modules
+from warmstart.models.sentence_folder import copy_modules
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +76,7 @@ def merge(file: AdapterFile, out: Path, base: str | None = None) -> dict[str, An
             whole.save_pretrained(fresh)
             tokenizer.save_pretrained(fresh)
         write_note(fresh, {**note, "tokenizer_sha256": fingerprint(fresh)})
-        carry_modules(file.folder, fresh)
+        copy_modules(file.folder, fresh)
         proof = prove_equal(expected, outputs(fresh), f"{file.folder} merged is not the same model")
     parameters = sum(p.numel() for p in whole.parameters())
     return {"parameters": parameters, "labels": file.labels, "proof": proof, "notes": []}

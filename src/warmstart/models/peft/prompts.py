@@ -16,9 +16,9 @@ from torch import Tensor
 
 from warmstart.errors import RecipeError
 from warmstart.models.architectures import body_of, family_of, width_of, word_embedding_of
+from warmstart.models.hf_calls import seeded
+from warmstart.models.modules import head_names
 from warmstart.models.peft.wrap import task_type
-from warmstart.models.quiet import seeded
-from warmstart.models.targets import head_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from warmstart.errors import RunError
 from warmstart.models.heads import VECTOR, carried_by
-from warmstart.models.quiet import quiet, seeded
-from warmstart.models.targets import head_names
+from warmstart.models.hf_calls import quiet, seeded
+from warmstart.models.modules import head_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +36,7 @@ def adapted(model: PreTrainedModel, config: Any, seed: int) -> Any:
 
 def merged(model: Any) -> Any:
     """The plain model with the adapter in its weights and the trained head in its place."""
-    from warmstart.models.quantization import restore
+    from warmstart.models.peft.quantization import restore
 
     if not can_merge(model):
         kind = model.peft_config[model.active_adapters[0]].peft_type

@@ -55,7 +55,7 @@ def _check_base(where: str, prepared: Prepared) -> None:
     import transformers
 
     from warmstart.models.architectures import family_of
-    from warmstart.models.quiet import LOAD
+    from warmstart.models.hf_calls import LOAD
 
     config: Any = transformers.AutoConfig.from_pretrained(prepared.base.path, **LOAD)
     family, known = family_of(config), transformers.MODEL_FOR_MASKED_LM_MAPPING

@@ -18,7 +18,7 @@ from warmstart.models.architectures import body_of, family_of, positions_of
 from warmstart.models.checks import read_json
 from warmstart.models.head_layers import unwrap
 from warmstart.models.heads import TEXT
-from warmstart.models.quiet import LOAD, one_line, quiet, seeded
+from warmstart.models.hf_calls import LOAD, one_line, quiet, seeded
 from warmstart.training.regularization.text import halves
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.models.head_layers import unwrap
-from warmstart.models.targets import head_names
+from warmstart.models.modules import head_names
 from warmstart.training.regularization.language_model import (
     LanguageReader,
     Piece,

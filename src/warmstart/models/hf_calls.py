@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,14 @@ from warmstart.errors import BaseModelError, WarmstartError, shown
 
 LOAD: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """For `from_pretrained`: nothing is fetched, and no code that comes with a model is run."""
+FLOAT32: dict[str, Any] = {**LOAD, "dtype": "float32", "use_safetensors": True}
+"""As `LOAD`, of a model's weights."""
+
+
+def set_labels(config: Any, labels: Sequence[str]) -> None:
+    """Write the task's labels into a config, which so knows their number too."""
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: index for index, label in enumerate(labels)}
 
 
 @contextmanager
@@ -43,21 +51,21 @@ def quiet() -> Iterator[None]:
         disable_progress_bars,
         enable_progress_bars,
     )
-    from transformers.utils import logging as noise
+    from transformers.utils import logging as hf_logging
 
-    level, bar = noise.get_verbosity(), noise.is_progress_bar_enabled()
+    level, bar = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hub_bar = not are_progress_bars_disabled()
-    noise.set_verbosity(logging.CRITICAL)
-    noise.disable_progress_bar()
+    hf_logging.set_verbosity(logging.CRITICAL)
+    hf_logging.disable_progress_bar()
     disable_progress_bars()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        noise.set_verbosity(level)
+        hf_logging.set_verbosity(level)
         if bar:
-            noise.enable_progress_bar()
+            hf_logging.enable_progress_bar()
         if hub_bar:
             enable_progress_bars()
         else:

@@ -78,13 +78,13 @@ def _groups(model: nn.Module) -> list[dict[str, Any]]:
 def warm(data: Path, precision: str, plan: list[np.ndarray]) -> Iterator[None]:
     """What `warmstart.tune(method="full")` does in a step: the same calls as in verbs/tune.py."""
     from warmstart.config.recipe import Recipe
-    from warmstart.models.forward import compute_for
+    from warmstart.models.fast.forward import forward_for
     from warmstart.pipelines.prepare import prepare
-    from warmstart.training.batches import TokenFeed
+    from warmstart.training.batches import BatchSource
+    from warmstart.training.datasets import TokenRows, narrow
     from warmstart.training.loop import steps
     from warmstart.training.memory import keep_freed_memory
     from warmstart.training.optimizer import Optimizer
-    from warmstart.training.vocabulary import narrow
 
     keep_freed_memory()
     prepared = prepare(
@@ -92,14 +92,14 @@ def warm(data: Path, precision: str, plan: list[np.ndarray]) -> Iterator[None]:
     )
     model = prepared.task.build_model(prepared.base, prepared.labels, 0)
     model = prepared.method.attach(model, 0)
-    compute = compute_for(model)
+    forward = forward_for(model)
     pad = prepared.tokenizer.pad_token_id
-    stores, pad = narrow(compute, prepared.stores, pad)
+    stores, pad = narrow(forward, prepared.stores, pad)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    compute.prepare(dtype, torch.device("cpu"), checkpointing=False)
+    forward.prepare(dtype, torch.device("cpu"), checkpointing=False)
 
-    class Given(TokenFeed):
-        def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
+    class Given(BatchSource):
+        def plan(self, epoch: int) -> list[np.ndarray]:
             return plan
 
     optimizer = Optimizer(
@@ -112,7 +112,10 @@ def warm(data: Path, precision: str, plan: list[np.ndarray]) -> Iterator[None]:
         schedule="linear",
         max_grad_norm=1.0,
     )
-    objective = prepared.objective
-    feed = Given(stores["train"], compute, pad, batch_size=BATCH)
-    for _ in steps(feed, compute, optimizer, objective.loss, objective.weight, epochs=1, seed=0):
+    objective, settings = prepared.objective, prepared.recipe.train
+    settings = settings.model_copy(
+        update={"batch_size": BATCH, "epochs": None, "max_steps": len(plan)}
+    )
+    rows = TokenRows(stores["train"], pad, forward.device)
+    for _ in steps(Given(rows, objective, settings), forward, optimizer, objective, seed=0):
         yield

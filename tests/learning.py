@@ -6,8 +6,10 @@ import csv
 import os
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,12 @@ import torch
 from warmstart.data.tokens.dataset import TokenizedDataset, tokenise
 from warmstart.models import base as catalog
 from warmstart.models import loading as backbone
-from warmstart.models.forward import Compute, compute_for
+from warmstart.models.fast.forward import forward_for
+from warmstart.models.forward import Batch, Forward
+from warmstart.models.heads import CLASSES, Head
 from warmstart.objectives.supervised import Supervised
-from warmstart.training.batches import TokenFeed
+from warmstart.training.batches import BatchSource
+from warmstart.training.datasets import TokenRows
 from warmstart.training.settings import Train
 from warmstart.training.trainer import Fit
 
@@ -88,23 +93,55 @@ def ready(
     checkpointing: bool = False,
     seed: int = 1,
 ) -> Any:
-    """A compute that stands at the beginning of a step."""
-    compute = compute_for(model, fast=fast)
-    compute.prepare(dtype, CPU, checkpointing=checkpointing)
-    compute.begin_epoch(seed)
-    compute.begin_step(seed)
-    return compute
+    """A forward pass that stands at the beginning of a step."""
+    forward = forward_for(model, fast=fast)
+    forward.prepare(dtype, CPU, checkpointing=checkpointing)
+    forward.begin_epoch(seed)
+    forward.begin_step(seed)
+    return forward
+
+
+def source_of(
+    store: TokenizedDataset, forward: Any, pad: int, objective: Any = None, **how: Any
+) -> BatchSource:
+    """The batches of a dataset; `how` are settings of `train`, `seed` and `rows`."""
+    seed, rows = how.pop("seed", 0), how.pop("rows", None)
+    settings = Train(**{"batch_size": 8, "epochs": 2, **how})
+    dataset = TokenRows(store, pad, forward.device)
+    return BatchSource(dataset, objective or Supervised(), settings, seed, rows=rows)
+
+
+def loss_of(objective: Any, outputs: Any, targets: torch.Tensor) -> tuple[Any, Any]:
+    """The summed loss of a model that gives these outputs, and its weight."""
+    rows = np.arange(len(targets))
+    batch = Batch({}, targets, torch.tensor(float(len(rows))), rows, 0)
+    batch = replace(batch, weight=objective.weigh(batch))
+    model: Any = SimpleNamespace(forward=lambda _: outputs)
+    loss = objective.loss(model, batch)
+    return loss.total, loss.weight
+
+
+def supervised(head: Head = CLASSES, weights: torch.Tensor | None = None, **how: Any) -> Supervised:
+    """The objective, set up for a head and with weights of the classes."""
+    objective = Supervised(**how)
+    objective._head, objective._class_weights = head, weights
+    return objective
+
+
+def predict(store: TokenizedDataset, forward: Any, pad: int) -> np.ndarray:
+    """The outputs of all rows."""
+    return TokenRows(store, pad, forward.device).predict(forward)
 
 
 def gradients(
-    compute: Compute, ids: torch.Tensor, lengths: torch.Tensor, targets: torch.Tensor
+    forward: Forward, ids: torch.Tensor, lengths: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The mean cross-entropy of a training step, and the gradient of every parameter."""
-    logits = compute.logits(ids, lengths, training=True)
+    logits = forward.logits(ids, lengths, training=True)
     loss = torch.nn.functional.cross_entropy(logits, targets)
     loss.backward()
-    compute.collect(accumulate=False)
-    return loss.detach(), grads_of(compute.model)
+    forward.collect(accumulate=False)
+    return loss.detach(), grads_of(forward.model)
 
 
 def grads_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -133,28 +170,21 @@ def fit(
     from warmstart.models.head_layers import unwrap
     from warmstart.tasks.classification import class_scores
 
-    settings = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, **settings}
+    length = {} if settings.keys() & {"max_steps", "tokens"} else {"epochs": 2}
+    settings = {**length, "batch_size": 8, "learning_rate": 1e-3, **settings}
     model = classifier(folder, dropout=dropout) if model is None else model
-    compute = compute_for(model, fast=fast)
-    compute.prepare(precision, CPU, checkpointing=settings.get("gradient_checkpointing", False))
+    forward = forward_for(model, fast=fast)
+    forward.prepare(precision, CPU, checkpointing=settings.get("gradient_checkpointing", False))
     store, pad = store_of(folder, *messages(rows))
-    resolved = Train(**settings)
-    feed = TokenFeed(
-        store,
-        compute,
-        pad,
-        batch_size=resolved.batch_size or 8,
-        micro_batch_tokens=resolved.micro_batch_tokens,
-    )
-    objective = Supervised()
+    resolved, objective = Train(**settings), Supervised()
+    dataset = TokenRows(store, pad, CPU)
     out.mkdir(parents=True, exist_ok=True)
     return Fit(
         model=model,
-        compute=compute,
-        train=feed,
-        validation=feed,
-        loss=objective.loss,
-        weight=objective.weight,
+        forward=forward,
+        train=BatchSource(dataset, objective, resolved, 3),
+        validation=BatchSource(dataset, objective, resolved, 3),
+        objective=objective,
         score=score or (lambda logits: class_scores(logits, store.targets)),
         main="f1_macro",
         settings=resolved,

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from warmstart.errors import RecipeError, UnknownNameError
+from warmstart.errors import RecipeError, UnknownNameError, shown
 
 FOLDERS = {
     "task": "tasks",
@@ -40,8 +40,11 @@ class Part(BaseModel):
 
     @classmethod
     def part_name(cls) -> str:
-        """The word of the vocabulary: the name of the file that the part stands in."""
+        """The word of the vocabulary: the name of the file that the part stands in. A part that
+        somebody else wrote is called by its dotted path."""
         words = cls.__module__.split(".")
+        if words[0] != __name__.partition(".")[0]:
+            return f"{cls.__module__}.{cls.__qualname__}"
         return words[-2] if words[-1] == "task" else words[-1]
 
 
@@ -54,7 +57,12 @@ def names(kind: str) -> list[str]:
 
 
 def find(kind: str, name: str) -> type[Part]:
-    """The part class called `name`; an unknown name is answered with the nearest."""
+    """The part class called `name`; an unknown name is answered with the nearest.
+
+    An objective may be anybody's: then `name` is the dotted path of its class.
+    """
+    if kind == "objective" and "." in name:
+        return _own(kind, name)
     if name not in names(kind):
         raise UnknownNameError(kind, name, names(kind))
     is_package = (Path(__file__).parent / FOLDERS[kind] / name / "task.py").is_file()
@@ -65,6 +73,23 @@ def find(kind: str, name: str) -> type[Part]:
             if value.__module__ == module.__name__:
                 return value
     raise RecipeError(f"{module.__file__} holds no {kind}")
+
+
+def _own(kind: str, path: str) -> type[Part]:
+    """The class at `package.module.Class`. Raises `RecipeError`."""
+    module, _, name = path.rpartition(".")
+    try:
+        value = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RecipeError(
+            f"{kind}: there is no {shown(path)} ({shown(error, 80)}); give the path of a class, as "
+            "in my_package.objectives.MyObjective, and make it importable (PYTHONPATH)"
+        ) from None
+    if not (isinstance(value, type) and issubclass(value, Part) and value.kind == kind):
+        raise RecipeError(
+            f"{kind}: {shown(path)} is none; derive it from warmstart.objectives.base.Objective"
+        )
+    return value
 
 
 def make(kind: str, name: str, settings: dict[str, Any] | None = None) -> Part:

@@ -16,7 +16,8 @@ from conformance.tasks._families import UNDERSTANDING
 from learning import base_of
 from warmstart.config.recipe import Recipe
 from warmstart.inference.torch import Torch
-from warmstart.models.shared import MaskedCompute, load_masked
+from warmstart.models.forward import Batch, Forward
+from warmstart.models.shared import load_masked
 from warmstart.pipelines.multitask.prepare import prepare_tasks
 from warmstart.pipelines.multitask.session import TasksSession
 from warmstart.training.loop import steps
@@ -59,8 +60,8 @@ def test_two_tasks_over_one_body(family: str, tiny_of: Folder, tmp_path: Path) -
     learn(session, tmp_path)
     outputs: dict[str, np.ndarray] = {}
     for name, one in session.each.items():
-        one.compute.full_precision()
-        outputs[name] = one.token_feed("train").predict()
+        one.forward.full_precision()
+        outputs[name] = one.rows("train").predict(one.forward)
     session.widen_vocabulary()
     for name, one in session.each.items():
         task, examples = one.prepared.task, one.prepared.examples["train"]
@@ -77,13 +78,16 @@ def test_two_tasks_over_one_body(family: str, tiny_of: Folder, tmp_path: Path) -
 @pytest.mark.parametrize("family", ENCODERS)
 def test_hidden_words_have_the_logits_of_transformers(family: str, tiny_of: Folder) -> None:
     model = load_masked(base_of(tiny_of(family)), seed=1)
-    compute = MaskedCompute(model)
+    forward = Forward(model)
+    forward.training = False
     ids = torch.randint(5, 40, (3, 9), generator=torch.Generator().manual_seed(0))
     lengths = torch.tensor([9, 4, 6])
     real = torch.arange(9) < lengths[:, None]
     chosen = real & (ids % 3 == 0)
     with torch.no_grad():
-        found = compute.chosen_logits(ids, lengths, chosen, training=False)
+        inputs = {"ids": ids, "lengths": lengths, "chosen": chosen}
+        batch = Batch(inputs, ids[chosen][None], torch.tensor(3.0), np.arange(3), 19)
+        found: Any = forward.forward(batch)
         wanted = model(input_ids=ids, attention_mask=real.long()).logits[chosen]
     assert found.shape[1] == chosen.sum() > 2
     torch.testing.assert_close(found[0], wanted, atol=1e-5, rtol=1e-5)
@@ -97,8 +101,9 @@ def learn(session: TasksSession, folder: Path) -> None:
         fit.model, name="adamw", learning_rate=2e-3, weight_decay=0.0, total=STEPS,
         warmup=0.1, schedule="linear", max_grad_norm=1.0,
     )  # fmt: skip
-    epochs = range(STEPS // len(feed.epoch(0, 0)))
-    whole = [rows for epoch in epochs for rows in feed.epoch(0, epoch)]
-    feed.epoch = lambda seed, epoch: whole  # as one epoch: dropout is made ready for each
-    for _ in steps(feed, fit.compute, optimizer, fit.loss, fit.weight, epochs=1, seed=0):
+    epochs = range(STEPS // feed.steps_in(0))
+    whole = [rows for epoch in epochs for rows in feed.plan(epoch)]
+    feed.plan = lambda epoch: whole  # as one epoch: dropout is made ready for each
+    feed.settings = feed.settings.model_copy(update={"epochs": None, "max_steps": len(whole)})
+    for _ in steps(feed, fit.forward, optimizer, fit.objective, seed=0):
         pass

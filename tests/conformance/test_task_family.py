@@ -148,20 +148,16 @@ class Case:
         return session
 
     def learn(self, session: Session) -> None:
-        count, task = getattr(self.made, "STEPS", 80), session.prepared.task
-        feed = session.feed("train")
-        whole = feed.epoch(0, 0)
-        feed.epoch = lambda seed, epoch: whole * count
+        count = getattr(self.made, "STEPS", 80)
+        source: Any = session.source("train")
+        whole = source.plan(0)
+        source.plan = lambda epoch: whole * count
+        source.settings = source.settings.model_copy(update={"epochs": None, "max_steps": count})
         optimizer = Optimizer(
             session.model, name="adamw", learning_rate=getattr(self.made, "RATE", 3e-3),
             weight_decay=0.0, total=count, warmup=0.1, schedule="linear", max_grad_norm=1.0,
         )  # fmt: skip
-        objective = session.prepared.objective
-        for _ in steps(
-            feed, session.compute, optimizer,
-            lambda outputs, wanted: objective.loss(outputs, wanted, None, task.head),
-            lambda wanted: objective.weight(wanted, None, task.head), epochs=1, seed=0,
-        ):  # fmt: skip
+        for _ in steps(source, session.forward, optimizer, session.objective, seed=0):
             pass
 
 

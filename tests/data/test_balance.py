@@ -89,28 +89,27 @@ def test_validation_and_test_are_never_resampled(
     import pyarrow.parquet as pq
 
     import warmstart
-    from warmstart.training.batches import TokenFeed
+    from warmstart.training.batches import BatchSource
 
-    made: list[TokenFeed] = []
-    begin = TokenFeed.__init__
+    made: list[Any] = []
+    begin = BatchSource.__init__
 
-    def spy(self: TokenFeed, *args: Any, **keys: Any) -> None:
+    def spy(self: BatchSource, *args: Any, **keys: Any) -> None:
         begin(self, *args, **keys)
         made.append(self)
 
-    monkeypatch.setattr(TokenFeed, "__init__", spy)
+    monkeypatch.setattr(BatchSource, "__init__", spy)
     keys = {"evaluate.baselines": False, "train.epochs": 1, "evaluate.bootstrap": 100}
     keys |= {"data.sampling": how, "base": str(tiny_of("gpt2")), "train.learning_rate": 1e-3}
     run = uneven.parent / "run"
     warmstart.tune(str(uneven), method="full", out=str(run), **keys)
     size = {"over": 32, "under": 8}[how]
-    trained = [f for f in made if len(f.store) == 40 and len(f.rows) == 2 * size]
-    assert trained and all((np.bincount(f.store.targets[f.rows]) == size).all() for f in trained)
-    for rows in (20, 25):
-        others = [feed for feed in made if len(feed.store) == rows]
-        assert others
-        for feed in others:
-            assert feed.rows.tolist() == list(range(rows))
+    trained = [s for s in made if len(s) == 40 and len(s.rows) == 2 * size]
+    assert trained
+    for source in trained:
+        assert (np.bincount(source.dataset.dataset.targets[source.rows]) == size).all()
+    (judged,) = [source for source in made if len(source) == 20]
+    assert judged.rows.tolist() == list(range(20))
     found = pq.read_table(run / "predictions.parquet")
     assert sorted(found["line"].to_pylist()) == list(range(2, 27))
     assert found["label"].to_pylist().count("neg") == 5

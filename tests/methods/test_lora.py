@@ -16,6 +16,7 @@ from warmstart.config.recipe import Recipe
 from warmstart.errors import RecipeError
 from warmstart.methods.lora import LoRA
 from warmstart.models import loading as backbone
+from warmstart.models.fast.forward import FastForward
 from warmstart.models.loading import load_saved
 from warmstart.models.peft.quantization import RoundedLinear, quantise
 
@@ -55,7 +56,7 @@ def test_begins_trains_saves_merges(
     torch.testing.assert_close(logits(model), expected, atol=1e-5, rtol=1e-4)
     run = fit(tiny_of(family), tmp_path, model=model, rows=12, epochs=2, learning_rate=1e-2)
     slow = "use_dora" in kind or "base_bits" in kind
-    assert run.compute.is_fast == (family == "bert" and not slow)
+    assert isinstance(run.forward, FastForward) == (family == "bert" and not slow)
     run.run()
     trained = logits(model)
     assert (trained - expected).abs().max() > 1e-3

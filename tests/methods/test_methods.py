@@ -110,8 +110,8 @@ def test_saved_and_loaded_by_others(
     run, _, _ = trained(tiny_of(family), tmp_path / "run", method)
     base, out = base_of(tiny_of(family)), tmp_path / "model"
     method.save(run.model, backbone.load_tokenizer(base), out, base)
-    run.compute.full_precision()
-    expected = run.validation.predict()
+    run.forward.full_precision()
+    expected = run.validation.dataset.predict(run.forward)
     kind = AutoModelForSequenceClassification
     if method.part_name() == "lora":
         import warnings

@@ -14,8 +14,8 @@ from learning import FAST, SLOW, classifier, fit, ready, weights_of
 from warmstart.errors import RecipeError
 from warmstart.methods.partial import Partial
 from warmstart.models.architectures import layers_of
-from warmstart.models.fast.split import cut_of
-from warmstart.training.cached_states import HiddenFile, hidden_feeds
+from warmstart.training.batches import BatchSource
+from warmstart.training.cached_states import HiddenFile, split_states
 
 Folder = Callable[[str], Path]
 CUT = (*FAST, "gpt2", "llama", "modernbert")
@@ -28,12 +28,14 @@ def run_of(folder: Path, out: Path, *, dropout: float = 0.0, **settings: Any) ->
 
 
 def cut_run(run: Any, folder: Path, **how: Any) -> list[float]:
-    feeds = {"train": run.train, "validation": run.validation}
-    with hidden_feeds(feeds, 1, folder / "hidden", **how) as made:
+    rows = {"train": run.train.dataset, "validation": run.validation.dataset}
+    with split_states(rows, run.forward, 1, folder / "hidden", **how) as made:
         assert made is not None
         kept = sorted(path.name for path in (folder / "hidden").glob("*"))
         assert kept == (["train", "validation"] if how.get("keep", True) else [])
-        run.train, run.validation = made["train"], made["validation"]
+        run.train, run.validation = (
+            BatchSource(made[name], run.objective, run.settings, run.seed) for name in rows
+        )
         progress = run.run()
     assert not (folder / "hidden").exists()
     return [row["train_loss"] for row in progress.history]
@@ -63,17 +65,17 @@ def test_kept_states_train_as_the_whole_model_does(
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_no_dropout_below_the_cut(family: str, tiny_of: Folder, tmp_path: Path) -> None:
     run = run_of(tiny_of(family), tmp_path, dropout=0.5)
-    cut = cut_of(run.compute, 1)
-    assert cut is not None
+    assert run.forward.split(1)
     ids, lengths = torch.tensor([[1, 8, 9, 10, 3]]), torch.tensor([5])
     run.model.train()
-    first = cut.states(ids, lengths)
-    assert torch.equal(first, cut.states(ids, lengths))
+    inputs = {"ids": ids, "lengths": lengths}
+    first = run.forward.below_split(inputs)
+    assert torch.equal(first, run.forward.below_split(inputs))
     torch.manual_seed(0)
-    answers = [cut.logits(first, ids, lengths, training=True) for _ in range(2)]
+    answers = [run.forward._compute({**inputs, "hidden": first}) for _ in range(2)]
     if family == "gpt2":
         assert not torch.equal(*answers), "above it there is"
-    cut.close()
+    run.forward.unsplit()
 
 
 @pytest.mark.parametrize("family", [*FAST, *SLOW])
@@ -97,7 +99,7 @@ def test_what_moves(family: str, tiny_of: Folder) -> None:
 def test_what_cannot_be_cut_is_trained_whole(family: str, tiny_of: Folder, tmp_path: Path) -> None:
     """An encoder-decoder has two states; XLNet's blocks pass on more than one."""
     run = run_of(tiny_of(family), tmp_path)
-    with hidden_feeds({"train": run.train}, 1, tmp_path / "hidden") as made:
+    with split_states({"train": run.train.dataset}, run.forward, 1, tmp_path / "hidden") as made:
         assert made is None or family == "xlnet"
 
 
@@ -129,10 +131,8 @@ def test_a_compute_that_was_cut_is_whole_again(tiny_of: Folder) -> None:
     compute = ready(Partial(layers=1).attach(classifier(tiny_of("bert")), 0))
     ids, lengths = torch.tensor([[1, 8, 9, 10, 2]]), torch.tensor([5])
     before = compute.logits(ids, lengths, training=False)
-    cut = cut_of(compute, 1)
-    assert cut is not None
-    torch.testing.assert_close(
-        cut.logits(cut.states(ids, lengths), ids, lengths, training=False), before
-    )
-    cut.close()
+    assert compute.split(1)
+    compute.training = False
+    torch.testing.assert_close(compute._compute({"ids": ids, "lengths": lengths}), before)
+    compute.unsplit()
     assert torch.equal(compute.logits(ids, lengths, training=False), before)

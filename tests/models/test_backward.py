@@ -40,7 +40,7 @@ def computing(folder: Path, dropout: float, *, manual: bool, dtype: torch.dtype)
     if dtype == torch.float32:
         places = [[m.weight for m in g] for g in groups] + [[m.bias for m in g] for g in groups]
         compute._shadow = compute.encoder.mixed_precision = MixedPrecision(places, dtype)
-        compute.half_done()
+        compute.refresh()
     compute.encoder.manual_backward = manual
     return compute
 

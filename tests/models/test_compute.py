@@ -10,12 +10,23 @@ import numpy as np
 import pytest
 import torch
 
-from learning import FAST, SLOW, base_of, classifier, fit, gradients, messages, ready, store_of
+from learning import (
+    FAST,
+    SLOW,
+    base_of,
+    classifier,
+    fit,
+    gradients,
+    messages,
+    predict,
+    ready,
+    store_of,
+)
 from warmstart.data.tokens.batching import pad
 from warmstart.errors import RecipeError
 from warmstart.models import loading as backbone
-from warmstart.models.forward import Compute, FastCompute, compute_for
-from warmstart.training.batches import TokenFeed
+from warmstart.models.fast.forward import FastForward, forward_for, is_fast
+from warmstart.models.forward import Forward
 
 Folder = Callable[[str], Path]
 
@@ -29,14 +40,15 @@ def batch(folder: Path, n: int = 9) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("family", [*FAST, *SLOW])
 def test_who_is_fast(family: str, tiny_of: Folder) -> None:
     model = classifier(tiny_of(family))
-    assert compute_for(model).is_fast == (family in FAST)
-    assert type(compute_for(model, fast=False)) is Compute
+    assert is_fast(model) == (family in FAST)
+    assert type(forward_for(model)) is (FastForward if family in FAST else Forward)
+    assert type(forward_for(model, fast=False)) is Forward
 
 
 def test_a_bert_that_decodes_is_not_fast(tiny_of: Folder) -> None:
     model = classifier(tiny_of("bert"))
     model.config.is_decoder = True
-    assert not compute_for(model).is_fast
+    assert not is_fast(model)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -51,14 +63,14 @@ def test_a_few_steps_and_back(
         tiny_of(family), tmp_path, rows=24, epochs=8, learning_rate=5e-3, batch_size=12,
         precision=dtype, schedule="constant", warmup=0.0,
     )  # fmt: skip
-    assert type(run.compute) is Compute
+    assert type(run.forward) is Forward
     progress = run.run()
     losses = [row["train_loss"] for row in progress.history]
     assert losses[-1] < 0.9 * losses[0]
-    run.compute.full_precision()
+    run.forward.full_precision()
     texts = messages(10, seed=8)[0]
     store, pad_id = store_of(tiny_of(family), texts)
-    ours = TokenFeed(store, run.compute, pad_id, batch_size=4).predict()
+    ours = predict(store, run.forward, pad_id)
     base = base_of(tiny_of(family))
     backbone.save_model(run.model, backbone.load_tokenizer(base), tmp_path / "out", base)
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
@@ -106,7 +118,7 @@ def test_fast_and_slow_train_alike(family: str, tiny_of: Folder, tmp_path: Path)
     runs = []
     for fast in (True, False):
         run = fit(tiny_of(family), tmp_path / str(fast), fast=fast, rows=24, batch_size=8)
-        assert run.compute.is_fast == fast
+        assert isinstance(run.forward, FastForward) == fast
         runs.append((run.run(), dict(run.model.named_parameters())))
     (one, weights), (other, twins) = runs
     for mine, theirs in zip(one.history, other.history, strict=True):
@@ -145,7 +157,7 @@ def test_the_mode_is_set_before_the_body_computes(tiny_of: Folder) -> None:
 def test_full_precision_answers_exactly(tiny_of: Folder) -> None:
     model = classifier(tiny_of("bert"))
     exact = copy.deepcopy(model)
-    compute: FastCompute = ready(model, torch.bfloat16)
+    compute: FastForward = ready(model, torch.bfloat16)
     ids, lengths = batch(tiny_of("bert"))
     rough = compute.logits(ids, lengths, training=False)
     compute.full_precision()

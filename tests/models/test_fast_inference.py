@@ -95,8 +95,8 @@ def test_answers_in_16_bits_take_products_of_few_shapes(
     with torch.no_grad():
         for width in range(2, 40):
             ids, lengths = texts(128 // width, width, padded=True)
-            expected = exact.first(ids, lengths)
-            found = rough.first(ids, lengths)
+            expected = exact.features(ids, lengths)
+            found = rough.features(ids, lengths)
             assert (found - expected).abs().max() < 0.1 * expected.abs().max()
     assert heights == {64, 128}
 

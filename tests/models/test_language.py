@@ -13,8 +13,8 @@ from learning import CPU, base_of
 from tiny import tiny
 from warmstart import part as parts
 from warmstart.errors import BaseModelError
+from warmstart.models.fast.forward import forward_for
 from warmstart.models.fast.loss import Unprojected
-from warmstart.models.forward import compute_for
 from warmstart.models.generation import Language
 from warmstart.models.heads import TEXT
 from warmstart.models.hf_calls import quiet
@@ -28,9 +28,9 @@ WRITTEN = torch.tensor([[0, 7, 8], [0, 9, 0]])
 
 
 def language(model: Any) -> Language:
-    compute = compute_for(model)
-    compute.prepare(torch.float32, CPU, checkpointing=False)
-    return Language(compute)
+    forward = forward_for(model)
+    forward.prepare(torch.float32, CPU, checkpointing=False)
+    return forward.language
 
 
 def written_for(it: Language) -> torch.Tensor | None:

@@ -48,7 +48,7 @@ def test_the_head_reads_the_mean(family: str, tiny_of: Folder, tmp_path: Path) -
     assert layers == len(layers_of(model)) == before + 1
     compute = ready(model)
     with torch.no_grad():
-        found = compute.first(ids, lengths)
+        found = compute.features(ids, lengths)
         logits = compute.logits(ids, lengths, training=False)
     # the residual is worth a hundredth of the mean
     gap = (found - expected).norm(dim=1) / expected.norm(dim=1)

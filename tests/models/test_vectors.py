@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from learning import CPU, base_of, grads_of, messages
-from warmstart.models.embeddings import FastVectors, SlowVectors, pooled, vectors_for
+from learning import CPU, base_of, grads_of, messages, predict
+from warmstart.models.fast.forward import FastForward, forward_for
+from warmstart.models.forward import Forward
 from warmstart.models.heads import VECTOR
 from warmstart.models.loading import load_headed, load_tokenizer
+from warmstart.models.readout import Readout, pooled
 from warmstart.tasks.embedding.task import Embedding
-from warmstart.training.batches import TokenFeed
-from warmstart.training.contrastive_batches import PairFeed
+from warmstart.training.datasets import GroupRows
 
 Folder = Callable[[str], Path]
 FAMILIES = ("bert", "roberta", "electra", "distilbert", "modernbert", "xlnet", "gpt2", "llama")
@@ -47,18 +48,18 @@ def alone(model: Any, tokenizer: Any, text: str, pooling: str) -> torch.Tensor:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_vectors_are_those_of_transformers(family: str, pooling: Any, tiny_of: Folder) -> None:
     model, tokenizer = body(tiny_of(family)), load_tokenizer(base_of(tiny_of(family)))
-    compute = made(vectors_for(model, pooling, normalise=False))
+    compute = made(forward_for(model, Readout("body", pooling)))
     store = Embedding().encode(pa.table({"text": TEXTS}), [], tokenizer, 60)
     pad: Any = tokenizer.pad_token_id
-    found = TokenFeed(store, compute, pad, batch_size=9).predict()
+    found = predict(store, compute, pad)
     with torch.no_grad():
         wanted = torch.stack([alone(model, tokenizer, text, pooling) for text in TEXTS])
     np.testing.assert_allclose(found, wanted.numpy(), atol=3e-5)
 
 
 def test_who_is_fast(tiny_of: Folder) -> None:
-    kinds = {f: type(vectors_for(body(tiny_of(f)), "mean")) for f in ("bert", "gpt2")}
-    assert kinds == {"bert": FastVectors, "gpt2": SlowVectors}
+    kinds = {f: type(forward_for(body(tiny_of(f)), Readout("body"))) for f in ("bert", "gpt2")}
+    assert kinds == {"bert": FastForward, "gpt2": Forward}
 
 
 def test_a_row_without_tokens_is_zeros() -> None:
@@ -79,13 +80,12 @@ def test_many_parts_have_the_gradient_of_one(
     """Also where each part's gradients overwrite those of the part before it in their homes."""
     texts, others = TEXTS[:4], TEXTS[4:8]
     model, tokenizer = body(tiny_of(family)), load_tokenizer(base_of(tiny_of(family)))
-    compute = made(vectors_for(model, "mean"), dtype)
+    compute = made(forward_for(model, Readout("body", "mean", normalise=True)), dtype)
     store = Embedding().encode(pa.table({"text": texts, "other": others}), [], tokenizer, 60)
     pad: Any = tokenizer.pad_token_id
-    feed = PairFeed(store, compute, pad, batch_size=4, micro_batch_tokens=32)
-    batch: Any = feed.batches(np.arange(4))[0]
-    assert len(batch.parts) > 2
-    vectors = feed.logits(batch, training=True)
+    batch = GroupRows(store, pad, CPU, 32).collate(np.arange(4))
+    assert len(batch.inputs["parts"]) > 2
+    vectors: Any = compute.forward(batch)
     loss = cross_entropy(20 * vectors[:, 0] @ vectors[:, 1].T, torch.arange(4))
     loss.backward()
     compute.collect(accumulate=False)

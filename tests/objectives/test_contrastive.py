@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
+from learning import loss_of
 from warmstart.config.recipe import Recipe
 from warmstart.errors import RecipeError
 from warmstart.objectives.contrastive import (
@@ -104,7 +105,7 @@ def test_the_rows_say_which_loss() -> None:
         (objective, pairs[:, :1], classes, supervised(pairs[:, 0], classes, 20.0)),
     ]
     for one, outputs, targets, mean in cases:
-        total, weight = one.loss(outputs, targets)
+        total, weight = loss_of(one, outputs, targets)
         assert float(weight) == 4.0
         assert float(total / weight) == pytest.approx(float(mean))
 

@@ -11,13 +11,11 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn.functional import cross_entropy
 
-from learning import classifier, grads_of, messages, ready, store_of
+from learning import classifier, grads_of, loss_of, messages, ready, source_of, store_of, supervised
 from warmstart.config.recipe import Recipe
 from warmstart.data.sampling import class_weights
 from warmstart.errors import RecipeError
-from warmstart.objectives.supervised import Supervised
-from warmstart.training.batches import TokenFeed
-from warmstart.training.loop import _gradients
+from warmstart.training.loop import compute_gradients
 
 WEIGHTS = torch.tensor([0.2, 1.0, 3.0, 0.7])
 
@@ -27,18 +25,18 @@ WEIGHTS = torch.tensor([0.2, 1.0, 3.0, 0.7])
 def test_mean_is_torchs(smoothing: float, weights: torch.Tensor | None) -> None:
     torch.manual_seed(0)
     logits, targets = torch.randn(13, 4) * 3, torch.randint(0, 4, (13,))
-    aim = Supervised(label_smoothing=smoothing)
+    aim = supervised(weights=weights, label_smoothing=smoothing)
     expected = cross_entropy(logits, targets, weights, label_smoothing=smoothing)
-    total, weight = aim.loss(logits, targets, weights)
+    total, weight = loss_of(aim, logits, targets)
     torch.testing.assert_close(total / weight, expected)
-    assert torch.equal(weight, aim.weight(targets, weights))
-    parts = [aim.loss(logits[i:j], targets[i:j], weights) for i, j in ((0, 1), (1, 9), (9, 13))]
+    assert weight == (len(targets) if weights is None else weights[targets].sum())
+    parts = [loss_of(aim, logits[i:j], targets[i:j]) for i, j in ((0, 1), (1, 9), (9, 13))]
     whole = sum(t for t, _ in parts) / sum(w for _, w in parts)
     torch.testing.assert_close(whole, expected)
 
 
 def test_a_batch_counts_its_rows() -> None:
-    weight = Supervised().weight(torch.tensor([2, 0, 1]))
+    _, weight = loss_of(supervised(), torch.zeros(3, 3), torch.tensor([2, 0, 1]))
     assert weight.dtype == torch.float32 and weight == 3
 
 
@@ -54,17 +52,17 @@ def test_focal_is_as_written(gamma: float | None, weights: torch.Tensor | None) 
     """-w (1 - p)^gamma log p, row by row (Lin et al. 2017, equations 4 and 5)."""
     torch.manual_seed(1)
     logits, targets = torch.randn(13, 4) * 3, torch.randint(0, 4, (13,))
-    aim = Supervised(loss_function="focal", focal_gamma=gamma)
+    aim = supervised(weights=weights, loss_function="focal", focal_gamma=gamma)
     power = 2.0 if gamma is None else gamma
     expected = 0.0
     for row, target in zip(logits.double(), targets, strict=True):
         p = float(row.exp()[target] / row.exp().sum())
         share = 1.0 if weights is None else float(weights[target])
         expected -= share * (1 - p) ** power * np.log(p)
-    total, weight = aim.loss(logits, targets, weights)
+    total, weight = loss_of(aim, logits, targets)
     assert float(total) == pytest.approx(expected, rel=1e-5)
-    assert torch.equal(weight, Supervised().weight(targets, weights))
-    parts = [aim.loss(logits[i:j], targets[i:j], weights) for i, j in ((0, 1), (1, 9), (9, 13))]
+    assert weight == loss_of(supervised(weights=weights), logits, targets)[1]
+    parts = [loss_of(aim, logits[i:j], targets[i:j]) for i, j in ((0, 1), (1, 9), (9, 13))]
     whole = sum(t for t, _ in parts) / sum(w for _, w in parts)
     torch.testing.assert_close(whole, total / weight)
 
@@ -74,10 +72,11 @@ def test_without_gamma_focal_is_cross_entropy(weights: torch.Tensor | None) -> N
     torch.manual_seed(2)
     targets = torch.randint(0, 4, (9,))
     found = []
-    for aim in (Supervised(), Supervised(loss_function="focal", focal_gamma=0.0)):
+    for how in ({}, {"loss_function": "focal", "focal_gamma": 0.0}):
+        aim = supervised(weights=weights, **how)
         torch.manual_seed(3)
         logits = (torch.randn(9, 4) * 3).requires_grad_()
-        total, _ = aim.loss(logits, targets, weights)
+        total, _ = loss_of(aim, logits, targets)
         total.backward()
         found.append((total.detach(), logits.grad))
     torch.testing.assert_close(found[0], found[1])
@@ -87,9 +86,8 @@ def test_without_gamma_focal_is_cross_entropy(weights: torch.Tensor | None) -> N
 def test_focal_has_a_gradient_everywhere(gamma: float) -> None:
     """Also where the model is certain, rightly or wrongly."""
     logits = torch.tensor([[90.0, -90.0], [-90.0, 90.0], [0.0, 0.0]], requires_grad=True)
-    total, _ = Supervised(loss_function="focal", focal_gamma=gamma).loss(
-        logits, torch.tensor([0, 0, 1])
-    )
+    aim = supervised(loss_function="focal", focal_gamma=gamma)
+    total, _ = loss_of(aim, logits, torch.tensor([0, 0, 1]))
     total.backward()
     assert torch.isfinite(total) and logits.grad is not None
     assert torch.isfinite(logits.grad).all() and logits.grad[1].abs().min() > 0.5
@@ -101,16 +99,10 @@ def test_focal_in_micro_batches_is_exact(family: str, tiny_of: Callable[[str], P
     for tokens in (10_000, 100):
         compute = ready(classifier(tiny_of(family)))
         store, pad = store_of(tiny_of(family), *messages(24, seed=6))
-        feed = TokenFeed(store, compute, pad, batch_size=24, micro_batch_tokens=tokens)
-        aim, weights = Supervised(loss_function="focal"), torch.tensor([0.3, 2.0, 1.1])
-        batches = feed.batches(np.arange(24))
-        loss, _ = _gradients(
-            feed,
-            compute,
-            lambda logits, y, aim=aim, weights=weights: aim.loss(logits, y, weights),
-            lambda y, aim=aim, weights=weights: aim.weight(y, weights),
-            batches,
-        )
+        aim = supervised(weights=torch.tensor([0.3, 2.0, 1.1]), loss_function="focal")
+        source = source_of(store, compute, pad, aim, micro_batch_tokens=max(tokens, 16))
+        batches = source.batches(np.arange(24), np.random.default_rng(0))
+        loss, _, _ = compute_gradients(aim, compute, batches)
         found.append((len(batches), loss, grads_of(compute.model)))
     (one, loss, gradient), (many, again, parts) = found
     assert one == 1 and many > 3

@@ -19,6 +19,7 @@ from tiny import WORDS, tiny
 from warmstart.config.recipe import Recipe
 from warmstart.errors import DataError, RecipeError, RunError
 from warmstart.inference.torch import Torch
+from warmstart.models.fast.forward import FastForward
 from warmstart.pipelines.multitask.prepare import prepare_tasks
 from warmstart.pipelines.multitask.session import TasksSession
 from warmstart.run import Run
@@ -160,23 +161,24 @@ def test_the_loss_of_a_batch_is_that_of_transformers(
     session = session_of(tiny_of(family), {**tasks, **extra})
     fit = session.fitting(tmp_path, [])
     seen: set[str] = set()
-    for number, rows in enumerate(fit.train.epoch(0, 0)):
+    for number, rows in enumerate(fit.train.plan(0)):
         session.together.begin_step(number)
-        batch: Any = fit.train.batches(rows)[0]
-        name = fit.train.current  # pyright: ignore[reportAttributeAccessIssue]
+        batch = fit.train.batches(rows, np.random.default_rng(number))[0]
+        name, ids = batch.task, batch.inputs["ids"]
         if name in seen:
             continue
         seen.add(name)
-        with torch.no_grad():
-            total, weight = fit.loss(fit.train.logits(batch, training=False), batch.targets)
-            mask = (torch.arange(batch.ids.shape[1]) < batch.lengths[:, None]).long()
+        with fit.forward.evaluating():
+            loss = fit.objective.loss(fit.forward, batch)
+            mask = (torch.arange(ids.shape[1]) < batch.inputs["lengths"][:, None]).long()
             labels = batch.targets
             if name == "words":
-                labels = torch.full_like(batch.ids, -100)
-                labels[batch.chosen] = batch.targets[0]
+                labels = torch.full_like(ids, -100)
+                labels[batch.inputs["chosen"]] = batch.targets[0]
             model: Any = (session.masked if name == "words" else session.each)[name].model
-            found = model(input_ids=batch.ids, attention_mask=mask, labels=labels)
-        assert total / weight == pytest.approx(float(found.loss), abs=1e-5), name
+            model.eval()
+            found = model(input_ids=ids, attention_mask=mask, labels=labels)
+        assert loss.total / loss.weight == pytest.approx(float(found.loss), abs=1e-5), name
     assert seen == {*tasks, *extra}
 
 
@@ -186,16 +188,16 @@ def test_steps_follow_the_temperature_and_go_on_from_epoch_to_epoch(
     session = session_of(tiny_of("bert"), tasks, temperature=1e9)
     feed: Any = session.fitting(tmp_path, []).train
     rows = {name: len(one.prepared.rows) for name, one in session.each.items()}
-    counts = feed.counts(0)
+    counts = feed.counts()
     assert sum(counts.values()) == sum(-(-count // 8) for count in rows.values())
     assert abs(counts["mood"] - counts["things"]) <= 1
-    first, second = (np.concatenate(feed.epoch(0, epoch)) for epoch in (0, 1))
-    mood = [part[part < len(session.each["mood"].stores["train"])] for part in (first, second)]
+    first, second = (np.concatenate(feed.plan(epoch)) for epoch in (0, 1))
+    mood = [part[part < len(session.each["mood"].datasets["train"])] for part in (first, second)]
     once = set(mood[0].tolist())
     assert len(once) == len(mood[0]), "no row twice before all had their turn"
     left = rows["mood"] - len(mood[0])
     assert not once & set(mood[1][: min(left, 8)].tolist())
-    assert [part.tolist() for part in feed.epoch(0, 1)] == [p.tolist() for p in feed.epoch(0, 1)]
+    assert [part.tolist() for part in feed.plan(1)] == [p.tolist() for p in feed.plan(1)]
 
 
 def test_a_weight_scales_the_loss(tiny_of: Folder, tasks: dict[str, Any], tmp_path: Path) -> None:
@@ -204,11 +206,11 @@ def test_a_weight_scales_the_loss(tiny_of: Folder, tasks: dict[str, Any], tmp_pa
     for asked in (tasks, heavy):
         fit = session_of(tiny_of("bert"), asked).fitting(tmp_path, [])
         feed: Any = fit.train
-        (batch,) = feed.batches(np.arange(8))
-        assert feed.current == "mood"
-        with torch.no_grad():
-            total, weight = fit.loss(feed.logits(batch, training=False), batch.targets)
-        losses.append(float(total / weight))
+        (batch,) = feed.batches(np.arange(8), np.random.default_rng(0))
+        assert batch.task == "mood"
+        with fit.forward.evaluating():
+            loss = fit.objective.loss(fit.forward, batch)
+        losses.append(float(loss.total / loss.weight))
     assert losses[1] == pytest.approx(3 * losses[0], rel=1e-5)
 
 
@@ -307,10 +309,10 @@ def test_words_of_a_text_file_are_guessed(
     store = session.prepared.texts["words"].stores
     assert len(store["train"]) + len(store["validation"]) <= 40
     fit = session.fitting(tmp_path, [])
-    outputs: Any = fit.validation.predict()
-    nll = outputs["words"][:, 0].mean()
+    nll = fit.validation.evaluate(fit.forward).outputs["words"].loss
     fit.run()
-    assert session.score(fit.validation.predict())["loss:words"] < nll
+    figures = session.score(fit.validation.evaluate(fit.forward).outputs)
+    assert figures["loss:words"] < nll
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
@@ -321,33 +323,33 @@ def test_the_fast_way_gives_the_gradients_of_the_slow_one(
 
     none = dict.fromkeys(NO_DROPOUT[family], 0.0)
     base = tiny(family, tmp_path / "base", WORDS, 0, **none)
-    quick = together.computes_for
+    quick = together.forwards_for
     found: list[dict[str, dict[str, torch.Tensor]]] = []
     for fast in (True, False):
 
         def computes(models: Any, fast: bool, wanted: bool = fast) -> Any:
             return quick(models, fast=wanted)
 
-        monkeypatch.setattr(together, "computes_for", computes)
+        monkeypatch.setattr(together, "forwards_for", computes)
         asked = {**keys(base, tasks), "train.active_vocabulary": False}
         session = TasksSession.begin(prepare_tasks(Recipe.of(asked)))
-        assert all(one.compute.is_fast == fast for one in session.each.values())
+        assert all(isinstance(one.forward, FastForward) == fast for one in session.each.values())
         fit = session.fitting(tmp_path, [])
         feed: Any = fit.train
         grads: dict[str, dict[str, torch.Tensor]] = {}
-        first = len(session.each["mood"].stores["train"])
+        first = len(session.each["mood"].datasets["train"])
         for name, rows in (("things", np.arange(first, first + 8)), ("mood", np.arange(8))):
-            fit.compute.begin_epoch(0)
-            fit.compute.begin_step(0)
-            (batch,) = feed.batches(rows)
-            fit.loss(feed.logits(batch, training=True), batch.targets)[0].backward()
-            fit.compute.collect(accumulate=False)
+            fit.forward.begin_epoch(0)
+            fit.forward.begin_step(0)
+            (batch,) = feed.batches(rows, np.random.default_rng(0))
+            fit.objective.loss(fit.forward, batch).total.backward()
+            fit.forward.collect(accumulate=False)
             grads[name] = {
                 key: weight.grad.clone()
                 for key, weight in fit.model.named_parameters()
                 if weight.grad is not None
             }
-            fit.compute.after_step()
+            fit.forward.after_step()
         found.append(grads)
     for name, ours in found[0].items():
         assert len(ours) > 20

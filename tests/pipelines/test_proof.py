@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from learning import base_of, fit, messages, store_of
+from learning import base_of, fit, messages, predict, store_of
 from warmstart.errors import ProofError, WarmstartError
 from warmstart.methods.base import Method
 from warmstart.methods.full import Full
@@ -19,7 +19,6 @@ from warmstart.methods.lora import LoRA
 from warmstart.metrics.base import softmax
 from warmstart.models import loading as backbone
 from warmstart.pipelines.verify import ROWS, chosen_rows, prove
-from warmstart.training.batches import TokenFeed
 
 Folder = Callable[[str], Path]
 TEXTS = messages(20, seed=9)[0]
@@ -33,7 +32,7 @@ def saved(folder: Path, out: Path, method: Method) -> tuple[Path, np.ndarray]:
     run = fit(folder, out / "run", model=model, rows=24, epochs=4, learning_rate=5e-3)
     run.run()
     store, pad = store_of(folder, TEXTS)
-    logits = TokenFeed(store, run.compute, pad, batch_size=4).predict()
+    logits = predict(store, run.forward, pad)
     base = base_of(folder)
     method.save(model, backbone.load_tokenizer(base), out / "model", base)
     return out / "model", softmax(logits)

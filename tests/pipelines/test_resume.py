@@ -36,6 +36,9 @@ WAYS: dict[str, dict[str, Any]] = {
     "full-muon": {"method": "full", "train.precision": "fp32", "train.optimizer": "muon"},
     "full-micro": {"method": "full", "train.precision": "bf16", "train.micro_batch_tokens": 40,
                    "objective.class_weights": "balanced", "data.sampling": "under"},
+    "max-steps": {"method": "full", "train.precision": "fp32", "train.max_steps": 11},
+    "tokens": {"method": "full", "train.precision": "fp32", "train.tokens": 1500,
+               "train.batch_tokens": 120},
     "frozen": {"method": "frozen", "train.precision": "bf16"},
     "lora": {"method": "lora", "method.dropout": 0.2, "train.precision": "bf16"},
     "gpt2": {"method": "full", "train.precision": "bf16"},
@@ -52,6 +55,8 @@ DEATHS: dict[str, list[dict[str, int]]] = {
     "full-bf16": [{"save": 1}, {"step": 5}, {"save": 3}, {"step": 9}],
     "full-muon": [{"step": 7}],
     "full-micro": [{"step": 7}],
+    "max-steps": [{"step": 2}, {"step": 9}, {"save": 10}],
+    "tokens": [{"step": 3}, {"step": 12}],
     "frozen": [{"step": 3}, {"save": 2}],
     "lora": [{"step": 6}, {"save": 4}],
     "gpt2": [{"step": 11}],
@@ -87,6 +92,8 @@ def test_killed_and_begun_again(
     one run dies at each of these moments in turn."""
     base = str(tiny_of("gpt2" if way.startswith("gpt2") else "bert"))
     keys = {**KEYS, "base": base, **WAYS[way]}
+    if {"train.max_steps", "train.tokens"} & set(keys):
+        del keys["train.epochs"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert job(data=data, out=whole, keys=keys) == 0
     for number, moment in enumerate(DEATHS[way]):

@@ -11,14 +11,26 @@ import pytest
 import torch
 
 import warmstart
-from learning import CPU, LABELS, base_of, messages, write_messages
+from learning import (
+    CPU,
+    LABELS,
+    base_of,
+    classifier,
+    messages,
+    predict,
+    ready,
+    source_of,
+    store_of,
+    write_messages,
+)
 from warmstart.errors import RecipeError
-from warmstart.models.forward import compute_for
+from warmstart.models.fast.forward import forward_for
 from warmstart.models.loading import load_tokenizer
-from warmstart.pipelines.few_shot import Passes
+from warmstart.models.readout import FEATURES, HEAD
 from warmstart.tasks.classification import Classification
 from warmstart.tasks.few_shot import FewShot
-from warmstart.training.batches import TokenFeed
+from warmstart.training.batches import BatchSource
+from warmstart.training.datasets import TokenRows
 
 Folder = Callable[[str], Path]
 
@@ -64,25 +76,25 @@ def test_all_passes_are_one_epoch(run: Any) -> None:
 def test_features_are_what_the_last_layer_reads(family: str, tiny_of: Folder) -> None:
     base = base_of(tiny_of(family))
     model = FewShot().build_model(base, LABELS, 0).requires_grad_(True)
-    compute: Any = FewShot().compute(model)
+    compute: Any = FewShot().forward(model)
     compute.prepare(torch.float32, CPU, checkpointing=False)
     tokenizer: Any = load_tokenizer(base)
     import pyarrow as pa
 
     table = pa.table({"text": messages(9, seed=3)[0]})
     store = Classification().encode(table, LABELS, tokenizer, 60)
-    feed = TokenFeed(store, compute, tokenizer.pad_token_id, batch_size=9)
-    compute.gives = "features"
-    features = torch.from_numpy(feed.predict())
-    compute.gives = "logits"
-    logits = feed.predict()
-    bias = compute.output.bias
+    rows = TokenRows(store, tokenizer.pad_token_id, CPU)
+    compute.readout = FEATURES
+    features = torch.from_numpy(rows.predict(compute))
+    compute.readout = HEAD
+    logits = rows.predict(compute)
+    bias = compute.output_layer.bias
     with torch.no_grad():
-        own = features @ compute.output.weight.T + (0 if bias is None else bias)
+        own = features @ compute.output_layer.weight.T + (0 if bias is None else bias)
     np.testing.assert_allclose(logits, own.numpy(), atol=1e-5)
-    plain: Any = compute_for(model)
+    plain: Any = forward_for(model)
     plain.prepare(torch.float32, CPU, checkpointing=False)
-    again = TokenFeed(store, plain, tokenizer.pad_token_id, batch_size=9).predict()
+    again = predict(store, plain, tokenizer.pad_token_id)
     np.testing.assert_allclose(logits, again, atol=1e-5)
     still = {n for n, p in model.named_parameters() if not p.requires_grad}
     assert any("classifier" in n or "score" in n or "logits_proj" in n for n in still)
@@ -109,16 +121,11 @@ def test_many_rows_are_remarked() -> None:
     assert "task classification" in FewShot().data_notes(many)[0]
 
 
-def test_passes() -> None:
-    class Feed:
-        batches = logits = predict = None
-
-        def __len__(self) -> int:
-            return 3
-
-        def epoch(self, seed: int, epoch: int) -> list[int]:
-            return [10 * epoch, 10 * epoch + 1]
-
-    feed: Any = Feed()
-    assert Passes(feed, 3).epoch(0, 0) == [0, 1, 10, 11, 20, 21]
-    assert len(Passes(feed, 3)) == 3
+def test_passes(tiny_of: Folder) -> None:
+    """Several passes over the rows are one epoch, each in an order of its own."""
+    store, pad = store_of(tiny_of("bert"), *messages(20))
+    single = source_of(store, ready(classifier(tiny_of("bert"))), pad)
+    together = BatchSource(single.dataset, single.objective, single.settings, 0, passes=3)
+    plans = [rows.tolist() for epoch in range(3) for rows in single.plan(epoch)]
+    assert [rows.tolist() for rows in together.plan(0)] == plans
+    assert len(together) == 20 and together.steps_in(0) == len(plans) == 9

@@ -15,12 +15,14 @@ import torch
 from sklearn.metrics import f1_score, log_loss
 
 import warmstart
+from learning import loss_of, supervised
 from tiny import tiny
 from warmstart.data.columns import map_roles
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
 from warmstart.errors import DataError, RecipeError
 from warmstart.metrics.base import sigmoid
+from warmstart.models.heads import LABELS
 from warmstart.run import Run
 from warmstart.tasks.base import Examples
 from warmstart.tasks.multilabel.labels import guess_separator, parsed, separator_for
@@ -157,7 +159,8 @@ def test_scores_are_scikit_learns() -> None:
     assert found["f1_macro"] == pytest.approx(f1_score(targets, given, average="macro"))
     assert found["f1_micro"] == pytest.approx(f1_score(targets, given, average="micro"))
     nll = [log_loss(targets[:, i], sigmoid(odds)[:, i], labels=[0, 1]) for i in range(4)]
-    assert found["loss"] == pytest.approx(np.mean(nll))
+    total, weight = loss_of(supervised(LABELS), torch.from_numpy(odds), torch.from_numpy(targets))
+    assert float(total / weight) == pytest.approx(np.mean(nll))
     tuned = Multilabel().fit_thresholds({"validation": odds}, {"validation": examples})
     assert list(tuned.thresholds or {}) == labels
     assert Multilabel().score(odds, examples)["f1_macro"] >= found["f1_macro"] - 0.02

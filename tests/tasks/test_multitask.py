@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from warmstart.config.recipe import Recipe
 from warmstart.data.sampling import order, shares, turns
-from warmstart.data.tokens.masking import masked
 from warmstart.errors import RecipeError, UnknownNameError
 
 ROWS = {"big": 8000, "middle": 900, "small": 40}
@@ -52,43 +50,6 @@ def test_order_holds_the_turns_and_the_seed_decides() -> None:
     assert sorted(one) == ["a"] * 5 + ["b"] * 3
     assert one == order(counts, seed=1, epoch=0)
     assert any(one != order(counts, seed=1, epoch=epoch) for epoch in (1, 2, 3))
-
-
-def hidden(rows: int = 400, length: int = 40) -> tuple[np.ndarray, ...]:
-    rng = np.random.default_rng(0)
-    ids = rng.integers(5, 1000, (rows, length))
-    lengths = rng.integers(3, length + 1, rows)
-    ids[:, 0] = 1
-    ids[np.arange(rows), lengths - 1] = 2
-    found, chosen = masked(
-        ids, lengths, np.random.default_rng(1), mask_id=4, vocabulary=1000, special=(0, 1, 2, 3, 4)
-    )
-    return ids, lengths, found, chosen
-
-
-def test_masking_hides_as_bert_does() -> None:
-    ids, lengths, found, chosen = hidden()
-    assert (chosen.sum(1) == np.maximum(1, np.rint(0.15 * (lengths - 2)))).all()
-    fate = found[chosen]
-    assert (fate == 4).mean() == pytest.approx(0.8, abs=0.02)
-    assert (fate == ids[chosen]).mean() == pytest.approx(0.1, abs=0.02)
-    other = (fate != 4) & (fate != ids[chosen])
-    assert other.mean() == pytest.approx(0.1, abs=0.02)
-    assert (found[~chosen] == ids[~chosen]).all()
-
-
-def test_masking_leaves_special_tokens_and_padding() -> None:
-    ids, lengths, _, chosen = hidden()
-    assert not chosen[(ids == 1) | (ids == 2)].any()
-    assert not chosen[np.arange(ids.shape[1]) >= lengths[:, None]].any()
-
-
-def test_masking_another_share_and_a_row_without_words() -> None:
-    ids = np.array([[1, 7, 8, 9, 10, 2], [1, 2, 0, 0, 0, 0]])
-    kept = {"mask_id": 4, "vocabulary": 20, "special": (0, 1, 2, 3, 4)}
-    rng = np.random.default_rng(0)
-    _, chosen = masked(ids, np.array([6, 2]), rng, share=0.5, **kept)
-    assert chosen.sum(1).tolist() == [2, 0]
 
 
 def test_a_recipe_comes_back_from_toml() -> None:

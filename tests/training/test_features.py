@@ -15,7 +15,6 @@ from learning import base_of, messages
 from warmstart.errors import BaseModelError
 from warmstart.models.base import Base
 from warmstart.models.loading import load_tokenizer
-from warmstart.training import frozen_features as module
 from warmstart.training.frozen_features import features
 
 Folder = Callable[[str], Path]
@@ -46,12 +45,6 @@ def test_the_mean_is_transformers_own(family: str, tiny_of: Folder) -> None:
     found = features(base, TEXTS, precision="fp32")
     assert found.dtype == np.float32 and found.shape == (23, 32)
     np.testing.assert_allclose(found, reference(tiny_of(family), TEXTS), atol=2e-5)
-
-
-def test_who_is_fast(tiny_of: Folder) -> None:
-    kinds = {f: type(module._pooled(base_of(tiny_of(f)), torch.float32, torch.device("cpu")))
-             for f in ("bert", "gpt2")}  # fmt: skip
-    assert kinds == {"bert": module._Fast, "gpt2": module._Slow}
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])

@@ -16,6 +16,7 @@ import torch
 
 from learning import fit, weights_of
 from warmstart.errors import RunError
+from warmstart.objectives.supervised import Supervised
 from warmstart.training import checkpoint
 from warmstart.training.trainer import Interrupted, Listener
 
@@ -45,7 +46,7 @@ class Watch(Listener):
 
 def rigged(scores: list[float]) -> Callable[[np.ndarray], dict[str, float]]:
     coming = iter(scores)
-    return lambda logits: {"f1_macro": next(coming), "loss": 0.5}
+    return lambda logits: {"f1_macro": next(coming)}
 
 
 def watched(folder: Path, out: Path, scores: list[float], **settings: Any) -> tuple[Any, Watch]:
@@ -154,7 +155,7 @@ def test_the_log_and_the_history(tiny_of: Folder, tmp_path: Path) -> None:
     assert all(line["rows_per_second"] > 0 and line["grad_norm"] > 0 for line in steps)
     judged = [line for line in lines if "eval_f1_macro" in line]
     assert [line["step"] for line in judged] == [3, 6]
-    sizes = [len(rows) for rows in run.train.epoch(3, 0)]
+    sizes = [len(rows) for rows in run.train.plan(0)]
     first = sum(line["loss"] * n for line, n in zip(steps[:3], sizes, strict=True)) / 20
     assert progress.history[0]["train_loss"] == pytest.approx(first, abs=1e-5)
     assert json.loads((tmp_path / "trainer_state.json").read_text())["log_history"] == lines
@@ -163,13 +164,12 @@ def test_the_log_and_the_history(tiny_of: Folder, tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", ["nan", "inf"])
 def test_a_loss_that_is_no_number(bad: str, tiny_of: Folder, tmp_path: Path) -> None:
     run = fit(tiny_of("bert"), tmp_path, rows=16)
-    plain = run.loss
 
-    def broken(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        total, weight = plain(logits, targets)
-        return total * float(bad), weight
+    class Broken(Supervised):
+        def total(self, outputs: Any, targets: torch.Tensor) -> torch.Tensor:
+            return super().total(outputs, targets) * float(bad)
 
-    run.loss = broken
+    run.objective = Broken()
     with pytest.raises(RunError, match=rf"the loss became {bad} at step 1; lower"):
         run.run()
 

@@ -11,11 +11,21 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from learning import LABELS, classifier, fit, grads_of, messages, ready, store_of
+from learning import (
+    LABELS,
+    classifier,
+    fit,
+    grads_of,
+    messages,
+    ready,
+    source_of,
+    store_of,
+    supervised,
+)
 from warmstart.data.sampling import class_weights
-from warmstart.objectives.supervised import Supervised
-from warmstart.training.batches import TokenFeed
-from warmstart.training.loop import _gradients, _mix, steps
+from warmstart.objectives.base import Position
+from warmstart.training.datasets import TokenRows
+from warmstart.training.loop import _mix, compute_gradients, steps
 
 Folder = Callable[[str], Path]
 
@@ -42,17 +52,13 @@ def one_step(
     """Loss, gradient and number of micro-batches of a step over rows of unequal length."""
     compute = ready(awake(folder), dtype, fast=fast)
     store, pad = store_of(folder, *messages(24, seed=6))
-    feed = TokenFeed(store, compute, pad, batch_size=24, micro_batch_tokens=micro_batch_tokens)
-    batches = feed.batches(np.arange(24))
-    aim = Supervised(**objective)
-    loss, tokens = _gradients(
-        feed,
-        compute,
-        lambda logits, y: aim.loss(logits, y, weights),
-        lambda y: aim.weight(y, weights),
-        batches,
-    )
-    assert tokens == int(store.lengths.sum())
+    aim = supervised(weights=weights, **objective)
+    source = source_of(store, compute, pad, aim)
+    parts = source.dataset.micro(np.arange(24), micro_batch_tokens)
+    batches = [aim.collate(source.dataset, part, np.random.default_rng(0)) for part in parts]
+    loss, weight, _ = compute_gradients(aim, compute, batches)
+    torch.testing.assert_close(weight, torch.stack([b.weight for b in batches]).sum())
+    assert sum(batch.tokens for batch in batches) == int(store.lengths.sum())
     return loss, grads_of(compute.model), len(batches)
 
 
@@ -100,9 +106,9 @@ def test_the_loss_is_torchs(smoothing: float, tiny_of: Folder) -> None:
     folder = tiny_of("roberta")
     store, pad = store_of(folder, *messages(24, seed=6))
     weights = torch.tensor(class_weights(np.array([0, 0, 0, 1, 2, 2]), len(LABELS))).float()
-    feed = TokenFeed(store, ready(awake(folder), fast=False), pad, batch_size=24)
-    (batch,) = feed.batches(np.arange(24))
-    logits = feed.logits(batch, training=True)
+    slow = ready(awake(folder), fast=False)
+    batch = TokenRows(store, pad, slow.device).collate(np.arange(24))
+    logits: Any = slow.forward(batch)
     expected = cross_entropy(logits, batch.targets, weights, label_smoothing=smoothing)
     for fast in (True, False):
         loss, _, _ = one_step(
@@ -125,8 +131,8 @@ def test_begun_again(family: str, done: int, tiny_of: Folder, tmp_path: Path) ->
     def go(run: Any, first: int, last: int) -> list[float]:
         losses = []
         for step in steps(
-            run.train, run.compute, run.optimizer, run.loss, run.weight,
-            epochs=2, seed=5, done=first,
+            run.train, run.forward, run.optimizer, run.objective, seed=5,
+            done=Position(first, first // 6, first % 6),
         ):  # fmt: skip
             losses.append(float(step.loss))
             assert step.index == first + len(losses)
@@ -143,7 +149,7 @@ def test_begun_again(family: str, done: int, tiny_of: Folder, tmp_path: Path) ->
         for mine, theirs in zip(resumed.model.parameters(), half.model.parameters(), strict=True):
             mine.copy_(theirs)
     resumed.optimizer.load_state({k: v.clone() for k, v in half.optimizer.state().items()})
-    resumed.compute.half_done()
+    resumed.forward.refresh()
     assert go(resumed, done, 12) == expected[done:]
     for mine, theirs in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(mine, theirs)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from learning import FAST, classifier, fit, messages, store_of, weights_of
+from learning import FAST, classifier, fit, messages, source_of, store_of, weights_of
 from warmstart.models.architectures import word_embedding_of
-from warmstart.training.vocabulary import narrow
+from warmstart.training.datasets import narrow
 
 Folder = Callable[[str], Path]
 
@@ -24,24 +24,24 @@ def train(folder: Path, out: Path, active: bool, **settings: Any) -> tuple[Any, 
     if active:  # before anything else looks at the parameters, as `tune` does it
         model = classifier(folder)
         store, pad = store_of(folder, *messages(30))
-        from warmstart.models.forward import compute_for
+        from warmstart.models.fast.forward import forward_for
 
-        compute = compute_for(model)
+        compute = forward_for(model)
         stores, pad = narrow(compute, {"train": store}, pad)
         assert word_embedding_of(model).weight.shape[0] < 40
         compute.prepare(torch.float32, torch.device("cpu"), checkpointing=False)
         feed = replace_feed(run.train, stores["train"], compute, pad)
-        run = replace(run, model=model, compute=compute, train=feed, validation=feed)
+        run = replace(run, model=model, forward=compute, train=feed, validation=feed)
     progress = run.run()
-    run.compute.full_precision()
-    run.compute.widen_vocabulary()
+    run.forward.full_precision()
+    run.forward.widen_vocabulary()
     return progress, weights_of(run.model)
 
 
 def replace_feed(feed: Any, store: Any, compute: Any, pad: int) -> Any:
-    from warmstart.training.batches import TokenFeed
-
-    return TokenFeed(store, compute, pad, batch_size=feed.batch_size)
+    return source_of(
+        store, compute, pad, feed.objective, seed=feed.seed, **feed.settings.model_dump()
+    )
 
 
 @pytest.mark.parametrize("family", FAST)
@@ -74,26 +74,26 @@ def test_the_same_weights(family: str, clip: float, tiny_of: Folder, tmp_path: P
 
 def test_refused_where_nothing_is_won(tiny_of: Folder) -> None:
     """Frozen embeddings, and families that transformers computes."""
-    from warmstart.models.forward import compute_for
+    from warmstart.models.fast.forward import forward_for
 
     store, pad = store_of(tiny_of("bert"), *messages(30))
     frozen = classifier(tiny_of("bert"))
     word_embedding_of(frozen).requires_grad_(False)
     for model in (frozen, classifier(tiny_of("gpt2"))):
-        stores, same = narrow(compute_for(model), {"train": store}, pad)
+        stores, same = narrow(forward_for(model), {"train": store}, pad)
         assert stores["train"] is store and same == pad
 
 
 def test_all_splits_count(tiny_of: Folder) -> None:
     """A token of the test split alone has its row too."""
-    from warmstart.models.forward import compute_for
+    from warmstart.models.fast.forward import forward_for
 
     folder = tiny_of("bert")
     train, pad = store_of(folder, ["good film"])
     test, _ = store_of(folder, ["bad song"])
     model = classifier(folder)
     rows = word_embedding_of(model).weight.detach().clone()
-    stores, new_pad = narrow(compute_for(model), {"train": train, "test": test}, pad)
+    stores, new_pad = narrow(forward_for(model), {"train": train, "test": test}, pad)
     small = word_embedding_of(model).weight
     assert small.shape[0] == 7  # four words, <s>, </s>, <pad>
     for name, old in (("train", train), ("test", test)):

@@ -126,5 +126,5 @@ def _describe_unknown_setting(kind: str, name: str, setting: str) -> str:
             f"{kind} {name} has no setting '{setting}', {kind} {' and '.join(owners)} has: "
             f"add --{kind} {owners[0]}, or leave {kind}.{setting} out"
         )
-    there = nearest(setting, fields[name]) or " It has none."
+    there = nearest(setting, parts.find(kind, name).model_fields) or " It has none."
     return f"{kind} {name} has no setting '{setting}'.{there}"

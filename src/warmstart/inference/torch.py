@@ -55,7 +55,6 @@ class TorchPredictor:
         from warmstart.inference.inputs import labels_of, task_of
         from warmstart.models.architectures import positions_of
         from warmstart.models.custom_head import check_own
-        from warmstart.models.generation import Language
         from warmstart.models.loading import load_saved
         from warmstart.training.precision import choose, device_named
 
@@ -73,10 +72,9 @@ class TorchPredictor:
         if config.pad_token_id is None:
             config.pad_token_id = self.pad
         device = device_named(engine.device)
-        self.compute = self.task.compute(self.model)
+        self.forward = self.task.forward(self.model)
         self.model.requires_grad_(False)
-        self.compute.prepare(choose(engine.precision, device), device, checkpointing=False)
-        self.language = Language(self.compute) if self.task.head.generates else None
+        self.forward.prepare(choose(engine.precision, device), device, checkpointing=False)
 
     def predict(self, rows: Sequence[Any]) -> list[Prediction]:
         """One prediction a row, in order; ids count from 0. A row is a text, or, for a task with
@@ -107,8 +105,9 @@ class TorchPredictor:
     def outputs(
         self, table: pa.Table, start: int = 0, on_cut: Callable[[int, int], None] | None = None
     ) -> tuple[Any, Examples]:
-        """What the feed gives for a table, and the rows as the task sees them."""
+        """What the model gives for a table, and the rows as the task sees them."""
         from warmstart.tasks.base import Examples
+        from warmstart.training.datasets import rows_for
 
         def cut(row: int, tokens: int) -> None:
             if on_cut is not None:
@@ -117,19 +116,8 @@ class TorchPredictor:
         task = self.task
         store = task.encode(table, self.labels, self.tokenizer, task.max_length, cut)
         examples = Examples(table, store, self.labels, self.tokenizer)
-        return self.feed(examples).predict(), examples
-
-    def feed(self, examples: Examples) -> Any:
-        """The rows, ready to be computed."""
-        from warmstart.training.batches import TokenFeed
-        from warmstart.training.contrastive_batches import PairFeed
-        from warmstart.training.generation_batches import TextFeed
-
-        if self.language is not None:
-            return TextFeed(examples.store, self.language, self.pad)
-        if self.task.head.gives_vectors:
-            return PairFeed(examples.store, self.compute, self.pad, batch_size=1)
-        return TokenFeed(examples.store, self.compute, self.pad, batch_size=1)
+        rows = rows_for(task.head, store, self.forward, self.pad)
+        return rows.predict(self.forward), examples
 
 
 @contextmanager

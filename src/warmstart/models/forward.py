@@ -1,51 +1,189 @@
-"""How a classifier computes: the fast encoder where the family allows it, else transformers' own.
+"""How a model computes a batch: by transformers' own forward pass.
 
-Both answer the same questions, so that the training loop does not know which one it has.
+`models.fast.forward` has the other implementation, and chooses between the two. Both answer the
+same questions, so that nobody has to know which one it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding
+from torch.nn.functional import cross_entropy
 
+from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.errors import RecipeError
-from warmstart.models.architectures import body_of, family_of, word_embedding_of
-from warmstart.models.fast.block import Block, can_read, tuned_norm
-from warmstart.models.fast.encoder import FastEncoder
-from warmstart.models.fast.mixed_precision import MixedPrecision, RowGradient
-from warmstart.models.head_layers import head_logits, reads_tokens, unwrap
+from warmstart.models.architectures import body_of, family_of
+from warmstart.models.fast.loss import Unprojected
+from warmstart.models.fast.split import Cut, cut_of
+from warmstart.models.generation import Language
+from warmstart.models.head_layers import given_states, head_logits, reads_tokens, unwrap
+from warmstart.models.modules import head_names
 from warmstart.models.peft.prompts import answer_of, is_prompted
+from warmstart.models.readout import HEAD, Readout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-
-def compute_for(model: PreTrainedModel, *, fast: bool = True) -> Compute:
-    """The fastest way to compute `model`."""
-    inner = unwrap(model)
-    own = hasattr(inner, "own_head")
-    known = bool(family_of(inner.config).post_norm_block) and not (own or is_prompted(model))
-    quick = fast and known and _plain(inner) and can_read(inner)
-    return FastCompute(model) if quick else Compute(model)
+Outputs = Tensor | Unprojected
+"""Logits or vectors in float32; of a language model what stands before its logits."""
 
 
-class Compute:
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows that are computed together.
+
+    Args:
+        inputs: what the model reads, one of:
+            ids [B, L] padded on the right, lengths [B] and, of two texts in a row, types [B, L];
+            with them hidden [B, L, H], the states at a split, or chosen [B, L], the tokens whose
+            vocabulary is asked for;
+            features [B, H], what the head reads;
+            ids, mask [B, L] and, for an encoder-decoder, decoder_ids [B, T];
+            parts, of which each has ids and lengths, texts, how many a row has, and order: text k
+            of row i of B is number k B + i, and `order` says where each computed vector belongs.
+        targets: what the outputs should be; -100 counts nothing.
+        weight: what the batch counts, a float32 scalar; see `Objective.weigh`.
+        rows: the numbers of the rows.
+        tokens: tokens that are computed, padding not counted.
+        task: its name, where several tasks are trained together.
+    """
+
+    inputs: Mapping[str, Any]
+    targets: Tensor
+    weight: Tensor
+    rows: np.ndarray
+    tokens: int
+    task: str = ""
+
+
+class Forward:
     """The model's own forward pass, under autocast; works for every family."""
 
-    is_fast = False
+    caches_features = False
+    """Whether what the head reads can be computed once and for all (`features`)."""
     used_rows: Tensor | None = None
     """The embedding rows that are trained, where these are not all."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        self.model = model
+    def __init__(self, model: PreTrainedModel, readout: Readout = HEAD) -> None:
+        self.model, self.readout, self.training = model, readout, True
         self.dtype, self.device = torch.float32, torch.device("cpu")
         family = family_of(unwrap(model).config)
         self._pads_left = family.padding_side == "left" and not reads_tokens(model)
         self._answer = answer_of(model, family)
+        self._split: Cut | None = None
+        self._parts: Sequence[Tensor] = ()
+        self._leaf: Tensor | None = None
+        self._remembers = False
+        self._memory: tuple[Batch, Outputs] | None = None
+
+    def forward(self, batch: Batch) -> Outputs:
+        """What the readout says of a batch, in float32 unless it is `Unprojected`: logits [B, K],
+        [B, L, K] of a head that reads every token, or [1, M, V] of M chosen tokens; vectors [B, H],
+        or [B, K, H] of K texts a row."""
+        if self._memory is not None and self._memory[0] is batch:
+            return self._memory[1]
+        outputs = self._compute(batch.inputs)
+        self._memory = (batch, outputs) if self._remembers else None
+        return outputs
+
+    def _compute(self, inputs: Mapping[str, Any]) -> Outputs:
+        if "parts" in inputs:
+            found = [self.logits(**part, training=self.training) for part in inputs["parts"]]
+            flat = self._join(found)[inputs["order"]]
+            return flat.view(inputs["texts"], -1, flat.shape[-1]).transpose(0, 1)
+        if "features" in inputs:
+            return self.head(inputs["features"], training=self.training)
+        if "chosen" in inputs:
+            return self._chosen_logits(**inputs)
+        if "mask" in inputs:
+            return self.language.forward(**inputs, training=self.training)
+        if self._split is None:
+            return self.logits(**inputs, training=self.training)
+        ids, lengths, hidden = inputs["ids"], inputs["lengths"], inputs.get("hidden")
+        hidden = self.below_split(inputs) if hidden is None else hidden
+        return self._split.logits(hidden, ids, lengths, training=self.training)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Without gradient and dropout; the same batch is computed once, however often it is asked
+        for."""
+        training, self.training, self._remembers = self.training, False, True
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.training, self._remembers, self._memory = training, False, None
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """The last hidden states [B, L, H]; those of padding mean nothing."""
+        return self._states(**batch.inputs)
+
+    def log_probs(self, batch: Batch) -> Tensor:
+        """The log-probability of each target [B, ...]; 0 where there is none (-100).
+
+        Of a language model the logits of all targets are made at once.
+        """
+        outputs, real = self.forward(batch), batch.targets != IGNORE_INDEX
+        logits = outputs[real] if isinstance(outputs, Tensor) else outputs.at(real).logits()
+        nll = cross_entropy(logits, batch.targets[real], reduction="none")
+        return nll.new_zeros(real.shape).masked_scatter(real, -nll)
+
+    @cached_property
+    def language(self) -> Language:
+        """The model as one that writes."""
+        return Language(self)
+
+    def generate(self, ids: Tensor, mask: Tensor) -> list[list[int]]:
+        """The ids that the model writes for each row; see `Language.write`."""
+        return self.language.write(ids, mask)
+
+    def split(self, blocks: int) -> bool:
+        """Compute in two parts from here on, if that is exact: the first `blocks` blocks, without
+        gradient or dropout, and what stands above them."""
+        self._split = self._cut(blocks)
+        return self._split is not None
+
+    def _cut(self, blocks: int) -> Cut | None:
+        return cut_of(self, blocks)
+
+    @torch.no_grad()
+    def below_split(self, inputs: Mapping[str, Any]) -> Tensor:
+        """What the blocks below the split give, [B, L, H]."""
+        assert self._split is not None
+        return self._split.states(inputs["ids"], inputs["lengths"], types=inputs.get("types"))
+
+    def unsplit(self) -> None:
+        """Compute the whole again."""
+        if self._split is not None:
+            self._split.close()
+        self._split = None
+
+    def freeze_body(self) -> None:
+        """Let the head alone move."""
+        inner = unwrap(self.model)
+        heads = [inner.get_submodule(name) for name in head_names(inner)]
+        moving = {id(p) for head in heads for p in head.parameters() if p.requires_grad}
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(id(parameter) in moving)
+
+    def without_dropout(self) -> None:
+        """Compute without dropout in training too; to be called before `prepare`."""
+        for module in self.model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+
+    @property
+    def output_layer(self) -> Any:
+        """The last layer of the head."""
+        inner = unwrap(self.model)
+        return inner.get_submodule(family_of(inner.config).output)
 
     def prepare(self, dtype: torch.dtype, device: torch.device, *, checkpointing: bool) -> None:
         """Choose type and device; called once before training."""
@@ -74,7 +212,8 @@ class Compute:
         """Make the epoch's random numbers a function of `seed`."""
 
     def begin_step(self, seed: int) -> None:
-        """Make the step's random numbers a function of `seed`."""
+        """Make the step's random numbers a function of `seed`; from here on it trains."""
+        self.training = True
         if self.device.type == "cpu":
             torch.default_generator.manual_seed(seed)  # a hundredth of manual_seed's cost
         else:
@@ -83,30 +222,125 @@ class Compute:
     def logits(
         self, ids: Tensor, lengths: Tensor, *, training: bool, types: Tensor | None = None
     ) -> Tensor:
-        """Logits in float32, [B, K], or [B, L, K] where the head reads every token.
+        """What the readout says of rows of tokens, in float32: [B, K], or [B, L, K] where the head
+        reads every token.
 
         Args:
             ids: token ids [B, L], padded on the right.
             lengths: tokens in each row [B].
             types: token types [B, L], or None where all are 0.
         """
-        self._train(training)
+        self.set_mode(training)
+        if self.readout.source in ("features", "below_head"):
+            return self._head_inputs(ids, lengths, types)
+        ids, mask, types = self._padded(ids, lengths, types)
+        with torch.autocast(ids.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            if self.readout.source != "body":
+                return self._answer(ids, mask, types).float()
+            if not ids.shape[1]:
+                width = unwrap(self.model).config.hidden_size
+                return torch.zeros(len(ids), width, device=ids.device)
+            caller: Any = self.model
+            hidden = caller(input_ids=ids, attention_mask=mask).last_hidden_state
+            return self.readout.pool(hidden, mask)
+
+    def _padded(
+        self, ids: Tensor, lengths: Tensor, types: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Ids, mask and types [B, L], padded on the family's side."""
         columns = torch.arange(ids.shape[1], device=ids.device)
         if self._pads_left:
             columns = (columns - (ids.shape[1] - lengths[:, None])) % ids.shape[1]
             ids = ids.gather(1, columns)
             types = None if types is None else types.gather(1, columns)
-        mask = (columns < lengths[:, None]).long()
-        low = self.dtype != torch.float32
-        with torch.autocast(ids.device.type, self.dtype, enabled=low):
-            return self._answer(ids, mask, types).float()
+        return ids, (columns < lengths[:, None]).long(), types
 
-    def _train(self, training: bool) -> None:
+    def _head_inputs(self, ids: Tensor, lengths: Tensor, types: Tensor | None) -> Tensor:
+        """What the head's last layer reads, [B, H]; of decoders for the last token."""
+        states: list[Tensor] = []
+        hook = self.output_layer.register_forward_pre_hook(
+            lambda _, inputs: states.append(inputs[0])
+        )
+        try:
+            self._head_logits(ids, lengths, types)
+        finally:
+            hook.remove()
+        state = states.pop().float()
+        if state.ndim == 3:
+            state = state[torch.arange(len(state), device=state.device), lengths - 1]
+        return state
+
+    def _head_logits(self, ids: Tensor, lengths: Tensor, types: Tensor | None) -> Tensor:
+        ids, mask, types = self._padded(ids, lengths, types)
+        with torch.autocast(ids.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self._answer(ids, mask, types)
+
+    def _states(self, ids: Tensor, lengths: Tensor, types: Tensor | None = None) -> Tensor:
+        self.set_mode(self.training)
+        body: Any = body_of(unwrap(self.model))
+        columns = torch.arange(ids.shape[1], device=ids.device)
+        named = {} if types is None else {"token_type_ids": types}
+        with torch.autocast(ids.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            mask = (columns < lengths[:, None]).long()
+            return body(input_ids=ids, attention_mask=mask, **named).last_hidden_state
+
+    def _chosen_logits(
+        self, ids: Tensor, lengths: Tensor, chosen: Tensor, types: Tensor | None = None
+    ) -> Tensor:
+        """Logits over the vocabulary [1, M, V] of the M tokens where `chosen` [B, L] is true: the
+        language-model head reads these tokens alone."""
+        states = self._states(ids, lengths, types)[chosen][None]
+        inner: Any = unwrap(self.model)
+        with (
+            torch.autocast(ids.device.type, self.dtype, enabled=self.dtype != torch.float32),
+            given_states(inner, states),
+        ):
+            return inner(input_ids=ids[:1, :1]).logits.float()
+
+    def features(
+        self, ids: Tensor, lengths: Tensor, *, training: bool = False, types: Tensor | None = None
+    ) -> Tensor:
+        """What the head reads, in float32: the first token [B, H], or every one [B, L, H]; where
+        `caches_features` or the head reads every token."""
+        raise NotImplementedError
+
+    def head(self, features: Tensor, *, training: bool) -> Tensor:
+        """Logits from what the head reads."""
+        self.set_mode(training)
+        return head_logits(self.model, features)
+
+    def _join(self, parts: Sequence[Tensor]) -> Tensor:
+        """Vectors of many texts, computed part by part, as one tensor [n, H] for a single loss.
+
+        The loss sees a leaf. Once its gradient is there, `collect` sends it back through one part
+        after the other: exact, and a part's gradients may overwrite those of the part before it, as
+        the 16-bit copies do.
+        """
+        if not torch.is_grad_enabled():
+            return torch.cat([*parts])
+        self._parts = parts
+        self._leaf = torch.cat([part.detach() for part in parts]).requires_grad_()
+        return self._leaf
+
+    def set_mode(self, training: bool) -> None:
+        """Put the model into training or evaluation mode."""
         if self.model.training != training:  # a walk over all modules, in every step
             self.model.train(training)
 
     def collect(self, *, accumulate: bool) -> None:
         """Called after each backward pass: put all gradients where the optimizer looks."""
+        if self._leaf is None:
+            self._take_gradients(accumulate=accumulate)
+            return
+        assert self._leaf.grad is not None
+        pieces = self._leaf.grad.split([len(part) for part in self._parts])
+        for number, (part, piece) in enumerate(zip(self._parts, pieces, strict=True)):
+            part.backward(piece)
+            self._take_gradients(accumulate=accumulate or number > 0)
+        self._parts, self._leaf = (), None
+
+    def _take_gradients(self, *, accumulate: bool) -> None:
+        """Copy gradients that are kept elsewhere."""
 
     def filled(self) -> None:
         """Called where gradients were added to without a forward pass of this object."""
@@ -116,177 +350,9 @@ class Compute:
         for parameter in self.model.parameters():
             parameter.grad = None
 
-    def half_done(self) -> None:
-        """Called before training goes on from loaded weights."""
+    def refresh(self) -> None:
+        """Called when the weights have changed: renew copies of them."""
 
     def full_precision(self) -> None:
         """Compute in float32 from here on."""
         self.dtype = torch.float32
-
-
-class FastCompute(Compute):
-    """The fast encoder under the family's own head."""
-
-    is_fast = True
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        super().__init__(model)
-        inner = unwrap(model)
-        self._embedding: Any = word_embedding_of(inner)
-        self._whole: Tensor | None = None
-        self._rows: RowGradient | None = None
-        self._shadow: MixedPrecision | None = None
-        self._parameters: list[nn.Parameter] = []
-        self._reads_tokens = reads_tokens(model)
-        self.encoder = _encoder(inner, self._lookup)
-
-    def prepare(self, dtype: torch.dtype, device: torch.device, *, checkpointing: bool) -> None:
-        self.dtype, self.device = dtype, device
-        self.model.to(device)  # pyright: ignore[reportArgumentType]
-        self.encoder.prepare(dtype, device, checkpointing=checkpointing)
-        self._parameters = list(self.model.parameters())  # a walk over all modules: not each step
-        weight = self._embedding.weight
-        self._rows = RowGradient(weight) if weight.requires_grad else None
-        self._shadow = self._make_shadow(dtype)
-        self.encoder.mixed_precision = self._shadow
-        self.half_done()
-
-    def narrow_vocabulary(self, used: np.ndarray) -> np.ndarray | None:
-        weight: nn.Parameter = self._embedding.weight
-        if not weight.requires_grad or len(used) >= weight.shape[0]:
-            return None
-        self._whole = weight.data
-        self.used_rows = torch.from_numpy(used.astype(np.int64))
-        self._embedding.weight = nn.Parameter(weight.data[self.used_rows].clone())
-        table = np.zeros(weight.shape[0], dtype=np.int64)
-        table[used] = np.arange(len(used))
-        return table
-
-    def widen_vocabulary(self) -> None:
-        if self._whole is None or self.used_rows is None:
-            return
-        self._whole[self.used_rows] = self._embedding.weight.data.to(self._whole.device)
-        self._embedding.weight = nn.Parameter(self._whole)
-        self._whole = self.used_rows = self._rows = None
-
-    def begin_epoch(self, seed: int) -> None:
-        self.encoder.begin_epoch(seed)
-
-    def begin_step(self, seed: int) -> None:
-        super().begin_step(seed)
-        self.encoder.begin_step(seed)
-
-    def logits(
-        self, ids: Tensor, lengths: Tensor, *, training: bool, types: Tensor | None = None
-    ) -> Tensor:
-        read = self.first(ids, lengths, training=training, types=types)
-        return self.head(read, training=training)
-
-    def first(
-        self, ids: Tensor, lengths: Tensor, *, training: bool = False, types: Tensor | None = None
-    ) -> Tensor:
-        """What the head reads, in float32: the first token [B, H], or every one [B, L, H]."""
-        self._train(training)  # before the body computes: adapters have a dropout of their own
-        hidden = self.encoder.forward(ids, lengths, training=training, types=types)
-        return (hidden if self._reads_tokens else hidden[:, 0]).float()
-
-    def head(self, first: Tensor, *, training: bool) -> Tensor:
-        """Logits from what the head reads."""
-        self._train(training)
-        return head_logits(self.model, first)
-
-    def collect(self, *, accumulate: bool) -> None:
-        if self._shadow is not None:
-            self._shadow.collect(accumulate=accumulate)
-
-    def filled(self) -> None:
-        if self._rows is not None:
-            self._rows.fill()
-
-    def after_step(self) -> None:
-        for parameter in self._parameters or self.model.parameters():
-            if parameter is self._embedding.weight and self._rows is not None:
-                continue
-            if self._shadow is None or not self._shadow.owns(parameter):
-                parameter.grad = None
-        if self._rows is not None:
-            self._rows.zero()
-        self.half_done()
-
-    def half_done(self) -> None:
-        if self._shadow is not None:
-            self._shadow.refresh()
-
-    def full_precision(self) -> None:
-        self.dtype = torch.float32
-        shadow, self._shadow, self.encoder.mixed_precision = self._shadow, None, None
-        if shadow is not None:
-            shadow.release()
-        self.encoder.prepare(torch.float32, self.device, checkpointing=False)
-
-    def _lookup(self, ids: Tensor) -> Tensor:
-        if self._rows is not None and torch.is_grad_enabled():
-            return self._rows.lookup(ids)
-        return self._embedding(ids)
-
-    def _make_shadow(self, dtype: torch.dtype) -> MixedPrecision | None:
-        if dtype == torch.float32:
-            return None
-        groups = [
-            group
-            for group in self.encoder.matrices()
-            if all(layer.weight.requires_grad and layer.bias is not None for layer in group)
-        ]
-        if not groups:
-            return None
-        weights: list[list[Any]] = [[layer.weight for layer in group] for group in groups]
-        biases: list[list[Any]] = [[layer.bias for layer in group] for group in groups]
-        return MixedPrecision(weights + biases, dtype)
-
-
-def _encoder(inner: PreTrainedModel, lookup: Any) -> FastEncoder:
-    from transformers.activations import ACT2FN
-
-    config: Any = inner.config
-    family, body = family_of(config), body_of(inner)
-    embeddings: Any = body.get_submodule("embeddings")
-    layers: Any = body.get_submodule(family.layers)
-    names = family.post_norm_block
-    order = ("query", "key", "value", "attention_out", "attention_norm", "up", "down")
-    order += ("output_norm",)
-
-    def embed(ids: Tensor, types: Tensor | None) -> Tensor:
-        start = family.position_offset
-        fixed = embeddings.position_embeddings.weight[start : start + ids.shape[1]]
-        if not hasattr(embeddings, "token_type_embeddings"):
-            return lookup(ids) + fixed
-        kinds = embeddings.token_type_embeddings.weight
-        fixed = fixed + (kinds[0] if types is None else embedding(types, kinds))
-        return lookup(ids) + fixed
-
-    distil = family.name == "distilbert"
-    return FastEncoder(
-        embed,
-        tuned_norm(embeddings.LayerNorm),
-        getattr(body, "embeddings_project", None),
-        [
-            Block(*(tuned_norm(layer.get_submodule(names[part])) for part in order))
-            for layer in layers
-        ],
-        config.num_attention_heads,
-        ACT2FN[config.activation if distil else config.hidden_act],
-        (config.dropout, config.attention_dropout)
-        if distil
-        else (config.hidden_dropout_prob, config.attention_probs_dropout_prob),
-        cls_only=not reads_tokens(inner),
-        drop_attended=not distil,
-    )
-
-
-def _plain(inner: PreTrainedModel) -> bool:
-    """No setting that changes the standard block."""
-    config: Any = inner.config
-    return getattr(config, "position_embedding_type", "absolute") in (
-        "absolute",
-        None,
-    ) and not getattr(config, "is_decoder", False)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -21,8 +21,6 @@ from warmstart.models.peft.prompts import is_prompted
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
-
-    from warmstart.models.forward import Compute
 
 
 # What a model that writes gives for the rows of a split.
@@ -130,6 +128,15 @@ class _BeforeLogits(Exception):
         self.hidden = hidden
 
 
+class Computes(Protocol):
+    """What a language model computes by: a `Forward`."""
+
+    model: Any
+    dtype: torch.dtype
+
+    def set_mode(self, training: bool) -> None: ...
+
+
 class Language:
     """A model under a language-model head: its forward pass, and its generation.
 
@@ -138,11 +145,11 @@ class Language:
     soft cap, a scale), which a trial shows, they are computed as the model does it.
     """
 
-    def __init__(self, compute: Compute) -> None:
-        self.compute = compute
-        inner = self._inner = unwrap(compute.model)
+    def __init__(self, forward: Computes) -> None:
+        self._forward = forward
+        inner = self._inner = unwrap(forward.model)
         self.decodes = family_of(inner.config).kind != "encoder-decoder"
-        self.pads_badly = self.decodes and is_prompted(compute.model)
+        self.pads_badly = self.decodes and is_prompted(forward.model)
         self._head: Any = inner.get_output_embeddings()
         bias = getattr(inner, "final_logits_bias", None)
         self._bias: Tensor | None = None if bias is None or not bias.any() else bias[0]
@@ -165,27 +172,27 @@ class Language:
         return int(config.decoder_start_token_id)
 
     def forward(
-        self, ids: Tensor, mask: Tensor, written: Tensor | None, *, training: bool
+        self, ids: Tensor, mask: Tensor, decoder_ids: Tensor | None = None, *, training: bool
     ) -> Unprojected | Tensor:
         """What stands before the logits [B, L, H], or the logits themselves [B, L, V].
 
         Args:
             ids: token ids [B, L] padded on the right; of a decoder prompt and answer.
             mask: [B, L] 1 where there is a token.
-            written: ids [B, T] that the decoder of an encoder-decoder reads; then L is T above.
+            decoder_ids: ids [B, T] that the decoder of an encoder-decoder reads; then L is T above.
         """
-        compute = self.compute
-        compute._train(training)  # pyright: ignore[reportPrivateUsage]
+        forward = self._forward
+        forward.set_mode(training)
         named: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
-        if written is not None:
-            named["decoder_input_ids"] = written
-        if not is_prompted(compute.model):
+        if decoder_ids is not None:
+            named["decoder_input_ids"] = decoder_ids
+        if not is_prompted(forward.model):
             named["use_cache"] = False
-        length = ids.shape[1] if written is None else written.shape[1]
-        low = compute.dtype != torch.float32
-        with torch.autocast(ids.device.type, compute.dtype, enabled=low):
+        length = (ids if decoder_ids is None else decoder_ids).shape[1]
+        low = forward.dtype != torch.float32
+        with torch.autocast(ids.device.type, forward.dtype, enabled=low):
             if not self.chunked:
-                return compute.model(**named).logits[:, -length:].float()
+                return forward.model(**named).logits[:, -length:].float()
             return self._unprojected(named, length)
 
     def write(self, ids: Tensor, mask: Tensor) -> list[list[int]]:
@@ -193,11 +200,11 @@ class Language:
 
         `ids` [B, L] are padded on the left for a decoder, on the right else.
         """
-        compute = self.compute
-        compute._train(False)  # pyright: ignore[reportPrivateUsage]
-        model: Any = compute.model
-        low = compute.dtype != torch.float32
-        auto = torch.autocast(ids.device.type, compute.dtype, enabled=low)
+        forward = self._forward
+        forward.set_mode(False)
+        model: Any = forward.model
+        low = forward.dtype != torch.float32
+        auto = torch.autocast(ids.device.type, forward.dtype, enabled=low)
         with torch.no_grad(), auto, quiet():
             found = model.generate(input_ids=ids, attention_mask=mask)
         prompted = is_prompted(model) and model.active_peft_config.peft_type != "PREFIX_TUNING"
@@ -216,7 +223,7 @@ class Language:
     def _unprojected(self, named: dict[str, Any], length: int) -> Unprojected:
         try:
             with _stopping():
-                self.compute.model(**named)
+                self._forward.model(**named)
         except _BeforeLogits as stopped:
             return Unprojected(stopped.hidden[:, -length:], self._head.weight, self._bias)
         raise AssertionError("the output matrix was not reached")
@@ -227,7 +234,7 @@ class Language:
         if type(head) is not nn.Linear or head.bias is not None:
             return False
         head.register_forward_pre_hook(_stop)
-        model: Any = self.compute.model
+        model: Any = self._forward.model
         device = next(model.parameters()).device
         ids = torch.tensor([[3, 4]], device=device) % head.weight.shape[0]
         named: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

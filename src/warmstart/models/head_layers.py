@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,6 +44,24 @@ def head_logits(model: PreTrainedModel, states: Tensor) -> Tensor:
     if name == "distilbert":
         return inner.classifier(inner.dropout(torch.relu(inner.pre_classifier(states))))
     return inner.classifier(states[:, None])
+
+
+@contextmanager
+def given_states(inner: Any, states: Tensor) -> Iterator[None]:
+    """Inside, the model's head reads these states [B, L, H], and its body is not computed."""
+    from transformers.modeling_outputs import BaseModelOutput
+
+    class Given(nn.Module):
+        def forward(self, *_: Any, **__: Any) -> Any:
+            return BaseModelOutput(last_hidden_state=states)  # pyright: ignore[reportArgumentType]
+
+    body = body_of(inner)
+    name = next(name for name, child in inner.named_children() if child is body)
+    setattr(inner, name, Given())
+    try:
+        yield
+    finally:
+        setattr(inner, name, body)
 
 
 def reset_head(model: PreTrainedModel, seed: int) -> None:

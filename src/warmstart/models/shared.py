@@ -1,17 +1,17 @@
-"""One body under several heads: shared modules, so that every head trains the same weights."""
+"""A shared encoder: one body under several heads, so that every head trains the same weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from warmstart.errors import RecipeError
 from warmstart.models.architectures import body_of, family_of, word_embedding_of
-from warmstart.models.forward import Compute, FastCompute, compute_for
+from warmstart.models.fast.forward import FastForward, is_fast
+from warmstart.models.forward import Forward
 from warmstart.models.head_layers import unwrap
 from warmstart.models.hf_calls import LOAD, one_line, quiet, seeded
 from warmstart.models.modules import head_names
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from warmstart.models.base import Base
-    from warmstart.models.fast.mixed_precision import MixedPrecision
 
 
 def share_body(models: Sequence[PreTrainedModel]) -> PreTrainedModel:
@@ -65,18 +64,11 @@ def _is_tied(inner: Any) -> bool:
     return output is not None and getattr(output, "weight", None) is embedding.weight
 
 
-class SharedFast(FastCompute):
-    """The fast encoder without the 16-bit twins, whose place in memory cannot be shared."""
-
-    def _make_shadow(self, dtype: torch.dtype) -> MixedPrecision | None:
-        return None
-
-
-def computes_for(models: Sequence[PreTrainedModel], *, fast: bool) -> list[Compute]:
+def forwards_for(models: Sequence[PreTrainedModel], *, fast: bool) -> list[Forward]:
     """How models that share a body are computed: all of them by the fast encoder, or none."""
-    if fast and all(compute_for(model).is_fast for model in models):
-        return [SharedFast(model) for model in models]
-    return [Compute(model) for model in models]
+    if fast and all(is_fast(model) for model in models):
+        return [FastForward(model, copies=False) for model in models]
+    return [Forward(model) for model in models]
 
 
 def load_masked(base: Base, seed: int) -> PreTrainedModel:
@@ -101,51 +93,3 @@ def load_masked(base: Base, seed: int) -> PreTrainedModel:
             base.path, config=config, dtype=torch.float32, use_safetensors=True, **LOAD
         )
     return model.eval()
-
-
-class MaskedCompute(Compute):
-    """A masked-language model that computes the vocabulary for the chosen tokens alone."""
-
-    def chosen_logits(
-        self,
-        ids: Tensor,
-        lengths: Tensor,
-        chosen: Tensor,
-        *,
-        training: bool,
-        types: Tensor | None = None,
-    ) -> Tensor:
-        """Logits [1, M, V] in float32 of the M tokens where `chosen` [B, L] is true."""
-        self._train(training)
-        mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
-        named = {} if types is None else {"token_type_ids": types}
-        inner: Any = self.model
-        with torch.autocast(ids.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            found = body_of(inner)(input_ids=ids, attention_mask=mask, **named)
-            with _body_gives(inner, found.last_hidden_state[chosen][None]):
-                return inner(input_ids=ids[:1, :1]).logits.float()
-
-
-class _Given(nn.Module):
-    """Stands for a body whose hidden states are known already."""
-
-    def __init__(self, states: Tensor) -> None:
-        super().__init__()
-        self.states = states
-
-    def forward(self, *_: Any, **__: Any) -> Any:
-        from transformers.modeling_outputs import BaseModelOutput
-
-        return BaseModelOutput(last_hidden_state=self.states)  # pyright: ignore[reportArgumentType]
-
-
-@contextmanager
-def _body_gives(inner: Any, states: Tensor) -> Iterator[None]:
-    """Inside, the model's head reads these states."""
-    body = body_of(inner)
-    name = next(name for name, child in inner.named_children() if child is body)
-    setattr(inner, name, _Given(states))
-    try:
-        yield
-    finally:
-        setattr(inner, name, body)

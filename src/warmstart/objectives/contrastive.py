@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from warmstart.models.heads import VECTOR, Head
-from warmstart.part import Part
+from warmstart.objectives.base import Loss, Objective
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from warmstart.models.forward import Batch, Forward
 
-# Losses between vectors: what belongs together comes near, what does not goes away.
-#
-# Every one is the mean over the rows that it applies to.
+
+# Losses between vectors, each the mean over the rows that it applies to.
 
 NOTHING = -1
 """The number of a text that is not there."""
@@ -47,19 +46,19 @@ def ranking(vectors: Tensor, names: Tensor, scale: float, symmetric: bool = Fals
 
 
 def _one_way(
-    asked: Tensor, offered: Tensor, asked_names: Tensor, offered_names: Tensor, scale: float
+    queries: Tensor, texts: Tensor, query_names: Tensor, text_names: Tensor, scale: float
 ) -> Tensor:
     import torch
     from torch.nn.functional import cross_entropy
 
-    rows, kinds = offered_names.shape
-    texts = offered_names.T.reshape(-1)
-    scores = scale * cosines(asked, offered.transpose(0, 1).reshape(rows * kinds, -1))
-    right = (texts == offered_names[:, :1]) | (texts == asked_names[:, None])
-    right[:, :rows] |= asked_names[:, None] == asked_names
-    own = torch.arange(rows, device=asked.device)
+    rows, kinds = text_names.shape
+    names = text_names.T.reshape(-1)
+    scores = scale * cosines(queries, texts.transpose(0, 1).reshape(rows * kinds, -1))
+    right = (names == text_names[:, :1]) | (names == query_names[:, None])
+    right[:, :rows] |= query_names[:, None] == query_names
+    own = torch.arange(rows, device=queries.device)
     right[own, own] = False
-    left_out = right | (texts == NOTHING)
+    left_out = right | (names == NOTHING)
     return cross_entropy(scores.masked_fill(left_out, float("-inf")), own)
 
 
@@ -68,10 +67,10 @@ def cosent(vectors: Tensor, scores: Tensor, scale: float) -> Tensor:
     over all i that score lower than j (CoSENT, Su 2022)."""
     import torch
 
-    found = scale * _own_cosines(vectors)
-    gaps = found[:, None] - found[None, :]
+    cosines = scale * _own_cosines(vectors)
+    gaps = cosines[:, None] - cosines[None, :]
     lower = scores[:, None] < scores[None, :]
-    return torch.logsumexp(torch.cat([found.new_zeros(1), gaps[lower]]), 0)
+    return torch.logsumexp(torch.cat([cosines.new_zeros(1), gaps[lower]]), 0)
 
 
 def cosine(vectors: Tensor, scores: Tensor) -> Tensor:
@@ -101,12 +100,10 @@ def _own_cosines(vectors: Tensor) -> Tensor:
     return cosine_similarity(vectors[:, 0], vectors[:, 1], dim=-1)
 
 
-class Contrastive(Part):
+class Contrastive(Objective):
     """Learns from pairs, triplets, scored pairs or labelled texts; which of them, the rows say."""
 
-    kind: ClassVar[str] = "objective"
     heads: ClassVar[frozenset[str]] = frozenset({"vector", "classes"})
-    class_weights: ClassVar[str] = "none"
 
     scale: float = Field(
         default=20.0, gt=0, description="cosines are multiplied by it: 1 / temperature"
@@ -119,26 +116,22 @@ class Contrastive(Part):
         description="scored pairs: cosent learns the order of the scores, cosine their values",
     )
 
-    def loss(
-        self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None, head: Head = VECTOR
-    ) -> tuple[Tensor, Tensor]:
-        """The loss of a batch times its rows, and its rows.
+    def loss(self, model: Forward, batch: Batch) -> Loss:
+        vectors: Any = model.forward(batch)
+        return Loss(self.mean(vectors, batch.targets) * len(batch.rows), batch.weight)
+
+    def mean(self, vectors: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of a batch's rows.
 
         Args:
-            outputs: vectors [B, K, H] of a text (K 1), a pair (2), or a triplet (3).
+            vectors: [B, K, H] of a text (K 1), a pair (2), or a triplet (3).
             targets: classes [B] of single texts; scores [B], float, of pairs; or, of pairs and
                 triplets, the numbers of their texts [B, K] (see `ranking`).
         """
-        if outputs.shape[1] == 1:
-            mean = supervised(outputs[:, 0], targets, self.scale)
-        elif not targets.is_floating_point():
-            mean = ranking(outputs, targets, self.scale, self.symmetric)
-        elif self.scored_loss == "cosent":
-            mean = cosent(outputs, targets, self.scale)
-        else:
-            mean = cosine(outputs, targets)
-        return mean * len(outputs), self.weight(targets)
-
-    def weight(self, targets: Tensor, weights: Tensor | None = None, head: Head = VECTOR) -> Tensor:
-        """What a batch counts: its rows."""
-        return targets.new_tensor(float(len(targets)), dtype=None).float()
+        if vectors.shape[1] == 1:
+            return supervised(vectors[:, 0], targets, self.scale)
+        if not targets.is_floating_point():
+            return ranking(vectors, targets, self.scale, self.symmetric)
+        if self.scored_loss == "cosent":
+            return cosent(vectors, targets, self.scale)
+        return cosine(vectors, targets)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.models.heads import CLASSES, TEXT, TOKENS, Head
-from warmstart.part import Part
+from warmstart.objectives.base import Loss, Objective, Setting
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from warmstart.models.forward import Batch, Forward
 
 
 # The loss of each kind of head, summed over a batch.
@@ -83,11 +85,9 @@ LOSSES: Mapping[str, Callable[[Tensor, Tensor, float], Tensor]] = {
 FOCAL_GAMMA = 2.0  # the choice of Lin et al.
 
 
-class Supervised(Part):
+class Supervised(Objective):
     """Cross-entropy, optionally smoothed (Szegedy et al. 2016), or focal loss (Lin et al. 2017);
     either one optionally weighted by class."""
-
-    kind: ClassVar[str] = "objective"
 
     loss_function: Literal["cross_entropy", "focal"] = Field(
         default="cross_entropy",
@@ -107,6 +107,10 @@ class Supervised(Part):
         default=0.0, ge=0, lt=1, description="share of the target spread over all classes"
     )
 
+    _head: Head = PrivateAttr(default=CLASSES)
+    _class_weights: Any = PrivateAttr(default=None)
+    """[K] float32, or None."""
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.loss_function == "focal" and self.label_smoothing:
@@ -122,34 +126,49 @@ class Supervised(Part):
         return self
 
     @property
-    def heads(self) -> frozenset[str]:
+    def heads(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The heads that it can train; see `warmstart.models.heads.Head`."""
         plain = self.loss_function == "cross_entropy" and self.class_weights == "none"
         return frozenset(LOSSES) if plain else frozenset({"classes"})
 
-    def loss(
-        self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None, head: Head = CLASSES
-    ) -> tuple[Tensor, Tensor]:
-        """The summed loss of a batch and the weight that it has.
+    def setup(self, session: Setting) -> None:
+        """Learn the head, and the weights of the classes from the rows that are trained on."""
+        import torch
 
-        Dividing the sums of several micro-batches by their weights' sum gives exactly the loss of
-        the whole batch, however unequal the parts are. Focal loss is not divided by its own
-        factors: it is the mean of what the rows have left to learn.
+        from warmstart.data.sampling import class_weights
+
+        self._head = session.head
+        if self.class_weights == "balanced":
+            weights = class_weights(session.train_targets(), len(session.labels))
+            self._class_weights = torch.tensor(weights, dtype=torch.float32, device=session.device)
+
+    def loss(self, model: Forward, batch: Batch) -> Loss:
+        """Divided by the summed weights of several micro-batches it is exactly that of the whole
+        batch, however unequal the parts are. Focal loss is not divided by its own factors: it is
+        the mean of what the rows have left to learn.
+        """
+        return Loss(self.total(model.forward(batch), batch.targets), batch.weight)
+
+    def total(self, outputs: Any, targets: Tensor) -> Tensor:
+        """The summed loss of outputs.
 
         Args:
             outputs: of the head, float32: [B, K], or [B, L, K] of every token.
             targets: what they should be: classes [B], labels [B, K] of 0 and 1, values [B],
                 classes of tokens [B, L], or first and last tokens [B, 2]; -100 counts nothing.
-            weights: [K] class weights, or None.
-            head: what the outputs are of.
         """
-        if not head.single_label:
-            total = LOSSES[head.name](outputs, targets, self.label_smoothing)
-        elif self.loss_function == "focal":
-            total = self._focal(outputs, targets, weights)
-        else:
-            total = classes(outputs, targets, self.label_smoothing, weights)
-        return total, self.weight(targets, weights, head)
+        if not self._head.single_label:
+            return LOSSES[self._head.name](outputs, targets, self.label_smoothing)
+        if self.loss_function == "focal":
+            return self._focal(outputs, targets, self._class_weights)
+        return classes(outputs, targets, self.label_smoothing, self._class_weights)
+
+    def weigh(self, batch: Batch) -> Tensor:
+        """What a batch counts: its rows, its labelled tokens, or the sum of its class weights."""
+        if self._head in (TOKENS, TEXT):
+            return (batch.targets != IGNORE_INDEX).sum().float()
+        weights = self._class_weights
+        return batch.weight if weights is None else weights[batch.targets].sum()
 
     def _focal(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
         """The sum of -w (1 - p)^gamma log p over the rows, p the probability of the true class."""
@@ -160,13 +179,3 @@ class Supervised(Part):
         missing = (-torch.expm1(log_p)).clamp(min=1e-12)  # below one, a power has no slope at 0
         rows = -(missing**gamma) * log_p
         return (rows if weights is None else weights[targets] * rows).sum()
-
-    def weight(
-        self, targets: Tensor, weights: Tensor | None = None, head: Head = CLASSES
-    ) -> Tensor:
-        """What a batch counts: its rows, its labelled tokens, or the sum of its class weights."""
-        if head in (TOKENS, TEXT):
-            return (targets != IGNORE_INDEX).sum().float()
-        if weights is None:
-            return targets.new_tensor(float(len(targets)), dtype=None).float()
-        return weights[targets].sum()

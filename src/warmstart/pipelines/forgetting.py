@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from warmstart.metrics.base import Floats
     from warmstart.pipelines.prepare import Prepared
     from warmstart.training.regularization.language_model import Reader
-    from warmstart.training.regularization.regularizer import Keeper
+    from warmstart.training.regularization.regularizer import Regularizer
     from warmstart.training.regularization.text import General
 
 
 @dataclass
-class Keeping:
+class Forgetting:
     """General text beside a run, through the body that is being trained."""
 
     prepared: Prepared
@@ -31,25 +31,25 @@ class Keeping:
     """Read before and after: the same, however many weights a method adds in between."""
 
     @classmethod
-    def begin(cls, prepared: Prepared, model: Any) -> Keeping:
+    def begin(cls, prepared: Prepared, model: Any) -> Forgetting:
         """Find out how this base reads, and measure it while it is still the base."""
         from warmstart.evaluation.forgetting import fewer
         from warmstart.training.regularization.language_model import reader_for
         from warmstart.training.regularization.text import shipped
 
         recipe, task = prepared.recipe, prepared.task
-        keeping = cls(prepared, prepared.general or shipped())
-        measured = recipe.evaluate.forgetting and keeping.changes != "nothing"
+        knowledge = cls(prepared, prepared.general or shipped())
+        measured = recipe.evaluate.forgetting and knowledge.changes != "nothing"
         if not (measured or recipe.forgetting.acts):
-            return keeping
+            return knowledge
         writes = task.head.generates
-        keeping.reader = reader_for(prepared.base, model, prepared.tokenizer, writes=writes)
+        knowledge.reader = reader_for(prepared.base, model, prepared.tokenizer, writes=writes)
         if measured:
-            weights = sum(weight.numel() for weight in keeping.reader.body.parameters())
-            held = keeping.general.held
-            keeping.passages = held if prepared.general else fewer(held, weights)
-            keeping.before = keeping.read()
-        return keeping
+            weights = sum(weight.numel() for weight in knowledge.reader.body.parameters())
+            held = knowledge.general.held
+            knowledge.passages = held if prepared.general else fewer(held, weights)
+            knowledge.before = knowledge.read()
+        return knowledge
 
     def attached(self, model: Any) -> None:
         """To be called with the method on the model, before any of its weights has moved."""
@@ -73,9 +73,9 @@ class Keeping:
         """Whether more of the vocabulary is trained than the data of the task hold."""
         return self.prepared.recipe.forgetting.rehearsal > 0
 
-    def keeper(self, model: Any, compute: Any) -> Keeper | None:
+    def regularizer(self, model: Any, forward: Any) -> Regularizer | None:
         """What a step does against forgetting; to be called before any weight has moved."""
-        from warmstart.training.regularization.regularizer import Keeper, Penalty, base_weights
+        from warmstart.training.regularization.regularizer import Penalty, Regularizer, base_weights
 
         settings = self.prepared.recipe.forgetting
         if not settings.acts or self.reader is None:
@@ -85,13 +85,13 @@ class Keeping:
         if settings.penalty != "none":
             weights = base_weights(model, writes=self.writes)
             known = self.fisher or {}
-            used = compute.used_rows
+            used = forward.used_rows
             sizes = [_rows(known[name], weight, used) for name, weight in weights.items()
                      if name in known]  # fmt: skip
             penalty = Penalty(list(weights.values()), settings.strength, sizes)
         if settings.rehearsal:
             learned = self.reader.pieces(self.general.learned)
-        return Keeper(compute, self.reader, learned, settings.rehearsal, penalty)
+        return Regularizer(forward, self.reader, learned, settings.rehearsal, penalty)
 
     def figure(self, model: Any) -> dict[str, Any] | None:
         """What was forgotten, as `evaluate.forgetting` says it; None where it was not asked for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.methods.base import Method
     from warmstart.models.base import Base
-    from warmstart.objectives.supervised import Supervised
+    from warmstart.objectives.base import Objective
     from warmstart.tasks.base import Examples, Task
     from warmstart.training.regularization.text import General
 
@@ -52,6 +53,7 @@ def resolved(
     from warmstart.methods.base import Method
     from warmstart.models.architectures import family_of, width_of
     from warmstart.models.checks import read_json as read_config
+    from warmstart.training.datasets import row_sizes
     from warmstart.training.precision import choose, device_named
 
     method: Any = recipe.method
@@ -69,10 +71,14 @@ def resolved(
     pace = method if cached or not method.caches_features else Method
     classes = len(np.unique(store.targets)) if task.head.single_label and not cached else 0
     epochs = train.epochs or _usual_epochs(task, pace, steps, classes)
+    if train.max_steps or train.tokens:
+        tokens = int(row_sizes(store)[index].sum())
+        passes = (train.max_steps or 0) / steps + (train.tokens or 0) / max(tokens, 1)
+        epochs = math.ceil(passes)
     device = device_named(train.device)
     precision = "bf16" if "bfloat16" in str(choose(train.precision, device)) else "fp32"
     chosen = {
-        "epochs": epochs,
+        "epochs": None if train.max_steps or train.tokens else epochs,
         "patience": max(3, epochs // 4) if train.patience is None else train.patience,
         "batch_size": batch,
         "learning_rate": train.learning_rate or task.default_rate(method, width),
@@ -124,7 +130,7 @@ class Prepared:
         return self.recipe.method  # pyright: ignore[reportReturnType]
 
     @property
-    def objective(self) -> Supervised:
+    def objective(self) -> Objective:
         return self.recipe.objective  # pyright: ignore[reportReturnType]
 
     def facts(self) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from warmstart.config.recipe import Recipe
-from warmstart.data.tokens.batching import plan as plan_batches
 from warmstart.errors import RunError, typed
 from warmstart.pipelines.finish import conclude, speed_of
 from warmstart.pipelines.prepare import Prepared, prepare, rows_in
@@ -152,17 +151,18 @@ def _counts(prepared: Prepared) -> dict[str, dict[str, int]]:
 
 
 def _steps(prepared: Prepared) -> int:
-    """Steps of all epochs."""
-    train = prepared.recipe.train
-    assert train.epochs and train.batch_size
-    if not train.batch_tokens or prepared.method.caches_features:
-        return train.epochs * -(-len(prepared.rows) // train.batch_size)
-    lengths = prepared.stores["train"].sizes[prepared.rows]
-    seed = prepared.recipe.seed
-    return sum(
-        len(plan_batches(lengths, train.batch_size, seed, epoch, train.batch_tokens))
-        for epoch in range(train.epochs)
-    )
+    """Steps of the whole run."""
+    import torch
+
+    from warmstart.training.batches import BatchSource
+    from warmstart.training.datasets import Rows, row_sizes
+
+    settings = prepared.recipe.train
+    if prepared.method.caches_features or prepared.task.head.gives_vectors:
+        settings = settings.model_copy(update={"batch_tokens": None})
+    rows = Rows(row_sizes(prepared.stores["train"]), torch.device("cpu"))
+    seed, objective = prepared.recipe.seed, prepared.objective
+    return BatchSource(rows, objective, settings, seed, rows=prepared.rows).length().steps
 
 
 def _prepare_tasks(recipe: Recipe, source: Any) -> Prepared:

@@ -53,6 +53,11 @@ def training(
 def _figures(row: Mapping[str, Any], watched: str) -> list[tuple[str, float]]:
     """What is known of a single epoch."""
     titles = FIGURES | {"validation_score": f"{watched} on validation"}
+    for name in _metrics([row]):
+        titles |= {
+            f"train_{name}": f"{name} on train",
+            f"validation_{name}": f"{name} on validation",
+        }
     return [(title, row[key]) for key, title in titles.items() if row.get(key) is not None]
 
 
@@ -69,7 +74,17 @@ def _charts(rows: Sequence[Mapping[str, Any]], watched: str) -> list[Markup]:
         charts.line_chart("Loss (lower is better)", x, loss, "epoch"),
         charts.line_chart(f"{watched} (higher is better)", x, score, "epoch"),
     ]
+    for name in _metrics(rows):
+        own = columns(training=f"train_{name}", validation=f"validation_{name}")
+        drawn.append(charts.line_chart(name, x, own, "epoch"))
     return [chart for chart in drawn if chart]
+
+
+def _metrics(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the objective measured beside its loss."""
+    names = dict.fromkeys(key.partition("_")[2] for row in rows for key in row
+                          if key.startswith(("train_", "validation_")))  # fmt: skip
+    return [name for name in names if name not in ("loss", "score")]
 
 
 NUMBERED = 12  # up to so many classes the confusion matrix is a table of numbers

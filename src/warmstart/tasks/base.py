@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.models.base import Base
-    from warmstart.models.forward import Compute
+    from warmstart.models.forward import Forward
     from warmstart.tasks.results import TaskResult
     from warmstart.types import Prediction
 
@@ -158,11 +158,11 @@ class Task(Part):
 
         return load_headed(base, self.head, list(labels), seed)
 
-    def compute(self, model: PreTrainedModel) -> Compute:
+    def forward(self, model: PreTrainedModel) -> Forward:
         """How the model's outputs are computed."""
-        from warmstart.models.forward import compute_for
+        from warmstart.models.fast.forward import forward_for
 
-        return compute_for(model)
+        return forward_for(model)
 
     def decode(self, outputs: Any, examples: Examples) -> list[Prediction]:
         """The model's outputs (as the feed of this form gives them) as one answer for each row of
@@ -183,7 +183,7 @@ class Task(Part):
         return self.columns(self.decode(outputs, examples))
 
     def score(self, outputs: Any, examples: Examples) -> dict[str, float]:
-        """Quick figures for one pass over a split: `main_score` (higher is better) and `loss`."""
+        """Quick figures for one pass over a split, `epoch_score` among them (higher is better)."""
         raise NotImplementedError
 
     def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from warmstart.models.base import Base
-    from warmstart.models.embeddings import FastCaptured, SlowCaptured
+    from warmstart.models.forward import Forward
 
 MANY = 64
 
@@ -69,17 +69,21 @@ class FewShot(Classification):
         return [f"There are {middle} rows of the middle label: task classification suits so many."]
 
     def build_model(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
-        from warmstart.models.embeddings import straighten
+        from warmstart.models.readout import straighten
 
         model = super().build_model(base, labels, seed)
         straighten(model)
         return model
 
-    def compute(self, model: Any) -> FastCaptured | SlowCaptured:
-        from warmstart.models.embeddings import body_only, capturing
+    def forward(self, model: Any) -> Forward:
+        """Without dropout, which so few steps do not need; of the body alone."""
+        from warmstart.models.fast.forward import forward_for
+        from warmstart.models.readout import BELOW_HEAD, freeze_head
 
-        body_only(model)
-        return capturing(model)
+        freeze_head(model)
+        forward = forward_for(model, BELOW_HEAD)
+        forward.without_dropout()
+        return forward
 
     def to_metadata(self) -> dict[str, Any]:
         """A plain classifier's note: that is what the folder holds."""

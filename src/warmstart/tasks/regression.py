@@ -177,12 +177,11 @@ class Regression(Task):
         return {"prediction": pa.array([answer.value for answer in answers], pa.float64())}
 
     def score(self, outputs: np.ndarray, examples: Examples) -> dict[str, float]:
-        """The figures of one pass, and the mean squared error, in the unit that is learned."""
+        """The figures of one pass, in the unit that is learned."""
         values, truth = outputs.reshape(-1), examples.store.targets
         if not len(truth):
-            return dict.fromkeys(("spearman", "pearson", "r2", "mae", "mse", "loss"), 0.0)
-        figures = Agreement()(values, truth)
-        return {**figures, "loss": figures["mse"]}
+            return dict.fromkeys(("spearman", "pearson", "r2", "mae", "mse"), 0.0)
+        return Agreement()(values, truth)
 
     def fold_into_weights(self, model: PreTrainedModel) -> Self:
         """With the unit in the model's last layer."""

@@ -1,193 +1,208 @@
-"""Where batches come from: token ids, or hidden states that were computed once."""
+"""Where batches come from: which rows make a step, how long a run is, and where it stands."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from warmstart.data.tokens.batching import micro, ordered, pad, plan, width
-from warmstart.data.tokens.dataset import IGNORE_INDEX
-from warmstart.training.memory import trim
-from warmstart.training.state_file import StateFile
+from warmstart.errors import RecipeError
+from warmstart.models.forward import Batch, Forward, Outputs
+from warmstart.objectives.base import Objective, PlannedStep, Position
+from warmstart.training.datasets import Rows
+from warmstart.training.settings import Train
 
-if TYPE_CHECKING:
-    from warmstart.data.tokens.dataset import TokenizedDataset
-    from warmstart.models.forward import Compute, FastCompute
-
-INFERENCE_TOKENS = 4096
-CACHED_TOKENS = 1024  # on a CPU: what passes through a layer stays in its cache
-INFERENCE_ROWS = 1024
+EVALUATION = 16
+"""Tells random numbers of validation from those of training."""
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows that are computed together: either ids [B, L] with lengths [B], or states [B, H].
-
-    `types` [B, L] are the token types of two texts in one row.
-    """
-
-    targets: Tensor
-    tokens: int
-    ids: Tensor | None = None
-    lengths: Tensor | None = None
-    states: Tensor | None = None
-    types: Tensor | None = None
-
-
-class Feed(Protocol):
-    """One split, ready to be computed."""
-
-    def __len__(self) -> int: ...
-    def epoch(self, seed: int, epoch: int) -> list[np.ndarray]: ...
-    def batches(self, rows: np.ndarray) -> list[Batch]: ...
-    def logits(self, batch: Batch, *, training: bool) -> Tensor: ...
-    def predict(self) -> np.ndarray: ...
-
-
-class TokenFeed:
-    """Token ids in length-sorted batches.
+class Length:
+    """How long a run is.
 
     Args:
-        rows: the rows of the store to train on, with repeats where a class is oversampled.
+        steps: in all.
+        starts: the step with which each pass over the rows begins.
+    """
+
+    steps: int
+    starts: tuple[int, ...] = (0,)
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the rows, the last one perhaps not whole."""
+        return len(self.starts)
+
+
+@dataclass(frozen=True, slots=True)
+class EvalOutput:
+    """What a pass over a split gave: the outputs of its rows, the objective's loss, its metrics."""
+
+    outputs: Any
+    loss: float
+    metrics: dict[str, float]
+
+
+class BatchSource:
+    """Rows, in steps of the optimizer.
+
+    Args:
+        dataset: the rows, which know how they are made into a batch.
+        objective: what makes the batches that are trained on.
+        settings: how large a step is, and how long the run: one of epochs, max_steps and tokens.
+        seed: decides with the number of a pass which rows go together.
+        rows: the rows to train on, with repeats where a class is oversampled; None: all.
+        passes: so many passes over the rows are one epoch.
     """
 
     def __init__(
         self,
-        store: TokenizedDataset,
-        compute: Compute,
-        pad_id: int,
+        dataset: Rows,
+        objective: Objective,
+        settings: Train,
+        seed: int = 0,
         *,
-        batch_size: int,
-        batch_tokens: int | None = None,
-        micro_batch_tokens: int = INFERENCE_TOKENS,
         rows: np.ndarray | None = None,
+        passes: int = 1,
     ) -> None:
-        self.store, self.compute, self.pad_id = store, compute, pad_id
-        self.batch_size, self.batch_tokens = batch_size, batch_tokens
-        self.micro_batch_tokens = micro_batch_tokens
-        self.rows = np.arange(len(store)) if rows is None else rows
-        self.longest = int(store.lengths.max(initial=1))
+        self.dataset, self.objective, self.settings = dataset, objective, settings
+        self.seed, self.passes = seed, passes
+        self._endless = dataset.endless
+        self._length: tuple[Train, Length] | None = None
+        self.rows = np.arange(len(dataset)) if rows is None and not dataset.endless else rows
 
     def __len__(self) -> int:
-        return len(self.store)
+        return len(self.dataset)
 
-    def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
-        """The rows of every step of an epoch."""
-        lengths = self.store.lengths[self.rows]
-        order = plan(lengths, self.batch_size, seed, epoch, batch_tokens=self.batch_tokens)
-        return [self.rows[batch] for batch in order]
+    @property
+    def batch_size(self) -> int:
+        """Rows in a step, unless `batch_tokens` says its size."""
+        return self.settings.batch_size or 1
 
-    def batches(self, rows: np.ndarray) -> list[Batch]:
+    @property
+    def unit_count(self) -> int:
+        """How many independent answers a score over all rows is a mean of."""
+        return self.dataset.unit_count
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        """The rows of every step of an epoch, counted from 0."""
+        assert self.rows is not None
+        size, tokens = self.batch_size, self.settings.batch_tokens
+        numbers = range(epoch * self.passes, (epoch + 1) * self.passes)
+        plans = (self.dataset.plan(self.rows, size, tokens, (self.seed, n)) for n in numbers)
+        return [rows for plan in plans for rows in plan]
+
+    def batches(self, rows: np.ndarray, rng: np.random.Generator) -> list[Batch]:
         """The micro-batches of one step."""
-        lengths = self.store.lengths
-        return [self._batch(part) for part in micro(rows, lengths, self.micro_batch_tokens)]
+        parts = self.dataset.micro(rows, self.settings.micro_batch_tokens)
+        return [self.objective.collate(self.dataset, part, rng) for part in parts]
 
-    def logits(self, batch: Batch, *, training: bool) -> Tensor:
-        """Logits [B, K], or [B, L, K] where the head reads every token."""
-        assert batch.ids is not None and batch.lengths is not None
-        return self.compute.logits(batch.ids, batch.lengths, training=training, types=batch.types)
+    def length(self) -> Length:
+        """How long the run is. Raises `RecipeError` where rows without end are to be read for so
+        many epochs or tokens."""
+        if self._length is None or self._length[0] is not self.settings:
+            self._length = self.settings, self._measure(self.settings)
+        return self._length[1]
 
-    @torch.no_grad()
-    def predict(self) -> np.ndarray:
-        """Logits [n, K] of the whole split in the order of its rows; [tokens, K] of a head that
-        reads every token, parallel to the ids of the store."""
-        found = np.empty((0, 0), dtype=np.float32)
-        trim()  # what training left free has other sizes than answers ask for
-        for rows in ordered(self.store.lengths, self._at_once()):
-            values = self.logits(self._batch(rows), training=False).cpu().numpy()
-            if not found.size:
-                size = len(self.store) if values.ndim == 2 else len(self.store.ids)
-                found = np.empty((size, values.shape[-1]), dtype=np.float32)
-            if values.ndim == 2:
-                found[rows] = values
-                continue
-            for row, value in zip(rows, values, strict=True):
-                begin, end = self.store.offsets[row], self.store.offsets[row + 1]
-                found[begin:end] = value[: end - begin]
-        return found
+    def _measure(self, settings: Train) -> Length:
+        if self._endless:
+            if settings.max_steps is None:
+                raise RecipeError("the rows have no end: give train.max_steps")
+            return Length(settings.max_steps)
+        if settings.tokens is not None:
+            return self._length_in_tokens(settings.tokens)
+        starts, steps, epochs = list[int](), 0, settings.epochs or 1
+        while (len(starts) < epochs) if settings.max_steps is None else steps < settings.max_steps:
+            size = self.steps_in(len(starts))
+            starts.append(steps)
+            steps += size
+            if not size:
+                break
+        return Length(min(steps, settings.max_steps or steps), tuple(starts))
 
-    @torch.no_grad()
-    def states(self, path: Path) -> StateFile:
-        """What the head reads, [n, H], computed once and kept in a file."""
-        compute: Any = self.compute
-        found = StateFile(path, len(self.store))
-        for rows in ordered(self.store.lengths, self._at_once()):
-            batch = self._batch(rows)
-            found.write(rows, compute.first(batch.ids, batch.lengths).cpu().numpy())
-        return found
+    def _length_in_tokens(self, tokens: int) -> Length:
+        """Until so many tokens have been computed, padding not counted; at least one step."""
+        starts, steps, left = list[int](), 0, tokens
+        while left > 0 and (whole := self.tokens_in_epoch(len(starts))):
+            starts.append(steps)
+            if left >= whole:
+                steps += self.steps_in(len(starts) - 1)
+            else:
+                sizes = np.cumsum([self.tokens_of(rows) for rows in self.plan(len(starts) - 1)])
+                steps += int(np.searchsorted(sizes, left)) + 1
+            left -= whole
+        return Length(steps, tuple(starts))
 
-    def _at_once(self) -> int:
-        """Tokens of a batch that no gradient is asked of."""
-        on_cpu = self.compute.device.type == "cpu"
-        return min(CACHED_TOKENS, INFERENCE_TOKENS) if on_cpu else INFERENCE_TOKENS
+    def tokens_of(self, rows: np.ndarray) -> int:
+        """Tokens of some rows, padding not counted."""
+        return int(self.dataset.sizes[rows].sum())
 
-    def _batch(self, rows: np.ndarray) -> Batch:
-        columns = width(int(self.store.lengths[rows].max()), self.longest)
-        store, device = self.store, self.compute.device
-        ids, lengths = pad(store, rows, self.pad_id, columns)
-        targets, types = store.targets, store.types
-        wanted = (
-            store.padded(targets, rows, columns, IGNORE_INDEX) if store.by_token else targets[rows]
-        )
+    def tokens_in_epoch(self, epoch: int) -> int:
+        """Tokens of an epoch, padding not counted."""
+        assert self.rows is not None
+        return self.passes * self.tokens_of(self.rows)
 
-        def sent(values: np.ndarray) -> Tensor:
-            return torch.from_numpy(values).to(device, non_blocking=True)
+    def steps_in(self, epoch: int) -> int:
+        """How many steps an epoch has."""
+        assert self.rows is not None
+        size, tokens = self.batch_size, self.settings.batch_tokens
+        count = self.dataset.steps_of(len(self.rows), size, tokens)
+        return len(self.plan(epoch)) if count is None else self.passes * count
 
-        return Batch(
-            targets=sent(wanted),
-            tokens=int(lengths.sum()),
-            ids=sent(ids),
-            lengths=sent(lengths),
-            types=None if types is None else sent(store.padded(types, rows, columns, 0)),
-        )
+    def step_rows(self) -> list[int]:
+        """How many rows each step of the run has."""
+        return [planned.rows for planned in self.steps(Position())]
 
+    def steps(self, done: Position) -> Iterator[PlannedStep]:
+        """The steps from a position on; those before it are not planned again."""
+        last = self.length().steps
+        step, epoch, within = done.step, done.epoch, done.within
+        if self._endless:
+            yield from self._stream(step, last)
+            return
+        while step < last:
+            plan = self.plan(epoch)
+            for rows in plan[within:]:
+                step, within = step + 1, within + 1
+                over = within == len(plan)
+                after = Position(step, epoch + 1, 0) if over else Position(step, epoch, within)
+                batches = partial(self.batches, rows)
+                yield PlannedStep(batches, len(rows), epoch, over or step == last, after)
+                if step == last:
+                    return
+            epoch, within = epoch + 1, 0
 
-class StateFeed:
-    """Hidden states that were computed once, for a head alone."""
+    def _stream(self, step: int, last: int) -> Iterator[PlannedStep]:
+        """Rows that are read once, in their order."""
+        for number in range(step, last):
+            rows = np.arange(number * self.batch_size, (number + 1) * self.batch_size)
+            batches, ends = partial(self.batches, rows), number + 1 == last
+            yield PlannedStep(batches, len(rows), 0, ends, Position(number + 1, 0, number + 1))
 
-    def __init__(
-        self,
-        states: StateFile,
-        targets: np.ndarray,
-        compute: FastCompute,
-        *,
-        batch_size: int,
-        rows: np.ndarray | None = None,
-    ) -> None:
-        self.states, self.targets = states, torch.from_numpy(targets)
-        self.compute, self.batch_size = compute, batch_size
-        self.rows = np.arange(len(targets)) if rows is None else rows
+    def evaluate(self, forward: Forward, *, answers: bool = True) -> EvalOutput:
+        """The loss of all rows, always under the same random numbers, and the outputs for them.
 
-    def __len__(self) -> int:
-        return len(self.targets)
+        The outputs are those that the loss was computed from, where it was computed from these.
+        """
+        total, weight = 0.0, 0.0
+        sums: dict[str, float] = {}
 
-    def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
-        """Shuffled rows, cut into steps."""
-        order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(self.rows)
-        return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        def computed() -> Iterator[tuple[Batch, Outputs]]:
+            nonlocal total, weight
+            for number, rows in enumerate(self.dataset.ordered(self.batch_size)):
+                rng = np.random.default_rng([number, EVALUATION])
+                batch = self.objective.collate(self.dataset, rows, rng)
+                loss = self.objective.loss(forward, batch)
+                total, weight = total + float(loss.total), weight + float(loss.weight)
+                for name, value in loss.metrics.items():
+                    sums[name] = sums.get(name, 0.0) + float(value)
+                if answers:
+                    yield batch, forward.forward(batch)
 
-    def batches(self, rows: np.ndarray) -> list[Batch]:
-        """One batch; states are small."""
-        states = torch.from_numpy(self.states.read(rows)).to(self.compute.device)
-        targets = self.targets[torch.from_numpy(rows)].to(states.device)
-        return [Batch(targets, len(rows), states=states)]
-
-    def logits(self, batch: Batch, *, training: bool) -> Tensor:
-        """Logits [B, K]."""
-        assert batch.states is not None
-        return self.compute.head(batch.states, training=training)
-
-    @torch.no_grad()
-    def predict(self) -> np.ndarray:
-        """Logits [n, K] of the whole split in the order of its rows."""
-        parts: list[np.ndarray] = []
-        for start in range(0, len(self.states), INFERENCE_ROWS):
-            rows = np.arange(start, min(start + INFERENCE_ROWS, len(self.states)))
-            logits = self.logits(self.batches(rows)[0], training=False)
-            parts.append(logits.float().cpu().numpy())
-        return np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)
+        with forward.evaluating():
+            outputs = self.dataset.gather(forward, computed()) if answers else [*computed()]
+        whole = max(weight, 1e-12)
+        return EvalOutput(outputs, total / whole, {name: v / whole for name, v in sums.items()})

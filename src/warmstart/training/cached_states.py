@@ -1,16 +1,17 @@
-"""Hidden states of every token at a cut, computed once: later epochs cost the layers above it.
+"""What the parts of a model that stand still give, computed once: later epochs cost the rest alone.
 
-They lie on disk in bfloat16, rows of unequal length one after another, and are read by the row,
-so that memory holds no more than a batch; the operating system's page cache keeps what fits.
+It lies on disk and is read by the row, so that memory holds no more than a batch; the operating
+system's page cache keeps what fits. Plain reads rather than a memory map, so that the process does
+not grow with the file.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from torch import Tensor
 
 from warmstart.data.tokens.batching import ordered
 from warmstart.errors import RunError, shown
-from warmstart.models.fast.split import Cut, cut_of
-from warmstart.training.batches import INFERENCE_TOKENS, Batch, TokenFeed
+from warmstart.models.forward import Batch, Forward, Outputs
+from warmstart.training.datasets import INFERENCE_TOKENS, Rows, TokenRows
 
 SPARE = 1 << 28
+FEATURE_ROWS = 1024
+"""Rows of features whose logits are computed at once."""
 
 
 class HiddenFile:
@@ -63,12 +66,12 @@ class HiddenFile:
 
     def read(self, rows: np.ndarray, columns: int) -> Tensor:
         """The states of rows, padded with zeros on the right, [n, columns, H]."""
-        found = torch.zeros(len(rows), columns, self.width, dtype=self.dtype)
-        flat = found.view(torch.uint8).numpy()
+        states = torch.zeros(len(rows), columns, self.width, dtype=self.dtype)
+        flat = states.view(torch.uint8).numpy()
         for place, row in zip(flat, rows, strict=True):
             begin, end = int(self.offsets[row]), int(self.offsets[row + 1])
             os.preadv(self._handle, [place[: end - begin]], begin * self._bytes)
-        return found
+        return states
 
     def close(self) -> None:
         """Close and remove the file."""
@@ -76,94 +79,132 @@ class HiddenFile:
         self.path.unlink(missing_ok=True)
 
 
-@dataclass(frozen=True, slots=True)
-class HiddenBatch(Batch):
-    """As `Batch`, with the states at the cut [B, L, H]."""
+class HiddenRows(TokenRows):
+    """Token ids with the states below the model's split, kept in a file of `dtype`."""
 
-    hidden: Tensor | None = None
-
-
-class HiddenFeed(TokenFeed):
-    """A token feed on the states at a cut: kept in a file, or computed anew for each batch."""
-
-    cut: Cut
-    file: HiddenFile | None = None
-
-    @classmethod
-    def over(cls, feed: TokenFeed, cut: Cut) -> HiddenFeed:
-        """The feed above a cut; nothing is kept yet."""
-        made = cls(
-            feed.store, feed.compute, feed.pad_id, batch_size=feed.batch_size,
-            batch_tokens=feed.batch_tokens, micro_batch_tokens=feed.micro_batch_tokens,
-            rows=feed.rows,
-        )  # fmt: skip
-        made.cut = cut
-        return made
-
-    @torch.no_grad()
-    def keep(self, path: Path, dtype: torch.dtype) -> None:
-        """Compute the states of all rows and keep them in a file."""
-        file: HiddenFile | None = None
+    def __init__(self, rows: TokenRows, forward: Forward, path: Path, dtype: torch.dtype) -> None:
+        super().__init__(rows.dataset, rows.pad_id, rows.device)
+        self._file: HiddenFile | None = None
         try:
-            for rows in ordered(self.store.lengths, INFERENCE_TOKENS):
-                states = self._states(super()._batch(rows))
-                file = file or HiddenFile(path, self.store.offsets, states.shape[-1], dtype)
-                file.write(rows, states)
+            for numbers in ordered(self.sizes, INFERENCE_TOKENS):
+                states = forward.below_split(super().collate(numbers).inputs)
+                offsets = rows.dataset.offsets
+                self._file = self._file or HiddenFile(path, offsets, states.shape[-1], dtype)
+                self._file.write(numbers, states)
         except BaseException:
-            if file is not None:
-                file.close()
+            self.close()
             raise
-        self.file = file
 
-    def logits(self, batch: Batch, *, training: bool) -> Tensor:
-        assert batch.ids is not None and batch.lengths is not None
-        states = batch.hidden if isinstance(batch, HiddenBatch) else self._states(batch)
-        assert states is not None
-        return self.cut.logits(states, batch.ids, batch.lengths, training=training)
+    def collate(self, rows: np.ndarray) -> Batch:
+        batch = super().collate(rows)
+        assert self._file is not None
+        hidden = self._file.read(rows, batch.inputs["ids"].shape[1]).to(self.device)
+        return replace(batch, inputs={**batch.inputs, "hidden": hidden})
 
-    def _batch(self, rows: np.ndarray) -> Batch:
-        plain = super()._batch(rows)
-        if self.file is None:
-            return plain
-        assert plain.ids is not None
-        hidden = self.file.read(rows, plain.ids.shape[1]).to(plain.ids.device)
-        return HiddenBatch(
-            plain.targets, plain.tokens, plain.ids, plain.lengths, types=plain.types, hidden=hidden
-        )
+    def close(self) -> None:
+        """Remove the file."""
+        if self._file is not None:
+            self._file.close()
 
-    @torch.no_grad()
-    def _states(self, batch: Batch) -> Tensor:
-        assert batch.ids is not None and batch.lengths is not None
-        return self.cut.states(batch.ids, batch.lengths, types=batch.types)
+
+class FeatureRows(Rows):
+    """What the head reads of each row [n, H], kept in a file of float32, for a head alone."""
+
+    def __init__(self, rows: TokenRows, forward: Forward, path: Path) -> None:
+        super().__init__(rows.sizes, rows.device)
+        self.targets = rows.dataset.targets
+        self._file: HiddenFile | None = None
+        offsets = np.arange(len(self) + 1)
+        try:
+            with torch.no_grad():
+                for numbers in rows.ordered(1):
+                    states = forward.features(**rows.collate(numbers).inputs)[:, None]
+                    width = states.shape[-1]
+                    self._file = self._file or HiddenFile(path, offsets, width, torch.float32)
+                    self._file.write(numbers, states)
+        except BaseException:
+            self.close()
+            raise
+
+    def collate(self, rows: np.ndarray) -> Batch:
+        assert self._file is not None
+        inputs = {"features": self._file.read(rows, 1)[:, 0].to(self.device)}
+        return Batch(inputs, self._send(self.targets[rows]), self._count(len(rows)), rows, tokens=0)
+
+    def plan(
+        self, rows: np.ndarray, batch_size: int, batch_tokens: int | None, rng_key: tuple[int, int]
+    ) -> list[np.ndarray]:
+        """At random: all rows cost the same."""
+        order = np.random.Generator(np.random.PCG64(rng_key)).permutation(rows)
+        return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+    def steps_of(self, rows: int, batch_size: int, batch_tokens: int | None) -> int | None:
+        return -(-rows // batch_size)
+
+    def micro(self, rows: np.ndarray, max_tokens: int) -> list[np.ndarray]:
+        """One batch; features are small."""
+        return [rows]
+
+    def ordered(self, batch_size: int) -> list[np.ndarray]:
+        starts = range(0, len(self), FEATURE_ROWS)
+        return [np.arange(start, min(start + FEATURE_ROWS, len(self))) for start in starts]
+
+    def gather(self, forward: Forward, answers: Iterable[tuple[Batch, Outputs]]) -> np.ndarray:
+        """Logits [n, K]."""
+        parts = [
+            values.float().cpu().numpy() for _, values in answers if isinstance(values, Tensor)
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
+
+    def close(self) -> None:
+        """Remove the file."""
+        if self._file is not None:
+            self._file.close()
 
 
 @contextmanager
-def hidden_feeds(
-    feeds: Mapping[str, TokenFeed],
+def cached_features(
+    rows: Mapping[str, TokenRows], forward: Forward, folder: Path
+) -> Iterator[dict[str, Rows]]:
+    """The features of splits in files below `folder`, which are removed at the end."""
+    with ExitStack() as stack:
+        stack.callback(_remove_empty, folder)
+        cached: dict[str, Rows] = {}
+        for name, own in rows.items():
+            cached[name] = made = FeatureRows(own, forward, folder / name)
+            stack.callback(made.close)
+        yield cached
+
+
+@contextmanager
+def split_states(
+    rows: Mapping[str, TokenRows],
+    forward: Forward,
     blocks: int,
     folder: Path,
     *,
     keep: bool = True,
     dtype: torch.dtype = torch.bfloat16,
-) -> Iterator[dict[str, HiddenFeed] | None]:
-    """The same feeds above the first `blocks` blocks, which stand still; None where that cannot be.
+) -> Iterator[dict[str, Rows] | None]:
+    """The same rows for a model that is split above its first `blocks` blocks, which stand still;
+    None where it cannot be.
 
-    With `keep` their states lie in files below `folder`, which are removed at the end.
+    With `keep` their states lie in files below `folder`, which are removed at the end; without,
+    they are computed anew for each batch.
     """
-    cut = cut_of(next(iter(feeds.values())).compute, blocks)
-    if cut is None:
+    if not forward.split(blocks):
         yield None
         return
-    made = {name: HiddenFeed.over(feed, cut) for name, feed in feeds.items()}
-    try:
-        if keep:
-            for name, feed in made.items():
-                feed.keep(folder / name, dtype)
-        yield made
-    finally:
-        cut.close()
-        for feed in made.values():
-            if feed.file is not None:
-                feed.file.close()
-        if folder.exists() and not any(folder.iterdir()):
-            folder.rmdir()
+    with ExitStack() as stack:
+        stack.callback(_remove_empty, folder)
+        cached: dict[str, Rows] = dict(rows)
+        stack.callback(forward.unsplit)
+        for name, own in rows.items() if keep else ():
+            cached[name] = made = HiddenRows(own, forward, folder / name, dtype)
+            stack.callback(made.close)
+        yield cached
+
+
+def _remove_empty(folder: Path) -> None:
+    if folder.exists() and not any(folder.iterdir()):
+        folder.rmdir()

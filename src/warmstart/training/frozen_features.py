@@ -12,11 +12,12 @@ from torch import Tensor
 
 from warmstart.data.tokens.dataset import tokenise
 from warmstart.models.architectures import family_of
-from warmstart.models.checks import read_json
-from warmstart.models.forward import FastCompute, compute_for
+from warmstart.models.fast.forward import forward_for
+from warmstart.models.forward import Batch
 from warmstart.models.hf_calls import LOAD, one_line, quiet
-from warmstart.models.loading import load_classifier, load_tokenizer
-from warmstart.training.batches import TokenFeed
+from warmstart.models.loading import load_tokenizer
+from warmstart.models.readout import Readout
+from warmstart.training.datasets import TokenRows
 from warmstart.training.precision import choose, device_named
 
 if TYPE_CHECKING:
@@ -44,94 +45,37 @@ def features(
     is a row of zeros. `progress("features", done, of)` is told of each batch. Raises
     `BaseModelError` for a base that cannot be loaded.
     """
+    from transformers import AutoModel
+
     tokenizer = load_tokenizer(base)
     longest = min(max_length, tokenizer.model_max_length)
     store = tokenise(texts, tokenizer.backend_tokenizer, longest)
-    where = device_named(device)
-    pooled: Any = _pooled(base, choose(precision, where), where)
-    pooled.told, pooled.rows = progress, len(store)
+    with one_line(f"{base.name} cannot be loaded"), quiet():
+        model: Any = AutoModel.from_pretrained(
+            base.path, dtype=torch.float32, use_safetensors=True, **LOAD
+        )
+    width, on = model.config.hidden_size, device_named(device)
+    if family_of(model.config).kind == "encoder-decoder":
+        model = model.get_encoder()
+    forward = forward_for(model.requires_grad_(False), Readout("body"))
+    forward.prepare(choose(precision, on), on, checkpointing=False)
     pad: Any = tokenizer.pad_token_id
-    found = TokenFeed(store, pooled, pad, batch_size=1).predict()
-    return found if len(store) else np.empty((0, pooled.width), np.float32)
+    rows = _Watched(store, pad, on)
+    rows.progress = progress
+    return rows.predict(forward) if len(store) else np.empty((0, width), np.float32)
 
 
-def _pooled(base: Base, dtype: torch.dtype, device: torch.device) -> _Pooled:
-    """The fastest way to the means of this base."""
-    if family_of(read_json(base.path / "config.json")).post_norm_block:
-        compute = compute_for(load_classifier(base, ("0", "1"), seed=0, dropout=0.0))
-        if isinstance(compute, FastCompute):
-            return _Fast(compute, dtype, device)
-    return _Slow(base, dtype, device)
+class _Watched(TokenRows):
+    """Rows that tell how far their answers are."""
 
+    progress: Progress | None = None
+    _done = 0
 
-class _Pooled:
-    """Answers `TokenFeed.predict` with the mean hidden state of each row, in place of logits."""
-
-    dtype = torch.float32
-    """Of what comes out, whatever the layers compute in."""
-
-    width: int
-    device: torch.device
-
-    def __init__(self) -> None:
-        self.told: Progress | None = None
-        self.done = self.rows = 0
-
-    def hidden(self, ids: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
-        """The last hidden states [B, L, H]."""
-        raise NotImplementedError
-
-    def logits(
-        self, ids: Tensor, lengths: Tensor, *, training: bool, types: Tensor | None = None
-    ) -> Tensor:
-        """The means [B, H] in float32 of ids [B, L], padded on the right."""
-        mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
-        if ids.shape[1]:
-            states = self.hidden(ids, mask, lengths).float().masked_fill(~mask[:, :, None], 0.0)
-            means = states.sum(1) / lengths.clamp(min=1)[:, None]
-        else:
-            means = torch.zeros(len(ids), self.width)
-        self.done += len(ids)
-        if self.told is not None:
-            self.told("features", self.done, self.rows)
-        return means
-
-
-class _Fast(_Pooled):
-    """Through the fast encoder, the last layer for all tokens."""
-
-    def __init__(self, compute: FastCompute, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__()
-        compute.model.requires_grad_(False)
-        compute.encoder.cls_only = False
-        compute.prepare(dtype, device, checkpointing=False)
-        config: Any = compute.model.config
-        self.encoder, self.device, self.width = compute.encoder, device, config.hidden_size
-
-    def hidden(self, ids: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
-        return self.encoder.forward(ids, lengths, training=False)
-
-
-class _Slow(_Pooled):
-    """Through transformers' own forward pass, under autocast."""
-
-    def __init__(self, base: Base, dtype: torch.dtype, device: torch.device) -> None:
-        from transformers import AutoModel
-
-        super().__init__()
-        with one_line(f"{base.name} cannot be loaded"), quiet():
-            model: Any = AutoModel.from_pretrained(
-                base.path, dtype=torch.float32, use_safetensors=True, **LOAD
-            )
-        config = model.config
-        whole = family_of(config).kind != "encoder-decoder"
-        self.model: Any = (model if whole else model.get_encoder()).to(device).eval()
-        self.dtype, self.device, self.width = dtype, device, config.hidden_size
-
-    def hidden(self, ids: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
-        low = self.dtype != torch.float32
-        with torch.autocast(ids.device.type, self.dtype, enabled=low):
-            return self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+    def collate(self, rows: np.ndarray) -> Batch:
+        self._done += len(rows)
+        if self.progress is not None:
+            self.progress("features", self._done, len(self))
+        return super().collate(rows)
 
 
 # The last layer of a head, fitted in one go by logistic regression.
@@ -165,13 +109,12 @@ def fitted_head(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(centred / scale, targets)
-        found, start = model.coef_, model.intercept_
+        slope, start = model.coef_, model.intercept_
         if len(seen) == 2:  # scikit-learn keeps the second class's side alone
-            found, start = np.concatenate([-found, found]) / 2, np.array([-start[0], start[0]]) / 2
-        weight[seen] = found / scale
+            slope, start = np.concatenate([-slope, slope]) / 2, np.array([-start[0], start[0]]) / 2
+        weight[seen] = slope / scale
         shift[:] = start.min() if bias else 0.0
-        shift[seen] = start - found @ middle / scale
+        shift[seen] = start - slope @ middle / scale
         missing = np.setdiff1d(np.arange(classes), seen)
         shift[missing] = shift[seen].min() if bias else 0.0
-    made = torch.from_numpy(weight).float()
-    return made, torch.from_numpy(shift).float() if bias else None
+    return torch.from_numpy(weight).float(), torch.from_numpy(shift).float() if bias else None

@@ -43,6 +43,7 @@ class Log:
             step=step.index,
             epoch=step.epoch,
             loss=round(float(step.loss), 6),
+            **{name: round(float(value), 6) for name, value in step.metrics.items()},
             grad_norm=round(float(step.grad_norm), 6),
             learning_rate=step.learning_rate,
             rows_per_second=round(step.rows / step.seconds, 1),
@@ -55,14 +56,14 @@ class Log:
 
     def lines(self) -> list[dict[str, Any]]:
         """All lines so far; a last line that was cut off by a crash is left out."""
-        found: list[dict[str, Any]] = []
+        lines: list[dict[str, Any]] = []
         if self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 try:
-                    found.append(json.loads(line))
+                    lines.append(json.loads(line))
                 except ValueError:
                     continue
-        return found
+        return lines
 
     def close(self, *, epochs: int, best_step: int | None, best_score: float | None) -> None:
         """Write `trainer_state.json` as transformers' Trainer does."""

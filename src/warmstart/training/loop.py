@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from warmstart.models.forward import Compute
-from warmstart.training.batches import Batch, Feed
+from warmstart.models.forward import Batch, Forward
+from warmstart.objectives.base import Objective, Position, Source
 from warmstart.training.optimizer import Optimizer
-from warmstart.training.regularization.regularizer import Keeper
+from warmstart.training.regularization.regularizer import Regularizer
 
-Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-Weight = Callable[[Tensor], Tensor]
+BEGINNING = Position()
+COLLATION = 15
+"""Tells the random numbers of batches from others of the same step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What happened in one step of the optimizer. `loss` and `grad_norm` stay on the device."""
+    """What happened in one step of the optimizer. Tensors stay on the device."""
 
     index: int
     """Steps done so far, this one included."""
@@ -34,69 +36,72 @@ class Step:
     """Computed in this step; 0 where a head reads hidden states that were computed once."""
     seconds: float
     ends_epoch: bool
+    """Whether the epoch ends with it, or the run."""
+    weight: Tensor | float = 1.0
+    """What its loss is a mean over."""
+    metrics: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    """Of the objective, as means."""
+    after: Position = BEGINNING
 
 
 def steps(
-    feed: Feed,
-    compute: Compute,
+    source: Source,
+    forward: Forward,
     optimizer: Optimizer,
-    loss: Loss,
-    weight: Weight,
+    objective: Objective,
     *,
-    epochs: int,
     seed: int,
-    done: int = 0,
-    keeper: Keeper | None = None,
+    done: Position = BEGINNING,
+    regularizer: Regularizer | None = None,
 ) -> Iterator[Step]:
     """Train, yielding after every step of the optimizer.
 
     Every step is a function of the weights, `seed` and its own number, so that a run which begins
     again at `done` goes exactly the way it would have gone.
     """
-    index = 0
-    for epoch in range(epochs):
-        plan = feed.epoch(seed, epoch)
-        if index + len(plan) <= done:
-            index += len(plan)
-            continue
-        compute.begin_epoch(_mix(seed, epoch))
-        for number, rows in enumerate(plan):
-            if index < done:
-                index += 1
-                continue
-            begun = time.perf_counter()
-            compute.begin_step(_mix(seed + 1, index))
-            share = 1.0 if keeper is None else keeper.share(index)
-            total, tokens = _gradients(feed, compute, loss, weight, feed.batches(rows), share)
-            if keeper is not None:
-                keeper.add(index)
-            rate, norm = optimizer.step(index)
-            compute.after_step()
-            index += 1
-            seconds = time.perf_counter() - begun
-            ends = number == len(plan) - 1
-            yield Step(index, epoch + 1, total, norm, rate, len(rows), tokens, seconds, ends)
+    epoch = -1
+    for planned in objective.steps(source, done):
+        if planned.epoch != epoch:
+            epoch = planned.epoch
+            forward.begin_epoch(_mix(seed, epoch))
+        index = planned.after.step - 1
+        begun = time.perf_counter()
+        step_seed = _mix(seed + 1, index)
+        forward.begin_step(step_seed)
+        share = 1.0 if regularizer is None else regularizer.share(index)
+        batches = planned.batches(np.random.default_rng([step_seed, COLLATION]))
+        loss, weight, metrics = compute_gradients(objective, forward, batches, share)
+        if regularizer is not None:
+            regularizer.add(index)
+        rate, norm = optimizer.step(index)
+        forward.after_step()
+        seconds = time.perf_counter() - begun
+        tokens = sum(batch.tokens for batch in batches)
+        if batches[0].task:  # those of several tasks count in different units
+            weight = planned.rows
+        yield Step(
+            index + 1, epoch + 1, loss, norm, rate, planned.rows, tokens, seconds,
+            planned.ends_epoch, weight, metrics, planned.after,
+        )  # fmt: skip
 
 
-def _gradients(
-    feed: Feed,
-    compute: Compute,
-    loss: Loss,
-    weight: Weight,
-    batches: list[Batch],
-    times: float = 1.0,
-) -> tuple[Tensor, int]:
-    """The mean loss over all micro-batches, its gradient (so many times) collected; and the tokens
-    computed, of which a head on hidden states that were computed before needs none."""
-    whole = torch.stack([weight(batch.targets) for batch in batches]).sum()
+def compute_gradients(
+    objective: Objective, forward: Forward, batches: Sequence[Batch], times: float = 1.0
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """The mean loss over all micro-batches, its gradient (so many times) collected; what it is a
+    mean over; and the objective's metrics, as means too."""
+    whole = torch.stack([batch.weight for batch in batches]).sum()
     mean = torch.zeros_like(whole)
+    metrics: dict[str, Tensor] = {}
     for number, batch in enumerate(batches):
-        total, _ = loss(feed.logits(batch, training=True), batch.targets)
-        share = total / whole
+        loss = objective.loss(forward, batch)
+        share = loss.total / whole
         (share if times == 1 else share * times).backward()
-        compute.collect(accumulate=number > 0)
+        forward.collect(accumulate=number > 0)
         mean = mean + share.detach()
-    return mean, sum(batch.tokens for batch in batches if batch.states is None)
+        for name, value in loss.metrics.items():
+            metrics[name] = metrics.get(name, 0.0) + value.detach() / whole
+    return mean, whole, metrics
 
 
 def _mix(seed: int, number: int) -> int:

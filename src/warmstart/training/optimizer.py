@@ -15,7 +15,7 @@ from warmstart.models.modules import ParamGroup
 # Neighbours in memory as one tensor, for what moves element by element.
 
 
-def joined(parameters: list[nn.Parameter]) -> list[Tensor]:
+def flatten(parameters: list[nn.Parameter]) -> list[Tensor]:
     """Parameters that lie behind one another in memory, as their gradients do, as one tensor each.
 
     What moves element by element moves faster so. The others stay as they are.
@@ -23,24 +23,24 @@ def joined(parameters: list[nn.Parameter]) -> list[Tensor]:
     blocks: dict[int, list[nn.Parameter]] = {}
     for parameter in parameters:
         blocks.setdefault(parameter.untyped_storage().data_ptr(), []).append(parameter)
-    found: list[list[nn.Parameter]] = []
+    runs: list[list[nn.Parameter]] = []
     for block in blocks.values():
         for parameter in sorted(block, key=lambda p: p.storage_offset()):
-            if found and _follows(found[-1][-1], parameter):
-                found[-1].append(parameter)
+            if runs and _follows(runs[-1][-1], parameter):
+                runs[-1].append(parameter)
             else:
-                found.append([parameter])
-    return [_flat(run) if len(run) > 1 else run[0] for run in found]
+                runs.append([parameter])
+    return [_flat(run) if len(run) > 1 else run[0] for run in runs]
 
 
-def _follows(one: nn.Parameter, other: nn.Parameter) -> bool:
-    """Whether `other` begins where `one` ends, in the same block; and their gradients too."""
-    if one.grad is None or other.grad is None:
+def _follows(before: nn.Parameter, after: nn.Parameter) -> bool:
+    """Whether `after` begins where `before` ends, in the same block; and their gradients too."""
+    if before.grad is None or after.grad is None:
         return False
     return all(
         a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
         and a.data_ptr() + a.nbytes == b.data_ptr()
-        for a, b in ((one, other), (one.grad, other.grad))
+        for a, b in ((before, after), (before.grad, after.grad))
     )
 
 
@@ -74,8 +74,8 @@ class Optimizer:
         learning_rate: peak of the schedule.
         total: steps of the whole run.
         hidden: what lies inside the layers, whose matrices Muon moves; embeddings and head do not.
-        paces: weights with a share of the learning rate, or that stand still for some epochs.
-        epoch_starts: the step at which each epoch begins, for the paces that wait.
+        param_groups: weights with a share of the learning rate, or that wait for some epochs.
+        epoch_starts: the step at which each epoch begins, for the groups that wait.
     """
 
     def __init__(
@@ -105,8 +105,8 @@ class Optimizer:
         rates, starts = _by_parameter(param_groups, epoch_starts, total)
         for start in sorted({starts.get(id(p), 0) for p in self.parameters}):
             together = {id(p) for p in self.parameters if starts.get(id(p), 0) == start}
-            one, other = ([p for p in half if id(p) in together] for half in (decayed, rest))
-            for part in _parts(one, other, inside, rates, learning_rate, weight_decay):
+            begin = [[p for p in half if id(p) in together] for half in (decayed, rest)]
+            for part in _parts(begin[0], begin[1], inside, rates, learning_rate, weight_decay):
                 self._parts.append(part)
                 self._starts.append(start)
 
@@ -127,32 +127,26 @@ class Optimizer:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the optimizers remember, by name."""
-        found: dict[str, Tensor] = {}
-        for part, memory in enumerate(self._memories()):
-            for index, values in memory:
-                for key, value in values.items():
-                    found[f"{part}.{index}.{key}"] = torch.as_tensor(value)
-        return found
+        return {
+            f"{part}.{index}.{key}": torch.as_tensor(value)
+            for part, optimizer in enumerate(self._parts)
+            for index, parameter in enumerate(_parameters(optimizer))
+            for key, value in optimizer.state.get(parameter, {}).items()
+        }
 
     def load_state(self, saved: dict[str, Tensor]) -> None:
         """Put back what `state` gave."""
         for part, optimizer in enumerate(self._parts):
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            parameters = _parameters(optimizer)
             for name, value in saved.items():
                 owner, index, key = name.split(".", 2)
                 if int(owner) == part:
                     home: dict[str, Any] = optimizer.state[parameters[int(index)]]
                     home[key] = value.clone()
 
-    def _memories(self) -> list[list[tuple[int, dict[str, Any]]]]:
-        return [
-            [
-                (index, optimizer.state[p])
-                for index, p in enumerate(p for g in optimizer.param_groups for p in g["params"])
-                if p in optimizer.state
-            ]
-            for optimizer in self._parts
-        ]
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def _parts(
@@ -174,7 +168,7 @@ def _parts(
     groups = _shared([p for p in decayed if id(p) not in taken], weight_decay, rates)
     groups += _shared(rest, 0.0, rates)
     for group in groups:
-        group["params"] = joined(group["params"])
+        group["params"] = flatten(group["params"])
     if groups:
         made.append(torch.optim.AdamW(groups, lr=learning_rate, fused=True))
     return made
@@ -198,24 +192,18 @@ def _shared(
 def _by_parameter(
     param_groups: Iterable[ParamGroup], epoch_starts: Sequence[int], total: int
 ) -> tuple[dict[int, float], dict[int, int]]:
-    """The share of the learning rate, and the first step, of every parameter that has a pace."""
+    """The share of the learning rate, and the first step, of every parameter that is in a group."""
     rates: dict[int, float] = {}
     starts: dict[int, int] = {}
-    for pace in param_groups:
-        first = epoch_starts[pace.wait] if pace.wait < len(epoch_starts) else total
-        for parameter in pace.parameters:
-            rates[id(parameter)], starts[id(parameter)] = pace.rate, first
+    for group in param_groups:
+        first = epoch_starts[group.wait] if group.wait < len(epoch_starts) else total
+        for parameter in group.parameters:
+            rates[id(parameter)], starts[id(parameter)] = group.rate, first
     return rates, starts
 
 
 def _gradients(parts: Iterable[torch.optim.Optimizer]) -> list[Tensor]:
-    return [
-        p.grad
-        for part in parts
-        for group in part.param_groups
-        for p in group["params"]
-        if p.grad is not None
-    ]
+    return [p.grad for part in parts for p in _parameters(part) if p.grad is not None]
 
 
 def _clip(part: Any, factor: Tensor) -> None:
@@ -223,8 +211,7 @@ def _clip(part: Any, factor: Tensor) -> None:
     if isinstance(part, torch.optim.AdamW):
         vars(part).update(grad_scale=1 / factor, found_inf=torch.zeros_like(factor))
         return
-    moved = [p.grad for g in part.param_groups for p in g["params"] if p.grad is not None]
-    torch._foreach_mul_(moved, factor)
+    torch._foreach_mul_(_gradients([part]), factor)
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -61,6 +61,8 @@ class ProgressBar(Listener):
         """Keep one line of every epoch."""
         self._epochs += 1
         line = f"epoch {row['epoch']}: train loss {row['train_loss']:.3f}, "
+        line += "".join(f"{key.removeprefix('train_')} {value:.3f}, " for key, value in row.items()
+                        if key.startswith("train_") and key != "train_loss")  # fmt: skip
         if "validation_score" in row:
             score = f"{self._score_name} {row['validation_score']:.3f}"
             self._score = f"validation {score}"

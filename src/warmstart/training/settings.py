@@ -3,10 +3,11 @@ into the run's recipe."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from warmstart.formatting import counted
 from warmstart.part import Part
 
 
@@ -19,6 +20,18 @@ class Train(Part):
         le=1_000_000,
         description="passes over the training rows; unset: enough for about 300 steps, 4 to 12 "
         "(frozen: 1,200 steps, 12 to 100)",
+    )
+    max_steps: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000_000,
+        description="steps of the optimizer, in the place of epochs",
+    )
+    tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**53,
+        description="tokens to train on, padding not counted, in the place of epochs",
     )
     batch_size: int | None = Field(
         default=None,
@@ -85,3 +98,22 @@ class Train(Part):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto: cuda if there is one"
     )
+
+    @property
+    def duration(self) -> str:
+        """How long it trains, for people."""
+        if self.max_steps is not None:
+            return counted(self.max_steps, "step")
+        if self.tokens is not None:
+            return counted(self.tokens, "token")
+        return counted(self.epochs or 0, "epoch")
+
+    @model_validator(mode="after")
+    def _says_once_how_long(self) -> Self:
+        keys = [f"train.{key}" for key in ("epochs", "max_steps", "tokens")
+                if getattr(self, key) is not None]  # fmt: skip
+        if len(keys) > 1:
+            raise ValueError(
+                f"{keys[0]} and {keys[1]} both say how long to train; give one of them"
+            )
+        return self

@@ -2,115 +2,170 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import numpy as np
-from torch import Tensor
+from pydantic import PrivateAttr
 
 from warmstart.data.sampling import order, turns
-from warmstart.models.forward import Compute
-from warmstart.training.batches import Batch, Feed
+from warmstart.models.forward import Batch, Forward, Outputs
+from warmstart.objectives.base import Loss, Objective
+from warmstart.training.batches import BatchSource, EvalOutput
+from warmstart.training.settings import Train
 
 
-class Computes(Compute):
-    """Computes of models with one body, as the loop and the fit see them: as one."""
+class SharedForward(Forward):
+    """How models with a shared encoder are computed: a batch by the head of its task."""
 
-    def __init__(self, each: Mapping[str, Compute]) -> None:
-        self.each = dict(each)
-        first = next(iter(self.each.values()))
+    def __init__(self, by_task: Mapping[str, Forward]) -> None:
+        self.by_task = dict(by_task)
+        first = next(iter(self.by_task.values()))
         self.model, self.dtype, self.device = first.model, first.dtype, first.device
-        self.step_seed = 0
+
+    def forward(self, batch: Batch) -> Outputs:
+        return self.by_task[batch.task].forward(batch)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for forward in self.by_task.values():
+                stack.enter_context(forward.evaluating())
+            yield
 
     def begin_epoch(self, seed: int) -> None:
-        for compute in self.each.values():
-            compute.begin_epoch(seed)
+        for forward in self.by_task.values():
+            forward.begin_epoch(seed)
 
     def begin_step(self, seed: int) -> None:
-        self.step_seed = seed
-        for compute in self.each.values():
-            compute.begin_step(seed)
+        for forward in self.by_task.values():
+            forward.begin_step(seed)
 
     def collect(self, *, accumulate: bool) -> None:
-        for compute in self.each.values():
-            compute.collect(accumulate=accumulate)
+        for forward in self.by_task.values():
+            forward.collect(accumulate=accumulate)
 
     def after_step(self) -> None:
-        for compute in self.each.values():
-            compute.after_step()
+        for forward in self.by_task.values():
+            forward.after_step()
 
-    def half_done(self) -> None:
-        for compute in self.each.values():
-            compute.half_done()
+    def refresh(self) -> None:
+        for forward in self.by_task.values():
+            forward.refresh()
 
 
-class TogetherFeed:
-    """Batches of one task each. Rows are counted through from the first task to the last.
+class MixedObjective(Objective):
+    """The objective of a batch's own task; its loss counts as often as the task's weight says."""
+
+    _by_task: dict[str, Objective] = PrivateAttr(default_factory=dict[str, Objective])
+    _weights: dict[str, float] = PrivateAttr(default_factory=dict[str, float])
+
+    @classmethod
+    def of(cls, objectives: Mapping[str, Objective], weights: Mapping[str, float]) -> Objective:
+        """Objectives that have been set up, and the weight of each task."""
+        made = cls()
+        made._by_task, made._weights = dict(objectives), dict(weights)
+        return made
+
+    def loss(self, model: Forward, batch: Batch) -> Loss:
+        loss, weight = self._by_task[batch.task].loss(model, batch), self._weights[batch.task]
+        metrics = {f"{batch.task}:{name}": value for name, value in loss.metrics.items()}
+        return replace(loss, total=loss.total if weight == 1 else loss.total * weight,
+                       metrics=metrics)  # fmt: skip
+
+
+class TaskMixture(BatchSource):
+    """Steps of one task each. Rows are counted through from the first task to the last.
 
     Args:
-        shares: of the steps of an epoch, by task; see `data.mixture`. In an epoch are as many steps
-            as would pass once over every task's rows.
-        judged: the tasks whose validation scores count; the others help.
+        sources: of the tasks, whose objectives make the batches.
+        shares: of the steps of an epoch, by task; see `data.sampling`. In an epoch are as many
+            steps as would pass once over every task's rows.
+        scored: the tasks whose validation scores count; the others help, and have no answers.
     """
 
     def __init__(
-        self, feeds: Mapping[str, Feed], shares: Mapping[str, float], judged: tuple[str, ...]
+        self,
+        sources: Mapping[str, BatchSource],
+        shares: Mapping[str, float],
+        scored: tuple[str, ...],
+        settings: Train,
+        seed: int,
     ) -> None:
-        self.feeds, self.shares = dict(feeds), dict(shares)
-        self.current = next(iter(self.feeds))
-        ends = np.cumsum([len(feed) for feed in self.feeds.values()])
-        self._starts = dict(zip(self.feeds, [0, *ends[:-1].tolist()], strict=True))
-        counts = [1 / max(len(self.feeds[name]), 1) for name in judged]
-        self.judged = round(len(counts) ** 2 / sum(counts))
-        """Rows that a mean of shares over so many equally sure ones would have."""
-        self._sizes: dict[tuple[str, int, int], int] = {}
+        self.sources, self.shares, self.scored = dict(sources), dict(shares), scored
+        self.settings, self.seed, self.passes, self._endless = settings, seed, 1, False
+        self._length = None
+        ends = np.cumsum([len(source) for source in self.sources.values()])
+        self._starts = dict(zip(self.sources, [0, *ends[:-1].tolist()], strict=True))
+        self._sizes: dict[tuple[str, int], int] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self.feeds.values()))
+        return sum(map(len, self.sources.values()))
 
-    def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
+    @property
+    def unit_count(self) -> int:
+        """Rows that a mean of scores over so many equally sure ones would have."""
+        counts = [1 / max(len(self.sources[name]), 1) for name in self.scored]
+        return round(len(counts) ** 2 / sum(counts))
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
         """The rows of every step of an epoch; a task goes on where the epoch before left it."""
-        counts = self.counts(seed)
+        counts = self.counts()
         streams = {
-            name: iter(self._stream(name, seed, epoch * count, count))
+            name: iter(self._stream_of(name, epoch * count, count))
             for name, count in counts.items()
         }
-        return [next(streams[name]) for name in order(counts, seed, epoch)]
+        return [next(streams[name]) for name in order(counts, self.seed, epoch)]
 
-    def counts(self, seed: int) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
         """The steps of an epoch that each task has."""
-        steps = sum(self._size(name, seed, 0) for name in self.feeds)
-        return turns(self.shares, steps)
+        return turns(self.shares, sum(self._size(name, 0) for name in self.sources))
 
-    def batches(self, rows: np.ndarray) -> list[Batch]:
-        """The micro-batches of one step; from here on its task is the current one."""
-        self.current = next(n for n in reversed(self._starts) if self._starts[n] <= rows[0])
-        return self.feeds[self.current].batches(rows - self._starts[self.current])
+    def batches(self, rows: np.ndarray, rng: np.random.Generator) -> list[Batch]:
+        name = self._task_of(rows)
+        own = self.sources[name].batches(rows - self._starts[name], rng)
+        return [replace(batch, task=name) for batch in own]
 
-    def logits(self, batch: Batch, *, training: bool) -> Tensor:
-        """What the current task's head gives."""
-        return self.feeds[self.current].logits(batch, training=training)
+    def tokens_of(self, rows: np.ndarray) -> int:
+        name = self._task_of(rows)
+        return self.sources[name].tokens_of(rows - self._starts[name])
 
-    def predict(self) -> Any:
-        """Task → what its feed gives for its whole split."""
-        return {name: feed.predict() for name, feed in self.feeds.items()}
+    def tokens_in_epoch(self, epoch: int) -> int:
+        return sum(map(self.tokens_of, self.plan(epoch)))
 
-    def _stream(self, name: str, seed: int, start: int, count: int) -> list[np.ndarray]:
+    def evaluate(self, forward: Forward, *, answers: bool = True) -> EvalOutput:
+        """Task → what its source gives; the loss is the mean of those that are scored."""
+        assert isinstance(forward, SharedForward)
+        outputs = {
+            name: source.evaluate(forward.by_task[name], answers=name in self.scored)
+            for name, source in self.sources.items()
+        }
+        loss = sum(outputs[name].loss for name in self.scored) / len(self.scored)
+        return EvalOutput(outputs, loss, {})
+
+    def _task_of(self, rows: np.ndarray) -> str:
+        return next(n for n in reversed(self._starts) if self._starts[n] <= rows[0])
+
+    def steps_in(self, epoch: int) -> int:
+        """As many as pass once over every task's rows."""
+        return sum(self.counts().values())
+
+    def _stream_of(self, name: str, start: int, count: int) -> list[np.ndarray]:
         """The steps `start` to `start + count` of one task, pass after pass over its rows."""
-        found: list[np.ndarray] = []
+        steps: list[np.ndarray] = []
         passed = number = 0
-        while len(found) < count:
-            size = self._size(name, seed, number)
+        while len(steps) < count:
+            size = self._size(name, number)
             first = max(start - passed, 0)
             if first < size:
-                steps = self.feeds[name].epoch(seed, number)
-                found += steps[first : first + count - len(found)]
+                steps += self.sources[name].plan(number)[first : first + count - len(steps)]
             passed, number = passed + size, number + 1
-        return [rows + self._starts[name] for rows in found]
+        return [rows + self._starts[name] for rows in steps]
 
-    def _size(self, name: str, seed: int, number: int) -> int:
+    def _size(self, name: str, number: int) -> int:
         """The steps of one pass over a task's rows."""
-        key = (name, seed, number)
+        key = (name, number)
         if key not in self._sizes:
-            self._sizes[key] = len(self.feeds[name].epoch(seed, number))
+            self._sizes[key] = self.sources[name].steps_in(number)
         return self._sizes[key]

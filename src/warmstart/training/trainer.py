@@ -16,19 +16,20 @@ import torch
 from torch import Tensor, nn
 
 from warmstart.errors import RunError
-from warmstart.models.forward import Compute
+from warmstart.models.forward import Forward
 from warmstart.models.modules import ParamGroup
+from warmstart.objectives.base import Objective, Position
 from warmstart.training import checkpoint
-from warmstart.training.batches import Feed
+from warmstart.training.batches import BatchSource
 from warmstart.training.log import Log
-from warmstart.training.loop import Loss, Step, Weight, steps
+from warmstart.training.loop import Step, steps
 from warmstart.training.optimizer import Optimizer
-from warmstart.training.regularization.regularizer import Keeper
+from warmstart.training.regularization.regularizer import Regularizer
 from warmstart.training.settings import Train
 
 OF_EACH = ("score:", "loss:")
 """How the figures begin that several tasks in one run have, each its own."""
-Score = Callable[[np.ndarray], dict[str, float]]
+Score = Callable[[Any], dict[str, float]]
 
 
 class Interrupted(RunError):
@@ -50,10 +51,16 @@ class Listener:
 
 @dataclass
 class Progress:
-    """Where a run stands; with the weights and the optimizer's memory it is a checkpoint."""
+    """Where a run stands; with the weights and the optimizer's memory it is a checkpoint.
+
+    `epoch` epochs have been validated; `passes` over the rows are over, and `within` steps of the
+    one that is not have been made (see `Position`).
+    """
 
     step: int = 0
     epoch: int = 0
+    passes: int = 0
+    within: int = 0
     rows: int = 0
     tokens: int = 0
     seconds: float = 0.0
@@ -69,20 +76,19 @@ class Fit:
     """One training run, from a fresh model or from its last checkpoint.
 
     Args:
-        score: logits of the validation split → figures, `main` among them.
-        settings: resolved; `epochs` and `learning_rate` are numbers.
+        score: outputs for the validation split → figures, `main` among them.
+        settings: resolved; what says how long, and `learning_rate`, are numbers.
         folder: the run's folder; checkpoints go below it.
         hidden: the weights inside the layers, for `train.optimizer = "muon"`.
-        paces: what the method moves more slowly, or later (`Method.param_groups`).
-        keeper: what is done against forgetting, or None.
+        param_groups: what the method moves more slowly, or later (`Method.param_groups`).
+        regularizer: what is done against forgetting, or None.
     """
 
     model: nn.Module
-    compute: Compute
-    train: Feed
-    validation: Feed
-    loss: Loss
-    weight: Weight
+    forward: Forward
+    train: BatchSource
+    validation: BatchSource
+    objective: Objective
     score: Score
     main: str
     settings: Train
@@ -91,19 +97,14 @@ class Fit:
     listeners: list[Listener] = field(default_factory=list[Listener])
     hidden: list[nn.Parameter] = field(default_factory=list[nn.Parameter])
     param_groups: list[ParamGroup] = field(default_factory=list[ParamGroup])
-    keeper: Keeper | None = None
+    regularizer: Regularizer | None = None
 
     def __post_init__(self) -> None:
-        assert self.settings.epochs and self.settings.learning_rate
-        epochs = range(self.settings.epochs)
-        starts, sizes = [0], list[int]()
-        for epoch in epochs:
-            plan = self.train.epoch(self.seed, epoch)
-            starts.append(starts[-1] + len(plan))
-            sizes += [len(rows) for rows in plan]
-        if self.keeper is not None:
-            self.keeper.plan(sizes, self.seed)
-        self.total = starts.pop()
+        assert self.settings.learning_rate
+        length = self.train.length()
+        if self.regularizer is not None:
+            self.regularizer.plan(self.train.step_rows(), self.seed)
+        self.total, self.epochs = length.steps, length.epochs
         self.progress = Progress()
         self.optimizer = Optimizer(
             self.model,
@@ -116,11 +117,12 @@ class Fit:
             max_grad_norm=self.settings.max_grad_norm,
             hidden=self.hidden,
             param_groups=self.param_groups,
-            epoch_starts=starts,
+            epoch_starts=length.starts,
         )
         self._trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self._kept: dict[str, Tensor] = {}
-        self._epoch_loss: list[float] = [0.0, 0.0]
+        self._sums: dict[str, list[float]] = {}
+        """Of the epoch so far, of the loss and of each metric: its sum, and its weight."""
 
     def run(self, *, resume: bool = False) -> Progress:
         """Train and leave the kept weights in the model.
@@ -134,22 +136,22 @@ class Fit:
         with log, _stop_signals() as stopped:
             self._loop(log, stopped)
         self._use_kept()
-        where, epochs = self.progress, self.settings.epochs or 0
-        asked = {"kept_by": self.settings.keep, "epochs": epochs}
+        where = self.progress
+        rule = {"kept_by": self.settings.keep, "epochs": self.epochs}
         for row in where.history:
-            row |= {"kept": row["epoch"] == where.kept_epoch, **asked}
-        log.close(epochs=epochs, best_step=where.best_step, best_score=where.best_score)
+            row |= {"kept": row["epoch"] == where.kept_epoch, **rule}
+        log.close(epochs=self.epochs, best_step=where.best_step, best_score=where.best_score)
         return where
 
     def _loop(self, log: Log, stopped: threading.Event) -> None:
-        where, epochs = self.progress, self.settings.epochs or 0
+        where = self.progress
         saved = time.monotonic()
         if where.epoch and self._enough():
             return
         begun = time.perf_counter()
         running = steps(
-            self.train, self.compute, self.optimizer, self.loss, self.weight,
-            epochs=epochs, seed=self.seed, done=where.step, keeper=self.keeper,
+            self.train, self.forward, self.optimizer, self.objective, seed=self.seed,
+            done=Position(where.step, where.passes, where.within), regularizer=self.regularizer,
         )  # fmt: skip
         for step in running:
             self._count(step)
@@ -178,35 +180,39 @@ class Fit:
                 f"lower train.learning_rate (it is {self.settings.learning_rate})"
             )
         where.step, where.rows = step.index, where.rows + step.rows
+        where.passes, where.within = step.after.epoch, step.after.within
         where.tokens += step.tokens
-        self._epoch_loss[0] += loss * step.rows
-        self._epoch_loss[1] += step.rows
+        weight = float(step.weight)
+        for name, value in {"loss": loss, **step.metrics}.items():
+            total, whole = self._sums.get(name, (0.0, 0.0))
+            self._sums[name] = [total + float(value) * weight, whole + weight]
 
     def _validate(self, step: Step, log: Log) -> None:
         """What an epoch came to; without validation rows the last one is kept."""
         where = self.progress
-        figures = self.score(self.validation.predict()) if len(self.validation) else {}
-        row: dict[str, Any] = {
-            "epoch": step.epoch,
-            "step": step.index,
-            "train_loss": self._epoch_loss[0] / max(self._epoch_loss[1], 1),
-        }
-        if figures:
-            row |= {"validation_loss": figures["loss"], "validation_score": figures[self.main]}
+        row: dict[str, Any] = {"epoch": step.epoch, "step": step.index}
+        row |= {f"train_{name}": value / (weight or 1.0)
+                for name, (value, weight) in self._sums.items()}  # fmt: skip
+        self._sums = {}
+        figures: dict[str, float] = {}
+        if len(self.validation):
+            result = self.validation.evaluate(self.forward)
+            figures = {"loss": result.loss, **result.metrics, **self.score(result.outputs)}
+            row |= {"validation_loss": result.loss, "validation_score": figures[self.main]}
+            row |= {f"validation_{name}": value for name, value in result.metrics.items()}
         row |= {key: value for key, value in figures.items() if key.startswith(OF_EACH)}
-        self._epoch_loss = [0.0, 0.0]
         where.epoch = step.epoch
         where.history.append(row)
         named = {f"eval_{key}": value for key, value in figures.items()}
         log.write(step=step.index, epoch=step.epoch, **named)
         if figures:
-            self._judge(figures[self.main], step)
+            self._choose(figures[self.main], step)
         else:
             where.kept_epoch = step.epoch
         for listener in self.listeners:
             listener.epoch(row)
 
-    def _judge(self, score: float, step: Step) -> None:
+    def _choose(self, score: float, step: Step) -> None:
         """Whether this is the best epoch so far, and whether its weights are kept."""
         where, best = self.progress, self.progress.best_score
         if best is None or score > best:
@@ -223,8 +229,8 @@ class Fit:
         one-standard-error rule (Breiman et al. 1984) with "later" in the place of "simpler".
         """
         if self.settings.keep == "one_se":
-            judged = getattr(self.validation, "judged", len(self.validation))
-            return float(np.sqrt(max(best * (1 - best), 0.0) / max(judged, 1)))
+            units = self.validation.unit_count
+            return float(np.sqrt(max(best * (1 - best), 0.0) / max(units, 1)))
         return 0.0 if self.settings.keep == "best" else float("inf")
 
     def _enough(self) -> bool:
@@ -245,14 +251,14 @@ class Fit:
     def _use_kept(self) -> None:
         for name, weights in self._kept.items():
             self._trained[name].copy_(weights)
-        self.compute.half_done()
+        self.forward.refresh()
 
     def _save(self) -> None:
         where = self.progress
         tensors = {f"model.{name}": weights for name, weights in self._trained.items()}
         tensors |= {f"kept.{name}": weights for name, weights in self._kept.items()}
         tensors |= {f"optimizer.{key}": value for key, value in self.optimizer.state().items()}
-        state = {**vars(where), "epoch_loss": self._epoch_loss, "total": self.total}
+        state = {**vars(where), "sums": self._sums, "total": self.total}
         checkpoint.save(self.folder / "checkpoints", where.step, tensors, state)
 
     @torch.no_grad()
@@ -261,19 +267,19 @@ class Fit:
         if path is None:
             return
         tensors, state = checkpoint.load(path)
-        if state.pop("total") != self.total:
+        if state.pop("total") != self.total or "sums" not in state:
             raise RunError(f"{path} is of another run: its number of steps differs")
-        self._epoch_loss = state.pop("epoch_loss")
+        self._sums = state.pop("sums")
         self.progress = Progress(**state)
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "kept": {}, "optimizer": {}}
         for name, value in tensors.items():
             kind, _, rest = name.partition(".")
-            parts[kind][rest] = value.to(self.compute.device)
+            parts[kind][rest] = value.to(self.forward.device)
         for name, value in parts["model"].items():
             self._trained[name].copy_(value)
         self._kept = parts["kept"]
         self.optimizer.load_state(parts["optimizer"])
-        self.compute.half_done()
+        self.forward.refresh()
 
 
 @contextmanager

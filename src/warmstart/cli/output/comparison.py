@@ -90,13 +90,13 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         "the same for every run"
     )
     table = plain(f"{counted(len(plan['runs']), 'run')}")
-    for title in ("run", "epochs at most", "batch", "learning rate", "precision"):
+    for title in ("run", "at most", "batch", "learning rate", "precision"):
         table.add_column(title, justify="left" if title == "run" else "right")
     for run in plan["runs"]:
         train = run["recipe"].train
         size = f"{train.batch_tokens} tokens" if train.batch_tokens else counted(train.batch_size)
         name = escape(run["name"]) + (" (done)" if run["done"] else "")
-        table.add_row(name, str(train.epochs), size, f"{train.learning_rate:g}", train.precision)
+        table.add_row(name, train.duration, size, f"{train.learning_rate:g}", train.precision)
     put(table)
     for note in plan["ledger"]["notes"]:
         console.print(f"note: {' '.join(note['message'].split())}", markup=False)

@@ -180,7 +180,7 @@ def plan(plan: Mapping[str, Any], *, as_json: bool) -> None:
         rows_of = f"{counted(own['rows']['train'])} to train on" if own else "a help without labels"
         print(f"# {name}: {rows_of}, {share:.0%} of the steps")
     size = f"{train.batch_tokens} tokens" if train.batch_tokens else counted(train.batch_size)
-    print(f"# {counted(plan['steps'], 'step')} at most: {counted(train.epochs, 'epoch')}, "
+    print(f"# {counted(plan['steps'], 'step')} at most: {train.duration}, "
           f"batches of {size}, learning rate {train.learning_rate:g}, "
           f"{train.precision}, {train.device}")  # fmt: skip
     if plan["counts"]:

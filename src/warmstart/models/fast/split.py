@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,23 @@ from torch import Tensor, nn
 from warmstart.models.architectures import family_of, layers_of
 from warmstart.models.head_layers import unwrap
 
-if TYPE_CHECKING:
-    from warmstart.models.forward import Compute, FastCompute
+
+class Computes(Protocol):
+    """What is split: a `Forward`."""
+
+    model: Any
+    device: torch.device
+    dtype: torch.dtype
+
+    def logits(
+        self, ids: Tensor, lengths: Tensor, *, training: bool, types: Tensor | None = None
+    ) -> Tensor: ...
+
+
+class Encodes(Computes, Protocol):
+    """What is split: a `FastForward`."""
+
+    encoder: Any
 
 
 class Cut(Protocol):
@@ -37,16 +52,14 @@ class Cut(Protocol):
         ...
 
 
-def cut_of(compute: Compute, blocks: int) -> Cut | None:
-    """The compute split above its first `blocks` blocks; None where that cannot be done exactly.
+def cut_of(compute: Computes, blocks: int) -> Cut | None:
+    """A model of transformers split above its first `blocks` blocks; None where that cannot be
+    done exactly.
 
     So it is with encoder-decoders, and where blocks pass on more than their hidden states.
     """
-    inner = unwrap(compute.model)
-    if blocks < 1 or family_of(inner.config).kind == "encoder-decoder":
+    if blocks < 1 or family_of(unwrap(compute.model).config).kind == "encoder-decoder":
         return None
-    if compute.is_fast:
-        return FastCut(compute, blocks)  # pyright: ignore[reportArgumentType]
     slow = SlowCut(compute, blocks)
     return slow if slow.is_exact() else None
 
@@ -54,7 +67,7 @@ def cut_of(compute: Compute, blocks: int) -> Cut | None:
 class FastCut:
     """The fast encoder in two parts, over the same parameters."""
 
-    def __init__(self, compute: FastCompute, blocks: int) -> None:
+    def __init__(self, compute: Encodes, blocks: int) -> None:
         self.compute, self._whole = compute, compute.encoder
         whole = compute.encoder
         self._states: Tensor | None = None
@@ -87,7 +100,7 @@ class _Reached(Exception):
 class SlowCut:
     """The forward pass of transformers in two parts."""
 
-    def __init__(self, compute: Compute, blocks: int) -> None:
+    def __init__(self, compute: Computes, blocks: int) -> None:
         self.compute, self.blocks = compute, layers_of(unwrap(compute.model))
         self.start = blocks
         self._gives_tuples = False

@@ -76,9 +76,25 @@ class PreparedTasks:
         return {name: ledger.summary() for name, ledger in parts.items()}
 
     def steps(self) -> int:
-        """Steps of all epochs, as planned."""
-        train = self.recipe.train
-        return (train.epochs or 0) * _steps_of_an_epoch(self.each, self.texts, train)
+        """Steps of the whole run."""
+        import torch
+
+        from warmstart.training.batches import BatchSource
+        from warmstart.training.datasets import Rows, row_sizes
+        from warmstart.training.task_mixture import TaskMixture
+
+        train, seed, device = self.recipe.train, self.recipe.seed, torch.device("cpu")
+        parts: dict[str, Any] = {n: (one.stores["train"], one.rows) for n, one in self.each.items()}
+        parts |= {name: (one.stores["train"], None) for name, one in self.texts.items()}
+        objective: Any = self.recipe.objective
+        sources = {
+            name: BatchSource(
+                Rows(row_sizes(parts[name][0]), device), objective, train, rows=parts[name][1]
+            )
+            for name in self.task.tasks
+        }
+        mixture = TaskMixture(sources, self.shares, tuple(self.each), train, seed)
+        return mixture.length().steps
 
 
 def prepare_tasks(recipe: Recipe, source: Any = None) -> PreparedTasks:
@@ -187,9 +203,16 @@ def _train(recipe: Recipe, each: dict[str, Prepared], texts: dict[str, Texts]) -
     fewest, most = method.epochs_between
     wanted = -(-method.steps_wanted * len(each) // steps)
     epochs = recipe.train.epochs or min(most, max(fewest, wanted))
+    own = recipe.train
+    if own.max_steps or own.tokens:
+        tokens = sum(
+            int(one.stores["train"].lengths.sum()) for one in (*each.values(), *texts.values())
+        )
+        epochs = -(-own.max_steps // steps) if own.max_steps else -(-(own.tokens or 0) // tokens)
     patience = recipe.train.patience
     patience = max(3, epochs // 4) if patience is None else patience
-    return train.model_copy(update={"epochs": epochs, "patience": patience})
+    chosen = None if own.max_steps or own.tokens else epochs
+    return train.model_copy(update={"epochs": chosen, "patience": patience})
 
 
 def _steps_of_an_epoch(each: dict[str, Prepared], texts: dict[str, Texts], train: Train) -> int:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from warmstart.models.heads import TOKENS
+from warmstart.objectives.mlm import MLM
 from warmstart.pipelines.multitask.prepare import PreparedTasks
 from warmstart.pipelines.session import Session
 
 if TYPE_CHECKING:
-    from warmstart.models.shared import MaskedCompute
-    from warmstart.training.masked_batches import MaskedFeed
-    from warmstart.training.task_mixture import Computes
+    from warmstart.models.forward import Forward
+    from warmstart.objectives.base import Objective
+    from warmstart.training.batches import BatchSource
+    from warmstart.training.task_mixture import SharedForward
     from warmstart.training.trainer import Fit, Listener
 
 
@@ -24,15 +25,16 @@ class TasksSession:
 
     prepared: PreparedTasks
     each: dict[str, Session]
-    masked: dict[str, MaskedCompute]
-    together: Computes
+    masked: dict[str, Forward]
+    together: SharedForward
 
     @classmethod
     def begin(cls, prepared: PreparedTasks) -> TasksSession:
         """Load the base under every head, attach the method, make the bodies one."""
-        from warmstart.models.shared import MaskedCompute, computes_for, load_masked, share_body
+        from warmstart.models.forward import Forward
+        from warmstart.models.shared import forwards_for, load_masked, share_body
         from warmstart.training.precision import choose, device_named
-        from warmstart.training.task_mixture import Computes
+        from warmstart.training.task_mixture import SharedForward
 
         recipe = prepared.recipe
         settings, seed, method = recipe.train, recipe.seed, _method(recipe)
@@ -42,21 +44,21 @@ class TasksSession:
         }
         guessing = {name: load_masked(prepared.base, seed) for name in prepared.texts}
         share_body([*models.values(), *guessing.values()])
-        made = computes_for([*models.values()], fast=not guessing)
-        computes = dict(zip(models, made, strict=True))
-        masked = {name: MaskedCompute(model) for name, model in guessing.items()}
-        stores, pad_id = _narrowed(prepared, computes, whole=bool(masked))
+        made = forwards_for([*models.values()], fast=not guessing)
+        forwards = dict(zip(models, made, strict=True))
+        masked = {name: Forward(model) for name, model in guessing.items()}
+        stores, pad_id = _narrowed(prepared, forwards, whole=bool(masked))
         device = device_named(settings.device)
-        for compute in [*made, *masked.values()]:
-            compute.prepare(
+        for forward in [*made, *masked.values()]:
+            forward.prepare(
                 choose(settings.precision, device), device,
                 checkpointing=settings.gradient_checkpointing,
             )  # fmt: skip
         each = {
-            name: Session(one, models[name], computes[name], stores[name], pad_id, device)
+            name: Session(one, models[name], forwards[name], stores[name], pad_id, device)
             for name, one in prepared.each.items()
         }
-        return cls(prepared, each, masked, Computes({**computes, **masked}))
+        return cls(prepared, each, masked, SharedForward({**forwards, **masked}))
 
     def fitting(self, folder: Path, listeners: list[Listener]) -> Fit:
         """The training run, ready to begin."""
@@ -64,32 +66,32 @@ class TasksSession:
 
         from warmstart.models.architectures import layers_of
         from warmstart.models.head_layers import unwrap
-        from warmstart.training.task_mixture import TogetherFeed
+        from warmstart.training.task_mixture import MixedObjective, TaskMixture
         from warmstart.training.trainer import Fit
 
-        names, judged = self.prepared.task.tasks, tuple(self.each)
-        feeds = {
-            split: TogetherFeed(
-                {name: self._feed(name, split) for name in names}, self.prepared.shares, judged
+        recipe, task = self.prepared.recipe, self.prepared.task
+        objectives = {name: self._objective(name) for name in task.tasks}
+        sources = {
+            split: TaskMixture(
+                {name: self._source(name, split, objectives[name]) for name in task.tasks},
+                self.prepared.shares, tuple(self.each), recipe.train, recipe.seed,
             )
             for split in ("train", "validation")
-        }
+        }  # fmt: skip
         models: dict[str, Any] = {name: one.model for name, one in self.each.items()}
         models |= {name: one.model for name, one in self.masked.items()}
         blocks = [block for model in models.values() for block in layers_of(unwrap(model))]
-        method, losses = _method(self.prepared.recipe), self._losses()
-        train = feeds["train"]
+        method = _method(recipe)
         return Fit(
             model=nn.ModuleDict(models),
-            compute=self.together,
-            train=train,
-            validation=feeds["validation"],
-            loss=lambda outputs, y: losses[train.current][0](outputs, y),  # noqa: PLW0108
-            weight=lambda y: losses[train.current][1](y),  # noqa: PLW0108
+            forward=self.together,
+            train=sources["train"],
+            validation=sources["validation"],
+            objective=MixedObjective.of(objectives, {n: task.weight_of(n) for n in task.tasks}),
             score=self.score,
             main="mean",
-            settings=self.prepared.recipe.train,
-            seed=self.prepared.recipe.seed,
+            settings=recipe.train,
+            seed=recipe.seed,
             folder=folder,
             listeners=listeners,
             hidden=list({id(p): p for block in blocks for p in block.parameters()}.values()),
@@ -100,90 +102,50 @@ class TasksSession:
 
     def score(self, outputs: Any) -> dict[str, float]:
         """The mean of the tasks' main scores, and the score and the loss of each."""
-        found: dict[str, float] = {}
+        scores: dict[str, float] = {}
         for name, one in self.each.items():
             task = one.prepared.task
-            figures = task.score(outputs[name], one.prepared.examples["validation"])
-            found |= {f"score:{name}": figures[task.epoch_score], f"loss:{name}": figures["loss"]}
-        count = len(self.each)
-        mean, loss = (
-            sum(found[f"{what}:{name}"] for name in self.each) / count for what in ("score", "loss")
-        )
-        for name in self.masked:
-            nll, right = outputs[name].mean(0).tolist()
-            found |= {f"score:{name}": right, f"loss:{name}": nll}
-        return {"mean": mean, "loss": loss, **found}
+            figures = task.score(outputs[name].outputs, one.prepared.examples["validation"])
+            scores[name] = figures[task.epoch_score]
+        mean = sum(scores.values()) / len(scores)
+        scores |= {name: outputs[name].metrics["accuracy"] for name in self.masked}
+        figures = {f"score:{name}": score for name, score in scores.items()}
+        return {"mean": mean, **figures, **{f"loss:{n}": o.loss for n, o in outputs.items()}}
 
     def widen_vocabulary(self) -> None:
         """The whole vocabulary in the body again; to be called when all answers are given."""
         for one in self.each.values():
-            one.compute.widen_vocabulary()
+            one.forward.widen_vocabulary()
 
-    def _losses(self) -> dict[str, Any]:
-        """Task → its loss and the weight of a batch."""
-        from warmstart.objectives.supervised import Supervised
-
-        found: dict[str, Any] = {name: one.losses() for name, one in self.each.items()}
-        plain = Supervised()
-
-        def loss(outputs: Any, targets: Any) -> Any:
-            return plain.loss(outputs, targets, None, TOKENS)
-
-        def weight(targets: Any) -> Any:
-            return plain.weight(targets, None, TOKENS)
-
-        found |= dict.fromkeys(self.masked, (loss, weight))
-        counts = self.prepared.task.weight_of
-        return {name: (_scaled(one[0], counts(name)), one[1]) for name, one in found.items()}
-
-    def _feed(self, name: str, split: str) -> Any:
+    def _objective(self, name: str) -> Objective:
+        """The objective of a task, set up."""
         if name in self.each:
-            return self.each[name].token_feed(split)
-        return self._masked_feed(name, split)
+            return self.each[name].objective
+        objective = MLM(share=self.prepared.texts[name].share)
+        first, model = next(iter(self.each.values())), self.masked[name].model
+        objective.setup(replace(first, model=model))
+        return objective
 
-    def _masked_feed(self, name: str, split: str) -> MaskedFeed:
-        from warmstart.training.masked_batches import Hiding, MaskedFeed
+    def _source(self, name: str, split: str, objective: Objective) -> BatchSource:
+        from warmstart.training.batches import BatchSource
+        from warmstart.training.datasets import TokenRows
 
-        first, texts = next(iter(self.each.values())), self.prepared.texts[name]
-        settings, tokenizer = self.prepared.recipe.train, first.prepared.tokenizer
-        compute = self.masked[name]
-        hiding = Hiding(
-            tokenizer.mask_token_id,
-            min(len(tokenizer), compute.model.config.vocab_size),
-            tuple(tokenizer.all_special_ids),
-            texts.share,
-        )
-        return MaskedFeed(
-            texts.stores[split],
-            compute,
-            first.pad_id,
-            hiding,
-            lambda: self.together.step_seed,
-            batch_size=settings.batch_size or 1,
-            batch_tokens=settings.batch_tokens,
-            micro_batch_tokens=settings.micro_batch_tokens,
-        )
+        if name in self.each:
+            return self.each[name].source(split)
+        first, recipe = next(iter(self.each.values())), self.prepared.recipe
+        rows = TokenRows(self.prepared.texts[name].stores[split], first.pad_id, first.device)
+        return BatchSource(rows, objective, recipe.train, recipe.seed)
 
 
 def _method(recipe: Any) -> Any:
     return recipe.method
 
 
-def _scaled(loss: Any, weight: float) -> Any:
-    """A loss that counts `weight` times."""
-
-    def scaled(outputs: Any, targets: Any) -> Any:
-        total, rows = loss(outputs, targets)
-        return total * weight, rows
-
-    return scaled if weight != 1 else loss
-
-
 def _narrowed(
-    prepared: PreparedTasks, computes: Mapping[str, Any], *, whole: bool
+    prepared: PreparedTasks, forwards: Mapping[str, Any], *, whole: bool
 ) -> tuple[dict[str, Any], int]:
     """Each task's stores under the ids of the tokens that occur in any of them."""
-    from warmstart.training.vocabulary import narrow
+    from warmstart.training.datasets import narrow
 
     first = next(iter(prepared.each.values()))
     pad_id: Any = first.tokenizer.pad_token_id
@@ -191,7 +153,7 @@ def _narrowed(
     if whole or not prepared.recipe.train.active_vocabulary:
         return stores, pad_id
     flat = {f"{name}/{split}": s for name, own in stores.items() for split, s in own.items()}
-    flat, pad_id = narrow(next(iter(computes.values())), flat, pad_id)
+    flat, pad_id = narrow(next(iter(forwards.values())), flat, pad_id)
     return {
         name: {split: flat[f"{name}/{split}"] for split in own} for name, own in stores.items()
     }, pad_id

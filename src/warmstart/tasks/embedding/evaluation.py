@@ -17,50 +17,6 @@ from warmstart.tasks.base import Examples
 from warmstart.tasks.embedding.rows import EMPTY, kind_of, numbered
 from warmstart.tasks.results import TaskResult, list_mistakes, prediction_table
 
-# The loss of vectors on a split that is not trained on, for the curve beside that of train.
-
-SCALE, CHUNK = 20.0, 64
-
-
-def mean_loss(vectors: np.ndarray, wanted: np.ndarray) -> float:
-    """The mean loss of chunks of rows in their order, as the default objective has it."""
-    import torch
-
-    targets = torch.from_numpy(wanted)
-    given = torch.from_numpy(np.ascontiguousarray(vectors))
-    total = 0.0
-    for start in range(0, len(given), CHUNK):
-        part, right = given[start : start + CHUNK], targets[start : start + CHUNK]
-        total += float(_chunk_loss(part, right)) * len(part)
-    return total / max(len(given), 1)
-
-
-def _chunk_loss(vectors: Any, targets: Any) -> Any:
-    import torch
-
-    if targets.is_floating_point():
-        return torch.nn.functional.mse_loss((vectors[:, 0] * vectors[:, 1]).sum(-1), targets)
-    if vectors.shape[1] == 1:
-        return _class_loss(vectors[:, 0], targets)
-    scores = SCALE * vectors[:, 0] @ vectors[:, 1].T
-    same = (targets[:, 1][:, None] == targets[:, 1]) | (targets[:, 0][:, None] == targets[:, 0])
-    same.fill_diagonal_(False)
-    own = torch.arange(len(scores))
-    return torch.nn.functional.cross_entropy(scores.masked_fill(same, float("-inf")), own)
-
-
-def _class_loss(vectors: Any, classes: Any) -> Any:
-    import torch
-
-    scores = SCALE * vectors @ vectors.T
-    itself = torch.eye(len(scores), dtype=torch.bool)
-    log_p = scores.masked_fill(itself, float("-inf")).log_softmax(-1)
-    same = (classes[:, None] == classes) & ~itself
-    mates = same.sum(1)
-    rows = -log_p.masked_fill(~same, 0.0).sum(1) / mates.clamp(min=1)
-    return rows.sum() / (mates > 0).sum().clamp(min=1)
-
-
 Vectors = np.ndarray
 DEPTH = 100
 """Places of a ranking that are looked at; what is not among them counts as missed."""
@@ -69,12 +25,11 @@ FAR = 0.25
 
 
 def quick_scores(outputs: Vectors, examples: Examples) -> dict[str, float]:
-    """The figures of one pass over a split, and the loss in the order of its rows."""
+    """The figures of one pass over a split."""
     if not len(examples):
-        return dict.fromkeys(("ndcg@10", "map", "spearman", "loss"), 0.0)
+        return dict.fromkeys(("ndcg@10", "map", "spearman"), 0.0)
     split = Relevance.of(examples)
-    figures = split.measure().total(split.score(outputs))
-    return {**figures, "loss": mean_loss(unit(outputs), examples.store.targets)}
+    return split.measure().total(split.score(outputs))
 
 
 @dataclass(frozen=True)

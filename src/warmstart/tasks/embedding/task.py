@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from warmstart.data.tokens.dataset import TokenizedDataset
-    from warmstart.models.embeddings import FastVectors, SlowVectors
+    from warmstart.models.forward import Forward
 
 Shape = Literal["pairs", "scored", "triplets", "labels"]
 
@@ -135,10 +135,11 @@ class Embedding(Task):
         """The texts as a store, the ones beside them behind it (`answers`)."""
         return stores(table, tokenizer, longest, on_cut, self.full_score)
 
-    def compute(self, model: Any) -> FastVectors | SlowVectors:
-        from warmstart.models.embeddings import vectors_for
+    def forward(self, model: Any) -> Forward:
+        from warmstart.models.fast.forward import forward_for
+        from warmstart.models.readout import Readout
 
-        return vectors_for(model, self.pooling, normalise=self.normalise)
+        return forward_for(model, Readout("body", self.pooling, self.normalise))
 
     def decode(self, outputs: np.ndarray, examples: Examples) -> list[Prediction]:
         """The vector of each row's text, a list of floats."""

@@ -162,18 +162,6 @@ def trimmed(context: str, start: int, end: int) -> tuple[int, int]:
     return begin, begin + len(text.strip())
 
 
-def mean_loss(outputs: np.ndarray, store: TokenizedDataset) -> float:
-    """The mean cross-entropy of first and last tokens, in nats, over the windows with targets."""
-    known = np.flatnonzero((store.targets >= 0).all(1))
-    if not len(known):
-        return 0.0
-    logits, starts = outputs.astype(np.float64), store.offsets[:-1]
-    peak = np.repeat(np.maximum.reduceat(logits, starts), store.lengths, axis=0)
-    norm = np.log(np.add.reduceat(np.exp(logits - peak), starts)) + peak[starts]
-    places = starts[known, None] + store.targets[known]
-    return float((norm[known] - logits[places, [0, 1]]).mean())
-
-
 def _log_sum(scores: np.ndarray) -> float:
     peak = float(scores.max())
     return peak + float(np.log(np.exp(scores - peak).sum()))

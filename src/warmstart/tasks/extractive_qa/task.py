@@ -19,7 +19,6 @@ from warmstart.tasks.extractive_qa.decoding import (
     best_threshold,
     find_spans,
     longest_answer,
-    mean_loss,
 )
 from warmstart.tasks.extractive_qa.encoding import Windowing, encode, layout_of
 from warmstart.tasks.extractive_qa.evaluation import evaluate
@@ -152,10 +151,7 @@ class ExtractiveQA(Task):
         spans = sized.spans(outputs, examples)
         threshold = sized._chosen(spans, examples)
         answers = answers_of(spans, _texts(examples.table, "context"), threshold)
-        figures = Answers()(
-            [answer.value for answer in answers], texts_of(examples.table["answers"])
-        )
-        return {**figures, "loss": mean_loss(outputs, examples.store)}
+        return Answers()([answer.value for answer in answers], texts_of(examples.table["answers"]))
 
     def fit_thresholds(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> Self:
         """The longest answer as train has it, and the threshold that is best on validation."""

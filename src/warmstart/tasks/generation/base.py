@@ -227,8 +227,7 @@ class TextTask(Task):
         return [Prediction(str(i), text, sure[i]) for i, text in enumerate(written)]
 
     def score(self, outputs: GenerationOutput, examples: Examples) -> dict[str, float]:
-        figures = {"loss": outputs.loss, LIKELY: outputs.probability}
-        figures["token_accuracy"] = outputs.accuracy
+        figures = {LIKELY: outputs.probability, "token_accuracy": outputs.accuracy}
         done = sum(ids is not None for ids in outputs.ids)
         if done:
             written = texts_of(outputs, examples.tokenizer)[:done]

@@ -133,12 +133,3 @@ def predictions(answers: Sequence[Tagged], table: pa.Table, *, entities: bool) -
         sure = float(answer.sure.mean()) if len(answer.sure) else 1.0
         decoded.append(Prediction(str(number), value, sure))
     return decoded
-
-
-def cross_entropy(outputs: np.ndarray, targets: np.ndarray) -> float:
-    """The mean over the labelled tokens, in nats."""
-    real = np.flatnonzero(targets >= 0)
-    if not len(real):
-        return 0.0
-    own = softmax(outputs[real])[np.arange(len(real)), targets[real]]
-    return float(-np.log(np.maximum(own, 1e-30)).mean())

@@ -16,7 +16,7 @@ from warmstart.tasks.base import Drop, Examples, OnCut, Task
 from warmstart.tasks.multilabel.labels import rarest
 from warmstart.tasks.results import TaskResult
 from warmstart.tasks.tagging.alignment import label_tokens
-from warmstart.tasks.tagging.decoding import Tagged, cross_entropy, predictions, tagged
+from warmstart.tasks.tagging.decoding import Tagged, predictions, tagged
 from warmstart.tasks.tagging.evaluation import References, evaluate
 from warmstart.tasks.tagging.reading import (
     Reader,
@@ -185,12 +185,11 @@ class Tagging(Task):
         }
 
     def score(self, outputs: np.ndarray, examples: Examples) -> dict[str, float]:
-        """Entity F1 (`f1_micro`) or, for labels of single words, accuracy; `f1_macro`; `loss`."""
+        """Entity F1 (`f1_micro`) or, for labels of single words, accuracy; `f1_macro`."""
         references = References.of(examples, entities=self.finds_entities(examples.labels))
         statistics = references.score([row.tags for row in self._tagged(outputs, examples)])
         figures = references.measure.total(statistics)
-        shown = {name: value for name, value in figures.items() if ":" not in name}
-        return {**shown, "loss": cross_entropy(outputs, examples.store.targets)}
+        return {name: value for name, value in figures.items() if ":" not in name}
 
     def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:
         test = examples["test"]

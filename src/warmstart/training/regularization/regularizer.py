@@ -120,7 +120,7 @@ def _evenly(count: int) -> list[int]:
 
 
 @dataclass
-class Keeper:
+class Regularizer:
     """Adds to the gradients of a step, as a function of the weights and the step's number alone.
 
     Nothing of it is kept in a checkpoint: what it needs of the base (start weights, Fisher
@@ -128,16 +128,16 @@ class Keeper:
     again, the same, when it goes on.
 
     Args:
-        rehearsal: share of the rows of a step that are general text.
+        replay: share of the rows of a step that are general text.
         learned: the passages to learn along.
         known: of those that will be needed, the base's own states, where it has no language-model
             head; `spread` is their mean squared distance from their mean.
     """
 
-    compute: Any
+    forward: Any
     reader: Reader | None = None
     learned: Sequence[Piece] = ()
-    rehearsal: float = 0.0
+    replay: float = 0.0
     penalty: Penalty | None = None
     _ends: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
     _rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -148,12 +148,12 @@ class Keeper:
     def plan(self, rows: Sequence[int], seed: int) -> None:
         """Learn which passages go with each step: `rows` of the task are in each of them.
 
-        After any step the passages so far are the asked share of all rows so far, rounded.
+        After any step the passages so far are `replay` of all rows so far, rounded.
         """
         self._rows, self._seed = np.asarray(rows, np.int64), seed
-        if not self.rehearsal or self.reader is None:
+        if not self.replay or self.reader is None:
             return
-        each = self.rehearsal / (1.0 - self.rehearsal)
+        each = self.replay / (1.0 - self.replay)
         done = np.floor(np.cumsum(self._rows) * each + 0.5).astype(np.int64)
         self._ends = np.concatenate([[0], done])
         if not isinstance(self.reader, LanguageReader):
@@ -165,9 +165,9 @@ class Keeper:
             return []
         size = len(self.learned)
         places = np.arange(self._ends[index], self._ends[index + 1])
-        found = [self._order(number)[places[places // size == number] % size]
-                 for number in np.unique(places // size).tolist()]  # fmt: skip
-        return np.concatenate(found).tolist() if found else []
+        passes = [self._order(number)[places[places // size == number] % size]
+                  for number in np.unique(places // size).tolist()]  # fmt: skip
+        return np.concatenate(passes).tolist() if passes else []
 
     def share(self, index: int) -> float:
         """The share of the rows of a step that are the task's; what its loss is multiplied by."""
@@ -180,12 +180,12 @@ class Keeper:
         """Add to the gradients of a step, before the optimizer moves."""
         chosen = self.passages(index)
         if chosen:
-            self._rehearse(chosen, 1.0 - self.share(index))
+            self._replay(chosen, 1.0 - self.share(index))
         if self.penalty is not None:
             self.penalty.add()
-        self.compute.filled()
+        self.forward.filled()
 
-    def _rehearse(self, chosen: list[int], share: float) -> None:
+    def _replay(self, chosen: list[int], share: float) -> None:
         reader = self.reader
         assert reader is not None
         pieces = [self.learned[at] for at in chosen]
@@ -194,10 +194,10 @@ class Keeper:
             for part in reader.parts(pieces):
                 some = [pieces[at] for at in part]
                 if isinstance(reader, LanguageReader):
-                    loss = reader.told(some, self.compute.dtype)[0].sum() / max(said, 1)
+                    loss = reader.told(some, self.forward.dtype)[0].sum() / max(said, 1)
                 else:
                     known = torch.stack([self.known[chosen[at]] for at in part])
-                    gaps = reader.states(some, self.compute.dtype) - known
+                    gaps = reader.states(some, self.forward.dtype) - known
                     loss = gaps.square().sum() / (self.spread * len(pieces))
                 (loss * share).backward()
 
@@ -209,9 +209,9 @@ class Keeper:
         if not needed:
             return
         with resting(reader.model):
-            found = reader.all_states(pieces)
-        self.known = dict(zip(needed, found, strict=True))
-        apart = (found - found.mean(0)).square().sum(1).mean()
+            states = reader.all_states(pieces)
+        self.known = dict(zip(needed, states, strict=True))
+        apart = (states - states.mean(0)).square().sum(1).mean()
         self.spread = float(apart) or 1.0
 
     def _order(self, number: int) -> np.ndarray:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from warmstart.data.tokens.dataset import TokenizedDataset, joined
-from warmstart.training.contrastive_batches import PairFeed, grouped, texts_of
-from warmstart.training.vocabulary import narrow
+from warmstart.models.forward import Forward
+from warmstart.training.datasets import GroupRows, behind, grouped, narrow
 
 
 def store(lengths: list[int], first: int) -> TokenizedDataset:
@@ -21,16 +21,14 @@ def store(lengths: list[int], first: int) -> TokenizedDataset:
     return TokenizedDataset(ids, offsets.astype(np.int64), np.arange(len(lengths)))
 
 
-class First:
-    """A compute whose vector is the first token."""
+class First(Forward):
+    """A forward pass whose vector is the first token."""
 
-    device, dtype = torch.device("cpu"), torch.float32
+    def __init__(self) -> None:
+        self._memory, self._remembers, self.training, self._split = None, False, True, None
 
     def logits(self, ids: torch.Tensor, lengths: torch.Tensor, **_: Any) -> torch.Tensor:
         return torch.stack([ids[:, 0], lengths], 1).float()
-
-    def joined(self, parts: Any) -> torch.Tensor:
-        return torch.cat([*parts])
 
     def narrow_vocabulary(self, used: np.ndarray) -> np.ndarray:
         table = np.zeros(100, np.int64)
@@ -45,13 +43,12 @@ def triplets() -> TokenizedDataset:
     return replace(store([2, 7, 1, 6, 3], 10), answers=second, targets=names)
 
 
-def feed(**keys: Any) -> PairFeed:
-    compute: Any = First()
-    return PairFeed(triplets(), compute, 0, **{"batch_size": 2, "micro_batch_tokens": 8} | keys)
+def rows() -> GroupRows:
+    return GroupRows(triplets(), 0, torch.device("cpu"), 8)
 
 
 def test_texts_one_after_the_other() -> None:
-    texts = texts_of(triplets())
+    texts = [triplets(), *behind(triplets())]
     whole = joined(texts)
     assert len(texts) == 3 and len(whole) == 15 and whole.answers is None
     assert [int(whole.row(i)[0]) for i in range(15)] == [
@@ -63,25 +60,29 @@ def test_texts_one_after_the_other() -> None:
 
 
 def test_every_text_in_its_place() -> None:
-    it = feed()
-    rows = np.array([4, 0, 3])
-    (batch,) = it.batches(rows)
-    vectors = it.logits(batch, training=True)
+    it, forward = rows(), First()
+    numbers = np.array([4, 0, 3])
+    batch = it.collate(numbers)
+    vectors: Any = forward.forward(batch)
     assert vectors.shape == (3, 3, 2)
     assert vectors[:, :, 0].tolist() == [[14, 24, 34], [10, 20, 30], [13, 23, 33]]
-    assert batch.targets.tolist() == triplets().targets[rows].tolist()
+    assert batch.targets.tolist() == triplets().targets[numbers].tolist()
     assert batch.tokens == (3 + 5 + 2) + (2 + 3 + 9) + (6 + 1 + 2)
-    assert it.predict()[:, :, 0].tolist() == [[10 + i, 20 + i, 30 + i] for i in range(5)]
+    expected = [[10 + i, 20 + i, 30 + i] for i in range(5)]
+    assert it.predict(forward)[:, :, 0].tolist() == expected
+    with forward.evaluating():
+        answers = [(batch, forward.forward(batch)) for batch in map(it.collate, it.ordered(2))]
+    assert it.gather(forward, answers)[:, :, 0].tolist() == expected
 
 
 def test_an_epoch_has_every_row_once_in_even_steps() -> None:
-    it = feed()
-    steps = it.epoch(3, 1)
+    it, everything = rows(), np.arange(5)
+    steps = it.plan(everything, 2, None, (3, 1))
     assert sorted(len(step) for step in steps) == [1, 2, 2]
     assert sorted(np.concatenate(steps).tolist()) == [0, 1, 2, 3, 4]
-    again = it.epoch(3, 1)
+    again = it.plan(everything, 2, None, (3, 1))
     assert all((a == b).all() for a, b in zip(steps, again, strict=True))
-    chosen = feed(rows=np.array([1, 4])).epoch(0, 0)
+    chosen = it.plan(np.array([1, 4]), 2, None, (0, 0))
     assert sorted(np.concatenate(chosen).tolist()) == [1, 4]
 
 
@@ -100,6 +101,8 @@ def test_the_active_vocabulary_covers_all_texts() -> None:
     compute: Any = First()
     after, pad = narrow(compute, {"train": before}, 0)
     assert pad == 0
-    used = np.unique(np.concatenate([part.ids for part in texts_of(before)]))
-    for old, new in zip(texts_of(before), texts_of(after["train"]), strict=True):
+    used = np.unique(np.concatenate([part.ids for part in [before, *behind(before)]]))
+    for old, new in zip(
+        [before, *behind(before)], [after["train"], *behind(after["train"])], strict=True
+    ):
         np.testing.assert_array_equal(used[new.ids], old.ids)

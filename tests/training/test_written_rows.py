@@ -11,15 +11,16 @@ import pyarrow as pa
 import pytest
 import torch
 
-from learning import CPU, base_of
+from learning import CPU, base_of, supervised
 from warmstart import part as parts
 from warmstart.models.checks import read_json
-from warmstart.models.forward import compute_for
-from warmstart.models.generation import Language
+from warmstart.models.fast.forward import forward_for
+from warmstart.models.heads import TEXT
 from warmstart.models.loading import load_tokenizer
-from warmstart.objectives.supervised import Supervised
 from warmstart.tasks.base import Examples
-from warmstart.training.generation_batches import TextFeed
+from warmstart.training.batches import BatchSource
+from warmstart.training.datasets import WrittenRows
+from warmstart.training.settings import Train
 
 Folder = Callable[[str], Path]
 FAMILIES = ("t5", "bart", "pegasus", "gpt2", "llama")
@@ -44,9 +45,8 @@ class Case:
         self.tokenizer = load_tokenizer(base_of(folder))
         self.model: Any = self.task.build_model(base_of(folder), [], 0)
         self.sharpen()
-        compute = compute_for(self.model)
-        compute.prepare(torch.float32, CPU, checkpointing=False)
-        self.language = Language(compute)
+        self.forward = forward_for(self.model)
+        self.forward.prepare(torch.float32, CPU, checkpointing=False)
 
     @torch.no_grad()
     def sharpen(self) -> None:
@@ -57,10 +57,13 @@ class Case:
                 if weights.ndim > 1:
                     weights.normal_(0.0, 0.3)
 
-    def feed(self, rows: pa.Table | None = None, **more: Any) -> TextFeed:
+    def rows(self, rows: pa.Table | None = None, **more: Any) -> WrittenRows:
         rows = table() if rows is None else rows
         store = self.task.encode(rows, [], self.tokenizer, 60)
-        return TextFeed(store, self.language, self.tokenizer.pad_token_id, **more)
+        return WrittenRows(store, self.forward.language, self.tokenizer.pad_token_id, CPU, **more)
+
+    def predict(self, rows: pa.Table | None = None, **more: Any) -> Any:
+        return self.rows(rows, **more).predict(self.forward)
 
     def texts(self, rows: pa.Table, written: Any) -> list[str]:
         store = self.task.encode(rows, [], self.tokenizer, 60)
@@ -71,17 +74,15 @@ class Case:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_loss_is_that_of_transformers(family: str, tiny_of: Folder) -> None:
     it = Case(tiny_of(family))
-    feed, objective = it.feed(), Supervised()
-    total = weight = 0.0
-    for batch in feed.batches(np.arange(4)):
-        loss, count = objective.loss(
-            feed.logits(batch, training=False), batch.targets, None, "text"
-        )
-        total, weight = total + float(loss.detach()), weight + float(count)
+    objective = supervised(TEXT)
+    batch = objective.collate(it.rows(), np.arange(4), np.random.default_rng(0))
+    with it.forward.evaluating():
+        loss = objective.loss(it.forward, batch)
+    total, weight = float(loss.total), float(loss.weight)
     sums = [their_loss(it, source, target) for source, target in zip(SOURCES, TARGETS, strict=True)]
     assert weight == sum(tokens for _, tokens in sums)
     assert total == pytest.approx(sum(nll for nll, _ in sums), rel=1e-5)
-    said = feed.predict()
+    said = it.predict()
     np.testing.assert_allclose(said.nll, [nll for nll, _ in sums], rtol=1e-5)
     assert said.tokens.tolist() == [tokens for _, tokens in sums]
 
@@ -115,7 +116,7 @@ def test_what_is_written_is_what_transformers_writes(
         tiny_of(family), num_beams=beams, min_new_tokens=2, no_repeat_ngram_size=2, **settings
     )
     rows = table(targets=None)
-    found = it.texts(rows, it.feed(rows).predict())
+    found = it.texts(rows, it.predict(rows))
     theirs: list[str] = []
     for source in SOURCES:
         text = it.task.prefix + source + (it.task.separator or "")
@@ -134,9 +135,9 @@ def test_what_is_written_is_what_transformers_writes(
 @pytest.mark.parametrize("family", FAMILIES)
 def test_padding_changes_nothing(family: str, tiny_of: Folder) -> None:
     it = Case(tiny_of(family), num_beams=2)
-    together = it.feed().predict()
+    together = it.predict()
     for row in range(4):
-        alone = it.feed(table(SOURCES[row : row + 1], TARGETS[row : row + 1])).predict()
+        alone = it.predict(table(SOURCES[row : row + 1], TARGETS[row : row + 1]))
         assert alone.ids[0] == together.ids[row]
         assert alone.confidence[0] == pytest.approx(together.confidence[row], abs=1e-5)
         assert alone.nll[0] == pytest.approx(together.nll[row], rel=1e-5)
@@ -149,19 +150,18 @@ def test_padding_changes_nothing_behind_virtual_tokens(
 ) -> None:
     it = Case(tiny_of(family))
     made: Any = parts.make("method", method)
-    compute = compute_for(made.attach(it.model, 0))
-    compute.prepare(torch.float32, CPU, checkpointing=False)
-    it.language = Language(compute)
-    together = it.feed().predict()
+    it.forward = forward_for(made.attach(it.model, 0))
+    it.forward.prepare(torch.float32, CPU, checkpointing=False)
+    together = it.predict()
     for row in range(4):
-        alone = it.feed(table(SOURCES[row : row + 1], TARGETS[row : row + 1])).predict()
+        alone = it.predict(table(SOURCES[row : row + 1], TARGETS[row : row + 1]))
         assert alone.ids[0] == together.ids[row]
         assert alone.nll[0] == pytest.approx(together.nll[row], rel=1e-4)
 
 
 def test_confidence_is_the_mean_probability_of_what_was_written(tiny_of: Folder) -> None:
     it = Case(tiny_of("t5"))
-    found = it.feed(table(SOURCES[:1], None)).predict()
+    found = it.predict(table(SOURCES[:1], None))
     named = it.tokenizer(it.task.prefix + SOURCES[0], return_tensors="pt")
     written = torch.tensor([[0, *(found.ids[0] or [])]])
     with torch.no_grad():
@@ -173,10 +173,10 @@ def test_confidence_is_the_mean_probability_of_what_was_written(tiny_of: Folder)
 
 def test_only_as_many_texts_are_written_as_asked_for(tiny_of: Folder) -> None:
     it = Case(tiny_of("gpt2"))
-    found = it.feed(writes=2).predict()
+    found = it.predict(writes=2)
     assert [ids is not None for ids in found.ids] == [True, True, False, False]
     assert found.tokens.all(), "all targets are judged"
-    nothing = it.feed(writes=0).predict()
+    nothing = it.predict(writes=0)
     assert nothing.ids == [None] * 4
     np.testing.assert_allclose(nothing.nll, found.nll)
 
@@ -184,10 +184,10 @@ def test_only_as_many_texts_are_written_as_asked_for(tiny_of: Folder) -> None:
 def test_batches_are_of_about_one_length(tiny_of: Folder) -> None:
     it = Case(tiny_of("t5"))
     sources = ["red " * (1 + n % 7) for n in range(60)]
-    feed = it.feed(table(sources, ["one " * (1 + n % 3) for n in range(60)]), batch_tokens=64)
-    epoch = feed.epoch(0, 0)
+    rows = it.rows(table(sources, ["one " * (1 + n % 3) for n in range(60)]))
+    epoch = BatchSource(rows, supervised(TEXT), Train(batch_tokens=64)).plan(0)
     assert sorted(np.concatenate(epoch).tolist()) == list(range(60))
-    sizes = feed.store.sizes
-    assert all(len(rows) * sizes[rows].max() <= 64 for rows in epoch)
-    padded = sum(len(rows) * int(sizes[rows].max()) for rows in epoch)
+    sizes = rows.sizes
+    assert all(len(step) * sizes[step].max() <= 64 for step in epoch)
+    padded = sum(len(step) * int(sizes[step].max()) for step in epoch)
     assert padded < 1.25 * sizes.sum()

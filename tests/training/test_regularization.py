@@ -10,16 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from learning import base_of, classifier, fit, messages, ready, store_of, weights_of
+from learning import base_of, classifier, fit, messages, ready, source_of, store_of, weights_of
 from tiny import tiny, tiny_tokenizer
 from warmstart.config.recipe import Recipe
 from warmstart.errors import DataError, RecipeError
 from warmstart.models import loading as backbone
 from warmstart.models.heads import TEXT
 from warmstart.models.hf_calls import quiet
-from warmstart.training.batches import TokenFeed
+from warmstart.training.loop import compute_gradients
 from warmstart.training.regularization.language_model import LanguageReader, Reader, reader_for
-from warmstart.training.regularization.regularizer import Keeper, Penalty, base_weights, fisher
+from warmstart.training.regularization.regularizer import (
+    Penalty,
+    Regularizer,
+    base_weights,
+    fisher,
+)
 from warmstart.training.regularization.text import SHIPPED, halves, passages, read_general, shipped
 
 Folder = Callable[[str], Path]
@@ -101,9 +106,9 @@ def test_states_are_means_over_the_tokens_whatever_the_padding(tiny_of: Folder) 
         assert torch.allclose(together[at], alone[0], atol=1e-5)
 
 
-def kept(folder: Path, model: Any, compute: Any, **settings: Any) -> Keeper:
+def kept(folder: Path, model: Any, compute: Any, **settings: Any) -> Regularizer:
     reader = reading(folder, model)
-    return Keeper(compute, reader, reader.pieces(TEXTS), **settings)
+    return Regularizer(compute, reader, reader.pieces(TEXTS), **settings)
 
 
 @pytest.mark.parametrize("rehearsal", [0.1, 0.25, 0.5, 0.9])
@@ -113,7 +118,7 @@ def test_the_share_of_general_text_is_exact(
 ) -> None:
     """After every step, to within half a passage; and each pass over the text is whole."""
     model = classifier(tiny_of("gpt2"))
-    keeper = kept(tiny_of("gpt2"), model, ready(model), rehearsal=rehearsal)
+    keeper = kept(tiny_of("gpt2"), model, ready(model), replay=rehearsal)
     keeper.plan(rows, seed=3)
     chosen: list[int] = []
     for index, own in enumerate(rows):
@@ -139,8 +144,6 @@ def test_the_gradient_of_a_step_is_that_of_the_whole_loss(
     which: str, quick: bool, dtype: torch.dtype, penalty: str, tiny_of: Folder, bert_lm: Path
 ) -> None:
     """Micro-batches, 16-bit copies and gradients with a home included: as autograd of the sum."""
-    from warmstart.objectives.supervised import Supervised
-    from warmstart.training.loop import _gradients  # pyright: ignore[reportPrivateUsage]
 
     folder = bert_lm if which == "bert_lm" else tiny_of(which)
     model, plain = classifier(folder), classifier(folder)
@@ -150,9 +153,9 @@ def test_the_gradient_of_a_step_is_that_of_the_whole_loss(
     held = None
     if penalty != "none":
         held = Penalty(list(weights.values()), 0.7, list(important.values()))
-    keeper = kept(folder, model, compute, rehearsal=0.4, penalty=held)
+    keeper = kept(folder, model, compute, replay=0.4, penalty=held)
     keeper.plan([6], seed=0)
-    reference = kept(folder, plain, compute, rehearsal=0.4)
+    reference = kept(folder, plain, compute, replay=0.4)
     reference.plan([6], seed=0)
     starts = {name: weight.detach().clone() for name, weight in twins.items()}
     rng = torch.Generator().manual_seed(0)
@@ -161,22 +164,19 @@ def test_the_gradient_of_a_step_is_that_of_the_whole_loss(
         one.data.add_(step)
         other.data.add_(step)
         assert one.shape == starts[name].shape
-    compute.half_done()
+    compute.refresh()
     store, pad = store_of(folder, *messages(6))
-    feed = TokenFeed(store, compute, pad, batch_size=6, micro_batch_tokens=40)
-    objective = Supervised()
-    mean, _ = _gradients(
-        feed, compute, objective.loss, objective.weight, feed.batches(np.arange(6)),
-        keeper.share(0),
-    )  # fmt: skip
+    source = source_of(store, compute, pad, micro_batch_tokens=40)
+    batches = source.batches(np.arange(6), np.random.default_rng(0))
+    mean, _, _ = compute_gradients(source.objective, compute, batches, keeper.share(0))
     keeper.add(0)
 
     chosen = keeper.passages(0)
     assert len(chosen) == 4 and keeper.share(0) == 0.6
     slow = ready(plain, fast=False)
-    own = TokenFeed(store, slow, pad, batch_size=6)
-    (batch,) = own.batches(np.arange(6))
-    task = torch.nn.functional.cross_entropy(own.logits(batch, training=True), batch.targets)
+    (batch,) = source_of(store, slow, pad).batches(np.arange(6), np.random.default_rng(0))
+    logits: Any = slow.forward(batch)
+    task = torch.nn.functional.cross_entropy(logits, batch.targets)
     plain.eval()
     pieces = [reference.learned[at] for at in chosen]
     reader = reference.reader
@@ -257,8 +257,8 @@ def test_a_penalty_holds_and_rehearsal_keeps(tiny_of: Folder, tmp_path: Path) ->
             weights = list(base_weights(run.model, writes=False).values())
             strength = settings.pop("strength", None)
             held = Penalty(weights, strength) if strength else None
-            run.keeper = kept(folder, run.model, run.compute, penalty=held, **settings)
-            run.keeper.plan([8] * run.total, 0)
+            run.regularizer = kept(folder, run.model, run.forward, penalty=held, **settings)
+            run.regularizer.plan([8] * run.total, 0)
         start = weights_of(run.model)
         run.run()
         final = weights_of(run.model)
@@ -267,12 +267,12 @@ def test_a_penalty_holds_and_rehearsal_keeps(tiny_of: Folder, tmp_path: Path) ->
         return gap, final
 
     free, plain = trained("a")
-    _, empty = trained("b", rehearsal=0.0)
+    _, empty = trained("b", replay=0.0)
     assert all(torch.equal(plain[name], empty[name]) for name in plain)
     weak, _ = trained("c", strength=0.1)
     strong, _ = trained("d", strength=100.0)
     assert strong < weak < free
-    _, along = trained("e", rehearsal=0.5)
+    _, along = trained("e", replay=0.5)
     assert any(not torch.equal(plain[name], along[name]) for name in plain)
 
 

@@ -1,0 +1,233 @@
+"""How a model computes a batch by the fast encoder; and which models can be computed so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding
+
+from warmstart.models.architectures import body_of, family_of, word_embedding_of
+from warmstart.models.fast.block import Block, can_read, tuned_norm
+from warmstart.models.fast.encoder import FastEncoder
+from warmstart.models.fast.mixed_precision import MixedPrecision, RowGradient
+from warmstart.models.fast.split import Cut, FastCut
+from warmstart.models.forward import Forward
+from warmstart.models.head_layers import reads_tokens, unwrap
+from warmstart.models.peft.prompts import is_prompted
+from warmstart.models.readout import HEAD, Readout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def forward_for(model: PreTrainedModel, readout: Readout = HEAD, *, fast: bool = True) -> Forward:
+    """The fastest way to compute `model`."""
+    return (FastForward if fast and is_fast(model) else Forward)(model, readout)
+
+
+def is_fast(model: PreTrainedModel) -> bool:
+    """Whether the fast encoder can compute it."""
+    inner: Any = unwrap(model)
+    config, known = inner.config, bool(family_of(inner.config).post_norm_block)
+    if not known or hasattr(inner, "own_head") or is_prompted(model):
+        return False
+    absolute = getattr(config, "position_embedding_type", "absolute") in ("absolute", None)
+    return absolute and not getattr(config, "is_decoder", False) and can_read(inner)
+
+
+class FastForward(Forward):
+    """The fast encoder under the family's own head.
+
+    Args:
+        copies: whether 16-bit copies of the matrices are kept; their place in memory cannot be
+            shared by models that share a body.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, readout: Readout = HEAD, *, copies: bool = True
+    ) -> None:
+        super().__init__(model, readout)
+        inner = unwrap(model)
+        self._embedding: Any = word_embedding_of(inner)
+        self._whole: Tensor | None = None
+        self._rows: RowGradient | None = None
+        self._shadow: MixedPrecision | None = None
+        self._copies = copies
+        self._parameters: list[nn.Parameter] = []
+        self._reads_tokens = reads_tokens(model)
+        self.caches_features = not self._reads_tokens
+        self.encoder = _encoder(inner, self._lookup)
+        if readout.source == "body":
+            self.encoder.cls_only = readout.pooling == "first"
+
+    def prepare(self, dtype: torch.dtype, device: torch.device, *, checkpointing: bool) -> None:
+        self.dtype, self.device = dtype, device
+        self.model.to(device)  # pyright: ignore[reportArgumentType]
+        self.encoder.prepare(dtype, device, checkpointing=checkpointing)
+        self._parameters = list(self.model.parameters())  # a walk over all modules: not each step
+        weight = self._embedding.weight
+        self._rows = RowGradient(weight) if weight.requires_grad else None
+        self._shadow = self._make_shadow(dtype)
+        self.encoder.mixed_precision = self._shadow
+        self.refresh()
+
+    def narrow_vocabulary(self, used: np.ndarray) -> np.ndarray | None:
+        weight: nn.Parameter = self._embedding.weight
+        if not weight.requires_grad or len(used) >= weight.shape[0]:
+            return None
+        self._whole = weight.data
+        self.used_rows = torch.from_numpy(used.astype(np.int64))
+        self._embedding.weight = nn.Parameter(weight.data[self.used_rows].clone())
+        table = np.zeros(weight.shape[0], dtype=np.int64)
+        table[used] = np.arange(len(used))
+        return table
+
+    def widen_vocabulary(self) -> None:
+        if self._whole is None or self.used_rows is None:
+            return
+        self._whole[self.used_rows] = self._embedding.weight.data.to(self._whole.device)
+        self._embedding.weight = nn.Parameter(self._whole)
+        self._whole = self.used_rows = self._rows = None
+
+    def begin_epoch(self, seed: int) -> None:
+        self.encoder.begin_epoch(seed)
+
+    def begin_step(self, seed: int) -> None:
+        super().begin_step(seed)
+        self.encoder.begin_step(seed)
+
+    def _cut(self, blocks: int) -> Cut | None:
+        return FastCut(self, blocks) if blocks else None
+
+    def without_dropout(self) -> None:
+        super().without_dropout()
+        self.encoder.dropout = (0.0, 0.0)
+
+    def logits(
+        self, ids: Tensor, lengths: Tensor, *, training: bool, types: Tensor | None = None
+    ) -> Tensor:
+        if self.readout.source == "features":
+            self.set_mode(training)
+            return self._head_inputs(ids, lengths, types)
+        if self.readout.source == "below_head":
+            return self.features(ids, lengths, training=training, types=types)
+        if self.readout.source != "body":
+            return self.head(
+                self.features(ids, lengths, training=training, types=types), training=training
+            )
+        self.set_mode(training)
+        hidden = self.encoder.forward(ids, lengths, training=training, types=types)
+        columns = torch.arange(hidden.shape[1], device=ids.device)
+        return self.readout.pool(hidden, columns < lengths[:, None])
+
+    def features(
+        self, ids: Tensor, lengths: Tensor, *, training: bool = False, types: Tensor | None = None
+    ) -> Tensor:
+        """What the head reads, in float32: the first token [B, H], or every one [B, L, H]."""
+        self.set_mode(training)  # before the body computes: adapters have a dropout of their own
+        hidden = self.encoder.forward(ids, lengths, training=training, types=types)
+        return (hidden if self._reads_tokens else hidden[:, 0]).float()
+
+    def _head_logits(self, ids: Tensor, lengths: Tensor, types: Tensor | None) -> Tensor:
+        training = self.model.training
+        return self.head(
+            self.features(ids, lengths, training=training, types=types), training=training
+        )
+
+    def _states(self, ids: Tensor, lengths: Tensor, types: Tensor | None = None) -> Tensor:
+        self.set_mode(self.training)
+        cls_only, self.encoder.cls_only = self.encoder.cls_only, False
+        try:
+            return self.encoder.forward(ids, lengths, training=self.training, types=types)
+        finally:
+            self.encoder.cls_only = cls_only
+
+    def _take_gradients(self, *, accumulate: bool) -> None:
+        if self._shadow is not None:
+            self._shadow.collect(accumulate=accumulate)
+
+    def filled(self) -> None:
+        if self._rows is not None:
+            self._rows.fill()
+
+    def after_step(self) -> None:
+        for parameter in self._parameters or self.model.parameters():
+            if parameter is self._embedding.weight and self._rows is not None:
+                continue
+            if self._shadow is None or not self._shadow.owns(parameter):
+                parameter.grad = None
+        if self._rows is not None:
+            self._rows.zero()
+        self.refresh()
+
+    def refresh(self) -> None:
+        if self._shadow is not None:
+            self._shadow.refresh()
+
+    def full_precision(self) -> None:
+        self.dtype = torch.float32
+        shadow, self._shadow, self.encoder.mixed_precision = self._shadow, None, None
+        if shadow is not None:
+            shadow.release()
+        self.encoder.prepare(torch.float32, self.device, checkpointing=False)
+
+    def _lookup(self, ids: Tensor) -> Tensor:
+        if self._rows is not None and torch.is_grad_enabled():
+            return self._rows.lookup(ids)
+        return self._embedding(ids)
+
+    def _make_shadow(self, dtype: torch.dtype) -> MixedPrecision | None:
+        if dtype == torch.float32 or not self._copies:
+            return None
+        groups = [
+            group
+            for group in self.encoder.matrices()
+            if all(layer.weight.requires_grad and layer.bias is not None for layer in group)
+        ]
+        if not groups:
+            return None
+        weights: list[list[Any]] = [[layer.weight for layer in group] for group in groups]
+        biases: list[list[Any]] = [[layer.bias for layer in group] for group in groups]
+        return MixedPrecision(weights + biases, dtype)
+
+
+def _encoder(inner: PreTrainedModel, lookup: Any) -> FastEncoder:
+    from transformers.activations import ACT2FN
+
+    config: Any = inner.config
+    family, body = family_of(config), body_of(inner)
+    embeddings: Any = body.get_submodule("embeddings")
+    layers: Any = body.get_submodule(family.layers)
+    names = family.post_norm_block
+    order = ("query", "key", "value", "attention_out", "attention_norm", "up", "down")
+    order += ("output_norm",)
+
+    def embed(ids: Tensor, types: Tensor | None) -> Tensor:
+        start = family.position_offset
+        fixed = embeddings.position_embeddings.weight[start : start + ids.shape[1]]
+        if not hasattr(embeddings, "token_type_embeddings"):
+            return lookup(ids) + fixed
+        kinds = embeddings.token_type_embeddings.weight
+        fixed = fixed + (kinds[0] if types is None else embedding(types, kinds))
+        return lookup(ids) + fixed
+
+    distil = family.name == "distilbert"
+    return FastEncoder(
+        embed,
+        tuned_norm(embeddings.LayerNorm),
+        getattr(body, "embeddings_project", None),
+        [
+            Block(*(tuned_norm(layer.get_submodule(names[part])) for part in order))
+            for layer in layers
+        ],
+        config.num_attention_heads,
+        ACT2FN[config.activation if distil else config.hidden_act],
+        (config.dropout, config.attention_dropout)
+        if distil
+        else (config.hidden_dropout_prob, config.attention_probs_dropout_prob),
+        cls_only=not reads_tokens(inner),
+        drop_attended=not distil,
+    )

@@ -1,0 +1,139 @@
+"""What an objective is: it makes batches of rows, and says what is lost on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from warmstart.part import Part
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+    from warmstart.models.forward import Batch, Forward
+    from warmstart.models.heads import Head
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """The loss of a batch.
+
+    Args:
+        total: a sum over what the batch counts; divided by the summed weights of all micro-batches
+            it is the loss of the step.
+        weight: what the batch counts, as in `Batch.weight`.
+        metrics: further sums, which are divided and shown as the total is.
+    """
+
+    total: Tensor
+    weight: Tensor
+    metrics: Mapping[str, Tensor] = field(default_factory=dict[str, "Tensor"])
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a run stands in its data: enough to go on there without reading what came before.
+
+    Args:
+        step: steps done so far.
+        epoch: passes over the rows that are over.
+        within: steps done in the pass that is not over.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    within: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """A step that is to be made.
+
+    Args:
+        batches: makes its micro-batches with random numbers that are the step's own.
+        rows: how many rows it has.
+        epoch: the pass over the rows that it belongs to, from 0.
+        ends_epoch: whether it is the last of its pass, or of the run: then validation follows.
+        after: where the run stands when it is done.
+    """
+
+    batches: Callable[[np.random.Generator], list[Batch]]
+    rows: int
+    epoch: int
+    ends_epoch: bool
+    after: Position
+
+
+class Dataset(Protocol):
+    """Rows that know how a model of their task reads them."""
+
+    def __len__(self) -> int: ...
+    def collate(self, rows: np.ndarray) -> Batch:
+        """The rows of these numbers as the task's own batch, whose weight is their number."""
+        ...
+
+
+class Source(Protocol):
+    """What plans the steps of a run; see `training.batches.BatchSource`."""
+
+    def steps(self, done: Position) -> Iterator[PlannedStep]: ...
+
+
+class Setting(Protocol):
+    """What an objective can use before the first step; see `pipelines.session.Session`."""
+
+    model: Any
+    forward: Forward
+    device: torch.device
+
+    @property
+    def head(self) -> Head: ...
+    @property
+    def labels(self) -> list[str]: ...
+    @property
+    def tokenizer(self) -> Any: ...
+    def train_targets(self) -> np.ndarray:
+        """The targets of the rows that are trained on, with repeats."""
+        ...
+
+    def reference(self) -> Forward:
+        """The model as it is before training, frozen; it reads the same batches."""
+        ...
+
+
+class Objective(Part):
+    """Why the weights move.
+
+    A session sets up a copy of the recipe's objective, so that what `setup` keeps (in private
+    attributes) belongs to one run.
+    """
+
+    kind: ClassVar[str] = "objective"
+    heads: ClassVar[frozenset[str]]
+    """The names of the heads that it trains; see `models.heads`."""
+
+    def setup(self, session: Setting) -> None:
+        """Get ready: a reference model, a teacher, weights of the classes."""
+
+    def collate(self, dataset: Dataset, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+        """The batch of some rows. Masking and pairing belong here, with numbers from `rng`, which
+        is a function of the seed and the step."""
+        batch = dataset.collate(rows)
+        return replace(batch, weight=self.weigh(batch))
+
+    def weigh(self, batch: Batch) -> Tensor:
+        """What a batch counts, float32; it must be known before its loss. Unless said otherwise:
+        its rows."""
+        return batch.weight
+
+    def loss(self, model: Forward, batch: Batch) -> Loss:
+        """The loss of the model on a batch, in training and in validation."""
+        raise NotImplementedError
+
+    def steps(self, source: Source, done: Position) -> Iterator[PlannedStep]:
+        """The steps of the run that are still to be made; unless said otherwise, passes over the
+        rows."""
+        return source.steps(done)

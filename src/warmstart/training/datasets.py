@@ -1,0 +1,396 @@
+"""Rows that a model reads, each kind with its own way of making a batch and of collecting answers.
+
+Token ids, texts with texts to be written after them, several texts a row, and what parts of a model
+that stand still gave for them (`training.cached_states`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from warmstart.data.tokens.batching import micro, ordered, pad, plan, width
+from warmstart.data.tokens.dataset import IGNORE_INDEX, TokenizedDataset, joined
+from warmstart.models.fast.loss import score_targets
+from warmstart.models.forward import Batch, Forward, Outputs
+from warmstart.models.generation import GenerationOutput, Language, TokenScores
+from warmstart.training.memory import trim
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from warmstart.models.heads import Head
+
+INFERENCE_TOKENS = 4096
+CACHED_TOKENS = 1024
+"""On a CPU: what passes through a layer stays in its cache."""
+GENERATED_TOKENS = 16384
+"""Tokens of texts and answers, beams not counted, that are generated at once."""
+PART_TOKENS = 2048
+"""On a CPU, of texts under one loss: short ones do not pay for the padding of long ones."""
+GROUP = 4
+"""Texts of one class that are put into a batch together."""
+
+
+class Rows:
+    """Rows of one split; what the kinds share.
+
+    `sizes` [n] are the tokens that are computed for each row.
+    """
+
+    endless = False
+    """Whether there is no last row: rows are then read once, in their order."""
+
+    def __init__(self, sizes: np.ndarray, device: torch.device) -> None:
+        self.sizes, self.device = sizes, device
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def unit_count(self) -> int:
+        """How many independent answers a validation score is a mean of."""
+        return len(self)
+
+    def collate(self, rows: np.ndarray) -> Batch:
+        """The rows of these numbers as a batch that weighs as much as it has rows."""
+        raise NotImplementedError
+
+    def plan(
+        self, rows: np.ndarray, batch_size: int, batch_tokens: int | None, rng_key: tuple[int, int]
+    ) -> list[np.ndarray]:
+        """The rows of every step of one pass; `rng_key` is the seed and the number of the pass."""
+        batches = plan(self.sizes[rows], batch_size, *rng_key, batch_tokens=batch_tokens)
+        return [rows[batch] for batch in batches]
+
+    def steps_of(self, rows: int, batch_size: int, batch_tokens: int | None) -> int | None:
+        """How many steps a pass over so many rows has; None where every pass has another number."""
+        return None if batch_tokens else -(-rows // batch_size)
+
+    def micro(self, rows: np.ndarray, max_tokens: int) -> list[np.ndarray]:
+        """The rows of one step in parts that are computed at once."""
+        return micro(rows, self.sizes, max_tokens)
+
+    def ordered(self, batch_size: int) -> list[np.ndarray]:
+        """All rows once, in the batches that validation computes."""
+        on_cpu = self.device.type == "cpu"
+        return ordered(self.sizes, min(CACHED_TOKENS, INFERENCE_TOKENS) if on_cpu else
+                       INFERENCE_TOKENS)  # fmt: skip
+
+    def gather(self, forward: Forward, answers: Iterable[tuple[Batch, Outputs]]) -> Any:
+        """The outputs of batches as those of all rows, in the order of the rows."""
+        raise NotImplementedError
+
+    def predict(self, forward: Forward) -> Any:
+        """The outputs of a trained model for all rows."""
+        with forward.evaluating():
+            batches = map(self.collate, self.ordered(1))
+            return self.gather(forward, ((batch, forward.forward(batch)) for batch in batches))
+
+    def _send(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self.device, non_blocking=True)
+
+    def _count(self, rows: int) -> Tensor:
+        return torch.tensor(float(rows), device=self.device)
+
+
+class TokenRows(Rows):
+    """Token ids, padded on the right; targets are one a row, or one a token."""
+
+    def __init__(self, dataset: TokenizedDataset, pad_id: int, device: torch.device) -> None:
+        super().__init__(dataset.lengths, device)
+        self.dataset, self.pad_id = dataset, pad_id
+        self.longest = int(self.sizes.max(initial=1))
+        self._taught = np.zeros(len(dataset), bool)
+        if len(dataset):
+            self._taught[dataset.taught] = True
+
+    def collate(self, rows: np.ndarray) -> Batch:
+        dataset, columns = self.dataset, width(int(self.sizes[rows].max()), self.longest)
+        ids, lengths = pad(dataset, rows, self.pad_id, columns)
+        inputs = {"ids": self._send(ids), "lengths": self._send(lengths)}
+        if dataset.types is not None:
+            inputs["types"] = self._send(dataset.padded(dataset.types, rows, columns, 0))
+        targets, by_token = dataset.targets, dataset.by_token
+        own = dataset.padded(targets, rows, columns, IGNORE_INDEX) if by_token else targets[rows]
+        return Batch(
+            inputs, self._send(own), self._count(self._taught[rows].sum()), rows, int(lengths.sum())
+        )
+
+    def gather(self, forward: Forward, answers: Iterable[tuple[Batch, Outputs]]) -> np.ndarray:
+        """Outputs [n, K]; [tokens, K] of a head that reads every token, parallel to the ids."""
+        outputs = np.empty((0, 0), np.float32)
+        trim()  # what training left free has other sizes than answers need
+        offsets = self.dataset.offsets
+        for batch, answer in answers:
+            assert isinstance(answer, Tensor)
+            values = answer.cpu().numpy()
+            if not outputs.size:
+                size = len(self) if values.ndim == 2 else len(self.dataset.ids)
+                outputs = np.empty((size, values.shape[-1]), np.float32)
+            if values.ndim == 2:
+                outputs[batch.rows] = values
+                continue
+            for row, value in zip(batch.rows, values, strict=True):
+                begin, end = offsets[row], offsets[row + 1]
+                outputs[begin:end] = value[: end - begin]
+        return outputs
+
+
+class GroupRows(Rows):
+    """One or several texts a row (pairs, triplets), every step under one loss over all vectors.
+
+    Args:
+        dataset: the first texts; `answers` the second ones, whose `answers` are the third ones. Of
+            single texts `targets` are their classes.
+        part_tokens: tokens that are computed at once, on a CPU at most 2,048.
+    """
+
+    def __init__(
+        self,
+        dataset: TokenizedDataset,
+        pad_id: int,
+        device: torch.device,
+        part_tokens: int = PART_TOKENS,
+    ) -> None:
+        texts = [dataset, *behind(dataset)]
+        super().__init__(row_sizes(dataset), device)
+        self.targets, self.texts = dataset.targets, len(texts)
+        self.flat = TokenRows(joined(texts), pad_id, device)
+        self.part_tokens = min(part_tokens, PART_TOKENS) if device.type == "cpu" else part_tokens
+
+    def collate(self, rows: np.ndarray) -> Batch:
+        numbers = np.concatenate([rows + kind * len(self) for kind in range(self.texts)])
+        parts = self.flat.micro(numbers, self.part_tokens)
+        batches = [self.flat.collate(part) for part in parts]
+        order = np.empty(len(numbers), np.int64)  # the parts are sorted by length
+        order[np.argsort(self.flat.sizes[numbers], kind="stable")] = np.arange(len(numbers))
+        inputs = {
+            "parts": [batch.inputs for batch in batches],
+            "order": self._send(order),
+            "texts": self.texts,
+        }
+        tokens = sum(batch.tokens for batch in batches)
+        return Batch(inputs, self._send(self.targets[rows]), self._count(len(rows)), rows, tokens)
+
+    def plan(
+        self, rows: np.ndarray, batch_size: int, batch_tokens: int | None, rng_key: tuple[int, int]
+    ) -> list[np.ndarray]:
+        """At random, so that negatives are; texts of a class in small groups, so that there are
+        positives."""
+        rng = np.random.default_rng(rng_key)
+        order = rng.permutation(rows)
+        if self.texts == 1:
+            order = grouped(order, self.targets, GROUP, rng)
+        return np.array_split(order, -(-len(order) // batch_size))
+
+    def steps_of(self, rows: int, batch_size: int, batch_tokens: int | None) -> int | None:
+        return -(-rows // batch_size)
+
+    def micro(self, rows: np.ndarray, max_tokens: int) -> list[np.ndarray]:
+        """The whole step: every vector may be a negative of every other."""
+        return [rows]
+
+    def ordered(self, batch_size: int) -> list[np.ndarray]:
+        """As many rows as a training step has, always the same: the loss depends on them."""
+        return self.plan(np.arange(len(self)), batch_size, None, (0, 0)) if len(self) else []
+
+    def gather(self, forward: Forward, answers: Iterable[tuple[Batch, Outputs]]) -> np.ndarray:
+        """Vectors [n, K, H]."""
+        outputs = np.empty((0, self.texts, 0), np.float32)
+        for batch, answer in answers:
+            assert isinstance(answer, Tensor)
+            if not outputs.size:
+                outputs = np.empty((len(self), self.texts, answer.shape[-1]), np.float32)
+            outputs[batch.rows] = answer.cpu().numpy()
+        return outputs
+
+    def predict(self, forward: Forward) -> np.ndarray:
+        """Vectors [n, K, H], computed text by text."""
+        flat = self.flat.predict(forward)
+        if not len(self):
+            return flat.reshape(0, self.texts, 0)
+        return flat.reshape(self.texts, len(self), -1).transpose(1, 0, 2)
+
+
+class WrittenRows(Rows):
+    """Texts with the texts that are to be written after them.
+
+    An encoder-decoder reads the text and, shifted by one, the answer; a decoder reads both in one
+    row, and what it says of the text counts nothing. Targets [B, T] are -100 where nothing counts.
+
+    Args:
+        writes: how many rows are answered by generation, from the first; None: all.
+    """
+
+    def __init__(
+        self,
+        dataset: TokenizedDataset,
+        language: Language,
+        pad_id: int,
+        device: torch.device,
+        *,
+        writes: int | None = None,
+    ) -> None:
+        super().__init__(row_sizes(dataset), device)
+        self.dataset, self.language, self.pad_id = dataset, language, pad_id
+        self.writes = len(dataset) if writes is None else min(writes, len(dataset))
+
+    @property
+    def unit_count(self) -> int:
+        """Target tokens."""
+        answers = self.dataset.answers
+        return len(self) if answers is None else len(answers.ids)
+
+    def collate(self, rows: np.ndarray, answers: Sequence[np.ndarray] | None = None) -> Batch:
+        """The rows beside their own answers, or others."""
+        texts = [self.dataset.row(int(row)).astype(np.int64) for row in rows]
+        if answers is None:
+            own = self.dataset.answers
+            assert own is not None
+            answers = [own.row(int(row)).astype(np.int64) for row in rows]
+        tokens = sum(map(len, texts)) + sum(map(len, answers))
+        inputs: dict[str, Any] = {}
+        if self.language.decodes:
+            read = [np.concatenate([t, a[:-1]]) for t, a in zip(texts, answers, strict=True)]
+            before = [np.full(len(text) - 1, IGNORE_INDEX) for text in texts]
+            wanted = [np.concatenate([b, a]) for b, a in zip(before, answers, strict=True)]
+        else:
+            read, wanted = texts, answers
+            start = np.array([self.language.start])
+            shifted = [np.concatenate([start, answer])[:-1] for answer in answers]
+            inputs["decoder_ids"] = self._send(_padded(shifted, self.pad_id)[0])
+        ids, mask = _padded(read, self.pad_id)
+        inputs |= {"ids": self._send(ids), "mask": self._send(mask)}
+        targets = self._send(_padded(wanted, IGNORE_INDEX)[0])
+        return Batch(inputs, targets, self._count(len(rows)), rows, tokens)
+
+    def ordered(self, batch_size: int) -> list[np.ndarray]:
+        known = self.dataset.answers is not None
+        return ordered(self.sizes, INFERENCE_TOKENS) if known else []
+
+    def gather(
+        self, forward: Forward, answers: Iterable[tuple[Batch, Outputs]]
+    ) -> GenerationOutput:
+        """What the model says of the targets, where there are some, and what it writes itself."""
+        found = GenerationOutput.nothing(len(self))
+        for batch, outputs in answers:
+            scores, rows = _token_scores(outputs, batch.targets), batch.rows
+            found.nll[rows], found.sure[rows] = scores.nll, scores.sure
+            found.hits[rows], found.tokens[rows] = scores.hits, scores.tokens
+        self._write(forward, found)
+        return found
+
+    def _write(self, forward: Forward, found: GenerationOutput) -> None:
+        """Answers for the first rows, with the confidence in each."""
+        new = int(self.language.generation.max_new_tokens or 0)
+        lengths = self.dataset.lengths[: self.writes]
+        for rows in self._of_equal_length(ordered(lengths + new, GENERATED_TOKENS)):
+            texts = [self.dataset.row(int(row)) for row in rows]
+            ids, mask = _padded(texts, self.pad_id, left=self.language.decodes)
+            written = forward.generate(self._send(ids), self._send(mask))
+            batch = self.collate(rows, [np.asarray(row, np.int64) for row in written])
+            scores = _token_scores(forward.forward(batch), batch.targets)
+            found.confidence[rows] = scores.sure / np.maximum(scores.tokens, 1)
+            for row, text in zip(rows.tolist(), written, strict=True):
+                found.ids[row] = text
+
+    def _of_equal_length(self, batches: list[np.ndarray]) -> list[np.ndarray]:
+        """Behind virtual tokens the padding of a prompt would be read: equal lengths only."""
+        if not self.language.pads_badly:
+            return batches
+        parts: list[np.ndarray] = []
+        for rows in batches:
+            lengths = self.dataset.lengths[rows]
+            parts += [rows[lengths == length] for length in np.unique(lengths)]
+        return parts
+
+
+def rows_for(
+    head: Head, dataset: TokenizedDataset, forward: Forward, pad_id: int, **more: Any
+) -> Rows:
+    """The rows of a dataset as a head needs them; `more` as the kind takes it."""
+    if head.generates:
+        return WrittenRows(dataset, forward.language, pad_id, forward.device, **more)
+    kind = GroupRows if head.gives_vectors else TokenRows
+    return kind(dataset, pad_id, forward.device, **more)
+
+
+def behind(dataset: TokenizedDataset) -> list[TokenizedDataset]:
+    """The second and the third texts of each row, where there are some."""
+    next_texts = dataset.answers
+    return [] if next_texts is None else [next_texts, *behind(next_texts)]
+
+
+def row_sizes(dataset: TokenizedDataset) -> np.ndarray:
+    """Tokens that are computed for each row [n], of all its texts."""
+    return np.sum([text.lengths for text in (dataset, *behind(dataset))], axis=0)
+
+
+def grouped(
+    order: np.ndarray, classes: np.ndarray, size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """The same rows, with up to `size` of one class side by side; the groups at random."""
+    by_class = order[np.argsort(classes[order], kind="stable")]
+    _, starts = np.unique(classes[by_class], return_index=True)
+    groups: list[np.ndarray] = []
+    for rows in np.split(by_class, starts[1:]):
+        groups += np.array_split(rows, max(1, round(len(rows) / size)))
+    return np.concatenate([groups[i] for i in rng.permutation(len(groups))])
+
+
+def narrow(
+    forward: Forward, datasets: Mapping[str, TokenizedDataset], pad_id: int
+) -> tuple[dict[str, TokenizedDataset], int]:
+    """The same rows under the ids of the tokens that occur in them, and the padding token's new id:
+    only these rows of the embedding are trained.
+
+    A batch touches a few hundred of 30,522 rows, yet a dense optimizer steps them all. Rows whose
+    token never occurs have no gradient and no weight decay, so leaving them out changes nothing;
+    they are put back when training ends.
+    """
+    used = {int(pad_id)}
+    for dataset in datasets.values():
+        for part in (dataset, *behind(dataset)):
+            used.update(np.unique(part.ids).tolist())
+    table = forward.narrow_vocabulary(np.array(sorted(used)))
+    if table is None:
+        return dict(datasets), pad_id
+
+    def renumber(dataset: TokenizedDataset) -> TokenizedDataset:
+        answers = None if dataset.answers is None else renumber(dataset.answers)
+        ids = table.astype(dataset.ids.dtype)[dataset.ids]
+        return replace(dataset, ids=ids, answers=answers)
+
+    return {name: renumber(dataset) for name, dataset in datasets.items()}, int(table[pad_id])
+
+
+def _token_scores(outputs: Outputs, targets: Tensor) -> TokenScores:
+    """What a model says of each row's target."""
+    real = targets != IGNORE_INDEX
+    at_targets = outputs[real] if isinstance(outputs, Tensor) else outputs.at(real)
+    tokens = score_targets(at_targets, targets[real])
+    owner, nll = real.nonzero()[:, 0].cpu().numpy(), tokens.nll.double().numpy()
+
+    def summed(values: np.ndarray | None = None) -> np.ndarray:
+        return np.bincount(owner, values, minlength=len(real))
+
+    return TokenScores(summed(nll), summed(np.exp(-nll)), summed(tokens.is_top.numpy()), summed())
+
+
+def _padded(
+    rows: Sequence[np.ndarray], fill: int, *, left: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows as int64 [n, longest], filled up with `fill`, and a mask of what is real."""
+    longest = max(1, *(len(row) for row in rows))
+    ids = np.full((len(rows), longest), fill, np.int64)
+    mask = np.zeros_like(ids)
+    for number, row in enumerate(rows):
+        place = slice(longest - len(row), longest) if left else slice(len(row))
+        ids[number, place], mask[number, place] = row, 1
+    return ids, mask

@@ -76,9 +76,9 @@ def inspect(
     from warmstart.pipelines.inspect import inspect as run_it
 
     settings_of("inspect", keys)
-    recipe = recipe_for(data, None, {"base": base, **keys})
+    request = Request(data, None, {"base": base, **keys})
     return run_it(
-        recipe, _object(data), out=_path(out), fix=_path(fix), split=_path(split),
+        request.resolved(), request.source, out=_path(out), fix=_path(fix), split=_path(split),
         features=features, max_rows=max_rows, progress=progress,
     )  # fmt: skip
 
@@ -275,8 +275,3 @@ def _folder(path: Folder | None) -> Path | None:
 
 def _path(path: str | Path | None) -> Path | None:
     return None if path is None else usable(path)
-
-
-def _object(data: Any) -> Any:
-    """The data where they are an object; a path stands in the recipe."""
-    return None if isinstance(data, str | Path) else data

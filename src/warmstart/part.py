@@ -1,6 +1,6 @@
-"""Parts: settings with behaviour, found by file name.
+"""Parts: settings with behaviour, known by the name of their file.
 
-A part is one file in `tasks/`, `objectives/`, `methods/` or `engines/`; the folder is the
+A part is one file in `tasks/`, `objectives/`, `methods/` or `inference/`; the folder is the
 registry. `find("method", "lora")` imports `methods/lora.py`, and nothing else, and returns the
 class in it. Part files import torch inside their functions, so that naming a part costs nothing.
 """
@@ -27,7 +27,7 @@ NO_PARTS = {"base", "engine", "inputs", "results"}
 
 
 class Part(BaseModel):
-    """A frozen set of settings that can do one thing. Fields are settings; it holds no weights."""
+    """A frozen set of settings with one ability. Fields are settings; it holds no weights."""
 
     model_config = ConfigDict(
         frozen=True,

@@ -14,7 +14,14 @@ import torch
 
 import warmstart
 from learning import base_of, classifier, messages, write_messages
-from warmstart.evaluation.forgetting import Found, Perplexity, compared, fewer, section, statistics
+from warmstart.evaluation.forgetting import (
+    HalvesRetrieval,
+    Perplexity,
+    compared,
+    fewer,
+    section,
+    statistics,
+)
 from warmstart.evaluation.settings import Evaluate
 from warmstart.models import loading as backbone
 from warmstart.models.heads import TEXT
@@ -64,7 +71,7 @@ def test_recall_is_of_nearest_mean_states(tiny_of: Folder) -> None:
     first, second = ([vector(halves(text)[side]) for text in texts] for side in (0, 1))
     near = [[float(torch.cosine_similarity(one, other, 0)) for other in second] for one in first]
     ranks = [sorted(row, reverse=True).index(row[at]) + 1 for at, row in enumerate(near)]
-    found = Found().total(rows)
+    found = HalvesRetrieval().total(rows)
     assert found["recall"] == pytest.approx(np.mean([rank == 1 for rank in ranks]))
     assert found["reciprocal_rank"] == pytest.approx(np.mean([1 / rank for rank in ranks]))
 

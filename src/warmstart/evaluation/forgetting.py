@@ -40,16 +40,16 @@ class Perplexity(Measure):
     lower_is_better = frozenset({"perplexity", "word_perplexity"})
 
     def score(self, sums: Floats) -> Scores:
-        found = {"perplexity": np.exp(ratio(sums[..., 0], sums[..., 1]))}
+        scores = {"perplexity": np.exp(ratio(sums[..., 0], sums[..., 1]))}
         if np.all(sums[..., 2] > 0):
-            found["word_perplexity"] = np.exp(ratio(sums[..., 0], sums[..., 2]))
-        return found
+            scores["word_perplexity"] = np.exp(ratio(sums[..., 0], sums[..., 2]))
+        return scores
 
     def highest(self, name: str) -> float | None:
         return None
 
 
-class Found(Measure):
+class HalvesRetrieval(Measure):
     """How near a passage's second half is to its first, among all second halves.
 
     Statistics of a passage: whether it is the nearest, 1 / its rank, 1.
@@ -65,8 +65,8 @@ class Found(Measure):
 def statistics(reader: Reader, texts: Sequence[str]) -> Floats:
     """What a measure needs of each passage [n, 3]: `Perplexity` with a language-model head.
 
-    Without one, `Found`: the model is asked, by the cosine of mean states, which of all second
-    halves goes with a passage's first half. No label is needed.
+    Without one, `HalvesRetrieval`: by the cosine of mean states, which of all second halves
+    goes with a passage's first half. No label is needed.
     """
     import torch
 
@@ -74,8 +74,8 @@ def statistics(reader: Reader, texts: Sequence[str]) -> Floats:
 
     with torch.no_grad(), resting(reader.model):
         if isinstance(reader, LanguageReader):
-            return _told(reader, texts)
-        return _found(reader, texts)
+            return _nll_of(reader, texts)
+        return _ranks_of(reader, texts)
 
 
 def fewer(texts: Sequence[str], weights: int) -> list[str]:
@@ -96,18 +96,17 @@ def compared(
     kept: bool = False,
 ) -> dict[str, Any]:
     """The forgetting figure: before, after, their paired difference, and what it means in words."""
-    measure = Perplexity() if reader.says_nats else Found()
+    measure = Perplexity() if reader.says_nats else HalvesRetrieval()
     main = "perplexity" if reader.says_nats else "recall"
     level, draws = settings.confidence_level, settings.bootstrap
     figures: dict[str, Any] = {}
     for when, rows in (("before", before), ("after", after)):
-        known = intervals(measure, rows, draws, level, seed)
-        figures[when] = {name: one.as_dict() for name, one in known.items()}
+        table = intervals(measure, rows, draws, level, seed)
+        figures[when] = {name: interval.as_dict() for name, interval in table.items()}
     against = difference(measure, after, before, main, draws, level, seed)
     blind = _blind(reader, figures["before"][main], len(before))
-    said = blind or _sentence(figures, against, len(before), changes)
     outcome = "nothing known" if blind else against.outcome
-    found: dict[str, Any] = {
+    return {
         "figure": main,
         "title": TITLES[main],
         "text": text,
@@ -115,31 +114,30 @@ def compared(
         **figures,
         "difference": against.as_dict(),
         "outcome": outcome,
-        "sentence": said,
+        "sentence": blind or _sentence(figures, against, len(before), changes),
         "advice": HOLD if outcome == "worse" and not kept else "",
     }
-    return found
 
 
 def unchanged() -> dict[str, Any]:
     """What is said, unmeasured, of a method that leaves the base's weights as they were."""
-    said = "Nothing is forgotten: the method leaves the base's weights as they were."
-    return {"outcome": "nothing changed", "sentence": said, "advice": ""}
+    text = "Nothing is forgotten: the method leaves the base's weights as they were."
+    return {"outcome": "nothing changed", "sentence": text, "advice": ""}
 
 
-def section(found: dict[str, Any]) -> dict[str, Any]:
+def section(facts: dict[str, Any]) -> dict[str, Any]:
     """The figure as a section of the report."""
-    if "figure" not in found:
-        return {"title": "Forgetting", "lead": found["sentence"], "columns": [], "rows": []}
+    if "figure" not in facts:
+        return {"title": "Forgetting", "lead": facts["sentence"], "columns": [], "rows": []}
     rows = [
-        [words.title(TITLES[name]), *(_shown(found[when][name]) for when in ("before", "after"))]
-        for name in found["before"]
+        [words.title(TITLES[name]), *(_shown(facts[when][name]) for when in ("before", "after"))]
+        for name in facts["before"]
     ]
     return {
         "title": "Forgetting",
-        "lead": f"{found['sentence']} {found['advice']}".strip(),
+        "lead": f"{facts['sentence']} {facts['advice']}".strip(),
         "columns": [
-            f"On {found['passages']} passages of {found['text']}",
+            f"On {facts['passages']} passages of {facts['text']}",
             "the base",
             "this model",
         ],
@@ -163,16 +161,16 @@ def _blind(reader: Reader, before: dict[str, float], passages: int) -> str:
 
 def _sentence(figures: dict[str, Any], against: Difference, passages: int, changes: str) -> str:
     name = against.metric
-    one, other = (figures[when][name]["value"] for when in ("before", "after"))
+    base, tuned = (figures[when][name]["value"] for when in ("before", "after"))
     evidence = f"{words.percent(against.level)} interval of the difference "
     if name == "recall":
-        said = f"on {passages} passages it never trained on, it found the second half that goes "
-        said += f"with the first in {words.share(other)}; its base in {words.share(one)}"
+        text = f"on {passages} passages it never trained on, it found the second half that goes "
+        text += f"with the first in {words.share(tuned)}; its base in {words.share(base)}"
         evidence += f"{words.points(against.low, sign=True)} to "
         evidence += f"{words.points(against.high, sign=True)} points"
     else:
-        said = f"on {passages} passages it never trained on, its perplexity of a token is "
-        said += f"{words.figure(other)}; that of its base was {words.figure(one)}"
+        text = f"on {passages} passages it never trained on, its perplexity of a token is "
+        text += f"{words.figure(tuned)}; that of its base was {words.figure(base)}"
         evidence += f"{against.low:+.2f} to {against.high:+.2f}".replace("-", "−")
     evidence += f", {words.p_words(against.p_value)}"
     verdict = {
@@ -182,15 +180,15 @@ def _sentence(figures: dict[str, Any], against: Difference, passages: int, chang
     }[against.outcome]
     if against.outcome == "worse" and changes == "beside":
         evidence += "; without the adapter the base is as it was"
-    return f"{verdict}: {said} ({evidence})."
+    return f"{verdict}: {text} ({evidence})."
 
 
-def _shown(one: dict[str, float]) -> str:
-    value, low, high = (words.figure(one[key]) for key in ("value", "low", "high"))
+def _shown(interval: dict[str, float]) -> str:
+    value, low, high = (words.figure(interval[key]) for key in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
 
 
-def _told(reader: Any, texts: Sequence[str]) -> Floats:
+def _nll_of(reader: Any, texts: Sequence[str]) -> Floats:
     pieces = reader.pieces(texts)
     rows = np.zeros((len(pieces), 3))
     for part in reader.parts(pieces):
@@ -200,7 +198,7 @@ def _told(reader: Any, texts: Sequence[str]) -> Floats:
     return rows
 
 
-def _found(reader: Reader, texts: Sequence[str]) -> Floats:
+def _ranks_of(reader: Reader, texts: Sequence[str]) -> Floats:
     from torch.nn.functional import normalize
 
     from warmstart.training.regularization.text import halves

@@ -41,7 +41,7 @@ def standings(baselines: Sequence[Mapping[str, Any]], main: str) -> list[Standin
     ]
 
 
-def not_learned(score: float | None, rivals: Sequence[Standing]) -> tuple[str, str] | None:
+def not_learned(score: float | None, baselines: Sequence[Standing]) -> tuple[str, str] | None:
     """A sentence on a task that was not learned, whatever the curves look like, and advice.
 
     It never says more than the comparisons do: that a model is behind a baseline counts only where
@@ -49,8 +49,8 @@ def not_learned(score: float | None, rivals: Sequence[Standing]) -> tuple[str, s
     """
     if score is None:
         return None
-    best = max(rivals, key=lambda one: one.value, default=None)
-    trivial = next((one for one in rivals if one.name in TRIVIAL), None)
+    best = max(baselines, key=lambda row: row.value, default=None)
+    trivial = next((row for row in baselines if row.name in TRIVIAL), None)
     if best and best.outcome == "better":
         return None
     if score <= 0:
@@ -106,14 +106,14 @@ class Curves:
 def read_curves(
     history: Sequence[Mapping[str, Any]],
     score: float | None = None,
-    rivals: Sequence[Standing] = (),
+    baselines: Sequence[Standing] = (),
 ) -> Curves:
     """The verdict on a history; "unknown" where there is too little of it.
 
     Args:
         history: the rows, in order.
         score: the main figure on the test rows.
-        rivals: how the model stands against each baseline.
+        baselines: how the model stands against each baseline.
     """
     rows = [row for row in history if row.get("validation_score") is not None]
     if not rows:
@@ -121,7 +121,7 @@ def read_curves(
     best = max(rows, key=lambda row: row["validation_score"])
     if len(rows) == 1:
         return _single(best)
-    missed = not_learned(score, rivals)
+    missed = not_learned(score, baselines)
     poor = Curves("underfitting", *missed, best.get("epoch")) if missed else None
     # Overfitting is asked first: a loss that rises outweighs a score that still creeps up.
     return (
@@ -159,8 +159,8 @@ def _overfitting(
     text = f"From {turn} on the training loss kept falling while the validation loss rose"
     if last["validation_score"] < best["validation_score"] - HARM:
         kept = next((row for row in rows if row.get("kept")), best)
-        said, advice = _kept(kept, best)
-        text += said
+        rest, advice = _kept(kept, best)
+        text += rest
     elif poor is not None:
         return poor
     else:
@@ -182,15 +182,15 @@ def _kept(kept: Mapping[str, Any], best: Mapping[str, Any]) -> tuple[str, str]:
     if kept.get("epoch") == best.get("epoch"):
         return f"{fell}.", f"T{fewer}"
     if kept.get("kept_by") == "last":
-        said = f"{fell}, as train.keep = last asks; {_epoch(best)} scored best."
-        return said, f"Keep that one with --train.keep best, t{fewer}"
+        text = f"{fell}, as train.keep = last asks; {_epoch(best)} scored best."
+        return text, f"Keep that one with --train.keep best, t{fewer}"
     scores = f"{kept['validation_score']:.3f} and {best['validation_score']:.3f}"
-    said = (
+    text = (
         f". The weights of {_epoch(kept)} were kept: its score is within the noise of the best, "
         f"that of {_epoch(best)} ({scores}), on so few validation rows. Its confidence may be too "
         "high, as the loss has risen."
     )
-    return said, f"More rows would tell. To keep {_epoch(best)} instead, say --train.keep best."
+    return text, f"More rows would tell. To keep {_epoch(best)} instead, say --train.keep best."
 
 
 def _underfitting(rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Curves | None:

@@ -76,29 +76,30 @@ def disputed(low: float, high: float, p_value: float) -> bool:
 
 
 def resampled_weights(
-    rows: int, draws: int, seed: int, groups: NDArray[Any] | None = None
+    rows: int,
+    draws: int,
+    seed: int,
+    groups: NDArray[Any] | None = None,
+    counts: NDArray[Any] | None = None,
 ) -> Iterator[Floats]:
     """How often each row is drawn, in blocks [<= draws, rows].
 
     With `groups` [rows] whole groups are drawn instead of rows: for rows that belong together, as
-    questions on the same passage do, single draws would claim too much certainty.
+    questions on the same passage do, single draws would claim too much certainty. With `counts`
+    [rows] the rows are distinct ones that occur so many times.
     """
     rng = np.random.default_rng(seed)
+    if counts is not None:
+        for size in _blocks(draws, rows):
+            drawn = rng.multinomial(counts.sum(), counts / counts.sum(), size=size)
+            yield drawn.astype(np.float64)
+        return
     units, of_row = _units(rows, groups)
     for size in _blocks(draws, rows):
         picks = rng.integers(0, units, (size, units))
         picks += units * np.arange(size)[:, None]
-        counts = np.bincount(picks.ravel(), minlength=size * units).reshape(size, units)
-        yield (counts if of_row is None else counts[:, of_row]).astype(np.float64)
-
-
-def resampled_counts(counts: NDArray[Any], draws: int, seed: int) -> Iterator[Floats]:
-    """How often each distinct row is drawn, in blocks [<= draws, c], if it occurs `counts` [c]
-    times."""
-    rng = np.random.default_rng(seed)
-    rows = int(counts.sum())
-    for size in _blocks(draws, len(counts)):
-        yield rng.multinomial(rows, counts / rows, size=size).astype(np.float64)
+        times = np.bincount(picks.ravel(), minlength=size * units).reshape(size, units)
+        yield (times if of_row is None else times[:, of_row]).astype(np.float64)
 
 
 def _blocks(draws: int, width: int) -> Iterator[int]:
@@ -106,14 +107,6 @@ def _blocks(draws: int, width: int) -> Iterator[int]:
     step = max(1, BLOCK // max(1, width))
     for start in range(0, draws, step):
         yield min(step, draws - start)
-
-
-def _drawn(
-    rows: int, counts: NDArray[Any] | None, draws: int, seed: int, groups: NDArray[Any] | None
-) -> Iterator[Floats]:
-    if counts is None:
-        return resampled_weights(rows, draws, seed, groups)
-    return resampled_counts(counts, draws, seed)
 
 
 def _distinct(
@@ -146,7 +139,8 @@ def intervals(
     if counts is not None:
         measure = measure.with_counts(counts)
     value = measure.total(rows, None if counts is None else counts.astype(np.float64))
-    drawn = [measure.weighted(rows, w) for w in _drawn(len(rows), counts, draws, seed, groups)]
+    weights = resampled_weights(len(rows), draws, seed, groups, counts)
+    drawn = [measure.weighted(rows, block) for block in weights]
     table: dict[str, Interval] = {}
     for name, figure in value.items():
         low, high = bounds(np.concatenate([block[name] for block in drawn]), level)
@@ -182,7 +176,7 @@ def difference(
     observed = single.total(a, weights)[name] - single.total(b, weights)[name]
     drawn = [
         single.weighted(a, weights)[name] - single.weighted(b, weights)[name]
-        for weights in _drawn(len(a), counts, draws, seed, groups)
+        for weights in resampled_weights(len(a), draws, seed, groups, counts)
     ]
     low, high = bounds(np.concatenate(drawn), level)
     swapped = _swapped_differences(measure, a, b, name, counts, draws, seed + 1, groups)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -211,3 +213,16 @@ class Task(Part):
     def to_metadata(self) -> dict[str, Any]:
         """What the saved folder must keep of this task, so that it answers again."""
         return {"name": self.part_name(), **self.model_dump(mode="json")}
+
+
+def parse_cell(cell: Any) -> Any:
+    """A list or object that stands in a cell as JSON, or as Python prints it; all else as it is."""
+    if not isinstance(cell, str) or cell.strip()[:1] not in ("[", "{"):
+        return cell
+    for read in (json.loads, ast.literal_eval):
+        try:
+            value = read(cell.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return value if isinstance(value, list | dict) else cell
+    return cell

@@ -58,15 +58,6 @@ def class_answers(logits: np.ndarray, labels: Sequence[str]) -> list[Prediction]
     return answers
 
 
-def class_columns(logits: np.ndarray, labels: Sequence[str]) -> dict[str, pa.Array]:
-    """The likeliest class of each row of logits [n, K] and its probability, as columns."""
-    import pyarrow as pa
-
-    scores = softmax(logits)
-    names = pa.array(list(labels), pa.string()).take(pa.array(np.asarray(scores.argmax(-1))))
-    return {"prediction": names, "confidence": pa.array(scores.max(-1, initial=0.0).round(6))}
-
-
 def class_scores(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     """Accuracy, and macro-F1 over the classes that the rows have."""
     t = tally(targets, logits.argmax(-1), logits.shape[1])
@@ -117,7 +108,14 @@ class Classification(Task):
         return class_answers(outputs, examples.labels)
 
     def labelled(self, outputs: np.ndarray, examples: Examples) -> dict[str, pa.Array]:
-        return class_columns(outputs, examples.labels)
+        import pyarrow as pa
+
+        scores = softmax(outputs)
+        names = pa.array(list(examples.labels), pa.string())
+        return {
+            "prediction": names.take(pa.array(np.asarray(scores.argmax(-1)))),
+            "confidence": pa.array(scores.max(-1, initial=0.0).round(6)),
+        }
 
     def score(self, outputs: np.ndarray, examples: Examples) -> dict[str, float]:
         return class_scores(outputs, examples.store.targets)

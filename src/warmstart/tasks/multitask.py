@@ -66,12 +66,12 @@ class Multitask(Task):
     @property
     def labelled_tasks(self) -> dict[str, dict[str, Any]]:
         """The entries that have labels to learn from."""
-        return {name: one for name, one in self.tasks.items() if kind_of(one) != MASKED}
+        return {name: entry for name, entry in self.tasks.items() if kind_of(entry) != MASKED}
 
     @property
     def masked_tasks(self) -> dict[str, dict[str, Any]]:
         """The auxiliary entries."""
-        return {name: one for name, one in self.tasks.items() if kind_of(one) == MASKED}
+        return {name: entry for name, entry in self.tasks.items() if kind_of(entry) == MASKED}
 
     def settings_of(self, name: str) -> dict[str, Any]:
         """The settings of a labelled task, under its kind as `name`."""
@@ -112,11 +112,11 @@ def _check_kind(where: str, kind: str) -> None:
         raise RecipeError(
             f"{where}: task {kind} cannot be one of several; take one with a plain head"
         )
-    found: Any = parts.find("task", kind)
-    if not found.head.gives_logits or found.objective != "supervised":
+    task: Any = parts.find("task", kind)
+    if not task.head.gives_logits or task.objective != "supervised":
         why = "has an objective of its own"
-        if not found.head.gives_logits:
-            why = "writes texts" if found.head.generates else "gives vectors"
+        if not task.head.gives_logits:
+            why = "writes texts" if task.head.generates else "gives vectors"
         raise RecipeError(
             f"{where}: task {kind} {why} and cannot share a body with others yet; tasks with a "
             "plain head can: classification, multilabel, "

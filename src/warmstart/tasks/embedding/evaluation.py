@@ -15,6 +15,7 @@ from warmstart.metrics.correlation import Agreement
 from warmstart.metrics.retrieval import Retrieval, best, nearest
 from warmstart.tasks.base import Examples
 from warmstart.tasks.embedding.rows import EMPTY, kind_of, numbered
+from warmstart.tasks.regression import numbers
 from warmstart.tasks.results import TaskResult, list_mistakes, prediction_table
 
 Vectors = np.ndarray
@@ -54,8 +55,7 @@ class Relevance:
         table = examples.table
         kind, nothing = kind_of(table), np.empty(0, np.int64)
         if kind == "scored":
-            scores = [float(value) for value in table["score"].to_pylist()]
-            return cls(kind, table, nothing, nothing, scores)
+            return cls(kind, table, nothing, nothing, numbers(table).tolist())
         if kind == "labels":
             classes = numbered(table["label"].to_pylist())
             by_class = {int(c): np.flatnonzero(classes == c) for c in np.unique(classes)}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from warmstart.data.ledger import place
 from warmstart.data.tokens.dataset import TokenizedDataset, tokenise
 from warmstart.errors import DataError, shown
+from warmstart.tasks.regression import numbers, with_numbers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,7 +70,7 @@ def own_form(table: pa.Table, examples: str, drop: Drop) -> pa.Table:
         table = table.drop_columns([n for n in ("other",) if n in table.column_names])
         table = table.append_column("other", table["label"])
     if kind == "scored":
-        table = _scored(table, drop)
+        table = with_numbers(table, drop)
     kept = {"text", "other", *NEEDED[kind], "_file", "_line", "_group"}
     return table.select([name for name in table.column_names if name in kept])
 
@@ -101,31 +100,6 @@ def _kind(table: pa.Table, examples: str) -> str:
     return "scored" if "score" in there else "triplets" if "negative" in there else "pairs"
 
 
-def _scored(table: pa.Table, drop: Drop) -> pa.Table:
-    """The rows whose score is a number. Raises `DataError` for one that is something else."""
-    import pyarrow as pa
-
-    from warmstart.data.tables import is_blank
-
-    blank = is_blank(table["score"])
-    for row, value in enumerate(table["score"].to_pylist()):
-        if blank[row]:
-            drop(row, "empty score")
-        elif not _is_number(value):
-            raise DataError(
-                f"{place(table, row)}: the score '{shown(value)}' is no number; mend it, or name "
-                "another column with --data.columns.score NAME"
-            )
-    return table.filter(pa.array(~blank))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
 def stores(
     table: pa.Table, tokenizer: Any, longest: int, on_cut: OnCut | None, full_score: float | None
 ) -> TokenizedDataset:
@@ -145,8 +119,7 @@ def stores(
 def _targets(table: pa.Table, kind: str, names: list[str], full_score: float | None) -> np.ndarray:
     """The class [n] or the score [n] of each row, or the numbers of its texts [n, K]."""
     if kind == "scored":
-        scores = np.array([float(value) for value in table["score"].to_pylist()], np.float64)
-        return (scores / (full_score or 1.0)).astype(np.float32)
+        return (numbers(table) / (full_score or 1.0)).astype(np.float32)
     if kind == "labels":
         return numbered(table["label"].to_pylist())
     flat = [text or "" for name in names for text in table[name].to_pylist()]

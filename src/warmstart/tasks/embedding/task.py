@@ -19,6 +19,7 @@ from warmstart.tasks.embedding.rows import (
     own_form,
     stores,
 )
+from warmstart.tasks.regression import numbers
 from warmstart.tasks.results import TaskResult
 from warmstart.types import Prediction
 
@@ -120,7 +121,7 @@ class Embedding(Task):
             )
         known: dict[str, Any] = {"examples": kind}
         if kind == "scored" and self.full_score is None:
-            top = max(float(value) for value in table["score"].to_pylist())
+            top = float(numbers(table).max())
             known["full_score"] = top if top > 0 else 1.0
         return self.model_copy(update=known)
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from warmstart.formatting import counted
+from warmstart.tasks.base import Drop, parse_cell
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from warmstart.tasks.base import Drop
 
 TRUE = ("true", "1", "yes")
 ABSENT = "no answer given; a question without one has an empty list, an empty text or is_impossible"
@@ -122,12 +121,12 @@ def _references(table: pa.Table) -> Iterator[tuple[str, list[tuple[str, int | No
 
 def _pairs(answers: Any, start: Any) -> list[tuple[str, int | None]] | str:
     """[(text, position or None)] of one row; a reason where that cannot be told."""
-    answers, start = _opened(answers), _opened(start)
+    answers, start = parse_cell(answers), parse_cell(start)
     if answers is None:
         return ABSENT
     if isinstance(answers, Mapping):
-        start = _opened(answers.get("answer_start", answers.get("start")))
-        answers = _opened(answers.get("text"))
+        start = parse_cell(answers.get("answer_start", answers.get("start")))
+        answers = parse_cell(answers.get("text"))
     entries = [] if answers is None else answers if isinstance(answers, list) else [answers]
     if any(isinstance(entry, Mapping) for entry in entries):
         start = [entry.get("answer_start", entry.get("start")) for entry in entries]
@@ -138,17 +137,6 @@ def _pairs(answers: Any, start: Any) -> list[tuple[str, int | None]] | str:
         return UNEQUAL
     pairs = zip(entries, starts, strict=True)
     return [(str(text), _number(at)) for text, at in pairs if text is not None and str(text) != ""]
-
-
-def _opened(value: Any) -> Any:
-    """A list or object that stands in a cell as JSON."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        try:
-            structure = json.loads(value)
-        except ValueError:
-            return value
-        return structure if isinstance(structure, list | dict) else value
-    return value
 
 
 def _number(value: Any) -> int | None:

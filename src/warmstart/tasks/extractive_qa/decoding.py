@@ -106,16 +106,19 @@ def find_spans(
         if not len(inside):
             continue
         scores = banded(logits[inside, 0], logits[inside, 1], longest)
-        total[row] = np.logaddexp(total[row], _log_sum(scores))
-        for index in _largest(scores, many):
+        peak, flat = float(scores.max()), scores.ravel()
+        total[row] = np.logaddexp(total[row], peak + float(np.log(np.exp(scores - peak).sum())))
+        top = np.argpartition(-flat, many - 1)[:many] if many < len(flat) else np.arange(len(flat))
+        for index in top[np.isfinite(flat[top])]:
             first, more = divmod(int(index), scores.shape[1])
             place = int(spans[inside[first], 0]), int(spans[inside[first + more], 1])
-            score = float(scores.flat[index])
+            score = float(flat[index])
             best[row][place] = max(score, best[row].get(place, score))
+    ranked = [sorted(spans.items(), key=lambda entry: (-entry[1], entry[0])) for spans in best]
     return [
-        SpanScores([(*place, score) for place, score in _ranked(spans)[:many]], float(empty[row]),
+        SpanScores([(*place, score) for place, score in spans[:many]], float(empty[row]),
                    float(total[row]))
-        for row, spans in enumerate(best)
+        for row, spans in enumerate(ranked)
     ]  # fmt: skip
 
 
@@ -160,19 +163,3 @@ def trimmed(context: str, start: int, end: int) -> tuple[int, int]:
     text = context[start:end]
     begin = start + len(text) - len(text.lstrip())
     return begin, begin + len(text.strip())
-
-
-def _log_sum(scores: np.ndarray) -> float:
-    peak = float(scores.max())
-    return peak + float(np.log(np.exp(scores - peak).sum()))
-
-
-def _largest(scores: np.ndarray, many: int) -> np.ndarray:
-    """The flat indices of the largest finite scores."""
-    flat = scores.ravel()
-    top = np.argpartition(-flat, many - 1)[:many] if many < len(flat) else np.arange(len(flat))
-    return top[np.isfinite(flat[top])]
-
-
-def _ranked(scores: dict[tuple[int, int], float]) -> list[tuple[tuple[int, int], float]]:
-    return sorted(scores.items(), key=lambda entry: (-entry[1], entry[0]))

@@ -51,7 +51,7 @@ def layout_of(tokenizer: Any) -> Layout:
     """
     pair = tokenizer.backend_tokenizer.encode("a", "b")
     ids, types, parts = pair.ids, pair.type_ids, pair.sequence_ids
-    if not tokenizer_types(tokenizer):
+    if "token_type_ids" not in tokenizer.model_input_names:
         types = [0] * len(ids)
     first = [i for i, part in enumerate(parts) if part == 0]
     second = [i for i, part in enumerate(parts) if part == 1]
@@ -70,11 +70,6 @@ def layout_of(tokenizer: Any) -> Layout:
     nothing = 0 if named is not None and named in before else -1
     both = (kinds[0], types[first[0]], kinds[1], types[second[0]], kinds[2])
     return Layout(before, between, after, both, nothing)
-
-
-def tokenizer_types(tokenizer: Any) -> bool:
-    """Whether the model reads token types, as the tokenizer says."""
-    return "token_type_ids" in tokenizer.model_input_names
 
 
 @dataclass(frozen=True, slots=True, eq=False)

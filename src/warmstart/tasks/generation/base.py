@@ -14,7 +14,7 @@ from pydantic import Field
 from warmstart.data.tokens.dataset import IGNORE_INDEX, TokenizedDataset, tokenise
 from warmstart.errors import BaseModelError, DataError, RecipeError
 from warmstart.models.heads import TEXT, Head
-from warmstart.tasks.base import Examples, OnCut, Task
+from warmstart.tasks.base import Examples, OnCut, Task, parse_cell
 from warmstart.tasks.generation.evaluation import evaluate, references, texts_of
 from warmstart.tasks.results import TaskResult
 from warmstart.types import Prediction
@@ -240,12 +240,8 @@ class TextTask(Task):
 
 def listed(value: Any) -> list[str]:
     """References in a list, in a list as JSON, or as one text."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            value = [value]
-    values = value if isinstance(value, list) else [value]
+    parsed = parse_cell(value)
+    values = parsed if isinstance(parsed, list) else [value]
     return [str(text) for text in values if text is not None and str(text).strip()]
 
 

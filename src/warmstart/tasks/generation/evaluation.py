@@ -60,10 +60,16 @@ def evaluate(task: Any, outputs: GenerationOutput, test: Examples) -> TaskResult
         },
     )
     signatures = task.signatures(targets)
+    counting = {
+        "title": "How it was counted",
+        "lead": "Figures of these measures can be compared where their signatures are the same.",
+        "columns": ["measure", "signature"],
+        "rows": [[name, how] for name, how in signatures.items()],
+    }
     facts: dict[str, Any] = {
         "wrong": int((~right).sum()),
         "signatures": signatures,
-        "sections": [_some(table, targets), _counted(signatures)],
+        "sections": [_some(table, targets), counting],
     }
     worst = _worst(table, targets, right, scores, task.row_title)
     if task.main_score != "exact_match":  # another wording is no mistake
@@ -124,15 +130,6 @@ def _some(table: pa.Table, targets: list[list[str]]) -> dict[str, Any]:
             ]
             for place, row in chosen
         ],
-    }
-
-
-def _counted(signatures: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "title": "How it was counted",
-        "lead": "Figures of these measures can be compared where their signatures are the same.",
-        "columns": ["measure", "signature"],
-        "rows": [[name, how] for name, how in signatures.items()],
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from warmstart.data.ledger import place
 from warmstart.errors import DataError, RecipeError, nearest, shown
 from warmstart.formatting import counted
 from warmstart.metrics.base import sigmoid
+from warmstart.tasks.base import parse_cell
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
@@ -60,9 +60,13 @@ def parsed(cell: Any, separator: str) -> list[str]:
         return []
     if isinstance(cell, str):
         text = cell.strip()
-        listed = _list(text) if text[:1] == "[" else None
-        pieces = text.split(separator) if separator else [text]
-        values: Iterable[Any] = pieces if listed is None else listed
+        values: Any = text.split(separator) if separator else [text]
+        if text[:1] == "[":
+            values = parse_cell(text)
+        if isinstance(values, str):
+            raise ValueError(
+                f"the labels {shown(text, 60)} begin as a list and are none; mend the row"
+            )
     elif isinstance(cell, Mapping):
         raise ValueError(f"labels {shown(cell, 60)} is an object; give a list of labels")
     else:
@@ -94,18 +98,6 @@ def separator_for(labels: Sequence[str]) -> str:
     """What can stand between these labels so that they can be told apart again."""
     free = [mark for mark in SEPARATORS if not any(mark in label for label in labels)]
     return free[0] if free else "\t"
-
-
-def _list(text: str) -> list[Any]:
-    """A list as JSON or as Python prints it."""
-    for read in (json.loads, ast.literal_eval):
-        try:
-            value = read(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-        if isinstance(value, list):
-            return value
-    raise ValueError(f"the labels {shown(text, 60)} begin as a list and are none; mend the row")
 
 
 def _from_flags(table: pa.Table, columns: Sequence[str]) -> list[str]:

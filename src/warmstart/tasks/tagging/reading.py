@@ -8,7 +8,6 @@ where tags do not follow their scheme (JSON: how many, the scheme, the first one
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import unicodedata
@@ -23,12 +22,11 @@ from warmstart.data.ledger import place
 from warmstart.errors import DataError, RowError, shown
 from warmstart.formatting import counted
 from warmstart.metrics.entities import spans_of_tags
+from warmstart.tasks.base import Drop, parse_cell
 from warmstart.tasks.tagging.schemes import NAMELESS, broken, strange, tags_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from warmstart.tasks.base import Drop
 
 
 Place = tuple[int, int]
@@ -77,7 +75,7 @@ def read_spans(cell: Any, text: str) -> list[Marked]:
     Raises `RowError` for one that is no span, lies outside the text, is not what it says, or
     overlaps another.
     """
-    value = _structure(cell)
+    value = parse_cell(cell)
     if isinstance(value, Mapping) and "entities" in value:
         value = value["entities"]
     if value is None or value == "":
@@ -94,24 +92,12 @@ def read_spans(cell: Any, text: str) -> list[Marked]:
 def _listed(cell: Any) -> Sequence[Any] | None:
     """The items of a list, or of a string that is written as one; None for anything else."""
     if cell is None or isinstance(cell, str):
-        value = _structure(cell)
+        value = parse_cell(cell)
         cell = None if isinstance(value, str | Mapping) else value
     if not isinstance(cell, Sequence):
         return None
     simple = all(isinstance(item, str | int | Mapping) for item in cell)
     return cell if simple or None in cell else None
-
-
-def _structure(cell: Any) -> Any:
-    """A value that is written as JSON or as Python writes it; other strings as they are."""
-    if not isinstance(cell, str) or cell.strip()[:1] not in ("[", "{"):
-        return cell
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return read(cell.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-    return cell
 
 
 def _placed(tokens: Sequence[Any]) -> tuple[str, list[Place]] | None:

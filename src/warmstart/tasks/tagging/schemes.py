@@ -66,11 +66,6 @@ def labels_of(types: Iterable[str], scheme: str) -> list[str]:
     return ["O", *(f"{mark}-{kind}" for kind in types for mark in marks)]
 
 
-def types_among(labels: Iterable[str]) -> list[str]:
-    """The types that a head's labels know, sorted."""
-    return sorted({split_tag(label)[1] for label in labels if label != "O"})
-
-
 def renewed(tag: str) -> str:
     """The tag of a further part of a word with this tag: what began goes on."""
     return f"I{tag[1:]}" if tag[:2] == "B-" else tag

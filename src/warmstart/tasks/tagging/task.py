@@ -10,7 +10,7 @@ from pydantic import Field
 
 from warmstart.data.tokens.encoding import tokenise_windows
 from warmstart.errors import DataError
-from warmstart.metrics.entities import spans_of_tags
+from warmstart.metrics.entities import spans_of_tags, split_tag
 from warmstart.models.heads import TOKENS, Head
 from warmstart.tasks.base import Drop, Examples, OnCut, Task
 from warmstart.tasks.multilabel.labels import rarest
@@ -25,7 +25,7 @@ from warmstart.tasks.tagging.reading import (
     widened_note,
     words_in,
 )
-from warmstart.tasks.tagging.schemes import Scheme, are_entities, labels_of, tags_of, types_among
+from warmstart.tasks.tagging.schemes import Scheme, are_entities, labels_of, tags_of
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
@@ -134,7 +134,8 @@ class Tagging(Task):
         if every <= {"O"}:
             raise DataError("no word of train is tagged as anything but O: nothing to learn")
         if self.finds_entities(every):
-            return labels_of(types_among(every), self.scheme)
+            types = sorted({split_tag(tag)[1] for tag in every if tag != "O"})
+            return labels_of(types, self.scheme)
         return sorted(every)
 
     def encode(

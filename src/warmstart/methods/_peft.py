@@ -1,10 +1,12 @@
-"""What the methods that PEFT carries out have in common."""
+"""What the methods that PEFT carries out have in common, and those of them with virtual tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
 
 from warmstart.methods.base import Method
 
@@ -12,13 +14,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from warmstart.models.base import Base
+    from warmstart.models.modules import ParamGroup
 
 
 class PeftMethod(Method):
     """An adapter: the base stands still, a small part beside it and the head are trained."""
 
-    saves_adapter: ClassVar[bool] = True
-    changes: ClassVar[Literal["weights", "beside", "nothing"]] = "beside"
+    saves_adapter = True
+    changes = "beside"
 
     def config(self, model: PreTrainedModel) -> Any:
         """The `PeftConfig` for this model."""
@@ -59,3 +62,32 @@ class PeftMethod(Method):
     def notes(self) -> dict[str, Any]:
         """What our loader must know beyond what PEFT's config says."""
         return {}
+
+
+class PromptMethod(PeftMethod):
+    """Learned vectors stand before the text; the model itself stays as it is, head apart."""
+
+    moves_matrices = False
+    changes = "nothing"
+    steps_wanted = 1200
+    epochs_between = (8, 40)
+    head_rate: ClassVar[float] = 1e-3
+    """The learning rate of the head, which takes smaller steps than the vectors do."""
+
+    tokens: int = Field(default=20, ge=1, description="how many virtual tokens there are")
+
+    @property
+    def extra_tokens(self) -> int:
+        return self.tokens
+
+    def check(self, model: PreTrainedModel) -> None:
+        from warmstart.models.peft.prompts import refuse_embeddings
+
+        refuse_embeddings(self.part_name(), model)
+
+    def param_groups(self, model: PreTrainedModel) -> list[ParamGroup]:
+        from warmstart.models.modules import ParamGroup
+
+        head = [p for n, p in model.named_parameters() if p.requires_grad and "prompt_" not in n]
+        share = self.head_rate / self.default_learning_rate(0)
+        return [ParamGroup(head, min(1.0, share))] if head else []

@@ -19,6 +19,7 @@ class Adapter(PeftMethod):
     folder after `import warmstart.models.peft.bottleneck`. They cannot be merged.
     """
 
+    learning_rates = (1e-3, 3e-4)
     placement: Literal["houlsby", "pfeiffer"] = Field(
         default="houlsby",
         description="behind attention and the feed-forward part (Houlsby et al. 2019), or behind "
@@ -29,9 +30,6 @@ class Adapter(PeftMethod):
         default="gelu", description="the function inside the bottleneck"
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout before the bottleneck")
-
-    def default_learning_rate(self, hidden_size: int) -> float:
-        return 1e-3 if hidden_size <= 512 else 3e-4
 
     def config(self, model: PreTrainedModel) -> Any:
         from warmstart.models.architectures import family_of

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from warmstart.models.base import Base
     from warmstart.models.modules import ParamGroup
 
+Changes = Literal["weights", "beside", "nothing"]
+SMALL_WIDTH = 512
+
 
 class Method(Part):
     """A way to adapt: attach it to a model, train what then requires gradients, save."""
@@ -25,9 +28,11 @@ class Method(Part):
     """Whether the saved folder is a PEFT adapter rather than a whole model."""
     moves_matrices: ClassVar[bool] = True
     """Whether matrices inside the layers are trained, which `train.optimizer = "muon"` needs."""
-    changes: ClassVar[Literal["weights", "beside", "nothing"]] = "weights"
+    changes: ClassVar[Changes] = "weights"
     """What of the base it changes: its weights, what is added beside them, or only what stands
     before and after it."""
+    learning_rates: ClassVar[tuple[float, float]]
+    """The peak learning rates up to a width of 512, and above."""
     default_batch_size: ClassVar[int] = 16
     steps_wanted: ClassVar[int] = 300
     """Steps of the optimizer that usually suffice; decides the epochs where none are named."""
@@ -44,13 +49,13 @@ class Method(Part):
         return False
 
     def default_learning_rate(self, hidden_size: int) -> float:
-        """The peak learning rate where the recipe names none."""
-        raise NotImplementedError
+        """The peak learning rate where the recipe names none: small models take larger steps."""
+        return self.learning_rates[0 if hidden_size <= SMALL_WIDTH else 1]
 
     def check(self, model: PreTrainedModel) -> None:
         """Raise `RecipeError` where the method makes no sense for a model's architecture.
 
-        `models.analyse.skeleton(config)` serves as the model before there is one.
+        `architectures.skeleton(config)` serves as the model before there is one.
         """
 
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:

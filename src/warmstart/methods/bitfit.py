@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from warmstart.methods.base import Method
 
@@ -14,12 +14,10 @@ if TYPE_CHECKING:
 class BitFit(Method):
     """Tune the bias terms (Ben Zaken et al. 2022). The saved folder is a whole plain model."""
 
-    moves_matrices: ClassVar[bool] = False
-    steps_wanted: ClassVar[int] = 600
-    epochs_between: ClassVar[tuple[int, int]] = (6, 24)
-
-    def default_learning_rate(self, hidden_size: int) -> float:
-        return 1e-3
+    learning_rates = (1e-3, 1e-3)
+    moves_matrices = False
+    steps_wanted = 600
+    epochs_between = (6, 24)
 
     def check(self, model: PreTrainedModel) -> None:
         from warmstart.errors import RecipeError

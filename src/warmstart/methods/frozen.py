@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -21,12 +21,13 @@ class Frozen(Method):
     saved folder is still a plain model of its family, one layer deeper.
     """
 
-    caches_features: ClassVar[bool] = True
-    moves_matrices: ClassVar[bool] = False
-    changes: ClassVar[Literal["weights", "beside", "nothing"]] = "nothing"
-    default_batch_size: ClassVar[int] = 32
-    steps_wanted: ClassVar[int] = 1200
-    epochs_between: ClassVar[tuple[int, int]] = (12, 100)
+    learning_rates = (3e-4, 3e-4)
+    caches_features = True
+    moves_matrices = False
+    changes = "nothing"
+    default_batch_size = 32
+    steps_wanted = 1200
+    epochs_between = (12, 100)
 
     pooling: Literal["mean", "first"] = Field(
         default="mean",
@@ -35,9 +36,6 @@ class Frozen(Method):
     dropout: float = Field(
         default=0.5, ge=0, lt=1, description="dropout in the head while it learns"
     )
-
-    def default_learning_rate(self, hidden_size: int) -> float:
-        return 3e-4
 
     def check(self, model: PreTrainedModel) -> None:
         from warmstart.errors import RecipeError

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class Full(Method):
     """Fine-tune the whole model: the best score where there are a few hundred rows or more."""
 
+    learning_rates = (1e-4, 3e-5)
     layer_decay: float = Field(
         default=1.0,
         gt=0,
@@ -29,10 +30,6 @@ class Full(Method):
         description="begin with the head alone and let one more layer move every so many epochs; "
         "0: all from the start",
     )
-
-    def default_learning_rate(self, hidden_size: int) -> float:
-        """Small models take larger steps: 1e-4 up to a width of 512, else 3e-5."""
-        return 1e-4 if hidden_size <= 512 else 3e-5
 
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
         model.requires_grad_(True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from warmstart.methods._peft import PeftMethod
 
@@ -14,12 +14,10 @@ class IA3(PeftMethod):
     """(IA)^3 (Liu et al. 2022): keys, values and feed-forward features are scaled; the fewest
     weights of all methods."""
 
-    moves_matrices: ClassVar[bool] = False
-    steps_wanted: ClassVar[int] = 600
-    epochs_between: ClassVar[tuple[int, int]] = (6, 24)
-
-    def default_learning_rate(self, hidden_size: int) -> float:
-        return 1e-2 if hidden_size <= 512 else 3e-3
+    learning_rates = (1e-2, 3e-3)
+    moves_matrices = False
+    steps_wanted = 600
+    epochs_between = (6, 24)
 
     def config(self, model: PreTrainedModel) -> Any:
         from peft import IA3Config

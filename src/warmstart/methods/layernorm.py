@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any
 
 from warmstart.methods._peft import PeftMethod
 
@@ -13,13 +13,11 @@ if TYPE_CHECKING:
 class LayerNorm(PeftMethod):
     """Tune the normalisation layers (Zhao et al. 2023), a fraction of a per mille of the model."""
 
-    moves_matrices: ClassVar[bool] = False
-    changes: ClassVar[Literal["weights", "beside", "nothing"]] = "weights"
-    steps_wanted: ClassVar[int] = 600
-    epochs_between: ClassVar[tuple[int, int]] = (6, 24)
-
-    def default_learning_rate(self, hidden_size: int) -> float:
-        return 1e-3
+    learning_rates = (1e-3, 1e-3)
+    moves_matrices = False
+    changes = "weights"
+    steps_wanted = 600
+    epochs_between = (6, 24)
 
     def config(self, model: PreTrainedModel) -> Any:
         from peft import LNTuningConfig

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class LoRA(PeftMethod):
     """Low-rank adaptation (Hu et al. 2021): W x + (alpha / rank) B A x, with W frozen."""
 
+    learning_rates = (1e-3, 3e-4)
     rank: int = Field(default=16, ge=1, description="width of the low-rank change")
     alpha: float = Field(default=32.0, gt=0, description="the change is scaled by alpha / rank")
     dropout: float = Field(
@@ -46,9 +47,6 @@ class LoRA(PeftMethod):
             other = "use_dora" if self.use_dora else "base_bits"
             raise ValueError(f"init pissa and {other} both change the base; take one of them")
         return self
-
-    def default_learning_rate(self, hidden_size: int) -> float:
-        return 1e-3 if hidden_size <= 512 else 3e-4
 
     def config(self, model: PreTrainedModel) -> Any:
         from peft import LoraConfig

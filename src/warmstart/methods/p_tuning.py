@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from warmstart.methods._prompts import PromptMethod
+from warmstart.methods._peft import PromptMethod
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -16,12 +16,10 @@ class PTuning(PromptMethod):
     """P-tuning (Liu et al. 2021): the virtual tokens come out of a small network, which makes
     them easier to learn; only what comes out of it is saved."""
 
+    learning_rates = (1e-3, 1e-3)
     encoder: Literal["mlp", "lstm"] = Field(
         default="mlp", description="the network that makes the virtual tokens"
     )
-
-    def default_learning_rate(self, hidden_size: int) -> float:
-        return 1e-3
 
     def config(self, model: PreTrainedModel) -> Any:
         from peft import PromptEncoderConfig, PromptEncoderReparameterizationType

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class Partial(Method):
     """Fine-tune the top of the model: most of `full`'s score for the cost of a few layers."""
 
+    learning_rates = (1e-4, 3e-5)
     layers: int = Field(default=2, ge=1, description="how many of the last layers move")
     cached: bool = Field(
         default=True,
@@ -25,9 +26,6 @@ class Partial(Method):
     @property
     def keeps_states(self) -> bool:
         return self.cached
-
-    def default_learning_rate(self, hidden_size: int) -> float:
-        return 1e-4 if hidden_size <= 512 else 3e-5
 
     def check(self, model: PreTrainedModel) -> None:
         from warmstart.errors import RecipeError

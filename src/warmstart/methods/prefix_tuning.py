@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from warmstart.methods._prompts import PromptMethod
+from warmstart.methods._peft import PromptMethod
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -15,12 +15,10 @@ if TYPE_CHECKING:
 class PrefixTuning(PromptMethod):
     """Prefix tuning (Li & Liang 2021): every layer attends to some keys and values of its own."""
 
+    learning_rates = (5e-3, 5e-3)
     projection: bool = Field(
         default=False, description="make the prefixes by a small network while they are learned"
     )
-
-    def default_learning_rate(self, hidden_size: int) -> float:
-        return 5e-3
 
     def check(self, model: PreTrainedModel) -> None:
         from warmstart.models.peft.prompts import refuse_prefixes
@@ -42,6 +40,6 @@ class PrefixTuning(PromptMethod):
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
         from warmstart.models.peft.prompts import begin_small
 
-        made = super().attach(model, seed)
-        begin_small(made, seed)
-        return made
+        adapted = super().attach(model, seed)
+        begin_small(adapted, seed)
+        return adapted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from warmstart.methods._prompts import PromptMethod
+from warmstart.methods._peft import PromptMethod
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -14,8 +14,7 @@ class PromptTuning(PromptMethod):
     """Prompt tuning (Lester et al. 2021): a few embeddings before the text, begun as those of
     random words. An encoder's head then reads the first of them."""
 
-    def default_learning_rate(self, hidden_size: int) -> float:
-        return 1e-2
+    learning_rates = (1e-2, 1e-2)
 
     def config(self, model: PreTrainedModel) -> Any:
         from peft import PromptTuningConfig
@@ -27,6 +26,6 @@ class PromptTuning(PromptMethod):
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
         from warmstart.models.peft.prompts import begin_with_words
 
-        made = super().attach(model, seed)
-        begin_with_words(made, seed)
-        return made
+        adapted = super().attach(model, seed)
+        begin_with_words(adapted, seed)
+        return adapted

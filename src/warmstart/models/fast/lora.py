@@ -242,9 +242,9 @@ class AdaptedBlock:
         """None where a layer is not frozen, or the merged ones would drop their input."""
         if not all(is_frozen(module) for module in block.matrices):
             return None
-        made = cls(block, cast, cls_only=cls_only)
-        drops = cls_only and any(update.p for update in made.layers[1].updates)
-        return None if drops else made
+        adapted = cls(block, cast, cls_only=cls_only)
+        drops = cls_only and any(update.p for update in adapted.layers[1].updates)
+        return None if drops else adapted
 
     def for_step(self, pools: dict[float, DropoutPool], batch: int, length: int) -> list[Any]:
         """The layers in one step, with dropout masks of their own."""

@@ -1,6 +1,7 @@
-"""Every operator of torch in use that stands outside its public interface.
+"""The operators that the fast encoder needs from outside of torch's public interface.
 
-Here alone, so that one file tells what a new version of torch may break.
+They stand here alone, so that one file tells what a new version of torch may break
+(tests/models/test_ops.py holds each against its public counterpart).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from warmstart import files
 from warmstart import part as parts
@@ -29,7 +29,10 @@ from warmstart.config.toml import read_file
 from warmstart.data.readers.files import unusable
 from warmstart.errors import RecipeError, RunError, nearest, shown, typed
 from warmstart.files import write_json, write_text
-from warmstart.types import Prediction, Predictor
+from warmstart.types import Prediction
+
+if TYPE_CHECKING:
+    from warmstart.inference.predictor import Predictor
 
 LONGEST = 200  # bytes of a name; most systems allow 255
 KINDS: Mapping[str, tuple[type, ...]] = {
@@ -130,7 +133,7 @@ class Run:
     def predict(self, texts: str | Sequence[Any]) -> list[Prediction]:
         """Labels with confidence; the model is loaded once. Raises `RunError`, and `RecipeError`
         for a table, whose columns `warmstart.predict` knows."""
-        from warmstart.inference.torch import Torch
+        from warmstart.inference.predictor import open_predictor
 
         if not isinstance(texts, str | list | tuple):
             kind = type(texts).__name__
@@ -139,7 +142,7 @@ class Run:
                 "a table there is warmstart.predict(run, data)"
             )
         if self._predictor is None:
-            self._predictor = Torch().open(self.path)
+            self._predictor = open_predictor(self.path)
         return self._predictor.predict([texts] if isinstance(texts, str) else texts)
 
     def update(self, **facts: Any) -> None:

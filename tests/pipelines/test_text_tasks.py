@@ -21,7 +21,7 @@ from warmstart.api import Run
 from warmstart.errors import BaseModelError, DataError, ProofError, RecipeError
 from warmstart.models.hf_calls import quiet
 from warmstart.models.loading import load_tokenizer
-from warmstart.pipelines.verify import prove_text
+from warmstart.pipelines.verify import prove_task
 from warmstart.tasks.base import Examples
 
 Folder = Callable[[str], Path]
@@ -166,9 +166,9 @@ def harmed(run: Run, out: Path, file: str, harm: Callable[[Path], None]) -> None
     outputs, examples = predictor.outputs(own)
     tokenizer = load_tokenizer(base_of(folder))
     examples = Examples(own, examples.store, [], tokenizer)
-    assert prove_text(folder, predictor.task, examples, outputs, 0)["passed"]
+    assert prove_task(folder, predictor.task, examples, outputs, 0)["passed"]
     harm(folder / file)
-    prove_text(folder, predictor.task, examples, outputs, 0)
+    prove_task(folder, predictor.task, examples, outputs, 0)
 
 
 def test_altered_weights_cannot_pass(t5: Run, tmp_path: Path) -> None:

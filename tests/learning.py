@@ -193,3 +193,19 @@ def fit(
         listeners=[*listeners],
         hidden=[p for block in layers_of(unwrap(model)) for p in block.parameters()],
     )
+
+
+def prove(folder: Path, texts: Sequence[str], probabilities: np.ndarray, length: int) -> Any:
+    """The proof that a saved classifier answers texts with these probabilities."""
+    import pyarrow as pa
+
+    from warmstart.pipelines.verify import prove_task
+    from warmstart.tasks.base import Examples
+    from warmstart.tasks.classification import Classification
+
+    ids = np.zeros(len(texts), np.uint16), np.arange(len(texts) + 1)
+    examples = Examples(
+        pa.table({"text": list(texts)}), TokenizedDataset(*ids, np.zeros(len(texts))), LABELS, None
+    )
+    task = Classification(max_length=length)
+    return prove_task(folder, task, examples, np.log(probabilities), 0)

@@ -65,12 +65,12 @@ PART_FOLDERS = ["tasks", "objectives", "methods", "inference"]
 
 BUDGET = {
     # package: (lines it may have now, lines that it is to have in the end)
-    "the root": (900, 950),
-    "config": (650, 550),
+    "the root": (945, 950),
+    "config": (670, 550),
     "cli": (1_610, 1_200),
     "data": (5_490, 4_300),
     "tokenization": (1_810, 1_350),
-    "models": (7_130, 5_300),
+    "models": (7_140, 5_300),
     "methods": (740, 650),
     "objectives": (320, 400),
     "tasks": (5_015, 4_500),
@@ -78,11 +78,11 @@ BUDGET = {
     "metrics": (1_420, 1_350),
     "evaluation": (3_290, 2_150),
     "reporting": (1_610, 1_000),
-    "inference": (330, 350),
+    "inference": (460, 350),
     "serving": (100, 1_000),
     "pipelines": (5_160, 2_800),
 }
-TOTAL_FILES = (286, 230)
+TOTAL_FILES = (287, 230)
 SPINE = [
     "config.recipe",
     "part",
@@ -91,7 +91,7 @@ SPINE = [
     *("methods.base", "methods.lora"),
     *("training.batches", "training.loop", "training.trainer"),
     *("models.heads", "models.forward", "metrics.base", "evaluation.evaluate"),
-    *("inference.engine", "inference.torch"),
+    *("inference.engine", "inference.predictor", "inference.torch"),
 ]
 """The files that say how warmstart works, in reading order; docs/architecture.md begins so."""
 SPINE_LINES = 4_000

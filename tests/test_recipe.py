@@ -180,7 +180,7 @@ def test_every_key_is_described_in_the_same_way():
         if not text or text.endswith(".") or (text[0].isupper() and not acronym):
             faults.append(f"{key}: {text!r}")
         assert f"# {text}" in Recipe.of({"method": "lora"}).commented() or key.startswith(
-            ("method", "task.", "objective")
+            ("method", "task.", "objective", "engine")
         )
     assert faults == []
     assert all(wanted(info) for key, info in catalogue().items() if "." in key)

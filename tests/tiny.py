@@ -117,3 +117,19 @@ def tiny_tokenizer(family: str, words: Sequence[str] = WORDS) -> Any:
         model_input_names=["input_ids", *inputs, "attention_mask"],
         **named,
     )
+
+
+def classifier(family: str, folder: Path, **changes: Any) -> Path:
+    """A saved classifier of a tiny body, as any other tool would save it."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    from warmstart.models.hf_calls import quiet
+
+    tiny(family, folder)
+    labels = {0: "no", 1: "maybe", 2: "yes"}
+    config = AutoConfig.from_pretrained(folder, id2label=labels, **changes)
+    torch.manual_seed(0)
+    with quiet():
+        AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    return folder

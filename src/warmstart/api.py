@@ -201,7 +201,7 @@ def predict(
             or Parquet, by its ending). The rows are then written as they are labelled, none is
             kept in memory, and their number is returned.
         notes: is told of texts that are empty or had to be cut.
-        keys: `data.*` keys, as in `tune`.
+        keys: `data.*` keys, as in `tune`; `engine` and its settings.
     """
     from warmstart.pipelines.predict import answers, label_file
 
@@ -231,7 +231,7 @@ def evaluate(
         model: a run (a `Run`, or its folder), or a model folder.
         data: a file or table with text and label; a folder's test split.
         out: where to write `metrics.json` and `predictions.parquet`.
-        keys: `data.*` and `evaluate.*` keys, as in `tune`.
+        keys: `data.*` and `evaluate.*` keys, as in `tune`; `engine` and its settings.
     """
     from warmstart.pipelines.predict import evaluate as run_it
 

@@ -3,11 +3,16 @@
 A part is one file in `tasks/`, `objectives/`, `methods/` or `inference/`; the folder is the
 registry. `find("method", "lora")` imports `methods/lora.py`, and nothing else, and returns the
 class in it. Part files import torch inside their functions, so that naming a part costs nothing.
+
+A part of the user's own is named by the path of its class, `my_package.engines.Mine`. Code is never
+run because a folder names it: a module that is not imported yet must be named by the person who
+asks (`check_saved`).
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,7 +27,7 @@ FOLDERS = {
     "engine": "inference",
 }
 
-NO_PARTS = {"base", "engine", "inputs", "results"}
+NO_PARTS = {"base", "engine", "inputs", "predictor", "results"}
 """Files in these folders that hold what the parts share."""
 
 
@@ -40,11 +45,11 @@ class Part(BaseModel):
 
     @classmethod
     def part_name(cls) -> str:
-        """The word of the vocabulary: the name of the file that the part stands in. A part that
-        somebody else wrote is called by its dotted path."""
+        """The word of the vocabulary: the name of the file that the part stands in; of a class of
+        the user's own its path."""
         words = cls.__module__.split(".")
-        if words[0] != __name__.partition(".")[0]:
-            return f"{cls.__module__}.{cls.__qualname__}"
+        if words[0] != "warmstart":
+            return f"{cls.__module__}.{cls.__name__}"
         return words[-2] if words[-1] == "task" else words[-1]
 
 
@@ -57,12 +62,12 @@ def names(kind: str) -> list[str]:
 
 
 def find(kind: str, name: str) -> type[Part]:
-    """The part class called `name`; an unknown name is answered with the nearest.
+    """The part class called `name`, or at the path `name` if it has a dot.
 
-    An objective may be anybody's: then `name` is the dotted path of its class.
+    Raises `RecipeError`; an unknown name is answered with the nearest.
     """
-    if kind == "objective" and "." in name:
-        return _own(kind, name)
+    if "." in name:
+        return _imported(kind, name)
     if name not in names(kind):
         raise UnknownNameError(kind, name, names(kind))
     is_package = (Path(__file__).parent / FOLDERS[kind] / name / "task.py").is_file()
@@ -75,20 +80,30 @@ def find(kind: str, name: str) -> type[Part]:
     raise RecipeError(f"{module.__file__} holds no {kind}")
 
 
-def _own(kind: str, path: str) -> type[Part]:
-    """The class at `package.module.Class`. Raises `RecipeError`."""
+def check_saved(kind: str, name: str, where: str | Path) -> None:
+    """Raise `RecipeError` where a saved file names a part of the user's own that is not imported
+    yet: code that nobody here has named."""
+    module = name.rpartition(".")[0]
+    if module and module not in sys.modules:
+        raise RecipeError(
+            f"{where} names the {kind} {shown(name)}, which is code of yours; if you want it to be "
+            f"run, go on from Python, after: import {shown(module)}"
+        )
+
+
+def _imported(kind: str, path: str) -> type[Part]:
     module, _, name = path.rpartition(".")
     try:
         value = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise RecipeError(
-            f"{kind}: there is no {shown(path)} ({shown(error, 80)}); give the path of a class, as "
-            "in my_package.objectives.MyObjective, and make it importable (PYTHONPATH)"
+            f"{kind}: there is no {shown(path)} ({shown(error, 80)}); give one of "
+            f"{', '.join(names(kind))}, or the path of a class, as in my_package.parts.Mine, and "
+            "make it importable (PYTHONPATH)"
         ) from None
     if not (isinstance(value, type) and issubclass(value, Part) and value.kind == kind):
-        raise RecipeError(
-            f"{kind}: {shown(path)} is none; derive it from warmstart.objectives.base.Objective"
-        )
+        base = f"warmstart's {kind.capitalize()}"
+        raise RecipeError(f"{kind}: {shown(path)} is no class that derives from {base}")
     return value
 
 

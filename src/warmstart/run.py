@@ -17,18 +17,22 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from warmstart import files
+from warmstart import part as parts
 from warmstart.config.recipe import Recipe
 from warmstart.config.toml import read_file
 from warmstart.data.readers.files import unusable
 from warmstart.errors import RecipeError, RunError, nearest, shown, typed
 from warmstart.files import write_json, write_text
-from warmstart.types import Prediction, Predictor
+from warmstart.types import Prediction
+
+if TYPE_CHECKING:
+    from warmstart.inference.predictor import Predictor
 
 LONGEST = 200  # bytes of a name; most systems allow 255
 KINDS: Mapping[str, tuple[type, ...]] = {
@@ -68,8 +72,13 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        """What was asked, with every choice made."""
-        return Recipe.of(read_file(self.path / "recipe.toml"), quiet=True)
+        """What was asked, with every choice made. Raises `RecipeError`, also where it names code
+        that is not imported yet."""
+        table = read_file(self.path / "recipe.toml")
+        for kind in parts.FOLDERS.keys() & table.keys():
+            for name in _part_names(table[kind]):
+                parts.check_saved(kind, name, self.path / "recipe.toml")
+        return Recipe.of(table, quiet=True)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -124,7 +133,7 @@ class Run:
     def predict(self, texts: str | Sequence[Any]) -> list[Prediction]:
         """Labels with confidence; the model is loaded once. Raises `RunError`, and `RecipeError`
         for a table, whose columns `warmstart.predict` knows."""
-        from warmstart.inference.torch import Torch
+        from warmstart.inference.predictor import open_predictor
 
         if not isinstance(texts, str | list | tuple):
             kind = type(texts).__name__
@@ -133,7 +142,7 @@ class Run:
                 "a table there is warmstart.predict(run, data)"
             )
         if self._predictor is None:
-            self._predictor = Torch().open(self.path)
+            self._predictor = open_predictor(self.path)
         return self._predictor.predict([texts] if isinstance(texts, str) else texts)
 
     def update(self, **facts: Any) -> None:
@@ -154,6 +163,18 @@ def folder_named(model: Any) -> str:
         if isinstance(path, str):
             return path
     raise RunError(f"{shown(model)} is no run: give the path of its folder, or what `tune` gave")
+
+
+def _part_names(value: Any) -> Iterator[str]:
+    """The names of parts in a table of a recipe, also of the parts in a part."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        table = cast("dict[str, Any]", value)
+        yield str(table.get("name", ""))
+        for inner in table.values():
+            if isinstance(inner, dict):
+                yield from _part_names(inner)
 
 
 def _no_run(path: Path) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +15,3 @@ class Prediction:
     value: Any
     confidence: float
     scores: Mapping[str, float] = field(default_factory=dict[str, float])
-
-
-@runtime_checkable
-class Predictor(Protocol):
-    """What answers, whichever engine stands behind it."""
-
-    def predict(self, rows: Sequence[Any]) -> list[Prediction]: ...

@@ -15,7 +15,7 @@ from conformance.tasks import classification, tagging
 from conformance.tasks._families import UNDERSTANDING
 from learning import base_of
 from warmstart.config.recipe import Recipe
-from warmstart.inference.torch import Torch
+from warmstart.inference.predictor import open_predictor
 from warmstart.models.forward import Batch, Forward
 from warmstart.models.shared import load_masked
 from warmstart.pipelines.multitask.prepare import prepare_tasks
@@ -68,7 +68,7 @@ def test_two_tasks_over_one_body(family: str, tiny_of: Folder, tmp_path: Path) -
         learnt = task.score(outputs[name], examples)[task.main_score]
         assert learnt >= 0.99, f"learns {name} by heart"
         one.save(tmp_path / "model" / name)
-        predictor = Torch().open(tmp_path / "model" / name)
+        predictor = open_predictor(tmp_path / "model" / name)
         found, _ = predictor.outputs(examples.table)
         np.testing.assert_allclose(found, outputs[name], atol=1e-4, rtol=1e-4)
         single = [predictor.outputs(examples.table.slice(i, 1))[0] for i in range(len(examples))]

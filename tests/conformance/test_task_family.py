@@ -36,7 +36,7 @@ from warmstart.data.columns import map_roles
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
 from warmstart.inference.inputs import own_form
-from warmstart.inference.torch import Torch
+from warmstart.inference.predictor import open_predictor
 from warmstart.models.checks import read_json
 from warmstart.models.loading import load_tokenizer
 from warmstart.pipelines.prepare import Prepared
@@ -181,7 +181,7 @@ def test_task_on_family(name: str, family: str, tiny_of: Folder, tmp_path: Path)
     assert learnt >= getattr(it.made, "ENOUGH", 0.99), "learns one batch by heart"
 
     session.save(tmp_path / "model")
-    predictor = Torch().open(tmp_path / "model")
+    predictor = open_predictor(tmp_path / "model")
     table = it.table(rows)
     again, found = predictor.outputs(table)
     assert_same(again, outputs, "saved = loaded")

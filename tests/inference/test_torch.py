@@ -10,26 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from tiny import tiny
+from tiny import classifier, tiny
 from warmstart.errors import RunError
-from warmstart.inference.torch import Torch
+from warmstart.inference.predictor import open_predictor
 
 TEXTS = ["good film", "", "the bad book was not very great , but i liked it !", "good " * 300]
-
-
-def classifier(family: str, folder: Path, **changes: Any) -> Path:
-    """A saved classifier of a tiny body, as any other tool would save it."""
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
-    from warmstart.models.hf_calls import quiet
-
-    tiny(family, folder)
-    labels = {0: "no", 1: "maybe", 2: "yes"}
-    config = AutoConfig.from_pretrained(folder, id2label=labels, **changes)
-    torch.manual_seed(0)
-    with quiet():
-        AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "gpt2"])
@@ -37,7 +22,7 @@ def test_a_plain_folder_answers_as_in_transformers(family: str, tmp_path: Path):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     folder = classifier(family, tmp_path / "m")
-    predictor = Torch().open(folder)
+    predictor = open_predictor(folder)
     found, _ = predictor.outputs(predictor.table(TEXTS[:1] + TEXTS[2:3]))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
@@ -55,7 +40,7 @@ def test_a_text_is_cut_to_what_the_positions_allow(tmp_path: Path):
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text())
     path.write_text(json.dumps({**settings, "model_max_length": int(1e30)}))
-    predictor = Torch().open(folder)
+    predictor = open_predictor(folder)
     assert predictor.task.max_length <= 66
     cut: list[tuple[int, int]] = []
     predictor.answers(predictor.table(TEXTS), 0, lambda row, tokens: cut.append((row, tokens)))
@@ -63,7 +48,7 @@ def test_a_text_is_cut_to_what_the_positions_allow(tmp_path: Path):
 
 
 def test_answers_count_on_from_where_they_begin(tmp_path: Path):
-    predictor = Torch().open(classifier("bert", tmp_path / "m"))
+    predictor = open_predictor(classifier("bert", tmp_path / "m"))
     answers = predictor.answers(predictor.table(TEXTS), 7)
     assert [a.id for a in answers] == ["7", "8", "9", "10"]
     assert [a.value for a in answers] == [a.value for a in predictor.predict(TEXTS)]
@@ -72,12 +57,12 @@ def test_answers_count_on_from_where_they_begin(tmp_path: Path):
 def test_what_cannot_be_opened(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match="holds no model"):
-        Torch().open(tmp_path / "empty")
+        open_predictor(tmp_path / "empty")
     (tmp_path / "empty" / "run.json").write_text("{}")
     with pytest.raises(RunError, match="no model yet; go on with it: warmstart tune --resume"):
-        Torch().open(tmp_path / "empty")
+        open_predictor(tmp_path / "empty")
     with pytest.raises(RunError, match=r"a model without a head \(BertModel\)"):
-        Torch().open(tiny("bert", tmp_path / "body"))
+        open_predictor(tiny("bert", tmp_path / "body"))
 
 
 @pytest.mark.parametrize(("task_type", "auto", "name"), [
@@ -105,7 +90,7 @@ def test_an_adapter_that_peft_alone_has_saved_answers(
     for path in folder.iterdir():
         if path.name not in ("adapter_config.json", "adapter_model.safetensors"):
             path.unlink()
-    predictor = Torch().open(folder)
+    predictor = open_predictor(folder)
     assert predictor.task.part_name() == name
     found, _ = predictor.outputs(predictor.table(TEXTS[:1]))
     words = transformers.AutoTokenizer.from_pretrained(tmp_path / "base")

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from learning import base_of, classifier, fit, messages, predict, ready, store_of
+from learning import base_of, classifier, fit, messages, predict, prove, ready, store_of
 from warmstart import part as parts
 from warmstart.data.tokens.batching import pad
 from warmstart.errors import RecipeError
 from warmstart.metrics.base import softmax
 from warmstart.models import loading as backbone
-from warmstart.pipelines.verify import prove
 
 Folder = Callable[[str], Path]
 PAIRS = [
@@ -61,7 +60,7 @@ def test_the_proof_holds(name: str, family: str, tiny_of: Folder, tmp_path: Path
     method.save(model, tokenizer, tmp_path / "model", base)
     store, pad_id = store_of(tiny_of(family), texts)
     logits = predict(store, run.forward, pad_id)
-    figures = prove(tmp_path / "model", texts, softmax(logits), 40, seed=0)
+    figures = prove(tmp_path / "model", texts, softmax(logits), 40)
     assert figures["passed"] and "PeftModel" in figures["loaded_with"]
     assert figures["max_probability_difference"] < 1e-5
 

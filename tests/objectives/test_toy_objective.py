@@ -108,7 +108,7 @@ def test_accumulation_is_exact(tiny_of: Folder, tmp_path: Path) -> None:
     [
         ("own_objectives.Missing", r"there is no own_objectives\.Missing"),
         ("nowhere.Objective", r"make it importable \(PYTHONPATH\)"),
-        ("own_objectives.NoObjective", "is none; derive it from"),
+        ("own_objectives.NoObjective", "no class that derives from warmstart.s Objective"),
         ("superwised", "supervised"),
     ],
 )

@@ -16,7 +16,7 @@ from tiny import tiny
 from warmstart import part as parts
 from warmstart.cli.main import main
 from warmstart.errors import BaseModelError, RecipeError, RunError, UnknownNameError
-from warmstart.inference.torch import Torch
+from warmstart.inference.predictor import open_predictor
 from warmstart.models import loading as backbone
 from warmstart.models.heads import HEADS
 from warmstart.pipelines import adapters
@@ -69,7 +69,7 @@ def told(capsys: pytest.CaptureFixture[str], *words: str | Path) -> Any:
 
 
 def alone(folder: Path) -> list[Prediction]:
-    return Torch().open(folder).predict(TEXTS)
+    return open_predictor(folder).predict(TEXTS)
 
 
 def close(ours: list[Prediction], theirs: list[Prediction]) -> None:

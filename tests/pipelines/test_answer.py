@@ -122,7 +122,7 @@ def test_rows_are_not_held_in_memory(model: Path, tmp_path: Path, monkeypatch: p
         made += 1
 
     monkeypatch.setattr(Prediction, "__init__", count)
-    monkeypatch.setattr("warmstart.inference.torch.CHUNK", 8)
+    monkeypatch.setattr("warmstart.inference.predictor.CHUNK", 8)
     table = pa.table({"text": ["good", "bad film"] * 20, "id": list(range(40))})
     assert warmstart.predict(model, table, out=tmp_path / "o.parquet") == 40
     assert made == 0

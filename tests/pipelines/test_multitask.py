@@ -18,7 +18,7 @@ from learning import write_messages
 from tiny import WORDS, tiny
 from warmstart.config.recipe import Recipe
 from warmstart.errors import DataError, RecipeError, RunError
-from warmstart.inference.torch import Torch
+from warmstart.inference.predictor import open_predictor
 from warmstart.models.fast.forward import FastForward
 from warmstart.pipelines.multitask.prepare import prepare_tasks
 from warmstart.pipelines.multitask.session import TasksSession
@@ -137,7 +137,7 @@ def test_saved_folders_give_what_was_trained(
     session.widen_vocabulary()
     for name, one in session.each.items():
         one.save(tmp_path / name)
-        found, _ = Torch().open(tmp_path / name).outputs(one.prepared.examples["test"].table)
+        found, _ = open_predictor(tmp_path / name).outputs(one.prepared.examples["test"].table)
         np.testing.assert_allclose(found, wanted[name], atol=1e-4)
 
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from learning import base_of, fit, messages, predict, store_of
+from learning import base_of, fit, messages, predict, prove, store_of
 from warmstart.errors import ProofError, WarmstartError
 from warmstart.methods.base import Method
 from warmstart.methods.full import Full
 from warmstart.methods.lora import LoRA
 from warmstart.metrics.base import softmax
 from warmstart.models import loading as backbone
-from warmstart.pipelines.verify import ROWS, chosen_rows, prove
+from warmstart.pipelines.verify import ROWS, choose_rows
 
 Folder = Callable[[str], Path]
 TEXTS = messages(20, seed=9)[0]
@@ -44,7 +44,7 @@ def test_a_faithful_folder_passes(
     method: Method, family: str, tiny_of: Folder, tmp_path: Path
 ) -> None:
     folder, expected = saved(tiny_of(family), tmp_path, method)
-    figures = prove(folder, TEXTS, expected, 60, 0)
+    figures = prove(folder, TEXTS, expected, 60)
     assert figures["passed"] and figures["same_label"] == figures["rows"] == 20
     assert figures["max_probability_difference"] < 1e-5
     assert json.loads(json.dumps(figures)) == figures
@@ -84,13 +84,13 @@ def test_a_harmed_folder_fails(
     folder, expected = saved(tiny_of("bert"), tmp_path, method)
     change(folder, harm)
     with pytest.raises(ProofError, match="does not answer as the trained one|cannot be loaded"):
-        prove(folder, TEXTS, expected, 60, 0)
+        prove(folder, TEXTS, expected, 60)
 
 
 def test_swapped_labels_fail(tiny_of: Folder, tmp_path: Path) -> None:
     folder, expected = saved(tiny_of("bert"), tmp_path, Full())
     with pytest.raises(ProofError):
-        prove(folder, TEXTS, expected[:, ::-1], 60, 0)
+        prove(folder, TEXTS, expected[:, ::-1], 60)
 
 
 def test_another_tokenizer_fails(tiny_of: Folder, tmp_path: Path) -> None:
@@ -102,14 +102,14 @@ def test_another_tokenizer_fails(tiny_of: Folder, tmp_path: Path) -> None:
     words |= dict(zip(names, [words[name] for name in reversed(names)], strict=True))
     path.write_text(json.dumps(tokenizer))
     with pytest.raises(ProofError):
-        prove(folder, TEXTS, expected, 60, 0)
+        prove(folder, TEXTS, expected, 60)
 
 
 def test_numbers_that_are_none_fail(tiny_of: Folder, tmp_path: Path) -> None:
     folder, expected = saved(tiny_of("bert"), tmp_path, Full())
     expected[3, 1] = np.nan
     with pytest.raises(ProofError):
-        prove(folder, TEXTS, expected, 60, 0)
+        prove(folder, TEXTS, expected, 60)
 
 
 def test_a_run_whose_model_was_not_saved_well_stops(
@@ -138,9 +138,9 @@ def test_a_run_whose_model_was_not_saved_well_stops(
 def test_rows_that_are_compared() -> None:
     """The longest and the shortest text are among them."""
     texts = [f"text {'x' * (i % 90)}" for i in range(500)]
-    rows = chosen_rows(texts, 0)
+    rows = choose_rows(texts, 0)
     assert len(rows) == len(set(rows.tolist())) == ROWS
     sizes = [len(texts[i]) for i in rows]
     assert min(sizes) == 5 and max(sizes) == 94
-    assert chosen_rows(["one"], 0).tolist() == [0]
-    assert chosen_rows(["same", "same"], 0).tolist() == [0, 1]
+    assert choose_rows(["one"], 0).tolist() == [0]
+    assert choose_rows(["same", "same"], 0).tolist() == [0, 1]

@@ -21,7 +21,7 @@ from warmstart.api import Run
 from warmstart.errors import BaseModelError, DataError, ProofError, RecipeError
 from warmstart.models.hf_calls import quiet
 from warmstart.models.loading import load_tokenizer
-from warmstart.pipelines.verify import prove_text
+from warmstart.pipelines.verify import prove_task
 from warmstart.tasks.base import Examples
 
 Folder = Callable[[str], Path]
@@ -129,7 +129,7 @@ def test_what_is_wanted_is_asked_for_before_the_model_runs(
 ) -> None:
     (tmp_path / "only.csv").write_text("source\nfilm song\n", encoding="utf-8")
     with monkeypatch.context() as patched:
-        patched.setattr("warmstart.inference.torch.TorchPredictor.outputs", None)
+        patched.setattr("warmstart.inference.predictor.Predictor.outputs", None)
         with pytest.raises(DataError, match=r"only\.csv has no column for target.*columns\.target"):
             warmstart.evaluate(t5.path, tmp_path / "only.csv")
     long = {"source": "film song", "target": "song film " * 90}
@@ -156,19 +156,19 @@ def test_the_report_says_how_it_was_counted(t5: Run) -> None:
 
 def harmed(run: Run, out: Path, file: str, harm: Callable[[Path], None]) -> None:
     """The proof of a copy of the run's model, one file of which was changed."""
-    from warmstart.inference.torch import Torch
+    from warmstart.inference.predictor import open_predictor
 
     folder = Path(shutil.copytree(run.model, out / "model"))
     table = pq.read_table(run.path / "predictions.parquet")
-    predictor = Torch().open(run.model)
+    predictor = open_predictor(run.model)
     own = predictor.table(table["source"].to_pylist())
     own = own.append_column("target", table["target"])
     outputs, examples = predictor.outputs(own)
     tokenizer = load_tokenizer(base_of(folder))
     examples = Examples(own, examples.store, [], tokenizer)
-    assert prove_text(folder, predictor.task, examples, outputs, 0)["passed"]
+    assert prove_task(folder, predictor.task, examples, outputs, 0)["passed"]
     harm(folder / file)
-    prove_text(folder, predictor.task, examples, outputs, 0)
+    prove_task(folder, predictor.task, examples, outputs, 0)
 
 
 def test_altered_weights_cannot_pass(t5: Run, tmp_path: Path) -> None:

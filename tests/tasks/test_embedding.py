@@ -24,7 +24,7 @@ from warmstart.evaluation.baselines.tfidf import TfidfVectors
 from warmstart.evaluation.settings import Evaluate
 from warmstart.models.loading import load_tokenizer
 from warmstart.models.sentence_folder import read_modules, write_modules
-from warmstart.pipelines.verify import prove_vectors
+from warmstart.pipelines.verify import prove_task
 from warmstart.tasks.base import Examples
 from warmstart.tasks.embedding.evaluation import quick_scores
 from warmstart.tasks.embedding.rows import kind_of
@@ -244,10 +244,10 @@ def test_a_damaged_folder_does_not_pass(run_of: Callable[..., Any], tmp_path: Pa
     found = Examples(rows, task.encode(rows, [], tokenizer, 60), [], tokenizer)
     values = [answer.value for answer in run.predict(rows["text"].to_pylist())]
     outputs = np.array(values, np.float32)[:, None]
-    assert prove_vectors(folder, task, found, outputs, 0)["passed"]
+    assert prove_task(folder, task, found, outputs, 0)["passed"]
     write_modules(folder, "first", True, 60)
     with pytest.raises(ProofError, match="its outputs differ"):
-        prove_vectors(folder, task, found, outputs, 0)
+        prove_task(folder, task, found, outputs, 0)
 
 
 def test_the_files_of_a_folder_are_read_back(tmp_path: Path) -> None:

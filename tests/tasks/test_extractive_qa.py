@@ -114,9 +114,9 @@ def test_the_threshold_is_saved_and_used(run: Run, predictions: list[dict[str, A
 def unsure(run: Run, odds: float) -> tuple[ExtractiveQA, np.ndarray, Examples]:
     """The task before it was settled, and outputs that find every answer and tell the questions
     without one apart, but on the wrong side of 0.5: "no answer" has `odds` more everywhere."""
-    from warmstart.inference.torch import Torch
+    from warmstart.inference.predictor import open_predictor
 
-    predictor = Torch().open(run.model)
+    predictor = open_predictor(run.model)
     context = "film was good and the book was bad"
     asked = [(f"the {word} was ?", context) for word in ("film", "song", "book", "food")]
     golds = [[{"text": "good", "start": 9}], [], [{"text": "bad", "start": 31}], []]
@@ -147,10 +147,10 @@ def test_an_epoch_is_scored_with_the_threshold_that_it_would_get(run: Run, odds:
 def test_plain_transformers_gives_the_same_logits(run: Run) -> None:
     from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
-    from warmstart.inference.torch import Torch
+    from warmstart.inference.predictor import open_predictor
 
     question, context = "the film was ?", "it was late again the film good"
-    predictor = Torch().open(run.model)
+    predictor = open_predictor(run.model)
     ours, examples = predictor.outputs(predictor.table([(question, context)]))
     tokenizer = AutoTokenizer.from_pretrained(run.model)
     model = AutoModelForQuestionAnswering.from_pretrained(run.model).eval()

@@ -18,8 +18,9 @@ from warmstart.training.settings import Train
 
 Fields = Mapping[str, FieldInfo]
 
-PARTS = {"task": "classification", "objective": "supervised", "method": "full"}
-"""Kind → the part that is taken where none is named."""
+PARTS = {"task": "classification", "objective": "supervised", "method": "full", "engine": "torch"}
+"""Kind → the part that is taken where none is named. An engine stands in no recipe: verbs that ask
+a saved model take one."""
 SECTIONS: dict[str, type[Part]] = {
     "data": Data, "train": Train, "forgetting": Forgetting, "evaluate": Evaluate,
 }  # fmt: skip
@@ -53,9 +54,9 @@ SPLITS = (
 )  # fmt: skip
 APPLIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "inspect": {"base": (), "revision": (), "seed": (), "data": SPLITS, "task": ()},
-    "evaluate": {"seed": (), "data": ROWS, "evaluate": SCORES},
-    "predict": {"data": ROWS},
-    "index": {"data": ROWS},
+    "evaluate": {"seed": (), "data": ROWS, "evaluate": SCORES, "engine": ()},
+    "predict": {"data": ROWS, "engine": ()},
+    "index": {"data": ROWS, "engine": ()},
 }
 """Verb that trains nothing → keys that mean something to it, and of a section its settings; none
 named: all of them."""

@@ -7,6 +7,7 @@ once, whole. A part may be given as its name, as a table with a `name`, or as an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 import tomlkit
@@ -27,7 +28,7 @@ from warmstart.config.merge import nested, over, part_table, plain
 from warmstart.config.validation import checked
 from warmstart.data.readers.files import unusable
 from warmstart.data.settings import Data
-from warmstart.errors import shown
+from warmstart.errors import RecipeError, shown
 from warmstart.evaluation.settings import Evaluate
 from warmstart.part import Part
 from warmstart.training.regularization.settings import Forgetting
@@ -36,17 +37,21 @@ from warmstart.training.settings import Train
 NAMED: Any = PARTS  # a name stands for a part until it is read
 
 
-def _reader(kind: str) -> BeforeValidator:
-    def read(value: Any) -> Part:
-        if isinstance(value, Part):
-            if value.kind != kind:
-                raise ValueError(f"{value.part_name()} is a {value.kind}, not a {kind}")
-            return value
-        table = plain(kind, value)
-        name = str(table.pop("name", PARTS[kind]))
-        return checked(parts.find(kind, name), table, f"{kind}.", _unknown(name))
+ENGINE = FieldInfo(description="what computes the answers")
 
-    return BeforeValidator(read)
+
+def _read_part(kind: str, value: Any) -> Part:
+    if isinstance(value, Part):
+        if value.kind != kind:
+            raise ValueError(f"{value.part_name()} is a {value.kind}, not a {kind}")
+        return value
+    table = plain(kind, value)
+    name = str(table.pop("name", PARTS[kind]))
+    return checked(parts.find(kind, name), table, f"{kind}.", _unknown(name))
+
+
+def _reader(kind: str) -> BeforeValidator:
+    return BeforeValidator(partial(_read_part, kind))
 
 
 def _unknown(part: str = "") -> Callable[[str], str]:
@@ -165,11 +170,26 @@ def _default_objective(task: Any) -> str:
 def settings_of(verb: str, typed: Mapping[str, Any]) -> Recipe:
     """The recipe that keys make for a verb that trains nothing. Raises `RecipeError` for one that
     means nothing to it."""
-    recipe = Recipe.of(typed)
+    engine = "engine" in keys.APPLIES[verb]
+    recipe = Recipe.of({k: v for k, v in typed.items() if not (engine and _is_engine(k))})
     keys.check_applies(verb, nested(typed), typed)
     return recipe
 
 
+def engine_of(typed: Mapping[str, Any]) -> Any:
+    """The engine that keys name, with its settings. Raises `RecipeError`."""
+    table = nested({key: value for key, value in typed.items() if _is_engine(key)})
+    try:
+        return _read_part("engine", table.get("engine", PARTS["engine"]))
+    except ValueError as error:
+        raise RecipeError(f"engine: {error}") from None
+
+
+def _is_engine(key: str) -> bool:
+    return key.partition(".")[0] == "engine"
+
+
 def catalogue() -> dict[str, FieldInfo]:
-    """Every key by its dotted name; of the parts, the settings of all that there are."""
-    return keys.catalogue(Recipe.model_fields)
+    """Every key by its dotted name, those of engines besides; of the parts, the settings of all
+    that there are."""
+    return keys.catalogue({**Recipe.model_fields, "engine": ENGINE})

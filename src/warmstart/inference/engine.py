@@ -1,23 +1,74 @@
-"""Where a model answers: build what the engine needs from a run, open it as a Predictor."""
+"""What an engine is: it opens a saved model and computes token arrays.
+
+It knows nothing of tasks, texts or labels (`inference.predictor` does), so that a new engine is one
+file in this folder, or a class of the user's own that is named by its path.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
 
 from warmstart.part import Part
-from warmstart.types import Predictor
+
+if TYPE_CHECKING:
+    from warmstart.data.tokens.dataset import TokenizedDataset
+    from warmstart.models.generation import TokenScores
+    from warmstart.tasks.base import Task
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenBatch:
+    """What an engine reads: ids [B, L] padded on the right, the tokens in each row [B], and the
+    token types [B, L] where a row may have two texts; all int64."""
+
+    ids: np.ndarray
+    lengths: np.ndarray
+    types: np.ndarray | None = None
+
+    @property
+    def mask(self) -> np.ndarray:
+        """[B, L] 1 where there is a token, as int64."""
+        return (np.arange(self.ids.shape[1]) < self.lengths[:, None]).astype(np.int64)
+
+
+class Runner:
+    """A model that an engine has opened. What its head does not need may be left out."""
+
+    batch_tokens = 4096
+    """The most tokens of a batch, padding counted; one longer row is a batch of its own."""
+
+    def run(self, batch: TokenBatch) -> np.ndarray:
+        """Float32 outputs of the head: [B, K], or [B, L, K] where it reads every token; of a model
+        that gives vectors [B, H], pooled as its folder says and not normalised unless it says so.
+        """
+        raise NotImplementedError
+
+    def generate(self, prompts: TokenizedDataset) -> tuple[list[list[int]], np.ndarray]:
+        """The ids that are written after each prompt, by the folder's `generation_config.json`,
+        and the mean probability of each text's tokens [n]."""
+        raise NotImplementedError
+
+    def log_probs(self, dataset: TokenizedDataset) -> TokenScores:
+        """What the model says of the tokens of `dataset.answers` after those of `dataset`."""
+        raise NotImplementedError
 
 
 class Engine(Part):
-    """A way to compute answers from a saved model."""
+    """A way to compute answers from a saved model. Its fields are the settings
+    `--engine.NAME VALUE`."""
 
     kind: ClassVar[str] = "engine"
 
-    def build(self, run: Path, out: Path) -> Path:
-        """Make the engine's own form of the model; returns where it stands."""
-        raise NotImplementedError
+    def build(self, folder: Path, out: Path) -> Path:
+        """Make the engine's own form of a model folder in the folder `out`, unless it is there and
+        still fits; returns where it stands. Unless overridden the model folder itself is opened."""
+        return folder
 
-    def open(self, path: Path) -> Predictor:
-        """A Predictor over what `build` made."""
+    def open(self, folder: Path, task: Task, pad_id: int) -> Runner:
+        """The model in what `build` returned. Raises `BaseModelError`, and `RecipeError` where the
+        engine cannot compute what the head of `task` needs."""
         raise NotImplementedError

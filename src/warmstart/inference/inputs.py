@@ -41,11 +41,6 @@ def task_of(folder: Path, longest: int) -> Task:
     )
 
 
-def labels_of(config: Any) -> list[str]:
-    """The labels, in the order of the head's outputs."""
-    return [str(config.id2label[i]) for i in range(config.num_labels)]
-
-
 def table_of(task: Task, rows: Sequence[Any]) -> pa.Table:
     """Rows (texts, dicts or tuples) as a table of the task's inputs in its own form."""
     import pyarrow as pa

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
-from warmstart.errors import RunError, typed
-from warmstart.inference.engine import Engine
-from warmstart.models.checks import note_of, read_json
-from warmstart.models.heads import VECTOR, head_of
-from warmstart.models.sentence_folder import read_modules
-from warmstart.types import Prediction
+from warmstart.inference.engine import Engine, Runner, TokenBatch
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from warmstart.tasks.base import Examples
-
-CHUNK = 4096
+    from warmstart.data.tokens.dataset import TokenizedDataset
+    from warmstart.models.generation import GenerationOutput, TokenScores
+    from warmstart.tasks.base import Task
 
 
 class Torch(Engine):
@@ -35,126 +27,56 @@ class Torch(Engine):
         default="fp32", description="fp32 answers exactly as transformers does"
     )
 
-    own_head: str | None = Field(
-        default=None, description="path of the user's own head class that may be run"
-    )
-
-    def build(self, run: Path, out: Path) -> Path:
-        """Nothing to build: the run's model folder is what torch reads."""
-        return run / "model" if (run / "model").is_dir() else run
-
-    def open(self, path: Path) -> TorchPredictor:
-        """A predictor over a run or a model folder. Raises `RunError`, `BaseModelError`."""
-        return TorchPredictor(self, self.build(path, path))
+    def open(self, folder: Path, task: Task, pad_id: int) -> TorchRunner:
+        return TorchRunner(self, folder, task, pad_id)
 
 
-class TorchPredictor:
-    """Answers of the task that a saved model was trained for."""
+class TorchRunner(Runner):
+    """The model in memory, as it computes in training."""
 
-    def __init__(self, engine: Torch, folder: Path) -> None:
-        from warmstart.inference.inputs import labels_of, task_of
-        from warmstart.models.architectures import positions_of
-        from warmstart.models.custom_head import check_own
-        from warmstart.models.loading import load_saved
+    def __init__(self, engine: Torch, folder: Path, task: Task, pad_id: int) -> None:
+        from warmstart.models.loading import saved_model
+        from warmstart.training.datasets import CACHED_TOKENS
+        from warmstart.training.memory import trim
         from warmstart.training.precision import choose, device_named
 
-        _check(folder)
-        check_own(folder, engine.own_head)
-        with _whole(folder) as whole:
-            self.model, self.tokenizer = load_saved(whole)
-            config: Any = self.model.config
-            longest = min(self.tokenizer.model_max_length, positions_of(config))
-            self.task: Any = task_of(whole, longest)
-            self.labels = labels_of(config)
-        if self.tokenizer.pad_token is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.unk_token
-        self.pad: Any = self.tokenizer.pad_token_id
-        if config.pad_token_id is None:
-            config.pad_token_id = self.pad
-        device = device_named(engine.device)
-        self.forward = self.task.forward(self.model)
+        self.model: Any = saved_model(folder)
+        if self.model.config.pad_token_id is None:
+            self.model.config.pad_token_id = pad_id
         self.model.requires_grad_(False)
+        self.pad_id, device = pad_id, device_named(engine.device)
+        self.forward = task.forward(self.model)
         self.forward.prepare(choose(engine.precision, device), device, checkpointing=False)
+        if device.type == "cpu":
+            self.batch_tokens = CACHED_TOKENS
+        trim()  # what loading left free has other sizes than answers need
 
-    def predict(self, rows: Sequence[Any]) -> list[Prediction]:
-        """One prediction a row, in order; ids count from 0. A row is a text, or, for a task with
-        several inputs, a dict of them or a tuple in their order."""
-        found: list[Prediction] = []
-        for start in range(0, len(rows), CHUNK):
-            found += self.answers(self.table(rows[start : start + CHUNK]), start)
-        return found
+    def run(self, batch: TokenBatch) -> np.ndarray:
+        import torch
 
-    def table(self, rows: Sequence[Any]) -> pa.Table:
-        """Rows as `predict` takes them, as a table of the task's inputs. Raises `DataError`."""
-        from warmstart.inference.inputs import table_of
+        def send(values: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(values).to(self.forward.device, non_blocking=True)
 
-        return table_of(self.task, rows)
+        types = None if batch.types is None else send(batch.types)
+        ids, lengths = send(batch.ids), send(batch.lengths)
+        with torch.no_grad():
+            return self.forward.logits(ids, lengths, training=False, types=types).cpu().numpy()
 
-    def answers(
-        self, table: pa.Table, start: int = 0, on_cut: Callable[[int, int], None] | None = None
-    ) -> list[Prediction]:
-        """The answers for a table of the task's inputs, with the ids `start`, `start` + 1, …
+    def generate(self, prompts: TokenizedDataset) -> tuple[list[list[int]], np.ndarray]:
+        output = self._compute_texts(replace(prompts, answers=None))
+        return [ids or [] for ids in output.ids], output.confidence
 
-        `on_cut(row, tokens)` is told of each text that was too long.
-        """
+    def log_probs(self, dataset: TokenizedDataset) -> TokenScores:
+        from warmstart.models.generation import TokenScores
 
-        outputs, examples = self.outputs(table, start, on_cut)
-        answers = self.task.decode(outputs, examples)
-        return [replace(answer, id=str(start + i)) for i, answer in enumerate(answers)]
+        output = self._compute_texts(dataset, writes=0)
+        return TokenScores(output.nll, output.sure, output.hits, output.tokens)
 
-    def outputs(
-        self, table: pa.Table, start: int = 0, on_cut: Callable[[int, int], None] | None = None
-    ) -> tuple[Any, Examples]:
-        """What the model gives for a table, and the rows as the task sees them."""
-        from warmstart.tasks.base import Examples
-        from warmstart.training.datasets import rows_for
+    def _compute_texts(
+        self, dataset: TokenizedDataset, writes: int | None = None
+    ) -> GenerationOutput:
+        from warmstart.training.datasets import WrittenRows
 
-        def cut(row: int, tokens: int) -> None:
-            if on_cut is not None:
-                on_cut(start + row, tokens)
-
-        task = self.task
-        store = task.encode(table, self.labels, self.tokenizer, task.max_length, cut)
-        examples = Examples(table, store, self.labels, self.tokenizer)
-        rows = rows_for(task.head, store, self.forward, self.pad)
-        return rows.predict(self.forward), examples
-
-
-@contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """The folder; a copy with what is missing where it is an adapter that PEFT alone has saved."""
-    from warmstart.models.adapters.files import read
-    from warmstart.models.adapters.open import opened
-
-    if (folder / "adapter_config.json").exists() and not note_of(folder):
-        with opened(read(folder)) as place:
-            yield place
-    else:
-        yield folder
-
-
-def _check(folder: Path) -> None:
-    """Raises `RunError` unless this is a model that answers."""
-    if (folder / "adapter_config.json").exists():
-        return
-    if not (folder / "config.json").exists():
-        if (folder / "run.json").exists():
-            raise RunError(
-                f"the run {folder} has no model yet; go on with it: "
-                f"warmstart tune --resume {typed(folder)}"
-            )
-        names = sorted(path.parent.name for path in folder.glob("*/warmstart.json"))
-        if names:
-            raise RunError(
-                f"{folder} holds a model for each of its tasks; name the one to ask: "
-                f"{' or '.join(str(folder / name) for name in names)}"
-            )
-        raise RunError(f"{folder} holds no model; give a run's folder or a model folder")
-    config = read_json(folder / "config.json")
-    names = config.get("architectures") or []
-    plain = head_of(config) in (None, VECTOR) and not read_modules(folder)
-    if plain and "task" not in note_of(folder):
-        raise RunError(
-            f"{folder} is a model without a head ({', '.join(map(str, names))}); "
-            f"train one first: warmstart tune DATA --base {typed(folder)}"
-        )
+        forward = self.forward
+        rows = WrittenRows(dataset, forward.language, self.pad_id, forward.device, writes=writes)
+        return rows.predict(forward)

@@ -263,13 +263,31 @@ def _notes(
 
 def load_saved(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Model (eval mode, float32) and tokenizer of a folder. Raises `BaseModelError`."""
+    tokenizer = saved_tokenizer(folder)
+    return saved_model(folder), tokenizer
+
+
+def saved_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a folder, as it stands there. Raises `BaseModelError`."""
     from transformers import AutoTokenizer
 
     with one_line(f"the model in {folder} cannot be loaded"), quiet():
-        tokenizer = AutoTokenizer.from_pretrained(folder, **LOAD)
+        return AutoTokenizer.from_pretrained(folder, **LOAD)
+
+
+def saved_config(folder: Path) -> Any:
+    """The config of a folder, as transformers reads it. Raises `BaseModelError`."""
+    from transformers import AutoConfig
+
+    with one_line(f"the model in {folder} cannot be loaded"), quiet():
+        return AutoConfig.from_pretrained(folder, **LOAD)
+
+
+def saved_model(folder: Path) -> PreTrainedModel:
+    """The model of a folder in eval mode and float32. Raises `BaseModelError`."""
+    with one_line(f"the model in {folder} cannot be loaded"), quiet():
         is_adapter = (folder / "adapter_config.json").exists()
-        model = _adapter(folder) if is_adapter else _whole(folder)
-    return model.eval(), tokenizer
+        return (_adapter(folder) if is_adapter else _whole(folder)).eval()
 
 
 def _whole(folder: Path) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from warmstart.errors import BaseModelError, RecipeError, RunError, UnknownNameError
 from warmstart.types import Prediction
@@ -12,7 +12,8 @@ from warmstart.types import Prediction
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from warmstart.inference.torch import TorchPredictor
+    from warmstart.inference.predictor import Predictor
+    from warmstart.inference.torch import TorchRunner
     from warmstart.models.adapters.files import AdapterFile
     from warmstart.models.base import Base
 
@@ -51,7 +52,7 @@ class Adapters:
         self.base: Base = resolve(str(base))
         self._device: Device = device
         self._precision: Precision = precision
-        self._predictors: dict[str, TorchPredictor] = {}
+        self._predictors: dict[str, Predictor] = {}
         self._weights: dict[str, Tensor] = {}
         self._active: str | None = None
 
@@ -112,7 +113,7 @@ class Adapters:
 
     def model(self, adapter: str | None = None) -> Any:
         """The model of an adapter, as PEFT has it."""
-        return self._predictor(adapter).model
+        return _model(self._predictor(adapter))
 
     def predict(self, rows: str | Sequence[Any], adapter: str | None = None) -> list[Prediction]:
         """One prediction a text (a row, for a task with several inputs) by one adapter.
@@ -124,7 +125,7 @@ class Adapters:
     def __repr__(self) -> str:
         return f"Adapters('{self.base.name}', {', '.join(self.names) or 'none loaded'})"
 
-    def _predictor(self, name: str | None) -> TorchPredictor:
+    def _predictor(self, name: str | None) -> Predictor:
         name = name or self._active
         if name is None:
             raise RunError("no adapter is loaded yet: load(name, folder)")
@@ -132,12 +133,18 @@ class Adapters:
             raise UnknownNameError("adapter", name, self._predictors)
         return self._predictors[name]
 
-    def _opened(self, file: AdapterFile) -> TorchPredictor:
+    def _opened(self, file: AdapterFile) -> Predictor:
+        from warmstart.inference.predictor import open_predictor
         from warmstart.inference.torch import Torch
         from warmstart.models.adapters.open import opened, share
 
         engine = Torch(device=self._device, precision=self._precision)
         with opened(file, self.base) as folder:
-            predictor = engine.open(folder)
-        share(predictor.model, self._weights)
+            predictor = open_predictor(folder, engine)
+        share(_model(predictor), self._weights)
         return predictor
+
+
+def _model(predictor: Predictor) -> Any:
+    """The model behind a predictor of the torch engine."""
+    return cast("TorchRunner", predictor.runner).model

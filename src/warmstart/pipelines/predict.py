@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from warmstart.config.recipe import Recipe, settings_of
+from warmstart.config.recipe import Recipe, engine_of, settings_of
 from warmstart.data.ledger import place
 from warmstart.errors import RunError, nearest
 from warmstart.formatting import counted
+from warmstart.inference.predictor import Predictor, open_predictor
 from warmstart.pipelines.rows import labelled, parts_of, source_of
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
-    from warmstart.inference.torch import TorchPredictor
     from warmstart.tasks.base import Examples
 
 Keys = Mapping[str, Any]
@@ -26,48 +26,52 @@ OWN_HEAD = "task.module"  # code of the user's that may be run
 
 
 @dataclass
-class _Noted:
+class _Tally:
+    """How many texts, and the number of the first."""
+
+    count: int = 0
+    first: int = 0
+
+    def add(self, number: int) -> None:
+        self.first = self.first if self.count else number
+        self.count += 1
+
+
+@dataclass
+class _Notes:
     """What is worth telling about the texts: those that are empty, those that were cut."""
 
-    names: Any = None
-    empty: list[int] = field(default_factory=lambda: [0, 0])
-    cut: list[int] = field(default_factory=lambda: [0, 0])
+    table: Any = None
+    """The rows where they come from a file, which are called by file and line."""
+    empty: _Tally = field(default_factory=_Tally)
+    cut: _Tally = field(default_factory=_Tally)
+
+    def set_table(self, table: pa.Table) -> None:
+        """Name rows by file and line from here on."""
+        self.table = table
 
     def see(self, texts: list[str | None], start: int) -> list[str]:
         """Count the empty ones of some texts, the first of which is number `start`."""
         for number, text in enumerate(texts, start):
             if not (text or "").strip():
-                self.count(self.empty, number)
+                self.empty.add(number)
         return [text or "" for text in texts]
-
-    def named(self, table: pa.Table) -> None:
-        """The rows come from files: they are called by file and line."""
-        self.names = table
 
     def see_cut(self, number: int, tokens: int) -> None:
         """Count a text that was too long."""
-        self.count(self.cut, number)
+        self.cut.add(number)
 
-    def count(self, what: list[int], number: int) -> None:
-        """One more; the first is remembered."""
-        what[1] = what[1] if what[0] else number
-        what[0] += 1
-
-    def tell(self, notes: list[str] | None, longest: int) -> None:
-        """In words."""
-        said = {
-            "no text: a label there means nothing": self.empty,
-            f"more than {longest} tokens: only the beginning was read": self.cut,
-        }
-        for what, (count, first) in said.items():
-            if count and notes is not None:
-                texts = counted(count, "text has", "texts have")
-                notes.append(f"{texts} {what} (first: {self._name(first)})")
-
-    def _name(self, number: int) -> str:
-        if self.names is None:
-            return f"text {number + 1}"
-        return place(self.names, number)
+    def add_to(self, notes: list[str] | None, longest: int) -> None:
+        """Append them in words."""
+        for tally, what in (
+            (self.empty, "no text: a label there means nothing"),
+            (self.cut, f"more than {longest} tokens: only the beginning was read"),
+        ):
+            if tally.count and notes is not None:
+                texts = counted(tally.count, "text has", "texts have")
+                row = f"text {tally.first + 1}"
+                row = row if self.table is None else place(self.table, tally.first)
+                notes.append(f"{texts} {what} (first: {row})")
 
 
 def answers(
@@ -77,12 +81,12 @@ def answers(
     settings = _settings("predict", keys).data
     source = source_of(data)
     predictor = _open(model, keys)
-    noted, start = _Noted(), 0
-    for _, table in parts_of(source, settings, predictor, noted.named):
-        texts = noted.see(predictor.task.as_text(table).to_pylist(), start)
-        yield from zip(texts, predictor.answers(table, start, noted.see_cut), strict=True)
+    seen, start = _Notes(), 0
+    for _, table in parts_of(source, settings, predictor, seen.set_table):
+        texts = seen.see(predictor.task.as_text(table).to_pylist(), start)
+        yield from zip(texts, predictor.answers(table, start, seen.see_cut), strict=True)
         start += len(table)
-    noted.tell(notes, predictor.task.max_length)
+    seen.add_to(notes, predictor.task.max_length)
 
 
 def label_file(model: Path, data: Any, out: Path, keys: Keys, notes: list[str] | None) -> int:
@@ -93,16 +97,16 @@ def label_file(model: Path, data: Any, out: Path, keys: Keys, notes: list[str] |
     source = source_of(data)
     check_out(out, source)
     predictor = _open(model, keys)
-    noted, done = _Noted(), 0
+    seen, done = _Notes(), 0
     with Writer(out) as writer:
-        for rows, table in parts_of(source, settings, predictor, noted.named):
-            noted.see(predictor.task.as_text(table).to_pylist(), done)
-            outputs, examples = predictor.outputs(table, done, noted.see_cut)
+        for rows, table in parts_of(source, settings, predictor, seen.set_table):
+            seen.see(predictor.task.as_text(table).to_pylist(), done)
+            outputs, examples = predictor.outputs(table, done, seen.see_cut)
             for name, column in predictor.task.labelled(outputs, examples).items():
                 rows = rows.append_column(_free(name, rows.column_names), column)
             writer.write(rows)
             done += len(table)
-    noted.tell(notes, predictor.task.max_length)
+    seen.add_to(notes, predictor.task.max_length)
     return done
 
 
@@ -120,21 +124,21 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
     predictor = _open(model, keys)
     table = labelled(data, recipe.data, predictor)
     task = predictor.task.resolve_for_data(table)
-    noted = _Noted(table)
-    outputs, examples = _outputs(predictor, table, noted)
-    found = evaluate_task(
+    seen = _Notes(table)
+    outputs, examples = _outputs(predictor, table, seen)
+    evaluation = evaluate_task(
         recipe.evaluate, task, {"test": outputs}, {"test": examples}, seed=recipe.seed
     )
-    noted.tell(found.metrics["notes"], predictor.task.max_length)
+    seen.add_to(evaluation.metrics["notes"], predictor.task.max_length)
     if out is not None:
         try:
             out.mkdir(parents=True, exist_ok=True)
             with write_atomically(out / "predictions.parquet") as part:
-                pq.write_table(found.predictions, part)
-            write_json(out / "metrics.json", found.metrics)
+                pq.write_table(evaluation.predictions, part)
+            write_json(out / "metrics.json", evaluation.metrics)
         except OSError as error:
             raise RunError(f"cannot write to {out}: {why(error)}; choose another --out") from error
-    return found.metrics
+    return evaluation.metrics
 
 
 def _check_empty(out: Path) -> None:
@@ -145,14 +149,14 @@ def _check_empty(out: Path) -> None:
         raise RunError(f"{out} exists and is not empty; choose another --out")
 
 
-def _outputs(predictor: TorchPredictor, table: pa.Table, noted: _Noted) -> tuple[Any, Examples]:
-    """As `TorchPredictor.outputs`; the texts that were cut are noted, but not the texts that are
-    wanted for them, which are judged whole."""
+def _outputs(predictor: Predictor, table: pa.Table, seen: _Notes) -> tuple[Any, Examples]:
+    """As `Predictor.outputs`; the texts that were cut are noted, but not the texts that are
+    wanted for them, which are scored whole."""
     task: Any = predictor.task
     if not task.head.generates:
-        return predictor.outputs(table, 0, noted.see_cut)
-    asked = table.select([*task.inputs, "_file", "_line"])
-    task.encode(asked, predictor.labels, predictor.tokenizer, task.max_length, noted.see_cut)
+        return predictor.outputs(table, 0, seen.see_cut)
+    inputs = table.select([*task.inputs, "_file", "_line"])
+    task.encode(inputs, predictor.labels, predictor.tokenizer, task.max_length, seen.see_cut)
     return predictor.outputs(table)
 
 
@@ -160,14 +164,13 @@ def _settings(verb: str, keys: Keys) -> Recipe:
     return settings_of(verb, {key: value for key, value in keys.items() if key != OWN_HEAD})
 
 
-def _open(model: Path, keys: Keys) -> TorchPredictor:
-    from warmstart.inference.torch import Torch
-
+def _open(model: Path, keys: Keys) -> Predictor:
+    engine = engine_of(keys)
     if not os.path.exists(model):
         siblings = [p.name for p in model.parent.iterdir()] if model.parent.is_dir() else []
         guess = nearest(model.name, [name for name in siblings if name[0] != "."])
         raise RunError(f"there is no run or model folder {model}.{guess or ' Check the path'}")
-    return Torch(own_head=keys.get(OWN_HEAD)).open(model)
+    return open_predictor(model, engine, keys.get(OWN_HEAD))
 
 
 def _free(name: str, taken: list[str]) -> str:

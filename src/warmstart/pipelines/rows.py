@@ -31,7 +31,7 @@ from warmstart.run import why
 
 if TYPE_CHECKING:
     from warmstart.data.settings import Data
-    from warmstart.inference.torch import TorchPredictor
+    from warmstart.inference.predictor import Predictor
     from warmstart.tasks.base import Task
 
 AT_ONCE, LIVE = 4096, 32  # rows; fewer where they come as they are written
@@ -67,7 +67,7 @@ def _are_rows(source: Any) -> bool:
 def parts_of(
     source: Any,
     settings: Data,
-    predictor: TorchPredictor,
+    predictor: Predictor,
     named: Callable[[pa.Table], None],
     *,
     every: bool = True,
@@ -111,7 +111,7 @@ def _record(task: Task, row: Any) -> Any:
 
 
 def _rows(
-    data: Any, settings: Data, predictor: TorchPredictor, every: bool
+    data: Any, settings: Data, predictor: Predictor, every: bool
 ) -> tuple[pa.Table, pa.Table]:
     """All columns as they were, and the task's inputs among them."""
     task = predictor.task
@@ -144,7 +144,7 @@ def _read(data: Any, settings: Data) -> pa.Table:
     )
 
 
-def labelled(data: Any, settings: Data, predictor: TorchPredictor) -> pa.Table:
+def labelled(data: Any, settings: Data, predictor: Predictor) -> pa.Table:
     """The columns of every row, all of which the model can be scored on. Raises `DataError`."""
     task, table = predictor.task, _read(_test_file(data), settings)
     needed = set(task.roles) if task.required is None else task.required

@@ -2,8 +2,8 @@
 
     import warmstart
 
-    found = warmstart.retrieval.index("runs/faq-full", "answers.csv", out="answers-index")
-    found.search("how do I send it back?")[0].text
+    answers = warmstart.retrieval.index("runs/faq-full", "answers.csv", out="answers-index")
+    answers.search("how do I send it back?")[0].text
 
 A model is a run or folder of task embedding, a folder of sentence-transformers, or the name of a
 base model such as minilm.
@@ -17,11 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from warmstart.config.recipe import settings_of
+from warmstart.config.recipe import engine_of, settings_of
 from warmstart.errors import DataError, RecipeError, RunError, shown
 from warmstart.files import write_json
 from warmstart.formatting import counted
+from warmstart.inference.engine import Engine
+from warmstart.inference.inputs import own_form
+from warmstart.inference.predictor import Predictor, open_predictor
 from warmstart.models.saving import whole_folder
+from warmstart.pipelines.rows import AT_ONCE, parts_of, source_of
 from warmstart.run import check_free, folder_named, read_json
 
 if TYPE_CHECKING:
@@ -29,7 +33,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from warmstart.data.settings import Data
-    from warmstart.inference.torch import TorchPredictor
 
 __all__ = ["Found", "Index", "embed", "index", "search"]
 PROBE = "The quick brown fox jumps over the lazy dog."
@@ -71,7 +74,7 @@ class Index:
             raise RunError(f"the index {path} cannot be read: {shown(error, 120)}") from error
         if len(self.vectors) != len(self.texts):
             raise RunError(f"the index {path} is damaged: vectors and texts differ; make it again")
-        self._predictor: TorchPredictor | None = None
+        self._predictor: Predictor | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -86,8 +89,7 @@ class Index:
 
         if self._predictor is None:
             self._predictor = self._open()
-        asked = _vectors(self._predictor, queries)
-        rows, cosines = nearest(self.vectors, asked, top)
+        rows, cosines = nearest(self.vectors, _vectors(self._predictor, queries), top)
         return [
             [self._found(int(row), float(cosine)) for row, cosine in zip(*pair, strict=True)]
             for pair in zip(rows, cosines, strict=True)
@@ -97,7 +99,7 @@ class Index:
         text, file, line = (self.texts[name][row].as_py() for name in ("text", "file", "line"))
         return Found(text, similarity, row, file, line)
 
-    def _open(self) -> TorchPredictor:
+    def _open(self) -> Predictor:
         """The model of the index. Raises `RunError` where it answers in another way by now."""
         import numpy as np
 
@@ -132,7 +134,7 @@ def index(
             a list of texts, or a folder of `.txt` and `.md` files, of which each paragraph is a
             text.
         notes: is told of texts that had to be cut.
-        keys: `data.*` keys, as in `tune`.
+        keys: `data.*` keys, as in `tune`, and `engine`.
 
     Raises `WarmstartError`; nothing is written before the texts are known to be good.
     """
@@ -142,8 +144,9 @@ def index(
 
     folder = Path(out)
     settings = settings_of("index", keys).data
+    engine = engine_of(keys)
     check_free(folder)
-    predictor = _encoder(model)
+    predictor = _encoder(model, engine)
     cut: list[int] = []
     parts: list[np.ndarray] = []
     tables: list[pa.Table] = []
@@ -153,8 +156,8 @@ def index(
     texts = pa.concat_tables(tables).combine_chunks()
     if cut and notes is not None:
         longest = predictor.task.max_length
-        said = counted(len(cut), "text has", "texts have")
-        notes.append(f"{said} more than {longest} tokens: the rest was not read")
+        texts_have = counted(len(cut), "text has", "texts have")
+        notes.append(f"{texts_have} more than {longest} tokens: the rest was not read")
     name = str(Path(model).resolve()) if os.path.exists(model) else os.fspath(model)
     probe = [round(value, 6) for value in _vectors(predictor, [PROBE])[0].tolist()]
     with whole_folder(folder, "the index") as fresh:
@@ -176,14 +179,13 @@ def search(where: str | Path, query: str, *, top: int = 10) -> list[Found]:
     return Index(where).search(query, top)
 
 
-def _encoder(model: str | os.PathLike[str]) -> TorchPredictor:
+def _encoder(model: str | os.PathLike[str], engine: Engine | None = None) -> Predictor:
     """The model that makes the vectors. Raises `RecipeError` for one that makes none."""
-    from warmstart.inference.torch import Torch
     from warmstart.models.base import resolve
 
     named = folder_named(model)
     folder = Path(named) if os.path.exists(named) else resolve(named).path
-    predictor = Torch().open(folder)
+    predictor = open_predictor(folder, engine)
     if not predictor.task.head.gives_vectors:
         raise RecipeError(
             f"{named} was trained for task {predictor.task.part_name()} and makes no vectors; take "
@@ -192,24 +194,21 @@ def _encoder(model: str | os.PathLike[str]) -> TorchPredictor:
     return predictor
 
 
-def _vectors(predictor: TorchPredictor, texts: Sequence[str]) -> np.ndarray:
+def _vectors(predictor: Predictor, texts: Sequence[str]) -> np.ndarray:
     return _outputs(predictor, predictor.table(texts), None)
 
 
-def _outputs(predictor: TorchPredictor, table: pa.Table, cut: Any) -> np.ndarray:
+def _outputs(predictor: Predictor, table: pa.Table, cut: Any) -> np.ndarray:
     """The vectors [n, H] of a table's texts, of length 1."""
     import numpy as np
 
-    found = np.ascontiguousarray(predictor.outputs(table, 0, cut)[0][:, 0])
-    lengths = np.linalg.norm(found, axis=1, keepdims=True)
-    return found / np.maximum(lengths, 1e-12)
+    vectors = np.ascontiguousarray(predictor.outputs(table, 0, cut)[0][:, 0])
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.maximum(lengths, 1e-12)
 
 
-def _texts(data: Any, predictor: TorchPredictor, settings: Data) -> Iterator[pa.Table]:
+def _texts(data: Any, predictor: Predictor, settings: Data) -> Iterator[pa.Table]:
     """Tables of `text`, `_file` and `_line`, a few thousand rows at a time."""
-    from warmstart.inference.inputs import own_form
-    from warmstart.pipelines.rows import AT_ONCE, parts_of, source_of
-
     if isinstance(data, str | Path) and os.path.isdir(data):
         whole = _paragraphs(Path(data))
         for start in range(0, len(whole), AT_ONCE):

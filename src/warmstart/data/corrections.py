@@ -16,8 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from warmstart.data.ledger import Ledger
-from warmstart.data.readers.encoding import detect
-from warmstart.data.readers.files import check_exists
+from warmstart.data.readers.files import check_exists, detect
 from warmstart.data.tables import pc
 from warmstart.errors import DataError, nearest, shown
 from warmstart.formatting import counted

@@ -27,11 +27,10 @@ from warmstart.data.dedup.leakage import (
 )
 from warmstart.data.labels import check_classes, coded, tidy
 from warmstart.data.ledger import Ledger
-from warmstart.data.readers.python import kind_name
-from warmstart.data.readers.read import read
-from warmstart.data.readers.splits import gather
+from warmstart.data.readers.arrow import kind_name
+from warmstart.data.readers.read import gather, read
+from warmstart.data.sampling import TEST, TRAIN, VALIDATION, cut
 from warmstart.data.settings import Data
-from warmstart.data.stratify import TEST, TRAIN, VALIDATION, cut
 from warmstart.data.tables import is_blank, pc
 from warmstart.errors import DataError, shown
 from warmstart.formatting import counted

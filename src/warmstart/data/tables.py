@@ -16,11 +16,8 @@ import pyarrow.compute
 
 from warmstart.errors import DataError, shown
 
-# Arrow's compute functions, made when pyarrow is imported, so that no type checker sees them.
-
-pc: Any = pyarrow.compute
-
-
+pc: Any = pyarrow.compute  # its functions are made at import, so that no type checker sees them
+SPLITS = ("train", "validation", "test")
 CHUNK = 4_000  # rows
 MAX_CELL = 1_000_000  # characters
 RESERVED = ("_file", "_line")

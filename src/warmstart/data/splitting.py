@@ -201,11 +201,11 @@ def _read_all(
             ledger=ledger,
             name=None if isinstance(origin, str | Path) else f"{kind_name(origin)}[{name}]",
         )
-        found = map_roles(table, roles, settings.columns, required, nested)
+        mapped = map_roles(table, roles, settings.columns, required, nested)
         if settings.group:
-            found = found.append_column("_group", group_values(table, settings.group))
-        own = found if rows is None else own_rows(found, rows, ledger)
-        parts[name] = _some_left(found, own, ledger)
+            mapped = mapped.append_column("_group", group_values(table, settings.group))
+        own = mapped if rows is None else own_rows(mapped, rows, ledger)
+        parts[name] = _some_left(mapped, own, ledger)
     return parts
 
 

@@ -159,8 +159,8 @@ def _half(value: Any) -> bool:
 
 def _mixed(tables: list[pa.Table]) -> Iterator[str]:
     for name in dict.fromkeys(name for table in tables for name in table.column_names):
-        found = {table.schema.field(name).type for table in tables if name in table.column_names}
-        if len(found - {pa.null()}) > 1:
+        kinds = {table.schema.field(name).type for table in tables if name in table.column_names}
+        if len(kinds - {pa.null()}) > 1:
             yield name
 
 

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 
-def counted(n: int, one: str = "row", many: str | None = None) -> str:
-    """A number with its noun: "1 row", "3 rows"; `one` may go on: "row has" beside "rows have"."""
-    return f"{n:,} {one if n == 1 else many or f'{one}s'}"
+def counted(n: int, noun: str = "row", plural: str | None = None) -> str:
+    """A number with its noun: "1 row", "3 rows"; `noun` may go on: "row has" beside "rows have"."""
+    return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"

@@ -84,11 +84,11 @@ class Run:
     def facts(self) -> dict[str, Any]:
         """`run.json`. Raises `RunError` where it is damaged."""
         path = self.path / "run.json"
-        found = read_json(path)
+        facts = read_json(path)
         for key, kinds in KINDS.items():
-            if key in found and not isinstance(found[key], kinds):
-                raise RunError(f"{path} is damaged: {key} = {shown(found[key])}; {MEND}")
-        return found
+            if key in facts and not isinstance(facts[key], kinds):
+                raise RunError(f"{path} is damaged: {key} = {shown(facts[key])}; {MEND}")
+        return facts
 
     @property
     def status(self) -> str:
@@ -268,7 +268,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise NoSuchFact(f"{path} is damaged: it has no '{shown(key)}'; {MEND}")
 
     try:
-        found = files.read_json(path, Facts)
+        value = files.read_json(path, Facts)
     except FileNotFoundError:
         raise RunError(
             f"{path} is missing: the run is not done; go on with it: "
@@ -278,6 +278,6 @@ def read_json(path: Path) -> dict[str, Any]:
         raise RunError(f"{path} cannot be read: {why(error)}") from None
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is damaged: {shown(error, 120)}; {MEND}") from None
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise RunError(f"{path} is damaged: it is no JSON object; {MEND}")
-    return cast("dict[str, Any]", found)
+    return cast("dict[str, Any]", value)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from warmstart.data.readers.encoding import detect
+from warmstart.data.readers.files import detect
 from warmstart.errors import DataError, RecipeError
 
 GERMAN = "text,label\nGrüße aus Köln – „schön“,a\nein Café,b\n"

@@ -17,10 +17,10 @@ from warmstart.data.dedup.minhash import (
     candidates,
     codes_of,
     cut_short,
+    resemblance,
     sampled,
     sketches_of,
 )
-from warmstart.data.dedup.similarity import resemblance
 from warmstart.errors import DataError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warmstart.data.stratify import TEST, TRAIN, VALIDATION, cut, quotas
+from warmstart.data.sampling import TEST, TRAIN, VALIDATION, cut, quotas
 
 ROWS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30)), min_size=1, max_size=120)
 

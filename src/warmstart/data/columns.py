@@ -35,13 +35,13 @@ def map_roles(
             raise UnknownNameError("role", role, roles, "--data.columns")
     file = str(table.column("_file")[0].as_py()) if len(table) else "the data"
     columns = [name for name in table.column_names if name not in OURS]
-    found = assign(file, columns, roles, named)
-    missing = [role for role in roles if role in required and role not in found]
+    assigned = assign(file, columns, roles, named)
+    missing = [role for role in roles if role in required and role not in assigned]
     if missing:
-        raise _missing(file, columns, roles, missing, found)
+        raise _missing(file, columns, roles, missing, assigned)
     classes = _class_names(table)
     arrays: dict[str, Any] = {}
-    for role, column in found.items():
+    for role, column in assigned.items():
         values = _chunked(table.column(column))
         if column in classes and _is_list(values.type):
             arrays[role] = _named_lists(values, classes[column])
@@ -68,17 +68,17 @@ def assign(
                 f"{file} has no column '{shown(column)}'.{nearest(column, columns)} Name the "
                 f"column with --data.columns.{role} NAME"
             )
-    found: dict[str, str] = {}
+    assigned: dict[str, str] = {}
     for role, candidates in roles.items():
-        free = [c for c in columns if c not in {**found, **named}.values()]
+        free = [c for c in columns if c not in {**assigned, **named}.values()]
         by_lower: dict[str, str] = {}
         for column in free:
             by_lower.setdefault(column.strip().lower(), column)
         guess = next((by_lower[c] for c in candidates if c in by_lower), None)
         column = named.get(role, guess)
         if column is not None:
-            found[role] = column
-    return found
+            assigned[role] = column
+    return assigned
 
 
 def _missing(
@@ -86,11 +86,11 @@ def _missing(
     columns: list[str],
     roles: Mapping[str, Sequence[str]],
     missing: list[str],
-    found: Mapping[str, str],
+    assigned: Mapping[str, str],
 ) -> DataError:
     ours = [role for role in missing if role.isidentifier()] or missing
     listing = ", ".join(shown(column, 30) for column in columns[:30])
-    free = [column for column in columns if column not in found.values()]
+    free = [column for column in columns if column not in assigned.values()]
     guesses = {near for role in ours for c in roles[role] if (near := _near(c, free))}
     guess = f" Did you mean '{min(guesses)}'?" if guesses else ""
     if not ours[0].isidentifier():  # a column that a setting of the task names
@@ -99,7 +99,7 @@ def _missing(
             f"{file} has no column '{shown(name)}'; its columns are: {listing}.{guess} Call the "
             "column so in the file, or mend --task.label_columns"
         )
-    taken = "".join(_taken(role, roles[role], found) for role in ours)
+    taken = "".join(_taken(role, roles[role], assigned) for role in ours)
     flags = " ".join(f"--data.columns.{role} NAME" for role in ours)
     return DataError(
         f"{file} has no column for {' and '.join(ours)}; its columns are: {listing}.{taken}{guess} "
@@ -107,9 +107,9 @@ def _missing(
     )
 
 
-def _taken(role: str, candidates: Sequence[str], found: Mapping[str, str]) -> str:
+def _taken(role: str, candidates: Sequence[str], assigned: Mapping[str, str]) -> str:
     """Which column would have been the one of a role, had another role not taken it."""
-    for other, column in found.items():
+    for other, column in assigned.items():
         if column.strip().lower() in candidates:
             return f" '{shown(column)}' would be the {role}, and is taken as {other} already."
     return ""
@@ -180,13 +180,13 @@ def _class_names(table: pa.Table) -> dict[str, list[str]]:
     if not raw:
         return {}
     features = json.loads(raw).get("info", {}).get("features", {})
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for name, feature in features.items():
         inner = feature[0] if isinstance(feature, list) and feature else feature
         inner = inner.get("feature", inner) if isinstance(inner, dict) else {}
         if isinstance(inner, dict) and inner.get("_type") == "ClassLabel":
-            found[name] = inner["names"]
-    return found
+            names[name] = inner["names"]
+    return names
 
 
 def _is_list(kind: pa.DataType) -> bool:

@@ -16,8 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from warmstart.data.ledger import Ledger
-from warmstart.data.readers.encoding import detect
-from warmstart.data.readers.files import check_exists
+from warmstart.data.readers.files import check_exists, detect
 from warmstart.data.tables import pc
 from warmstart.errors import DataError, nearest, shown
 from warmstart.formatting import counted
@@ -64,25 +63,25 @@ def correct(
     another text there, for a label that no row has, and for two answers to one row.
     """
     path = Path(path)
-    found = _by_place(_read(path))
+    corrections = _by_place(_read(path))
     known = {
         word.strip()
         for table in parts.values()
         for word in table[label].unique().to_pylist()
         if word
     }
-    _check_words(found.values(), known)
-    places = _places(parts, found)
+    _check_words(corrections.values(), known)
+    places = _places(parts, corrections)
     changed = {
         name: _corrected(table, label, texts, places.get(name, {}), ledger)
         for name, table in parts.items()
     }
     relabelled = [row for _, rows in changed.values() for row in rows]
-    dropped = sum(one.use == DROP for one in found.values())
+    dropped = sum(correction.use == DROP for correction in corrections.values())
     ledger.note(
         "corrections",
         f"{path}: {counted(len(relabelled), 'label')} corrected, {counted(dropped)} left out"
-        if found
+        if corrections
         else f"{path} corrects nothing: its column use is empty",
         relabelled=relabelled,
         dropped=dropped,
@@ -136,50 +135,55 @@ def _number(word: str, where: str) -> int:
 
 
 def _by_place(rows: Iterator[Correction]) -> dict[tuple[str, int], Correction]:
-    found: dict[tuple[str, int], Correction] = {}
-    for one in rows:
-        other = found.setdefault((one.file, one.line), one)
-        if other.use != one.use:
+    corrections: dict[tuple[str, int], Correction] = {}
+    for correction in rows:
+        other = corrections.setdefault((correction.file, correction.line), correction)
+        if other.use != correction.use:
             raise DataError(
-                f"{one.where}: {one.file}:{one.line} is to be '{shown(one.use)}' here and "
+                f"{correction.where}: "
+                f"{correction.file}:{correction.line} is to be '{shown(correction.use)}' here and "
                 f"'{shown(other.use)}' at {other.where}; keep one of the two"
             )
-    return found
+    return corrections
 
 
 def _check_words(rows: Iterable[Correction], known: set[str]) -> None:
-    for one in rows:
-        if one.use == DROP and DROP in known:
+    for correction in rows:
+        if correction.use == DROP and DROP in known:
             raise DataError(
-                f"{one.where}: the data have a label '{DROP}', so it is not clear whether to leave "
+                f"{correction.where}: "
+                f"the data have a label '{DROP}', so it is not clear whether to leave "
                 "the row out; change this row in the data themselves"
             )
-        if one.use != DROP and one.use not in known:
+        if correction.use != DROP and correction.use not in known:
             raise DataError(
-                f"{one.where}: no row has the label '{shown(one.use)}', and it is not "
-                f"'{DROP}'.{nearest(one.use, known)}"
+                f"{correction.where}: "
+                f"no row has the label '{shown(correction.use)}', and it is not "
+                f"'{DROP}'.{nearest(correction.use, known)}"
             )
 
 
 def _places(
-    parts: Mapping[str, pa.Table], found: Mapping[tuple[str, int], Correction]
+    parts: Mapping[str, pa.Table], corrections: Mapping[tuple[str, int], Correction]
 ) -> dict[str, dict[int, Correction]]:
     """Which row of which part each correction is about."""
     files = {name: set(table["_file"].unique().to_pylist()) for name, table in parts.items()}
     wanted: dict[str, list[Correction]] = {}
-    for one in found.values():
-        wanted.setdefault(one.file, []).append(one)
+    for correction in corrections.values():
+        wanted.setdefault(correction.file, []).append(correction)
     places: dict[str, dict[int, Correction]] = {}
     for file, rows in wanted.items():
         name, real = _part_of(file, files, rows[0].where)
         here = np.flatnonzero(np.asarray(pc.equal(parts[name]["_file"].cast(pa.string()), real)))
         lines = np.asarray(parts[name]["_line"])[here]
         order = np.argsort(lines, kind="stable")
-        for one in rows:
-            at = int(np.searchsorted(lines, one.line, sorter=order))
-            if at == len(order) or lines[order[at]] != one.line:
-                raise DataError(f"{one.where}: {real} has no row at line {one.line}; {AGAIN}")
-            places.setdefault(name, {})[int(here[order[at]])] = one
+        for correction in rows:
+            at = int(np.searchsorted(lines, correction.line, sorter=order))
+            if at == len(order) or lines[order[at]] != correction.line:
+                raise DataError(
+                    f"{correction.where}: {real} has no row at line {correction.line}; {AGAIN}"
+                )
+            places.setdefault(name, {})[int(here[order[at]])] = correction
     return places
 
 
@@ -188,10 +192,10 @@ def _part_of(file: str, files: Mapping[str, set[str]], where: str) -> tuple[str,
     for name, known in files.items():
         if file in known:
             return name, file
-    alike = [(n, one) for n, known in files.items() for one in known if _name(one) == _name(file)]
+    alike = [(n, k) for n, known in files.items() for k in known if _name(k) == _name(file)]
     if len(alike) == 1:
         return alike[0]
-    known = ", ".join(sorted(one for names in files.values() for one in names))
+    known = ", ".join(sorted(name for names in files.values() for name in names))
     many = "several files of that name" if alike else "no such file"
     raise DataError(
         f"{where}: the row is of {shown(file)}, and among the data ({shown(known, 120)}) there is "
@@ -215,21 +219,22 @@ def _corrected(
     keep, mask = np.ones(len(table), bool), np.zeros(len(table), bool)
     values: list[str] = []
     for row in sorted(rows):
-        one = rows[row]
+        correction = rows[row]
         file, line = str(table["_file"][row].as_py()), int(table["_line"][row].as_py())
         text = excerpt([table[name][row].as_py() for name in texts])
-        if " ".join(one.text.split()) != text:
+        if " ".join(correction.text.split()) != text:
             raise DataError(
-                f"{one.where}: {file}:{line} has another text by now ('{shown(text)}'); {AGAIN}"
+                f"{correction.where}: "
+                f"{file}:{line} has another text by now ('{shown(text)}'); {AGAIN}"
             )
         before = str(table[label][row].as_py() or "").strip()
-        if one.use == DROP:
+        if correction.use == DROP:
             keep[row] = False
-            ledger.drop(file, line, "left out by corrections", detail=one.where)
-        elif one.use != before:
+            ledger.drop(file, line, "left out by corrections", detail=correction.where)
+        elif correction.use != before:
             mask[row] = True
-            values.append(one.use)
-            changed.append({"file": file, "line": line, "from": before, "to": one.use})
+            values.append(correction.use)
+            changed.append({"file": file, "line": line, "from": before, "to": correction.use})
     if values:
         at, column = table.column_names.index(label), table[label]
         new = pc.replace_with_mask(column, pa.array(mask), pa.array(values, column.type))

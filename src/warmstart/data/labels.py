@@ -30,8 +30,8 @@ class Coded(NamedTuple):
 def coded(column: pa.ChunkedArray) -> Coded:
     """The labels of a column without nulls as numbers."""
     names = sorted(pc.unique(column).to_pylist())
-    found = pc.index_in(column, value_set=pa.array(names, pa.string()))
-    return Coded(np.asarray(found, np.int64), names)
+    codes = pc.index_in(column, value_set=pa.array(names, pa.string()))
+    return Coded(np.asarray(codes, np.int64), names)
 
 
 def seen(name: str) -> str:

@@ -102,18 +102,18 @@ class Ledger:
 
     def nothing_left(self, file: str) -> DataError:
         """What to say of a file all of whose rows are dropped: the reasons, the commonest first."""
-        found: dict[str, list[int]] = {}
+        lines_of: dict[str, list[int]] = {}
         for name, reason, line in zip(self._file, self._reason, self._line, strict=True):
             if self._names.words[name] == file:
-                found.setdefault(self._names.words[reason], []).append(line)
-        said = [
+                lines_of.setdefault(self._names.words[reason], []).append(line)
+        reasons = [
             f"{reason} ({counted(len(lines))}, first {file}:{lines[0]})"
-            for reason, lines in sorted(found.items(), key=lambda one: -len(one[1]))
+            for reason, lines in sorted(lines_of.items(), key=lambda item: -len(item[1]))
         ]
-        count = sum(map(len, found.values()))
+        count = sum(map(len, lines_of.values()))
         return DataError(
             f"{file}: {'its only row was' if count == 1 else f'all {count:,} rows were'} left out: "
-            f"{'; '.join(said)}. Mend these rows, or "
+            f"{'; '.join(reasons)}. Mend these rows, or "
             "name other columns with --data.columns.ROLE NAME"
         )
 

@@ -27,11 +27,10 @@ from warmstart.data.dedup.leakage import (
 )
 from warmstart.data.labels import check_classes, coded, tidy
 from warmstart.data.ledger import Ledger
-from warmstart.data.readers.python import kind_name
-from warmstart.data.readers.read import read
-from warmstart.data.readers.splits import gather
+from warmstart.data.readers.arrow import kind_name
+from warmstart.data.readers.read import gather, read
+from warmstart.data.sampling import TEST, TRAIN, VALIDATION, cut
 from warmstart.data.settings import Data
-from warmstart.data.stratify import TEST, TRAIN, VALIDATION, cut
 from warmstart.data.tables import is_blank, pc
 from warmstart.errors import DataError, shown
 from warmstart.formatting import counted
@@ -202,11 +201,11 @@ def _read_all(
             ledger=ledger,
             name=None if isinstance(origin, str | Path) else f"{kind_name(origin)}[{name}]",
         )
-        found = map_roles(table, roles, settings.columns, required, nested)
+        mapped = map_roles(table, roles, settings.columns, required, nested)
         if settings.group:
-            found = found.append_column("_group", group_values(table, settings.group))
-        own = found if rows is None else own_rows(found, rows, ledger)
-        parts[name] = _some_left(found, own, ledger)
+            mapped = mapped.append_column("_group", group_values(table, settings.group))
+        own = mapped if rows is None else own_rows(mapped, rows, ledger)
+        parts[name] = _some_left(mapped, own, ledger)
     return parts
 
 

@@ -16,11 +16,8 @@ import pyarrow.compute
 
 from warmstart.errors import DataError, shown
 
-# Arrow's compute functions, made when pyarrow is imported, so that no type checker sees them.
-
-pc: Any = pyarrow.compute
-
-
+pc: Any = pyarrow.compute  # its functions are made at import, so that no type checker sees them
+SPLITS = ("train", "validation", "test")
 CHUNK = 4_000  # rows
 MAX_CELL = 1_000_000  # characters
 RESERVED = ("_file", "_line")
@@ -162,8 +159,8 @@ def _half(value: Any) -> bool:
 
 def _mixed(tables: list[pa.Table]) -> Iterator[str]:
     for name in dict.fromkeys(name for table in tables for name in table.column_names):
-        found = {table.schema.field(name).type for table in tables if name in table.column_names}
-        if len(found - {pa.null()}) > 1:
+        kinds = {table.schema.field(name).type for table in tables if name in table.column_names}
+        if len(kinds - {pa.null()}) > 1:
             yield name
 
 

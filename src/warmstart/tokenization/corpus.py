@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from warmstart.data.columns import map_roles
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers import files
-from warmstart.data.readers.encoding import detect
-from warmstart.data.readers.python import kind_name
+from warmstart.data.readers.arrow import kind_name
+from warmstart.data.readers.files import detect
 from warmstart.data.readers.read import read
 from warmstart.errors import DataError, RecipeError, nearest, shown
 from warmstart.tokenization.settings import Extension, Reading

@@ -19,15 +19,15 @@ from warmstart.data.dedup.minhash import (
     candidates,
     cut_short,
     merged,
+    resemblance,
     sketches_of,
 )
-from warmstart.data.dedup.similarity import resemblance
-from warmstart.data.tables import is_blank, pc
+from warmstart.data.tables import SPLITS, is_blank, pc
 from warmstart.errors import DataError, nearest, shown
 
 SIMILARITY = 0.8
 LEAST_WORDS = 8  # shorter texts are copies only if they are equal: one word makes another question
-STEPS = 4  # that progress is told of
+STEPS = 4  # of the progress
 TEST_FIRST = ("test", "validation", "train")  # whose rows come first
 _LOWER = np.uint64(0xFFFFFFFF)
 _UNSPACED = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
@@ -49,9 +49,8 @@ class Copies:
     left: np.ndarray
     right: np.ndarray
     similarity: np.ndarray  # float32
-    groups: np.ndarray = field(
-        init=False
-    )  # int64 [texts]: equal where texts are near, transitively
+    groups: np.ndarray = field(init=False)
+    """Int64 [texts]: equal where texts are near, directly or by way of others."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", joined(len(self.texts), self.left, self.right))
@@ -82,12 +81,12 @@ def find_copies(
     """
     names = [name for name in TEST_FIRST if name in parts]
     normal = [normal_texts(parts[name], texts) for name in names]
-    encoded = pa.chunked_array([c for one in normal for c in one.chunks], pa.large_string())
+    encoded = pa.chunked_array([c for column in normal for c in column.chunks], pa.large_string())
     encoded = encoded.combine_chunks().dictionary_encode()
-    found = _near(encoded.dictionary, similarity, progress) if similarity else _none()
+    near = _near(encoded.dictionary, similarity, progress) if similarity else _none()
     sizes = {name: len(parts[name]) for name in names}
     rows = np.asarray(encoded.indices, np.int64)
-    return Copies(sizes, encoded.dictionary, rows, *found)
+    return Copies(sizes, encoded.dictionary, rows, *near)
 
 
 def blank_texts(texts: pa.Array) -> np.ndarray:
@@ -164,11 +163,6 @@ def _words(texts: pa.Array) -> np.ndarray:
         gaps = np.append(0, np.cumsum(data <= 0x20, dtype=np.int32))
         counts.append(gaps[starts[1:]] - gaps[starts[:-1]] + 1)
     return np.concatenate(counts)
-
-
-# Groups that a column names (author, thread, document): where they straddle splits.
-
-SPLITS = ("train", "validation", "test")
 
 
 def group_values(table: pa.Table, column: str) -> pa.Array:

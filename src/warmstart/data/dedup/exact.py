@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from warmstart.data.dedup.minhash import THREADS, blocks, bytes_of
 from warmstart.data.ledger import Ledger, place
-from warmstart.data.tables import pc
+from warmstart.data.tables import SPLITS, pc
 from warmstart.formatting import counted
 
 # Plain ASCII texts in lower case, without punctuation, words parted by one space: many at once.
@@ -46,9 +46,9 @@ def swept(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
     data, starts = bytes_of(spaced)
     kept = data != _SPACE
     kept[:-1] |= kept[1:]  # the last space before a word: no text begins or ends with one
-    found = _raw_texts(data[kept], starts - np.searchsorted(np.flatnonzero(~kept), starts))
-    lengths = np.asarray(pc.binary_length(found)), np.asarray(pc.binary_length(texts))
-    return found, odd | ((lengths[0] == 0) & (lengths[1] > 0))
+    bare = _raw_texts(data[kept], starts - np.searchsorted(np.flatnonzero(~kept), starts))
+    lengths = np.asarray(pc.binary_length(bare)), np.asarray(pc.binary_length(texts))
+    return bare, odd | ((lengths[0] == 0) & (lengths[1] > 0))
 
 
 def _raw_texts(data: bytes | np.ndarray, starts: np.ndarray) -> pa.Array:
@@ -70,7 +70,7 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
             gone.append(chr(code))
         elif category[0] == "P" and chr(code) not in gone:
             parting.append(chr(code))
-    first, second = (re.compile(f"[{re.escape(''.join(one))}]+") for one in (gone, parting))
+    first, second = (re.compile(f"[{re.escape(''.join(signs))}]+") for signs in (gone, parting))
     return first, second
 
 
@@ -136,11 +136,11 @@ def text_keys(table: pa.Table, roles: Sequence[str]) -> np.ndarray:
 
 def hashed(texts: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """One int64 for each text: 8 bytes of its BLAKE2b."""
-    found = bytearray()
+    digests = bytearray()
     for start in range(0, len(texts), 10_000):
         for text in texts.slice(start, 10_000).to_pylist():
-            found += hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return np.frombuffer(bytes(found), "<i8").astype(np.int64)
+            digests += hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return np.frombuffer(bytes(digests), "<i8").astype(np.int64)
 
 
 def shared_texts(
@@ -150,40 +150,25 @@ def shared_texts(
 
     Keys are "train~test" and so on; values {"rows": {"train": n, "test": m}, "pairs": [[a, b]]}.
     """
-    found: dict[str, Any] = {}
-    names = [name for name in ("train", "validation", "test") if name in parts]
-    for i, left in enumerate(names):
-        for right in names[i + 1 :]:
-            in_left = np.flatnonzero(np.isin(keys[left], keys[right]))
-            if not len(in_left):
-                continue
-            in_right = np.flatnonzero(np.isin(keys[right], keys[left]))
-            pairs = _pairs(parts, keys, (left, right), in_right)
-            rows = {left: len(in_left), right: len(in_right)}
-            found[f"{left}~{right}"] = {"rows": rows, "pairs": pairs}
-            ledger.note(
-                "leakage",
-                f"{left} and {right} share texts: {counted(len(in_right))} of {right}, for example "
-                f"{' ~ '.join(pairs[0])}",
-                splits=[left, right],
-                rows=rows,
-                pairs=pairs,
-            )
-    return found
-
-
-def _pairs(
-    parts: dict[str, pa.Table],
-    keys: dict[str, np.ndarray],
-    names: tuple[str, str],
-    in_right: np.ndarray,
-) -> list[list[str]]:
-    """[place in left, place in right] for the first shared rows of the right split."""
-    left, right = names
-    return [
-        [
-            place(parts[left], int(np.argmax(keys[left] == keys[right][row]))),
-            place(parts[right], int(row)),
-        ]
-        for row in islice(in_right, PAIRS)
-    ]
+    leakage: dict[str, Any] = {}
+    for left, right in combinations([name for name in SPLITS if name in parts], 2):
+        in_left = np.flatnonzero(np.isin(keys[left], keys[right]))
+        if not len(in_left):
+            continue
+        in_right = np.flatnonzero(np.isin(keys[right], keys[left]))
+        pairs = [
+            [place(parts[left], int(np.argmax(keys[left] == keys[right][row]))),
+             place(parts[right], int(row))]
+            for row in in_right[:PAIRS]
+        ]  # fmt: skip
+        rows = {left: len(in_left), right: len(in_right)}
+        leakage[f"{left}~{right}"] = {"rows": rows, "pairs": pairs}
+        ledger.note(
+            "leakage",
+            f"{left} and {right} share texts: {counted(len(in_right))} of {right}, for example "
+            f"{' ~ '.join(pairs[0])}",
+            splits=[left, right],
+            rows=rows,
+            pairs=pairs,
+        )
+    return leakage

@@ -1,4 +1,4 @@
-"""What nearly equal texts mean for splits: leakage told, and rows that must not part."""
+"""What nearly equal texts mean for splits: leakage, and rows that must not part."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ import pyarrow as pa
 from warmstart.data.dedup.clusters import Copies, joined, straddling_groups
 from warmstart.data.dedup.exact import PAIRS
 from warmstart.data.ledger import Ledger, place
-from warmstart.data.stratify import TEST, TRAIN, VALIDATION
-from warmstart.data.tables import pc
+from warmstart.data.tables import SPLITS, pc
 from warmstart.formatting import counted
 
-ORDER = ("train", "validation", "test")
 FAMILY = 0.05  # share of train from which texts that resemble each other are a family, not copies
 LEAST_FAMILY = 20  # rows
 
@@ -33,14 +31,14 @@ def near_rows(copies: Copies, split: str, other: str) -> np.ndarray:
 
 
 def note_near(
-    parts: Mapping[str, pa.Table], copies: Copies, found: dict[str, Any], ledger: Ledger
+    parts: Mapping[str, pa.Table], copies: Copies, leakage: dict[str, Any], ledger: Ledger
 ) -> None:
-    """Add to what `shared_texts` found, for every two splits, the nearly equal texts.
+    """Add to what `shared_texts` gave, for every two splits, the nearly equal texts.
 
     Under "near" stand "rows" (of each side, without the equal ones) and "pairs", up to 20:
     [[place, place, similarity]], the most similar first.
     """
-    for left, right in combinations([name for name in ORDER if name in parts], 2):
+    for left, right in combinations([name for name in SPLITS if name in parts], 2):
         pairs = _closest(parts, copies, left, right)
         if not pairs:
             continue
@@ -48,8 +46,7 @@ def note_near(
             left: int(near_rows(copies, left, right).sum()),
             right: int(near_rows(copies, right, left).sum()),
         }
-        empty: dict[str, Any] = {"rows": {left: 0, right: 0}, "pairs": []}
-        found.setdefault(f"{left}~{right}", empty)["near"] = {"rows": rows, "pairs": pairs}
+        _entry(leakage, left, right)["near"] = {"rows": rows, "pairs": pairs}
         ledger.note(
             "leakage",
             f"{left} and {right} nearly share texts: {counted(rows[right])} of {right} besides the "
@@ -62,24 +59,22 @@ def note_near(
 
 
 def note_groups(
-    parts: Mapping[str, pa.Table], column: str, found: dict[str, Any], ledger: Ledger
+    parts: Mapping[str, pa.Table], column: str, leakage: dict[str, Any], ledger: Ledger
 ) -> None:
     """Note, and add under "groups", how many values of the group column two splits share.
 
     No row is dropped for it. The column is `_group` in `parts`, `column` in the file.
     """
     straddling = straddling_groups(parts, "_group")
-    for left, right in combinations([name for name in ORDER if name in parts], 2):
-        shared = straddling.filter(
-            pc.and_(pc.greater(straddling[left], 0), pc.greater(straddling[right], 0))
-        )
+    for left, right in combinations([name for name in SPLITS if name in parts], 2):
+        both = pc.and_(pc.greater(straddling[left], 0), pc.greater(straddling[right], 0))
+        shared = straddling.filter(both)
         if not len(shared):
             continue
         rows = {name: int(pc.sum(shared[name]).as_py()) for name in (left, right)}
         examples = shared["value"][:PAIRS].to_pylist()
-        empty: dict[str, Any] = {"rows": {left: 0, right: 0}, "pairs": []}
         facts = {"column": column, "values": len(shared), "rows": rows, "examples": examples}
-        found.setdefault(f"{left}~{right}", empty)["groups"] = facts
+        _entry(leakage, left, right)["groups"] = facts
         ledger.note(
             "leakage",
             f"{left} and {right} share {counted(len(shared), 'value')} of the group '{column}': "
@@ -87,6 +82,11 @@ def note_groups(
             splits=[left, right],
             **facts,
         )
+
+
+def _entry(leakage: dict[str, Any], left: str, right: str) -> dict[str, Any]:
+    """What is known of two splits; without equal texts where nothing is."""
+    return leakage.setdefault(f"{left}~{right}", {"rows": {left: 0, right: 0}, "pairs": []})
 
 
 def kept_together(
@@ -105,7 +105,15 @@ def kept_together(
     sizes = np.bincount(near, minlength=len(copies.texts))
     big = sizes[near] > max(LEAST_FAMILY, FAMILY * len(keys))
     if big.any():
-        _note_family(int(big.sum()), len(np.unique(near[big])), ledger)
+        rows, families = int(big.sum()), len(np.unique(near[big]))
+        ledger.note(
+            "duplicates",
+            f"{counted(rows)} in {counted(families, 'large family', 'large families')} of "
+            "texts that resemble each other; they are too many to stay on one side of a split "
+            "and are cut like other rows",
+            rows=rows,
+            families=families,
+        )
     base, count = int(own.max(initial=-1)) + 1, len(copies.texts)
     left, right = [own[~big]], [base + near[~big]]
     if values is not None:
@@ -121,17 +129,6 @@ def kept_together(
     return least[whole]
 
 
-def _note_family(rows: int, families: int, ledger: Ledger) -> None:
-    ledger.note(
-        "duplicates",
-        f"{counted(rows)} in {counted(families, 'large family', 'large families')} of "
-        "texts that resemble each other; they are too many to stay on one side of a split "
-        "and are cut like other rows",
-        rows=rows,
-        families=families,
-    )
-
-
 def _closest(
     parts: Mapping[str, pa.Table], copies: Copies, left: str, right: str
 ) -> list[list[Any]]:
@@ -141,27 +138,19 @@ def _closest(
     for name in (left, right):
         first[name] = np.full(len(copies.texts), -1, np.int64)
         first[name][rows[name][::-1]] = np.arange(len(rows[name]) - 1, -1, -1)
-    one = np.concatenate([copies.left, copies.right])
+    near = np.concatenate([copies.left, copies.right])
     other = np.concatenate([copies.right, copies.left])
     share = np.concatenate([copies.similarity, copies.similarity])
     at = np.flatnonzero(
-        (first[left][one] >= 0) & (first[right][other] >= 0)
-        & (first[left][other] < 0) & (first[right][one] < 0)
+        (first[left][near] >= 0) & (first[right][other] >= 0)
+        & (first[left][other] < 0) & (first[right][near] < 0)
     )  # fmt: skip
     at = at[np.lexsort((first[right][other[at]], -share[at]))][:PAIRS]
     return [
-        [
-            place(parts[left], int(first[left][one[i]])),
-            place(parts[right], int(first[right][other[i]])),
-            round(float(share[i]), 4),
-        ]
+        [place(parts[left], int(first[left][near[i]])),
+         place(parts[right], int(first[right][other[i]])), round(float(share[i]), 4)]
         for i in at.tolist()
-    ]
-
-
-# Texts that stand there more than once, and their labels: told once their splits are known.
-
-NAMES = {TRAIN: "train", VALIDATION: "validation", TEST: "test"}
+    ]  # fmt: skip
 
 
 def note_repeats(
@@ -180,7 +169,7 @@ def note_repeats(
     ledger.note(
         "duplicates",
         f"{counted(len(again), 'row repeats', 'rows repeat')} the text of another "
-        f"({_said(splits)}); all are kept",
+        f"({_listing(splits)}); all are kept",
         rows=len(again),
         splits=splits,
     )
@@ -196,7 +185,7 @@ def note_repeats(
         ledger.note(
             "conflicts",
             f"{counted(len(texts), 'text stands', 'texts stand')} there with more than one label "
-            f"({_said(splits)}), for example {' ~ '.join(pairs[0])}",
+            f"({_listing(splits)}), for example {' ~ '.join(pairs[0])}",
             pairs=pairs,
             count=len(texts),
             splits=splits,
@@ -218,26 +207,26 @@ def note_near_repeats(
     here = (first[copies.left] >= 0) & (first[copies.right] >= 0)
     if not here.any():
         return
-    one, other = first[copies.left[here]], first[copies.right[here]]
-    later = np.unique(np.maximum(one, other))
+    left, right = first[copies.left[here]], first[copies.right[here]]
+    later = np.unique(np.maximum(left, right))
     splits = _splits(side[later], side[later])
     ledger.note(
         "duplicates",
         f"{counted(len(later), 'text nearly repeats', 'texts nearly repeat')} another "
-        f"({_said(splits)}); all are kept, on one side of every cut",
+        f"({_listing(splits)}); all are kept, on one side of every cut",
         near=True,
         rows=len(later),
         splits=splits,
     )
-    torn = np.flatnonzero(codes[one] != codes[other]) if codes is not None else np.zeros(0, int)
+    torn = np.flatnonzero(codes[left] != codes[right]) if codes is not None else np.zeros(0, int)
     if len(torn):
-        sides = np.sort(np.stack([one[torn], other[torn]], 1), axis=1)
+        sides = np.sort(np.stack([left[torn], right[torn]], 1), axis=1)
         pairs = [[place(rows, int(a)), place(rows, int(b))] for a, b in sides[:PAIRS]]
-        splits = _splits(side[one[torn]], side[other[torn]])
+        splits = _splits(side[left[torn]], side[right[torn]])
         ledger.note(
             "conflicts",
             f"{counted(len(torn), 'pair')} of nearly equal texts with different labels "
-            f"({_said(splits)}), for example {' ~ '.join(pairs[0])}",
+            f"({_listing(splits)}), for example {' ~ '.join(pairs[0])}",
             near=True,
             pairs=pairs,
             count=len(torn),
@@ -245,13 +234,13 @@ def note_near_repeats(
         )
 
 
-def _splits(one: np.ndarray, other: np.ndarray) -> dict[str, int]:
+def _splits(left: np.ndarray, right: np.ndarray) -> dict[str, int]:
     """How many pairs, of which these are the two sides, lie in each split, or between two."""
-    found = {name: int(((one == at) & (other == at)).sum()) for at, name in NAMES.items()}
-    found["two splits"] = int((one != other).sum())
-    return {name: count for name, count in found.items() if count}
+    counts = {name: int(((left == at) & (right == at)).sum()) for at, name in enumerate(SPLITS)}
+    counts["two splits"] = int((left != right).sum())
+    return {name: count for name, count in counts.items() if count}
 
 
-def _said(splits: dict[str, Any]) -> str:
+def _listing(splits: dict[str, Any]) -> str:
     """The counts in words: "3 in train, 1 in test"."""
     return ", ".join(f"{count:,} in {name}" for name, count in splits.items())

@@ -151,7 +151,7 @@ class Sketches:
 def sketches_of(texts: pa.Array) -> Sketches:
     """The sketches of all texts, block by block in threads."""
     count = len(texts)
-    found = Sketches(
+    sketches = Sketches(
         np.empty((BANDS, count), np.uint32),
         np.empty((count, BANDS * ROWS), np.uint8),
         np.empty((count, 2), np.uint64),
@@ -161,12 +161,12 @@ def sketches_of(texts: pa.Array) -> Sketches:
 
     def sketch(part: pa.Array, start: int) -> None:
         codes = codes_of(part)
-        found.ends[start : start + len(part)] = _ends(codes)
-        _sketch(sampled(codes), found, start)
+        sketches.ends[start : start + len(part)] = _ends(codes)
+        _sketch(sampled(codes), sketches, start)
 
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(sketch, parts, starts[:-1]))
-    return found
+    return sketches
 
 
 def sampled(codes: Codes) -> Codes:
@@ -183,7 +183,7 @@ def sampled(codes: Codes) -> Codes:
     return Codes(flat[kept], starts)
 
 
-def _sketch(codes: Codes, found: Sketches, start: int) -> None:
+def _sketch(codes: Codes, sketches: Sketches, start: int) -> None:
     """Write bands and values of these texts, the first of which is number `start`.
 
     The values of a text are the least of its codes, each time multiplied by another odd number.
@@ -201,9 +201,9 @@ def _sketch(codes: Codes, found: Sketches, start: int) -> None:
             key = np.zeros(end - begin, np.uint32)
             for number in range(band * ROWS, (band + 1) * ROWS):
                 least = np.minimum.reduceat(np.multiply(some, _FACTORS[number], turned), heads)
-                found.values[rows, number] = least.astype(np.uint8)
+                sketches.values[rows, number] = least.astype(np.uint8)
                 key = key * _STEP + least
-            found.bands[band, rows] = key
+            sketches.bands[band, rows] = key
 
 
 def _ends(codes: Codes) -> np.ndarray:
@@ -232,35 +232,35 @@ def blocks(texts: pa.Array) -> Iterator[pa.Array]:
 def candidates(sketches: Sketches) -> np.ndarray:
     """Pairs of texts, left << 32 | right with left < right, sorted, that agree in a band."""
     with ThreadPoolExecutor(THREADS) as pool:
-        found = merged(*pool.map(_in_band, sketches.bands))
+        pairs = merged(*pool.map(_in_band, sketches.bands))
 
         def alike(start: int) -> np.ndarray:
-            pairs = found[start : start + PAIRS]
-            left, right = (pairs >> _HALF).astype(np.int64), (pairs & _LOWER).astype(np.int64)
+            some = pairs[start : start + PAIRS]
+            left, right = (some >> _HALF).astype(np.int64), (some & _LOWER).astype(np.int64)
             same = sketches.values[left] == sketches.values[right]
-            return pairs[np.count_nonzero(same, axis=1) >= LEAST_ALIKE * same.shape[1]]
+            return some[np.count_nonzero(same, axis=1) >= LEAST_ALIKE * same.shape[1]]
 
-        kept = list(pool.map(alike, range(0, len(found), PAIRS)))
+        kept = list(pool.map(alike, range(0, len(pairs), PAIRS)))
     return np.concatenate([np.zeros(0, np.uint64), *kept])
 
 
 def merged(*pairs: np.ndarray) -> np.ndarray:
     """All of them, sorted, each once (`np.union1d` hashes, ten times slower on such pairs)."""
-    found = np.sort(np.concatenate(pairs))
-    return found[np.append(True, found[1:] != found[:-1])] if len(found) else found
+    every = np.sort(np.concatenate(pairs))
+    return every[np.append(True, every[1:] != every[:-1])] if len(every) else every
 
 
 def _in_band(band: np.ndarray) -> np.ndarray:
     """Each text with the next WINDOW of its band, in the order of the texts."""
     keys = band.astype(np.uint64) << _HALF | np.arange(len(band), dtype=np.uint64)
     keys.sort()
-    found = [np.zeros(0, np.uint64)]
+    pairs = [np.zeros(0, np.uint64)]
     for gap in range(1, WINDOW + 1):
         same = np.flatnonzero((keys[gap:] ^ keys[:-gap]) <= _LOWER)
         if not len(same):
             break
-        found.append(keys[same] << _HALF | keys[same + gap] & _LOWER)
-    return np.concatenate(found)
+        pairs.append(keys[same] << _HALF | keys[same + gap] & _LOWER)
+    return np.concatenate(pairs)
 
 
 def ragged(starts: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -282,11 +282,11 @@ def cut_short(texts: pa.Array, ends: np.ndarray) -> np.ndarray:
     the end of the other and at least SHARE of it. `texts` are sorted by their bytes; `ends` are the
     hashes of their first and last words, 0 for a text too short to be a part."""
     heads = _repeated(ends[:, 0])
-    found = _beginning(texts.take(pa.array(heads)), heads)
+    pairs = _beginning(texts.take(pa.array(heads)), heads)
     tails = _repeated(ends[:, 1])
     turned = pc.utf8_reverse(texts.take(pa.array(tails)))
     order = np.asarray(pc.sort_indices(turned)).astype(np.int64)
-    return merged(found, _beginning(turned.take(pa.array(order)), tails[order]))
+    return merged(pairs, _beginning(turned.take(pa.array(order)), tails[order]))
 
 
 def _repeated(hashes: np.ndarray) -> np.ndarray:
@@ -297,13 +297,13 @@ def _repeated(hashes: np.ndarray) -> np.ndarray:
 
 def _beginning(texts: pa.Array, numbers: np.ndarray) -> np.ndarray:
     """The pairs of which one text begins the other; `texts` are sorted and have these numbers."""
-    found = [np.zeros(0, np.uint64)]
+    pairs = [np.zeros(0, np.uint64)]
     start = 0
     for block in blocks(texts):
         some = texts.slice(start, len(block) + REACH).to_pylist()
-        found.append(_heads(some, len(block), numbers[start:]))
+        pairs.append(_heads(some, len(block), numbers[start:]))
         start += len(block)
-    return np.concatenate(found)
+    return np.concatenate(pairs)
 
 
 def _heads(texts: list[str], own: int, numbers: np.ndarray) -> np.ndarray:
@@ -315,3 +315,77 @@ def _heads(texts: list[str], own: int, numbers: np.ndarray) -> np.ndarray:
         pairs += [(i, i + gap) for i in open_ if len(texts[i]) >= SHARE * len(texts[i + gap])]
     both = numbers[np.array(pairs, np.int64).reshape(-1, 2)].astype(np.uint64)
     return both.min(1) << np.uint64(32) | both.max(1)
+
+
+# How much two texts resemble each other, word by word, for many pairs at once.
+
+MEASURED_PAIRS = 1 << 14  # at a time: their numbers, and those of their texts, fit above a code
+MEASURED_CODES = 1_000_000  # at a time, about
+_CODE = np.uint64((1 << 48) - 1)
+NAME = 8  # the weight of a number or letter that stands where the other text has another
+
+
+def resemblance(texts: pa.Array, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Float32 [pairs, 2]: the share of words and of neighbouring pairs that two texts share.
+
+    Words are a set, each weighing its length plus one: shared / (shared + only in one of them). A
+    number or single letter that is exchanged for another weighs at least 8, since it is what such
+    texts are about. Pairs of neighbours count one each.
+    """
+    lengths = np.asarray(pc.binary_length(texts), np.int64)
+    load = np.cumsum((lengths[left] + lengths[right]) // 3)
+    cuts = [0]
+    while cuts[-1] < len(left):
+        start = cuts[-1]
+        end = int(np.searchsorted(load, (load[start - 1] if start else 0) + MEASURED_CODES))
+        cuts.append(min(max(end, start + 1), start + MEASURED_PAIRS))
+
+    def part(start: int, end: int) -> np.ndarray:
+        return _measured(texts, left[start:end], right[start:end])
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        shares = list(pool.map(part, cuts[:-1], cuts[1:]))
+    return np.concatenate([np.zeros((0, 2)), *shares]).astype(np.float32)
+
+
+def _measured(texts: pa.Array, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    used, sides = np.unique(np.concatenate([left, right]), return_inverse=True)
+    first, second = sides[: len(left)], sides[len(left) :]
+    keys = _sets(texts.take(pa.array(used)))
+    starts = np.searchsorted(keys, np.arange(len(used) + 1, dtype=np.uint64) << np.uint64(48))
+    both = np.concatenate([_of_pairs(keys, starts, first), _of_pairs(keys, starts, second)])
+    both.sort(kind="stable")  # two sorted runs: merged in linear time
+    shared = _sums(both[1:][both[1:] == both[:-1]], len(left))
+    whole = _sums(keys, len(used))
+    (words, neighbours, lacking), (a, b) = shared, (whole[:, first], whole[:, second])
+    exchanged = 2 * np.minimum(a[2] - lacking, b[2] - lacking)
+    share = words / np.maximum(a[0] + b[0] - words + exchanged, 1)
+    return np.stack([share, neighbours / np.maximum(a[1] + b[1] - neighbours, 1)], 1)
+
+
+def _sets(texts: pa.Array) -> np.ndarray:
+    """Each text's codes once, with the number of the text above them; ascending."""
+    codes = codes_of(texts)
+    text = np.repeat(np.arange(len(codes), dtype=np.uint64), np.diff(codes.starts))
+    keys = np.sort(text << np.uint64(48) | codes.flat)
+    return keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
+
+
+def _of_pairs(keys: np.ndarray, starts: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """The codes of one side of the pairs, with the number of the pair above them; ascending."""
+    places, ends = ragged(starts, side)
+    pair = np.repeat(np.arange(len(side), dtype=np.uint64), np.diff(ends))
+    return pair << np.uint64(48) | keys[places] & _CODE
+
+
+def _sums(keys: np.ndarray, n: int) -> np.ndarray:
+    """[3, n], by the number above the codes: the weight of the words, how many pairs of neighbours,
+    and what the names lack to the weight NAME."""
+    number = (keys >> np.uint64(48)).astype(np.int64)
+    weight = (keys & WEIGHT).astype(np.float64)
+    pairs = keys & PAIR != 0
+    names = np.flatnonzero((keys & NAMES != 0) & ~pairs)
+    lacking = np.bincount(number[names], np.maximum(NAME - weight[names], 0), n)
+    return np.stack(
+        [np.bincount(number, weight, n), np.bincount(number[pairs], minlength=n), lacking]
+    )

@@ -58,24 +58,24 @@ def find_duplicates(
     copies = find_copies(parts, texts, similarity, progress)
     first = np.unique(copies.rows, return_index=True)[1]
     left, right, kind, share = _stars(copies, first)
-    one = _side(parts, copies, left, texts, label)
-    other = _side(parts, copies, right, texts, label)
-    same = _equal(one, other, texts)
-    kind[(kind == NORMALISED) & same] = EXACT
-    names = pa.array(KINDS).take(pa.array(kind))
+    sides = {
+        "left": _side(parts, copies, left, texts, label),
+        "right": _side(parts, copies, right, texts, label),
+    }
+    kind[(kind == NORMALISED) & _equal(*sides.values(), texts)] = EXACT
     conflict = np.zeros(len(left), bool)
     if label is not None:
-        differ = pc.not_equal(one["label"], other["label"])
+        differ = pc.not_equal(sides["left"]["label"], sides["right"]["label"])
         conflict = np.asarray(pc.fill_null(differ, False))
     pairs = pa.table(
         {
-            **{f"left_{name}": column for name, column in _shown(one, texts).items()},
-            **{f"right_{name}": column for name, column in _shown(other, texts).items()},
-            "kind": names,
+            **{f"{side}_{name}": column for side, columns in sides.items()
+               for name, column in _shown(columns, texts).items()},
+            "kind": pa.array(KINDS).take(pa.array(kind)),
             "similarity": pa.array(share, pa.float32()),
             "conflict": pa.array(conflict),
         }
-    )
+    )  # fmt: skip
     number = first[copies.groups][copies.rows]
     blank = np.flatnonzero(blank_texts(copies.texts)[copies.rows])
     number[blank] = blank
@@ -122,16 +122,16 @@ def _side(
     """Split, file, line, label and texts of some of all rows."""
     order = np.argsort(rows, kind="stable")
     wanted = [*texts, "_file", "_line", *([label] if label else [])]
-    found: dict[str, list[Any]] = {name: [] for name in ["split", *wanted]}
+    columns: dict[str, list[Any]] = {name: [] for name in ["split", *wanted]}
     begin = 0
     for split, size in copies.sizes.items():
         inside = rows[order]
         inside = inside[(inside >= begin) & (inside < begin + size)] - begin
         taken = parts[split].select(wanted).take(pa.array(inside))
-        found["split"].append(pa.array([split]).take(pa.array(np.zeros(len(inside), np.int64))))
+        columns["split"].append(pa.array([split]).take(pa.array(np.zeros(len(inside), np.int64))))
         for name in wanted:
             kind = pa.int64() if name == "_line" else pa.large_string()
-            found[name].extend(taken[name].cast(kind).chunks)
+            columns[name].extend(taken[name].cast(kind).chunks)
         begin += size
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))
@@ -139,7 +139,7 @@ def _side(
         name: pa.chunked_array(chunks, chunks[0].type if chunks else pa.large_string())
         .combine_chunks()
         .take(pa.array(back))
-        for name, chunks in found.items()
+        for name, chunks in columns.items()
     }
     side["label"] = side[label] if label else pa.nulls(len(rows), pa.string())
     return side
@@ -180,18 +180,17 @@ def _summary(
 ) -> dict[str, Any]:
     counts = np.bincount(kind, minlength=len(KINDS)).tolist()
     names = list(copies.sizes)
-    sides = (np.searchsorted(copies.ends, rows, "right") for rows in (left, right))
-    left_split, right_split = sides
+    left_split, right_split = (np.searchsorted(copies.ends, r, "right") for r in (left, right))
     by_splits: dict[str, Any] = {}
     for i, name in enumerate(names):
         within = (left_split == i) & (right_split == i)
         by_splits[name] = {"rows": {name: int(within.sum())}}
-    for one, other in combinations(reversed(names), 2):
+    for name, other in combinations(reversed(names), 2):
         rows = {
-            one: int(np.isin(groups[one], groups[other]).sum()),
-            other: int(np.isin(groups[other], groups[one]).sum()),
+            name: int(np.isin(groups[name], groups[other]).sum()),
+            other: int(np.isin(groups[other], groups[name]).sum()),
         }
-        by_splits[f"{one}~{other}"] = {"rows": rows}
+        by_splits[f"{name}~{other}"] = {"rows": rows}
     return {
         "pairs": len(kind),
         "by_kind": dict(zip(KINDS, counts, strict=True)),

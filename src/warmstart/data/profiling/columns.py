@@ -15,11 +15,10 @@ import pyarrow as pa
 from warmstart.data.columns import OURS, assign, map_roles
 from warmstart.data.corrections import correct
 from warmstart.data.ledger import Ledger
+from warmstart.data.readers.arrow import kind_name
 from warmstart.data.readers.csv import NO_DELIMITER, detect_delimiter
 from warmstart.data.readers.files import format_of
-from warmstart.data.readers.python import kind_name
-from warmstart.data.readers.read import read
-from warmstart.data.readers.splits import gather
+from warmstart.data.readers.read import gather, read
 from warmstart.data.settings import Data
 from warmstart.data.tables import is_blank, pc
 from warmstart.errors import DataError

@@ -20,18 +20,7 @@ from warmstart.data.tables import objects_to_table
 from warmstart.errors import DataError, shown
 from warmstart.formatting import counted
 
-UNIVERSAL: tuple[str, ...] = (
-    "id",
-    "form",
-    "lemma",
-    "upos",
-    "xpos",
-    "feats",
-    "head",
-    "deprel",
-    "deps",
-    "misc",
-)
+UNIVERSAL: list[str] = "id form lemma upos xpos feats head deprel deps misc".split()
 BREAK = "-DOCSTART-"
 NAMES = re.compile(r"#\s*global\.columns\s*=\s*(.+)")
 SPACES = re.compile(r"[ \t]+")
@@ -52,10 +41,10 @@ def read_conll(path: Path, encoding: str, limit: int | None) -> pa.Table:
     """
     numbered = enumerate(lines(path, encoding), 1)
     first = list(islice(numbered, 1))
-    named = NAMES.match(first[0][1]) if first else None
-    names = named.group(1).lower().split() if named else None
+    header = NAMES.match(first[0][1]) if first else None
+    names = header.group(1).lower().split() if header else None
     if names is None and suffix(path) in (".conllu", ".conllup"):
-        names = [*UNIVERSAL]
+        names = UNIVERSAL
     sentences = _sentences(path, chain(first, numbered), universal=names is not None)
     return objects_to_table(str(path), _rows(path, islice(sentences, limit), names))
 
@@ -115,7 +104,11 @@ def _rows(
                 f"{path}:{sentence.line}: {counted(len(columns), 'column')}, and their names are "
                 f"{' '.join(names)}; write every column, with tabs between"
             )
-        found = {"tokens" if name == "form" else name: list(column)
-                 for name, column in zip(names, columns, strict=True)}  # fmt: skip
-        found.pop("id", None)
-        yield sentence.line, found
+        yield (
+            sentence.line,
+            {
+                "tokens" if name == "form" else name: list(column)
+                for name, column in zip(names, columns, strict=True)
+                if name != "id"
+            },
+        )

@@ -16,19 +16,14 @@ from warmstart.data.readers.files import lines
 from warmstart.data.tables import objects_to_table
 from warmstart.errors import DataError, shown
 
-# SQuAD's JSON: one object with articles, their paragraphs, and the questions on each of them.
-#
-# Rajpurkar et al. 2016 (version 1.1) and 2018 (2.0, with unanswerable questions). XQuAD, MLQA and
-# many others come in the same form; so does `{"data": [row, row, …]}` with flat rows.
-
-HEAD = 8192  # characters that tell the form
+HEAD = 8192  # characters by which SQuAD's form is recognised
 DATA = re.compile(r'"data"\s*:\s*\[\s*\{')
 QUESTIONS = re.compile(r'"(paragraphs|qas|question)"\s*:')
 REMEDY = 'a question is {"question": "…", "answers": [{"text": "…", "answer_start": 0}]}'
 
 
 def is_squad(head: str) -> bool:
-    """Whether a file that begins so (`HEAD` characters) is of this form."""
+    """Whether a file that begins so (`HEAD` characters) is in SQuAD's form."""
     return head.lstrip()[:1] == "{" and bool(DATA.search(head) and QUESTIONS.search(head))
 
 
@@ -36,23 +31,27 @@ def read_squad(path: Path, text: str, limit: int | None) -> pa.Table:
     """The questions as a table: id, title, context, question, answers {text: […], answer_start:
     […]}, is_impossible, and `_line`, which counts the questions from 1.
 
-    Columns that no question has are left out, and other keys of a question are kept. Raises
-    `DataError` with the place in the file.
+    SQuAD 1.1 (Rajpurkar et al. 2016), 2.0 (2018, with unanswerable questions), XQuAD, MLQA and
+    many others have this form: articles, their paragraphs, and the questions on each of them; so
+    has `{"data": [row, row, …]}` with flat rows. Columns that no question has are left out, and
+    other keys of a question are kept. Raises `DataError` with the place in the file.
     """
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", 1)
         raise DataError(f"{path}:{line}: not valid JSON ({shown(error)}); mend the file") from None
-    rows = islice(_rows(str(path), found), limit)
+    rows = islice(_rows(str(path), content), limit)
     return objects_to_table(str(path), enumerate(rows, 1))
 
 
-def _rows(file: str, found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for number, article in enumerate(_list(file, "", found, "data")):
+def _rows(file: str, content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for number, article in enumerate(_list(file, "", content, "data")):
         place = f"data[{number}]"
         if not isinstance(article, dict) or "paragraphs" not in article:
-            yield _flat(file, place, article)
+            if not isinstance(article, dict) or "question" not in article:
+                raise _wrong(file, place, "has neither 'paragraphs' nor a 'question'")
+            yield article
             continue
         title = {"title": str(article["title"])} if article.get("title") else {}
         for index, paragraph in enumerate(_list(file, place, article, "paragraphs")):
@@ -92,24 +91,18 @@ def _answers(file: str, place: str, answers: Any) -> dict[str, list[Any]]:
     return {"text": texts, "answer_start": starts}
 
 
-def _flat(file: str, place: str, row: Any) -> dict[str, Any]:
-    if isinstance(row, dict) and "question" in row:
-        return row
-    raise _wrong(file, place, "has neither 'paragraphs' nor a 'question'")
-
-
 def _list(file: str, place: str, inside: Any, key: str) -> list[Any]:
-    found = inside.get(key) if isinstance(inside, dict) else None
-    if not isinstance(found, list):
+    value = inside.get(key) if isinstance(inside, dict) else None
+    if not isinstance(value, list):
         raise _wrong(file, place or "the file", f"has no list '{key}'")
-    return found
+    return value
 
 
 def _text(file: str, place: str, inside: Any, key: str) -> str:
-    found = inside.get(key) if isinstance(inside, dict) else None
-    if not isinstance(found, str):
+    value = inside.get(key) if isinstance(inside, dict) else None
+    if not isinstance(value, str):
         raise _wrong(file, place, f"has no text '{key}'")
-    return found
+    return value
 
 
 def _wrong(file: str, place: str, what: str) -> DataError:
@@ -131,14 +124,13 @@ def read_json(path: Path, encoding: str, limit: int | None) -> pa.Table:
 
 
 def _head(path: Path, encoding: str) -> str:
-    """The beginning of the text, by which its form is told."""
-    found, length = list[str](), 0
+    """The first HEAD characters; of a file that is one long line no more is kept."""
+    head = ""
     for line in lines(path, encoding):
-        found.append(line[:HEAD])
-        length += len(line)
-        if length >= HEAD:
+        head += line[:HEAD]
+        if len(head) >= HEAD:
             break
-    return "".join(found)[:HEAD]
+    return head[:HEAD]
 
 
 def _by_line(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -146,7 +138,7 @@ def _by_line(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line, object_pairs_hook=_once)
+            value = json.loads(line, object_pairs_hook=_unique_keys)
         except (ValueError, RecursionError) as error:
             raise _invalid(path, number, error) from None
         yield number, _object(path, number, value)
@@ -155,7 +147,7 @@ def _by_line(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
 def _array(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The elements of one array. The text is held in memory whole."""
     text = "".join(lines(path, encoding))
-    decoder = json.JSONDecoder(object_pairs_hook=_once)
+    decoder = json.JSONDecoder(object_pairs_hook=_unique_keys)
     at = _next(text, text.index("[") + 1)
     line, counted = 1, 0
     if text[at : at + 1] == "]":
@@ -178,19 +170,19 @@ def _array(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
         at = _next(text, at + 1)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object each key of which stands in it once. Raises `ValueError`."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    value = dict(pairs)
+    if len(value) < len(pairs):
         counts = Counter(key for key, _ in pairs)
         raise ValueError(f"'{shown(counts.most_common(1)[0][0])}' has two values")
-    return found
+    return value
 
 
 def _next(text: str, at: int) -> int:
     """Where the first character from `at` on stands that is no space."""
-    found = SPACE.match(text, at)
-    return found.end() if found else at
+    match = SPACE.match(text, at)
+    return match.end() if match else at
 
 
 def _check_end(path: Path, text: str, at: int) -> None:

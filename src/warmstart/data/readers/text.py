@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from warmstart.data.readers import encoding, files
 from warmstart.data.readers.csv import CANDIDATES, even_share
+from warmstart.data.readers.files import detect, lines
 from warmstart.data.tables import with_file
 from warmstart.errors import DataError, RecipeError
 
@@ -35,12 +35,13 @@ def lines_of(
 
     Raises `DataError` for what is no text.
     """
-    rows = enumerate(files.lines(path, encoding.detect(path, named)), 1)
-    lines = [(line.rstrip("\r\n") if every else line.strip(), number) for number, line in rows]
-    if not any(line.strip() for line, _ in lines):
+    texts = [
+        line.rstrip("\r\n") if every else line.strip() for line in lines(path, detect(path, named))
+    ]
+    if not any(text.strip() for text in texts):
         raise DataError(f"{path} has no lines of text")
-    found = [(line, number) for line, number in lines if every or line][:limit]
-    columns = {"text": [line for line, _ in found], "_line": [number for _, number in found]}
+    numbers = [number for number, text in enumerate(texts, 1) if every or text][:limit]
+    columns = {"text": [texts[number - 1] for number in numbers], "_line": numbers}
     return with_file(pa.table(columns), str(path))
 
 
@@ -50,23 +51,20 @@ def has_header(path: Path, names: Collection[str], named: str | None = None) -> 
     A sentence may begin with such a word and a comma, so the lines below must bear it out: most of
     them where the first line has nothing but names, as `id,text`, else nearly all.
     """
-    found = encoding.detect(path, named)
-    first = next(iter(files.lines(path, found)), "").rstrip("\r\n")
-    return any(_is_header(path, first, mark, names, found) for mark in CANDIDATES)
+    encoding = detect(path, named)
+    first = next(iter(lines(path, encoding)), "").rstrip("\r\n")
+    return any(_is_header(path, first, mark, names, encoding) for mark in CANDIDATES)
 
 
-def _is_header(path: Path, first: str, mark: str, names: Collection[str], found: str) -> bool:
+def _is_header(path: Path, first: str, mark: str, names: Collection[str], encoding: str) -> bool:
     cells = first.split(mark)
     if not {cell.strip(" \"'").lower() for cell in cells} & {name.lower() for name in names}:
         return False
     if len(cells) == 1:
         return True
     bare = all(NAME.fullmatch(cell) for cell in cells)
-    share = even_share(path, found, mark)
+    share = even_share(path, encoding, mark)
     return bare if share is None else share >= (MOST if bare else NEARLY_ALL)
-
-
-# The lines of stdin, as they come.
 
 
 def stdin_lines() -> Iterator[str]:
@@ -83,11 +81,11 @@ def _lines() -> Iterator[str]:
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # pyright: ignore[reportAttributeAccessIssue]
     for number, line in enumerate(sys.stdin, 1):
-        _check(line, number)
+        _check_text(line, number)
         yield (line.removeprefix("\ufeff") if number == 1 else line).rstrip("\r\n")
 
 
-def _check(line: str, number: int) -> None:
+def _check_text(line: str, number: int) -> None:
     """Raise `DataError` unless the line is text."""
     if "\0" in line:
         raise DataError(f"stdin:{number}: NUL byte, so this is not text; delete it (tr -d '\\000')")

@@ -71,9 +71,9 @@ class TokenizedDataset:
         starts, lengths = self.offsets[rows], self.lengths[rows]
         places = np.arange(columns)
         real = places < lengths[:, None]
-        found = np.full(real.shape, fill, np.int64)
-        found[real] = flat[(starts[:, None] + places)[real]]
-        return found
+        padded = np.full(real.shape, fill, np.int64)
+        padded[real] = flat[(starts[:, None] + places)[real]]
+        return padded
 
 
 def offsets_of(lengths: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -1,0 +1,182 @@
+"""Tables that need no parsing: Parquet, Arrow, saved `datasets`, and objects of Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from warmstart.data.tables import (
+    CHUNK,
+    as_text,
+    check_names,
+    concatenate,
+    freed,
+    objects_to_table,
+    torn,
+)
+from warmstart.errors import DataError, RecipeError, shown
+from warmstart.files import read_json
+
+
+def read_parquet(path: Path, limit: int | None) -> pa.Table:
+    """All columns of a Parquet file. Raises DataError if it is damaged."""
+    import pyarrow.parquet as pq
+
+    batches: list[pa.RecordBatch] = []
+    rows = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            for batch in file.iter_batches(batch_size=CHUNK):
+                batches.append(batch)
+                rows += len(batch)
+                if limit is not None and rows >= limit:
+                    break
+        return _clean(pa.Table.from_batches(batches, schema), limit)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, "Parquet", error) from None
+
+
+def read_arrow(path: Path, limit: int | None) -> pa.Table:
+    """All columns of an Arrow IPC file, in file or stream format. Raises DataError if damaged."""
+    try:
+        with pa.OSFile(str(path)) as file:
+            if file.read(6) == b"ARROW1":
+                table = pa.ipc.open_file(file).read_all()
+            else:
+                file.seek(0)
+                table = pa.ipc.open_stream(file).read_all()
+    except (pa.ArrowException, OSError, EOFError) as error:
+        raise _damaged(path, "Arrow", error) from None
+    return _clean(table, limit)
+
+
+def is_dataset(folder: Path) -> bool:
+    """Whether `Dataset.save_to_disk` wrote this folder."""
+    return (folder / "state.json").is_file()
+
+
+def saved_splits(folder: Path) -> dict[str, Path] | None:
+    """Split name to folder if `DatasetDict.save_to_disk` wrote this one, else None."""
+    index = folder / "dataset_dict.json"
+    if not index.is_file():
+        return None
+    return {str(name): folder / str(name) for name in _listed(index, "splits")}
+
+
+def read_dataset(folder: Path, limit: int | None) -> pa.Table:
+    """The table of a saved `datasets.Dataset`, with the names of its ClassLabels in its schema."""
+    index = folder / "state.json"
+    entries = _listed(index, "_data_files")
+    if not all(isinstance(entry, dict) and isinstance(entry.get("filename"), str)
+               for entry in entries):  # fmt: skip
+        raise _no_index(index)
+    tables = [read_arrow(folder / entry["filename"], limit) for entry in entries]
+    if not tables:
+        raise DataError(f"{folder}/state.json names no data files: save the data set again")
+    return _clean(concatenate(tables), limit)
+
+
+def _clean(table: pa.Table, limit: int | None) -> pa.Table:
+    table = freed(table)
+    return table if limit is None else table.slice(0, limit)
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> DataError:
+    return DataError(
+        f"{path} is a damaged or incomplete {kind} file ({shown(error)}): write or download it "
+        "again"
+    )
+
+
+def _listed(path: Path, key: str) -> list[Any]:
+    """A list in a JSON file that `datasets` wrote; empty where the key is not there."""
+    try:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} cannot be read ({shown(error)}): save the data set again"
+        ) from None
+    entries = content.get(key, []) if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        raise _no_index(path)
+    return entries
+
+
+def _no_index(path: Path) -> DataError:
+    return DataError(f"{path} is not what `datasets` writes there: save the data set again")
+
+
+ACCEPTED = (
+    "a path, a pandas DataFrame, a datasets.Dataset or DatasetDict, a pyarrow.Table, or a list of "
+    "dictionaries"
+)
+
+
+def kind_name(source: Any) -> str:
+    """What an object is called in messages and in `_file`."""
+    return f"<{type(source).__name__}>"
+
+
+def read_object(source: Any, limit: int | None) -> pa.Table:
+    """The object as a table; known by the module of its class, so that nothing is imported.
+
+    Raises RecipeError for a type that is not known, DataError for one
+    whose contents are not a table."""
+    file = kind_name(source)
+    library = type(source).__module__.partition(".")[0]
+    if isinstance(source, pa.Table):
+        table = source
+    elif library == "pandas" and hasattr(source, "columns"):
+        table = _from_pandas(file, source)
+    elif library == "datasets" and hasattr(source, "with_format"):
+        table = _from_dataset(source)
+    elif isinstance(source, list | tuple):
+        table = _from_rows(file, source)
+    else:
+        raise RecipeError(f"data of type {type(source).__name__} are not read; give {ACCEPTED}")
+    if not isinstance(source, list | tuple):
+        table = freed(table)
+    return table if limit is None else table.slice(0, limit)
+
+
+def _from_pandas(file: str, frame: Any) -> pa.Table:
+    names = [str(name) for name in frame.columns]
+    check_names(file, names)
+    arrays = [_series(file, name, frame.iloc[:, i]) for i, name in enumerate(names)]
+    return pa.table(arrays, names=names)
+
+
+def _series(file: str, name: str, values: Any) -> pa.ChunkedArray:
+    try:
+        array = pa.array(values, from_pandas=True)
+    except UnicodeEncodeError:
+        where = f"column '{shown(name)}'"
+        raise torn(values.tolist(), lambda row: f"{file}:{row + 1}: {where}") from None
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        array = pa.array([as_text(value) for value in values.tolist()], pa.string())
+    return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
+
+
+def _from_dataset(data: Any) -> pa.Table:
+    if not hasattr(data, "__len__"):
+        raise RecipeError("a streaming data set cannot be split; load it without streaming=True")
+    if not len(data):
+        raise DataError(f"{kind_name(data)} has no rows; give some")
+    tables = list(data.with_format("arrow").iter(batch_size=CHUNK))
+    metadata = data.features.arrow_schema.metadata
+    return concatenate(tables).replace_schema_metadata(metadata)
+
+
+def _from_rows(file: str, rows: list[Any] | tuple[Any, ...]) -> pa.Table:
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, Mapping):
+            raise DataError(
+                f"{file}:{number}: {shown(row, 30)} is not a dictionary; each row must look like "
+                "{'text': ..., 'label': ...}"
+            )
+    named = ((i, {str(key): row[key] for key in row}) for i, row in enumerate(rows, 1))
+    return objects_to_table(file, named)

@@ -62,7 +62,7 @@ def find_duplicates(
         "left": _side(parts, copies, left, texts, label),
         "right": _side(parts, copies, right, texts, label),
     }
-    kind[(kind == NORMALISED) & _equal(*sides.values(), texts)] = EXACT
+    kind[(kind == NORMALISED) & _equal(sides["left"], sides["right"], texts)] = EXACT
     conflict = np.zeros(len(left), bool)
     if label is not None:
         differ = pc.not_equal(sides["left"]["label"], sides["right"]["label"])

@@ -20,7 +20,7 @@ from warmstart.data.tables import objects_to_table
 from warmstart.errors import DataError, shown
 from warmstart.formatting import counted
 
-UNIVERSAL: list[str] = "id form lemma upos xpos feats head deprel deps misc".split()
+UNIVERSAL = ["id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc"]
 BREAK = "-DOCSTART-"
 NAMES = re.compile(r"#\s*global\.columns\s*=\s*(.+)")
 SPACES = re.compile(r"[ \t]+")

@@ -65,14 +65,14 @@ PART_FOLDERS = ["tasks", "objectives", "methods", "inference"]
 
 BUDGET = {
     # package: (lines it may have now, lines that it is to have in the end)
-    "the root": (900, 950),
+    "the root": (920, 950),
     "config": (650, 550),
     "cli": (1_610, 1_200),
     "data": (5_490, 4_300),
     "tokenization": (1_810, 1_350),
     "models": (7_130, 5_300),
     "methods": (740, 650),
-    "objectives": (320, 400),
+    "objectives": (560, 500),
     "tasks": (5_095, 4_500),
     "training": (2_970, 2_200),
     "metrics": (1_430, 1_350),

@@ -44,7 +44,7 @@ def test_the_body_of_a_language_model_under_a_span_head(
 @pytest.mark.parametrize("method", ["prompt_tuning", "prefix_tuning", "p_tuning", "frozen"])
 def test_as_many_outputs_as_tokens(method: str, tiny_of: Folder) -> None:
     made: Any = parts.make("method", method, {})
-    model = made.attach(load_headed(resolve(str(tiny_of("bert"))), "span", [], 0), 0)
+    model = made.attach(load_headed(resolve(str(tiny_of("bert"))), SPAN, [], 0), 0)
     compute = ready(model)
     with torch.no_grad():
         both = compute.logits(IDS, LENGTHS, training=False)

@@ -118,7 +118,8 @@ class FeatureRows(Rows):
         try:
             with torch.no_grad():
                 for numbers in rows.ordered(1):
-                    states = forward.features(**rows.collate(numbers).inputs)[:, None]
+                    inputs = rows.collate(numbers).inputs  # token types are not among the features
+                    states = forward.features(inputs["ids"], inputs["lengths"])[:, None]
                     width = states.shape[-1]
                     self._file = self._file or HiddenFile(path, offsets, width, torch.float32)
                     self._file.write(numbers, states)

@@ -207,7 +207,12 @@ def _gradients(parts: Iterable[torch.optim.Optimizer]) -> list[Tensor]:
 
 
 def _clip(part: Any, factor: Tensor) -> None:
-    """Scale the gradients by `factor`: fused AdamW does so while it reads them."""
+    """Scale the gradients by `factor`: fused AdamW does so while it reads them.
+
+    By `grad_scale` and `found_inf`, the two attributes through which `torch.amp.GradScaler.step`
+    hands a fused optimizer its scale. Multiplying the gradients beforehand is a pass over all of
+    them more, and rounds differently.
+    """
     if isinstance(part, torch.optim.AdamW):
         vars(part).update(grad_scale=1 / factor, found_inf=torch.zeros_like(factor))
         return

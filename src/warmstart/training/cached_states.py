@@ -118,8 +118,7 @@ class FeatureRows(Rows):
         try:
             with torch.no_grad():
                 for numbers in rows.ordered(1):
-                    inputs = rows.collate(numbers).inputs  # token types are not among the features
-                    states = forward.features(inputs["ids"], inputs["lengths"])[:, None]
+                    states = forward.features(**rows.collate(numbers).inputs)[:, None]
                     width = states.shape[-1]
                     self._file = self._file or HiddenFile(path, offsets, width, torch.float32)
                     self._file.write(numbers, states)

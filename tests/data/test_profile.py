@@ -15,7 +15,6 @@ from warmstart.data.ledger import Ledger
 from warmstart.data.profiling import text as text_facts
 from warmstart.data.profiling.columns import (
     Source,
-    class_counts,
     column_facts,
     file_facts,
     looks_like_group,
@@ -67,7 +66,7 @@ def test_files_say_how_they_were_read(tmp_path: Path):
     facts = {row["split"]: row for row in file_facts(source, Data(path=str(tmp_path)))}
     assert facts["train"]["encoding"] == "cp1252" and facts["train"]["delimiter"] == "semicolon"
     assert facts["test"]["format"] == "json" and facts["test"]["delimiter"] is None
-    assert class_counts(source.parts, "label") == {
+    assert source.class_counts == {
         "a": {"train": 1, "test": 1},
         "b": {"train": 1, "test": 0},
     }

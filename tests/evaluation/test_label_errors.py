@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from warmstart.data.corrections import COLUMNS, correct
+from warmstart.data.corrections import COLUMNS, correct, write_suspicious
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
 from warmstart.errors import DataError, RunError
-from warmstart.evaluation.label_errors import find_label_errors, fold_of, scaled, write_suspicious
+from warmstart.evaluation.label_errors import LabelErrors, find_label_errors, fold_of, scaled
 
 K, WIDTH = 4, 24
 
@@ -124,13 +124,17 @@ def table(path: Path, y: np.ndarray) -> pa.Table:
     return read(path, ledger=Ledger())
 
 
+def suspicious(errors: LabelErrors, data: pa.Table) -> tuple[pa.Table, list[str], np.ndarray]:
+    return data.take(errors.rows), [f"c{i}" for i in errors.suggested], errors.confidence
+
+
 def test_the_list_goes_out_and_comes_back(tmp_path: Path) -> None:
     """Relabel the first, drop the second, leave the rest: nothing else changes."""
     x, y, _, _ = blobs()
     data = table(tmp_path / "data.csv", y)
     errors = find_label_errors(x, y, 0)
     path = tmp_path / "suspicious.csv"
-    write_suspicious(path, errors, data, [f"c{i}" for i in range(K)])
+    write_suspicious(path, *suspicious(errors, data))
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS and len(rows) == len(errors.rows)
@@ -158,9 +162,9 @@ def test_the_list_goes_out_and_comes_back(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     x, y, _, _ = blobs()
-    errors = find_label_errors(x, y, 0)
+    data, errors = table(tmp_path / "d.csv", y), find_label_errors(x, y, 0)
     with pytest.raises(RunError, match="cannot write"):
-        write_suspicious(tmp_path / "no" / "s.csv", errors, table(tmp_path / "d.csv", y), "abcd")
+        write_suspicious(tmp_path / "no" / "s.csv", *suspicious(errors, data))
 
 
 @pytest.mark.slow

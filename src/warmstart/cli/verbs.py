@@ -29,6 +29,7 @@ def tune(request: Request) -> None:
 
 def inspect(request: Request) -> None:
     """`warmstart inspect DATA`."""
+    from warmstart.cli.output.inspection import print_inspection
     from warmstart.cli.progress import Stages
 
     options = request.options
@@ -43,7 +44,7 @@ def inspect(request: Request) -> None:
             progress=stages,
             **request.keys,
         )
-    show.inspection(inspection, as_json=options["json"])
+    print_inspection(inspection, as_json=options["json"])
 
 
 def demo(request: Request) -> None:

@@ -1,4 +1,4 @@
-"""Labels that a person corrected in a table of suspicious rows, put back into the data.
+"""A table of suspicious rows, and labels that a person corrected in it, put back into the data.
 
 The table is CSV with the columns of `COLUMNS`. In `use` stands the right label, `drop` to leave
 the row out, or nothing to keep it as it is. A row is found by its file and line, and its text must
@@ -19,7 +19,8 @@ from warmstart.data.ledger import Ledger
 from warmstart.data.readers.encoding import detect
 from warmstart.data.readers.files import check_exists
 from warmstart.data.tables import pc
-from warmstart.errors import DataError, nearest, shown
+from warmstart.errors import DataError, RunError, nearest, shown
+from warmstart.files import write_atomically
 from warmstart.formatting import counted
 
 COLUMNS = ("file", "line", "text", "label", "suggested", "confidence", "use")
@@ -37,6 +38,29 @@ def excerpt(texts: Sequence[str | None]) -> str:
     whole = " ".join(" | ".join(text or "" for text in texts).split())
     short = whole if len(whole) <= EXCERPT else whole[: EXCERPT - 1] + "…"
     return f"'{short}" if short[:1] in ("=", "+", "-", "@") else short
+
+
+def write_suspicious(
+    path: Path, table: pa.Table, suggested: Sequence[str], confidence: np.ndarray
+) -> None:
+    """The rows of `table` for a person to decide on, with an empty column `use`.
+
+    In UTF-8 with a mark, so that spreadsheets know it. Raises `RunError` where it cannot be
+    written.
+    """
+    rows = zip(table.to_pylist(), suggested, confidence, strict=True)
+    try:
+        with (
+            write_atomically(path) as part,
+            part.open("w", encoding="utf-8-sig", newline="") as file,
+        ):
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            for row, label, p in rows:
+                text, own = excerpt([row["text"]]), (row["label"] or "").strip()
+                writer.writerow([row["_file"], row["_line"], text, own, label, f"{p:.4f}", ""])
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {shown(error, 120)}") from None
 
 
 @dataclass(frozen=True, slots=True)

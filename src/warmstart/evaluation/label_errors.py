@@ -6,22 +6,13 @@ as in `cleanlab`. Every row is judged by models that have seen neither it nor a 
 
 from __future__ import annotations
 
-import csv
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from warmstart.data.corrections import COLUMNS, excerpt
-from warmstart.errors import DataError, RunError, shown
-from warmstart.files import write_atomically
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from warmstart.errors import DataError
 
 REPEATS, REPEATED_ROWS = 3, 5_000
 NEIGHBOURS = 20
@@ -171,30 +162,3 @@ def _neighbours(x: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int) 
         np.add.at(votes, (np.arange(len(near))[:, None], y[near]), weight)
         p[part] = votes + prior
     return p / p.sum(1, keepdims=True)
-
-
-def write_suspicious(
-    path: str | Path, errors: LabelErrors, table: pa.Table, names: Sequence[str]
-) -> None:
-    """The suspicious rows as a table for a person to decide on, the most suspicious first.
-
-    CSV, in UTF-8 with a mark so that spreadsheets know it; long texts are shortened. The column
-    `use` is empty: a label there relabels the row, `drop` leaves it out, nothing keeps it as it
-    is. `data.corrections.correct` takes it back. Raises `RunError` where it cannot be written.
-    """
-    path = Path(path)
-    rows = table.select(["_file", "_line", "text"]).take(errors.rows).to_pylist()
-    classes = zip(errors.labels, errors.suggested, errors.confidence, strict=True)
-    try:
-        with (
-            write_atomically(path) as part,
-            part.open("w", encoding="utf-8-sig", newline="") as file,
-        ):
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            for row, (label, suggested, confidence) in zip(rows, classes, strict=True):
-                text = excerpt([row["text"]])
-                writer.writerow((row["_file"], row["_line"], text, names[label],
-                                 names[suggested], f"{confidence:.4f}", ""))  # fmt: skip
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {shown(error, 120)}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,14 @@ MAX_ROWS = 20_000
 class Inspection:
     """An inspection. `summary` is a plain dict; `tables` maps names to pandas DataFrames."""
 
-    def __init__(self, path: Path, summary: dict[str, Any], result: CheckResult) -> None:
-        self.path, self.summary, self.result = path, summary, result
+    def __init__(self, path: Path, summary: dict[str, Any], tables: Mapping[str, pa.Table]) -> None:
+        self.path, self.summary, self.arrow_tables = path, summary, tables
+        self.lines: dict[str, str] = {}  # of figures, for the terminal
 
     @cached_property
     def tables(self) -> dict[str, Any]:
         """Name → DataFrame; made at the first use, since pandas takes its time to load."""
-        return {name: table.to_pandas() for name, table in self.result.tables.items()}
+        return {name: table.to_pandas() for name, table in self.arrow_tables.items()}
 
     @property
     def findings(self) -> list[dict[str, Any]]:
@@ -115,7 +117,9 @@ def inspect(
         "written": written,
     }
     _publish(out, summary, result)
-    return Inspection(out, summary, result)
+    inspection = Inspection(out, summary, result.tables)
+    inspection.lines = result.lines
+    return inspection
 
 
 def _context(

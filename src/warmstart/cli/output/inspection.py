@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from warmstart.cli.output.tables import plain, put
+from warmstart.cli.output.tables import plain, print_json, put
 from warmstart.errors import typed
 from warmstart.formatting import counted
 from warmstart.reporting.inspection import verdict
@@ -25,9 +25,12 @@ HEADINGS = {"unit": "", "p95": "95 %", "p99": "99 %", "max": "longest"}
 MOST_ROWS, MOST_NOTES = 12, 8
 
 
-def print_inspection(inspection: Inspection) -> None:
-    """Findings, tables, a line for each figure, and what was written."""
-    summary, result = inspection.summary, inspection.result
+def print_inspection(inspection: Inspection, *, as_json: bool) -> None:
+    """Print findings, tables, a line for each figure, and what was written."""
+    summary, tables, lines = inspection.summary, inspection.arrow_tables, inspection.lines
+    if as_json:
+        print_json({**summary, "report": str(inspection.report)})
+        return
     console = Console(highlight=False)
 
     def line(name: str, text: str) -> None:
@@ -39,12 +42,12 @@ def print_inspection(inspection: Inspection) -> None:
     else:
         print("Nothing that would need mending was found.")
     for name, title in TABLES.items():
-        if len(result.tables[name]):
+        if len(tables[name]):
             print()
-            put(_table(title, result.tables[name]))
+            put(_table(title, tables[name]))
     print()
-    for name in dict.fromkeys(["cut", *result.lines]):  # next to the lengths
-        line(name, result.lines[name])
+    for name in dict.fromkeys(["cut", *lines]):  # next to the lengths
+        line(name, lines[name])
     for name, copy in summary["written"].items():
         rows = ", ".join(f"{n:,} {split}" for split, n in copy["rows"].items())
         line("clean copy" if name == "fix" else "split", f"{copy['out']} ({rows} rows)")

@@ -11,7 +11,6 @@ from warmstart.formatting import counted
 if TYPE_CHECKING:
     from warmstart.config.recipe import Recipe
     from warmstart.pipelines.compare.result import Comparison
-    from warmstart.pipelines.inspect import Inspection
     from warmstart.run import Run
 
 
@@ -203,13 +202,3 @@ def plan(plan: Mapping[str, Any], *, as_json: bool) -> None:
         print(f"# note: {' '.join(note['message'].split())}")
     print(f"# the run would stand in {plan['out']}; nothing has been written")
     print(recipe.commented(), end="")
-
-
-def inspection(result: Inspection, *, as_json: bool) -> None:
-    """What an inspection found, the gravest first, and where the rest stands."""
-    from warmstart.cli.output.inspection import print_inspection
-
-    if as_json:
-        print_json({**result.summary, "report": str(result.report)})
-    else:
-        print_inspection(result)

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 from warmstart.data.columns import OURS, assign, map_roles
 from warmstart.data.corrections import correct
 from warmstart.data.ledger import Ledger
+from warmstart.data.profiling.pii import mask
 from warmstart.data.readers.csv import NO_DELIMITER, detect_delimiter
 from warmstart.data.readers.files import format_of
 from warmstart.data.readers.python import kind_name
@@ -25,6 +27,7 @@ from warmstart.data.tables import is_blank, pc
 from warmstart.errors import DataError
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", NO_DELIMITER: "none"}
+BRIEF = 200  # characters of a text in a listing
 GROUP_NAMES = {
     *("author", "author_id", "user", "user_id", "username", "speaker", "speaker_id", "customer"),
     *("customer_id", "patient", "patient_id", "thread", "thread_id", "conversation"),
@@ -33,7 +36,7 @@ GROUP_NAMES = {
 }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Source:
     """Everything that was read.
 
@@ -46,6 +49,65 @@ class Source:
     origins: dict[str, Any]
     roles: dict[str, str]
     ledger: Ledger
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Rows of each split."""
+        return {split: len(table) for split, table in self.parts.items()}
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether there is a label column."""
+        return "label" in self.roles
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """All rows of all splits, in the order of the splits: split, _file, _line, text, label."""
+        names = ["_file", "_line", "text", *(["label"] if self.has_labels else [])]
+        return pa.concat_tables(
+            table.select(names)
+            .set_column(0, "_file", pc.cast(table["_file"], pa.string()))
+            .append_column("split", pa.array([split] * len(table), pa.string()))
+            for split, table in self.parts.items()
+        )
+
+    @cached_property
+    def texts(self) -> pa.ChunkedArray:
+        """The texts of all rows, "" where there is none."""
+        return pc.fill_null(self.table["text"], "")
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The labels of all rows without outer spaces, "" where there is none."""
+        if not self.has_labels:
+            return [""] * len(self.table)
+        return [(value or "").strip() for value in self.table["label"].to_pylist()]
+
+    @cached_property
+    def class_counts(self) -> dict[str, dict[str, int]]:
+        """Label → split → rows, the largest class first; rows without a label are not counted."""
+        total = Counter(label for label in self.labels if label)
+        by_split = Counter(zip(self.labels, self.table["split"].to_pylist(), strict=True))
+        return {
+            label: {split: by_split[label, split] for split in self.parts}
+            for label in sorted(total, key=lambda label: (-total[label], label))
+        }
+
+    def listing(self, rows: Sequence[int] | np.ndarray, **columns: Sequence[Any]) -> pa.Table:
+        """split, file, line, label, text (personal data hidden, cut to BRIEF) of some rows, and
+        more columns."""
+        part = self.table.take(pa.array(np.asarray(rows, np.int64)))
+        texts = [mask(text or "") for text in part["text"].to_pylist()]
+        return pa.table(
+            {
+                "split": part["split"],
+                "file": part["_file"],
+                "line": part["_line"],
+                "label": part["label"] if self.has_labels else pa.nulls(len(part), pa.string()),
+                "text": [t if len(t) <= BRIEF else t[: BRIEF - 1] + "…" for t in texts],
+                **{name: list(values) for name, values in columns.items()},
+            }
+        )
 
 
 def read_all(
@@ -154,17 +216,6 @@ def looks_like_group(column: Mapping[str, Any]) -> bool:
     name = str(column["column"]).strip().lower()
     repeated = 1 < column["distinct"] <= 0.7 * column["rows"]
     return column["role"] is None and name in GROUP_NAMES and repeated
-
-
-def class_counts(parts: Mapping[str, pa.Table], label: str) -> dict[str, dict[str, int]]:
-    """Label → split → rows, the largest class first; rows without a label are not counted."""
-    by_split = {
-        split: Counter(value.strip() for value in table[label].to_pylist() if value)
-        for split, table in parts.items()
-    }
-    total: Counter[str] = sum(by_split.values(), Counter())
-    names = sorted((n for n in total if n), key=lambda name: (-total[name], name))
-    return {name: {split: counts[name] for split, counts in by_split.items()} for name in names}
 
 
 def _count_distinct(columns: list[pa.ChunkedArray]) -> int:

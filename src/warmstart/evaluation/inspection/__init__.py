@@ -51,7 +51,7 @@ CHECKS: tuple[Callable[[Context], CheckResult], ...] = (
 
 def run_checks(context: Context) -> CheckResult:
     """The results of all checks in one, the gravest findings first."""
-    result = CheckResult({"rows": len(context.table), "splits": context.sizes})
+    result = CheckResult({"rows": len(context.source.table), "splits": context.source.sizes})
     for check in CHECKS:
         part = check(context)
         result.facts |= part.facts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from warmstart.data.dedup.pairs import Duplicates, find_duplicates
-from warmstart.data.profiling.columns import Source, class_counts
-from warmstart.data.profiling.pii import mask
-from warmstart.data.tables import is_blank, pc
+from warmstart.data.profiling.columns import Source
+from warmstart.data.tables import is_blank
 from warmstart.formatting import counted
 from warmstart.training.frozen_features import features
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 SEVERE, WORTH, NOTE = SEVERITIES = ("severe", "worth fixing", "note")
-BRIEF = 200  # characters of a text in a listing
 MIN_ROWS, MIN_ROWS_OF_CLASS = 40, 5  # from which a model can judge labels
 
 
@@ -90,49 +88,12 @@ class Context:
     def report(self, stage: str) -> None:
         """Report that a stage begins."""
         if self.progress is not None:
-            self.progress(stage, 0, len(self.table))
-
-    @cached_property
-    def table(self) -> pa.Table:
-        """All rows of all splits, in the order of the splits: split, _file, _line, text, label."""
-        names = ["_file", "_line", "text", *(["label"] if self.has_labels else [])]
-        return pa.concat_tables(
-            table.select(names)
-            .set_column(0, "_file", pc.cast(table["_file"], pa.string()))
-            .append_column("split", pa.array([split] * len(table), pa.string()))
-            for split, table in self.source.parts.items()
-        )
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Rows of each split."""
-        return {split: len(table) for split, table in self.source.parts.items()}
-
-    @property
-    def has_labels(self) -> bool:
-        return "label" in self.source.roles
-
-    @cached_property
-    def texts(self) -> pa.ChunkedArray:
-        """The texts, "" where there is none."""
-        return pc.fill_null(self.table["text"], "")
-
-    @cached_property
-    def labels(self) -> list[str]:
-        """The labels without outer spaces, "" where there is none."""
-        if not self.has_labels:
-            return [""] * len(self.table)
-        return [(value or "").strip() for value in self.table["label"].to_pylist()]
-
-    @cached_property
-    def class_counts(self) -> dict[str, dict[str, int]]:
-        """Label → split → rows, the largest class first; empty without a label column."""
-        return class_counts(self.source.parts, "label") if self.has_labels else {}
+            self.progress(stage, 0, len(self.source.table))
 
     @cached_property
     def duplicates(self) -> Duplicates:
         """Copies among the rows that have a text (and a label); groups of all rows, else -1."""
-        label = "label" if self.has_labels else None
+        label = "label" if self.source.has_labels else None
         filled = {
             split: ~is_blank(table["text"]) & (True if label is None else ~is_blank(table[label]))
             for split, table in self.source.parts.items()
@@ -153,11 +114,11 @@ class Context:
     def features(self) -> LabelledFeatures | str:
         """Of at most `max_rows` rows with a label that MIN_ROWS_OF_CLASS rows have; or the reason
         why there are none."""
-        if not self.has_labels:
+        if not self.source.has_labels:
             return "there is no label column"
         if not self.use_features:
             return "not asked for"
-        labels = np.array(self.labels, dtype=object)
+        labels = np.array(self.source.labels, dtype=object)
         names, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
         groups = np.concatenate([self.duplicates.groups[split] for split in self.source.parts])
         frequent = (counts >= MIN_ROWS_OF_CLASS) & (names != "")
@@ -170,26 +131,10 @@ class Context:
             rng = np.random.default_rng([self.seed, 0x5A3F])
             rows = np.sort(rng.choice(rows, self.max_rows, replace=False))
         names, targets = np.unique(labels[rows].astype(str), return_inverse=True)
-        texts = self.table["text"].take(pa.array(rows))
+        texts = self.source.table["text"].take(pa.array(rows))
         length = min(self.max_length, 128)
         vectors = features(self.base, texts, length, progress=self.progress)
         return LabelledFeatures(rows, groups[rows], vectors, targets, [str(n) for n in names])
-
-    def listing(self, rows: Sequence[int] | np.ndarray, **columns: Sequence[Any]) -> pa.Table:
-        """split, file, line, label, text (personal data hidden, cut to BRIEF) of some rows, and
-        more columns."""
-        part = self.table.take(pa.array(np.asarray(rows, np.int64)))
-        texts = [mask(text or "") for text in part["text"].to_pylist()]
-        return pa.table(
-            {
-                "split": part["split"],
-                "file": part["_file"],
-                "line": part["_line"],
-                "label": part["label"] if self.has_labels else pa.nulls(len(part), pa.string()),
-                "text": [t if len(t) <= BRIEF else t[: BRIEF - 1] + "…" for t in texts],
-                **{name: list(values) for name, values in columns.items()},
-            }
-        )
 
     @property
     def fix_flag(self) -> str:
@@ -197,6 +142,6 @@ class Context:
         return f"--fix {shlex.quote(self.clean_name)}"
 
 
-def rows_that(n: int, singular: str = "has", plural: str = "have") -> str:
+def n_rows(n: int, singular: str = "has", plural: str = "have") -> str:
     """A number of rows with its verb: 1 row has, 3 rows have."""
     return counted(n, f"row {singular}", f"rows {plural}")

@@ -9,14 +9,7 @@ from warmstart.data.dedup.pairs import straddling_groups
 from warmstart.data.profiling.pii import mask
 from warmstart.data.tables import pc
 from warmstart.errors import typed
-from warmstart.evaluation.inspection.base import (
-    NOTE,
-    SEVERE,
-    WORTH,
-    CheckResult,
-    Context,
-    rows_that,
-)
+from warmstart.evaluation.inspection.base import NOTE, SEVERE, WORTH, CheckResult, Context, n_rows
 from warmstart.evaluation.sentences import share
 from warmstart.formatting import counted
 
@@ -25,7 +18,7 @@ MANY_CONFLICTS, MANY_REPEATS = 0.01, 0.005  # shares of the rows
 
 def check_leakage(context: Context) -> CheckResult:
     """Copies in all, and texts and groups that stand in train and in another split as well."""
-    duplicates, sizes = context.duplicates, context.sizes
+    duplicates, sizes = context.duplicates, context.source.sizes
     pairs, groups = duplicates.pairs, duplicates.groups
     kinds = {row["values"]: row["counts"] for row in pc.value_counts(pairs["kind"]).to_pylist()}
     leaked = {
@@ -47,8 +40,7 @@ def check_leakage(context: Context) -> CheckResult:
             "leakage", SEVERE, sum(leaked.values()),
             f"{parts} also stand in train, word for word or nearly, so the score would flatter.",
             "tune leaves their copies out of train by itself; a copy of the data without them: "
-            f"{context.fix_flag}",
-        )  # fmt: skip
+            f"{context.fix_flag}")  # fmt: skip
     if group := context.settings.group:
         facts["straddling"] = n = len(straddling_groups(context.source.whole, group))
         if n:
@@ -57,8 +49,7 @@ def check_leakage(context: Context) -> CheckResult:
                 f"{counted(n, 'value')} of {group} {'stands' if n == 1 else 'stand'} on more "
                 "than one side of the given splits.",
                 "cut the splits anew: give train alone, with "
-                f"--data.group {typed(group)} --split FOLDER",
-            )  # fmt: skip
+                f"--data.group {typed(group)} --split FOLDER")  # fmt: skip
     return result
 
 
@@ -66,20 +57,19 @@ def check_conflicts(context: Context) -> CheckResult:
     """Equal texts with different labels."""
     result = CheckResult()
     if n := context.duplicates.summary["conflicts"]:
-        many = n > MANY_CONFLICTS * len(context.table)
+        many = n > MANY_CONFLICTS * len(context.source.table)
         result.add(
             "conflict", SEVERE if many else WORTH, n,
-            f"{rows_that(n, 'repeats', 'repeat')} the text of another under a different label; at "
+            f"{n_rows(n, 'repeats', 'repeat')} the text of another under a different label; at "
             "most one of the two is right.",
             "decide them by hand (duplicates.csv, conflict = true); a copy that keeps a clear "
-            f"majority only: {context.fix_flag}",
-        )  # fmt: skip
+            f"majority only: {context.fix_flag}")  # fmt: skip
     return result
 
 
 def check_repeats(context: Context) -> CheckResult:
     """Texts that stand in one split more than once."""
-    result, sizes = CheckResult(), context.sizes
+    result, sizes = CheckResult(), context.source.sizes
     counts = {split: n for split, n in repeats(context.duplicates.groups).items() if n}
     if counts:
         total = sum(counts.values())
@@ -87,8 +77,8 @@ def check_repeats(context: Context) -> CheckResult:
             f"{n:,} of {split} ({share(n / max(sizes[split], 1))})" for split, n in counts.items()
         )
         result.add(
-            "duplicates", WORTH if total > MANY_REPEATS * len(context.table) else NOTE, total,
-            f"{rows_that(total, 'repeats', 'repeat')} the text of another row of the same split, "
+            "duplicates", WORTH if total > MANY_REPEATS * sum(sizes.values()) else NOTE, total,
+            f"{n_rows(total, 'repeats', 'repeat')} the text of another row of the same split, "
             f"word for word or nearly, counting more than once: {parts}.",
             f"drop them: {context.fix_flag}; tune keeps copies on one side when it cuts a split",
         )  # fmt: skip

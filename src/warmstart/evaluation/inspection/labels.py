@@ -9,18 +9,12 @@ import numpy as np
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
+from warmstart.data.corrections import write_suspicious
 from warmstart.data.labels import seen
 from warmstart.data.profiling.shortcuts import column_rules, sorted_by_label, word_rules
 from warmstart.errors import shown, typed
-from warmstart.evaluation.inspection.base import (
-    NOTE,
-    SEVERE,
-    WORTH,
-    CheckResult,
-    Context,
-    rows_that,
-)
-from warmstart.evaluation.label_errors import find_label_errors, write_suspicious
+from warmstart.evaluation.inspection.base import NOTE, SEVERE, WORTH, CheckResult, Context, n_rows
+from warmstart.evaluation.label_errors import find_label_errors
 from warmstart.evaluation.learning_curve import learning_curve
 from warmstart.evaluation.sentences import listed, share
 from warmstart.formatting import counted
@@ -36,13 +30,12 @@ LISTED, CURVE_ROWS = 500, 5_000
 def check_labels(context: Context) -> CheckResult:
     """Whether there are labels, and labels that training would refuse."""
     result = CheckResult({"classes": None}, tables={"classes": pa.table({"label": pa.nulls(0)})})
-    rows, counts = len(context.table), context.class_counts
-    if not context.has_labels:
+    rows, counts = len(context.source.table), context.source.class_counts
+    if not context.source.has_labels:
         result.add(
             "no_label", NOTE, rows,
             "No label column was recognised, so nothing is said about classes.",
-            "name it: --data.columns.label COLUMN",
-        )  # fmt: skip
+            "name it: --data.columns.label COLUMN")  # fmt: skip
         return result
     train = {name: splits["train"] for name, splits in counts.items()}
     largest = max(train.values(), default=0)
@@ -57,7 +50,7 @@ def check_labels(context: Context) -> CheckResult:
         "spellings": [names for names in spellings.values() if len(names) > 1],
         "single": [name for name, n in train.items() if n == 1],
         "unknown_in_train": [name for name, n in train.items() if not n],
-        "unlabelled": sum(not label for label in context.labels),
+        "unlabelled": sum(not label for label in context.source.labels),
     }
     result.facts["classes"] = facts
     result.tables["classes"] = pa.Table.from_pylist(
@@ -65,9 +58,8 @@ def check_labels(context: Context) -> CheckResult:
     )
     if n := facts["unlabelled"]:
         result.add(
-            "empty_label", WORTH, n, f"{rows_that(n)} no label; tune leaves them out.",
-            f"fill them in, or write a copy without them: {context.fix_flag}",
-        )  # fmt: skip
+            "empty_label", WORTH, n, f"{n_rows(n)} no label; tune leaves them out.",
+            f"fill them in, or write a copy without them: {context.fix_flag}")  # fmt: skip
     if len(counts) == 1:
         result.add(
             "one_class", SEVERE, rows,
@@ -79,8 +71,7 @@ def check_labels(context: Context) -> CheckResult:
             "free_text_label", SEVERE, rows,
             f"The label column has {len(counts):,} different values in {rows:,} rows, so it "
             "looks like free text, not classes.",
-            "name another column: --data.columns.label COLUMN",
-        )  # fmt: skip
+            "name another column: --data.columns.label COLUMN")  # fmt: skip
     else:
         _check_names(facts, result)
     return result
@@ -94,34 +85,30 @@ def _check_names(facts: Mapping[str, Any], result: CheckResult) -> None:
             "label_spelling", SEVERE, 0,
             f"{counted(len(groups), 'label is', 'labels are')} spelled in more than one way: "
             f"{names}; tune refuses them.",
-            "merge them: --data.merge_labels true",
-        )  # fmt: skip
+            "merge them: --data.merge_labels true")  # fmt: skip
     if unknown := facts["unknown_in_train"]:
         result.add(
             "unknown_label", SEVERE, sum(sum(facts["counts"][name].values()) for name in unknown),
             f"{counted(len(unknown), 'label')} of validation or test, but not of train: "
             f"{listed(unknown)}.",
-            "add rows of them to train, or correct them",
-        )  # fmt: skip
+            "add rows of them to train, or correct them")  # fmt: skip
     if single := facts["single"]:
         result.add(
             "single_row", SEVERE, len(single),
             f"One row alone has the label {listed(single)}; a class needs two to be both learned "
             "and tested.",
-            "add rows, merge the class into another, or delete the row",
-        )  # fmt: skip
+            "add rows, merge the class into another, or delete the row")  # fmt: skip
 
 
 def check_balance(context: Context) -> CheckResult:
     """How unequal the classes of train are, and what follows from it."""
-    balance = balance_facts(context.class_counts)
+    balance = balance_facts(context.source.class_counts)
     result = CheckResult({"balance": balance})
     if balance and balance["ratio"] >= UNEVEN:
         result.add(
             "imbalance", WORTH if balance["ratio"] >= STRONG else NOTE, balance["rows"],
             f"{balance['verdict']} {balance['consequence']}",
-            balance["remedy"],
-        )  # fmt: skip
+            balance["remedy"])  # fmt: skip
     return result
 
 
@@ -158,19 +145,20 @@ def check_shortcuts(context: Context) -> CheckResult:
     """Columns and words that predict the label by themselves, and rows in order of their label."""
     facts: dict[str, Any] = {"columns": [], "words": [], "sorted_by_label": False}
     result = CheckResult({"giveaways": facts})
-    if not context.has_labels:
+    source, labels = context.source, np.array(context.source.labels)
+    if not source.has_labels:
         return result
-    source, labels, rows = context.source, np.array(context.labels), len(context.table)
+    rows = len(labels)
     codes = np.unique(labels, return_inverse=True)[1].astype(np.int64)
     codes[labels == ""] = -1
     table = pa.concat_tables(source.whole.values(), promote_options="permissive")
     used = {*source.roles.values(), "_file", "_line"}
     columns = [name for name in table.column_names if name not in used]
-    texts = zip(context.texts.to_pylist(), context.labels, strict=True)
-    examples = [(text, label) for text, label in texts if label]
+    labelled = np.flatnonzero(codes >= 0)
+    texts = source.texts.take(pa.array(labelled)).to_pylist()
     facts["columns"] = column_rules(table, codes, columns, context.seed)
-    facts["words"] = word_rules([t for t, _ in examples], [label for _, label in examples])[:20]
-    facts["sorted_by_label"] = sorted_by_label(codes[: context.sizes["train"]])
+    facts["words"] = word_rules(texts, labels[labelled].tolist())[:20]
+    facts["sorted_by_label"] = sorted_by_label(codes[: context.source.sizes["train"]])
     for rule in facts["columns"]:
         if rule["skill"] >= HELPS:
             result.add(
@@ -188,13 +176,11 @@ def check_shortcuts(context: Context) -> CheckResult:
             f"The word “{shown(rule['word'], 40)}” {'begins' if rule['first'] else 'holds'} "
             f"{share(rule['recall'])} of the texts labelled “{shown(rule['label'], 40)}” and next "
             f"to no other{also}, so a model need learn nothing else.",
-            "if it was put there with the label, remove it from the texts",
-        )  # fmt: skip
+            "if it was put there with the label, remove it from the texts")  # fmt: skip
     if facts["sorted_by_label"]:
         result.add(
             "sorted", NOTE, rows, "The rows stand in order of their labels.",
-            "tune shuffles by itself; other tools may cut a test of one class",
-        )  # fmt: skip
+            "tune shuffles by itself; other tools may cut a test of one class")  # fmt: skip
     return result
 
 
@@ -202,7 +188,7 @@ def check_label_errors(context: Context) -> CheckResult:
     """Labels that do not go with their text, by models on frozen features."""
     sample = context.features
     if isinstance(sample, str):
-        empty = context.listing([], suggested=[], confidence=[])
+        empty = context.source.listing([], suggested=[], confidence=[])
         return CheckResult(
             {"noise": {"skipped": sample}},
             tables={"suspicious": empty},
@@ -213,32 +199,36 @@ def check_label_errors(context: Context) -> CheckResult:
         errors = find_label_errors(
             sample.features, sample.targets, context.seed, groups=sample.groups
         )
-    n, checked, total = len(errors.rows), len(sample.rows), len(context.table)
+    n, checked, total = len(errors.rows), len(sample.rows), len(context.source.table)
     accuracy = round(errors.accuracy, 4)
     facts = {"suspicious": n, "estimated": errors.estimated, "accuracy": accuracy}
     facts |= {"checked": checked, "of": total}
-    listing = context.listing(
-        sample.rows[errors.rows[:LISTED]],
-        suggested=[sample.names[code] for code in errors.suggested[:LISTED]],
-        confidence=[round(float(value), 4) for value in errors.confidence[:LISTED]],
+    rows, suggested = sample.rows[errors.rows], [sample.names[code] for code in errors.suggested]
+    listing = context.source.listing(
+        rows[:LISTED],
+        suggested=suggested[:LISTED],
+        confidence=errors.confidence[:LISTED].round(4).tolist(),
     )
-    table = context.table.take(pa.array(sample.rows))
+    table = context.source.table.take(pa.array(rows))
     of_sample = "" if checked == total else f", a sample of {total:,}"
     result = CheckResult(
         {"noise": facts},
         tables={"suspicious": listing},
         lines={"labels": f"{n:,} of {counted(checked)} suspicious{of_sample}"},
-        files={"suspicious.csv": lambda path: write_suspicious(path, errors, table, sample.names)},
+        files={
+            "suspicious.csv": lambda path: write_suspicious(
+                path, table, suggested, errors.confidence
+            )
+        },
     )
     if n:
         path = f"{context.out}/suspicious.csv"
         result.add(
             "label_noise", SEVERE if n > NOISY * checked and accuracy > SOUND else WORTH, n,
-            f"{rows_that(n)} a label that does not go with the text ({n / checked:.1%}), in the "
+            f"{n_rows(n)} a label that does not go with the text ({n / checked:.1%}), in the "
             f"eyes of a model that had not seen them; it agrees with {share(accuracy)} of all.",
             f"read {path} from the top, fill its column use, and give it back: "
-            f"--data.corrections {typed(path)}",
-        )  # fmt: skip
+            f"--data.corrections {typed(path)}")  # fmt: skip
     return result
 
 
@@ -264,6 +254,5 @@ def check_learning_curve(context: Context) -> CheckResult:
             f"“{shown(need['label'], 40)}” with {counted(need['rows'])} is found in "
             f"{share(need['recall'])} of the cases by a quick model, and its curve still rises: "
             f"{more} would be worth {need['gain']} points of recall.",
-            "label these first",
-        )  # fmt: skip
+            "label these first")  # fmt: skip
     return result

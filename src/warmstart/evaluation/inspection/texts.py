@@ -14,14 +14,7 @@ from warmstart.data.profiling.language import find_languages, name_of
 from warmstart.data.profiling.pii import excerpt, find_pii
 from warmstart.data.tokens.dataset import tokenise
 from warmstart.errors import shown
-from warmstart.evaluation.inspection.base import (
-    NOTE,
-    SEVERE,
-    WORTH,
-    CheckResult,
-    Context,
-    rows_that,
-)
+from warmstart.evaluation.inspection.base import NOTE, SEVERE, WORTH, CheckResult, Context, n_rows
 from warmstart.evaluation.sentences import listed, share
 from warmstart.formatting import counted
 
@@ -66,7 +59,7 @@ def check_columns(context: Context) -> CheckResult:
         },
         tables={"columns": pa.Table.from_pylist(columns)},
     )
-    rows = len(context.table)
+    rows = len(context.source.table)
     for verdict, words in ODD_COLUMNS.items():
         names = [c["column"] for c in columns if c["verdict"] == verdict and not c["role"]]
         if names:
@@ -76,8 +69,7 @@ def check_columns(context: Context) -> CheckResult:
         result.add(
             "group_column", NOTE, rows,
             f"The column “{shown(groups[0])}” looks as if it says which rows belong together.",
-            f"keep them on one side of a split: --data.group {shlex.quote(groups[0])}",
-        )  # fmt: skip
+            f"keep them on one side of a split: --data.group {shlex.quote(groups[0])}")  # fmt: skip
     return result
 
 
@@ -90,8 +82,7 @@ def check_files(context: Context) -> CheckResult:
             result.add(
                 "encoding", NOTE, file["rows"],
                 f"{file['file']} is not UTF-8 and was read as {file['encoding']}.",
-                "if letters look wrong, name the encoding: --data.encoding NAME",
-            )  # fmt: skip
+                "if letters look wrong, name the encoding: --data.encoding NAME")  # fmt: skip
     return result
 
 
@@ -99,10 +90,10 @@ def check_lengths(context: Context) -> CheckResult:
     """Lengths in characters, words and tokens, and what `max_length` cuts."""
     context.report("tokens")
     max_length = context.max_length
-    tokens = tokenise(context.texts, context.backend, LIMIT).lengths
+    tokens = tokenise(context.source.texts, context.backend, LIMIT).lengths
     units = {
-        "characters": text.distribution(text.characters(context.texts)),
-        "words": text.distribution(text.words(context.texts)),
+        "characters": text.distribution(text.characters(context.source.texts)),
+        "words": text.distribution(text.words(context.source.texts)),
         "tokens": text.distribution(tokens),
     }
     cuts = text.cuts(tokens, max_length, context.base_limit)
@@ -128,30 +119,29 @@ def check_lengths(context: Context) -> CheckResult:
             "cut", WORTH if much else NOTE, row["rows"],
             f"max_length {max_length} cuts {counted(row['rows'])} ({row['row_share']:.1%}) and "
             f"{row['token_share']:.1%} of the tokens.",
-            remedy,
-        )  # fmt: skip
+            remedy)  # fmt: skip
     return result
 
 
 def check_characters(context: Context) -> CheckResult:
     """Texts that are empty, next to empty, or hold characters that went wrong."""
-    rows = text.odd_rows(context.texts)
-    tables = [context.listing(some[:LISTED], kind=[kind] * len(some[:LISTED]))
-              for kind, some in rows.items() if len(some)]  # fmt: skip
-    result = CheckResult(
-        {"texts": {kind: len(some) for kind, some in rows.items()}},
-        tables={"texts": pa.concat_tables(tables) if tables else context.listing([], kind=[])},
+    rows = text.odd_rows(context.source.texts)
+    listed_rows = [(kind, row) for kind in rows for row in rows[kind][:LISTED].tolist()]
+    table = context.source.listing(
+        [row for _, row in listed_rows], kind=[kind for kind, _ in listed_rows]
     )
+    counts = {kind: len(numbers) for kind, numbers in rows.items()}
+    result = CheckResult({"texts": counts}, tables={"texts": table})
     for kind, (severity, words, remedy) in ODD_TEXTS.items():
-        if n := len(rows[kind]):
+        if n := counts[kind]:
             remedy = remedy.format(fix=context.fix_flag)
-            result.add(kind, severity, n, f"{rows_that(n)} {words}", remedy)
+            result.add(kind, severity, n, f"{n_rows(n)} {words}", remedy)
     return result
 
 
 def check_language(context: Context) -> CheckResult:
     """The languages, of at most LANGUAGE_ROWS rows, and the rows in another than most."""
-    texts, index = context.texts, np.arange(len(context.table))
+    texts, index = context.source.texts, np.arange(len(context.source.table))
     if len(index) > LANGUAGE_ROWS:
         rng = np.random.default_rng([context.seed, 0x1A46])
         index = np.sort(rng.choice(index, LANGUAGE_ROWS, replace=False))
@@ -160,7 +150,7 @@ def check_language(context: Context) -> CheckResult:
     majority, n = name_of(languages.majority), len(languages.rows)
     shares = {name_of(code): round(part, 5) for code, part in languages.shares.items()}
     surest = sorted(languages.rows, key=lambda row: -row[2])[: 10 * LISTED]
-    listing = context.listing(
+    listing = context.source.listing(
         index[[row for row, _, _ in surest]],
         language=[name_of(code) for _, code, _ in surest],
         confidence=[confidence for _, _, confidence in surest],
@@ -176,15 +166,13 @@ def check_language(context: Context) -> CheckResult:
         names = ", ".join(f"{name} {share(part)}" for name, part in list(shares.items())[:5])
         result.add(
             "languages", NOTE, n, f"The texts are in several languages: {names}.",
-            "take a multilingual base: --base owner/name",
-        )  # fmt: skip
+            "take a multilingual base: --base owner/name")  # fmt: skip
     elif n:
         result.add(
             "other_language", WORTH if n >= 2 else NOTE, n,
-            f"{rows_that(n, 'is', 'are')} in another language than {majority} "
+            f"{n_rows(n, 'is', 'are')} in another language than {majority} "
             f"({', '.join(list(shares)[1:6])}).",
-            "drop or translate them, or take a multilingual base",
-        )  # fmt: skip
+            "drop or translate them, or take a multilingual base")  # fmt: skip
     return result
 
 
@@ -193,10 +181,10 @@ def check_pii(context: Context) -> CheckResult:
     context.report("personal data")
     hits = [
         (row, hit.kind, excerpt(value, hit))
-        for row, value in enumerate(context.texts.to_pylist())
+        for row, value in enumerate(context.source.texts.to_pylist())
         for hit in find_pii(value)
     ]
-    table = context.listing(
+    table = context.source.listing(
         [row for row, _, _ in hits],
         kind=[kind for _, kind, _ in hits],
         excerpt=[words for _, _, words in hits],
@@ -209,16 +197,14 @@ def check_pii(context: Context) -> CheckResult:
     if keys := kinds.get("key", 0):
         result.add(
             "secret", SEVERE, keys,
-            f"{rows_that(keys, 'holds', 'hold')} what looks like a key or a password.",
-            "make it invalid where it is used, then remove it from the text",
-        )  # fmt: skip
+            f"{n_rows(keys, 'holds', 'hold')} what looks like a key or a password.",
+            "make it invalid where it is used, then remove it from the text")  # fmt: skip
     if others := {kind: n for kind, n in kinds.items() if kind != "key"}:
         n = max(others.values()) if keys else rows
         counts = ", ".join(f"{kind} in {count:,}" for kind, count in others.items())
         result.add(
             "personal_data", WORTH, n,
-            f"{rows_that(n, 'holds', 'hold')} personal data ({counts}); a model can repeat what it "
+            f"{n_rows(n, 'holds', 'hold')} personal data ({counts}); a model can repeat what it "
             "was trained on.",
-            "replace them by a word such as PHONE, or make sure that you may use them",
-        )  # fmt: skip
+            "replace them by a word such as PHONE, or make sure that you may use them")  # fmt: skip
     return result

@@ -10,8 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from warmstart.cli import adapters as cli_adapters
-from warmstart.cli import tokenizers as cli_tokenizer
+from warmstart.cli.groups import ADAPTERS, TOKENIZER
 from warmstart.cli.parser import Request, Verb, explained, overview, parse
 from warmstart.config.keys import APPLIES
 from warmstart.config.recipe import Recipe
@@ -39,8 +38,8 @@ VERBS = {
                      "features BOOL": "false: do not judge the labels by a model (quicker)",
                      "max-rows N": "judge the labels of a sample of N rows; unset: 20,000"},
                     tuple(APPLIES["inspect"])),
-    "tokenizer": cli_tokenizer.VERB,
-    "adapters": cli_adapters.VERB,
+    "tokenizer": TOKENIZER,
+    "adapters": ADAPTERS,
     "evaluate": Verb("score a model on other labelled data",
                      {"MODEL": MODEL, "DATA": LABELLED},
                      {"out FOLDER": "where metrics.json and predictions.parquet go"},
@@ -153,10 +152,9 @@ def _run(words: list[str]) -> int:
 
 
 def _command(name: str) -> Callable[[Request], None]:
-    """The function of a verb, in `verbs`; of a sub-verb, in the file of its verb."""
+    """The function of a verb, in `verbs`, or of a sub-verb, in `groups`."""
     verb, _, below = name.partition(" ")
-    modules = {"tokenizer": "tokenizers", "adapters": "adapters"}
-    module = importlib.import_module(f"warmstart.cli.{modules[verb] if below else 'verbs'}")
+    module = importlib.import_module(f"warmstart.cli.{'groups' if below else 'verbs'}")
     return getattr(module, below or verb)
 
 

@@ -76,7 +76,7 @@ BUDGET = {
     "tasks": (5_015, 4_500),
     "training": (2_970, 2_200),
     "metrics": (1_420, 1_350),
-    "evaluation": (3_290, 2_150),
+    "evaluation": (3_160, 2_150),
     "reporting": (1_610, 1_000),
     "inference": (460, 350),
     "serving": (100, 1_000),

@@ -65,24 +65,24 @@ PART_FOLDERS = ["tasks", "objectives", "methods", "inference"]
 
 BUDGET = {
     # package: (lines it may have now, lines that it is to have in the end)
-    "the root": (945, 950),
+    "the root": (940, 950),
     "config": (670, 550),
-    "cli": (1_610, 1_200),
-    "data": (5_490, 4_300),
-    "tokenization": (1_810, 1_350),
-    "models": (7_140, 5_300),
-    "methods": (740, 650),
-    "objectives": (320, 400),
-    "tasks": (5_015, 4_500),
-    "training": (2_970, 2_200),
+    "cli": (1_580, 1_200),
+    "data": (5_350, 4_300),
+    "tokenization": (1_740, 1_350),
+    "models": (7_020, 5_300),
+    "methods": (710, 650),
+    "objectives": (560, 400),
+    "tasks": (4_950, 4_500),
+    "training": (2_940, 2_200),
     "metrics": (1_420, 1_350),
     "evaluation": (3_160, 2_150),
-    "reporting": (1_610, 1_000),
+    "reporting": (1_580, 1_000),
     "inference": (460, 350),
-    "serving": (100, 1_000),
-    "pipelines": (5_160, 2_800),
+    "serving": (0, 1_000),
+    "pipelines": (4_890, 2_800),
 }
-TOTAL_FILES = (287, 230)
+TOTAL_FILES = (259, 230)
 SPINE = [
     "config.recipe",
     "part",
@@ -91,7 +91,7 @@ SPINE = [
     *("methods.base", "methods.lora"),
     *("training.batches", "training.loop", "training.trainer"),
     *("models.heads", "models.forward", "metrics.base", "evaluation.evaluate"),
-    *("inference.engine", "inference.predictor", "inference.torch"),
+    *("inference.engine", "inference.torch"),
 ]
 """The files that say how warmstart works, in reading order; docs/architecture.md begins so."""
 SPINE_LINES = 4_000
@@ -108,23 +108,23 @@ HEAD_NAMES = {"classes", "labels", "value", "tokens", "span", "text", "vector", 
 VAGUE = ["found", "asked", "said", "told", "one", "given"]
 
 MOST = {
-    "short files": 18,
+    "short files": 7,
     "long files": 0,
     "long functions": 1,
-    "splinters": 10,
+    "splinters": 3,
     "shared prefixes": 0,
-    "full folders": 3,
+    "full folders": 2,
     "head comparisons": 0,
     "head tables": 1,
-    "late imports": 266,
-    "missing spine": 1,
-    "dict[str, Any] in signatures": 236,
-    "found": 799,
-    "asked": 199,
-    "said": 121,
-    "told": 41,
-    "one": 368,
-    "given": 90,
+    "late imports": 205,
+    "missing spine": 0,
+    "dict[str, Any] in signatures": 225,
+    "found": 154,
+    "asked": 45,
+    "said": 16,
+    "told": 11,
+    "one": 134,
+    "given": 13,
 }
 """Rule → faults that the tree still has."""
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}

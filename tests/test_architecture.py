@@ -538,3 +538,15 @@ def test_nothing_names_a_registry_or_a_private_place():
         if (hit := banned.search(line))
     ]
     report(faults)
+
+
+PAGES = ["docs/architecture.md", "docs/guide/how-fast.md", "CONTRIBUTING.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_that_a_page_names_exists(page: str):
+    """`models/heads.py` in backquotes is a file of the package, or of the project."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    paths = {path for path in re.findall(r"`((?:\w+/)+\w+\.py)`", text) if "mine" not in path}
+    missing = [p for p in sorted(paths) if not any((root / p).exists() for root in (PACKAGE, ROOT))]
+    report([f"{page}: there is no {path}" for path in missing])

@@ -189,5 +189,5 @@ def test_other_general_text_is_not_resumed(tiny_of: Folder, data: Path, tmp_path
     run: Any = warmstart.tune(data, base=str(tiny_of("bert")), out=str(tmp_path / "run"), **keys)
     run.update(status="stopped")
     text.write_text(SHIPPED.read_text().replace("river", "rivers"))
-    with pytest.raises(warmstart.RunError, match=r"keep\.text has changed"):
+    with pytest.raises(warmstart.RunError, match=r"forgetting\.text has changed"):
         warmstart.tune(resume=run.path)

@@ -55,7 +55,7 @@ DEATHS: dict[str, list[dict[str, int]]] = {
     "full-bf16": [{"save": 1}, {"step": 5}, {"save": 3}, {"step": 9}],
     "full-muon": [{"step": 7}],
     "full-micro": [{"step": 7}],
-    "max-steps": [{"step": 2}, {"step": 9}, {"save": 10}],
+    "max-steps": [{"step": 2}, {"save": 5}, {"step": 10}],
     "tokens": [{"step": 3}, {"step": 12}],
     "frozen": [{"step": 3}, {"save": 2}],
     "lora": [{"step": 6}, {"save": 4}],

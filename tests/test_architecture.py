@@ -65,7 +65,7 @@ PART_FOLDERS = ["tasks", "objectives", "methods", "inference"]
 
 BUDGET = {
     # package: (lines it may have now, lines that it is to have in the end)
-    "the root": (940, 950),
+    "the root": (1_260, 950),
     "config": (670, 550),
     "cli": (1_580, 1_200),
     "data": (5_350, 4_300),

@@ -11,7 +11,7 @@ from warmstart.cli.output.answers import as_line, as_row, in_words
 from warmstart.cli.output.run import scores
 from warmstart.cli.output.tables import heading, plain, put
 from warmstart.tasks.extractive_qa.decoding import SpanPrediction
-from warmstart.types import Prediction
+from warmstart.types import Metrics, Prediction
 
 ROOT = Path(__file__).resolve().parents[1]
 ENTITY = {"type": "ORG", "text": "Royal\nMail", "start": 0, "end": 10, "score": 0.9}
@@ -53,7 +53,7 @@ def test_an_answer_out_of_a_passage_says_where_it_stands() -> None:
     assert found["scores"] == {"DHL": 0.8}
 
 
-def _metrics(*titles: str) -> dict[str, Any]:
+def metrics_of(*titles: str) -> Metrics:
     """The figures of a run beside baselines of these titles."""
     figure = {"value": 0.616, "low": 0.526, "high": 0.688}
     names = {
@@ -63,18 +63,22 @@ def _metrics(*titles: str) -> dict[str, Any]:
         "matthews_correlation": "Matthews correlation",
     }
     figures = dict.fromkeys(names, figure)
-    return {
+    table = {
         "rows": 119,
+        "main": "f1_macro",
         "confidence_level": 0.95,
+        "bootstrap": 1_000,
         "titles": names,
-        "baselines": [{"title": title, **figures} for title in titles],
+        "baselines": [{"name": title, "title": title, **figures} for title in titles],
+        "comparison": None,
         "verdict": "It is good.",
         **figures,
     }
+    return Metrics.from_json(table)
 
 
 def test_the_scores_stand_in_a_plain_table_of_80_columns(capsys: Any) -> None:
-    scores(_metrics("always the commonest class", "TF-IDF + logistic regression"))
+    scores(metrics_of("always the commonest class", "TF-IDF + logistic regression"))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "119 test rows"
     assert lines[1].split("  ")[-3:] == [" 95 % interval", "commonest class", "TF-IDF"]

@@ -29,7 +29,7 @@ from warmstart.config.toml import read_file
 from warmstart.data.readers.files import unusable
 from warmstart.errors import RecipeError, RunError, nearest, shown, typed
 from warmstart.files import write_json, write_text
-from warmstart.types import Prediction
+from warmstart.types import Metrics, Prediction, RunFolder, RunReport, TaskName
 
 if TYPE_CHECKING:
     from warmstart.inference.predictor import Predictor
@@ -104,6 +104,28 @@ class Run:
     def metrics(self) -> dict[str, Any]:
         """The scores on the test split; raises `RunError` before the run is done."""
         return read_json(self.path / "metrics.json")
+
+    def read_report(self) -> RunReport:
+        """What the run found, as its files have it: all but the mistakes, which stand in
+        predictions.parquet. Raises `RunError` before the run is done."""
+        facts, task = self.facts, cast("Any", self.recipe.task)
+        return RunReport(
+            title=self.path.name,
+            created=facts["created"],
+            run=RunFolder(self.path.name, str(self.path)),
+            task=TaskName(task.part_name(), task.head.name),
+            method=self.recipe.method.part_name(),
+            base={**facts["base"], **facts["size"]},
+            adapter=(self.model / "adapter_config.json").exists(),
+            recipe_toml=(self.path / "recipe.toml").read_text(encoding="utf-8"),
+            data=self.ledger,
+            labels=self.labels,
+            metrics=Metrics.from_json(self.metrics),
+            history=facts["history"],
+            speed=facts["speed"],
+            proof=self.proof,
+            versions=facts["versions"],
+        )
 
     @property
     def ledger(self) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def facts(evaluation: Evaluation) -> dict[str, Any]:
         "labels": LABELS,
         "metrics": evaluation.metrics,
         "history": HISTORY,
-        "errors": evaluation.mistakes,
+        "mistakes": evaluation.mistakes,
         "speed": {"rows_per_second": 231.4, "seconds": 57.2, "device": "cpu"},
         "proof": {"passed": True, "checks": [{"name": "transformers", "largest_difference": 1e-7}]},
         "next": [("warmstart predict runs/tickets 'hello'", "Ask it.")],

@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 
 import warmstart
 from learning import ENVIRONMENT, write_messages
-from warmstart.reporting.model_card import model_card
+from reports import model_card
 
 
 def test_the_head_is_what_hubs_read(facts: dict[str, Any]) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reports import render, write_report
 from warmstart.reporting import charts
-from warmstart.reporting.page import TEMPLATES, render, write_report
+from warmstart.reporting.page import TEMPLATES
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'"
 SECTIONS = (
@@ -97,13 +98,13 @@ def test_nothing_is_loaded(facts: dict[str, Any]) -> None:
 
 
 def test_every_text_is_escaped(facts: dict[str, Any]) -> None:
-    row = facts["errors"][0] | {"text": EVIL, "label": EVIL, "prediction": EVIL, "file": EVIL}
+    row = facts["mistakes"][0] | {"text": EVIL, "label": EVIL, "prediction": EVIL, "file": EVIL}
     evil = facts | {
         "title": EVIL,
         "created": EVIL,
         "verdict": EVIL,
         "recipe_toml": EVIL,
-        "errors": [row, row | {"text": EVIL * 30}],
+        "mistakes": [row, row | {"text": EVIL * 30}],
         "run": {"name": EVIL, "path": EVIL},
         "next": [(EVIL, EVIL)],
         "versions": {EVIL: EVIL},

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from warmstart.reporting.page import LONG, render
+from reports import render
+from warmstart.reporting.page import LONG
 from warmstart.reporting.trust import Point
 from warmstart.reporting.view import FIRST, MORE, first_screen
 
@@ -34,17 +35,17 @@ def test_a_long_label_is_cut_in_tables_and_whole_in_its_title(facts: dict[str, A
         "labels": [label, *metrics["labels"][1:]],
         "per_class": [metrics["per_class"][0] | {"label": label}, *metrics["per_class"][1:]],
     }
-    html = render(facts | {"metrics": metrics | named, "errors": []})
+    html = render(facts | {"metrics": metrics | named, "mistakes": []})
     assert f'<span title="{label}">{"x" * (LONG - 1)}…</span>' in html
     assert max(map(len, re.findall("x+", re.sub(r'title="x+"', "", html)))) < LONG
 
 
 def test_mistakes_are_worded_by_what_the_task_gives_not_by_length(facts: dict[str, Any]) -> None:
     long = ERROR | {"label": "x" * 300, "confidence": 0.875}
-    html = render(facts | {"errors": [long]})
+    html = render(facts | {"mistakes": [long]})
     assert "<dt>labelled</dt>" in html and "<dt>model says</dt>" in html
     assert "87.5\u00a0% sure" in html and "wanted" not in html.split("<script>")[0]
-    html = render(facts | {"errors": [ERROR | {"written": True}]})
+    html = render(facts | {"mistakes": [ERROR | {"written": True}]})
     assert "<dt>wanted</dt><dd>delivery</dd><dt>given</dt><dd>billing</dd>" in html
 
 

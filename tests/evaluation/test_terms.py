@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from reports import render
 from warmstart import part as parts
 from warmstart.metrics.classification import TITLES
 from warmstart.reporting.glossary import TERMS, terms
-from warmstart.reporting.page import render
 from warmstart.tasks.embedding import rows as embedding
 from warmstart.tasks.tagging.task import ENTITY_TITLES, WORD_TITLES
 
@@ -45,8 +45,9 @@ def test_a_report_has_the_terms_of_its_figures(facts: dict[str, Any]) -> None:
     metrics = {
         "main": "spearman", "titles": {"spearman": "Spearman correlation"}, "spearman": figure,
         "rows": 9, "confidence_level": 0.95, "bootstrap": 10, "wrong": 0,
+        "comparison": None, "verdict": "It is good.",
     }  # fmt: skip
-    page = render({**facts, "metrics": metrics, "errors": []})
+    page = render({**facts, "metrics": metrics, "mistakes": []})
     assert "in the right order?" in page and "<dt>Interval</dt>" in page
     for strange in ("Macro-F1", "Temperature", "Accuracy", "the difference is noise"):
         assert f"<dt>{strange}" not in page.replace(' id="temperature"', "")

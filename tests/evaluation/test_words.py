@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from reports import render
 from warmstart.evaluation.evaluate import Evaluation
 from warmstart.evaluation.sentences import calibration_sentence, figure
-from warmstart.reporting.page import render
 
 
 @pytest.mark.parametrize(
@@ -33,15 +33,16 @@ def test_why_confidence_was_not_corrected(evaluation: Evaluation) -> None:
 
 def test_mistakes_and_rows_are_not_mixed_up(facts: dict[str, Any]) -> None:
     metrics = {key: facts["metrics"][key] for key in ("rows", "main", "f1_macro", "titles")}
+    metrics |= {"comparison": None, "verdict": "It is good."}
     metrics |= {"confidence_level": 0.95, "bootstrap": 10, "wrong": 2}
-    page = render({**facts, "metrics": metrics, "errors": facts["errors"][:3]})
+    page = render({**facts, "metrics": metrics, "mistakes": facts["mistakes"][:3]})
     assert "2 of 400 test rows were wrong. 3 mistakes are listed, several of some rows" in page
-    page = render({**facts, "metrics": metrics, "errors": facts["errors"][:2]})
+    page = render({**facts, "metrics": metrics, "mistakes": facts["mistakes"][:2]})
     assert "2 of 400 test rows were wrong. 2 are listed" in page
 
 
 def test_a_class_that_does_not_occur_is_not_the_weakest(facts: dict[str, Any]) -> None:
-    from warmstart.reporting.model_card import model_card
+    from reports import model_card
 
     classes = [dict(one) for one in facts["metrics"]["per_class"]]
     classes[0] |= {"label": "ghost", "f1": 0.0, "support": 0, "predicted": 0}

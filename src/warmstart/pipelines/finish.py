@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from warmstart.files import write_atomically, write_json, write_text
 from warmstart.pipelines.next_steps import next_steps
 from warmstart.pipelines.prepare import Prepared
+from warmstart.reporting.model_card import model_card
+from warmstart.reporting.page import write_report
 from warmstart.run import Run
+from warmstart.types import Metrics, RunFolder, RunReport, TaskName, Verdict
 
 if TYPE_CHECKING:
-    from warmstart.evaluation.evaluate import Evaluation
     from warmstart.training.trainer import Progress
 
 
 NO_TOKENS = "none in training: the head read hidden states that were computed once"
 
 
-def conclude(
+def finish(
     run: Run,
     prepared: Prepared,
     progress: Progress,
@@ -26,7 +29,7 @@ def conclude(
     speed: dict[str, Any],
     size: dict[str, Any],
     forgetting: dict[str, Any] | None = None,
-) -> None:
+) -> RunReport:
     """Proof, evaluation, report, card."""
     import pyarrow.parquet as pq
 
@@ -39,50 +42,54 @@ def conclude(
     proof = prove_task(run.model, prepared.task, examples["test"], outputs["test"], recipe.seed)
     write_json(run.path / "proof.json", proof)
     give_back_memory()  # the model that was loaded afresh
-    found = evaluate(
+    evaluation = evaluate(
         recipe.evaluate, prepared.task, outputs, examples, progress.history, recipe.seed
     )
-    if forgetting:
-        found.metrics["forgetting"] = forgetting
-        found.metrics["sections"] = [*found.metrics.get("sections", []), section(forgetting)]
     speed["peak_memory_mb"] = peak_memory_mb()
-    write_json(run.path / "metrics.json", {**found.metrics, "speed": speed})
+    metrics = replace(Metrics.from_json(evaluation.metrics), speed=speed)
+    if forgetting:
+        sections = [*(metrics.sections or ()), section(forgetting)]
+        metrics = replace(metrics, forgetting=Verdict.from_json(forgetting), sections=sections)
+    write_json(run.path / "metrics.json", metrics.to_json())
     with write_atomically(run.path / "predictions.parquet") as part:
-        pq.write_table(found.predictions, part)
+        pq.write_table(evaluation.predictions, part)
     run.update(size=size, speed=speed, history=progress.history, kept_epoch=progress.kept_epoch)
-    _publish(run, prepared, found, proof)
+    report = _report(run, prepared, metrics, evaluation.mistakes, proof)
+    write_report(run.report, report)
+    write_text(run.model / "README.md", model_card(report))
     run.update(status="done")
+    return report
 
 
-def _publish(run: Run, prepared: Prepared, found: Evaluation, proof: dict[str, Any]) -> None:
-    from warmstart.reporting.model_card import model_card
-    from warmstart.reporting.page import write_report
-
+def _report(
+    run: Run,
+    prepared: Prepared,
+    metrics: Metrics,
+    mistakes: list[dict[str, Any]],
+    proof: dict[str, Any],
+) -> RunReport:
     facts = run.facts
-    everything: dict[str, Any] = {
-        "title": run.path.name,
-        "created": facts["created"],
-        "verdict": found.metrics["verdict"],
-        "run": {"name": run.path.name, "path": str(run.path)},
-        "recipe_toml": prepared.recipe.to_toml(),
-        "method": prepared.method.part_name(),
-        "base": {**facts["base"], **facts["size"], "hub_id": prepared.base.hub_id},
-        "license": prepared.base.license,
-        "adapter": (run.model / "adapter_config.json").exists(),
-        "data": prepared.ledger.summary(),
-        "leakage": prepared.splits.leakage,
-        "labels": prepared.labels,
-        "task": {"name": prepared.task.part_name(), "head": prepared.task.head.name},
-        "metrics": found.metrics,
-        "history": facts["history"],
-        "errors": found.mistakes,
-        "speed": facts["speed"],
-        "proof": proof,
-        "next": next_steps(prepared.task, run.answers_from),
-        "versions": facts["versions"],
-    }
-    write_report(run.report, everything)
-    write_text(run.model / "README.md", model_card(everything))
+    return RunReport(
+        title=run.path.name,
+        created=facts["created"],
+        run=RunFolder(run.path.name, str(run.path)),
+        task=TaskName(prepared.task.part_name(), prepared.task.head.name),
+        method=prepared.method.part_name(),
+        base={**facts["base"], **facts["size"], "hub_id": prepared.base.hub_id},
+        adapter=(run.model / "adapter_config.json").exists(),
+        license=prepared.base.license,
+        recipe_toml=prepared.recipe.to_toml(),
+        data=prepared.ledger.summary(),
+        leakage=prepared.splits.leakage,
+        labels=prepared.labels,
+        metrics=metrics,
+        history=facts["history"],
+        mistakes=mistakes,
+        speed=facts["speed"],
+        proof=proof,
+        next=next_steps(prepared.task, run.answers_from),
+        versions=facts["versions"],
+    )
 
 
 def speed_of(progress: Progress, caching: float, device: str, precision: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from warmstart.config.recipe import Recipe
 from warmstart.errors import RunError, typed
-from warmstart.pipelines.finish import conclude, speed_of
+from warmstart.pipelines.finish import finish, speed_of
 from warmstart.pipelines.prepare import Prepared, prepare, rows_in
 from warmstart.pipelines.session import Session
 from warmstart.run import Run, check_free, check_writable, free_path, now, why
@@ -110,7 +110,7 @@ def _train(run: Run, prepared: Prepared, listeners: list[Listener], resume: bool
     size = session.size()
     del session
     give_back_memory()
-    conclude(run, prepared, progress, outputs, speed, size, forgetting)
+    finish(run, prepared, progress, outputs, speed, size, forgetting)
     checkpoint.clear(run.path / "checkpoints")
 
 

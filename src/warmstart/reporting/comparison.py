@@ -13,6 +13,7 @@ from warmstart.files import write_text
 from warmstart.formatting import counted
 from warmstart.metrics.bootstrap import disputed
 from warmstart.reporting.page import page
+from warmstart.types import Score
 
 WIDE = 0.05  # half of the width from which the rows are too few to call two methods equal
 
@@ -177,6 +178,7 @@ def render_comparison(summary: Mapping[str, Any]) -> str:
         "duration": duration, "joules": joules, "p": words.p_words, "said": words.sentence,
         "points": lambda value: words.points(value, sign=True),
         "outcome": outcome_words, "tag": TAGS.__getitem__,
+        "drawn": lambda row: Score(row["value"], row["low"], row["high"]),
     }  # fmt: skip
     methods = summary["methods"]
     facts = {
@@ -184,8 +186,8 @@ def render_comparison(summary: Mapping[str, Any]) -> str:
         "methods": methods,
         "title": words.sentence(summary["title"])[:-1],
         "several": len(summary["seeds"]) > 1,
-        "has_memory": any(one["peak_memory_mb"] is not None for one in methods),
-        "has_energy": any(one["energy_joules"] is not None for one in methods),
+        "has_memory": any(row["peak_memory_mb"] is not None for row in methods),
+        "has_energy": any(row["energy_joules"] is not None for row in methods),
     }
     return page("comparison.html.j2", facts, filters)
 

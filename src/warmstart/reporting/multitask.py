@@ -14,6 +14,7 @@ from warmstart.metrics.bootstrap import disputed
 from warmstart.reporting import charts
 from warmstart.reporting.comparison import duration
 from warmstart.reporting.page import page
+from warmstart.types import Metrics
 
 TAGS = {"better": "good", "noise": "info", "worse": "bad"}
 OUTCOMES = {"better": "sharing helped", "noise": "noise", "worse": "sharing harmed"}
@@ -31,14 +32,14 @@ def render_tasks(facts: Mapping[str, Any]) -> str:
         "signed": lambda value: f"{round(value, 3) + 0.0:+.3f}",
     }  # fmt: skip
     metrics = facts["metrics"]
-    given = {
+    names = {
         "s": facts,
         "m": metrics,
-        "tasks": [_shown(name, one) for name, one in metrics["tasks"].items()],
-        "compared": any("alone" in one for one in metrics["tasks"].values()),
+        "tasks": [_row(name, task) for name, task in metrics["tasks"].items()],
+        "compared": any("alone" in task for task in metrics["tasks"].values()),
         "training": _training(facts["history"]),
     }
-    return page("multitask.html.j2", given, filters)
+    return page("multitask.html.j2", names, filters)
 
 
 def _outcome(alone: Mapping[str, Any]) -> str:
@@ -48,20 +49,20 @@ def _outcome(alone: Mapping[str, Any]) -> str:
     return OUTCOMES[alone["outcome"]]
 
 
-def _shown(name: str, one: Mapping[str, Any]) -> dict[str, Any]:
+def _row(name: str, task: Mapping[str, Any]) -> dict[str, Any]:
     """A task's line: its main figure, drawn as a share, and what its report says first."""
-    scale, main = one.get("scale", 1.0), one["main"]
-    figure = one[main]
+    metrics = Metrics.from_json({"bootstrap": 0, **task})
+    score = metrics.main_score
     return {
         "name": name,
-        "task": one["task"],
-        "share": one["share"],
-        "rows": one["rows"],
-        "title": one["titles"].get(main, main),
-        **figure,
-        "drawn": {key: scale * figure[key] for key in ("value", "low", "high")},
-        "verdict": one["verdict"],
-        "alone": one.get("alone"),
+        "task": task["task"],
+        "share": task["share"],
+        "rows": metrics.rows,
+        "title": metrics.main_title,
+        **score.to_json(),
+        "drawn": score.times(metrics.scale),
+        "verdict": metrics.verdict,
+        "alone": task.get("alone"),
     }
 
 
@@ -70,9 +71,9 @@ def _training(history: Sequence[Mapping[str, Any]]) -> list[Markup]:
     if len(history) < 2:
         return []
     x = [float(row["epoch"]) for row in history]
-    found: list[Markup] = []
+    drawn: list[Markup] = []
     for kind, title in (("score", "score (higher is better)"), ("loss", "loss (lower is better)")):
         names = [key for key in history[0] if key.startswith(f"{kind}:")]
         rows = {key.partition(":")[2]: [row[key] for row in history] for key in names}
-        found.append(charts.line_chart(f"Validation {title}", x, rows, "epoch"))
-    return found
+        drawn.append(charts.line_chart(f"Validation {title}", x, rows, "epoch"))
+    return drawn

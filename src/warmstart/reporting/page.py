@@ -21,48 +21,49 @@ from warmstart.files import write_text
 from warmstart.formatting import counted
 from warmstart.reporting import charts
 from warmstart.reporting.view import BRIEF, view
+from warmstart.types import RunReport, Score
 
 TEMPLATES = Path(__file__).parent / "templates"
 LONG = 60  # characters of a label from which it stands on a line of its own, or is cut in a table
 
 
-def write_report(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write the report of a run to `path`, whole or not at all. Missing facts are left out."""
-    write_text(path, render(facts))
+def write_report(path: Path, report: RunReport) -> None:
+    """Write the page of a run to `path`, whole or not at all. What the report lacks is left out."""
+    write_text(path, render(report))
 
 
-def render(facts: Mapping[str, Any]) -> str:
-    """The report as HTML text."""
-    return page("report.html.j2", view(facts))
+def render(report: RunReport) -> str:
+    """The page as HTML text."""
+    return page("report.html.j2", view(report))
 
 
 def page(template: str, facts: Mapping[str, Any], filters: Mapping[str, Any] | None = None) -> str:
     """A page of any kind in the look of the report, with style and script inside."""
     style, script = _asset("report.css"), _asset("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    made = _environment()
-    made.filters.update(filters or {})
-    return made.get_template(template).render(
+    environment = _environment()
+    environment.filters.update(filters or {})
+    return environment.get_template(template).render(
         facts, style=Markup(style), script=Markup(script), script_hash=f"sha256-{digest}"
     )
 
 
 def _environment() -> Environment:
     """Jinja with escaping on, missing names refused, and the number formats."""
-    made = Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(score=words.figure, count="{:,}".format, share=_share, sure=_sure)
-    made.filters.update(
+    environment.filters.update(score=words.figure, count="{:,}".format, share=_share, sure=_sure)
+    environment.filters.update(
         level=_level, tight=_tight, plain=_plain, place=_place, soft=_soft, bar=_bar
     )
-    made.filters.update(capital=words.title, counted=counted)
-    made.globals.update(BRIEF=BRIEF, LONG=LONG)
-    return made
+    environment.filters.update(capital=words.title, counted=counted)
+    environment.globals.update(BRIEF=BRIEF, LONG=LONG)
+    return environment
 
 
 def _asset(name: str) -> str:
@@ -85,9 +86,9 @@ def _level(value: float) -> str:
     return _tight(words.percent(value))
 
 
-def _bar(one: Mapping[str, Any], main: bool = True) -> Markup:
+def _bar(score: Score, main: bool = True) -> Markup:
     """A score with its interval as a drawn bar."""
-    return charts.interval_bar(one["value"], one["low"], one["high"], main)
+    return charts.interval_bar(score.value, score.low, score.high, main)
 
 
 def _tight(text: str) -> str:
@@ -102,8 +103,8 @@ def _soft(label: str, most: int = LONG) -> Markup:
     Of a label of more than `most` characters the beginning, with all of it as its title.
     """
     short = label if len(label) <= most else label[: most - 1] + "…"
-    told = Markup(re.sub(r"([_/.-])(?=\w)", r"\1<wbr>", str(escape(short))))
-    return told if short == label else Markup('<span title="{}">{}</span>').format(label, told)
+    text = Markup(re.sub(r"([_/.-])(?=\w)", r"\1<wbr>", str(escape(short))))
+    return text if short == label else Markup('<span title="{}">{}</span>').format(label, text)
 
 
 def _plain(value: Any) -> str:
@@ -115,7 +116,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4g}"
     if isinstance(value, list | tuple):
-        return ", ".join(_plain(one) for one in value)
+        return ", ".join(map(_plain, value))
     return "" if value is None else str(value)
 
 

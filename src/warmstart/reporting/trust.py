@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from warmstart.evaluation.sentences import p_words, points, sentence
+from warmstart.types import Calibration, Metrics, RunReport, Verdict
 
 WORDS = {"good": "Good", "watch": "Watch", "bad": "Bad", "info": "Note"}
 
@@ -28,70 +29,67 @@ class Point:
         return WORDS[self.level]
 
 
-def trust(facts: Mapping[str, Any]) -> list[Point]:
-    """All points that the facts allow, the same ones in the same order each time."""
-    metrics = facts.get("metrics") or {}
-    found = [
-        _comparison(metrics),
-        _calibration(metrics.get("calibration")),
-        _curves(metrics.get("curves")),
-        _forgetting(metrics.get("forgetting")),
-        _proof(facts.get("proof")),
-    ]
-    found += [Point("watch", "Mind", note) for note in metrics.get("notes", [])]
-    notes = (facts.get("data") or {}).get("notes", [])
-    found += [_data_note(note) for note in notes if _serious(note)]
-    return [point for point in found if point]
+def trust(report: RunReport) -> list[Point]:
+    """All points that the report allows, the same ones in the same order each time."""
+    metrics, listed = report.metrics, [_proof(report.proof)]
+    if metrics:
+        listed = [
+            _comparison(metrics),
+            _calibration(metrics.calibration),
+            _curves(metrics.curves),
+            _forgetting(metrics.forgetting),
+            *listed,
+            *(Point("watch", "Mind", note) for note in metrics.notes),
+        ]
+    listed += [_data_note(note) for note in report.data.get("notes", []) if _serious(note)]
+    return [point for point in listed if point]
 
 
-def _comparison(metrics: Mapping[str, Any]) -> Point | None:
+def _comparison(metrics: Metrics) -> Point:
     """Against the best baseline."""
-    comparison = metrics.get("comparison")
-    if not metrics:
-        return None
+    comparison = metrics.comparison
     if not comparison:
         return Point("info", "Baselines", "None were computed, so the score stands alone.")
-    if comparison["outcome"] == "better":
-        share = comparison["difference"] * metrics.get("scale", 1.0)
-        gap, p = points(share), p_words(comparison["p_value"])
-        text = f"It beats the best of them, {comparison['title']}, by {gap} points. "
+    if comparison.outcome == "better":
+        gap, p = points(comparison.difference * metrics.scale), p_words(comparison.p_value)
+        text = f"It beats the best of them, {comparison.title}, by {gap} points. "
         return Point("good", AGAINST, f"{text}A gap like this is unlikely to be chance ({p}).")
-    level = "bad" if comparison["outcome"] == "worse" else "watch"
+    level = "bad" if comparison.outcome == "worse" else "watch"
     advice = "More test rows would tell."
-    if comparison["outcome"] == "worse" or comparison["difference"] <= 0:
+    if comparison.outcome == "worse" or comparison.difference <= 0:
         advice = "On these rows the simpler method is the better buy."
-    return Point(level, AGAINST, sentence(comparison["sentence"]), advice)
+    return Point(level, AGAINST, sentence(comparison.sentence), advice)
 
 
-def _calibration(found: Mapping[str, Any] | None) -> Point | None:
+def _calibration(calibration: Calibration | None) -> Point | None:
     """Whether confidence means what it says."""
-    if not found:
+    if not calibration:
         return None
-    level = "good" if found["before"]["ece"] < 0.05 else "watch"
-    level = "info" if "Too few" in found["sentence"] else level
-    return Point(level, "Its confidence", found["sentence"])
+    level = "good" if calibration.before.ece < 0.05 else "watch"
+    level = "info" if "Too few" in calibration.sentence else level
+    return Point(level, "Its confidence", calibration.sentence)
 
 
-def _curves(found: Mapping[str, Any] | None) -> Point | None:
+def _curves(curves: Verdict | None) -> Point | None:
     """How training went."""
-    if not found or found["verdict"] == "unknown":
+    if not curves or curves.verdict == "unknown":
         return None
-    level = "good" if found["verdict"] == "good" else "watch"
-    return Point(level, "Its training", found["sentence"], found["advice"])
+    level = "good" if curves.verdict == "good" else "watch"
+    return Point(level, "Its training", curves.sentence, curves.advice)
 
 
-def _forgetting(found: Mapping[str, Any] | None) -> Point | None:
+def _forgetting(forgetting: Verdict | None) -> Point | None:
     """Whether the base's knowledge of general text suffered; told where it did."""
-    if not found or found["outcome"] != "worse":
+    if not forgetting or forgetting.outcome != "worse":
         return None
-    return Point("watch", "What its base knew", found["sentence"], found["advice"])
+    return Point("watch", "What its base knew", forgetting.sentence, forgetting.advice)
 
 
-def _proof(found: Mapping[str, Any] | None) -> Point | None:
+def _proof(proof: Mapping[str, Any]) -> Point | None:
     """Whether the saved folder gives the same answers."""
-    if not found or "passed" not in found:
+    if "passed" not in proof:
         return None
-    if found["passed"]:
+    if proof["passed"]:
         text = "The saved folder was loaded afresh and gave the same answers as the trained model."
         return Point("good", "The saved model", text)
     text = "The saved folder does not answer as the trained model did. Do not use it."

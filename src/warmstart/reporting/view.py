@@ -1,4 +1,4 @@
-"""The facts of a run as the report wants them: nothing missing, charts drawn, lists cut."""
+"""The report of a run as its page wants it: nothing missing, charts drawn, lists cut."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from warmstart.evaluation import sentences as words
 from warmstart.reporting import charts
 from warmstart.reporting.glossary import terms
 from warmstart.reporting.trust import Point, trust
+from warmstart.types import Calibration, Metrics, RunReport, Score, Verdict
 
 # How training went, as the report shows it: curves, or the figures there are and why no more.
 
@@ -27,20 +28,20 @@ SINGLE = "The model was looked at only once during training, so there is no curv
 
 
 def training(
-    history: Sequence[Mapping[str, Any]], watched: str, curves: Mapping[str, Any] | None
+    history: Sequence[Mapping[str, Any]], watched: str, curves: Verdict | None
 ) -> dict[str, Any] | None:
     """{"lead", "charts", "figures"}, or None without a history.
 
     Args:
         history: one row an epoch.
         watched: what the score of an epoch is called.
-        curves: what `curves.read_curves` said of it.
+        curves: what `read_curves` makes of it.
     """
     scored = [row for row in history if row.get("validation_score") is not None]
     rows = scored or list(history)
     if not rows:
         return None
-    lead = f"{curves['sentence']} {curves['advice']}" if curves else ""
+    lead = f"{curves.sentence} {curves.advice}" if curves else ""
     if not scored:
         lead = UNSEEN
     elif len(rows) == 1:
@@ -93,51 +94,50 @@ FIRST, MORE = 3, 6  # mistakes on the first screen; the most, where there is roo
 BRIEF = 280  # characters of a text shown before it is folded
 COLUMN = 55  # characters of a line in half of the page
 HEAD, SCORE_LINES, NEXT_LINES = 3, 28, 13  # lines: of a heading, of the score, of "What next?"
-SECTIONS = (
-    ("Base model", "base"),
-    ("Training run", "speed"),
-    ("Proof of the saved folder", "proof"),
-    ("Versions", "versions"),
-)
 
 
-def view(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Every name that the template uses; what the facts lack is empty."""
-    metrics = facts.get("metrics") or {}
-    errors = list(facts.get("errors") or [])
-    data = facts.get("data") or {}
-    points = trust(facts)
-    first, next_left = first_screen(points, errors)
+def view(report: RunReport) -> dict[str, Any]:
+    """Every name that the template uses; what the report lacks is empty."""
+    metrics, mistakes, data = report.metrics, list(report.mistakes), report.data
+    points = trust(report)
+    first, next_left = first_screen(points, mistakes)
+    watched = words.title(metrics.main_title) if metrics else "Score"
     return {
-        "title": facts.get("title") or "Model report",
-        "created": facts.get("created") or "",
-        "verdict": facts.get("verdict") or metrics.get("verdict") or "",
-        "run": facts.get("run") or {},
-        "recipe": facts.get("recipe_toml") or "",
+        "title": report.title or "Model report",
+        "created": report.created,
+        "verdict": report.verdict,
+        "run": report.run,
+        "recipe": report.recipe_toml,
         "m": metrics,
-        "main": _main(metrics),
-        "scores": _scores(metrics),
-        "sections": metrics.get("sections", []),
-        "contenders": _contenders(metrics),
+        "scores": _scores(metrics) if metrics else [],
+        "sections": (metrics and metrics.sections) or [],
+        "contenders": _contenders(metrics) if metrics else [],
         "points": points,
-        "errors": errors,
-        "wrong": _wrong(metrics),
+        "errors": mistakes,
+        "wrong": _count_wrong(metrics) if metrics else 0,
         "first_errors": first,
         "next_left": next_left,
-        "classes": sorted(classes(metrics), key=lambda one: (not one["judged"], one["f1"])),
+        "classes": sorted(
+            metrics.per_class if metrics else [], key=lambda row: (not row.support, row.f1)
+        ),
         "confusions": confusions(metrics),
         "matrix": _matrix(metrics),
-        "training": training(facts.get("history") or [], _watched(metrics), metrics.get("curves")),
-        "reliability": _reliability(metrics),
+        "training": training(
+            report.history, (metrics and metrics.epoch_score) or watched, metrics and metrics.curves
+        ),
+        "reliability": _reliability(metrics and metrics.calibration),
         "data": data,
         "dropped": _dropped(data),
         "tokens": data.get("tokens") or {},
         "notes": _messages(data.get("notes") or []),
-        "next": [tuple(step) for step in facts.get("next") or []],
-        "terms": terms(_titles(metrics)),
-        "counts_words": any("TF-IDF" in one["title"] for one in metrics.get("baselines", [])),
-        "details": [(name, _flat(facts[key])) for name, key in SECTIONS if facts.get(key)],
-    }
+        "next": [tuple(step) for step in report.next],
+        "terms": terms(metrics.shown if metrics else {}),
+        "counts_words": metrics and any("TF-IDF" in row.title for row in metrics.baselines),
+        "details": [(name, _flat(facts)) for name, facts in (
+            ("Base model", report.base), ("Training run", report.speed),
+            ("Proof of the saved folder", report.proof), ("Versions", report.versions),
+        ) if facts],
+    }  # fmt: skip
 
 
 def first_screen(
@@ -147,7 +147,7 @@ def first_screen(
 
     Both columns become about as tall: lines are reckoned, so that no large gap is left.
     """
-    heights = [HEAD + _lines(str(one["text"])[:BRIEF]) for one in errors[:MORE]]
+    heights = [HEAD + _lines(str(row["text"])[:BRIEF]) for row in errors[:MORE]]
     left = SCORE_LINES + sum(heights[:FIRST])
     right = HEAD + sum(2 + _lines(f"{point.text} {point.advice}") for point in points)
     next_left = left + NEXT_LINES <= right
@@ -164,68 +164,58 @@ def _lines(text: str) -> int:
     return -(-len(text) // COLUMN)
 
 
-def classes(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The figures of each class; `judged`: whether there are test rows of it."""
-    return [{**one, "judged": bool(one["support"])} for one in metrics.get("per_class", [])]
-
-
-def confusions(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+def confusions(metrics: Metrics | None) -> list[dict[str, Any]]:
     """The commonest confusions: {"label", "taken_for", "rows", "share"} of the label's rows."""
-    matrix, labels = metrics.get("confusion_matrix", []), metrics.get("labels", [])
-    found = [
+    matrix, labels = _confusion_matrix(metrics)
+    pairs = [
         {"label": labels[i], "taken_for": labels[j], "rows": n, "share": n / max(1, sum(row))}
         for i, row in enumerate(matrix)
         for j, n in enumerate(row)
         if n and i != j
     ]
-    return sorted(found, key=lambda one: (-one["rows"], -one["share"]))[:CONFUSIONS]
+    return sorted(pairs, key=lambda pair: (-pair["rows"], -pair["share"]))[:CONFUSIONS]
 
 
-def _main(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The main score: its name, what it is called, value and interval."""
-    if not metrics:
-        return None
-    name = metrics["main"]
-    return {"name": name, "title": metrics["titles"].get(name, name), **metrics[name]}
+def _confusion_matrix(metrics: Metrics | None) -> tuple[Sequence[Sequence[int]], Sequence[str]]:
+    """The counts [true, predicted] and the labels; both empty where there are none."""
+    if metrics is None or not metrics.confusion_matrix:
+        return [], []
+    return metrics.confusion_matrix, metrics.labels or []
 
 
-def _scores(metrics: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _scores(metrics: Metrics) -> list[tuple[str, Score]]:
     """The other scores beside the main one."""
-    shown = _titles(metrics).items()
-    return [(words.title(title), metrics[key]) for key, title in shown if key != metrics["main"]]
-
-
-def _titles(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """The figures that are shown and what they are called."""
-    return {key: title for key, title in metrics.get("titles", {}).items() if key in metrics}
-
-
-def _contenders(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """This model and the baselines, best first."""
-    if not metrics:
-        return []
-    name, scale = metrics["main"], metrics.get("scale", 1.0)
-    rivals = [
-        {"title": words.sentence(one["title"])[:-1], "main": False, **one[name]}
-        for one in metrics.get("baselines", [])
+    return [
+        (words.title(title), metrics.scores[name])
+        for name, title in metrics.shown.items()
+        if name != metrics.main
     ]
-    found = [{"title": "This model", "main": True, **metrics[name]}, *rivals]
-    for one in found:
-        one["drawn"] = {key: scale * one[key] for key in ("value", "low", "high")}
-    return sorted(found, key=lambda one: -one["value"])
 
 
-def _wrong(metrics: Mapping[str, Any]) -> int:
+def _contenders(metrics: Metrics) -> list[dict[str, Any]]:
+    """This model and the baselines, best first."""
+    contenders = [("This model", metrics.main_score)]
+    contenders += [
+        (words.sentence(row.title)[:-1], row.scores[metrics.main]) for row in metrics.baselines
+    ]
+    table = [
+        {"title": title, "main": place == 0, "score": score, "drawn": score.times(metrics.scale)}
+        for place, (title, score) in enumerate(contenders)
+    ]
+    return sorted(table, key=lambda row: -row["score"].value)
+
+
+def _count_wrong(metrics: Metrics) -> int:
     """How many test rows were wrong."""
-    if "wrong" in metrics:
-        return metrics["wrong"]
-    matrix = metrics.get("confusion_matrix", [])
+    if metrics.wrong is not None:
+        return metrics.wrong
+    matrix, _ = _confusion_matrix(metrics)
     return sum(map(sum, matrix)) - sum(row[i] for i, row in enumerate(matrix))
 
 
-def _matrix(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+def _matrix(metrics: Metrics | None) -> dict[str, Any] | None:
     """The confusion matrix as rows of (count, share) cells, or drawn where classes are many."""
-    matrix, labels = metrics.get("confusion_matrix"), metrics.get("labels", [])
+    matrix, labels = _confusion_matrix(metrics)
     if not matrix:
         return None
     if len(labels) > NUMBERED:
@@ -238,31 +228,21 @@ def _matrix(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"drawn": None, "labels": labels, "rows": rows, "beside": wide <= COLUMN}
 
 
-def _watched(metrics: Mapping[str, Any]) -> str:
-    """What the score of an epoch is called: the main one, unless the task went by another."""
-    return metrics.get("epoch_score") or _called(_main(metrics))
-
-
-def _called(main: Mapping[str, Any] | None) -> str:
-    return words.title(main["title"]) if main else "Score"
-
-
-def _reliability(metrics: Mapping[str, Any]) -> Markup | None:
+def _reliability(calibration: Calibration | None) -> Markup | None:
     """The reliability diagram."""
-    found = metrics.get("calibration")
-    if not found:
+    if not calibration:
         return None
-    after = found["after"]["bins"] if found["fitted"] else []
-    return charts.reliability_chart(found["before"]["bins"], after)
+    after = calibration.after.bins if calibration.fitted else []
+    return charts.reliability_chart(calibration.before.bins, after)
 
 
 def _dropped(data: Mapping[str, Any]) -> list[tuple[str, int, str]]:
     """Reasons for which rows were dropped: (reason, rows, first place)."""
     return [
-        (reason, one["rows"], one.get("first", ""))
-        if isinstance(one, Mapping)
-        else (reason, int(one), "")
-        for reason, one in (data.get("dropped") or {}).items()
+        (reason, rows["rows"], rows.get("first", ""))
+        if isinstance(rows, Mapping)
+        else (reason, int(rows), "")
+        for reason, rows in (data.get("dropped") or {}).items()
     ]
 
 
@@ -273,14 +253,16 @@ def _messages(notes: Iterable[Any]) -> list[str]:
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """A nested dict as (name, value) pairs, names in words."""
-    found: list[tuple[str, Any]] = []
+    pairs: list[tuple[str, Any]] = []
     for key, value in facts.items():
         name = f"{prefix}{str(key).replace('_', ' ')}"
         if isinstance(value, Mapping):
-            found += _flat(value, f"{name}: ")
-        elif isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
-            for number, one in enumerate(value):
-                found += _flat(one, f"{name} {number + 1}: ")
+            pairs += _flat(value, f"{name}: ")
+        elif (
+            isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value)
+        ):
+            for number, entry in enumerate(value):
+                pairs += _flat(entry, f"{name} {number + 1}: ")
         else:
-            found.append((name, value))
-    return found
+            pairs.append((name, value))
+    return pairs

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from warmstart.cli.output.tables import heading, notes, plain, print_json, print_next, put
 from warmstart.formatting import counted
+from warmstart.types import Metrics
 
 if TYPE_CHECKING:
     from warmstart.config.recipe import Recipe
@@ -41,14 +42,16 @@ def run(run: Run, *, as_json: bool) -> None:
     if "tasks" in run.metrics:
         run_of_tasks(run)
         return
-    scores(run.metrics)
-    speed, proof = run.facts["speed"], run.proof
+    report = run.read_report()
+    assert report.metrics is not None
+    scores(report.metrics)
+    speed, proof = report.speed, report.proof
     task: Any = run.recipe.task
     what = task.head.row_unit  # a long passage is read in several windows
     rate = f"{speed['rows_per_second']:,.0f} {what}/s, {speed['precision']} on {speed['device']}"
     cached = speed["feature_seconds"]
     first = f"{cached:.1f} s for the outputs of the body, then " if cached else ""
-    for reason, rows in run.ledger["dropped"].items():
+    for reason, rows in report.data["dropped"].items():
         print(f"left out   {counted(rows['rows'])}: {reason} (first {rows['first']})")
     print(f"trained    {first}{speed['rows']:,} {what} in {speed['seconds']:.1f} s ({rate})")
     largest = proof.get("max_probability_difference", proof.get("max_difference", 0.0))
@@ -96,30 +99,29 @@ def metrics(figures: Mapping[str, Any], out: Any, *, as_json: bool) -> None:
     if as_json:
         print_json(dict(figures))
         return
-    scores(figures)
+    scores(Metrics.from_json(figures))
     if out is not None:
         print(f"written    {out}/metrics.json, {out}/predictions.parquet")
     notes(figures["notes"])
 
 
-def scores(figures: Mapping[str, Any]) -> None:
+def scores(metrics: Metrics) -> None:
     """A table: the model beside the baselines, with intervals; and the verdict in words."""
     from warmstart.evaluation.sentences import figure, percent
 
-    level = f"{percent(figures['confidence_level'])} interval"
-    table = plain(f"{counted(figures['rows'], 'test row')}")
+    table = plain(f"{counted(metrics.rows, 'test row')}")
     table.add_column("", no_wrap=True)
-    baselines = figures.get("baselines") or []
     table.add_column("this model", justify="right")
-    table.add_column(level, justify="right", no_wrap=True)
-    for baseline in baselines:
-        table.add_column(heading(str(baseline["title"])), justify="right")
-    for key, title in figures["titles"].items():
-        value, low, high = (figure(figures[key][part]) for part in ("value", "low", "high"))
-        rivals = [figure(baseline[key]["value"]) for baseline in baselines]
-        table.add_row(title, value, f"{low} to {high}", *rivals)
+    table.add_column(f"{percent(metrics.confidence_level)} interval", justify="right", no_wrap=True)
+    for baseline in metrics.baselines:
+        table.add_column(heading(baseline.title), justify="right")
+    for name, title in metrics.titles.items():
+        score = metrics.scores[name]
+        others = [figure(baseline.scores[name].value) for baseline in metrics.baselines]
+        interval = f"{figure(score.low)} to {figure(score.high)}"
+        table.add_row(title, figure(score.value), interval, *others)
     put(table)
-    print(f"\n{figures['verdict']}")
+    print(f"\n{metrics.verdict}")
 
 
 def recipe(recipe: Recipe, *, as_json: bool) -> None:

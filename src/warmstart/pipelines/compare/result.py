@@ -12,6 +12,7 @@ from warmstart.files import write_json
 from warmstart.pipelines.compare.request import Wanted
 from warmstart.pipelines.next_steps import next_steps
 from warmstart.run import Run, folder_named, read_json
+from warmstart.types import Metrics
 
 if TYPE_CHECKING:
     from warmstart.evaluation.comparison import Answers, Trial
@@ -121,13 +122,13 @@ def conclude(
 def _trial(one: Wanted, run: Run, main: str) -> Trial:
     from warmstart.evaluation.comparison import Trial
 
-    facts = run.facts
+    facts, metrics = run.facts, Metrics.from_json(run.metrics)
     speed, meter = facts["speed"], facts.get("meter") or {}
     return Trial(
         run=one.name,
         method=one.method,
         seed=one.recipe.seed,
-        score={key: run.metrics[main][key] for key in ("value", "low", "high")},
+        score=metrics.scores[main].to_json(),
         trainable=facts["size"]["trainable"],
         file_bytes=sum(file.stat().st_size for file in run.model.rglob("*") if file.is_file()),
         seconds=speed["seconds"] + speed["feature_seconds"],

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warmstart.files import write_json
-from warmstart.pipelines.finish import conclude, peak_memory_mb, speed_of
+from warmstart.pipelines.finish import finish, peak_memory_mb, speed_of
 from warmstart.pipelines.multitask.prepare import PreparedTasks
 from warmstart.pipelines.multitask.session import TasksSession
 from warmstart.pipelines.next_steps import next_steps_of_tasks
@@ -47,13 +47,13 @@ def train_tasks(run: Run, prepared: PreparedTasks, listeners: list[Listener], re
     session.widen_vocabulary()
     for name, one in session.each.items():
         one.save(run.model / name)
-        _conclude(run, name, one, progress, outputs[name], speed)
+        _finish(run, name, one, progress, outputs[name], speed)
     alone = _alone(run, session, outputs, resume) if prepared.task.compare else {}
     _tell(run, prepared, session, progress, speed, alone)
     checkpoint.clear(run.path / "checkpoints")
 
 
-def _conclude(
+def _finish(
     run: Run, name: str, session: Session, progress: Progress, outputs: OUTPUTS, speed: Any
 ) -> None:
     """Proof, evaluation, report and card of one task, as of a run of its own."""
@@ -64,7 +64,7 @@ def _conclude(
     part = TaskRun.create(folder, prepared.recipe, {**prepared.facts(), **kept})
     prepared.ledger.write(folder)
     own = replace(progress, history=_history(name, progress))
-    conclude(part, prepared, own, outputs, dict(speed), session.size())
+    finish(part, prepared, own, outputs, dict(speed), session.size())
     (folder / "run.json").unlink()  # a part of a run, and none that could be resumed
 
 

@@ -77,12 +77,12 @@ BUDGET = {
     "training": (2_940, 2_200),
     "metrics": (1_420, 1_350),
     "evaluation": (3_160, 2_150),
-    "reporting": (1_580, 1_000),
+    "reporting": (1_380, 1_000),
     "inference": (460, 350),
     "serving": (0, 1_000),
     "pipelines": (4_890, 2_800),
 }
-TOTAL_FILES = (259, 230)
+TOTAL_FILES = (258, 230)
 SPINE = [
     "config.recipe",
     "part",

@@ -10,7 +10,7 @@ import pytest
 from reports import render
 from warmstart import part as parts
 from warmstart.metrics.classification import TITLES
-from warmstart.reporting.glossary import TERMS, terms
+from warmstart.reporting.view import TERMS, terms
 from warmstart.tasks.embedding import rows as embedding
 from warmstart.tasks.tagging.task import ENTITY_TITLES, WORD_TITLES
 

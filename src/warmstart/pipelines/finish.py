@@ -17,7 +17,6 @@ from warmstart.types import Metrics, RunFolder, RunReport, TaskName, Verdict
 if TYPE_CHECKING:
     from warmstart.training.trainer import Progress
 
-
 NO_TOKENS = "none in training: the head read hidden states that were computed once"
 
 

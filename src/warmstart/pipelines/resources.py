@@ -66,10 +66,12 @@ class Energy:
 def energy_of(device: str, powercap: Path = POWERCAP) -> Energy:
     """The counters of where the training runs."""
     if device == "cuda":
-        found = _nvidia()
-        if found is None:
+        counter = _nvidia()
+        if counter is None:
             return Energy((), "energy is not measured: the NVIDIA driver tells no energy counter")
-        return Energy([found], "energy: the whole GPU, by its own counter, from loading to the end")
+        return Energy(
+            [counter], "energy: the whole GPU, by its own counter, from loading to the end"
+        )
     if device != "cpu":
         return Energy((), f"energy is not measured: no counter of a device '{device}' is known")
     packages = [_rapl(folder) for folder in _domains(powercap)]
@@ -222,5 +224,5 @@ def _status(name: str) -> float | None:
         lines = STATUS.read_text().splitlines()
     except OSError:
         return None
-    found = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
-    return int(found[0]) / 1024 if found else None
+    sizes = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
+    return int(sizes[0]) / 1024 if sizes else None

@@ -59,15 +59,15 @@ def histogram(
     for number, count in enumerate(rows):
         tall = count / top * height
         if number < len(counts):
-            said = f"{edges[number]:,} to {edges[number + 1] - 1:,}: {counted(count)}"
+            label = f"{edges[number]:,} to {edges[number + 1] - 1:,}: {counted(count)}"
         else:
-            said = f"{edges[-1]:,} and more: {counted(count)}"
+            label = f"{edges[-1]:,} and more: {counted(count)}"
         if count:
             parts.append(
                 Markup(
                     '<rect class="column" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
                     "<title>{}</title></rect>"
-                ).format(LEFT + number * slot + 0.5, base - tall, max(slot - 1, 1), tall, said)
+                ).format(LEFT + number * slot + 0.5, base - tall, max(slot - 1, 1), tall, label)
             )
     every = max(1, -(-len(counts) // 6))
     last = len(counts) - (2 if over else 0)

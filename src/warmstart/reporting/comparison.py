@@ -23,36 +23,36 @@ def score_words(value: float, spread: float | None) -> str:
     return f"{value:.3f}" if spread is None else f"{value:.3f} ± {spread:.3f}"
 
 
-def verdict(found: Sequence[Standing], title: str, rows: int, level: float) -> str:
+def verdict(standings: Sequence[Standing], title: str, rows: int, level: float) -> str:
     """Which is best, and whether the runner-up is really behind it."""
-    best = found[0]
-    lead = f"{best.method}:" if len(found) == 1 else f"Best is {best.method}:"
+    best = standings[0]
+    lead = f"{best.method}:" if len(standings) == 1 else f"Best is {best.method}:"
     interval = ""
     if best.low is not None and best.high is not None:
         interval = f" ({percent(level)} interval {best.low:.3f} to {best.high:.3f})"
     seeds = f", the mean of {len(best.seeds)} seeds" if best.spread is not None else ""
     score = f"{title} {score_words(best.value, best.spread)}{interval}"
     text = f"{lead} {score} on {counted(rows, 'test row')}{seeds}."
-    if len(found) == 1:
+    if len(standings) == 1:
         return text
-    runner = found[1]
+    runner = standings[1]
     text += f" The runner-up, {runner.method}, {_gap(runner, title, level)}."
-    if worse := [one.method for one in found[2:] if one.outcome == WORSE]:
+    if worse := [row.method for row in standings[2:] if row.outcome == WORSE]:
         text += f" Really worse than {best.method}: {listed(worse)}."
-    if noise := [one.method for one in found[2:] if one.outcome == NOISE]:
+    if noise := [row.method for row in standings[2:] if row.outcome == NOISE]:
         text += f" Within noise of it: {listed(noise)}."
     return text
 
 
-def advice(found: Sequence[Standing], buy: Standing, level: float) -> str:
+def advice(standings: Sequence[Standing], buy: Standing, level: float) -> str:
     """Which method to take."""
-    best = found[0]
-    if len(found) == 1:
+    best = standings[0]
+    if len(standings) == 1:
         return ""
     if buy is best:
-        if all(one.outcome == WORSE for one in found[1:]):
+        if all(row.outcome == WORSE for row in standings[1:]):
             return f"Take {best.method}: every other method is really worse."
-        cheaper = [one for one in found[1:] if one.trainable < best.trainable]
+        cheaper = [row for row in standings[1:] if row.trainable < best.trainable]
         if not cheaper:
             return f"Take {best.method}: it is best, and none trains fewer weights."
         return (
@@ -72,31 +72,31 @@ def advice(found: Sequence[Standing], buy: Standing, level: float) -> str:
     return text
 
 
-def notes(found: Sequence[Standing], tested: bool) -> list[str]:
+def notes(standings: Sequence[Standing], tested: bool) -> list[str]:
     """What a careful reader should know."""
-    said: list[str] = []
-    seeds = len(found[0].seeds)
+    texts: list[str] = []
+    seeds = len(standings[0].seeds)
     if seeds == 1:
-        said.append(
+        texts.append(
             "One seed each: another seed moves every score a little, and this table cannot say how "
             "much. --seed 0,1,2 does."
         )
     elif seeds == 2:
-        said.append("Two seeds say little about the spread; three or more say something.")
-    if len(found) > 2:
-        said.append(
+        texts.append("Two seeds say little about the spread; three or more say something.")
+    if len(standings) > 2:
+        texts.append(
             "The best of several is flattered a little by having been chosen on these rows; on new "
             "ones expect slightly less."
         )
-    if tested and len(found) > 2:
-        count = len(found) - 1
-        said.append(f"The p-values are corrected for {counted(count, 'comparison')} (Holm 1979).")
-    if not tested and len(found) > 1:
-        said.append(
+    if tested and len(standings) > 2:
+        count = len(standings) - 1
+        texts.append(f"The p-values are corrected for {counted(count, 'comparison')} (Holm 1979).")
+    if not tested and len(standings) > 1:
+        texts.append(
             "There is no paired test for answers of this kind yet; two methods are told apart "
             "where their intervals do not meet, which misses small differences."
         )
-    return said
+    return texts
 
 
 def outcome_words(outcome: str, against: Mapping[str, Any]) -> str:
@@ -111,24 +111,24 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _gap(one: Standing, title: str, level: float) -> str:
+def _gap(row: Standing, title: str, level: float) -> str:
     """How far behind the best: a clause that goes on from the method's name."""
-    found = one.against
-    far = f"{points(abs(found['difference']))} points"
-    if one.outcome == UNKNOWN:
+    gap = row.against
+    far = f"{points(abs(gap['difference']))} points"
+    if row.outcome == UNKNOWN:
         return f"is {far} of {title} lower; whether that is noise was not tested"
     evidence = ""
-    if found["p_value"] is not None:
-        evidence = f" ({percent(level)} interval of the difference {points(found['low'])} to "
-        evidence += f"{points(found['high'])}, {p_words(found['p_value'])})"
-    if one.outcome == WORSE:
+    if gap["p_value"] is not None:
+        evidence = f" ({percent(level)} interval of the difference {points(gap['low'])} to "
+        evidence += f"{points(gap['high'])}, {p_words(gap['p_value'])})"
+    if row.outcome == WORSE:
         return f"is really worse, by {far} of {title}{evidence}"
-    if found["high"] < 0 and found["worse_seeds"] < found["seeds"]:
+    if gap["high"] < 0 and gap["worse_seeds"] < gap["seeds"]:
         return (
-            f"is {far} lower{evidence}, but only with {found['worse_seeds']} of {found['seeds']} "
+            f"is {far} lower{evidence}, but only with {gap['worse_seeds']} of {gap['seeds']} "
             "seeds, so it may be the luck of a seed"
         )
-    if _is_disputed(found):
+    if _is_disputed(gap):
         return (
             f"is {far} lower, which cannot be told from chance with so few test rows, as the two "
             f"tests disagree{evidence}"
@@ -143,12 +143,12 @@ def _is_disputed(against: Mapping[str, Any]) -> bool:
     return disputed(against["low"], against["high"], against["p_value"])
 
 
-def _costs(one: Standing, best: Standing) -> str:
+def _costs(row: Standing, best: Standing) -> str:
     """ "3 % of the trained weights, 4 % of the file and 90 % of the time"."""
     pairs = [
-        ("of the trained weights", one.trainable, best.trainable),
-        ("of the saved folder", one.file_bytes, best.file_bytes),
-        ("of the training time", one.seconds, best.seconds),
+        ("of the trained weights", row.trainable, best.trainable),
+        ("of the saved folder", row.file_bytes, best.file_bytes),
+        ("of the training time", row.seconds, best.seconds),
     ]
     return listed([f"{_ratio(a, b)} {what}" for what, a, b in pairs if b])
 
@@ -175,7 +175,7 @@ def render_comparison(summary: Mapping[str, Any]) -> str:
     """The page as HTML text."""
     filters = {
         "millions": millions, "megabytes": megabytes, "mebibytes": mebibytes,
-        "duration": duration, "joules": joules, "p": words.p_words, "said": words.sentence,
+        "duration": duration, "joules": joules, "p": words.p_words, "clause": words.sentence,
         "points": lambda value: words.points(value, sign=True),
         "outcome": outcome_words, "tag": TAGS.__getitem__,
         "drawn": lambda row: Score(row["value"], row["low"], row["high"]),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from warmstart.evaluation import sentences as words
 from warmstart.reporting import charts
-from warmstart.reporting.glossary import terms
 from warmstart.reporting.trust import Point, trust
 from warmstart.types import Calibration, Metrics, RunReport, Score, Verdict
 
@@ -88,6 +91,7 @@ def _metrics(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name in names if name not in ("loss", "score")]
 
 
+GLOSSARY = Path(__file__).parent / "glossary.toml"
 NUMBERED = 12  # up to so many classes the confusion matrix is a table of numbers
 CONFUSIONS = 10  # pairs of classes listed
 FIRST, MORE = 3, 6  # mistakes on the first screen; the most, where there is room
@@ -138,6 +142,30 @@ def view(report: RunReport) -> dict[str, Any]:
             ("Proof of the saved folder", report.proof), ("Versions", report.versions),
         ) if facts],
     }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A word and what it means; `names` are the titles of such figures, * for any end."""
+
+    title: str
+    text: str
+    names: Sequence[str]
+    anchor: str = ""
+
+
+TERMS = tuple(
+    Term(**entry) for entry in tomllib.loads(GLOSSARY.read_text(encoding="utf-8"))["term"]
+)
+
+
+def terms(titles: Mapping[str, str]) -> list[Term]:
+    """What explains the figures that have these titles."""
+    return [
+        term
+        for term in TERMS
+        if any(fnmatchcase(title, name) for name in term.names for title in titles.values())
+    ]
 
 
 def first_screen(

@@ -65,12 +65,12 @@ PART_FOLDERS = ["tasks", "objectives", "methods", "inference"]
 
 BUDGET = {
     # package: (lines it may have now, lines that it is to have in the end)
-    "the root": (1_260, 950),
+    "the root": (1_270, 950),
     "config": (670, 550),
     "cli": (1_580, 1_200),
     "data": (5_350, 4_300),
     "tokenization": (1_740, 1_350),
-    "models": (7_020, 5_300),
+    "models": (7_100, 5_300),
     "methods": (710, 650),
     "objectives": (560, 400),
     "tasks": (4_950, 4_500),
@@ -80,9 +80,9 @@ BUDGET = {
     "reporting": (1_380, 1_000),
     "inference": (460, 350),
     "serving": (0, 1_000),
-    "pipelines": (4_890, 2_800),
+    "pipelines": (4_910, 2_800),
 }
-TOTAL_FILES = (258, 230)
+TOTAL_FILES = (259, 230)
 SPINE = [
     "config.recipe",
     "part",

@@ -36,6 +36,7 @@ def test_a_class_of_ones_own_is_named_by_its_path():
     (".Mine", r"there is no \.Mine"),
 ])  # fmt: skip
 def test_what_is_no_such_class_is_answered_in_one_line(path: str, message: str):
+    parts.allow(path)
     with pytest.raises(RecipeError, match=message):
         parts.find("objective", path)
 
@@ -55,6 +56,6 @@ def test_a_saved_recipe_runs_no_code_that_nobody_named(
     monkeypatch.syspath_prepend(tmp_path)
     path = run.path / "recipe.toml"
     path.write_text(path.read_text().replace(f"{__name__}.Own", "mine.Own"), encoding="utf-8")
-    with pytest.raises(RecipeError, match=r"recipe\.toml names the objective mine\.Own"):
+    with pytest.raises(RecipeError, match=r"names the objective mine\.Own.*not run"):
         run.recipe  # noqa: B018
     assert "mine" not in sys.modules

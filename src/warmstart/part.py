@@ -6,15 +6,16 @@ class in it. Part files import torch inside their functions, so that naming a pa
 
 A part of the user's own is named by the path of its class, `my_package.engines.Mine`. Code is never
 run because a folder names it: a module that is not imported yet must be named by the person who
-asks (`check_saved`).
+asks (`allow`), and `own_class` is the one place that imports it.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -29,6 +30,12 @@ FOLDERS = {
 
 NO_PARTS = {"base", "engine", "inputs", "predictor", "results"}
 """Files in these folders that hold what the parts share."""
+
+
+OWN_HEAD = "task.module"
+"""The key that names a head of the user's own; verbs that open a saved model take it too."""
+_ALLOWED: set[str] = set()
+"""Paths of code that a person has named in this process."""
 
 
 class Part(BaseModel):
@@ -67,7 +74,7 @@ def find(kind: str, name: str) -> type[Part]:
     Raises `RecipeError`; an unknown name is answered with the nearest.
     """
     if "." in name:
-        return _imported(kind, name)
+        return _own_part(kind, name)
     if name not in names(kind):
         raise UnknownNameError(kind, name, names(kind))
     is_package = (Path(__file__).parent / FOLDERS[kind] / name / "task.py").is_file()
@@ -80,27 +87,52 @@ def find(kind: str, name: str) -> type[Part]:
     raise RecipeError(f"{module.__file__} holds no {kind}")
 
 
-def check_saved(kind: str, name: str, where: str | Path) -> None:
-    """Raise `RecipeError` where a saved file names a part of the user's own that is not imported
-    yet: code that nobody here has named."""
-    module = name.rpartition(".")[0]
-    if module and module not in sys.modules:
-        raise RecipeError(
-            f"{where} names the {kind} {shown(name)}, which is code of yours; if you want it to be "
-            f"run, go on from Python, after: import {shown(module)}"
-        )
+def allow(path: str) -> None:
+    """Let the class at a dotted path be imported in this process: a person has named it."""
+    _ALLOWED.add(path.replace(":", "."))
 
 
-def _imported(kind: str, path: str) -> type[Part]:
+def allow_named(recipe: Mapping[str, Any]) -> None:
+    """Allow the code that a recipe names which a person has given: parts of their own by their
+    paths, several with commas or as a list, and a `module`."""
+    for key, value in recipe.items():
+        if isinstance(value, Mapping):
+            allow_named(cast("Mapping[str, Any]", value))
+        elif key.rpartition(".")[2] in {*FOLDERS, "name", "module"}:
+            several: Iterable[Any] = value.split(",") if isinstance(value, str) else [value]
+            for name in cast("Iterable[Any]", value) if isinstance(value, list) else several:
+                allow(str(name).strip())
+
+
+def own_class(path: str, key: str, remedy: str) -> Any:
+    """What stands at the dotted path of code of the user's own, which a recipe's `key` names.
+
+    The one place that imports such code. A saved folder may name any: only a path that a person
+    has named in this process is imported, or one whose module is there already. Raises
+    `RecipeError`, with `remedy` where there is no such class.
+    """
+    path = path.replace(":", ".")
     module, _, name = path.rpartition(".")
+    if path not in _ALLOWED and module not in sys.modules:
+        raise RecipeError(
+            f"a saved file names the {key} {shown(path)}, which is code that nobody here has "
+            f"named, so it is not run; if you trust it, say so: --{key} {shown(path)}, or in "
+            f"Python, before: import {shown(module)}"
+        )
     try:
-        value = getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise RecipeError(
-            f"{kind}: there is no {shown(path)} ({shown(error, 80)}); give one of "
-            f"{', '.join(names(kind))}, or the path of a class, as in my_package.parts.Mine, and "
-            "make it importable (PYTHONPATH)"
+            f"{key}: there is no {shown(path)} ({shown(error, 80)}); {remedy}, and make it "
+            "importable (PYTHONPATH)"
         ) from None
+
+
+def _own_part(kind: str, path: str) -> type[Part]:
+    choices = ", ".join(names(kind))
+    value = own_class(
+        path, kind, f"give one of {choices}, or the path of a class, as in my_package.parts.Mine"
+    )
     if not (isinstance(value, type) and issubclass(value, Part) and value.kind == kind):
         base = f"warmstart's {kind.capitalize()}"
         raise RecipeError(f"{kind}: {shown(path)} is no class that derives from {base}")

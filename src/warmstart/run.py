@@ -17,13 +17,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from warmstart import files
-from warmstart import part as parts
 from warmstart.config.recipe import Recipe
 from warmstart.config.toml import read_file
 from warmstart.data.readers.files import unusable
@@ -74,11 +73,7 @@ class Run:
     def recipe(self) -> Recipe:
         """What was asked, with every choice made. Raises `RecipeError`, also where it names code
         that is not imported yet."""
-        table = read_file(self.path / "recipe.toml")
-        for kind in parts.FOLDERS.keys() & table.keys():
-            for name in _part_names(table[kind]):
-                parts.check_saved(kind, name, self.path / "recipe.toml")
-        return Recipe.of(table, quiet=True)
+        return Recipe.of(read_file(self.path / "recipe.toml"), quiet=True)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -185,18 +180,6 @@ def folder_named(model: Any) -> str:
         if isinstance(path, str):
             return path
     raise RunError(f"{shown(model)} is no run: give the path of its folder, or what `tune` gave")
-
-
-def _part_names(value: Any) -> Iterator[str]:
-    """The names of parts in a table of a recipe, also of the parts in a part."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        table = cast("dict[str, Any]", value)
-        yield str(table.get("name", ""))
-        for inner in table.values():
-            if isinstance(inner, dict):
-                yield from _part_names(inner)
 
 
 def _no_run(path: Path) -> str:

@@ -19,8 +19,8 @@ from warmstart.models.architectures import skeleton
 from warmstart.models.fast.forward import FastForward
 from warmstart.models.head_layers import unwrap
 from warmstart.models.hf_calls import quiet
-from warmstart.models.loading import load_saved
 from warmstart.models.modules import head_names
+from warmstart.models.saved import load_saved
 from warmstart.training.optimizer import Optimizer
 
 Folder = Callable[[str], Path]

@@ -17,8 +17,8 @@ from warmstart.errors import RecipeError
 from warmstart.methods.lora import LoRA
 from warmstart.models import loading as backbone
 from warmstart.models.fast.forward import FastForward
-from warmstart.models.loading import load_saved
 from warmstart.models.peft.quantization import RoundedLinear, quantise
+from warmstart.models.saved import load_saved
 
 Folder = Callable[[str], Path]
 IDS = torch.tensor([[1, 8, 9, 10, 2], [1, 20, 21, 22, 2]])

@@ -17,7 +17,7 @@ from warmstart.methods.full import Full
 from warmstart.methods.lora import LoRA
 from warmstart.models import loading as backbone
 from warmstart.models.architectures import family_of, layers_of
-from warmstart.models.loading import load_saved
+from warmstart.models.saved import load_saved
 
 Folder = Callable[[str], Path]
 UNUSED = (

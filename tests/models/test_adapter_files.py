@@ -21,8 +21,8 @@ from warmstart.models.adapters.files import base_of as base_of_file
 from warmstart.models.adapters.files import base_state, read
 from warmstart.models.adapters.open import opened, outputs
 from warmstart.models.hf_calls import quiet
-from warmstart.models.loading import load_saved
 from warmstart.models.peft import wrap as peft_models
+from warmstart.models.saved import load_saved
 
 Folder = Callable[[str], Path]
 IDS = torch.tensor([[1, 8, 9, 10, 20]])

@@ -13,6 +13,7 @@ from pydantic_core import PydanticUndefined
 from warmstart.cli.parser import Request, Verb
 from warmstart.config.validation import kinds, wanted
 from warmstart.errors import RecipeError
+from warmstart.part import OWN_HEAD, allow_named
 from warmstart.tokenization.settings import Choice, Comparison, Extension, Settings, Training
 
 FREE_OUT = {"out FOLDER": "where it goes; unset: the next free folder in tokenizers/"}
@@ -128,7 +129,7 @@ def list(request: Request) -> None:
     from warmstart.cli.output import adapters as output
     from warmstart.pipelines import adapters
 
-    _no_keys(request)
+    _check_keys(request)
     output.listed(
         adapters.listing(request.several or "runs"), as_json=bool(request.options["json"])
     )
@@ -154,7 +155,7 @@ def _run_adapters(request: Request, action: str, words: Any) -> None:
     from warmstart.cli.output import adapters as output
     from warmstart.pipelines import adapters
 
-    _no_keys(request)
+    _check_keys(request)
     if request.options["out"] is None:
         raise RecipeError(f"adapters {action} needs --out FOLDER, where it goes")
     options = {k: v for k, v in request.options.items() if v is not None and k != "json"}
@@ -162,10 +163,11 @@ def _run_adapters(request: Request, action: str, words: Any) -> None:
     output.written(action, result, as_json=bool(request.options["json"]))
 
 
-def _no_keys(request: Request) -> None:
-    if request.keys:
+def _check_keys(request: Request) -> None:
+    """Take the name of code that may be run, and no other key. Raises `RecipeError`."""
+    allow_named(request.keys)
+    if strange := [key for key in request.keys if key != OWN_HEAD]:
         known = ", ".join(f"--{name.partition(' ')[0]}" for name in request.spec.options)
         raise RecipeError(
-            f"no option '--{next(iter(request.keys))}' of {request.verb}. "
-            f"There are: {known or 'none'}"
+            f"no option '--{strange[0]}' of {request.verb}. There are: {known or 'none'}"
         )

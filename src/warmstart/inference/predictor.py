@@ -101,6 +101,8 @@ class Predictor:
             types = dataset.types
             types = None if types is None else dataset.padded(types, rows, columns, 0)
             values = self.runner.run(TokenBatch(ids, lengths, types))
+            if not np.isfinite(values).all():
+                raise RunError("the model answers with values that are no numbers; it is damaged")
             if not outputs.size:
                 size = len(dataset) if values.ndim == 2 else len(dataset.ids)
                 outputs = np.empty((size, values.shape[-1]), np.float32)
@@ -124,25 +126,16 @@ class Predictor:
         return replace(output, ids=ids, confidence=confidence)
 
 
-def open_predictor(
-    folder: Path, engine: Engine | None = None, own_head: str | None = None
-) -> Predictor:
+def open_predictor(folder: Path, engine: Engine | None = None) -> Predictor:
     """A predictor over a run or a model folder, by torch unless another engine is given.
-
-    Args:
-        own_head: path of the user's own head class that may be run.
 
     Raises `RunError`, `RecipeError` and `BaseModelError`.
     """
-    from warmstart.models.loading import saved_config, saved_tokenizer
+    from warmstart.models.saved import saved_config, saved_tokenizer
 
     chosen: Any = engine or parts.make("engine", "torch")
     folder = folder / "model" if (folder / "model").is_dir() else folder
     _check(folder)
-    if note_of(folder).get("task", {}).get("module"):
-        from warmstart.models.custom_head import check_own
-
-        check_own(folder, own_head)
     with _completed(folder) as whole:
         config, tokenizer = saved_config(whole), saved_tokenizer(whole)
         if tokenizer.pad_token is None:

@@ -35,7 +35,7 @@ class TorchRunner(Runner):
     """The model in memory, as it computes in training."""
 
     def __init__(self, engine: Torch, folder: Path, task: Task, pad_id: int) -> None:
-        from warmstart.models.loading import saved_model
+        from warmstart.models.saved import saved_model
         from warmstart.training.datasets import CACHED_TOKENS
         from warmstart.training.memory import trim
         from warmstart.training.precision import choose, device_named

@@ -263,6 +263,30 @@ def check_fingerprint(folder: Path) -> None:
         )
 
 
+def check_whole(folder: Path, lost: Iterable[str]) -> None:
+    """Refuse a model of which transformers or PEFT would make up a part."""
+    names = sorted(lost)
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise BaseModelError(
+            f"{folder} is not whole: missing or of another shape are "
+            f"{', '.join(shown(name) for name in names[:3])}{more}; copy the folder again"
+        )
+
+
+def check_sum(folder: Path) -> None:
+    """Refuse a folder of ours whose weights are not those that were saved, be it by one bit."""
+    saved = note_of(folder).get("weights_sha256")
+    if saved is None:
+        return
+    sums = {path: file_sha256(path) for path in sorted(folder.glob("*.safetensors"))}
+    if not sums or weights_sha256(sums) != saved:
+        raise BaseModelError(
+            f"the weights in {folder} are not those that were saved (their sum in {NOTE} differs); "
+            "copy the folder again, or, if you changed them yourself, take weights_sha256 out"
+        )
+
+
 def note_of(folder: Path) -> dict[str, Any]:
     """What we keep beside a model; empty where it is not ours."""
     return read_json(folder / NOTE) if (folder / NOTE).exists() else {}

@@ -1,13 +1,7 @@
-"""A body of transformers under a head that the user wrote: any `nn.Module`, by its dotted path.
-
-Code is never run because a folder names it: a module that is not imported yet must be named by
-the person who calls.
-"""
+"""A body of transformers under a head that the user wrote: any `nn.Module`, by its dotted path."""
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from warmstart import part as parts
 from warmstart.errors import RecipeError, shown
 from warmstart.models.architectures import family_of, width_of
-from warmstart.models.checks import WEIGHTS, note_of
+from warmstart.models.checks import WEIGHTS, check_whole
 from warmstart.models.hf_calls import FLOAT32, LOAD, one_line, quiet, seeded, set_labels
 
 if TYPE_CHECKING:
@@ -54,39 +49,22 @@ def load_saved_own(folder: Path, path: str, settings: Mapping[str, Any]) -> PreT
     from safetensors.torch import load_file
     from transformers import AutoModel
 
-    body: Any = AutoModel.from_pretrained(folder, **FLOAT32)
-    config, prefix = body.config, f"{HEAD}."
+    loaded: Any = AutoModel.from_pretrained(folder, output_loading_info=True, **FLOAT32)
+    (body, info), prefix = loaded, f"{HEAD}."
+    config = body.config
     head = _make(head_class(path), path, width_of(config), config.num_labels, settings)
-    head.load_state_dict(
-        {
-            name.removeprefix(prefix): value
-            for name, value in load_file(folder / WEIGHTS).items()
-            if name.startswith(prefix)
-        }
-    )
+    weights = load_file(folder / WEIGHTS).items()
+    own = {n.removeprefix(prefix): value for n, value in weights if n.startswith(prefix)}
+    check_whole(folder, [*info["missing_keys"], *(head.state_dict().keys() - own.keys())])
+    head.load_state_dict(own)
     return with_head(body, head).eval()
 
 
-def check_own(folder: Path, allowed: str | None) -> None:
-    """Raise `RecipeError` where a folder names a head that is neither imported nor `allowed`."""
-    path = note_of(folder).get("task", {}).get("module")
-    if path and path != allowed and path.replace(":", ".").rpartition(".")[0] not in sys.modules:
-        raise RecipeError(
-            f"the model was trained with the head {path}, which is code of yours; say that it may "
-            f"be run: --task.module {path}"
-        )
-
-
 def head_class(path: str) -> type[nn.Module]:
-    """The class at `package.module.Class`. Raises `RecipeError`."""
-    module, _, name = path.replace(":", ".").rpartition(".")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise RecipeError(
-            f"task.module: there is no {shown(path)} ({shown(error, 80)}); give the path of a "
-            "class, as in my_package.heads.MyHead, and make it importable (PYTHONPATH)"
-        ) from None
+    """The class at `package.module.Class`. Raises `RecipeError`, also where only a saved folder has
+    named it."""
+    remedy = "give the path of a class, as in my_package.heads.MyHead"
+    kind = parts.own_class(path, "task.module", remedy)
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise RecipeError(f"task.module: {shown(path)} is no torch.nn.Module class")
     return kind

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,13 +11,10 @@ from torch import nn
 
 from warmstart.errors import BaseModelError, shown
 from warmstart.models.architectures import Family, family_of, positions_of
-from warmstart.models.base import resolve
-from warmstart.models.checks import header, note_of, read_json, weight_files
-from warmstart.models.custom_head import load_own, load_saved_own
-from warmstart.models.heads import CLASSES, HEADS, VECTOR, Head, head_of
+from warmstart.models.checks import header, read_json, weight_files
+from warmstart.models.heads import CLASSES, Head
 from warmstart.models.hf_calls import FLOAT32, LOAD, one_line, quiet, seeded, set_labels
 from warmstart.models.modules import LANGUAGE_MODELS, head_names
-from warmstart.models.peft.quantization import quantise
 from warmstart.models.saving import save_model
 
 if TYPE_CHECKING:
@@ -146,7 +142,7 @@ def load_headed(
     if head.generates:
         check_output_matrix(model, base, fresh)
     _check_fresh(fresh, heads, family, base)
-    _check_layers(info["unexpected_keys"], set(model.state_dict()), base)
+    check_layers(info["unexpected_keys"], set(model.state_dict()), base.name)
     if notes is not None:
         notes.extend(_notes(info, fresh, had, labels, output))
     return model.eval()
@@ -223,14 +219,14 @@ def _check_fresh(fresh: set[str], heads: list[str], family: Family, base: Base) 
         )
 
 
-def _check_layers(unused: Iterable[str], used: set[str], base: Base) -> None:
-    """Refuse a base whose config has fewer layers than its weights."""
+def check_layers(unused: Iterable[str], used: set[str], name: str) -> None:
+    """Refuse a model whose config has fewer layers than its weights."""
     known = [key for key in used if LAYER.search(key)]
     for key in sorted(key for key in unused if LAYER.search(key)):
         like = LAYER.sub(".0.", key, count=1)
         if any(used_key.endswith(like) or like.endswith(used_key) for used_key in known):
             raise BaseModelError(
-                f"{base.name} has more layers than its config.json says: '{key}' is left over, "
+                f"{name} has more layers than its config.json says: '{key}' is left over, "
                 f"where '{like}' is used; mend the config"
             )
 
@@ -256,83 +252,3 @@ def _notes(
     if had != list(labels) and not any(key.startswith(output) for key in fresh):
         notes.append("the base's own head has other labels and was begun anew")
     return notes
-
-
-# A saved folder back in memory: a whole model, or an adapter on its base.
-
-
-def load_saved(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Model (eval mode, float32) and tokenizer of a folder. Raises `BaseModelError`."""
-    tokenizer = saved_tokenizer(folder)
-    return saved_model(folder), tokenizer
-
-
-def saved_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of a folder, as it stands there. Raises `BaseModelError`."""
-    from transformers import AutoTokenizer
-
-    with one_line(f"the model in {folder} cannot be loaded"), quiet():
-        return AutoTokenizer.from_pretrained(folder, **LOAD)
-
-
-def saved_config(folder: Path) -> Any:
-    """The config of a folder, as transformers reads it. Raises `BaseModelError`."""
-    from transformers import AutoConfig
-
-    with one_line(f"the model in {folder} cannot be loaded"), quiet():
-        return AutoConfig.from_pretrained(folder, **LOAD)
-
-
-def saved_model(folder: Path) -> PreTrainedModel:
-    """The model of a folder in eval mode and float32. Raises `BaseModelError`."""
-    with one_line(f"the model in {folder} cannot be loaded"), quiet():
-        is_adapter = (folder / "adapter_config.json").exists()
-        return (_adapter(folder) if is_adapter else _whole(folder)).eval()
-
-
-def _whole(folder: Path) -> Any:
-    import transformers
-
-    task = note_of(folder).get("task", {})
-    if path := task.get("module"):
-        return load_saved_own(folder, path, task["module_settings"])
-    config = read_json(folder / "config.json")
-    head = head_of(config) or VECTOR
-    auto: Any = getattr(transformers, head.auto_for(family_of(config).kind))
-    return auto.from_pretrained(folder, **FLOAT32)
-
-
-def _adapter(folder: Path) -> Any:
-    from transformers import AutoConfig, GenerationConfig
-
-    note = note_of(folder)
-    base = resolve(note["base"])
-    if base.sha256 != note["base_sha256"]:
-        raise BaseModelError(f"the base '{base.name}' is not the one that {folder} was trained on")
-    config: Any = AutoConfig.from_pretrained(folder, **LOAD)
-    labels = [config.id2label[i] for i in range(config.num_labels)]
-    task = note.get("task", {})
-    if path := task.get("module"):
-        model = load_own(base, path, task["module_settings"], labels, seed=0)
-    else:
-        model = load_headed(base, HEADS[note.get("head", "classes")], labels, seed=0)
-        if (folder / "generation_config.json").exists():
-            model.generation_config = GenerationConfig.from_pretrained(folder, **LOAD)
-    return with_adapter(model, folder)
-
-
-def with_adapter(model: PreTrainedModel, folder: Path) -> Any:
-    """The base with the adapter of a folder, ours or PEFT's; the base may be rounded in place."""
-    from peft import PeftModel
-
-    from warmstart.models.peft.bottleneck import register
-
-    register()
-    if bits := base_bits(folder):
-        quantise(model, bits)
-    return PeftModel.from_pretrained(model, folder)
-
-
-def base_bits(folder: Path) -> int:
-    """The bits of the base's weights that an adapter was trained on, where they were rounded."""
-    return int(note_of(folder).get("base_bits", 0))

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from warmstart.errors import RunError, shown
 from warmstart.files import write_atomically, write_json
-from warmstart.models.checks import NOTE, fingerprint
+from warmstart.models.checks import NOTE, file_sha256, fingerprint, weights_sha256
 from warmstart.models.hf_calls import quiet
 from warmstart.models.peft.wrap import as_ordinary
 
@@ -68,7 +68,10 @@ def whole_folder(folder: Path, what: str) -> Iterator[Path]:
 
 
 def write_note(folder: Path, note: Mapping[str, Any]) -> None:
-    """What we keep beside a model or tokenizer."""
+    """What we keep beside a model or tokenizer, with the sum of the weights that lie there."""
+    sums = {path: file_sha256(path) for path in sorted(folder.glob("*.safetensors"))}
+    if sums:
+        note = {**note, "weights_sha256": weights_sha256(sums)}
     write_json(folder / NOTE, note)
 
 

@@ -15,6 +15,7 @@ from warmstart.data.ledger import place
 from warmstart.errors import RunError, nearest
 from warmstart.formatting import counted
 from warmstart.inference.predictor import Predictor, open_predictor
+from warmstart.part import OWN_HEAD, allow_named
 from warmstart.pipelines.rows import labelled, parts_of, source_of
 from warmstart.types import Prediction
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from warmstart.tasks.base import Examples
 
 Keys = Mapping[str, Any]
-OWN_HEAD = "task.module"  # code of the user's that may be run
 
 
 @dataclass
@@ -165,12 +165,13 @@ def _settings(verb: str, keys: Keys) -> Recipe:
 
 
 def _open(model: Path, keys: Keys) -> Predictor:
+    allow_named(keys)
     engine = engine_of(keys)
     if not os.path.exists(model):
         siblings = [p.name for p in model.parent.iterdir()] if model.parent.is_dir() else []
         guess = nearest(model.name, [name for name in siblings if name[0] != "."])
         raise RunError(f"there is no run or model folder {model}.{guess or ' Check the path'}")
-    return open_predictor(model, engine, keys.get(OWN_HEAD))
+    return open_predictor(model, engine)
 
 
 def _free(name: str, taken: list[str]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from warmstart.config.recipe import Recipe
 from warmstart.config.toml import read_file, read_toml, toml_table
 from warmstart.errors import RecipeError, RunError, shown, typed
+from warmstart.part import OWN_HEAD, allow_named
 from warmstart.pipelines.compare.request import is_several
 from warmstart.pipelines.compare.result import is_comparison
 from warmstart.run import Run
@@ -95,12 +96,14 @@ class Request:
         below: dict[str, Any] = {}
         if isinstance(self.recipe, Recipe):
             below = self.recipe.model_dump(exclude_unset=True)
+            allow_named(below)
         elif self.recipe is not None:
             below = read_file(self.recipe)
         above = dict(self.keys)
         self._check_one_source()
         if isinstance(self.data, str | Path):
             above["data.path"] = str(self.data)
+        allow_named(above)  # a recipe file is a file: the code that it names is not run by it
         return below, above
 
     def _check_one_source(self) -> None:
@@ -128,8 +131,13 @@ class Request:
         return run
 
     def check_nothing_besides(self) -> None:
-        """Raise `RecipeError` where the request says more than which folder to resume."""
-        besides = [*self.keys, *(["the recipe"] if self.recipe is not None else [])]
+        """Raise `RecipeError` where the request says more than which folder to resume, and which
+        code of the user's own may be run for it."""
+        allow_named(self.keys)
+        besides = [
+            *(key for key in self.keys if key != OWN_HEAD),
+            *(["the recipe"] if self.recipe is not None else []),
+        ]
         besides += ["the data"] if isinstance(self.data, str | Path) else []
         if besides:
             raise RecipeError(

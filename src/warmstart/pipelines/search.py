@@ -25,6 +25,7 @@ from warmstart.inference.engine import Engine
 from warmstart.inference.inputs import own_form
 from warmstart.inference.predictor import Predictor, open_predictor
 from warmstart.models.saving import whole_folder
+from warmstart.part import allow_named
 from warmstart.pipelines.rows import AT_ONCE, parts_of, source_of
 from warmstart.run import check_free, folder_named, read_json
 
@@ -144,6 +145,7 @@ def index(
 
     folder = Path(out)
     settings = settings_of("index", keys).data
+    allow_named(keys)
     engine = engine_of(keys)
     check_free(folder)
     predictor = _encoder(model, engine)

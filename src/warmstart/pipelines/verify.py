@@ -145,7 +145,7 @@ class _Saved:
         from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
         from warmstart.models.hf_calls import quiet
-        from warmstart.models.loading import load_saved
+        from warmstart.models.saved import load_saved
 
         head, own = task.head, bool(getattr(task, "module", None))
         settings: Any = read_modules(folder) if head.gives_vectors else None
@@ -276,9 +276,9 @@ def _load_alone(folder: Path, config: Any, head: Head) -> tuple[Any, str]:
         return auto.from_pretrained(folder, **options).eval(), f"{name}, {loader}"
     import peft
 
-    from warmstart.models.loading import base_bits, with_adapter
     from warmstart.models.peft.bottleneck import register
     from warmstart.models.peft.wrap import can_merge, merged
+    from warmstart.models.saved import base_bits, with_adapter
 
     register()
     adapter: Any = peft.PeftConfig.from_pretrained(str(folder))

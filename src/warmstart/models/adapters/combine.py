@@ -25,8 +25,9 @@ from warmstart.models.adapters.files import (
 from warmstart.models.adapters.open import TOLERANCE, opened, outputs, prove_equal
 from warmstart.models.checks import fingerprint, note_of
 from warmstart.models.hf_calls import quiet
-from warmstart.models.loading import load_headed, load_saved
+from warmstart.models.loading import load_headed
 from warmstart.models.peft import wrap
+from warmstart.models.saved import load_saved
 from warmstart.models.saving import whole_folder, write_note
 from warmstart.models.sentence_folder import copy_modules
 
@@ -374,5 +375,6 @@ def _write(
         write_json(fresh / CONFIG, {**read_json(fresh / CONFIG), **config})
         whole = {name: value.contiguous() for name, value in tensors.items()}
         save_file(whole, fresh / WEIGHTS, {"format": "pt"})
+        write_note(fresh, note_of(fresh))
         if not all(bool(answer.isfinite().all()) for answer in outputs(fresh)):
             raise ProofError("the new adapter gives outputs that are no numbers")

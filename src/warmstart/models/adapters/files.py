@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from warmstart.errors import BaseModelError, RunError, nearest
 from warmstart.models.architectures import family_of
 from warmstart.models.base import PACKAGED, Base, listing, resolve
-from warmstart.models.checks import file_sha256, header, note_of, read_json
+from warmstart.models.checks import check_sum, file_sha256, header, note_of, read_json
 from warmstart.models.heads import HEADS, VARIANTS, VECTOR, Head, head_of
 
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ def read(folder: str | Path) -> AdapterFile:
         raise RunError(
             f"{folder} has {pickled if (folder / PICKLED).exists() else f'no {WEIGHTS}'}"
         )
+    check_sum(folder)
     return AdapterFile(folder, read_json(folder / CONFIG), note_of(folder))
 
 

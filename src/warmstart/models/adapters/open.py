@@ -19,7 +19,7 @@ from warmstart.models.checks import fingerprint, header, read_json, weight_files
 from warmstart.models.head_layers import unwrap
 from warmstart.models.heads import head_of
 from warmstart.models.hf_calls import LOAD, quiet
-from warmstart.models.loading import load_saved
+from warmstart.models.saved import load_saved
 from warmstart.models.saving import named, write_note
 
 if TYPE_CHECKING:

@@ -1,0 +1,156 @@
+"""A saved folder back in memory, a whole model or an adapter on its base; one that is not whole is
+refused before it answers."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from warmstart.errors import BaseModelError
+from warmstart.models.architectures import family_of
+from warmstart.models.base import resolve
+from warmstart.models.checks import (
+    check_fingerprint,
+    check_sum,
+    check_tokenizer,
+    check_whole,
+    header,
+    note_of,
+    read_json,
+)
+from warmstart.models.custom_head import load_own, load_saved_own
+from warmstart.models.heads import HEADS, VECTOR, head_of
+from warmstart.models.hf_calls import FLOAT32, LOAD, one_line, quiet
+from warmstart.models.loading import check_layers, load_headed
+from warmstart.models.peft.quantization import quantise
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model",
+                "sentencepiece.bpe.model")  # fmt: skip
+"""What a tokenizer is made of; where none is there, transformers makes one of nothing."""
+
+
+def load_saved(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Model (eval mode, float32) and tokenizer of a folder. Raises `BaseModelError`."""
+    tokenizer = saved_tokenizer(folder)
+    return saved_model(folder), tokenizer
+
+
+def saved_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a folder, as it stands there.
+
+    Raises `BaseModelError`, also where it is not the one that the model was trained with.
+    """
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        raise BaseModelError(
+            f"{folder} has no tokenizer.json; put the one there that it was trained with"
+        )
+    check_fingerprint(folder)
+    is_adapter = (folder / "adapter_config.json").exists()
+    has_weights = any(folder.glob("*.safetensors"))  # an engine may have built a form without them
+    if (folder / "tokenizer.json").exists() and has_weights and not is_adapter:
+        check_tokenizer(folder)
+    with one_line(f"the model in {folder} cannot be loaded"), quiet():
+        return AutoTokenizer.from_pretrained(folder, **LOAD)
+
+
+def saved_config(folder: Path) -> Any:
+    """The config of a folder, as transformers reads it. Raises `BaseModelError`."""
+    from transformers import AutoConfig
+
+    with one_line(f"the model in {folder} cannot be loaded"), quiet():
+        return AutoConfig.from_pretrained(folder, **LOAD)
+
+
+def saved_model(folder: Path) -> PreTrainedModel:
+    """The model of a folder in eval mode and float32.
+
+    Raises `BaseModelError`, also where it is not whole: weights that are missing, of another shape,
+    left over, no numbers, or not those that were saved.
+    """
+    check_sum(folder)
+    with one_line(f"the model in {folder} cannot be loaded"), quiet():
+        is_adapter = (folder / "adapter_config.json").exists()
+        model = (_adapter(folder) if is_adapter else _whole(folder)).eval()
+    for name, weights in model.named_parameters():
+        if not torch.isfinite(weights).all():
+            raise BaseModelError(f"{folder} is damaged: '{name}' has values that are no numbers")
+    return model
+
+
+def _whole(folder: Path) -> Any:
+    import transformers
+
+    task = note_of(folder).get("task", {})
+    if path := task.get("module"):
+        return load_saved_own(folder, path, task["module_settings"])
+    config = read_json(folder / "config.json")
+    family, head = family_of(config), head_of(config) or VECTOR
+    auto: Any = getattr(transformers, head.auto_for(family.kind))
+    loaded: Any = auto.from_pretrained(
+        folder, ignore_mismatched_sizes=True, output_loading_info=True, **FLOAT32
+    )
+    model, info = loaded
+    lost = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    if head == VECTOR:  # the pooler of a body is not read
+        lost = {key for key in lost if "pooler" not in key}
+    check_whole(folder, lost)
+    check_layers(info["unexpected_keys"], set(model.state_dict()), str(folder))
+    return model
+
+
+def _adapter(folder: Path) -> Any:
+    from transformers import AutoConfig, GenerationConfig
+
+    note = note_of(folder)
+    base = resolve(note["base"])
+    if base.sha256 != note["base_sha256"]:
+        raise BaseModelError(f"the base '{base.name}' is not the one that {folder} was trained on")
+    config: Any = AutoConfig.from_pretrained(folder, **LOAD)
+    labels = [config.id2label[i] for i in range(config.num_labels)]
+    task = note.get("task", {})
+    if path := task.get("module"):
+        model = load_own(base, path, task["module_settings"], labels, seed=0)
+    else:
+        model = load_headed(base, HEADS[note.get("head", "classes")], labels, seed=0)
+        if (folder / "generation_config.json").exists():
+            model.generation_config = GenerationConfig.from_pretrained(folder, **LOAD)
+    return with_adapter(model, folder)
+
+
+def with_adapter(model: PreTrainedModel, folder: Path) -> Any:
+    """The base with the adapter of a folder, ours or PEFT's; the base may be rounded in place.
+
+    Raises `BaseModelError` where the file lacks some of the adapter's weights.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
+
+    from warmstart.models.peft.bottleneck import register
+
+    register()
+    if bits := base_bits(folder):
+        quantise(model, bits)
+    try:
+        adapted = PeftModel.from_pretrained(model, folder)
+    except KeyError as error:  # what PEFT says of a head that is not there
+        check_whole(folder, [str(error.args[0])])
+        raise
+    wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    check_whole(folder, wanted.keys() - header(folder / "adapter_model.safetensors").keys())
+    for key in ("lora_alpha", "r"):
+        value = getattr(adapted.peft_config["default"], key, None)
+        if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) < 1e6):
+            raise BaseModelError(f"{folder}/adapter_config.json is damaged: {key} is {value}")
+    return adapted
+
+
+def base_bits(folder: Path) -> int:
+    """The bits of the base's weights that an adapter was trained on, where they were rounded."""
+    return int(note_of(folder).get("base_bits", 0))

@@ -1,0 +1,261 @@
+"""What a folder from elsewhere may not do: have its code run, or answer while it is not whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import warmstart
+from learning import write_messages
+from tiny import tiny
+from warmstart.cli.main import VERBS, main
+from warmstart.errors import WarmstartError
+from warmstart.models.checks import NOTE
+
+CODE = "strange_parts"
+EVIL = """
+from pathlib import Path
+from torch import nn
+Path(__file__).with_name("was_run").touch()
+class Head(nn.Module):
+    def __init__(self, width, labels):
+        super().__init__()
+        self.out = nn.Linear(width, labels)
+    def forward(self, hidden, mask):
+        return self.out(hidden[:, 0])
+class Task: ...
+class Method: ...
+class Objective: ...
+"""
+TASKS: dict[str, Any] = {
+    "head": {"name": "custom", "module": f"{CODE}.Head", "module_settings": {}},
+    "task": {"name": f"{CODE}.Task"},
+}
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base, data, a whole model, an adapter and a run that was stopped."""
+    folder = tmp_path_factory.mktemp("made")
+    base = tiny("bert", folder / "base")
+    data = write_messages(folder / "m.csv", 90)
+    keys: dict[str, Any] = {"base": str(base), "train.epochs": 1, "evaluate.bootstrap": 100,
+                            "evaluate.baselines": False}  # fmt: skip
+    warmstart.tune(data, out=str(folder / "whole"), **keys)
+    warmstart.tune(data, out=str(folder / "lora"), method="lora", **keys)
+    return folder
+
+
+@pytest.fixture
+def room(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy to spoil, which is the current folder and where Python looks for modules."""
+    shutil.copytree(made, tmp_path / "room")
+    monkeypatch.chdir(tmp_path / "room")
+    monkeypatch.syspath_prepend(str(tmp_path / "room"))
+    return tmp_path / "room"
+
+
+def poison(room: Path, kind: str) -> None:
+    """Have every folder name code that lies beside it."""
+    (room / f"{CODE}.py").write_text(EVIL)
+    for run in (room / "whole", room / "lora"):
+        edit(run / "model" / NOTE, lambda note: note.update(task=TASKS[kind]))
+        lines = (
+            (run / "recipe.toml").read_text().replace('name = "lora"', f'name = "{CODE}.Method"')
+        )
+        before, _, after = lines.partition("[task]")
+        rest = after[after.index("\n[") :]
+        own = "\n".join(
+            f"{key} = {json.dumps(value)}" for key, value in TASKS[kind].items() if value != {}
+        )
+        (run / "recipe.toml").write_text(f"{before}[task]\n{own}\n{rest}")
+        edit(run / "run.json", lambda facts: (facts.update(status="stopped"), facts.pop("recipe")))
+    index = room / "index"
+    if index.exists():
+        edit(index / "index.json", lambda facts: facts.update(model=str(room / "whole" / "model")))
+
+
+WORDS: dict[str, list[list[str]]] = {
+    "tune": [["--resume", "whole"], ["--resume", "lora"], ["m.csv", "--base", "whole/model"],
+             ["m.csv", "--resume", "lora", "--dry-run"]],
+    "evaluate": [["whole", "m.csv"], ["lora", "m.csv"], ["whole/model", "m.csv"]],
+    "predict": [["whole", "text"], ["lora", "text"], ["lora/model", "m.csv", "--out", "o.csv"]],
+    "index": [["whole", "m.csv", "--out", "i"], ["lora/model", "m.csv", "--out", "i"]],
+    "search": [["index", "text"]],
+    "inspect": [["m.csv", "--base", "whole/model"]],
+    "models": [[]],
+    "recipe": [["--recipe", "whole/recipe.toml", "--dry-run"]],
+    "adapters list": [["lora", "whole"]],
+    "adapters merge": [["lora", "--out", "o"], ["lora/model", "--out", "o", "--base", "base"]],
+    "adapters add": [["lora", "lora", "--out", "o"]],
+    "adapters average": [["lora", "lora/model", "--out", "o"]],
+    "tokenizer train": [["m.csv", "--like", "whole/model", "--out", "o"]],
+    "tokenizer show": [["text", "--tokenizers", "whole/model,lora/model"]],
+    "tokenizer compare": [["m.csv", "--tokenizers", "whole/model,lora/model"]],
+    "tokenizer extend": [["whole/model", "--corpus", "m.csv", "--out", "o"]],
+}  # fmt: skip
+"""Every verb that takes a folder → how it is asked."""
+NO_FOLDER = {"demo"}
+
+
+def test_every_verb_is_tried() -> None:
+    verbs = {
+        f"{name} {below}".strip() for name, verb in VERBS.items() for below in (verb.verbs or [""])
+    }
+    assert verbs == WORDS.keys() | NO_FOLDER
+
+
+@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize("verb", WORDS)
+def test_no_verb_runs_code_that_a_folder_names(
+    verb: str, kind: str, room: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if verb == "search":
+        warmstart.retrieval.index("minilm", ["a text", "another"], out="index")
+    poison(room, kind)
+    for words in WORDS[verb]:
+        code = main([*verb.split(), *words])
+        assert code in (0, 2), capsys.readouterr().err
+        assert not (room / "was_run").exists(), words
+        assert CODE not in sys.modules
+
+
+CALLS: dict[str, Callable[[], Any]] = {
+    "tune": lambda: warmstart.tune(resume="whole"),
+    "plan": lambda: warmstart.plan(resume="lora"),
+    "evaluate": lambda: warmstart.evaluate("whole", "m.csv"),
+    "predict": lambda: warmstart.predict("lora", ["text"]),
+    "inspect": lambda: warmstart.inspect("m.csv", base="whole/model"),
+    "Run": lambda: warmstart.Run("whole").predict(["text"]),
+    "Run.recipe": lambda: warmstart.Run("lora").recipe,
+    "Recipe": lambda: warmstart.Recipe.from_toml(Path("lora/recipe.toml").read_text()),
+    "adapters.Adapters": lambda: warmstart.adapters.Adapters("base").load("a", "lora"),
+    "adapters.listing": lambda: warmstart.adapters.listing("lora"),
+    "adapters.merge": lambda: warmstart.adapters.merge("lora", out="o"),
+    "adapters.add": lambda: warmstart.adapters.add(["lora", "lora"], out="o"),
+    "adapters.average": lambda: warmstart.adapters.average(["lora", "lora"], out="o"),
+    "retrieval.index": lambda: warmstart.retrieval.index("whole", ["text"], out="o"),
+    "retrieval.embed": lambda: warmstart.retrieval.embed("lora", ["text"]),
+}
+
+
+@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize("name", CALLS)
+def test_no_function_runs_code_that_a_folder_names(name: str, kind: str, room: Path) -> None:
+    poison(room, kind)
+    with contextlib.suppress(WarmstartError):
+        CALLS[name]()
+    assert not (room / "was_run").exists()
+
+
+# Not whole: refused, never completed with random numbers.
+
+
+def tensors_of(room: Path, change: Callable[[dict[str, Any]], dict[str, Any]], run: str) -> None:
+    """Change the weights of a run as somebody would who keeps no sum of them."""
+    from safetensors.torch import load_file, save_file
+
+    name = "adapter_model" if run == "lora" else "model"
+    path = room / run / "model" / f"{name}.safetensors"
+    save_file(change(dict(load_file(path))), path, {"format": "pt"})
+    edit(room / run / "model" / NOTE, lambda note: note.pop("weights_sha256"))
+
+
+def without(part: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda tensors: {name: value for name, value in tensors.items() if part not in name}
+
+
+def half(tensors: dict[str, Any]) -> dict[str, Any]:
+    lora = sorted(name for name in tensors if "lora_" in name)
+    return {name: value for name, value in tensors.items() if name not in lora[::2]}
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+
+
+def swap_ids(room: Path) -> None:
+    def swap(tokenizer: dict[str, Any]) -> None:
+        words = tokenizer["model"]["vocab"]
+        names = sorted(words, key=words.get)
+        words[names[-1]], words[names[-2]] = words[names[-2]], words[names[-1]]
+
+    edit(room / "whole/model/tokenizer.json", swap)
+
+
+def config(room: Path, **more: Any) -> None:
+    edit(room / "whole/model/config.json", lambda content: content.update(more))
+
+
+def alpha(room: Path) -> None:
+    edit(room / "lora/model/adapter_config.json", lambda content: content.update(lora_alpha=1e38))
+
+
+def spoil(tensors: dict[str, Any]) -> dict[str, Any]:
+    name = next(name for name in tensors if "word_embeddings" in name)
+    return {**tensors, name: tensors[name] * float("nan")}
+
+
+DAMAGES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
+    "no tokenizer": (
+        "whole", lambda room: (room / "whole/model/tokenizer.json").unlink(), "no tokenizer.json"),
+    "another tokenizer": ("whole", swap_ids, "is not the tokenizer"),
+    "no head": ("whole", lambda r: tensors_of(r, without("classifier"), "whole"), "not whole"),
+    "no last layer": ("whole", lambda r: tensors_of(r, without("layer.1."), "whole"), "not whole"),
+    "no embeddings": (
+        "whole", lambda r: tensors_of(r, without("word_embeddings"), "whole"), "no word embedding"),
+    "other names": (
+        "whole",
+        lambda r: tensors_of(r, lambda t: {f"x.{name}": v for name, v in t.items()}, "whole"),
+        "not whole"),
+    "fewer layers in the config": (
+        "whole", lambda room: config(room, num_hidden_layers=1), "more layers than"),
+    "more layers in the config": (
+        "whole", lambda room: config(room, num_hidden_layers=4), "not whole"),
+    "half of an adapter": ("lora", lambda r: tensors_of(r, half, "lora"), "not whole"),
+    "no head of an adapter": (
+        "lora", lambda r: tensors_of(r, without("classifier"), "lora"), "not whole"),
+    "no numbers": ("whole", lambda r: tensors_of(r, spoil, "whole"), "no numbers"),
+    "an endless scale": ("lora", alpha, "lora_alpha"),
+    "one bit": (
+        "whole", lambda r: flip(r / "whole/model/model.safetensors"), "their sum"),
+    "one bit of an adapter": (
+        "lora", lambda r: flip(r / "lora/model/adapter_model.safetensors"), "their sum"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_model_that_is_not_whole_never_answers(
+    damage: str, room: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, spoils, message = DAMAGES[damage]
+    spoils(room)
+    verbs = [["predict", run, "a text"], ["evaluate", run, "m.csv", "--out", "scores"]]
+    if run == "lora" and damage != "an endless scale":
+        verbs += [["adapters", "merge", run, "--out", "merged"]]
+    for words in verbs:
+        assert main(words) == 2, words
+        error = capsys.readouterr().err
+        assert message in error, error
+        assert error.count("\n") == 1
+    assert not (room / "scores").exists() and not (room / "merged").exists()
+
+
+def test_weights_changed_on_purpose_are_taken_once_the_sum_is_gone(room: Path) -> None:
+    tensors_of(room, lambda t: {name: value * 0.9 for name, value in t.items()}, "whole")
+    assert warmstart.predict("whole", ["a text"])[0].value

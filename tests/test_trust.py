@@ -102,13 +102,12 @@ WORDS: dict[str, list[list[str]]] = {
     "adapters merge": [["lora", "--out", "o"], ["lora/model", "--out", "o", "--base", "base"]],
     "adapters add": [["lora", "lora", "--out", "o"]],
     "adapters average": [["lora", "lora/model", "--out", "o"]],
-    "tokenizer train": [["m.csv", "--like", "whole/model", "--out", "o"]],
     "tokenizer show": [["text", "--tokenizers", "whole/model,lora/model"]],
     "tokenizer compare": [["m.csv", "--tokenizers", "whole/model,lora/model"]],
     "tokenizer extend": [["whole/model", "--corpus", "m.csv", "--out", "o"]],
 }  # fmt: skip
 """Every verb that takes a folder → how it is asked."""
-NO_FOLDER = {"demo"}
+NO_FOLDER = {"demo", "tokenizer train"}
 
 
 def test_every_verb_is_tried() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from warmstart.models.architectures import body_of, family_of
+from warmstart.models.architectures import body_of, family_of, layers_of
 from warmstart.models.heads import carried_by
 from warmstart.models.hf_calls import seeded
 from warmstart.models.modules import head_modules
@@ -158,3 +158,36 @@ def last_layer(model: PreTrainedModel) -> tuple[nn.Parameter, nn.Parameter | Non
     output = family_of(inner.config).output
     weights = {name.replace(KEPT, ""): p for name, p in inner.named_parameters()}
     return weights[f"{output}.weight"], weights.get(f"{output}.bias")
+
+
+# A head through which the body is trained before its last layer is fitted.
+
+STRAIGHT, RAISED = 0.5, 4.0
+"""A tanh of half its input, or a ReLU or GELU raised so far, is nearly a straight line."""
+CUT_BELOW = ("distilbert", "electra", "modernbert")
+"""Families whose heads have a ReLU or a GELU in them."""
+
+
+@torch.no_grad()
+def straighten(model: PreTrainedModel) -> None:
+    """Make the head's inner layers pass on what they read, and, where the family has it, let them
+    read the mean over the tokens (see `append_mean_layer`)."""
+    if can_append(model):
+        append_mean_layer(model)
+    family = family_of(model.config)
+    output, raised = model.get_submodule(family.output), family.name in CUT_BELOW
+    for module in head_modules(model):
+        for layer in module.modules():
+            if isinstance(layer, nn.Linear) and layer is not output:
+                layer.weight.copy_(STRAIGHT * torch.eye(*layer.weight.shape))
+                if layer.bias is not None:
+                    layer.bias.fill_(RAISED if raised else 0.0)
+
+
+def freeze_head(model: PreTrainedModel) -> None:
+    """Let the head, and the layer that makes the mean, stand still."""
+    still = [*head_modules(model)]
+    if can_append(model):
+        still.append(layers_of(model)[-1])
+    for module in still:
+        module.requires_grad_(False)

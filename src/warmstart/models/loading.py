@@ -8,13 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import transformers
+from tokenizers import Tokenizer
 from torch import nn
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
-from warmstart.errors import BaseModelError, shown
-from warmstart.models.architectures import Family, family_of, positions_of
+from warmstart.errors import BaseModelError, RecipeError, shown
+from warmstart.models.architectures import (
+    Family,
+    body_of,
+    family_of,
+    positions_of,
+    word_embedding_of,
+)
 from warmstart.models.base import resolve
 from warmstart.models.checks import header, note_of, read_json, weight_files
 from warmstart.models.custom_head import load_own, load_saved_own
+from warmstart.models.head_layers import unwrap
 from warmstart.models.heads import CLASSES, HEADS, VECTOR, Head, head_of
 from warmstart.models.hf_calls import FLOAT32, LOAD, one_line, quiet, seeded, set_labels
 from warmstart.models.modules import LANGUAGE_MODELS, head_names
@@ -22,7 +32,7 @@ from warmstart.models.peft.quantization import quantise
 from warmstart.models.saving import save_model
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedConfig, PreTrainedModel
 
     from warmstart.models.base import Base
 
@@ -46,9 +56,6 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerFast:
     a text in another way than the file says, the file wins. A decoder without a padding token
     pads with its end-of-text token. Raises `BaseModelError`.
     """
-    from tokenizers import Tokenizer
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
     with quiet(), one_line(f"the tokenizer of {base.name} cannot be loaded"):
         tokenizer = AutoTokenizer.from_pretrained(base.path, **LOAD)
         written = Tokenizer.from_file(str(base.path / "tokenizer.json"))
@@ -56,18 +63,7 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerFast:
             splitter.no_truncation()
             splitter.no_padding()
         if not _agree(tokenizer.backend_tokenizer, written):
-            special = tokenizer.special_tokens_map.items()
-            tokenizer = PreTrainedTokenizerFast(
-                tokenizer_object=written,
-                model_max_length=tokenizer.model_max_length,
-                padding_side=tokenizer.padding_side,
-                chat_template=tokenizer.chat_template,
-                **{
-                    role: token
-                    for role, token in special
-                    if isinstance(token, str) and written.token_to_id(token) is not None
-                },
-            )
+            tokenizer = rewrapped(tokenizer, written)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token is None:
@@ -82,10 +78,25 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerFast:
 
 
 def _reads_types(base: Base) -> bool:
-    from transformers import AutoConfig
-
     config: Any = AutoConfig.from_pretrained(base.path, **LOAD)
     return getattr(config, "type_vocab_size", 0) >= 2 or config.model_type == "xlnet"
+
+
+def rewrapped(tokenizer: Any, backend: Any, **more: Any) -> PreTrainedTokenizerFast:
+    """Another backend with the special tokens, length, side and template of a tokenizer."""
+    special = tokenizer.special_tokens_map.items()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=tokenizer.model_max_length,
+        padding_side=tokenizer.padding_side,
+        chat_template=tokenizer.chat_template,
+        **{
+            role: token
+            for role, token in special
+            if isinstance(token, str) and backend.token_to_id(token) is not None
+        },
+        **more,
+    )
 
 
 def _agree(tokenizer: Any, written: Any) -> bool:
@@ -156,8 +167,6 @@ def _config(
     base: Base, head: Head, labels: Sequence[str], dropout: float | None
 ) -> tuple[PreTrainedConfig, list[str]]:
     """The config for these labels, and the labels that the base had."""
-    from transformers import AutoConfig
-
     config = AutoConfig.from_pretrained(base.path, **LOAD)
     had = [label for _, label in sorted((config.id2label or {}).items())]
     if head.labelled:
@@ -258,6 +267,64 @@ def _notes(
     return notes
 
 
+def load_masked(base: Base, seed: int) -> PreTrainedModel:
+    """The base with its masked-language head, in float32 and eval mode.
+
+    Where the checkpoint brings no head, its inner layer begins with fresh weights that depend on
+    `seed` alone, and its outputs are tied to the word embeddings. Raises `RecipeError`.
+    """
+    with one_line(f"the config of {base.name} cannot be read"), quiet():
+        config: Any = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
+    family = family_of(config)
+    known: Any = transformers.MODEL_FOR_MASKED_LM_MAPPING
+    if family.kind != "encoder" or type(config) not in known:
+        raise RecipeError(
+            f"mlm needs an encoder that guesses masked words, and '{family.name}' is none; leave "
+            "that task out, or take a base such as bert, roberta or minilm"
+        )
+    with one_line(f"{base.name} cannot be loaded"), quiet(), seeded(seed):
+        model: Any = known[type(config)].from_pretrained(base.path, config=config, **FLOAT32)
+    return model.eval()
+
+
+def share_body(models: Sequence[PreTrainedModel]) -> PreTrainedModel:
+    """Give all models one body, and return the one whose body it is.
+
+    What a family counts as part of the head (BERT's pooler) stays each model's own. Output
+    embeddings that were tied to the word embeddings are tied to the shared ones. Models with
+    adapters are given with their adapters, which are then shared too. Raises `RecipeError` where
+    a body lacks a part that another one has.
+    """
+    owner = max(models, key=lambda model: len(_shared(model)))
+    parts = _shared(owner)
+    for model in models:
+        if model is owner:
+            continue
+        inner: Any = unwrap(model)
+        output: Any = inner.get_output_embeddings()
+        words: Any = word_embedding_of(inner)
+        tied = output is not None and getattr(output, "weight", None) is words.weight
+        for name in _shared(model):
+            if name not in parts:
+                kinds = f"{type(unwrap(owner)).__name__} and {type(inner).__name__}"
+                raise RecipeError(f"the bodies of {kinds} differ in '{name}' and cannot be shared")
+            setattr(body_of(inner), name, parts[name])
+        if tied:
+            output.weight = word_embedding_of(inner).weight
+    return owner
+
+
+def _shared(model: PreTrainedModel) -> dict[str, nn.Module | nn.Parameter]:
+    """What makes up the body, by name, without what belongs to the head."""
+    inner = unwrap(model)
+    body = body_of(inner)
+    heads = {id(inner.get_submodule(name)) for name in head_names(inner)}
+    parts: dict[str, nn.Module | nn.Parameter] = {
+        name: child for name, child in body.named_children() if id(child) not in heads
+    }
+    return parts | dict(body.named_parameters(recurse=False))
+
+
 # A saved folder back in memory: a whole model, or an adapter on its base.
 
 
@@ -269,16 +336,12 @@ def load_saved(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
 
 def saved_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """The tokenizer of a folder, as it stands there. Raises `BaseModelError`."""
-    from transformers import AutoTokenizer
-
     with one_line(f"the model in {folder} cannot be loaded"), quiet():
         return AutoTokenizer.from_pretrained(folder, **LOAD)
 
 
 def saved_config(folder: Path) -> Any:
     """The config of a folder, as transformers reads it. Raises `BaseModelError`."""
-    from transformers import AutoConfig
-
     with one_line(f"the model in {folder} cannot be loaded"), quiet():
         return AutoConfig.from_pretrained(folder, **LOAD)
 
@@ -291,8 +354,6 @@ def saved_model(folder: Path) -> PreTrainedModel:
 
 
 def _whole(folder: Path) -> Any:
-    import transformers
-
     task = note_of(folder).get("task", {})
     if path := task.get("module"):
         return load_saved_own(folder, path, task["module_settings"])
@@ -303,8 +364,6 @@ def _whole(folder: Path) -> Any:
 
 
 def _adapter(folder: Path) -> Any:
-    from transformers import AutoConfig, GenerationConfig
-
     note = note_of(folder)
     base = resolve(note["base"])
     if base.sha256 != note["base_sha256"]:

@@ -27,8 +27,7 @@ from warmstart.models.checks import fingerprint, note_of
 from warmstart.models.hf_calls import quiet
 from warmstart.models.loading import load_headed, load_saved
 from warmstart.models.peft import wrap
-from warmstart.models.saving import whole_folder, write_note
-from warmstart.models.sentence_folder import copy_modules
+from warmstart.models.saving import copy_modules, whole_folder, write_note
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +15,9 @@ from warmstart.models.fast.block import Block, can_read, tuned_norm
 from warmstart.models.fast.encoder import FastEncoder
 from warmstart.models.fast.mixed_precision import MixedPrecision, RowGradient
 from warmstart.models.fast.split import Cut, FastCut
-from warmstart.models.forward import Forward
+from warmstart.models.forward import HEAD, Forward, Readout
 from warmstart.models.head_layers import reads_tokens, unwrap
 from warmstart.models.peft.prompts import is_prompted
-from warmstart.models.readout import HEAD, Readout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 def forward_for(model: PreTrainedModel, readout: Readout = HEAD, *, fast: bool = True) -> Forward:
     """The fastest way to compute `model`."""
     return (FastForward if fast and is_fast(model) else Forward)(model, readout)
+
+
+def forwards_for(models: Sequence[PreTrainedModel], *, fast: bool) -> list[Forward]:
+    """How models that share a body are computed: all of them by the fast encoder, or none."""
+    if fast and all(is_fast(model) for model in models):
+        return [FastForward(model, copies=False) for model in models]
+    return [Forward(model) for model in models]
 
 
 def is_fast(model: PreTrainedModel) -> bool:
@@ -54,7 +61,7 @@ class FastForward(Forward):
         self._embedding: Any = word_embedding_of(inner)
         self._whole: Tensor | None = None
         self._rows: RowGradient | None = None
-        self._shadow: MixedPrecision | None = None
+        self._mixed_precision: MixedPrecision | None = None
         self._copies = copies
         self._parameters: list[nn.Parameter] = []
         self._reads_tokens = reads_tokens(model)
@@ -70,8 +77,8 @@ class FastForward(Forward):
         self._parameters = list(self.model.parameters())  # a walk over all modules: not each step
         weight = self._embedding.weight
         self._rows = RowGradient(weight) if weight.requires_grad else None
-        self._shadow = self._make_shadow(dtype)
-        self.encoder.mixed_precision = self._shadow
+        self._mixed_precision = self._make_mixed_precision(dtype)
+        self.encoder.mixed_precision = self._mixed_precision
         self.refresh()
 
     def narrow_vocabulary(self, used: np.ndarray) -> np.ndarray | None:
@@ -109,19 +116,16 @@ class FastForward(Forward):
     def logits(
         self, ids: Tensor, lengths: Tensor, *, training: bool, types: Tensor | None = None
     ) -> Tensor:
-        if self.readout.source == "features":
-            self.set_mode(training)
-            return self._head_inputs(ids, lengths, types)
-        if self.readout.source == "below_head":
-            return self.features(ids, lengths, training=training, types=types)
-        if self.readout.source != "body":
-            return self.head(
-                self.features(ids, lengths, training=training, types=types), training=training
-            )
         self.set_mode(training)
-        hidden = self.encoder.forward(ids, lengths, training=training, types=types)
-        columns = torch.arange(hidden.shape[1], device=ids.device)
-        return self.readout.pool(hidden, columns < lengths[:, None])
+        if self.readout.source == "features":
+            return self._head_inputs(ids, lengths, types)
+        if self.readout.source == "body":
+            hidden = self.encoder.forward(ids, lengths, training=training, types=types)
+            columns = torch.arange(hidden.shape[1], device=ids.device)
+            return self.readout.pool(hidden, columns < lengths[:, None])
+        features = self.features(ids, lengths, training=training, types=types)
+        below = self.readout.source == "below_head"
+        return features if below else self.head(features, training=training)
 
     def features(
         self, ids: Tensor, lengths: Tensor, *, training: bool = False, types: Tensor | None = None
@@ -133,9 +137,8 @@ class FastForward(Forward):
 
     def _head_logits(self, ids: Tensor, lengths: Tensor, types: Tensor | None) -> Tensor:
         training = self.model.training
-        return self.head(
-            self.features(ids, lengths, training=training, types=types), training=training
-        )
+        features = self.features(ids, lengths, training=training, types=types)
+        return self.head(features, training=training)
 
     def _states(self, ids: Tensor, lengths: Tensor, types: Tensor | None = None) -> Tensor:
         self.set_mode(self.training)
@@ -146,8 +149,8 @@ class FastForward(Forward):
             self.encoder.cls_only = cls_only
 
     def _take_gradients(self, *, accumulate: bool) -> None:
-        if self._shadow is not None:
-            self._shadow.collect(accumulate=accumulate)
+        if self._mixed_precision is not None:
+            self._mixed_precision.collect(accumulate=accumulate)
 
     def filled(self) -> None:
         if self._rows is not None:
@@ -157,21 +160,25 @@ class FastForward(Forward):
         for parameter in self._parameters or self.model.parameters():
             if parameter is self._embedding.weight and self._rows is not None:
                 continue
-            if self._shadow is None or not self._shadow.owns(parameter):
+            if self._mixed_precision is None or not self._mixed_precision.owns(parameter):
                 parameter.grad = None
         if self._rows is not None:
             self._rows.zero()
         self.refresh()
 
     def refresh(self) -> None:
-        if self._shadow is not None:
-            self._shadow.refresh()
+        if self._mixed_precision is not None:
+            self._mixed_precision.refresh()
 
     def full_precision(self) -> None:
         self.dtype = torch.float32
-        shadow, self._shadow, self.encoder.mixed_precision = self._shadow, None, None
-        if shadow is not None:
-            shadow.release()
+        mixed, self._mixed_precision, self.encoder.mixed_precision = (
+            self._mixed_precision,
+            None,
+            None,
+        )
+        if mixed is not None:
+            mixed.release()
         self.encoder.prepare(torch.float32, self.device, checkpointing=False)
 
     def _lookup(self, ids: Tensor) -> Tensor:
@@ -179,7 +186,7 @@ class FastForward(Forward):
             return self._rows.lookup(ids)
         return self._embedding(ids)
 
-    def _make_shadow(self, dtype: torch.dtype) -> MixedPrecision | None:
+    def _make_mixed_precision(self, dtype: torch.dtype) -> MixedPrecision | None:
         if dtype == torch.float32 or not self._copies:
             return None
         groups = [

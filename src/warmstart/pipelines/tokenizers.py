@@ -12,6 +12,7 @@ gives back what `--json` prints. Errors are those of `warmstart`.
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,7 @@ def compare(data: Any, *, progress: Progress | None = None, **keys: Any) -> list
     corpus = Corpus(files, settings, None, progress, lenient=True) if files else None
     tokenizers = open_all(settings, corpus)
     texts = Corpus(_sources(data), settings, settings.by, progress)
-    return [row.as_dict() for row in measure(tokenizers, texts, settings.max_length)]
+    return [asdict(row) for row in measure(tokenizers, texts, settings.max_length)]
 
 
 def extend(

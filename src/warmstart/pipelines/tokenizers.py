@@ -46,7 +46,8 @@ def train(
 
     settings: Training = checked(Training, keys)
     sources = _sources(corpus)
-    folder = _free(out, f"{_stem(sources[0])}-{settings.kind}")
+    name = sources[0] if isinstance(sources[0], str | os.PathLike) else "data"
+    folder = _free(out, f"{Path(name).name.partition('.')[0]}-{settings.kind}")
     backend, specials, facts = training.train(settings, Corpus(sources, settings, None, progress))
     notes = facts.pop("notes")
     tokenizer = training.as_transformers(backend, specials, settings)
@@ -133,8 +134,9 @@ def extend(
             f"no word occurs {settings.min_frequency} times in the corpus and falls into "
             f"{settings.min_pieces} pieces: there is nothing to add"
         )
-    words = [proposal.word for proposal in proposals]
-    wider, tokens, notes = extension.insert(backend, words, skip=bool(settings.corpus))
+    wider, tokens, notes = extension.insert(
+        backend, [proposal.word for proposal in proposals], skip=bool(settings.corpus)
+    )
     if not tokens:
         raise RecipeError(f"every word is one token of {base} already: there is nothing to add")
     facts = extension.extend(model, tokenizer, wider, tokens, folder, notes)
@@ -156,10 +158,6 @@ def _sources(data: Any) -> list[Any]:
         for path in data
     )  # fmt: skip
     return list(data) if paths else [data]
-
-
-def _stem(source: Any) -> str:
-    return Path(source).name.partition(".")[0] if isinstance(source, str | os.PathLike) else "data"
 
 
 def _free(out: str | Path | None, name: str) -> Path:

@@ -22,19 +22,20 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from warmstart.models.fast.backward import (
+    Attention,
+    ClsAttention,
+    FeedForward,
     Linear,
     ScaledSoftmax,
-    attention,
-    cls_attention,
-    feed_forward,
+    sublayer,
 )
 from warmstart.models.fast.block import Block, attend, padding_bias
 from warmstart.models.fast.dropout import DropoutMask, DropoutPool, drop, drop_add
-from warmstart.models.fast.inference import run_layers
 from warmstart.models.fast.lora import AdaptedBlock, MergedLinear, drop_rates
 from warmstart.models.fast.mixed_precision import MixedPrecision, mixed_linear
 
 Masks = tuple[Tensor | None, Tensor | None, Tensor | None]
+ROWS = 64
 Linears = list[Linear | MergedLinear]
 
 
@@ -123,7 +124,7 @@ class FastEncoder:
         if self.project is not None:
             hidden = self.dense(self.project, hidden)
         if hidden.device.type == "cpu" and not training and not torch.is_grad_enabled():
-            return run_layers(self, hidden, bias)
+            return self.infer(hidden, bias)
         last = len(self.blocks) - 1
         for index, block in enumerate(self.blocks):
             queries = 1 if self.cls_only and index == last else length
@@ -134,6 +135,39 @@ class FastEncoder:
                 layer = partial(checkpoint, layer, use_reentrant=False)
             hidden: Any = layer(block, hidden, bias, queries, masks)
         return hidden
+
+    def infer(self, hidden: Tensor, bias: Tensor | None) -> Tensor:
+        """All layers over the embedded tokens [B, L, H] without gradients: products of few shapes.
+
+        For 16 bits oneDNN prepares a kernel for every shape of a product and keeps it: for the
+        widths of the batches of an ordinary file these are more than 100 MB. Here the tokens of a
+        batch stand in one table that is filled up to a multiple of 64 rows, so that almost all
+        batches are alike; memory that a batch has left fits the next, in 32 bits too. The slow twin
+        is `_layer` (tests/models/test_fast_inference.py).
+        """
+        batch, length, width = hidden.shape
+
+        def by_text(part: Tensor, columns: int) -> Tensor:
+            return part[: batch * columns].view(batch, columns, -1)
+
+        rows, queries = _pad_rows(hidden.reshape(-1, width)), length
+        for index, block in enumerate(self.blocks):
+            if self.cls_only and index == len(self.blocks) - 1:
+                queries = 1
+            if queries == length:
+                query, key, value = self.joint([block.query, block.key, block.value], rows)
+            else:
+                key, value = self.joint([block.key, block.value], rows)
+                rows = _pad_rows(by_text(rows, length)[:, :queries].flatten(0, 1))
+                query = self.dense(block.query, rows)
+            query = by_text(query, queries)
+            key, value = by_text(key, length), by_text(value, length)
+            context = _pad_rows(attend(query, key, value, self.heads, bias).flatten(0, 1))
+            attended = self.dense(block.attention_output, context)
+            rows = self.norm(rows + attended, block.attention_norm)
+            inner = self.activation(self.dense(block.up, rows))
+            rows = self.norm(rows + self.dense(block.down, inner), block.norm)
+        return by_text(rows, queries)
 
     def dense(self, module: nn.Module, x: Tensor) -> Tensor:
         """A linear layer, plain or wrapped by a PEFT low-rank adapter, in the compute type."""
@@ -171,20 +205,16 @@ class FastEncoder:
         masks: Masks,
     ) -> Tensor:
         """As `_layer`, by functions that know their own gradients."""
-        attention_mask, output_mask, down_mask = masks
         batch, length, width = hidden.shape
-        softmax = ScaledSoftmax(
-            self.heads,
-            (width // self.heads) ** -0.5,
-            bias,
-            DropoutMask(attention_mask, self._scale(1)),
+        on_weights, on_output, on_down = (
+            DropoutMask(mask, self._scale(which))
+            for mask, which in zip(masks, (1, 0, 0), strict=True)
         )
+        softmax = ScaledSoftmax(self.heads, (width // self.heads) ** -0.5, bias, on_weights)
         *parts, up, down = linears
-        attend_to: Any = cls_attention if queries < length else attention
-        dropout = DropoutMask(output_mask, self._scale(0))
-        rows = attend_to(hidden, block.attention_norm, *parts, softmax, dropout, anchor)
-        dropout = DropoutMask(down_mask, self._scale(0))
-        rows = feed_forward(rows, block.norm, up, down, dropout, anchor)  # pyright: ignore[reportArgumentType]
+        kind, norm = ClsAttention if queries < length else Attention, block.attention_norm
+        rows = sublayer(kind, hidden, norm, *parts, softmax, on_output, anchor=anchor)
+        rows = sublayer(FeedForward, rows, block.norm, up, down, on_down, anchor=anchor)
         return rows.view(batch, queries, width)
 
     def _linears_of(
@@ -288,3 +318,9 @@ class FastEncoder:
 
     def _scale(self, which: int) -> float:
         return 1.0 / (1.0 - self.dropout[which])
+
+
+def _pad_rows(rows: Tensor) -> Tensor:
+    """The rows [n, H] and enough zeros below them for a multiple of `ROWS`."""
+    missing = -len(rows) % ROWS
+    return F.pad(rows, (0, 0, 0, missing)) if missing else rows

@@ -19,7 +19,7 @@ from warmstart.models.head_layers import unwrap
 
 
 class Computes(Protocol):
-    """What is split: a `Forward`."""
+    """What is split, and what a language model computes by: a `Forward`."""
 
     model: Any
     device: torch.device
@@ -28,12 +28,8 @@ class Computes(Protocol):
     def logits(
         self, ids: Tensor, lengths: Tensor, *, training: bool, types: Tensor | None = None
     ) -> Tensor: ...
-
-
-class Encodes(Computes, Protocol):
-    """What is split: a `FastForward`."""
-
-    encoder: Any
+    def set_mode(self, training: bool) -> None: ...
+    def autocast(self) -> torch.autocast: ...
 
 
 class Cut(Protocol):
@@ -67,7 +63,7 @@ def cut_of(compute: Computes, blocks: int) -> Cut | None:
 class FastCut:
     """The fast encoder in two parts, over the same parameters."""
 
-    def __init__(self, compute: Encodes, blocks: int) -> None:
+    def __init__(self, compute: Any, blocks: int) -> None:
         self.compute, self._whole = compute, compute.encoder
         whole = compute.encoder
         self._states: Tensor | None = None

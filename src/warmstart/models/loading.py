@@ -11,7 +11,6 @@ import torch
 import transformers
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
 from warmstart.errors import BaseModelError, RecipeError, shown
 from warmstart.models.architectures import (
@@ -25,19 +24,17 @@ from warmstart.models.base import resolve
 from warmstart.models.checks import header, note_of, read_json, weight_files
 from warmstart.models.custom_head import load_own, load_saved_own
 from warmstart.models.head_layers import unwrap
-from warmstart.models.heads import CLASSES, HEADS, VECTOR, Head, head_of
+from warmstart.models.heads import HEADS, VECTOR, Head, head_of
 from warmstart.models.hf_calls import FLOAT32, LOAD, one_line, quiet, seeded, set_labels
 from warmstart.models.modules import LANGUAGE_MODELS, head_names
 from warmstart.models.peft.quantization import quantise
-from warmstart.models.saving import save_model
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
     from warmstart.models.base import Base
 
 
-__all__ = ["check_output_matrix", "load_classifier", "load_headed", "load_tokenizer", "save_model"]
 PROBES = (
     "The quick brown Fox jumps over the lazy DOG.",
     " two  spaces\tand\nlines, isn't it? 3.14159 x86_64 #tag @name https://a.b/c?d=e",
@@ -57,7 +54,7 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerFast:
     pads with its end-of-text token. Raises `BaseModelError`.
     """
     with quiet(), one_line(f"the tokenizer of {base.name} cannot be loaded"):
-        tokenizer = AutoTokenizer.from_pretrained(base.path, **LOAD)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(base.path, **LOAD)
         written = Tokenizer.from_file(str(base.path / "tokenizer.json"))
         for splitter in (written, tokenizer.backend_tokenizer):
             splitter.no_truncation()
@@ -78,14 +75,14 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerFast:
 
 
 def _reads_types(base: Base) -> bool:
-    config: Any = AutoConfig.from_pretrained(base.path, **LOAD)
+    config: Any = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
     return getattr(config, "type_vocab_size", 0) >= 2 or config.model_type == "xlnet"
 
 
 def rewrapped(tokenizer: Any, backend: Any, **more: Any) -> PreTrainedTokenizerFast:
     """Another backend with the special tokens, length, side and template of a tokenizer."""
     special = tokenizer.special_tokens_map.items()
-    return PreTrainedTokenizerFast(
+    return transformers.PreTrainedTokenizerFast(
         tokenizer_object=backend,
         model_max_length=tokenizer.model_max_length,
         padding_side=tokenizer.padding_side,
@@ -104,17 +101,6 @@ def _agree(tokenizer: Any, written: Any) -> bool:
     return tokenizer.get_vocab_size() == written.get_vocab_size() and all(
         tokenizer.encode(text).ids == written.encode(text).ids for text in PROBES
     )
-
-
-def load_classifier(
-    base: Base,
-    labels: Sequence[str],
-    seed: int,
-    dropout: float | None = None,
-    notes: list[str] | None = None,
-) -> PreTrainedModel:
-    """As `load_headed`, under a single-label classification head."""
-    return load_headed(base, CLASSES, labels, seed, dropout, notes)
 
 
 def load_headed(
@@ -167,7 +153,7 @@ def _config(
     base: Base, head: Head, labels: Sequence[str], dropout: float | None
 ) -> tuple[PreTrainedConfig, list[str]]:
     """The config for these labels, and the labels that the base had."""
-    config = AutoConfig.from_pretrained(base.path, **LOAD)
+    config = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
     had = [label for _, label in sorted((config.id2label or {}).items())]
     if head.labelled:
         set_labels(config, labels)
@@ -337,13 +323,13 @@ def load_saved(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
 def saved_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """The tokenizer of a folder, as it stands there. Raises `BaseModelError`."""
     with one_line(f"the model in {folder} cannot be loaded"), quiet():
-        return AutoTokenizer.from_pretrained(folder, **LOAD)
+        return transformers.AutoTokenizer.from_pretrained(folder, **LOAD)
 
 
 def saved_config(folder: Path) -> Any:
     """The config of a folder, as transformers reads it. Raises `BaseModelError`."""
     with one_line(f"the model in {folder} cannot be loaded"), quiet():
-        return AutoConfig.from_pretrained(folder, **LOAD)
+        return transformers.AutoConfig.from_pretrained(folder, **LOAD)
 
 
 def saved_model(folder: Path) -> PreTrainedModel:
@@ -368,7 +354,7 @@ def _adapter(folder: Path) -> Any:
     base = resolve(note["base"])
     if base.sha256 != note["base_sha256"]:
         raise BaseModelError(f"the base '{base.name}' is not the one that {folder} was trained on")
-    config: Any = AutoConfig.from_pretrained(folder, **LOAD)
+    config: Any = transformers.AutoConfig.from_pretrained(folder, **LOAD)
     labels = [config.id2label[i] for i in range(config.num_labels)]
     task = note.get("task", {})
     if path := task.get("module"):
@@ -376,7 +362,7 @@ def _adapter(folder: Path) -> Any:
     else:
         model = load_headed(base, HEADS[note.get("head", "classes")], labels, seed=0)
         if (folder / "generation_config.json").exists():
-            model.generation_config = GenerationConfig.from_pretrained(folder, **LOAD)
+            model.generation_config = transformers.GenerationConfig.from_pretrained(folder, **LOAD)
     return with_adapter(model, folder)
 
 

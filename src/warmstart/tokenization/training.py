@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import transformers
 from tokenizers import (
     AddedToken,
     Regex,
@@ -28,7 +29,6 @@ from tokenizers import (
     trainers,
 )
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from warmstart.errors import DataError, ProofError, RecipeError, RunError, shown
 from warmstart.formatting import counted
@@ -39,6 +39,9 @@ from warmstart.models.saving import whole_folder, write_note
 from warmstart.tokenization.corpus import Corpus
 from warmstart.tokenization.settings import Training
 from warmstart.tokenization.special_tokens import Specials, specials_for
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 INNER = 0x40000  # the first of 655,360 code points that Unicode gives to nothing
 LONGEST_WORD = 100  # WordPiece takes a longer word for unknown, as in BERT
@@ -300,7 +303,7 @@ def as_transformers(
     """The tokenizer as `transformers` knows it: with roles, sides and the longest length."""
     roles = set(specials.roles.values())
     more = [token for token in (*specials.first, *specials.last) if token not in roles]
-    return PreTrainedTokenizerFast(
+    return transformers.PreTrainedTokenizerFast(
         tokenizer_object=backend,
         model_max_length=settings.max_length,
         padding_side=specials.padding_side,
@@ -328,7 +331,7 @@ def save(tokenizer: PreTrainedTokenizerFast, facts: dict[str, Any], folder: Path
 def prove(folder: Path, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> int:
     """On how many texts the saved folder gives the same ids. Raises `ProofError` for another."""
     with quiet(), one_line(f"the tokenizer in {folder} cannot be loaded"):
-        loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        loaded = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     tried = [*PROBES, *texts]
     for text in tried:
         for cut in (False, True):

@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from warmstart.errors import BaseModelError, HubError, nearest, shown
-from warmstart.models import checks as check
 from warmstart.models.checks import (
+    check_tokenizer,
     file_sha256,
     header,
     license_of,
@@ -128,7 +128,7 @@ class Base:
     sha256: str
     """Of the weights; of several files, of their names and sums."""
     tokenizer_sha256: str
-    """See `check.fingerprint`."""
+    """See `checks.fingerprint`."""
     license: str | None
 
     @property
@@ -159,8 +159,7 @@ def resolve(
             f"{NO_REVISION[source]}; leave it out, or give the id of a model on the hub"
         )
     sums = check_sums(EMBEDDED[base], path) if source == "embedded" else {}
-    check.check_tokenizer(path, Path(tokenizer).expanduser() if tokenizer else None)
-    fingerprint = check.fingerprint(path)
+    fingerprint = check_tokenizer(path, Path(tokenizer).expanduser() if tokenizer else None)
     if source == "embedded" and fingerprint != EMBEDDED[base].tokenizer_sha256:
         raise BaseModelError(f"the tokenizer of '{base}' is not the one it was trained with")
     files = {file: sums.get(file.name) or file_sha256(file) for file in weight_files(path)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from warmstart.models.hf_calls import seeded
 from warmstart.models.modules import head_modules
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import PreTrainedModel
 
 
@@ -65,11 +64,17 @@ def given_states(inner: Any, states: Tensor) -> Iterator[None]:
 
 
 def reset_head(model: PreTrainedModel, seed: int) -> None:
-    """Fresh weights for the whole head, its inner layers included: normal(0, 0.02), no bias."""
-    with seeded(seed), torch.no_grad():
-        for module in head_modules(model):
-            for weights in module.parameters():
-                weights.normal_(0.0, 0.02) if weights.ndim > 1 else weights.zero_()
+    """Fresh weights for the whole head, its inner layers included."""
+    with seeded(seed):
+        begin_anew(head_modules(model))
+
+
+@torch.no_grad()
+def begin_anew(modules: Iterable[nn.Module], std: float = 0.02) -> None:
+    """Fresh weights: normal(0, std), and no bias."""
+    for module in modules:
+        for weights in module.parameters():
+            weights.normal_(0.0, std) if weights.ndim > 1 else weights.zero_()
 
 
 def set_head_dropout(model: PreTrainedModel, p: float) -> None:
@@ -78,9 +83,9 @@ def set_head_dropout(model: PreTrainedModel, p: float) -> None:
     for name in ("classifier_dropout", "seq_classif_dropout"):
         if name in family.dropouts:
             setattr(config, name, p)
-    heads = [*head_modules(model), getattr(model, "dropout", None)]
-    for module in heads:
-        for part in module.modules() if module is not None else ():
+    own: Any = getattr(model, "dropout", None)
+    for module in [*head_modules(model), *([] if own is None else [own])]:
+        for part in module.modules():
             if isinstance(part, nn.Dropout):
                 part.p = p
 
@@ -186,8 +191,6 @@ def straighten(model: PreTrainedModel) -> None:
 
 def freeze_head(model: PreTrainedModel) -> None:
     """Let the head, and the layer that makes the mean, stand still."""
-    still = [*head_modules(model)]
-    if can_append(model):
-        still.append(layers_of(model)[-1])
-    for module in still:
+    mean = [layers_of(model)[-1]] if can_append(model) else []
+    for module in [*head_modules(model), *mean]:
         module.requires_grad_(False)

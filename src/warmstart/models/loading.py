@@ -7,10 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 import transformers
 from tokenizers import Tokenizer
-from torch import nn
 
 from warmstart.errors import BaseModelError, RecipeError, shown
 from warmstart.models.architectures import (
@@ -23,13 +21,14 @@ from warmstart.models.architectures import (
 from warmstart.models.base import resolve
 from warmstart.models.checks import header, note_of, read_json, weight_files
 from warmstart.models.custom_head import load_own, load_saved_own
-from warmstart.models.head_layers import unwrap
+from warmstart.models.head_layers import begin_anew, unwrap
 from warmstart.models.heads import HEADS, VECTOR, Head, head_of
 from warmstart.models.hf_calls import FLOAT32, LOAD, one_line, quiet, seeded, set_labels
 from warmstart.models.modules import LANGUAGE_MODELS, head_names
 from warmstart.models.peft.quantization import quantise
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
     from warmstart.models.base import Base
@@ -59,7 +58,10 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerFast:
         for splitter in (written, tokenizer.backend_tokenizer):
             splitter.no_truncation()
             splitter.no_padding()
-        if not _agree(tokenizer.backend_tokenizer, written):
+        own = tokenizer.backend_tokenizer
+        if own.get_vocab_size() != written.get_vocab_size() or any(
+            own.encode(text).ids != written.encode(text).ids for text in PROBES
+        ):
             tokenizer = rewrapped(tokenizer, written)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -67,16 +69,13 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerFast:
         raise BaseModelError(f"the tokenizer of {base.name} has no token that could pad")
     config = read_json(base.path / "config.json")
     tokenizer.model_max_length = min(tokenizer.model_max_length, positions_of(config))
-    if "token_type_ids" in tokenizer.model_input_names and not _reads_types(base):
-        names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
-        # both: what is used now, and what is saved
-        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
+    if "token_type_ids" in tokenizer.model_input_names:
+        read: Any = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
+        if getattr(read, "type_vocab_size", 0) < 2 and read.model_type != "xlnet":
+            names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+            # both: what is used now, and what is saved
+            tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
     return tokenizer
-
-
-def _reads_types(base: Base) -> bool:
-    config: Any = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
-    return getattr(config, "type_vocab_size", 0) >= 2 or config.model_type == "xlnet"
 
 
 def rewrapped(tokenizer: Any, backend: Any, **more: Any) -> PreTrainedTokenizerFast:
@@ -93,13 +92,6 @@ def rewrapped(tokenizer: Any, backend: Any, **more: Any) -> PreTrainedTokenizerF
             if isinstance(token, str) and backend.token_to_id(token) is not None
         },
         **more,
-    )
-
-
-def _agree(tokenizer: Any, written: Any) -> bool:
-    """Whether two tokenizers are of the same size and give the same ids for the probes."""
-    return tokenizer.get_vocab_size() == written.get_vocab_size() and all(
-        tokenizer.encode(text).ids == written.encode(text).ids for text in PROBES
     )
 
 
@@ -122,13 +114,15 @@ def load_headed(
         config, had = _config(base, head, labels, dropout)
     family = family_of(config)
     kind = head.class_for(config, family)
+    prefix = kind.base_model_prefix  # a class may have a name of its own for the body
+    renamed = None if prefix == family.body else {rf"^{family.body}\.": f"{prefix}."}
     with one_line(f"{base.name} cannot be loaded"), quiet(), seeded(seed):
         loaded: Any = kind.from_pretrained(
             base.path,
             config=config,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
-            key_mapping=_renamed(kind, family),
+            key_mapping=renamed,
             attn_implementation="sdpa" if kind._supports_sdpa else "eager",
             **FLOAT32,
         )
@@ -139,11 +133,11 @@ def load_headed(
         output = family.output if head.problem_type else (heads[-1] if heads else "")
         kept = had == list(labels) and not any(key.startswith(output) for key in fresh)
         if output and not kept:
-            _reset(model.get_submodule(output), config)
+            std = getattr(config, "initializer_range", None) or getattr(config, "init_std", None)
+            begin_anew([model.get_submodule(output)], std or 0.02)
     if head.generates:
         check_output_matrix(model, base, fresh)
-    _check_fresh(fresh, heads, family, base)
-    _check_layers(info["unexpected_keys"], set(model.state_dict()), base)
+    _check_whole(model, base, fresh, heads, info["unexpected_keys"])
     if notes is not None:
         notes.extend(_notes(info, fresh, had, labels, output))
     return model.eval()
@@ -172,14 +166,6 @@ def _config(
     return config, had
 
 
-def _renamed(kind: Any, family: Family) -> dict[str, str] | None:
-    """How a checkpoint's names become those of a class that has a name of its own for the body, as
-    LlamaForQuestionAnswering."""
-    if kind.base_model_prefix == family.body:
-        return None
-    return {rf"^{family.body}\.": f"{kind.base_model_prefix}."}
-
-
 def _heads(model: Any, family: Family) -> list[str]:
     """The modules that a checkpoint of the body alone does not give."""
     if type(model).__name__.endswith(LANGUAGE_MODELS):
@@ -206,21 +192,20 @@ def check_output_matrix(model: Any, base: Base, fresh: Collection[str] = ()) -> 
         )
 
 
-def _check_fresh(fresh: set[str], heads: list[str], family: Family, base: Base) -> None:
-    """Refuse a base that lacks more than a head."""
+def _check_whole(
+    model: Any, base: Base, fresh: set[str], heads: list[str], unused: Iterable[str]
+) -> None:
+    """Refuse a base that lacks more than a head, or whose config has fewer layers than its
+    weights."""
     begins = tuple(f"{name}." for name in heads)
     lost = sorted(key for key in fresh if not f"{key}.".startswith(begins))
     if lost:
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
         raise BaseModelError(
-            f"{base.name} is not a whole '{family.name}' model: "
+            f"{base.name} is not a whole '{family_of(model.config).name}' model: "
             f"missing or of another shape are {', '.join(lost[:3])}{more}"
         )
-
-
-def _check_layers(unused: Iterable[str], used: set[str], base: Base) -> None:
-    """Refuse a base whose config has fewer layers than its weights."""
-    known = [key for key in used if LAYER.search(key)]
+    known = [key for key in model.state_dict() if LAYER.search(key)]
     for key in sorted(key for key in unused if LAYER.search(key)):
         like = LAYER.sub(".0.", key, count=1)
         if any(used_key.endswith(like) or like.endswith(used_key) for used_key in known):
@@ -228,14 +213,6 @@ def _check_layers(unused: Iterable[str], used: set[str], base: Base) -> None:
                 f"{base.name} has more layers than its config.json says: '{key}' is left over, "
                 f"where '{like}' is used; mend the config"
             )
-
-
-def _reset(output: nn.Module, config: PreTrainedConfig) -> None:
-    """Give the last layer of the head fresh small weights."""
-    std = getattr(config, "initializer_range", None) or getattr(config, "init_std", None) or 0.02
-    with torch.no_grad():
-        for weights in output.parameters():
-            weights.normal_(0.0, std) if weights.ndim > 1 else weights.zero_()
 
 
 def _notes(
@@ -296,7 +273,7 @@ def share_body(models: Sequence[PreTrainedModel]) -> PreTrainedModel:
                 raise RecipeError(f"the bodies of {kinds} differ in '{name}' and cannot be shared")
             setattr(body_of(inner), name, parts[name])
         if tied:
-            output.weight = word_embedding_of(inner).weight
+            inner.get_output_embeddings().weight = word_embedding_of(inner).weight
     return owner
 
 

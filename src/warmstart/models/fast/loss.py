@@ -108,9 +108,7 @@ class _SummedLoss(torch.autograd.Function):
                 logits = torch.nn.functional.linear(low[part], matrix).float()
                 if bias is not None:
                     logits += bias
-                total += torch.nn.functional.cross_entropy(
-                    logits, targets[part], label_smoothing=smoothing, reduction="sum"
-                )
+                total += _loss(logits, targets[part], smoothing)
                 if grad_hidden is None and grad_weight is None:
                     continue
                 slope = _slope(logits, targets[part], smoothing).to(dtype)
@@ -125,6 +123,12 @@ class _SummedLoss(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         scaled = (g if g is None else g * grads[0].to(g.dtype) for g in ctx.saved_tensors)
         return (*scaled, None, None, None)
+
+
+def _loss(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    return torch.nn.functional.cross_entropy(
+        logits, targets, label_smoothing=smoothing, reduction="sum"
+    )
 
 
 def _slope(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:

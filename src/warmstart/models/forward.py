@@ -21,7 +21,7 @@ from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.errors import RecipeError
 from warmstart.models.architectures import body_of, family_of
 from warmstart.models.fast.loss import Unprojected
-from warmstart.models.fast.split import Cut, cut_of
+from warmstart.models.fast.split import Cut, SlowCut
 from warmstart.models.generation import Language
 from warmstart.models.head_layers import given_states, head_logits, reads_tokens, unwrap
 from warmstart.models.peft.prompts import answer_of, is_prompted
@@ -189,7 +189,12 @@ class Forward:
         return self._split is not None
 
     def _cut(self, blocks: int) -> Cut | None:
-        return cut_of(self, blocks)
+        """None where it cannot be done exactly: with encoder-decoders, and where blocks pass on
+        more than their hidden states."""
+        if blocks < 1 or family_of(unwrap(self.model).config).kind == "encoder-decoder":
+            return None
+        cut = SlowCut(self, blocks)
+        return cut if cut.is_exact() else None
 
     @torch.no_grad()
     def below_split(self, inputs: Mapping[str, Any]) -> Tensor:

@@ -186,7 +186,13 @@ class FastEncoder:
     ) -> Tensor:
         attention_mask, output_mask, down_mask = masks
         scale = self._scale(0)
-        context = self._attend(block, hidden, bias, queries, attention_mask)
+        if queries == hidden.shape[1]:
+            query, key, value = self.joint([block.query, block.key, block.value], hidden)
+        else:
+            query = self.dense(block.query, hidden[:, :queries])
+            key, value = self.joint([block.key, block.value], hidden)
+        context = attend(query, key, value, self.heads, bias, attention_mask)
+        context = context if attention_mask is None else context * self._scale(1)
         attended = self.dense(block.attention_output, context)
         hidden = drop_add(hidden[:, :queries], attended, output_mask, scale)
         hidden = self.norm(hidden, block.attention_norm)
@@ -226,38 +232,19 @@ class FastEncoder:
             return None
         if hidden.device.type != "cpu":
             return None
-        if self.mixed_precision is None:
-            return self._adapted_linears(block, hidden, cls_only)
-        if not block.norm.weight.requires_grad:
-            return None
-        groups = block.groups(cls_only=cls_only)
-        linears = [self.mixed_precision.dense(group) for group in groups]
-        return None if None in linears else (linears, None)  # pyright: ignore[reportReturnType]
-
-    def _adapted_linears(
-        self, block: Block, hidden: Tensor, cls_only: bool
-    ) -> tuple[Linears, Tensor | None] | None:
+        if self.mixed_precision is not None:
+            groups = block.groups(cls_only=cls_only)
+            linears = [self.mixed_precision.dense(group) for group in groups]
+            trained = block.norm.weight.requires_grad and None not in linears
+            return (linears, None) if trained else None  # pyright: ignore[reportReturnType]
         key = id(block), cls_only
         if key not in self._adapted:
             self._adapted[key] = AdaptedBlock.of(block, self._cast, cls_only=cls_only)
         adapted = self._adapted[key]
-        if adapted is None:
-            return None
         reaches = hidden.requires_grad or block.norm.weight.requires_grad
-        if adapted.anchor is None and not reaches:
+        if adapted is None or (adapted.anchor is None and not reaches):
             return None
         return adapted.for_step(self._pools, *hidden.shape[:2]), adapted.anchor
-
-    def _attend(
-        self, block: Block, hidden: Tensor, bias: Tensor | None, queries: int, mask: Tensor | None
-    ) -> Tensor:
-        if queries == hidden.shape[1]:
-            query, key, value = self.joint([block.query, block.key, block.value], hidden)
-        else:
-            query = self.dense(block.query, hidden[:, :queries])
-            key, value = self.joint([block.key, block.value], hidden)
-        context = attend(query, key, value, self.heads, bias, mask)
-        return context if mask is None else context * self._scale(1)
 
     def joint(self, parts: list[nn.Module], x: Tensor) -> tuple[Tensor, ...]:
         """Several linear layers of one input; plain ones as one product."""

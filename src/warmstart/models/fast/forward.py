@@ -66,7 +66,12 @@ class FastForward(Forward):
         self._parameters: list[nn.Parameter] = []
         self._reads_tokens = reads_tokens(model)
         self.caches_features = not self._reads_tokens
-        self.encoder = _encoder(inner, self._lookup)
+
+        def lookup(ids: Tensor) -> Tensor:
+            rows = self._rows if torch.is_grad_enabled() else None
+            return self._embedding(ids) if rows is None else rows.lookup(ids)
+
+        self.encoder = _encoder(inner, lookup)
         if readout.source == "body":
             self.encoder.cls_only = readout.pooling == "first"
 
@@ -77,7 +82,16 @@ class FastForward(Forward):
         self._parameters = list(self.model.parameters())  # a walk over all modules: not each step
         weight = self._embedding.weight
         self._rows = RowGradient(weight) if weight.requires_grad else None
-        self._mixed_precision = self._make_mixed_precision(dtype)
+        self._mixed_precision = None
+        groups = [
+            group
+            for group in self.encoder.matrices()
+            if all(layer.weight.requires_grad and layer.bias is not None for layer in group)
+        ]
+        if groups and dtype != torch.float32 and self._copies:
+            weights: list[list[Any]] = [[layer.weight for layer in group] for group in groups]
+            biases: list[list[Any]] = [[layer.bias for layer in group] for group in groups]
+            self._mixed_precision = MixedPrecision(weights + biases, dtype)
         self.encoder.mixed_precision = self._mixed_precision
         self.refresh()
 
@@ -181,25 +195,6 @@ class FastForward(Forward):
             mixed.release()
         self.encoder.prepare(torch.float32, self.device, checkpointing=False)
 
-    def _lookup(self, ids: Tensor) -> Tensor:
-        if self._rows is not None and torch.is_grad_enabled():
-            return self._rows.lookup(ids)
-        return self._embedding(ids)
-
-    def _make_mixed_precision(self, dtype: torch.dtype) -> MixedPrecision | None:
-        if dtype == torch.float32 or not self._copies:
-            return None
-        groups = [
-            group
-            for group in self.encoder.matrices()
-            if all(layer.weight.requires_grad and layer.bias is not None for layer in group)
-        ]
-        if not groups:
-            return None
-        weights: list[list[Any]] = [[layer.weight for layer in group] for group in groups]
-        biases: list[list[Any]] = [[layer.bias for layer in group] for group in groups]
-        return MixedPrecision(weights + biases, dtype)
-
 
 def _encoder(inner: PreTrainedModel, lookup: Any) -> FastEncoder:
     from transformers.activations import ACT2FN
@@ -208,9 +203,7 @@ def _encoder(inner: PreTrainedModel, lookup: Any) -> FastEncoder:
     family, body = family_of(config), body_of(inner)
     embeddings: Any = body.get_submodule("embeddings")
     layers: Any = body.get_submodule(family.layers)
-    names = family.post_norm_block
-    order = ("query", "key", "value", "attention_out", "attention_norm", "up", "down")
-    order += ("output_norm",)
+    paths = family.post_norm_block.values()
 
     def embed(ids: Tensor, types: Tensor | None) -> Tensor:
         start = family.position_offset
@@ -226,10 +219,7 @@ def _encoder(inner: PreTrainedModel, lookup: Any) -> FastEncoder:
         embed,
         tuned_norm(embeddings.LayerNorm),
         getattr(body, "embeddings_project", None),
-        [
-            Block(*(tuned_norm(layer.get_submodule(names[part])) for part in order))
-            for layer in layers
-        ],
+        [Block(*(tuned_norm(layer.get_submodule(path)) for path in paths)) for layer in layers],
         config.num_attention_heads,
         ACT2FN[config.activation if distil else config.hidden_act],
         (config.dropout, config.attention_dropout)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from warmstart.models.architectures import family_of, layers_of
+from warmstart.models.architectures import layers_of
 from warmstart.models.head_layers import unwrap
 
 
@@ -46,18 +46,6 @@ class Cut(Protocol):
     def close(self) -> None:
         """Make the compute whole again."""
         ...
-
-
-def cut_of(compute: Computes, blocks: int) -> Cut | None:
-    """A model of transformers split above its first `blocks` blocks; None where that cannot be
-    done exactly.
-
-    So it is with encoder-decoders, and where blocks pass on more than their hidden states.
-    """
-    if blocks < 1 or family_of(unwrap(compute.model).config).kind == "encoder-decoder":
-        return None
-    slow = SlowCut(compute, blocks)
-    return slow if slow.is_exact() else None
 
 
 class FastCut:

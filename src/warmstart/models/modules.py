@@ -7,11 +7,10 @@ from fnmatch import fnmatchcase
 from types import MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import nn
-
 from warmstart.models.architectures import body_of, family_of, layers_of
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
 LANGUAGE_MODELS = ("LMHeadModel", "ForCausalLM", "ForConditionalGeneration", "ForMaskedLM")
@@ -76,6 +75,8 @@ def adapter_targets(model: PreTrainedModel, which: str) -> list[str]:
     Args:
         which: "all", or "attention": those of attention alone, where the family has any.
     """
+    from torch import nn
+
     blocks = {id(module) for block in layers_of(model) for module in block.modules()}
     linear = [
         name

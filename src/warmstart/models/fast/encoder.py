@@ -14,13 +14,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from transformers.activations import ACT2FN
 
+from warmstart.models.architectures import body_of, family_of
 from warmstart.models.fast.backward import (
     Attention,
     ClsAttention,
@@ -29,10 +31,14 @@ from warmstart.models.fast.backward import (
     ScaledSoftmax,
     sublayer,
 )
-from warmstart.models.fast.block import Block, attend, padding_bias
+from warmstart.models.fast.block import Block, attend, padding_bias, tuned_norm
 from warmstart.models.fast.dropout import DropoutMask, DropoutPool, drop, drop_add
 from warmstart.models.fast.lora import AdaptedBlock, MergedLinear, drop_rates
 from warmstart.models.fast.mixed_precision import MixedPrecision, mixed_linear
+from warmstart.models.head_layers import reads_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Masks = tuple[Tensor | None, Tensor | None, Tensor | None]
 ROWS = 64
@@ -43,36 +49,40 @@ class FastEncoder:
     """Computes the hidden states of a post-norm encoder.
 
     Args:
-        embed: (ids [B, L], token types [B, L] or None) -> summed embeddings [B, L, H], no norm.
-        embedding_norm: the norm after the embeddings; None: neither norm nor dropout there.
-        project: maps embeddings to the hidden width where they differ (ELECTRA), or None.
-        blocks: the layers in order.
-        heads: attention heads per layer.
-        activation: the function between the two feed-forward products.
-        dropout: probability on hidden states and on attention weights, as (hidden, attention).
-        cls_only: the last layer computes the first token alone.
-        drop_attended: whether dropout follows attention's output (not so in DistilBERT).
+        model: the transformers model inside, whose parameters are read in place.
+        lookup: (ids [B, L]) -> their word embeddings [B, L, H].
     """
 
-    def __init__(
-        self,
-        embed: Callable[[Tensor, Tensor | None], Tensor],
-        embedding_norm: nn.LayerNorm | None,
-        project: nn.Module | None,
-        blocks: list[Block],
-        heads: int,
-        activation: Callable[[Tensor], Tensor],
-        dropout: tuple[float, float],
-        *,
-        cls_only: bool,
-        drop_attended: bool = True,
-    ) -> None:
-        self.embed, self.embedding_norm, self.project = embed, embedding_norm, project
-        self.blocks, self.heads, self.activation = blocks, heads, activation
-        self.dropout, self.cls_only, self.drop_attended = dropout, cls_only, drop_attended
+    def __init__(self, model: PreTrainedModel, lookup: Callable[[Tensor], Tensor]) -> None:
+        config: Any = model.config
+        family, body = family_of(config), body_of(model)
+        distil = family.name == "distilbert"
+        self._embeddings: Any = body.get_submodule("embeddings")
+        self._lookup, self._first_position = lookup, family.position_offset
+        self.embedding_norm: nn.LayerNorm | None = tuned_norm(self._embeddings.LayerNorm)
+        """After the embeddings; None: neither norm nor dropout there."""
+        self.project = getattr(body, "embeddings_project", None)
+        """Maps embeddings to the hidden width where they differ (ELECTRA)."""
+        paths = family.post_norm_block.values()
+        self.blocks = [
+            Block(*(tuned_norm(layer.get_submodule(path)) for path in paths))
+            for layer in body.get_submodule(family.layers).children()
+        ]
+        self.heads = config.num_attention_heads
+        self.activation = ACT2FN[config.activation if distil else config.hidden_act]
+        self._is_gelu = getattr(self.activation, "act", self.activation) is F.gelu
+        self.dropout: tuple[float, float] = (
+            (config.dropout, config.attention_dropout)
+            if distil
+            else (config.hidden_dropout_prob, config.attention_probs_dropout_prob)
+        )
+        """On hidden states, and on attention weights."""
+        self.drop_attended = not distil
+        """Whether dropout follows attention's output."""
+        self.cls_only = not reads_tokens(model)
+        """The last layer computes the first token alone."""
         self.dtype = torch.float32
         self.manual_backward = True
-        self._is_gelu = getattr(activation, "act", activation) is F.gelu
         self.gradient_checkpointing = False
         self.mixed_precision: MixedPrecision | None = None
         self._pools: dict[float, DropoutPool] = {}
@@ -94,6 +104,15 @@ class FastEncoder:
         part._frozen, part._adapted = {}, {}
         vars(part).update(changes, blocks=blocks)
         return part
+
+    def embed(self, ids: Tensor, types: Tensor | None) -> Tensor:
+        """Summed embeddings [B, L, H] of ids [B, L] and token types [B, L], before the norm."""
+        embeddings, start = self._embeddings, self._first_position
+        fixed = embeddings.position_embeddings.weight[start : start + ids.shape[1]]
+        if hasattr(embeddings, "token_type_embeddings"):
+            kinds = embeddings.token_type_embeddings.weight
+            fixed = fixed + (kinds[0] if types is None else F.embedding(types, kinds))
+        return self._lookup(ids) + fixed
 
     def begin_epoch(self, seed: int) -> None:
         """New dropout masks."""

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding
 
-from warmstart.models.architectures import body_of, family_of, word_embedding_of
-from warmstart.models.fast.block import Block, can_read, tuned_norm
+from warmstart.models.architectures import family_of, word_embedding_of
+from warmstart.models.fast.block import can_read
 from warmstart.models.fast.encoder import FastEncoder
 from warmstart.models.fast.mixed_precision import MixedPrecision, RowGradient
 from warmstart.models.fast.split import Cut, FastCut
@@ -71,7 +70,7 @@ class FastForward(Forward):
             rows = self._rows if torch.is_grad_enabled() else None
             return self._embedding(ids) if rows is None else rows.lookup(ids)
 
-        self.encoder = _encoder(inner, lookup)
+        self.encoder = FastEncoder(inner, lookup)
         if readout.source == "body":
             self.encoder.cls_only = readout.pooling == "first"
 
@@ -186,45 +185,7 @@ class FastForward(Forward):
 
     def full_precision(self) -> None:
         self.dtype = torch.float32
-        mixed, self._mixed_precision, self.encoder.mixed_precision = (
-            self._mixed_precision,
-            None,
-            None,
-        )
-        if mixed is not None:
-            mixed.release()
+        if self._mixed_precision is not None:
+            self._mixed_precision.release()
+        self._mixed_precision = self.encoder.mixed_precision = None
         self.encoder.prepare(torch.float32, self.device, checkpointing=False)
-
-
-def _encoder(inner: PreTrainedModel, lookup: Any) -> FastEncoder:
-    from transformers.activations import ACT2FN
-
-    config: Any = inner.config
-    family, body = family_of(config), body_of(inner)
-    embeddings: Any = body.get_submodule("embeddings")
-    layers: Any = body.get_submodule(family.layers)
-    paths = family.post_norm_block.values()
-
-    def embed(ids: Tensor, types: Tensor | None) -> Tensor:
-        start = family.position_offset
-        fixed = embeddings.position_embeddings.weight[start : start + ids.shape[1]]
-        if not hasattr(embeddings, "token_type_embeddings"):
-            return lookup(ids) + fixed
-        kinds = embeddings.token_type_embeddings.weight
-        fixed = fixed + (kinds[0] if types is None else embedding(types, kinds))
-        return lookup(ids) + fixed
-
-    distil = family.name == "distilbert"
-    return FastEncoder(
-        embed,
-        tuned_norm(embeddings.LayerNorm),
-        getattr(body, "embeddings_project", None),
-        [Block(*(tuned_norm(layer.get_submodule(path)) for path in paths)) for layer in layers],
-        config.num_attention_heads,
-        ACT2FN[config.activation if distil else config.hidden_act],
-        (config.dropout, config.attention_dropout)
-        if distil
-        else (config.hidden_dropout_prob, config.attention_probs_dropout_prob),
-        cls_only=not reads_tokens(inner),
-        drop_attended=not distil,
-    )

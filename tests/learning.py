@@ -75,10 +75,9 @@ def load_classifier(
     labels: Sequence[str],
     seed: int,
     dropout: float | None = None,
-    notes: list[str] | None = None,
 ) -> Any:
     """The base under a single-label classification head."""
-    return backbone.load_headed(base, CLASSES, labels, seed, dropout, notes)
+    return backbone.load_headed(base, CLASSES, labels, seed, dropout)
 
 
 def classifier(folder: Path, *, dropout: float | None = 0.0, seed: int = 0) -> Any:

@@ -139,27 +139,21 @@ class Base:
         return PACKAGED[self.name].hub_id if self.name in PACKAGED else None
 
 
-def resolve(
-    base: str,
-    *,
-    revision: str | None = None,
-    cache_dir: str | Path | None = None,
-    tokenizer: str | Path | None = None,
-) -> Base:
+def resolve(base: str, *, revision: str | None = None) -> Base:
     """Find a base model and check it: lengths, sums, tokenizer, no code of its own.
 
     `base` is an embedded or fetched name, else an existing folder (also a run's, or one with
-    `model/` in it) or GGUF file, else an id on the hub. `tokenizer` is a folder whose tokenizer
-    must be the base's own. Raises `BaseModelError`, and `HubError` where the hub is the cause.
+    `model/` in it) or GGUF file, else an id on the hub. Raises `BaseModelError`, and `HubError`
+    where the hub is the cause.
     """
-    source, path = _locate(base, revision, cache_dir)
+    source, path = _locate(base, revision)
     if revision is not None and source != "hub":
         raise BaseModelError(
             f"revision '{shown(revision)}' has no meaning for '{shown(base)}', which is "
             f"{NO_REVISION[source]}; leave it out, or give the id of a model on the hub"
         )
     sums = check_sums(EMBEDDED[base], path) if source == "embedded" else {}
-    fingerprint = check_tokenizer(path, Path(tokenizer).expanduser() if tokenizer else None)
+    fingerprint = check_tokenizer(path)
     if source == "embedded" and fingerprint != EMBEDDED[base].tokenizer_sha256:
         raise BaseModelError(f"the tokenizer of '{base}' is not the one it was trained with")
     files = {file: sums.get(file.name) or file_sha256(file) for file in weight_files(path)}
@@ -247,7 +241,7 @@ def _cached_models(cache_dir: str | Path | None) -> list[tuple[str, Path]]:
     ]
 
 
-def _locate(base: str, revision: str | None, cache_dir: str | Path | None) -> tuple[Source, Path]:
+def _locate(base: str, revision: str | None) -> tuple[Source, Path]:
     if base in PACKAGED:
         return "embedded" if base in EMBEDDED else "fetched", packaged_folder(base)
     path = Path(base).expanduser()
@@ -269,7 +263,7 @@ def _locate(base: str, revision: str | None, cache_dir: str | Path | None) -> tu
             "a GGUF file, or the id of a model on the hub"
         )
     try:
-        return "hub", download(base, revision, cache_dir)
+        return "hub", download(base, revision)
     except HubError as error:
         guess = nearest(base, PACKAGED) if "/" not in base else ""
         raise HubError(f"{error}.{guess}" if guess else str(error)) from error

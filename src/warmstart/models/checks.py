@@ -147,12 +147,11 @@ def check_code(config: Mapping[str, Any], folder: Path) -> None:
         )
 
 
-def check_tokenizer(folder: Path, tokenizer: Path | None = None) -> str:
+def check_tokenizer(folder: Path) -> str:
     """Refuse weights that are not whole, and a tokenizer that does not go with them.
 
-    `tokenizer` is another folder that the caller wants; its tokenizer must be the base's own, also
-    if it was written by another version. Raises `BaseModelError`, also where the config asks for
-    code of its own. Returns the tokenizer's fingerprint.
+    Returns the tokenizer's fingerprint. Raises `BaseModelError`, also where the config asks for
+    code of its own.
     """
     config = read_json(folder / "config.json")
     check_code(config, folder)
@@ -170,33 +169,18 @@ def check_tokenizer(folder: Path, tokenizer: Path | None = None) -> str:
             f"{folder} disagrees with itself: config.json says vocab_size {vocabulary}, "
             f"the embedding has {rows} rows"
         )
-    for place in (folder, tokenizer or folder):
-        ids = token_ids(read_json(place / "tokenizer.json"), place)
-        fits = max(ids) < rows <= len(ids) + max(SPARE_ROWS, SPARE_SHARE * rows)
-        if not fits:
-            raise BaseModelError(
-                f"the tokenizer in {place} disagrees with the model in {folder}: "
-                f"{len(ids)} tokens up to id {max(ids)}, but {rows} rows in the embedding; "
-                "put the tokenizer there that it was trained with"
-            )
+    ids = token_ids(read_json(folder / "tokenizer.json"), folder)
+    if not max(ids) < rows <= len(ids) + max(SPARE_ROWS, SPARE_SHARE * rows):
+        raise BaseModelError(
+            f"the tokenizer in {folder} disagrees with the model in {folder}: "
+            f"{len(ids)} tokens up to id {max(ids)}, but {rows} rows in the embedding; "
+            "put the tokenizer there that it was trained with"
+        )
     saved, own = note_of(folder).get("tokenizer_sha256"), fingerprint(folder)
     if saved and saved != own:
         raise BaseModelError(
             f"{folder / 'tokenizer.json'} is not the tokenizer that this model was trained with "
             f"(its fingerprint in {NOTE} differs): put the original back"
-        )
-    if tokenizer is None or fingerprint(tokenizer) == own:
-        return own
-    from tokenizers import Tokenizer
-
-    try:
-        paths = [place / "tokenizer.json" for place in (folder, tokenizer)]
-        texts = [Tokenizer.from_file(str(path)).to_str() for path in paths]
-    except Exception as error:  # tokenizers raises nothing more precise
-        raise BaseModelError(f"a tokenizer.json cannot be read: {shown(error, 120)}") from error
-    if len({fingerprint_of(json.loads(text)) for text in texts}) > 1:
-        raise BaseModelError(
-            f"the tokenizer in {tokenizer} is not the one that {folder} was trained with"
         )
     return own
 

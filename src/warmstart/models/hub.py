@@ -81,9 +81,7 @@ def _status(error: BaseException | None) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
-def download(
-    repo_id: str, revision: str | None = None, cache_dir: str | Path | None = None
-) -> Path:
+def download(repo_id: str, revision: str | None = None) -> Path:
     """The folder of a model in the local cache, fetched from the hub as far as it is not there.
 
     Raises `HubError` when it does not exist, may not be read, cannot be reached, broke off more
@@ -92,7 +90,7 @@ def download(
     for attempt in range(1, TRIES + 1):
         try:
             with quiet(bars=sys.stderr.isatty()):
-                return _download(repo_id, revision, cache_dir)
+                return _download(repo_id, revision)
         except BaseModelError:
             raise
         except Exception as error:
@@ -102,10 +100,9 @@ def download(
     raise AssertionError("unreachable")
 
 
-def _download(repo_id: str, revision: str | None, cache_dir: str | Path | None) -> Path:
-    from huggingface_hub import HfApi, constants, errors, snapshot_download, try_to_load_from_cache
+def _download(repo_id: str, revision: str | None) -> Path:
+    from huggingface_hub import HfApi, errors, snapshot_download, try_to_load_from_cache
 
-    cache = Path(cache_dir or constants.HF_HUB_CACHE).expanduser()
     fresh: list[str] = []
     try:
         info = HfApi().model_info(repo_id, revision=revision)
@@ -115,12 +112,11 @@ def _download(repo_id: str, revision: str | None, cache_dir: str | Path | None) 
             raise
     else:
         weights = _weights_among([file.rfilename for file in info.siblings or []], repo_id)
-        cached = {name: try_to_load_from_cache(repo_id, name, cache, info.sha) for name in weights}
+        cached = {name: try_to_load_from_cache(repo_id, name, None, info.sha) for name in weights}
         fresh = [name for name, path in cached.items() if not isinstance(path, str)]
     path = snapshot_download(
         repo_id,
         revision=revision,
-        cache_dir=cache,
         allow_patterns=[*SMALL, WEIGHTS, SHARDS],
         ignore_patterns=["*/*"],
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import transformers
 from tokenizers import Tokenizer
 
-from warmstart.errors import BaseModelError, RecipeError, shown
+from warmstart.errors import BaseModelError, RecipeError
 from warmstart.models.architectures import (
     Family,
     body_of,
@@ -42,7 +42,6 @@ PROBES = (
     "",
 )
 LAYER = re.compile(r"\.\d+\.")
-BUFFERS = ("position_ids", "token_type_ids", "masked_bias", "attn.bias", "inv_freq")
 
 
 def load_tokenizer(base: Base) -> PreTrainedTokenizerFast:
@@ -101,14 +100,13 @@ def load_headed(
     labels: Sequence[str],
     seed: int,
     dropout: float | None = None,
-    notes: list[str] | None = None,
 ) -> PreTrainedModel:
     """The base's body in float32 under a head of this kind, in eval mode.
 
     The head depends on `seed` alone, and the caller's random numbers are left untouched. A head
     that the base brings along is kept where its labels are `labels` in the same order, and begun
-    anew otherwise. `dropout` replaces all dropout probabilities. `notes` takes what was in the
-    checkpoint and not used. Raises `BaseModelError` where anything but a head is missing.
+    anew otherwise. `dropout` replaces all dropout probabilities. Raises `BaseModelError` where
+    anything but a head is missing.
     """
     with one_line(f"the config of {base.name} cannot be read"), quiet():
         config, had = _config(base, head, labels, dropout)
@@ -138,8 +136,6 @@ def load_headed(
     if head.generates:
         check_output_matrix(model, base, fresh)
     _check_whole(model, base, fresh, heads, info["unexpected_keys"])
-    if notes is not None:
-        notes.extend(_notes(info, fresh, had, labels, output))
     return model.eval()
 
 
@@ -213,21 +209,6 @@ def _check_whole(
                 f"{base.name} has more layers than its config.json says: '{key}' is left over, "
                 f"where '{like}' is used; mend the config"
             )
-
-
-def _notes(
-    info: dict[str, Any], fresh: set[str], had: list[str], labels: Sequence[str], output: str
-) -> list[str]:
-    notes: list[str] = []
-    unused = sorted(k for k in info["unexpected_keys"] if not k.endswith(BUFFERS))
-    if unused:
-        notes.append(f"not used from the base: {shown(', '.join(unused), 200)}")
-    new = sorted({key.rpartition(".")[0] for key in fresh})
-    if new:
-        notes.append(f"new in the head: {', '.join(new)}")
-    if had != list(labels) and not any(key.startswith(output) for key in fresh):
-        notes.append("the base's own head has other labels and was begun anew")
-    return notes
 
 
 def load_masked(base: Base, seed: int) -> PreTrainedModel:

@@ -70,9 +70,19 @@ def base_of(folder: Path) -> catalog.Base:
     return catalog.resolve(str(folder))
 
 
+def load_classifier(
+    base: catalog.Base,
+    labels: Sequence[str],
+    seed: int,
+    dropout: float | None = None,
+) -> Any:
+    """The base under a single-label classification head."""
+    return backbone.load_headed(base, CLASSES, labels, seed, dropout)
+
+
 def classifier(folder: Path, *, dropout: float | None = 0.0, seed: int = 0) -> Any:
     """A float32 classifier of three labels over the body in `folder`, every weight trained."""
-    model = backbone.load_classifier(base_of(folder), LABELS, seed, dropout)
+    model = load_classifier(base_of(folder), LABELS, seed, dropout)
     return model.requires_grad_(True)
 
 

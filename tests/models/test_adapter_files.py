@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from learning import LABELS, base_of, classifier
+from learning import LABELS, base_of, classifier, load_classifier
 from tiny import tiny
 from warmstart import part as parts
 from warmstart.errors import BaseModelError, ProofError, RunError
@@ -38,7 +38,7 @@ def made(
 ) -> Path:
     """An adapter as training leaves it: every weight that may move has moved."""
     chosen: Any = parts.make("method", method, settings)
-    plain = backbone.load_classifier(base_of(base), labels, 0)
+    plain = load_classifier(base_of(base), labels, 0)
     model = chosen.attach(plain, 0)
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -10,12 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from learning import load_classifier
 from tiny import tiny
 from warmstart.errors import BaseModelError, RunError
 from warmstart.models import base as catalog
 from warmstart.models import loading as backbone
 from warmstart.models.architectures import FAMILIES
 from warmstart.models.base import Base
+from warmstart.models.saving import save_model
 
 LABELS = ["bad", "fine", "good"]
 TEXTS = ["The film is great !", "a very very bad song , i hated it"]
@@ -36,14 +38,14 @@ def test_there_and_back(name: str, tiny_of: Callable[[str], Path], tmp_path: Pat
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     base = base_of(tiny_of(name))
-    model = backbone.load_classifier(base, LABELS, seed=3)
+    model = load_classifier(base, LABELS, seed=3)
     tokenizer = backbone.load_tokenizer(base)
-    backbone.save_model(model, tokenizer, tmp_path / "out", base)
+    save_model(model, tokenizer, tmp_path / "out", base)
     batch = tokenizer(TEXTS, padding=True, return_tensors="pt", return_token_type_ids=False)
     expected = model(**batch).logits
     again = base_of(tmp_path / "out")
     assert again.tokenizer_sha256 == base.tokenizer_sha256
-    ours = backbone.load_classifier(again, LABELS, seed=99)
+    ours = load_classifier(again, LABELS, seed=99)
     assert torch.equal(ours(**batch).logits, expected)
     theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert torch.equal(theirs(**batch).logits, expected)
@@ -54,25 +56,25 @@ def test_there_and_back(name: str, tiny_of: Callable[[str], Path], tmp_path: Pat
 
 def test_pegasus_cannot_classify(tiny_of: Callable[[str], Path]) -> None:
     with pytest.raises(BaseModelError, match="no classification model for 'pegasus'"):
-        backbone.load_classifier(base_of(tiny_of("pegasus")), LABELS, seed=0)
+        load_classifier(base_of(tiny_of("pegasus")), LABELS, seed=0)
 
 
 def test_head_depends_on_the_seed_alone(tiny_of: Callable[[str], Path]) -> None:
     base = base_of(tiny_of("roberta"))
-    first = backbone.load_classifier(base, LABELS, seed=1)
+    first = load_classifier(base, LABELS, seed=1)
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    second = backbone.load_classifier(base, LABELS, seed=1)
+    second = load_classifier(base, LABELS, seed=1)
     assert torch.equal(torch.get_rng_state(), before)
     assert equal(first, second)
-    other = backbone.load_classifier(base, LABELS, seed=2)
+    other = load_classifier(base, LABELS, seed=2)
     assert not torch.equal(other.classifier.dense.weight, first.classifier.dense.weight)
     assert not torch.equal(other.classifier.out_proj.weight, first.classifier.out_proj.weight)
     assert equal(other.roberta, first.roberta)
 
 
 def test_settings_of_the_model(tiny_of: Callable[[str], Path]) -> None:
-    model = backbone.load_classifier(base_of(tiny_of("bert")), LABELS, seed=0, dropout=0.25)
+    model = load_classifier(base_of(tiny_of("bert")), LABELS, seed=0, dropout=0.25)
     assert not model.training
     assert {weights.dtype for weights in model.parameters()} == {torch.float32}
     assert model.config.problem_type == "single_label_classification"
@@ -83,7 +85,7 @@ def test_decoder_pads_with_its_last_token(tiny_of: Callable[[str], Path]) -> Non
     base = base_of(tiny_of("gpt2"))
     tokenizer = backbone.load_tokenizer(base)
     assert tokenizer.pad_token == tokenizer.eos_token
-    model = backbone.load_classifier(base, LABELS, seed=0)
+    model = load_classifier(base, LABELS, seed=0)
     assert model.config.pad_token_id == tokenizer.pad_token_id
     batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
     alone = tokenizer(TEXTS[:1], return_tensors="pt")
@@ -94,27 +96,15 @@ def test_own_head_is_kept_for_the_same_labels_only(
     tiny_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     base = base_of(tiny_of("bert"))
-    model = backbone.load_classifier(base, LABELS, seed=1)
-    backbone.save_model(model, backbone.load_tokenizer(base), tmp_path / "out", base)
+    model = load_classifier(base, LABELS, seed=1)
+    save_model(model, backbone.load_tokenizer(base), tmp_path / "out", base)
     again = base_of(tmp_path / "out")
-    notes: list[str] = []
-    assert equal(backbone.load_classifier(again, LABELS, seed=2, notes=notes), model)
-    assert notes == []
-    turned = backbone.load_classifier(again, LABELS[::-1], seed=2, notes=notes)
+    assert equal(load_classifier(again, LABELS, seed=2), model)
+    turned = load_classifier(again, LABELS[::-1], seed=2)
     assert not torch.equal(turned.classifier.weight, model.classifier.weight)
     assert equal(turned.bert, model.bert)
-    assert notes == ["the base's own head has other labels and was begun anew"]
-    more = backbone.load_classifier(again, [*LABELS, "new"], seed=2)
+    more = load_classifier(again, [*LABELS, "new"], seed=2)
     assert more.classifier.weight.shape[0] == 4
-
-
-def test_other_heads_are_noted(tiny_of: Callable[[str], Path]) -> None:
-    notes: list[str] = []
-    backbone.load_classifier(base_of(tiny_of("roberta")), LABELS, seed=0, notes=notes)
-    assert notes == [
-        "not used from the base: pooler.dense.bias, pooler.dense.weight",
-        "new in the head: classifier.dense, classifier.out_proj",
-    ]
 
 
 def test_body_must_be_whole(bert: Path) -> None:
@@ -122,20 +112,19 @@ def test_body_must_be_whole(bert: Path) -> None:
     lost = "encoder.layer.1.output.dense.weight"
     save_file({k: v for k, v in tensors.items() if k != lost}, bert / "model.safetensors")
     with pytest.raises(BaseModelError, match=rf"missing or of another shape are bert\.{lost}"):
-        backbone.load_classifier(base_of(bert), LABELS, seed=0)
+        load_classifier(base_of(bert), LABELS, seed=0)
     tensors[lost] = tensors[lost][:, :-1].contiguous()
     save_file(tensors, bert / "model.safetensors")
     with pytest.raises(BaseModelError, match="missing or of another shape"):
-        backbone.load_classifier(base_of(bert), LABELS, seed=0)
+        load_classifier(base_of(bert), LABELS, seed=0)
 
 
 def test_missing_pooler_is_part_of_the_head(bert: Path) -> None:
     tensors = load_file(bert / "model.safetensors")
     kept = {k: v for k, v in tensors.items() if "pooler" not in k}
     save_file(kept, bert / "model.safetensors")
-    notes: list[str] = []
-    backbone.load_classifier(base_of(bert), LABELS, seed=0, notes=notes)
-    assert notes == ["new in the head: bert.pooler.dense, classifier"]
+    model = load_classifier(base_of(bert), LABELS, seed=0)
+    assert equal(model, load_classifier(base_of(bert), LABELS, seed=0))
 
 
 def test_tokenizer_neither_cuts_nor_pads_and_follows_the_file(bert: Path) -> None:
@@ -164,9 +153,9 @@ def test_saving_is_all_or_nothing(
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = base_of(bert)
-    model = backbone.load_classifier(base, LABELS, seed=0)
+    model = load_classifier(base, LABELS, seed=0)
     tokenizer = backbone.load_tokenizer(base)
-    out = backbone.save_model(model, tokenizer, tmp_path / "run" / "model", base)
+    out = save_model(model, tokenizer, tmp_path / "run" / "model", base)
     before = catalog.resolve(str(out)).sha256
     names = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert {path.name for path in out.iterdir()} == names | {"warmstart.json"}
@@ -177,21 +166,21 @@ def test_saving_is_all_or_nothing(
     torch.nn.init.ones_(model.classifier.weight)
     monkeypatch.setattr(type(tokenizer), "save_pretrained", full)
     with pytest.raises(RunError, match=r"cannot write the model to .*No space left"):
-        backbone.save_model(model, tokenizer, out, base)
+        save_model(model, tokenizer, out, base)
     assert catalog.resolve(str(out)).sha256 == before
     assert [path.name for path in out.parent.iterdir()] == ["model"]
     monkeypatch.undo()
-    backbone.save_model(model, tokenizer, out, base)
+    save_model(model, tokenizer, out, base)
     assert catalog.resolve(str(out)).sha256 != before
     assert [path.name for path in out.parent.iterdir()] == ["model"]
 
 
 def test_saving_below_a_file(bert: Path, tmp_path: Path) -> None:
     base = base_of(bert)
-    model, tokenizer = backbone.load_classifier(base, LABELS, 0), backbone.load_tokenizer(base)
+    model, tokenizer = load_classifier(base, LABELS, 0), backbone.load_tokenizer(base)
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write the model"):
-        backbone.save_model(model, tokenizer, tmp_path / "file" / "model")
+        save_model(model, tokenizer, tmp_path / "file" / "model")
 
 
 def test_bfloat16_base_becomes_float32(tmp_path: Path) -> None:
@@ -199,7 +188,7 @@ def test_bfloat16_base_becomes_float32(tmp_path: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     half = {k: v.bfloat16() if v.is_floating_point() else v for k, v in tensors.items()}
     save_file(half, folder / "model.safetensors")
-    model = backbone.load_classifier(base_of(folder), LABELS, seed=0)
+    model = load_classifier(base_of(folder), LABELS, seed=0)
     assert {weights.dtype for weights in model.parameters()} == {torch.float32}
 
 
@@ -208,7 +197,7 @@ def test_pipeline_of_transformers(tiny_of: Callable[[str], Path], tmp_path: Path
     from transformers import pipeline
 
     base = base_of(tiny_of("bert"))
-    model = backbone.load_classifier(base, LABELS, seed=3)
-    backbone.save_model(model, backbone.load_tokenizer(base), tmp_path / "out")
+    model = load_classifier(base, LABELS, seed=3)
+    save_model(model, backbone.load_tokenizer(base), tmp_path / "out")
     answer = pipeline("text-classification", str(tmp_path / "out"))("great film")
     assert answer[0]["label"] in LABELS

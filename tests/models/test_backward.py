@@ -39,7 +39,7 @@ def computing(folder: Path, dropout: float, *, manual: bool, dtype: torch.dtype)
     groups = compute.encoder.matrices()
     if dtype == torch.float32:
         places = [[m.weight for m in g] for g in groups] + [[m.bias for m in g] for g in groups]
-        compute._shadow = compute.encoder.mixed_precision = MixedPrecision(places, dtype)
+        compute._mixed_precision = compute.encoder.mixed_precision = MixedPrecision(places, dtype)
         compute.refresh()
     compute.encoder.manual_backward = manual
     return compute

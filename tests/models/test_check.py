@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -138,12 +137,3 @@ def test_saved_fingerprint_must_hold(bert: Path) -> None:
     vocabulary["good"], vocabulary["bad"] = vocabulary["bad"], vocabulary["good"]
     (bert / "tokenizer.json").write_text(json.dumps(tokenizer))
     assert "is not the tokenizer that this model was trained with" in refused(bert)
-
-
-def test_another_tokenizer_must_be_the_same(
-    bert: Path, tmp_path: Path, tiny_of: Callable[[str], Path]
-) -> None:
-    assert catalog.resolve(str(bert), tokenizer=tiny_of("bert")).path == bert
-    other = tiny("bert", tmp_path / "other", [f"w{i}" for i in range(45)])
-    assert "is not the one that" in refused(bert, tokenizer=other)
-    assert "has no tokenizer.json" in refused(bert, tokenizer=tmp_path)

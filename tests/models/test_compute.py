@@ -27,6 +27,7 @@ from warmstart.errors import RecipeError
 from warmstart.models import loading as backbone
 from warmstart.models.fast.forward import FastForward, forward_for, is_fast
 from warmstart.models.forward import Forward
+from warmstart.models.saving import save_model
 
 Folder = Callable[[str], Path]
 
@@ -72,7 +73,7 @@ def test_a_few_steps_and_back(
     store, pad_id = store_of(tiny_of(family), texts)
     ours = predict(store, run.forward, pad_id)
     base = base_of(tiny_of(family))
-    backbone.save_model(run.model, backbone.load_tokenizer(base), tmp_path / "out", base)
+    save_model(run.model, backbone.load_tokenizer(base), tmp_path / "out", base)
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     inputs = tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from learning import load_classifier
 from tiny import CONFIGS
 from warmstart.errors import BaseModelError
 from warmstart.models import architectures as families
 from warmstart.models import base as catalog
-from warmstart.models import loading as backbone
 from warmstart.models.architectures import FAMILIES, family_of
 from warmstart.models.modules import head_names, match_modules, norm_names
 
@@ -26,7 +26,7 @@ def test_every_family_has_a_tiny_model() -> None:
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_names_are_those_of_the_model(name: str, tiny_of: Callable[[str], Path]) -> None:
     base = catalog.resolve(str(tiny_of(name)))
-    model = backbone.load_classifier(base, ["a", "b", "c"], seed=0)
+    model = load_classifier(base, ["a", "b", "c"], seed=0)
     family = family_of(model.config)
     body = families.body_of(model)
     assert families.word_embedding_of(model) is model.get_input_embeddings()
@@ -53,7 +53,7 @@ def test_names_are_those_of_the_model(name: str, tiny_of: Callable[[str], Path])
 @pytest.mark.parametrize("name", [n for n in CLASSIFIERS if FAMILIES[n].post_norm_block])
 def test_post_norm_block(name: str, tiny_of: Callable[[str], Path]) -> None:
     """The named modules, put together as Vaswani et al. (2017) did, are the whole block."""
-    model = backbone.load_classifier(catalog.resolve(str(tiny_of(name))), ["a", "b"], seed=0)
+    model = load_classifier(catalog.resolve(str(tiny_of(name))), ["a", "b"], seed=0)
     block, config = families.layers_of(model)[0], model.config
     part = {key: block.get_submodule(path) for key, path in FAMILIES[name].post_norm_block.items()}
     x = torch.randn(2, 5, config.hidden_size)

@@ -10,8 +10,6 @@ import pytest
 import torch
 
 from learning import FAST, classifier, ready
-from warmstart.models.fast import encoder as fast
-from warmstart.models.fast import inference
 from warmstart.models.fast.block import padding_bias
 
 Folder = Callable[[str], Path]
@@ -66,7 +64,7 @@ def test_equals_the_layers_over_texts(
     assert expected.requires_grad
     with torch.no_grad():
         bias = padding_bias(lengths, shape[1], encoder.dtype)
-        found = inference.run_layers(encoder, embedded(encoder, ids), bias)
+        found = encoder.infer(embedded(encoder, ids), bias)
     real = torch.arange(expected.shape[1]) < lengths[:, None]
     assert found.shape == expected.shape
     torch.testing.assert_close(found[real], expected.detach()[real], atol=1e-5, rtol=0)
@@ -106,7 +104,7 @@ def test_training_keeps_to_the_layers_with_gradients(
 ) -> None:
     """Dropout and gradients belong to them."""
     compute = awake(tiny_of("bert"), adapted=False, dtype=torch.bfloat16)
-    monkeypatch.setattr(fast, "run_layers", None)
+    monkeypatch.setattr(compute.encoder, "infer", None)
     ids, lengths = texts(3, 7, padded=True)
     compute.logits(ids, lengths, training=True)
     compute.logits(ids, lengths, training=False)

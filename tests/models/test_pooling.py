@@ -15,6 +15,7 @@ from warmstart.data.tokens.batching import pad
 from warmstart.models import loading as backbone
 from warmstart.models.architectures import body_of, layers_of
 from warmstart.models.head_layers import append_mean_layer, can_append
+from warmstart.models.saving import save_model
 
 Folder = Callable[[str], Path]
 
@@ -54,7 +55,7 @@ def test_the_head_reads_the_mean(family: str, tiny_of: Folder, tmp_path: Path) -
     gap = (found - expected).norm(dim=1) / expected.norm(dim=1)
     assert gap.max() < 0.02
     assert (hidden[:, 0] - expected).norm() > 0.3 * expected.norm()  # it is not what stood there
-    backbone.save_model(model, backbone.load_tokenizer(base_of(folder)), tmp_path / "out")
+    save_model(model, backbone.load_tokenizer(base_of(folder)), tmp_path / "out")
     again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert len(layers_of(again)) == before + 1
     with torch.no_grad():

@@ -14,10 +14,9 @@ from torch.nn.functional import cross_entropy, normalize
 
 from learning import CPU, base_of, grads_of, messages, predict
 from warmstart.models.fast.forward import FastForward, forward_for
-from warmstart.models.forward import Forward
+from warmstart.models.forward import Forward, Readout
 from warmstart.models.heads import VECTOR
 from warmstart.models.loading import load_headed, load_tokenizer
-from warmstart.models.readout import Readout, pooled
 from warmstart.tasks.embedding.task import Embedding
 from warmstart.training.datasets import GroupRows
 
@@ -67,9 +66,9 @@ def test_a_row_without_tokens_is_zeros() -> None:
     hidden[1] = 2.0
     mask = torch.tensor([[0, 0, 0], [1, 1, 0]])
     for pooling in ("mean", "first", "last"):
-        found = pooled(hidden, mask, pooling)
+        found = Readout("body", pooling).pool(hidden, mask)
         assert found.tolist() == [[0.0] * 4, [2.0] * 4]
-    assert pooled(torch.zeros(2, 0, 4), torch.zeros(2, 0), "mean").shape == (2, 4)
+    assert Readout("body").pool(torch.zeros(2, 0, 4), torch.zeros(2, 0)).shape == (2, 4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -13,8 +13,7 @@ import torch
 
 from learning import CPU, base_of, messages, store_of
 from warmstart.models.forward import Forward
-from warmstart.models.loading import load_tokenizer
-from warmstart.models.shared import load_masked
+from warmstart.models.loading import load_masked, load_tokenizer
 from warmstart.objectives.mlm import MLM, mask_tokens
 from warmstart.training.datasets import TokenRows
 from warmstart.training.loop import compute_gradients

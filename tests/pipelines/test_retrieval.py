@@ -14,7 +14,7 @@ import warmstart
 from learning import base_of, messages
 from warmstart.cli.main import main
 from warmstart.errors import DataError, RecipeError, RunError
-from warmstart.models.sentence_folder import write_modules
+from warmstart.models.saving import write_modules
 from warmstart.pipelines.search import Index
 from warmstart.training.frozen_features import features
 

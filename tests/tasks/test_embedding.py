@@ -23,7 +23,7 @@ from warmstart.evaluation.baselines import fit_baselines
 from warmstart.evaluation.baselines.tfidf import TfidfVectors
 from warmstart.evaluation.settings import Evaluate
 from warmstart.models.loading import load_tokenizer
-from warmstart.models.sentence_folder import read_modules, write_modules
+from warmstart.models.saving import read_modules, write_modules
 from warmstart.pipelines.verify import prove_task
 from warmstart.tasks.base import Examples
 from warmstart.tasks.embedding.evaluation import quick_scores

@@ -25,8 +25,8 @@ from learning import (
 )
 from warmstart.errors import RecipeError
 from warmstart.models.fast.forward import forward_for
+from warmstart.models.forward import FEATURES, HEAD
 from warmstart.models.loading import load_tokenizer
-from warmstart.models.readout import FEATURES, HEAD
 from warmstart.tasks.classification import Classification
 from warmstart.tasks.few_shot import FewShot
 from warmstart.training.batches import BatchSource

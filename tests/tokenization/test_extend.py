@@ -11,12 +11,13 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 from transformers.models.auto import modeling_auto as auto
 
+from learning import load_classifier
 from tiny import CONFIGS
 from tokenization.corpora import TEXTS, asked
 from warmstart.errors import ProofError, RecipeError, RunError
 from warmstart.models.base import resolve
 from warmstart.models.hf_calls import quiet
-from warmstart.models.loading import load_classifier, load_tokenizer
+from warmstart.models.loading import load_tokenizer
 from warmstart.pipelines.tokenizers import extend
 from warmstart.tokenization import training as build
 from warmstart.tokenization.corpus import Corpus

@@ -178,7 +178,7 @@ def test_wordpiece_pieces_are_those_of_the_trainer_of_the_library():
     texts = [text for batch in corpus.rows() for text in batch]
     theirs: Any = Tokenizer(models.WordPiece(unk_token="<unk>"))
     theirs.normalizer = pipeline.normalizer(settings)
-    theirs.pre_tokenizer = pipeline.pre_tokenizer(settings)
+    theirs.pre_tokenizer, _ = pipeline.splitter_and_decoder(settings)
     trainer = trainers.WordPieceTrainer(
         vocab_size=998, min_frequency=2, special_tokens=["<unk>"], show_progress=False
     )

@@ -211,7 +211,7 @@ def test_the_gradient_of_a_step_is_that_of_the_whole_loss(
     assert float(gap.norm()) <= 0.03 * float(torch.cat(theirs).norm())
     compute.after_step()
     for weight in model.parameters():
-        owned = getattr(compute, "_shadow", None)
+        owned = getattr(compute, "_mixed_precision", None)
         if weight.grad is not None and not (owned and owned.owns(weight)):
             assert not weight.grad.any()
 

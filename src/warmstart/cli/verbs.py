@@ -104,7 +104,7 @@ def search(request: Request) -> None:
 
 def models(request: Request) -> None:
     """`warmstart models`, `warmstart models fetch NAME`."""
-    from warmstart.models.fetch import FETCHABLE
+    from warmstart.models.gguf import FETCHABLE
 
     action, name = request.words.get("fetch"), request.words.get("NAME")
     if action is None:

@@ -12,7 +12,7 @@ from warmstart.data.tables import pc, torn
 from warmstart.errors import DataError, RunError
 from warmstart.models.checks import note_of, read_json
 from warmstart.models.heads import CLASSES, HEADS, head_of
-from warmstart.models.sentence_folder import read_modules
+from warmstart.models.saving import read_modules
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -22,7 +22,7 @@ from warmstart.inference.inputs import table_of, task_of
 from warmstart.models.architectures import positions_of
 from warmstart.models.checks import note_of, read_json
 from warmstart.models.heads import VECTOR, head_of
-from warmstart.models.sentence_folder import read_modules
+from warmstart.models.saving import read_modules
 from warmstart.tasks.base import Examples
 
 if TYPE_CHECKING:

@@ -67,10 +67,7 @@ class TorchRunner(Runner):
         return [ids or [] for ids in output.ids], output.confidence
 
     def log_probs(self, dataset: TokenizedDataset) -> TokenScores:
-        from warmstart.models.generation import TokenScores
-
-        output = self._compute_texts(dataset, writes=0)
-        return TokenScores(output.nll, output.sure, output.hits, output.tokens)
+        return self._compute_texts(dataset, writes=0)
 
     def _compute_texts(
         self, dataset: TokenizedDataset, writes: int | None = None

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from warmstart.methods.base import Method
+from warmstart.models.modules import ParamGroup
+from warmstart.models.peft.wrap import adapted, merged
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-    from warmstart.models.base import Base
-    from warmstart.models.modules import ParamGroup
+    from transformers import PreTrainedModel
 
 
 class PeftMethod(Method):
@@ -28,8 +25,6 @@ class PeftMethod(Method):
         raise NotImplementedError
 
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
-        from warmstart.models.peft.wrap import adapted
-
         self.check(model)
         return adapted(model, self.config(model), seed)
 
@@ -39,29 +34,7 @@ class PeftMethod(Method):
         Raises `RunError` for bottleneck adapters and virtual tokens, which are no change of the
         weights.
         """
-        from warmstart.models.peft.wrap import merged
-
         return merged(model)
-
-    def save(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerFast,
-        folder: Path,
-        base: Base,
-        notes: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Write an adapter folder that PEFT loads; it names its base."""
-        from warmstart.models.saving import save_model
-
-        adapted: Any = model
-        for config in adapted.peft_config.values():
-            config.base_model_name_or_path = base.name if base.source == "hub" else str(base.path)
-        save_model(model, tokenizer, folder, base, notes={**self.notes(), **(notes or {})})
-
-    def notes(self) -> dict[str, Any]:
-        """What our loader must know beyond what PEFT's config says."""
-        return {}
 
 
 class PromptMethod(PeftMethod):
@@ -86,8 +59,6 @@ class PromptMethod(PeftMethod):
         refuse_embeddings(self.part_name(), model)
 
     def param_groups(self, model: PreTrainedModel) -> list[ParamGroup]:
-        from warmstart.models.modules import ParamGroup
-
         head = [p for n, p in model.named_parameters() if p.requires_grad and "prompt_" not in n]
         share = self.head_rate / self.default_learning_rate(0)
         return [ParamGroup(head, min(1.0, share))] if head else []

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from warmstart.methods._peft import PeftMethod
+from warmstart.models.architectures import family_of
+from warmstart.models.modules import match_modules
+from warmstart.models.peft.wrap import shared_settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,10 +35,7 @@ class Adapter(PeftMethod):
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout before the bottleneck")
 
     def config(self, model: PreTrainedModel) -> Any:
-        from warmstart.models.architectures import family_of
-        from warmstart.models.modules import match_modules
         from warmstart.models.peft.bottleneck import BottleneckConfig
-        from warmstart.models.peft.wrap import shared_settings
 
         family = family_of(model.config)
         places = family.feed_forward_out

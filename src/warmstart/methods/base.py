@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from warmstart.models.modules import ParamGroup
 from warmstart.part import Part
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from warmstart.models.base import Base
-    from warmstart.models.modules import ParamGroup
 
 Changes = Literal["weights", "beside", "nothing"]
 SMALL_WIDTH = 512
@@ -82,7 +82,14 @@ class Method(Part):
         base: Base,
         notes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write a plain Hugging Face folder; `notes` are kept beside it. Raises `RunError`."""
+        """Write a plain Hugging Face folder, or that of an adapter, which PEFT loads and which
+        names its base; `notes` are kept beside it. Raises `RunError`."""
         from warmstart.models.saving import save_model
 
-        save_model(model, tokenizer, folder, base, notes=notes)
+        for config in getattr(model, "peft_config", {}).values():
+            config.base_model_name_or_path = base.name if base.source == "hub" else str(base.path)
+        save_model(model, tokenizer, folder, base, notes={**self.notes(), **(notes or {})})
+
+    def notes(self) -> dict[str, Any]:
+        """What our loader must know beyond what the folder says."""
+        return {}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from warmstart.errors import RecipeError
 from warmstart.methods.base import Method
+from warmstart.models.architectures import body_of
+from warmstart.models.modules import head_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,8 +23,6 @@ class BitFit(Method):
     epochs_between = (6, 24)
 
     def check(self, model: PreTrainedModel) -> None:
-        from warmstart.errors import RecipeError
-
         if not _biases(model):
             raise RecipeError(
                 f"method bitfit trains biases, and '{model.config.model_type}' here has none in "
@@ -29,8 +30,6 @@ class BitFit(Method):
             )
 
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
-        from warmstart.models.modules import head_names
-
         self.check(model)
         model.requires_grad_(False)
         for weights in _biases(model):
@@ -42,6 +41,4 @@ class BitFit(Method):
 
 def _biases(model: PreTrainedModel) -> list[nn.Parameter]:
     """The bias terms of the body; XLNet's attention keeps some as bare parameters."""
-    from warmstart.models.architectures import body_of
-
     return [p for name, p in body_of(model).named_parameters() if name.endswith("bias")]

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from warmstart.errors import RecipeError
 from warmstart.methods.base import Method
+from warmstart.models.modules import head_modules, head_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,9 +40,6 @@ class Frozen(Method):
     )
 
     def check(self, model: PreTrainedModel) -> None:
-        from warmstart.errors import RecipeError
-        from warmstart.models.modules import head_names
-
         if not head_names(model):
             raise RecipeError(
                 f"method frozen trains a head alone, and {type(model).__name__} has none of its "
@@ -55,7 +54,6 @@ class Frozen(Method):
             reset_head,
             set_head_dropout,
         )
-        from warmstart.models.modules import head_modules
 
         self.check(model)
         model.requires_grad_(False)

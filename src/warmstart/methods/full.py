@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from warmstart.methods.base import Method
+from warmstart.models.modules import ParamGroup, parameters_by_depth
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-    from warmstart.models.modules import ParamGroup
 
 
 class Full(Method):
@@ -37,8 +36,6 @@ class Full(Method):
 
     def param_groups(self, model: PreTrainedModel) -> list[ParamGroup]:
         """Discriminative rates and gradual unfreezing (Howard & Ruder 2018), from the top down."""
-        from warmstart.models.modules import ParamGroup, parameters_by_depth
-
         if self.layer_decay == 1 and not self.unfreeze_every:
             return []
         return [

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from warmstart.methods._peft import PeftMethod
+from warmstart.models.architectures import family_of
+from warmstart.models.modules import match_modules
+from warmstart.models.peft.wrap import shared_settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,10 +24,6 @@ class IA3(PeftMethod):
 
     def config(self, model: PreTrainedModel) -> Any:
         from peft import IA3Config
-
-        from warmstart.models.architectures import family_of
-        from warmstart.models.modules import match_modules
-        from warmstart.models.peft.wrap import shared_settings
 
         family = family_of(model.config)
         inner = match_modules(model, family.feed_forward_out)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from warmstart.methods._peft import PeftMethod
+from warmstart.models.modules import norm_names
+from warmstart.models.peft.wrap import shared_settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,8 +23,5 @@ class LayerNorm(PeftMethod):
 
     def config(self, model: PreTrainedModel) -> Any:
         from peft import LNTuningConfig
-
-        from warmstart.models.modules import norm_names
-        from warmstart.models.peft.wrap import shared_settings
 
         return LNTuningConfig(target_modules=norm_names(model), **shared_settings(model))

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
+from warmstart.errors import RecipeError
 from warmstart.methods._peft import PeftMethod
+from warmstart.models.modules import adapter_targets
+from warmstart.models.peft.wrap import remember_pissa, shared_settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -51,9 +54,6 @@ class LoRA(PeftMethod):
     def config(self, model: PreTrainedModel) -> Any:
         from peft import LoraConfig
 
-        from warmstart.models.modules import adapter_targets
-        from warmstart.models.peft.wrap import shared_settings
-
         return LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,  # pyright: ignore[reportArgumentType]
@@ -66,9 +66,7 @@ class LoRA(PeftMethod):
         )
 
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
-        from warmstart.errors import RecipeError
         from warmstart.models.peft.quantization import quantise
-        from warmstart.models.peft.wrap import remember_pissa
 
         if self.base_bits != 32 and not quantise(model, self.base_bits):
             raise RecipeError(

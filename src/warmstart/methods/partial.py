@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from warmstart.errors import RecipeError
 from warmstart.methods.base import Method
+from warmstart.models.architectures import layers_of
+from warmstart.models.modules import train_top
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,9 +31,6 @@ class Partial(Method):
         return self.cached
 
     def check(self, model: PreTrainedModel) -> None:
-        from warmstart.errors import RecipeError
-        from warmstart.models.architectures import layers_of
-
         have = len(layers_of(model))
         if self.layers > have:
             raise RecipeError(
@@ -39,13 +39,9 @@ class Partial(Method):
             )
 
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
-        from warmstart.models.modules import train_top
-
         self.check(model)
         train_top(model, self.layers)
         return model
 
     def cut(self, model: PreTrainedModel) -> int:
-        from warmstart.models.architectures import layers_of
-
         return len(layers_of(model)) - self.layers

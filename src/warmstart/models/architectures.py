@@ -105,29 +105,36 @@ def skeleton(config: Any, *, writes: bool = False) -> PreTrainedModel:
     that `writes`, with a language-model head.
     """
     import torch
-    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as CLASSES
-    from transformers import (
-        AutoConfig,
-        AutoModel,
-        AutoModelForCausalLM,
-        AutoModelForSeq2SeqLM,
-        AutoModelForSequenceClassification,
-    )
+    import transformers
 
-    values = dict(config if isinstance(config, Mapping) else config.to_dict())
-    built = AutoConfig.for_model(values.pop("model_type"), **values)
+    values = dict(_values(config))
+    built: Any = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
     built.num_labels = LABELS
-    auto: Any = AutoModelForSequenceClassification if type(built) in CLASSES else AutoModel
+    name = "AutoModel"
     if writes:
-        auto = AutoModelForSeq2SeqLM if built.is_encoder_decoder else AutoModelForCausalLM
+        name = "AutoModelForSeq2SeqLM" if built.is_encoder_decoder else "AutoModelForCausalLM"
+    elif type(built) in transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        name = "AutoModelForSequenceClassification"
     with quiet(), torch.device("meta"):
-        return auto.from_config(built)
+        return getattr(transformers, name).from_config(built)
 
 
 def _family(name: str, model: Any, values: Mapping[str, Any]) -> Family:
-    body_path = _body_path(model)
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING as CAUSAL
+    from transformers import MODEL_FOR_MASKED_LM_MAPPING as MASKED
+
+    # what the class says, or the largest child; empty for a bare body
+    body_path = str(getattr(model, "base_model_prefix", ""))
+    if not (body_path and hasattr(model, body_path)):
+        classifies = type(model).__name__.endswith("ForSequenceClassification")
+        sizes = {path: _size(child) for path, child in model.named_children()}
+        body_path = max(sizes, key=sizes.__getitem__) if classifies else ""
     body: nn.Module = model.get_submodule(body_path) if body_path else model
-    kind = _kind(model.config)
+    kind: Kind = "encoder"
+    if getattr(model.config, "is_encoder_decoder", False):
+        kind = "encoder-decoder"
+    elif type(model.config) in CAUSAL and type(model.config) not in MASKED:
+        kind = "decoder"
     lists = _layer_lists(body, kind)
     blocks = [body.get_submodule(path)[0] for path in lists]  # pyright: ignore[reportIndexIssue]
     heads, output = _head(model, body, body_path)
@@ -154,25 +161,6 @@ def _family(name: str, model: Any, values: Mapping[str, Any]) -> Family:
         note=f"'{name}' stands in no table of ours: its parts were found by looking at its modules "
         f"(layers: {lists[0]}; attention: {', '.join(inputs)}; head: {', '.join(heads)})",
     )
-
-
-def _body_path(model: Any) -> str:
-    """Where the body is: what the class says, or the largest child; empty for a bare body."""
-    path = str(getattr(model, "base_model_prefix", ""))
-    if path and hasattr(model, path):
-        return path
-    if not type(model).__name__.endswith("ForSequenceClassification"):
-        return ""
-    return max(model.named_children(), key=lambda child: _size(child[1]))[0]
-
-
-def _kind(config: Any) -> Kind:
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING as CAUSAL
-    from transformers import MODEL_FOR_MASKED_LM_MAPPING as MASKED
-
-    if getattr(config, "is_encoder_decoder", False):
-        return "encoder-decoder"
-    return "decoder" if type(config) in CAUSAL and type(config) not in MASKED else "encoder"
 
 
 def _layer_lists(body: nn.Module, kind: Kind) -> list[str]:
@@ -237,37 +225,25 @@ def _size(module: nn.Module) -> int:
 
 # The table.
 
-BERT_BLOCK = MappingProxyType(
-    {
-        "query": "attention.self.query",
-        "key": "attention.self.key",
-        "value": "attention.self.value",
-        "attention_out": "attention.output.dense",
-        "attention_norm": "attention.output.LayerNorm",
-        "up": "intermediate.dense",
-        "down": "output.dense",
-        "output_norm": "output.LayerNorm",
-    }
-)
-DISTILBERT_BLOCK = MappingProxyType(
-    {
-        "query": "attention.q_lin",
-        "key": "attention.k_lin",
-        "value": "attention.v_lin",
-        "attention_out": "attention.out_lin",
-        "attention_norm": "sa_layer_norm",
-        "up": "ffn.lin1",
-        "down": "ffn.lin2",
-        "output_norm": "output_layer_norm",
-    }
-)
+BLOCK_PARTS = (
+    "query", "key", "value", "attention_out", "attention_norm", "up", "down", "output_norm",
+)  # fmt: skip
+BERT_BLOCK = (
+    "attention.self.query", "attention.self.key", "attention.self.value",
+    "attention.output.dense", "attention.output.LayerNorm", "intermediate.dense", "output.dense",
+    "output.LayerNorm",
+)  # fmt: skip
+DISTILBERT_BLOCK = (
+    "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "sa_layer_norm",
+    "ffn.lin1", "ffn.lin2", "output_layer_norm",
+)  # fmt: skip
 BERT_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 
 
 def _bert(name: str, body: str, head: tuple[str, ...], output: str) -> Family:
     return Family(
         name, "encoder", body, "encoder.layer", head, output, ("query", "value"), BERT_DROPOUTS,
-        post_norm_block=BERT_BLOCK,
+        post_norm_block=dict(zip(BLOCK_PARTS, BERT_BLOCK, strict=True)),
         keys_values=("attention.self.key", "attention.self.value"),
         attention_out=("attention.output.dense",), feed_forward_out=("output.dense",),
     )  # fmt: skip
@@ -296,7 +272,8 @@ def _bart(name: str) -> Family:
 _DISTILBERT = Family(
     "distilbert", "encoder", "distilbert", "transformer.layer",
     ("pre_classifier", "classifier"), "classifier", ("q_lin", "v_lin"),
-    ("dropout", "attention_dropout", "seq_classif_dropout"), post_norm_block=DISTILBERT_BLOCK,
+    ("dropout", "attention_dropout", "seq_classif_dropout"),
+    post_norm_block=dict(zip(BLOCK_PARTS, DISTILBERT_BLOCK, strict=True)),
     keys_values=("attention.k_lin", "attention.v_lin"), attention_out=("attention.out_lin",),
     feed_forward_out=("ffn.lin2",),
 )  # fmt: skip

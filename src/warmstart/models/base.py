@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from warmstart.errors import BaseModelError, HubError, nearest, shown
-from warmstart.models import checks as check
 from warmstart.models.checks import (
+    check_tokenizer,
     file_sha256,
     header,
     license_of,
@@ -22,26 +22,26 @@ from warmstart.models.checks import (
     weight_files,
     weights_sha256,
 )
-from warmstart.models.fetch import FETCHABLE, Fetchable, fetched_folder
-from warmstart.models.gguf import ORIGIN, check_cached, convert, is_gguf
+from warmstart.models.gguf import (
+    FETCHABLE,
+    ORIGIN,
+    Packaged,
+    check_cached,
+    convert,
+    fetched_folder,
+    is_gguf,
+)
 from warmstart.models.hub import check_blob, download
 
 
-@dataclass(frozen=True, slots=True)
-class Embedded:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded(Packaged):
     """A model in a package that is installed with ours, with the sums of its files."""
 
-    package: str
-    hub_id: str
     module: str
     folder: str
     sums: Mapping[str, str]
     tokenizer_sha256: str
-    family: str
-    parameters: int
-    license: str
-    languages: str
-    use: str
 
 
 EMBEDDED: Mapping[str, Embedded] = MappingProxyType(
@@ -100,7 +100,7 @@ def check_sums(model: Embedded, folder: Path) -> dict[str, str]:
 
 
 Source = Literal["embedded", "fetched", "gguf", "folder", "hub"]
-PACKAGED: Mapping[str, Embedded | Fetchable] = MappingProxyType({**EMBEDDED, **FETCHABLE})
+PACKAGED: Mapping[str, Packaged] = MappingProxyType({**EMBEDDED, **FETCHABLE})
 """The bases that need no hub."""
 NO_REVISION = MappingProxyType(
     {
@@ -128,7 +128,7 @@ class Base:
     sha256: str
     """Of the weights; of several files, of their names and sums."""
     tokenizer_sha256: str
-    """See `check.fingerprint`."""
+    """See `checks.fingerprint`."""
     license: str | None
 
     @property
@@ -139,28 +139,21 @@ class Base:
         return PACKAGED[self.name].hub_id if self.name in PACKAGED else None
 
 
-def resolve(
-    base: str,
-    *,
-    revision: str | None = None,
-    cache_dir: str | Path | None = None,
-    tokenizer: str | Path | None = None,
-) -> Base:
+def resolve(base: str, *, revision: str | None = None) -> Base:
     """Find a base model and check it: lengths, sums, tokenizer, no code of its own.
 
     `base` is an embedded or fetched name, else an existing folder (also a run's, or one with
-    `model/` in it) or GGUF file, else an id on the hub. `tokenizer` is a folder whose tokenizer
-    must be the base's own. Raises `BaseModelError`, and `HubError` where the hub is the cause.
+    `model/` in it) or GGUF file, else an id on the hub. Raises `BaseModelError`, and `HubError`
+    where the hub is the cause.
     """
-    source, path = _locate(base, revision, cache_dir)
+    source, path = _locate(base, revision)
     if revision is not None and source != "hub":
         raise BaseModelError(
             f"revision '{shown(revision)}' has no meaning for '{shown(base)}', which is "
             f"{NO_REVISION[source]}; leave it out, or give the id of a model on the hub"
         )
     sums = check_sums(EMBEDDED[base], path) if source == "embedded" else {}
-    check.check_tokenizer(path, Path(tokenizer).expanduser() if tokenizer else None)
-    fingerprint = check.fingerprint(path)
+    fingerprint = check_tokenizer(path)
     if source == "embedded" and fingerprint != EMBEDDED[base].tokenizer_sha256:
         raise BaseModelError(f"the tokenizer of '{base}' is not the one it was trained with")
     files = {file: sums.get(file.name) or file_sha256(file) for file in weight_files(path)}
@@ -171,6 +164,12 @@ def resolve(
         revision = path.name if COMMIT.fullmatch(path.name) else revision
     elif source in ("fetched", "gguf"):
         check_cached(path, sha256)
+    if source == "embedded":
+        license_ = EMBEDDED[base].license
+    elif (path / ORIGIN).exists():
+        license_ = read_json(path / ORIGIN).get("license")
+    else:
+        license_ = license_of(path)
     return Base(
         name=base,
         path=path,
@@ -178,16 +177,8 @@ def resolve(
         revision=revision if source == "hub" else None,
         sha256=sha256,
         tokenizer_sha256=fingerprint,
-        license=_license(base, source, path),
+        license=license_,
     )
-
-
-def _license(base: str, source: Source, path: Path) -> str | None:
-    if source == "embedded":
-        return EMBEDDED[base].license
-    if (path / ORIGIN).exists():
-        return read_json(path / ORIGIN).get("license")
-    return license_of(path)
 
 
 def listing(cache_dir: str | Path | None = None) -> list[dict[str, Any]]:
@@ -195,30 +186,47 @@ def listing(cache_dir: str | Path | None = None) -> list[dict[str, Any]]:
 
     `bytes` are weights; `path` is missing where a model is not on this machine yet.
     """
-    return [_packaged_row(name) for name in PACKAGED] + _cached_rows(cache_dir)
+    rows: list[dict[str, Any]] = []
+    for name, model in PACKAGED.items():
+        try:
+            path: Path | None = packaged_folder(name)
+            size = sum(file.stat().st_size for file in weight_files(path))
+        except BaseModelError:
+            path = size = None
+        source = "embedded" if name in EMBEDDED else "fetched"
+        rows.append(_row(name, source, path, size, model.family, model.parameters, model.license)
+                    | {"languages": model.languages, "use": model.use})  # fmt: skip
+    for name, path in _cached_models(cache_dir):
+        try:
+            family = read_json(path / "config.json").get("model_type")
+            files = weight_files(path)
+            count = parameters({key: t for file in files for key, t in header(file).items()})
+        except BaseModelError:  # none that we could begin from
+            continue
+        size = sum(file.stat().st_size for file in files)
+        rows.append(_row(name, "hub", path, size, family, count, license_of(path)))
+    return rows
 
 
-def _packaged_row(name: str) -> dict[str, Any]:
-    model, path, size = PACKAGED[name], None, None
-    try:
-        path = packaged_folder(name)
-        size = sum(file.stat().st_size for file in weight_files(path))
-    except BaseModelError:
-        path = None
+def _row(
+    name: str, source: Source, path: Path | None, size: int | None, family: str | None,
+    count: int, license_: str | None,
+) -> dict[str, Any]:  # fmt: skip
     return {
         "name": name,
-        "source": "embedded" if name in EMBEDDED else "fetched",
-        "family": model.family,
-        "parameters": model.parameters,
+        "source": source,
+        "family": family,
+        "parameters": count,
         "bytes": size,
-        "license": model.license,
-        "languages": model.languages,
-        "use": model.use,
+        "license": license_,
+        "languages": None,
+        "use": None,
         "path": str(path) if path else None,
     }
 
 
-def _cached_rows(cache_dir: str | Path | None) -> list[dict[str, Any]]:
+def _cached_models(cache_dir: str | Path | None) -> list[tuple[str, Path]]:
+    """The models in the hub's cache, with the folder of the newest revision."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
@@ -226,38 +234,14 @@ def _cached_rows(cache_dir: str | Path | None) -> list[dict[str, Any]]:
         repos = scan_cache_dir(cache_dir).repos
     except (CacheNotFound, OSError, ValueError):
         return []
-    rows: list[dict[str, Any]] = []
-    for repo in sorted(repos, key=lambda repo: repo.repo_id):
-        newest = sorted(repo.revisions, key=lambda revision: revision.last_modified)[-1:]
-        if repo.repo_type == "model" and newest:
-            rows += _cached_row(repo.repo_id, newest[0].snapshot_path)
-    return rows
-
-
-def _cached_row(name: str, path: Path) -> list[dict[str, Any]]:
-    """The row of a cached model, or none where it is not one that we could begin from."""
-    try:
-        config = read_json(path / "config.json")
-        files = weight_files(path)
-        tensors = {key: entry for file in files for key, entry in header(file).items()}
-    except BaseModelError:
-        return []
     return [
-        {
-            "name": name,
-            "source": "hub",
-            "family": config.get("model_type"),
-            "parameters": parameters(tensors),
-            "bytes": sum(file.stat().st_size for file in files),
-            "license": license_of(path),
-            "languages": None,
-            "use": None,
-            "path": str(path),
-        }
+        (repo.repo_id, max(repo.revisions, key=lambda r: r.last_modified).snapshot_path)
+        for repo in sorted(repos, key=lambda repo: repo.repo_id)
+        if repo.repo_type == "model" and repo.revisions
     ]
 
 
-def _locate(base: str, revision: str | None, cache_dir: str | Path | None) -> tuple[Source, Path]:
+def _locate(base: str, revision: str | None) -> tuple[Source, Path]:
     if base in PACKAGED:
         return "embedded" if base in EMBEDDED else "fetched", packaged_folder(base)
     path = Path(base).expanduser()
@@ -265,15 +249,21 @@ def _locate(base: str, revision: str | None, cache_dir: str | Path | None) -> tu
         if path.is_file() and is_gguf(path):
             return "gguf", convert(path.resolve())
         return "folder", _model_folder(path)
-    if _looks_like_path(base, path):
-        raise BaseModelError(f"there is no folder '{shown(base)}'.{_sibling(path)}")
+    beside = path.parent.is_dir()
+    if base.startswith((".", "/", "~")) or base.endswith("/") or "\\" in base or \
+            base.count("/") > 1 or ("/" in base and beside):  # fmt: skip
+        near = f" There is no '{shown(path.parent)}' either."
+        if beside:
+            names = [entry.name for entry in path.parent.iterdir() if entry.is_dir()]
+            near = nearest(path.name, [name for name in names if not name.startswith(".")])
+        raise BaseModelError(f"there is no folder '{shown(base)}'.{near}")
     if not HUB_ID.fullmatch(base):
         raise BaseModelError(
             f"'{shown(base)}' is no base model: give a name ({', '.join(PACKAGED)}), a folder, "
             "a GGUF file, or the id of a model on the hub"
         )
     try:
-        return "hub", download(base, revision, cache_dir)
+        return "hub", download(base, revision)
     except HubError as error:
         guess = nearest(base, PACKAGED) if "/" not in base else ""
         raise HubError(f"{error}.{guess}" if guess else str(error)) from error
@@ -297,16 +287,3 @@ def _model_folder(path: Path) -> Path:
             "AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
         )
     return path.resolve()
-
-
-def _looks_like_path(base: str, path: Path) -> bool:
-    if base.startswith((".", "/", "~")) or base.endswith("/") or "\\" in base:
-        return True
-    return base.count("/") > 1 or ("/" in base and path.parent.is_dir())
-
-
-def _sibling(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f" There is no '{shown(path.parent)}' either."
-    folders = (entry.name for entry in path.parent.iterdir() if entry.is_dir())
-    return nearest(path.name, [name for name in folders if not name.startswith(".")])

@@ -104,15 +104,6 @@ def parameters(tensors: Mapping[str, Any]) -> int:
     return sum(math.prod(entry["shape"]) for entry in entries)
 
 
-def embedding_rows(tensors: Mapping[str, Any], folder: Path) -> int:
-    """How many rows the word embedding has, whatever the family calls it."""
-    for name in WORD_EMBEDDINGS:
-        for key, entry in tensors.items():
-            if key == f"{name}.weight" or key.endswith(f".{name}.weight"):
-                return int(entry["shape"][0])
-    raise BaseModelError(f"{folder} has no word embedding in its weights")
-
-
 def file_sha256(path: Path) -> str:
     """The sha256 of a file. Raises `BaseModelError` when it cannot be read."""
     try:
@@ -141,20 +132,6 @@ def license_of(folder: Path) -> str | None:
     return line[1] if line else None
 
 
-def check_weights(folder: Path) -> dict[str, Any]:
-    """All tensors of the model's weight files, whose headers and lengths are checked.
-
-    Raises `BaseModelError`, also where the config asks for code of its own.
-    """
-    check_code(read_json(folder / "config.json"), folder)
-    tensors: dict[str, Any] = {}
-    for path in weight_files(folder):
-        tensors |= header(path)
-    if not tensors:
-        raise BaseModelError(f"{folder} has no tensors in its weights")
-    return tensors
-
-
 def check_code(config: Mapping[str, Any], folder: Path) -> None:
     """Refuse an architecture that only the model's own code knows; that code is never run."""
     name = config.get("model_type")
@@ -170,43 +147,56 @@ def check_code(config: Mapping[str, Any], folder: Path) -> None:
         )
 
 
-def check_tokenizer(folder: Path, tokenizer: Path | None = None) -> None:
-    """Refuse a tokenizer that does not go with the weights.
+def check_tokenizer(folder: Path) -> str:
+    """Refuse weights that are not whole, and a tokenizer that does not go with them.
 
-    `tokenizer` is another folder that the caller wants; its tokenizer must be the base's own.
-    Raises `BaseModelError`.
+    Returns the tokenizer's fingerprint. Raises `BaseModelError`, also where the config asks for
+    code of its own.
     """
-    vocabulary = read_json(folder / "config.json").get("vocab_size")
-    rows = embedding_rows(check_weights(folder), folder)
+    config = read_json(folder / "config.json")
+    check_code(config, folder)
+    tensors = {name: entry for file in weight_files(folder) for name, entry in header(file).items()}
+    if not tensors:
+        raise BaseModelError(f"{folder} has no tensors in its weights")
+    endings = [f".{name}.weight" for name in WORD_EMBEDDINGS]
+    name = next((n for end in endings for n in tensors if f".{n}".endswith(end)), None)
+    if name is None:
+        raise BaseModelError(f"{folder} has no word embedding in its weights")
+    rows = int(tensors[name]["shape"][0])
+    vocabulary = config.get("vocab_size")
     if vocabulary is not None and vocabulary != rows:
         raise BaseModelError(
             f"{folder} disagrees with itself: config.json says vocab_size {vocabulary}, "
             f"the embedding has {rows} rows"
         )
-    for place in (folder, tokenizer or folder):
-        ids = token_ids(read_json(place / "tokenizer.json"), place)
-        fits = max(ids) < rows <= len(ids) + max(SPARE_ROWS, SPARE_SHARE * rows)
-        if not fits:
-            raise BaseModelError(
-                f"the tokenizer in {place} disagrees with the model in {folder}: "
-                f"{len(ids)} tokens up to id {max(ids)}, but {rows} rows in the embedding; "
-                "put the tokenizer there that it was trained with"
-            )
-    check_fingerprint(folder)
-    if tokenizer is not None and not same_tokenizer(folder, tokenizer):
+    ids = token_ids(read_json(folder / "tokenizer.json"), folder)
+    if not max(ids) < rows <= len(ids) + max(SPARE_ROWS, SPARE_SHARE * rows):
         raise BaseModelError(
-            f"the tokenizer in {tokenizer} is not the one that {folder} was trained with"
+            f"the tokenizer in {folder} disagrees with the model in {folder}: "
+            f"{len(ids)} tokens up to id {max(ids)}, but {rows} rows in the embedding; "
+            "put the tokenizer there that it was trained with"
         )
+    return check_fingerprint(folder)
+
+
+def check_fingerprint(folder: Path) -> str:
+    """Refuse a tokenizer that is not the one that was saved with the weights; its fingerprint."""
+    saved, own = note_of(folder).get("tokenizer_sha256"), fingerprint(folder)
+    if saved and saved != own:
+        raise BaseModelError(
+            f"{folder / 'tokenizer.json'} is not the tokenizer that this model was trained with "
+            f"(its fingerprint in {NOTE} differs): put the original back"
+        )
+    return own
 
 
 def token_ids(tokenizer: Mapping[str, Any], folder: Path) -> set[int]:
     """Every id that the tokenizer of a `tokenizer.json` can give."""
     try:
         vocabulary = tokenizer["model"]["vocab"]
-        known: Iterable[int] = (
-            vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
-        )
-        ids = set(known) | {int(token["id"]) for token in tokenizer.get("added_tokens") or []}
+        ids = {int(token["id"]) for token in tokenizer.get("added_tokens") or []}
+        is_dict = isinstance(vocabulary, dict)
+        ids.update(vocabulary.values() if is_dict else range(len(vocabulary)))
     except (KeyError, TypeError, ValueError) as error:
         raise BaseModelError(f"{folder / 'tokenizer.json'} holds no vocabulary") from error
     if not ids:
@@ -235,32 +225,6 @@ def _plain(value: Any) -> Any:
         kept = {key: _plain(entry) for key, entry in value.items()}
         return {k: v for k, v in kept.items() if v is not None and v is not False and v != []}
     return [_plain(entry) for entry in value] if isinstance(value, list) else value
-
-
-def same_tokenizer(folder: Path, other: Path) -> bool:
-    """Whether two folders' tokenizers are the same, also if written by different versions."""
-    if fingerprint(folder) == fingerprint(other):
-        return True
-    from tokenizers import Tokenizer
-
-    try:
-        paths = [place / "tokenizer.json" for place in (folder, other)]
-        texts = [Tokenizer.from_file(str(path)).to_str() for path in paths]
-    except Exception as error:  # tokenizers raises nothing more precise
-        raise BaseModelError(f"a tokenizer.json cannot be read: {shown(error, 120)}") from error
-    return fingerprint_of(json.loads(texts[0])) == fingerprint_of(json.loads(texts[1]))
-
-
-def check_fingerprint(folder: Path) -> None:
-    """Refuse a folder of ours whose tokenizer is not the one that was saved with the weights."""
-    if not (folder / NOTE).exists():
-        return
-    saved = read_json(folder / NOTE).get("tokenizer_sha256")
-    if saved and saved != fingerprint(folder):
-        raise BaseModelError(
-            f"{folder / 'tokenizer.json'} is not the tokenizer that this model was trained with "
-            f"(its fingerprint in {NOTE} differs): put the original back"
-        )
 
 
 def check_whole(folder: Path, lost: Iterable[str]) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import transformers
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from warmstart import part as parts
@@ -32,53 +34,54 @@ def load_own(
     on `seed` alone, and called as `head(hidden [B, L, H], mask [B, L])`; it returns logits [B, K].
     Raises `RecipeError` where it cannot.
     """
-    from transformers import AutoConfig, AutoModel
-
-    kind = head_class(path)
     with one_line(f"{base.name} cannot be loaded"), quiet(), seeded(seed):
-        config: Any = AutoConfig.from_pretrained(base.path, **LOAD)
+        config: Any = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
         set_labels(config, labels)
-        body = AutoModel.from_pretrained(base.path, config=config, **FLOAT32)
+        body = transformers.AutoModel.from_pretrained(base.path, config=config, **FLOAT32)
     with seeded(seed):
-        head = _make(kind, path, width_of(config), len(labels), settings)
-    return with_head(body, head).eval()
+        head = _make(path, width_of(config), len(labels), settings)
+    return _with_head(body, head).eval()
 
 
 def load_saved_own(folder: Path, path: str, settings: Mapping[str, Any]) -> PreTrainedModel:
     """The saved body, as transformers loads it, under the user's head with its saved weights."""
-    from safetensors.torch import load_file
-    from transformers import AutoModel
-
-    loaded: Any = AutoModel.from_pretrained(folder, output_loading_info=True, **FLOAT32)
+    loaded: Any = transformers.AutoModel.from_pretrained(
+        folder, output_loading_info=True, **FLOAT32
+    )
     (body, info), prefix = loaded, f"{HEAD}."
     config = body.config
-    head = _make(head_class(path), path, width_of(config), config.num_labels, settings)
-    weights = load_file(folder / WEIGHTS).items()
-    own = {n.removeprefix(prefix): value for n, value in weights if n.startswith(prefix)}
+    head = _make(path, width_of(config), config.num_labels, settings)
+    weights = load_file(folder / WEIGHTS)
+    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     check_whole(folder, [*info["missing_keys"], *(head.state_dict().keys() - own.keys())])
     head.load_state_dict(own)
-    return with_head(body, head).eval()
+    return _with_head(body, head).eval()
 
 
-def head_class(path: str) -> type[nn.Module]:
-    """The class at `package.module.Class`. Raises `RecipeError`, also where only a saved folder has
-    named it."""
+def _make(path: str, width: int, labels: int, settings: Mapping[str, Any]) -> nn.Module:
+    """A head of the class at `package.module.Class`. Raises `RecipeError`, also where only a saved
+    folder has named it."""
     remedy = "give the path of a class, as in my_package.heads.MyHead"
     kind = parts.own_class(path, "task.module", remedy)
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise RecipeError(f"task.module: {shown(path)} is no torch.nn.Module class")
-    return kind
+    try:
+        return kind(width, labels, **settings)
+    except Exception as error:  # the user's own code raises what it likes
+        raise RecipeError(
+            f"the head {path} cannot be made by {path.rpartition('.')[2]}({width}, {labels}, "
+            f"**{dict(settings)}): {shown(error, 120)}"
+        ) from error
 
 
-def with_head(body: Any, head: nn.Module) -> PreTrainedModel:
+def _with_head(body: Any, head: nn.Module) -> PreTrainedModel:
     """One model of both, which saves as a plain folder of its body's family."""
-    from transformers import PreTrainedModel
     from transformers.modeling_outputs import SequenceClassifierOutput
 
     family = family_of(body.config)
     reads_types = "token_type_ids" in type(body).forward.__code__.co_varnames
 
-    class WithOwnHead(PreTrainedModel):
+    class WithOwnHead(transformers.PreTrainedModel):
         config_class = type(body.config)
         base_model_prefix = family.body
         supports_gradient_checkpointing = body.supports_gradient_checkpointing
@@ -102,34 +105,18 @@ def with_head(body: Any, head: nn.Module) -> PreTrainedModel:
             **named: Any,
         ) -> SequenceClassifierOutput:
             inputs = {"token_type_ids": token_type_ids} if reads_types else {}
-            if inputs_embeds is None:
-                inputs["input_ids"] = input_ids
-            else:
-                inputs["inputs_embeds"] = inputs_embeds
+            words = {"inputs_embeds": inputs_embeds}
+            inputs |= {"input_ids": input_ids} if inputs_embeds is None else words
             hidden = body(attention_mask=attention_mask, **inputs).last_hidden_state
             return SequenceClassifierOutput(logits=head(hidden, attention_mask))
 
     return WithOwnHead(body.config)
 
 
-def _make(
-    kind: type[nn.Module], path: str, width: int, labels: int, settings: Mapping[str, Any]
-) -> nn.Module:
-    try:
-        return kind(width, labels, **settings)
-    except Exception as error:  # the user's own code raises what it likes
-        raise RecipeError(
-            f"the head {path} cannot be made by {path.rpartition('.')[2]}({width}, {labels}, "
-            f"**{dict(settings)}): {shown(error, 120)}"
-        ) from error
-
-
 @torch.no_grad()
 def try_head(base: Base, path: str, settings: Mapping[str, Any], labels: int) -> None:
     """Raise `RecipeError` for a head that cannot be imported, made or used on this base."""
-    from transformers import AutoConfig
-
-    config: Any = AutoConfig.from_pretrained(base.path, **LOAD)
+    config: Any = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
     if family_of(config).kind == "encoder-decoder":
         raise RecipeError(
             f"an own head stands on an encoder or a decoder, and {base.name} is both; take another "
@@ -137,7 +124,7 @@ def try_head(base: Base, path: str, settings: Mapping[str, Any], labels: int) ->
         )
     width = width_of(config)
     with seeded(0):
-        head = _make(head_class(path), path, width, labels, settings).eval()
+        head = _make(path, width, labels, settings).eval()
         hidden, mask = torch.randn(2, 4, width), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     try:
         logits = head(hidden, mask)

@@ -10,29 +10,67 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 
 from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.errors import RecipeError
 from warmstart.models.architectures import body_of, family_of
 from warmstart.models.fast.loss import Unprojected
-from warmstart.models.fast.split import Cut, cut_of
+from warmstart.models.fast.split import Cut, SlowCut
 from warmstart.models.generation import Language
 from warmstart.models.head_layers import given_states, head_logits, reads_tokens, unwrap
-from warmstart.models.modules import head_names
 from warmstart.models.peft.prompts import answer_of, is_prompted
-from warmstart.models.readout import HEAD, Readout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Outputs = Tensor | Unprojected
 """Logits or vectors in float32; of a language model what stands before its logits."""
+
+Pooling = Literal["mean", "first", "last"]
+
+
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """What stands for a row of tokens.
+
+    Args:
+        source: the head's own outputs; "features", what its last layer reads [B, H]; "below_head",
+            the state that the head reads (of the fast encoder; elsewhere the features); "body", the
+            last hidden states, pooled [B, H].
+        pooling: of the body's states.
+        normalise: whether pooled states are made to length 1.
+    """
+
+    source: Literal["head", "features", "below_head", "body"] = "head"
+    pooling: Pooling = "mean"
+    normalise: bool = False
+
+    def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Vectors [B, H] in float32 of hidden states [B, L, H]; `mask` [B, L] is 1 where a token
+        is. A row without tokens is zeros."""
+        if not hidden.shape[1]:
+            return hidden.new_zeros(len(hidden), hidden.shape[-1], dtype=torch.float32)
+        real = mask.bool()
+        states = hidden.float().masked_fill(~real[:, :, None], 0.0)
+        if self.pooling == "mean":
+            vectors = states.sum(1) / real.sum(1).clamp(min=1)[:, None]
+        else:
+            places = real.float()
+            last = places.shape[1] - 1 - places.flip(1).argmax(1)
+            at = places.argmax(1) if self.pooling == "first" else last
+            vectors = states[torch.arange(len(states), device=states.device), at]
+        return normalize(vectors, dim=-1) if self.normalise else vectors
+
+
+HEAD = Readout()
+FEATURES = Readout("features")
+BELOW_HEAD = Readout("below_head")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +189,12 @@ class Forward:
         return self._split is not None
 
     def _cut(self, blocks: int) -> Cut | None:
-        return cut_of(self, blocks)
+        """None where it cannot be done exactly: with encoder-decoders, and where blocks pass on
+        more than their hidden states."""
+        if blocks < 1 or family_of(unwrap(self.model).config).kind == "encoder-decoder":
+            return None
+        cut = SlowCut(self, blocks)
+        return cut if cut.is_exact() else None
 
     @torch.no_grad()
     def below_split(self, inputs: Mapping[str, Any]) -> Tensor:
@@ -164,14 +207,6 @@ class Forward:
         if self._split is not None:
             self._split.close()
         self._split = None
-
-    def freeze_body(self) -> None:
-        """Let the head alone move."""
-        inner = unwrap(self.model)
-        heads = [inner.get_submodule(name) for name in head_names(inner)]
-        moving = {id(p) for head in heads for p in head.parameters() if p.requires_grad}
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(id(parameter) in moving)
 
     def without_dropout(self) -> None:
         """Compute without dropout in training too; to be called before `prepare`."""
@@ -233,16 +268,18 @@ class Forward:
         self.set_mode(training)
         if self.readout.source in ("features", "below_head"):
             return self._head_inputs(ids, lengths, types)
-        ids, mask, types = self._padded(ids, lengths, types)
-        with torch.autocast(ids.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            if self.readout.source != "body":
-                return self._answer(ids, mask, types).float()
-            if not ids.shape[1]:
-                width = unwrap(self.model).config.hidden_size
-                return torch.zeros(len(ids), width, device=ids.device)
-            caller: Any = self.model
-            hidden = caller(input_ids=ids, attention_mask=mask).last_hidden_state
+        if self.readout.source == "head":
+            return self._head_logits(ids, lengths, types).float()
+        ids, mask, _ = self._padded(ids, lengths, types)
+        if not ids.shape[1]:
+            return torch.zeros(len(ids), unwrap(self.model).config.hidden_size, device=ids.device)
+        with self.autocast():
+            hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
             return self.readout.pool(hidden, mask)
+
+    def autocast(self) -> torch.autocast:
+        """Within, transformers computes in the chosen type."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def _padded(
         self, ids: Tensor, lengths: Tensor, types: Tensor | None
@@ -272,7 +309,7 @@ class Forward:
 
     def _head_logits(self, ids: Tensor, lengths: Tensor, types: Tensor | None) -> Tensor:
         ids, mask, types = self._padded(ids, lengths, types)
-        with torch.autocast(ids.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with self.autocast():
             return self._answer(ids, mask, types)
 
     def _states(self, ids: Tensor, lengths: Tensor, types: Tensor | None = None) -> Tensor:
@@ -280,7 +317,7 @@ class Forward:
         body: Any = body_of(unwrap(self.model))
         columns = torch.arange(ids.shape[1], device=ids.device)
         named = {} if types is None else {"token_type_ids": types}
-        with torch.autocast(ids.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with self.autocast():
             mask = (columns < lengths[:, None]).long()
             return body(input_ids=ids, attention_mask=mask, **named).last_hidden_state
 
@@ -291,10 +328,7 @@ class Forward:
         language-model head reads these tokens alone."""
         states = self._states(ids, lengths, types)[chosen][None]
         inner: Any = unwrap(self.model)
-        with (
-            torch.autocast(ids.device.type, self.dtype, enabled=self.dtype != torch.float32),
-            given_states(inner, states),
-        ):
+        with self.autocast(), given_states(inner, states):
             return inner(input_ids=ids[:1, :1]).logits.float()
 
     def features(

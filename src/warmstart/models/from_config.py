@@ -13,6 +13,7 @@ from typing import Any
 
 from warmstart.errors import BaseModelError, nearest, shown
 from warmstart.models.architectures import FAMILIES, family_of
+from warmstart.models.heads import TEXT, VECTOR
 from warmstart.models.hf_calls import LOAD, one_line, quiet, seeded
 from warmstart.models.saving import save_model
 
@@ -46,7 +47,7 @@ def new_base(
     An encoder-decoder or decoder has its language-model head, tied to the embeddings unless
     `tie_word_embeddings` says otherwise; an encoder is the body alone. Raises `BaseModelError`.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    import transformers
 
     if Path(out).exists():
         raise BaseModelError(f"{out} exists already; choose another folder")
@@ -57,9 +58,10 @@ def new_base(
             f"{tokenizer} holds no tokenizer.json; make one with `warmstart tokenizer train`"
         )
     with quiet(), one_line(f"no '{family}' of these sizes can be made"):
-        words: Any = AutoTokenizer.from_pretrained(tokenizer, **LOAD)
+        words: Any = transformers.AutoTokenizer.from_pretrained(tokenizer, **LOAD)
         sizes = _sizes(family, hidden_size, layers, heads, feed_forward, positions)
-        config = AutoConfig.for_model(family, **{**sizes, **_tokens(words, family), **settings})
+        values = {**sizes, **_tokens(words, family), **settings}
+        config = transformers.AutoConfig.for_model(family, **values)
         names = family_of(config)
         if names.position_offset:  # places before the first token's
             config.max_position_embeddings += names.position_offset
@@ -67,15 +69,9 @@ def new_base(
             if name not in settings:
                 setattr(config, name, dropout)
         with seeded(seed):
-            model = _auto_class(names.kind).from_config(config)
+            auto = (VECTOR if names.kind == "encoder" else TEXT).auto_for(names.kind)
+            model = getattr(transformers, auto).from_config(config)
     return save_model(model, words, out)
-
-
-def _auto_class(kind: str) -> Any:
-    import transformers
-
-    name = {"encoder-decoder": "AutoModelForSeq2SeqLM", "decoder": "AutoModelForCausalLM"}
-    return getattr(transformers, name.get(kind, "AutoModel"))
 
 
 def _sizes(

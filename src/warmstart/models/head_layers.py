@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from warmstart.models.architectures import body_of, family_of
+from warmstart.models.architectures import body_of, family_of, layers_of
 from warmstart.models.heads import carried_by
 from warmstart.models.hf_calls import seeded
 from warmstart.models.modules import head_modules
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import PreTrainedModel
 
 
@@ -65,11 +64,17 @@ def given_states(inner: Any, states: Tensor) -> Iterator[None]:
 
 
 def reset_head(model: PreTrainedModel, seed: int) -> None:
-    """Fresh weights for the whole head, its inner layers included: normal(0, 0.02), no bias."""
-    with seeded(seed), torch.no_grad():
-        for module in head_modules(model):
-            for weights in module.parameters():
-                weights.normal_(0.0, 0.02) if weights.ndim > 1 else weights.zero_()
+    """Fresh weights for the whole head, its inner layers included."""
+    with seeded(seed):
+        begin_anew(head_modules(model))
+
+
+@torch.no_grad()
+def begin_anew(modules: Iterable[nn.Module], std: float = 0.02) -> None:
+    """Fresh weights: normal(0, std), and no bias."""
+    for module in modules:
+        for weights in module.parameters():
+            weights.normal_(0.0, std) if weights.ndim > 1 else weights.zero_()
 
 
 def set_head_dropout(model: PreTrainedModel, p: float) -> None:
@@ -78,9 +83,9 @@ def set_head_dropout(model: PreTrainedModel, p: float) -> None:
     for name in ("classifier_dropout", "seq_classif_dropout"):
         if name in family.dropouts:
             setattr(config, name, p)
-    heads = [*head_modules(model), getattr(model, "dropout", None)]
-    for module in heads:
-        for part in module.modules() if module is not None else ():
+    own: Any = getattr(model, "dropout", None)
+    for module in [*head_modules(model), *([] if own is None else [own])]:
+        for part in module.modules():
             if isinstance(part, nn.Dropout):
                 part.p = p
 
@@ -158,3 +163,34 @@ def last_layer(model: PreTrainedModel) -> tuple[nn.Parameter, nn.Parameter | Non
     output = family_of(inner.config).output
     weights = {name.replace(KEPT, ""): p for name, p in inner.named_parameters()}
     return weights[f"{output}.weight"], weights.get(f"{output}.bias")
+
+
+# A head through which the body is trained before its last layer is fitted.
+
+STRAIGHT, RAISED = 0.5, 4.0
+"""A tanh of half its input, or a ReLU or GELU raised so far, is nearly a straight line."""
+CUT_BELOW = ("distilbert", "electra", "modernbert")
+"""Families whose heads have a ReLU or a GELU in them."""
+
+
+@torch.no_grad()
+def straighten(model: PreTrainedModel) -> None:
+    """Make the head's inner layers pass on what they read, and, where the family has it, let them
+    read the mean over the tokens (see `append_mean_layer`)."""
+    if can_append(model):
+        append_mean_layer(model)
+    family = family_of(model.config)
+    output, raised = model.get_submodule(family.output), family.name in CUT_BELOW
+    for module in head_modules(model):
+        for layer in module.modules():
+            if isinstance(layer, nn.Linear) and layer is not output:
+                layer.weight.copy_(STRAIGHT * torch.eye(*layer.weight.shape))
+                if layer.bias is not None:
+                    layer.bias.fill_(RAISED if raised else 0.0)
+
+
+def freeze_head(model: PreTrainedModel) -> None:
+    """Let the head, and the layer that makes the mean, stand still."""
+    mean = [layers_of(model)[-1]] if can_append(model) else []
+    for module in [*head_modules(model), *mean]:
+        module.requires_grad_(False)

@@ -8,7 +8,7 @@ outputs mean, and how a person says what it does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from warmstart.errors import BaseModelError
@@ -27,7 +27,6 @@ class Head:
     Args:
         name: the word for it, as in `warmstart.json` and `Objective.heads`.
         auto: transformers' Auto class that loads it.
-        mapping: transformers' table from configs to classes behind that.
         endings: how the names of the classes that carry it end.
         what: what it is called in messages.
         hub_tag: the hub's name for the task.
@@ -47,7 +46,6 @@ class Head:
 
     name: str
     auto: str
-    mapping: str
     endings: tuple[str, ...]
     what: str
     hub_tag: str
@@ -111,7 +109,7 @@ class Head:
         import transformers
 
         head = self._variant(family.kind)
-        classes = getattr(transformers, head.mapping).get(type(config), None)
+        classes = getattr(transformers, head.auto)._model_mapping.get(type(config), None)
         if classes is None:
             raise BaseModelError(f"transformers has no {head.what} model for '{family.name}'")
         return classes[0] if isinstance(classes, tuple) else classes
@@ -124,7 +122,6 @@ def _classifier(name: str, problem: Problem, activation: Activation, task: str, 
     return Head(
         name,
         auto="AutoModelForSequenceClassification",
-        mapping="MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
         endings=("ForSequenceClassification",),
         what="classification",
         hub_tag="text-classification",
@@ -151,7 +148,6 @@ VALUE = _classifier("value", "regression", "identity", "regression", "gives {one
 TOKENS = Head(
     "tokens",
     auto="AutoModelForTokenClassification",
-    mapping="MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING",
     endings=("ForTokenClassification",),
     what="token-classification",
     hub_tag="token-classification",
@@ -165,7 +161,6 @@ TOKENS = Head(
 SPAN = Head(
     "span",
     auto="AutoModelForQuestionAnswering",
-    mapping="MODEL_FOR_QUESTION_ANSWERING_MAPPING",
     endings=("ForQuestionAnswering", "ForQuestionAnsweringSimple"),
     what="question-answering",
     hub_tag="question-answering",
@@ -179,7 +174,6 @@ SPAN = Head(
 TEXT = Head(
     "text",
     auto="AutoModelForSeq2SeqLM",
-    mapping="MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",
     endings=("ForConditionalGeneration",),
     what="text-to-text",
     hub_tag="text2text-generation",
@@ -188,22 +182,16 @@ TEXT = Head(
     does="writes the answer to {one}, with confidence",
     reads="vocabulary",
 )
-CAUSAL = Head(
-    "text",
+CAUSAL = replace(
+    TEXT,
     auto="AutoModelForCausalLM",
-    mapping="MODEL_FOR_CAUSAL_LM_MAPPING",
     endings=("LMHeadModel", "ForCausalLM"),
     what="language",
-    hub_tag=TEXT.hub_tag,
     peft_task="CAUSAL_LM",
-    task=TEXT.task,
-    does=TEXT.does,
-    reads="vocabulary",
 )
 VECTOR = Head(
     "vector",
     auto="AutoModel",
-    mapping="MODEL_MAPPING",
     endings=("Model",),
     what="base",
     hub_tag="sentence-similarity",

@@ -44,29 +44,25 @@ def one_line(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars and no warnings from transformers and PEFT."""
-    from huggingface_hub.utils import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
-    from transformers.utils import logging as hf_logging
+def quiet(bars: bool = False) -> Iterator[None]:
+    """No warnings from transformers, PEFT and the hub, and no progress bars but `bars`."""
+    from huggingface_hub import utils as hub
+    from transformers.utils import logging as hf
 
-    level, bar = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hub_bar = not are_progress_bars_disabled()
-    hf_logging.set_verbosity(logging.CRITICAL)
-    hf_logging.disable_progress_bar()
-    disable_progress_bars()
+    levels = hf.get_verbosity(), hub.logging.get_verbosity()
+    own_bars, hub_bars = hf.is_progress_bar_enabled(), not hub.are_progress_bars_disabled()
+    hf.set_verbosity(logging.CRITICAL)
+    hub.logging.set_verbosity_error()
+    if not bars:
+        hf.disable_progress_bar()
+        hub.disable_progress_bars()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        hf_logging.set_verbosity(level)
-        if bar:
-            hf_logging.enable_progress_bar()
-        if hub_bar:
-            enable_progress_bars()
-        else:
-            disable_progress_bars()
+        hf.set_verbosity(levels[0])
+        hub.logging.set_verbosity(levels[1])
+        if own_bars:
+            hf.enable_progress_bar()
+        (hub.enable_progress_bars if hub_bars else hub.disable_progress_bars)()

@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
 from warmstart.errors import BaseModelError, HubError, shown
 from warmstart.models.checks import CONVERT, INDEX, WEIGHTS, file_sha256
+from warmstart.models.hf_calls import quiet
 
 ON_THE_WIRE = ("httpx", "httpcore", "h11")
 SHARDS = "model-*-of-*.safetensors"
@@ -81,9 +81,7 @@ def _status(error: BaseException | None) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
-def download(
-    repo_id: str, revision: str | None = None, cache_dir: str | Path | None = None
-) -> Path:
+def download(repo_id: str, revision: str | None = None) -> Path:
     """The folder of a model in the local cache, fetched from the hub as far as it is not there.
 
     Raises `HubError` when it does not exist, may not be read, cannot be reached, broke off more
@@ -91,8 +89,8 @@ def download(
     """
     for attempt in range(1, TRIES + 1):
         try:
-            with _no_chatter():
-                return _download(repo_id, revision, cache_dir)
+            with quiet(bars=sys.stderr.isatty()):
+                return _download(repo_id, revision)
         except BaseModelError:
             raise
         except Exception as error:
@@ -102,43 +100,36 @@ def download(
     raise AssertionError("unreachable")
 
 
-def _download(repo_id: str, revision: str | None, cache_dir: str | Path | None) -> Path:
-    from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
+def _download(repo_id: str, revision: str | None) -> Path:
+    from huggingface_hub import HfApi, errors, snapshot_download, try_to_load_from_cache
 
-    cache = Path(cache_dir or constants.HF_HUB_CACHE).expanduser()
-    commit, files = _listing(repo_id, revision)
-    weights = _weights_among(files, repo_id) if commit else []
-    fresh = [
-        name
-        for name in weights
-        if not isinstance(try_to_load_from_cache(repo_id, name, cache, commit), str)
-    ]
+    fresh: list[str] = []
+    try:
+        info = HfApi().model_info(repo_id, revision=revision)
+    except Exception as error:  # the cache may hold it
+        refused = isinstance(error, errors.HfHubHTTPError | errors.OfflineModeIsEnabled)
+        if not (refused or on_the_wire(error)):
+            raise
+    else:
+        weights = _weights_among([file.rfilename for file in info.siblings or []], repo_id)
+        cached = {name: try_to_load_from_cache(repo_id, name, None, info.sha) for name in weights}
+        fresh = [name for name, path in cached.items() if not isinstance(path, str)]
     path = snapshot_download(
         repo_id,
         revision=revision,
-        cache_dir=cache,
         allow_patterns=[*SMALL, WEIGHTS, SHARDS],
         ignore_patterns=["*/*"],
     )
     for name in fresh:
-        _check_download(Path(path) / name, f"'{repo_id}' {name}")
+        blob = (Path(path) / name).resolve()
+        if len(blob.name) == 64 and (sha256 := file_sha256(blob)) != blob.name:
+            (Path(path) / name).unlink()
+            blob.unlink(missing_ok=True)
+            raise HubError(
+                f"'{repo_id}' {name} came damaged (sha256 {sha256[:12]}… instead of "
+                f"{blob.name[:12]}…): try again, or ask whoever runs the hub"
+            )
     return Path(path)
-
-
-def _listing(repo_id: str, revision: str | None) -> tuple[str | None, list[str]]:
-    """Commit and file names; nothing where the hub does not say, since the cache may hold it."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    try:
-        info = HfApi().model_info(repo_id, revision=revision)
-    except (HfHubHTTPError, OfflineModeIsEnabled):
-        return None, []
-    except Exception as error:
-        if on_the_wire(error):
-            return None, []
-        raise
-    return info.sha, [file.rfilename for file in info.siblings or []]
 
 
 def _weights_among(files: Sequence[str], repo_id: str) -> list[str]:
@@ -156,42 +147,8 @@ def _weights_among(files: Sequence[str], repo_id: str) -> list[str]:
     raise BaseModelError(f"'{repo_id}' holds no {WEIGHTS}")
 
 
-def _check_download(file: Path, what: str) -> None:
-    """Refuse, and remove, a file whose content is not what its name in the cache says."""
-    blob = file.resolve()
-    if len(blob.name) == 64 and (sha256 := file_sha256(blob)) != blob.name:
-        file.unlink()
-        blob.unlink(missing_ok=True)
-        raise HubError(
-            f"{what} came damaged (sha256 {sha256[:12]}… instead of {blob.name[:12]}…): "
-            "try again, or ask whoever runs the hub"
-        )
-
-
 def check_blob(path: Path, sha256: str) -> None:
     """Refuse a file of the cache whose content is not what its name there says."""
     blob = path.resolve()
     if len(blob.name) == 64 and blob.name != sha256:
         raise HubError(f"{path.name} is damaged in the cache: delete {blob} and try again")
-
-
-@contextmanager
-def _no_chatter() -> Iterator[None]:
-    """Show progress bars on a terminal only, and no warnings."""
-    from huggingface_hub.utils import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-        logging,
-    )
-
-    level, bars = logging.get_verbosity(), not are_progress_bars_disabled()
-    logging.set_verbosity_error()
-    if bars and not sys.stderr.isatty():
-        disable_progress_bars()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            enable_progress_bars()

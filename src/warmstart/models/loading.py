@@ -1,4 +1,4 @@
-"""A model in memory: a base's tokenizer, its body under a new head, and saved folders."""
+"""A model in memory: a base's tokenizer, and its body under a new head."""
 
 from __future__ import annotations
 
@@ -6,24 +6,30 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+import transformers
+from tokenizers import Tokenizer
 
-from warmstart.errors import BaseModelError, shown
-from warmstart.models.architectures import Family, family_of, positions_of
+from warmstart.errors import BaseModelError, RecipeError
+from warmstart.models.architectures import (
+    Family,
+    body_of,
+    family_of,
+    positions_of,
+    word_embedding_of,
+)
 from warmstart.models.checks import header, read_json, weight_files
-from warmstart.models.heads import CLASSES, Head
+from warmstart.models.head_layers import begin_anew, unwrap
+from warmstart.models.heads import Head
 from warmstart.models.hf_calls import FLOAT32, LOAD, one_line, quiet, seeded, set_labels
 from warmstart.models.modules import LANGUAGE_MODELS, head_names
-from warmstart.models.saving import save_model
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
     from warmstart.models.base import Base
 
 
-__all__ = ["check_output_matrix", "load_classifier", "load_headed", "load_tokenizer", "save_model"]
 PROBES = (
     "The quick brown Fox jumps over the lazy DOG.",
     " two  spaces\tand\nlines, isn't it? 3.14159 x86_64 #tag @name https://a.b/c?d=e",
@@ -32,7 +38,6 @@ PROBES = (
     "",
 )
 LAYER = re.compile(r"\.\d+\.")
-BUFFERS = ("position_ids", "token_type_ids", "masked_bias", "attn.bias", "inv_freq")
 
 
 def load_tokenizer(base: Base) -> PreTrainedTokenizerFast:
@@ -42,64 +47,47 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerFast:
     a text in another way than the file says, the file wins. A decoder without a padding token
     pads with its end-of-text token. Raises `BaseModelError`.
     """
-    from tokenizers import Tokenizer
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
     with quiet(), one_line(f"the tokenizer of {base.name} cannot be loaded"):
-        tokenizer = AutoTokenizer.from_pretrained(base.path, **LOAD)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(base.path, **LOAD)
         written = Tokenizer.from_file(str(base.path / "tokenizer.json"))
         for splitter in (written, tokenizer.backend_tokenizer):
             splitter.no_truncation()
             splitter.no_padding()
-        if not _agree(tokenizer.backend_tokenizer, written):
-            special = tokenizer.special_tokens_map.items()
-            tokenizer = PreTrainedTokenizerFast(
-                tokenizer_object=written,
-                model_max_length=tokenizer.model_max_length,
-                padding_side=tokenizer.padding_side,
-                chat_template=tokenizer.chat_template,
-                **{
-                    role: token
-                    for role, token in special
-                    if isinstance(token, str) and written.token_to_id(token) is not None
-                },
-            )
+        own = tokenizer.backend_tokenizer
+        if own.get_vocab_size() != written.get_vocab_size() or any(
+            own.encode(text).ids != written.encode(text).ids for text in PROBES
+        ):
+            tokenizer = rewrapped(tokenizer, written)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token is None:
         raise BaseModelError(f"the tokenizer of {base.name} has no token that could pad")
     config = read_json(base.path / "config.json")
     tokenizer.model_max_length = min(tokenizer.model_max_length, positions_of(config))
-    if "token_type_ids" in tokenizer.model_input_names and not _reads_types(base):
-        names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
-        # both: what is used now, and what is saved
-        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
+    if "token_type_ids" in tokenizer.model_input_names:
+        read: Any = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
+        if getattr(read, "type_vocab_size", 0) < 2 and read.model_type != "xlnet":
+            names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+            # both: what is used now, and what is saved
+            tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
     return tokenizer
 
 
-def _reads_types(base: Base) -> bool:
-    from transformers import AutoConfig
-
-    config: Any = AutoConfig.from_pretrained(base.path, **LOAD)
-    return getattr(config, "type_vocab_size", 0) >= 2 or config.model_type == "xlnet"
-
-
-def _agree(tokenizer: Any, written: Any) -> bool:
-    """Whether two tokenizers are of the same size and give the same ids for the probes."""
-    return tokenizer.get_vocab_size() == written.get_vocab_size() and all(
-        tokenizer.encode(text).ids == written.encode(text).ids for text in PROBES
+def rewrapped(tokenizer: Any, backend: Any, **more: Any) -> PreTrainedTokenizerFast:
+    """Another backend with the special tokens, length, side and template of a tokenizer."""
+    special = tokenizer.special_tokens_map.items()
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=tokenizer.model_max_length,
+        padding_side=tokenizer.padding_side,
+        chat_template=tokenizer.chat_template,
+        **{
+            role: token
+            for role, token in special
+            if isinstance(token, str) and backend.token_to_id(token) is not None
+        },
+        **more,
     )
-
-
-def load_classifier(
-    base: Base,
-    labels: Sequence[str],
-    seed: int,
-    dropout: float | None = None,
-    notes: list[str] | None = None,
-) -> PreTrainedModel:
-    """As `load_headed`, under a single-label classification head."""
-    return load_headed(base, CLASSES, labels, seed, dropout, notes)
 
 
 def load_headed(
@@ -108,26 +96,27 @@ def load_headed(
     labels: Sequence[str],
     seed: int,
     dropout: float | None = None,
-    notes: list[str] | None = None,
 ) -> PreTrainedModel:
     """The base's body in float32 under a head of this kind, in eval mode.
 
     The head depends on `seed` alone, and the caller's random numbers are left untouched. A head
     that the base brings along is kept where its labels are `labels` in the same order, and begun
-    anew otherwise. `dropout` replaces all dropout probabilities. `notes` takes what was in the
-    checkpoint and not used. Raises `BaseModelError` where anything but a head is missing.
+    anew otherwise. `dropout` replaces all dropout probabilities. Raises `BaseModelError` where
+    anything but a head is missing.
     """
     with one_line(f"the config of {base.name} cannot be read"), quiet():
         config, had = _config(base, head, labels, dropout)
     family = family_of(config)
     kind = head.class_for(config, family)
+    prefix = kind.base_model_prefix  # a class may have a name of its own for the body
+    renamed = None if prefix == family.body else {rf"^{family.body}\.": f"{prefix}."}
     with one_line(f"{base.name} cannot be loaded"), quiet(), seeded(seed):
         loaded: Any = kind.from_pretrained(
             base.path,
             config=config,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
-            key_mapping=_renamed(kind, family),
+            key_mapping=renamed,
             attn_implementation="sdpa" if kind._supports_sdpa else "eager",
             **FLOAT32,
         )
@@ -138,13 +127,12 @@ def load_headed(
         output = family.output if head.problem_type else (heads[-1] if heads else "")
         kept = had == list(labels) and not any(key.startswith(output) for key in fresh)
         if output and not kept:
-            _reset(model.get_submodule(output), config)
+            std = getattr(config, "initializer_range", None) or getattr(config, "init_std", None)
+            begin_anew([model.get_submodule(output)], std or 0.02)
     if head.generates:
         check_output_matrix(model, base, fresh)
-    _check_fresh(fresh, heads, family, base)
-    check_layers(info["unexpected_keys"], set(model.state_dict()), base.name)
-    if notes is not None:
-        notes.extend(_notes(info, fresh, had, labels, output))
+    _check_fresh(model, base, fresh, heads)
+    check_layers(info["unexpected_keys"], model, base.name)
     return model.eval()
 
 
@@ -152,9 +140,7 @@ def _config(
     base: Base, head: Head, labels: Sequence[str], dropout: float | None
 ) -> tuple[PreTrainedConfig, list[str]]:
     """The config for these labels, and the labels that the base had."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(base.path, **LOAD)
+    config = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
     had = [label for _, label in sorted((config.id2label or {}).items())]
     if head.labelled:
         set_labels(config, labels)
@@ -171,14 +157,6 @@ def _config(
         for name in family_of(config).dropouts:
             setattr(config, name, dropout)
     return config, had
-
-
-def _renamed(kind: Any, family: Family) -> dict[str, str] | None:
-    """How a checkpoint's names become those of a class that has a name of its own for the body, as
-    LlamaForQuestionAnswering."""
-    if kind.base_model_prefix == family.body:
-        return None
-    return {rf"^{family.body}\.": f"{kind.base_model_prefix}."}
 
 
 def _heads(model: Any, family: Family) -> list[str]:
@@ -207,21 +185,21 @@ def check_output_matrix(model: Any, base: Base, fresh: Collection[str] = ()) -> 
         )
 
 
-def _check_fresh(fresh: set[str], heads: list[str], family: Family, base: Base) -> None:
+def _check_fresh(model: Any, base: Base, fresh: set[str], heads: list[str]) -> None:
     """Refuse a base that lacks more than a head."""
     begins = tuple(f"{name}." for name in heads)
     lost = sorted(key for key in fresh if not f"{key}.".startswith(begins))
     if lost:
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
         raise BaseModelError(
-            f"{base.name} is not a whole '{family.name}' model: "
+            f"{base.name} is not a whole '{family_of(model.config).name}' model: "
             f"missing or of another shape are {', '.join(lost[:3])}{more}"
         )
 
 
-def check_layers(unused: Iterable[str], used: set[str], name: str) -> None:
+def check_layers(unused: Iterable[str], model: Any, name: str) -> None:
     """Refuse a model whose config has fewer layers than its weights."""
-    known = [key for key in used if LAYER.search(key)]
+    known = [key for key in model.state_dict() if LAYER.search(key)]
     for key in sorted(key for key in unused if LAYER.search(key)):
         like = LAYER.sub(".0.", key, count=1)
         if any(used_key.endswith(like) or like.endswith(used_key) for used_key in known):
@@ -231,24 +209,59 @@ def check_layers(unused: Iterable[str], used: set[str], name: str) -> None:
             )
 
 
-def _reset(output: nn.Module, config: PreTrainedConfig) -> None:
-    """Give the last layer of the head fresh small weights."""
-    std = getattr(config, "initializer_range", None) or getattr(config, "init_std", None) or 0.02
-    with torch.no_grad():
-        for weights in output.parameters():
-            weights.normal_(0.0, std) if weights.ndim > 1 else weights.zero_()
+def load_masked(base: Base, seed: int) -> PreTrainedModel:
+    """The base with its masked-language head, in float32 and eval mode.
+
+    Where the checkpoint brings no head, its inner layer begins with fresh weights that depend on
+    `seed` alone, and its outputs are tied to the word embeddings. Raises `RecipeError`.
+    """
+    with one_line(f"the config of {base.name} cannot be read"), quiet():
+        config: Any = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
+    family = family_of(config)
+    known: Any = transformers.MODEL_FOR_MASKED_LM_MAPPING
+    if family.kind != "encoder" or type(config) not in known:
+        raise RecipeError(
+            f"mlm needs an encoder that guesses masked words, and '{family.name}' is none; leave "
+            "that task out, or take a base such as bert, roberta or minilm"
+        )
+    with one_line(f"{base.name} cannot be loaded"), quiet(), seeded(seed):
+        model: Any = known[type(config)].from_pretrained(base.path, config=config, **FLOAT32)
+    return model.eval()
 
 
-def _notes(
-    info: dict[str, Any], fresh: set[str], had: list[str], labels: Sequence[str], output: str
-) -> list[str]:
-    notes: list[str] = []
-    unused = sorted(k for k in info["unexpected_keys"] if not k.endswith(BUFFERS))
-    if unused:
-        notes.append(f"not used from the base: {shown(', '.join(unused), 200)}")
-    new = sorted({key.rpartition(".")[0] for key in fresh})
-    if new:
-        notes.append(f"new in the head: {', '.join(new)}")
-    if had != list(labels) and not any(key.startswith(output) for key in fresh):
-        notes.append("the base's own head has other labels and was begun anew")
-    return notes
+def share_body(models: Sequence[PreTrainedModel]) -> PreTrainedModel:
+    """Give all models one body, and return the one whose body it is.
+
+    What a family counts as part of the head (BERT's pooler) stays each model's own. Output
+    embeddings that were tied to the word embeddings are tied to the shared ones. Models with
+    adapters are given with their adapters, which are then shared too. Raises `RecipeError` where
+    a body lacks a part that another one has.
+    """
+    owner = max(models, key=lambda model: len(_shared(model)))
+    parts = _shared(owner)
+    for model in models:
+        if model is owner:
+            continue
+        inner: Any = unwrap(model)
+        output: Any = inner.get_output_embeddings()
+        words: Any = word_embedding_of(inner)
+        tied = output is not None and getattr(output, "weight", None) is words.weight
+        for name in _shared(model):
+            if name not in parts:
+                kinds = f"{type(unwrap(owner)).__name__} and {type(inner).__name__}"
+                raise RecipeError(f"the bodies of {kinds} differ in '{name}' and cannot be shared")
+            setattr(body_of(inner), name, parts[name])
+        if tied:
+            inner.get_output_embeddings().weight = word_embedding_of(inner).weight
+    return owner
+
+
+def _shared(model: PreTrainedModel) -> dict[str, nn.Module | nn.Parameter]:
+    """What makes up the body, by name, without what belongs to the head."""
+    inner = unwrap(model)
+    body = body_of(inner)
+    heads = {id(inner.get_submodule(name)) for name in head_names(inner)}
+    parts: dict[str, nn.Module | nn.Parameter] = {
+        name: child for name, child in body.named_children() if id(child) not in heads
+    }
+    return parts | dict(body.named_parameters(recurse=False))

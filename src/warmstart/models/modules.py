@@ -7,11 +7,10 @@ from fnmatch import fnmatchcase
 from types import MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import nn
-
 from warmstart.models.architectures import body_of, family_of, layers_of
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
 LANGUAGE_MODELS = ("LMHeadModel", "ForCausalLM", "ForConditionalGeneration", "ForMaskedLM")
@@ -76,6 +75,8 @@ def adapter_targets(model: PreTrainedModel, which: str) -> list[str]:
     Args:
         which: "all", or "attention": those of attention alone, where the family has any.
     """
+    from torch import nn
+
     blocks = {id(module) for block in layers_of(model) for module in block.modules()}
     linear = [
         name
@@ -130,22 +131,19 @@ def train_top(model: PreTrainedModel, blocks: int) -> None:
         module.requires_grad_(True)
     for parameter in _parameters_behind_layers(model):
         parameter.requires_grad_(True)
-    for module in [*layers[:first], *_embedding_modules(model, layers[first:])]:
-        _keep_in_eval_mode(module)
-
-
-def _embedding_modules(model: PreTrainedModel, trained: list[nn.Module]) -> list[nn.Module]:
-    """The children of the body that embed, and hold none of the trained blocks."""
     family = family_of(model.config)
     lists = {path.partition(".")[0] for path in (family.layers, family.decoder_layers) if path}
-    moving = {id(module) for block in trained for module in block.modules()}
-    return [
+    moving = {id(module) for block in layers[first:] for module in block.modules()}
+    embeddings = [
         module
         for name, module in body_of(model).named_children()
         if name not in lists
         and "emb" in name.lower()
         and not {id(part) for part in module.modules()} & moving
     ]
+    for module in [*layers[:first], *embeddings]:
+        stays: Any = MethodType(lambda module, mode=True: module, module)
+        module.eval().train = stays
 
 
 def _head_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
@@ -159,11 +157,3 @@ def _parameters_behind_layers(model: PreTrainedModel) -> list[nn.Parameter]:
     named: list[tuple[str, Any]] = list(body_of(model).named_parameters())
     end = max(index for index, (_, p) in enumerate(named) if id(p) in last)
     return [p for name, p in named[end + 1 :] if id(p) not in heads and "emb" not in name.lower()]
-
-
-def _keep_in_eval_mode(module: nn.Module) -> None:
-    def train(self: nn.Module, mode: bool = True) -> nn.Module:
-        return self
-
-    module.eval()
-    module.train = MethodType(train, module)  # pyright: ignore[reportAttributeAccessIssue]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import transformers
 
 from warmstart.errors import BaseModelError
 from warmstart.models.architectures import family_of
@@ -30,9 +31,9 @@ from warmstart.models.peft.quantization import quantise
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model",
+VOCABULARIES = ("vocab.txt", "vocab.json", "spiece.model", "tokenizer.model",
                 "sentencepiece.bpe.model")  # fmt: skip
-"""What a tokenizer is made of; where none is there, transformers makes one of nothing."""
+"""What older tokenizers are made of; where none is there, transformers makes one of nothing."""
 
 
 def load_saved(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -46,27 +47,24 @@ def saved_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
     Raises `BaseModelError`, also where it is not the one that the model was trained with.
     """
-    from transformers import AutoTokenizer
-
-    if not any((folder / name).is_file() for name in VOCABULARIES):
+    if (folder / "tokenizer.json").is_file():
+        is_adapter = (folder / "adapter_config.json").exists()
+        has_weights = any(folder.glob("*.safetensors"))  # an engine may have built another form
+        (check_tokenizer if has_weights and not is_adapter else check_fingerprint)(folder)
+    elif "tokenizer_sha256" in note_of(folder) or not any(
+        (folder / name).is_file() for name in VOCABULARIES
+    ):
         raise BaseModelError(
             f"{folder} has no tokenizer.json; put the one there that it was trained with"
         )
-    check_fingerprint(folder)
-    is_adapter = (folder / "adapter_config.json").exists()
-    has_weights = any(folder.glob("*.safetensors"))  # an engine may have built a form without them
-    if (folder / "tokenizer.json").exists() and has_weights and not is_adapter:
-        check_tokenizer(folder)
     with one_line(f"the model in {folder} cannot be loaded"), quiet():
-        return AutoTokenizer.from_pretrained(folder, **LOAD)
+        return transformers.AutoTokenizer.from_pretrained(folder, **LOAD)
 
 
 def saved_config(folder: Path) -> Any:
     """The config of a folder, as transformers reads it. Raises `BaseModelError`."""
-    from transformers import AutoConfig
-
     with one_line(f"the model in {folder} cannot be loaded"), quiet():
-        return AutoConfig.from_pretrained(folder, **LOAD)
+        return transformers.AutoConfig.from_pretrained(folder, **LOAD)
 
 
 def saved_model(folder: Path) -> PreTrainedModel:
@@ -86,8 +84,6 @@ def saved_model(folder: Path) -> PreTrainedModel:
 
 
 def _whole(folder: Path) -> Any:
-    import transformers
-
     task = note_of(folder).get("task", {})
     if path := task.get("module"):
         return load_saved_own(folder, path, task["module_settings"])
@@ -102,18 +98,16 @@ def _whole(folder: Path) -> Any:
     if head == VECTOR:  # the pooler of a body is not read
         lost = {key for key in lost if "pooler" not in key}
     check_whole(folder, lost)
-    check_layers(info["unexpected_keys"], set(model.state_dict()), str(folder))
+    check_layers(info["unexpected_keys"], model, str(folder))
     return model
 
 
 def _adapter(folder: Path) -> Any:
-    from transformers import AutoConfig, GenerationConfig
-
     note = note_of(folder)
     base = resolve(note["base"])
     if base.sha256 != note["base_sha256"]:
         raise BaseModelError(f"the base '{base.name}' is not the one that {folder} was trained on")
-    config: Any = AutoConfig.from_pretrained(folder, **LOAD)
+    config: Any = transformers.AutoConfig.from_pretrained(folder, **LOAD)
     labels = [config.id2label[i] for i in range(config.num_labels)]
     task = note.get("task", {})
     if path := task.get("module"):
@@ -121,7 +115,7 @@ def _adapter(folder: Path) -> Any:
     else:
         model = load_headed(base, HEADS[note.get("head", "classes")], labels, seed=0)
         if (folder / "generation_config.json").exists():
-            model.generation_config = GenerationConfig.from_pretrained(folder, **LOAD)
+            model.generation_config = transformers.GenerationConfig.from_pretrained(folder, **LOAD)
     return with_adapter(model, folder)
 
 

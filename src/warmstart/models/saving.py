@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from warmstart.errors import RunError, shown
+from warmstart.files import read_json as read_list
 from warmstart.files import write_atomically, write_json
-from warmstart.models.checks import NOTE, file_sha256, fingerprint, weights_sha256
+from warmstart.models.architectures import width_of
+from warmstart.models.checks import NOTE, file_sha256, fingerprint, read_json, weights_sha256
 from warmstart.models.hf_calls import quiet
 from warmstart.models.peft.wrap import as_ordinary
 
@@ -93,3 +95,63 @@ def _save_weights(model: Any, folder: Path) -> None:
     inner.config.save_pretrained(folder)
     if inner.can_generate():
         inner.generation_config.save_pretrained(folder)
+
+
+# The files by which sentence-transformers knows how a folder makes vectors.
+
+MODES = {"mean": "pooling_mode_mean_tokens", "first": "pooling_mode_cls_token",
+         "last": "pooling_mode_lasttoken"}  # fmt: skip
+OTHERS = ("pooling_mode_max_tokens", "pooling_mode_mean_sqrt_len_tokens",
+          "pooling_mode_weightedmean_tokens")  # fmt: skip
+KIND = "sentence_transformers.models."
+
+
+def write_modules(folder: Path, pooling: str, normalise: bool, max_length: int) -> None:
+    """`modules.json`, `1_Pooling`, `2_Normalize` and the length, in the form that every version
+    of sentence-transformers reads. Raises `RunError`."""
+    width = width_of(read_json(folder / "config.json"))
+    kinds = ["Transformer", "Pooling", *(["Normalize"] if normalise else [])]
+    modules = [
+        {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": KIND + kind}
+        for i, kind in enumerate(kinds)
+    ]
+    pools = {"word_embedding_dimension": width}
+    pools |= {key: mode == pooling for mode, key in MODES.items()} | dict.fromkeys(OTHERS, False)
+    length = {"max_seq_length": max_length, "do_lower_case": False}
+    try:
+        for module in modules[1:]:
+            (folder / module["path"]).mkdir(exist_ok=True)
+        write_json(folder / "1_Pooling" / "config.json", pools)
+        write_json(folder / "sentence_bert_config.json", length)
+        write_json(folder / "modules.json", modules)
+    except OSError as error:
+        raise RunError(f"cannot write to {folder}: {shown(error, 120)}") from error
+
+
+def read_modules(folder: Path) -> dict[str, Any]:
+    """`pooling` and `normalise` of a folder that sentence-transformers reads; empty for another,
+    or for a way to pool that is not known here."""
+    if not (folder / "modules.json").is_file():
+        return {}
+    listed = read_list(folder / "modules.json")
+    paths = {str(m["type"]).rpartition(".")[2]: folder / m["path"] for m in listed}
+    if "Pooling" not in paths:
+        return {}
+    pooling = read_json(paths["Pooling"] / "config.json")
+    known = [mode for mode, key in MODES.items() if pooling.get(key)]
+    known += [mode for mode, key in (("mean", "mean"), ("first", "cls"), ("last", "lasttoken"))
+              if pooling.get("pooling_mode") == key]  # fmt: skip
+    if len(known) != 1 or set(paths) - {"Transformer", "Pooling", "Normalize"}:
+        return {}
+    return {"pooling": known[0], "normalise": "Normalize" in paths}
+
+
+def copy_modules(source: Path, target: Path) -> None:
+    """Copy what `write_modules` wrote from one folder to another."""
+    if not (source / "modules.json").is_file():
+        return
+    for path in ("modules.json", "sentence_bert_config.json", "1_Pooling/config.json"):
+        (target / path).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source / path, target / path)
+    if (source / "2_Normalize").is_dir():
+        (target / "2_Normalize").mkdir(exist_ok=True)

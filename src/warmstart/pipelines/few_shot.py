@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from warmstart.models.readout import BELOW_HEAD, FEATURES, HEAD
+from warmstart.models.forward import BELOW_HEAD, FEATURES, HEAD
 from warmstart.training.batches import BatchSource, EvalOutput
 from warmstart.training.frozen_features import fitted_head
 

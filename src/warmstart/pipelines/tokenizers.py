@@ -12,6 +12,7 @@ gives back what `--json` prints. Errors are those of `warmstart`.
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,8 @@ def train(
 
     settings: Training = checked(Training, keys)
     sources = _sources(corpus)
-    folder = _free(out, f"{_stem(sources[0])}-{settings.kind}")
+    name = sources[0] if isinstance(sources[0], str | os.PathLike) else "data"
+    folder = _free(out, f"{Path(name).name.partition('.')[0]}-{settings.kind}")
     backend, specials, facts = training.train(settings, Corpus(sources, settings, None, progress))
     notes = facts.pop("notes")
     tokenizer = training.as_transformers(backend, specials, settings)
@@ -94,7 +96,7 @@ def compare(data: Any, *, progress: Progress | None = None, **keys: Any) -> list
     corpus = Corpus(files, settings, None, progress, lenient=True) if files else None
     tokenizers = open_all(settings, corpus)
     texts = Corpus(_sources(data), settings, settings.by, progress)
-    return [row.as_dict() for row in measure(tokenizers, texts, settings.max_length)]
+    return [asdict(row) for row in measure(tokenizers, texts, settings.max_length)]
 
 
 def extend(
@@ -132,8 +134,9 @@ def extend(
             f"no word occurs {settings.min_frequency} times in the corpus and falls into "
             f"{settings.min_pieces} pieces: there is nothing to add"
         )
-    words = [proposal.word for proposal in proposals]
-    wider, tokens, notes = extension.insert(backend, words, skip=bool(settings.corpus))
+    wider, tokens, notes = extension.insert(
+        backend, [proposal.word for proposal in proposals], skip=bool(settings.corpus)
+    )
     if not tokens:
         raise RecipeError(f"every word is one token of {base} already: there is nothing to add")
     facts = extension.extend(model, tokenizer, wider, tokens, folder, notes)
@@ -155,10 +158,6 @@ def _sources(data: Any) -> list[Any]:
         for path in data
     )  # fmt: skip
     return list(data) if paths else [data]
-
-
-def _stem(source: Any) -> str:
-    return Path(source).name.partition(".")[0] if isinstance(source, str | os.PathLike) else "data"
 
 
 def _free(out: str | Path | None, name: str) -> Path:

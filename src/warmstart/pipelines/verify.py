@@ -22,7 +22,7 @@ from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.errors import ProofError, shown
 from warmstart.formatting import counted
 from warmstart.models.heads import Head
-from warmstart.models.sentence_folder import read_modules
+from warmstart.models.saving import read_modules
 
 if TYPE_CHECKING:
     from warmstart.data.tokens.dataset import TokenizedDataset

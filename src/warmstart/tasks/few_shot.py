@@ -69,7 +69,7 @@ class FewShot(Classification):
         return [f"There are {middle} rows of the middle label: task classification suits so many."]
 
     def build_model(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
-        from warmstart.models.readout import straighten
+        from warmstart.models.head_layers import straighten
 
         model = super().build_model(base, labels, seed)
         straighten(model)
@@ -78,7 +78,8 @@ class FewShot(Classification):
     def forward(self, model: Any) -> Forward:
         """Without dropout, which so few steps do not need; of the body alone."""
         from warmstart.models.fast.forward import forward_for
-        from warmstart.models.readout import BELOW_HEAD, freeze_head
+        from warmstart.models.forward import BELOW_HEAD
+        from warmstart.models.head_layers import freeze_head
 
         freeze_head(model)
         forward = forward_for(model, BELOW_HEAD)

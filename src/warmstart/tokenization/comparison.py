@@ -11,21 +11,21 @@ import json
 import os
 import time
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from warmstart.errors import BaseModelError, RecipeError, UnknownNameError, shown
 from warmstart.models.base import HUB_ID, PACKAGED, packaged_folder, resolve
 from warmstart.tokenization.corpus import Corpus
 from warmstart.tokenization.settings import KINDS, Choice, Training
 from warmstart.tokenization.training import train
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 DEFAULT = "minilm"
 LONGEST_MEAN_WORD = 15  # characters; what is longer on average is not written with spaces
@@ -76,8 +76,6 @@ def _train_kind(kind: str, choice: Choice, corpus: Corpus | None) -> Opened:
 
 def open_one(name: str | Path) -> Opened:
     """The tokenizer of a packaged model, a folder or a hub id. Raises `WarmstartError`."""
-    from tokenizers import Tokenizer
-
     file = _file(str(name))
     try:
         backend = Tokenizer.from_file(str(file))
@@ -97,18 +95,14 @@ def opened(name: str, backend: Tokenizer) -> Opened:
     unknown = model.get("unk_id")
     if unknown is None and model.get("unk_token") is not None:
         unknown = backend.token_to_id(model["unk_token"])
-    return Opened(name, _kind(description), backend, unknown, specials)
-
-
-def _kind(description: dict[str, Any]) -> str:
-    model = description["model"]
-    names = {"WordLevel": "words", None: "unknown kind"}
-    kind = names.get(model.get("type"), model.get("type"))
-    if model.get("type") == "BPE" and not model.get("merges"):
+    kind = {"WordLevel": "words", None: "unknown kind"}.get(model.get("type"), model.get("type"))
+    if kind == "BPE" and not model.get("merges"):
         kind = "characters"
     if '"ByteLevel"' in json.dumps(description.get("pre_tokenizer")):
-        return f"{kind} on bytes"
-    return f"{kind} with bytes for rare characters" if model.get("byte_fallback") else str(kind)
+        kind = f"{kind} on bytes"
+    elif model.get("byte_fallback"):
+        kind = f"{kind} with bytes for rare characters"
+    return Opened(name, str(kind), backend, unknown, specials)
 
 
 def _file(name: str) -> Path:
@@ -196,91 +190,29 @@ def _lost(text: str, covered: bytearray) -> list[str]:
     return lost
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Measure:
-    """What one tokenizer makes of the texts of one group."""
+    """What one tokenizer makes of the texts of one group. Rates are shares: of tokens unless said
+    otherwise; None or 0 where there is nothing to count."""
 
     tokenizer: str
     group: str
+    texts: int
+    words: int
+    characters: int
+    tokens: int
+    fertility: float | None
+    """Tokens a word; None where words are not set apart by spaces."""
+    characters_per_token: float | None
+    unknown_rate: float
+    cut_rate: float
+    """Share of the texts that are longer than the limit, special tokens counted."""
+    cut_tokens: float
+    """Share of the tokens that would be cut away."""
     vocabulary: int
-    texts: int = 0
-    words: int = 0
-    characters: int = 0
-    tokens: int = 0
-    unknown: int = 0
-    cut_texts: int = 0
-    """Texts that are longer than the limit, special tokens counted."""
-    lost_tokens: int = 0
-    """Tokens that would be cut away."""
-    seconds: float = 0.0
-    used: set[int] = field(default_factory=set[int])
-
-    @property
-    def fertility(self) -> float | None:
-        """Tokens a word; None where words are not set apart by spaces."""
-        spaced = self.words > 0 and self.characters / self.words <= LONGEST_MEAN_WORD
-        return self.tokens / self.words if spaced else None
-
-    @property
-    def characters_per_token(self) -> float | None:
-        return self.characters / self.tokens if self.tokens else None
-
-    @property
-    def unknown_rate(self) -> float:
-        """Share of the tokens."""
-        return self.unknown / self.tokens if self.tokens else 0.0
-
-    @property
-    def cut_rate(self) -> float:
-        """Share of the texts."""
-        return self.cut_texts / self.texts if self.texts else 0.0
-
-    @property
-    def cut_tokens(self) -> float:
-        """Share of the tokens."""
-        return self.lost_tokens / self.tokens if self.tokens else 0.0
-
-    @property
-    def vocabulary_used(self) -> float:
-        """Share of the vocabulary that occurs."""
-        return len(self.used) / self.vocabulary if self.vocabulary else 0.0
-
-    @property
-    def tokens_per_second(self) -> float:
-        return self.tokens / self.seconds if self.seconds else 0.0
-
-    def add_texts(self, tokenizer: Opened, texts: list[str], max_length: int) -> None:
-        around = tokenizer.backend.num_special_tokens_to_add(False)
-        begun = time.perf_counter()
-        encodings = tokenizer.backend.encode_batch_fast(texts, add_special_tokens=False)
-        self.seconds += time.perf_counter() - begun
-        rows = [encoding.ids for encoding in encodings]
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        over = np.maximum(lengths + around - max_length, 0)
-        self.texts += len(texts)
-        self.words += sum(len(text.split()) for text in texts)
-        self.characters += sum(map(len, texts))
-        self.tokens += int(lengths.sum())
-        if tokenizer.unknown is not None:
-            self.unknown += sum(row.count(tokenizer.unknown) for row in rows)
-        self.cut_texts += int((over > 0).sum())
-        self.lost_tokens += int(np.minimum(over, lengths).sum())
-        self.used.update(*rows)
-
-    def add(self, other: Measure) -> None:
-        for name in ("texts", "words", "characters", "tokens", "unknown", "cut_texts",
-                     "lost_tokens", "seconds"):  # fmt: skip
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.used |= other.used
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        names = (
-            "tokenizer", "group", "texts", "words", "characters", "tokens", "fertility",
-            "characters_per_token", "unknown_rate", "cut_rate", "cut_tokens", "vocabulary",
-            "vocabulary_used", "tokens_per_second",
-        )  # fmt: skip
-        return {name: getattr(self, name) for name in names}
+    vocabulary_used: float
+    """Share of the vocabulary that occurs."""
+    tokens_per_second: float
 
 
 def measure(tokenizers: Sequence[Opened], corpus: Corpus, max_length: int) -> list[Measure]:
@@ -289,24 +221,67 @@ def measure(tokenizers: Sequence[Opened], corpus: Corpus, max_length: int) -> li
     White space around a text is left out. Speed is that of one pass, in batches, with as many
     threads as `tokenizers` takes.
     """
-
-    def empty(group: str) -> list[Measure]:
-        return [Measure(tokenizer.name, group, tokenizer.size) for tokenizer in tokenizers]
-
     for tokenizer in tokenizers:
         tokenizer.backend.encode_batch_fast(["warm"])  # threads are started at the first call
-    groups: dict[str, list[Measure]] = {}
+    groups: dict[str, list[Counter[int | str]]] = {}
     for batch in corpus.batches():
         by_group: dict[str, list[str]] = {}
         for text, group in zip(batch.texts, batch.groups, strict=True):
             if text := text.strip():
                 by_group.setdefault(group, []).append(text)
         for group, texts in by_group.items():
-            rows = groups.setdefault(group, empty(group))
-            for row, tokenizer in zip(rows, tokenizers, strict=True):
-                row.add_texts(tokenizer, texts, max_length)
-    totals = empty(ALL) if len(groups) > 1 else []
-    for rows in groups.values():
-        for total, row in zip(totals, rows, strict=False):
-            total.add(row)
-    return [row for rows in groups.values() for row in rows] + totals
+            sums = groups.setdefault(group, [Counter() for _ in tokenizers])
+            for counts, tokenizer in zip(sums, tokenizers, strict=True):
+                counts.update(_count(tokenizer, texts, max_length))
+    rows = list(groups.items())
+    if len(rows) > 1:
+        rows.append((ALL, [sum(c, Counter()) for c in zip(*groups.values(), strict=True)]))
+    return [
+        _measure(tokenizer, group, counts)
+        for group, sums in rows
+        for counts, tokenizer in zip(sums, tokenizers, strict=True)
+    ]
+
+
+def _count(tokenizer: Opened, texts: list[str], max_length: int) -> Counter[int | str]:
+    """How often each id occurs in the texts, and sums by their names."""
+    around = tokenizer.backend.num_special_tokens_to_add(False)
+    begun = time.perf_counter()
+    encodings = tokenizer.backend.encode_batch_fast(texts, add_special_tokens=False)
+    seconds: Any = time.perf_counter() - begun
+    rows = [encoding.ids for encoding in encodings]
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    over = np.maximum(lengths + around - max_length, 0)
+    counts: Counter[int | str] = Counter(chain.from_iterable(rows))
+    counts.update(
+        texts=len(texts),
+        words=sum(len(text.split()) for text in texts),
+        characters=sum(map(len, texts)),
+        tokens=int(lengths.sum()),
+        over=int((over > 0).sum()),
+        lost=int(np.minimum(over, lengths).sum()),
+        seconds=seconds,
+    )
+    return counts
+
+
+def _measure(tokenizer: Opened, group: str, counts: Counter[int | str]) -> Measure:
+    names = ("texts", "words", "characters", "tokens")
+    texts, words, characters, tokens = (counts[name] for name in names)
+    spaced = words > 0 and characters / words <= LONGEST_MEAN_WORD
+    return Measure(
+        tokenizer=tokenizer.name,
+        group=group,
+        texts=texts,
+        words=words,
+        characters=characters,
+        tokens=tokens,
+        fertility=tokens / words if spaced else None,
+        characters_per_token=characters / tokens if tokens else None,
+        unknown_rate=counts[-1 if tokenizer.unknown is None else tokenizer.unknown] / (tokens or 1),
+        cut_rate=counts["over"] / (texts or 1),
+        cut_tokens=counts["lost"] / (tokens or 1),
+        vocabulary=tokenizer.size,
+        vocabulary_used=sum(isinstance(key, int) for key in counts) / (tokenizer.size or 1),
+        tokens_per_second=tokens / counts["seconds"] if counts["seconds"] else 0.0,
+    )

@@ -9,7 +9,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -73,7 +73,7 @@ class Corpus:
         names = _names(files)
         for at, file in enumerate(files):
             length = 0
-            for batch in self._of(file, names[at]):
+            for batch in self._batches_of(file, names[at]):
                 self.texts += len(batch.texts)
                 characters = sum(map(len, batch.texts))
                 self.characters += characters
@@ -91,17 +91,15 @@ class Corpus:
         for batch in self.batches():
             yield batch.texts
 
-    def _of(self, source: Any, name: str) -> Iterator[Batch]:
-        texts = _texts(source, self.reading, self.lenient)
-        if texts is None:
-            yield from self._table(source, name)
-        elif self.by:
-            raise RecipeError(f"{name} is plain text and has no column '{shown(self.by)}'")
-        else:
-            yield from _batched(texts, name)
-
-    def _table(self, source: Any, name: str) -> Iterator[Batch]:
+    def _batches_of(self, source: Any, name: str) -> Iterator[Batch]:
         how, by = self.reading, self.by
+        lines = self._lines(source)
+        if lines is not None and by:
+            raise RecipeError(f"{name} is plain text and has no column '{shown(by)}'")
+        if lines is not None:
+            while texts := list(islice(lines, BATCH)):
+                yield Batch(texts, [name] * len(texts))
+            return
         table = read(
             source, delimiter=how.delimiter, encoding=how.encoding, limit=how.limit,
             ledger=Ledger(),
@@ -116,6 +114,19 @@ class Corpus:
                 groups = batch.column("group").to_pylist() if by else [default] * len(values)
                 pairs = [(t, g or "") for t, g in zip(values, groups, strict=True) if t]
                 yield Batch([t for t, _ in pairs], [g for _, g in pairs])
+
+    def _lines(self, source: Any) -> Iterator[str] | None:
+        """The texts of what has no columns: a list of texts, or a file that is read by line."""
+        how = self.reading
+        if isinstance(source, list | tuple) and all(isinstance(text, str) for text in source):
+            return iter(source[: how.limit])
+        if not isinstance(source, Path) or source.is_dir() or files.suffix(source) not in PLAIN:
+            return None
+        by_column = how.column and not self.lenient
+        if by_column or files.format_of(source, how.encoding) != "delimited":
+            return None
+        lines = islice(files.lines(source, detect(source, how.encoding)), how.limit)
+        return (f"{line[:-2]}\n" if line.endswith("\r\n") else line for line in lines)
 
 
 def _expanded(source: Any) -> Iterator[Any]:
@@ -132,32 +143,6 @@ def _expanded(source: Any) -> Iterator[Any]:
     if not inside:
         raise DataError(f"{path} holds no text file and no table: {files.SUPPORTED}, or .txt")
     yield from inside
-
-
-def _texts(source: Any, reading: Reading, lenient: bool) -> Iterable[str] | None:
-    """The texts of what has no columns: a list of texts, or a file that is read by line."""
-    if isinstance(source, list | tuple) and all(isinstance(text, str) for text in source):
-        return source[: reading.limit]
-    if isinstance(source, Path) and _is_plain(source, reading, lenient):
-        return _lines(source, reading)
-    return None
-
-
-def _is_plain(path: Path, reading: Reading, lenient: bool) -> bool:
-    if path.is_dir() or files.suffix(path) not in PLAIN or (reading.column and not lenient):
-        return False
-    return files.format_of(path, reading.encoding) == "delimited"
-
-
-def _lines(path: Path, reading: Reading) -> Iterator[str]:
-    for line in islice(files.lines(path, detect(path, reading.encoding)), reading.limit):
-        yield f"{line[:-2]}\n" if line.endswith("\r\n") else line
-
-
-def _batched(texts: Iterable[str], group: str) -> Iterator[Batch]:
-    rows = iter(texts)
-    while some := list(islice(rows, BATCH)):
-        yield Batch(some, [group] * len(some))
 
 
 def _columns(
@@ -252,7 +237,13 @@ def propose_words(corpus: Corpus, backend: Tokenizer, settings: Extension) -> li
             raw.update(text.split())
     counts: Counter[str] = Counter()
     for chunk, count in raw.items():
-        if (word := _word(chunk)) and not re.search(r"\s", plain := normalize(word, backend)):
+        # letters and their marks, without the punctuation around them
+        letters = [unicodedata.category(character)[0] in "LM" for character in chunk]
+        if True not in letters:
+            continue
+        start, end = letters.index(True), len(chunk) - letters[::-1].index(True)
+        plain = normalize(chunk[start:end], backend) if all(letters[start:end]) else ""
+        if plain and not re.search(r"\s", plain):
             counts[plain] += count
     proposals = [
         Proposal(word, count, pieces)
@@ -279,18 +270,3 @@ def is_plain_normalizer(backend: Tokenizer) -> bool:
 def _pieces(word: str, backend: Tokenizer) -> list[str]:
     """The pieces of a word that stands alone."""
     return backend.encode(word, add_special_tokens=False).tokens
-
-
-def _word(chunk: str) -> str:
-    """Letters and their marks, without the punctuation around them; else nothing."""
-    start, end = 0, len(chunk)
-    while start < end and not _letter(chunk[start]):
-        start += 1
-    while end > start and not _letter(chunk[end - 1]):
-        end -= 1
-    word = chunk[start:end]
-    return word if all(map(_letter, word)) else ""
-
-
-def _letter(character: str) -> bool:
-    return unicodedata.category(character)[0] in "LM"

@@ -14,17 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+import transformers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders
+
 from warmstart.errors import BaseModelError, ProofError, RecipeError, RunError, shown
 from warmstart.formatting import counted
 from warmstart.models.hf_calls import LOAD, one_line, quiet, seeded
+from warmstart.models.loading import PROBES, rewrapped
 from warmstart.models.saving import save_model
 from warmstart.tokenization.comparison import opened
 from warmstart.tokenization.corpus import is_plain_normalizer, normalize
-from warmstart.tokenization.training import PROBES, SPACE
+from warmstart.tokenization.training import SPACE
 
 if TYPE_CHECKING:
-    import torch
-    from tokenizers import Tokenizer
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from warmstart.models.base import Base
@@ -63,15 +66,14 @@ def insert(
     Words that are one token already are noted and left out. Raises `RecipeError` for a word that
     cannot become one; with `skip`, such words are noted and left out as well.
     """
-    from tokenizers import Tokenizer
-
     old = Tokenizer.from_str(backend.to_str())
     old.no_truncation()
     old.no_padding()
     notes: list[str] = []
     kind = type(old.model).__name__
     wrong: dict[str, str] = {}
-    if kind == "BPE" and _splits(old):
+    splits = old.pre_tokenizer is not None and len(_parts(old, "x y")) == 2
+    if kind == "BPE" and splits:
         apart = "its pre-tokeniser takes the word apart"
         wrong = {word: apart for word in words if not _forms(old, word)}
         new, added = _into_vocabulary(old, [word for word in words if word not in wrong], notes)
@@ -93,10 +95,6 @@ def insert(
     return new, added, notes
 
 
-def _splits(backend: Tokenizer) -> bool:
-    return backend.pre_tokenizer is not None and len(_parts(backend, "x y")) == 2
-
-
 def _parts(backend: Tokenizer, text: str) -> list[tuple[str, str]]:
     """What the model is given: each part, and the text that it stands for."""
     normalizer, splitter = backend.normalizer, backend.pre_tokenizer
@@ -107,8 +105,6 @@ def _parts(backend: Tokenizer, text: str) -> list[tuple[str, str]]:
 def _into_vocabulary(
     old: Tokenizer, words: Sequence[str], notes: list[str]
 ) -> tuple[Tokenizer, list[Added]]:
-    from tokenizers import Tokenizer
-
     description = json.loads(old.to_str())
     model = description["model"]
     vocabulary: dict[str, int] = model["vocab"]
@@ -158,8 +154,6 @@ def _never_merged(old: Tokenizer, vocabulary: dict[str, int]) -> list[str]:
 def _beside(
     old: Tokenizer, words: Sequence[str], with_space: bool
 ) -> tuple[Tokenizer, list[Added]]:
-    from tokenizers import AddedToken, Tokenizer
-
     new = Tokenizer.from_str(old.to_str())
     by_form = is_plain_normalizer(old)
     pieces = {word: tuple(old.encode(word, add_special_tokens=False).ids) for word in words}
@@ -179,8 +173,6 @@ def _beside(
 
 def _keep_spaces(new: Tokenizer, words: Sequence[str]) -> None:
     """Have the decoder put the space back that a new token took, where it does not already."""
-    from tokenizers import Regex, decoders
-
     text = f"x {words[0]} x"
     if new.decode(new.encode(text, add_special_tokens=False).ids) == text:
         return
@@ -226,7 +218,14 @@ def extend(
     model = _load(base, notes)
     before = _answers(model, tokenizer)
     rows = _grow(model, added)
-    wider = _rebuild(tokenizer, backend)
+    wider = rewrapped(
+        tokenizer,
+        backend,
+        truncation_side=tokenizer.truncation_side,
+        pad_token_type_id=tokenizer.pad_token_type_id,
+        model_input_names=tokenizer.model_input_names,
+        clean_up_tokenization_spaces=False,
+    )
     folder = save_model(model, wider, out, base)
     try:
         proof = _prove(folder, model, wider, before, added)
@@ -238,8 +237,6 @@ def extend(
 
 def _load(base: Base, notes: list[str]) -> PreTrainedModel:
     """The base as the class that its config names, in the precision of its file, in eval mode."""
-    import transformers
-
     with one_line(f"{base.name} cannot be loaded"), quiet(), seeded(0):
         config = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
         names = [name for name in config.architectures or [] if hasattr(transformers, name)]
@@ -259,8 +256,6 @@ def _grow(model: PreTrainedModel, added: Sequence[Added]) -> int:
     The rows of the output layer, where it is one of its own, and its biases are means as well.
     Spare rows that the embedding has beyond its vocabulary are used first.
     """
-    import torch
-
     rows = len(_weights(model))
     need = max((entry.id for entry in added), default=-1) + 1
     if need > rows:
@@ -274,30 +269,10 @@ def _grow(model: PreTrainedModel, added: Sequence[Added]) -> int:
     return rows
 
 
-def _rebuild(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer) -> PreTrainedTokenizerFast:
-    """The new backend with all that the base's tokenizer says of itself."""
-    from transformers import PreTrainedTokenizerFast
-
-    special = tokenizer.special_tokens_map.items()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        model_max_length=tokenizer.model_max_length,
-        padding_side=tokenizer.padding_side,
-        truncation_side=tokenizer.truncation_side,
-        pad_token_type_id=tokenizer.pad_token_type_id,
-        model_input_names=tokenizer.model_input_names,
-        clean_up_tokenization_spaces=False,
-        chat_template=tokenizer.chat_template,
-        **{role: token for role, token in special if isinstance(token, str)},
-    )
-
-
 def _answers(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """For each probe what the body (of T5: its encoder) gives, and what the whole model gives."""
-    import torch
-
     has_body = model.base_model is not model or not model.config.is_encoder_decoder
     body: Any = model.base_model if has_body else model.get_encoder()
     outputs: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -324,11 +299,8 @@ def _prove(
     What the body gives must be the same bit for bit. Scores of old tokens may differ by rounding:
     a product with more columns is summed in other blocks.
     """
-    import torch
-    from transformers import AutoTokenizer
-
     with one_line(f"{folder} cannot be loaded"), quiet():
-        read = AutoTokenizer.from_pretrained(folder, **LOAD)
+        read = transformers.AutoTokenizer.from_pretrained(folder, **LOAD)
         kind: Any = type(model)
         again = kind.from_pretrained(folder, dtype="auto", use_safetensors=True, **LOAD).eval()
     for text in (*(f"x {entry.word} x" for entry in added), *PROBES):

@@ -12,58 +12,79 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import transformers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
+from tokenizers.processors import TemplateProcessing
 
 from warmstart.errors import DataError, ProofError, RecipeError, RunError, shown
 from warmstart.formatting import counted
 from warmstart.models.checks import fingerprint
+from warmstart.models.hf_calls import one_line, quiet
+from warmstart.models.loading import PROBES
 from warmstart.models.saving import whole_folder, write_note
+from warmstart.tokenization.corpus import Corpus
 from warmstart.tokenization.settings import Training
 from warmstart.tokenization.special_tokens import Specials, specials_for
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-    from warmstart.tokenization.corpus import Corpus
-
-
 INNER = 0x40000  # the first of 655,360 code points that Unicode gives to nothing
-CONTINUED = "##"
 LONGEST_WORD = 100  # WordPiece takes a longer word for unknown, as in BERT
+SPACE = "▁"
+BYTES = [f"<0x{value:02X}>" for value in range(256)]
+NEVER = -1_000.0
+"""The score of a special token in a Unigram model: only as itself, never as part of a text."""
+PROOF_TEXTS = 200  # of the corpus, on which the saved tokenizer is tried
 
 Batches = Iterable[list[str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """Pieces in the order of their ids, without special tokens."""
+class Learned(NamedTuple):
+    """Pieces and their scores in the order of their ids, without special tokens."""
 
-    pieces: list[str]
-    merges: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-    scores: list[float] = field(default_factory=list[float])
+    pieces: dict[str, float]
+    merges: Sequence[tuple[str, str]] = ()
 
 
 def learn(settings: Training, texts: Batches, room: int) -> Learned:
     """At most `room` pieces of the kind of the settings. Raises `RecipeError` for too little."""
-    normal, splitter = normalizer(settings), pre_tokenizer(settings)
+    normal, (splitter, _) = normalizer(settings), splitter_and_decoder(settings)
+    by_bytes = settings.byte_mode == "level"
     if settings.kind == "char":
-        return _characters(settings, texts, normal, room)
+        counts: Counter[str] = Counter()
+        for text in chain.from_iterable(texts):
+            counts.update(normal.normalize_str(text) if normal else text)
+        frequent = [(-n, c) for c, n in counts.items() if n >= settings.frequency]
+        return Learned(dict.fromkeys((c for _, c in sorted(frequent)[:room]), 0.0))
     if settings.kind == "unigram":
         return _unigram(texts, normal, splitter, room)
     if settings.kind == "word":
-        return _words(settings, texts, normal, splitter, room)
+        trainer = trainers.WordLevelTrainer(
+            vocab_size=room, min_frequency=settings.frequency, show_progress=False
+        )
+        model = _trained(models.WordLevel(unk_token=""), trainer, texts, normal, splitter)
+        return Learned(dict.fromkeys(sorted(model["vocab"], key=model["vocab"].get), 0.0))
     if settings.kind == "wordpiece":
         learned = _wordpiece(settings, texts, normal, splitter, room)
     else:
-        level = settings.byte_mode == "level"
-        learned = _merged(settings, texts, normal, splitter, room, byte_level=level)
+        learned = _merged(settings, texts, normal, splitter, room, by_bytes)
     if len(learned.pieces) > room:
-        raise too_small(len(learned.pieces), room, settings.byte_mode == "level")
+        raise too_small(len(learned.pieces), room, by_bytes)
     return learned
 
 
@@ -76,47 +97,24 @@ def too_small(alphabet: int, room: int, byte_level: bool = False) -> RecipeError
     )
 
 
-def _characters(settings: Training, texts: Batches, normalizer: Any, room: int) -> Learned:
-    counts: Counter[str] = Counter()
-    for text in chain.from_iterable(texts):
-        counts.update(normalizer.normalize_str(text) if normalizer else text)
-    frequent = [(n, c) for c, n in counts.items() if n >= settings.frequency]
-    frequent.sort(key=lambda entry: (-entry[0], entry[1]))
-    return Learned([c for _, c in frequent[: max(room, 0)]])
-
-
-def _words(
-    settings: Training, texts: Batches, normalizer: Any, splitter: Any, room: int
-) -> Learned:
-    from tokenizers import models, trainers
-
-    trainer = trainers.WordLevelTrainer(
-        vocab_size=room, min_frequency=settings.frequency, show_progress=False, special_tokens=[]
-    )
-    model = _trained(models.WordLevel(unk_token=""), trainer, texts, normalizer, splitter)
-    return Learned(_in_order(model["vocab"]))
-
-
 def _merged(
-    settings: Training, texts: Batches, normalizer: Any, splitter: Any, room: int, byte_level: bool
+    settings: Training, texts: Batches, normal: Any, splitter: Any, room: int, byte_level: bool
 ) -> Learned:
-    from tokenizers import models, pre_tokenizers, trainers
-
     limit: dict[str, Any] = {"limit_alphabet": settings.alphabet} if settings.alphabet else {}
     trainer = trainers.BpeTrainer(
         vocab_size=room,
         min_frequency=settings.frequency,
         show_progress=False,
-        special_tokens=[],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()) if byte_level else [],
         **limit,
     )
-    model = _trained(models.BPE(), trainer, texts, normalizer, splitter)
-    return Learned(_in_order(model["vocab"]), merges=[(a, b) for a, b in model["merges"]])
+    model = _trained(models.BPE(), trainer, texts, normal, splitter)
+    pieces = sorted(model["vocab"], key=model["vocab"].get)
+    return Learned(dict.fromkeys(pieces, 0.0), [(a, b) for a, b in model["merges"]])
 
 
 def _wordpiece(
-    settings: Training, texts: Batches, normalizer: Any, splitter: Any, room: int
+    settings: Training, texts: Batches, normal: Any, splitter: Any, room: int
 ) -> Learned:
     """The pieces of `WordPieceTrainer`, but the same ones every time.
 
@@ -124,8 +122,6 @@ def _wordpiece(
     so that ties fall as they may. Here each letter inside a word is written as a letter of its
     own, plain BPE is trained, and what was inside gets its `##` back.
     """
-    from tokenizers import pre_tokenizers
-
     inner: dict[str, str] = {}
     known: dict[str, str] = {}
 
@@ -137,24 +133,19 @@ def _wordpiece(
 
     def rewritten() -> Iterator[list[str]]:
         for batch in texts:
-            plain = (normalizer.normalize_str(text) if normalizer else text for text in batch)
+            plain = (normal.normalize_str(text) if normal else text for text in batch)
             words = (splitter.pre_tokenize_str(text) for text in plain)
             yield [" ".join(written(w) for w, _ in row if len(w) <= LONGEST_WORD) for row in words]
 
     spaces = pre_tokenizers.WhitespaceSplit()
     learned = _merged(settings, rewritten(), None, spaces, room, byte_level=False)
     outer = {mark: letter for letter, mark in inner.items()}
-    return Learned([_continued(piece, outer) for piece in learned.pieces])
+    plain = str.maketrans(outer)
+    pieces = ("##" * (p[0] in outer) + p.translate(plain) for p in learned.pieces)
+    return Learned(dict.fromkeys(pieces, 0.0))
 
 
-def _continued(piece: str, outer: Mapping[str, str]) -> str:
-    head = CONTINUED if piece[0] in outer else ""
-    return head + "".join(outer.get(c, c) for c in piece)
-
-
-def _unigram(texts: Batches, normalizer: Any, splitter: Any, room: int) -> Learned:
-    from tokenizers import models, trainers
-
+def _unigram(texts: Batches, normal: Any, splitter: Any, room: int) -> Learned:
     seen: set[str] = set()
 
     def watched() -> Iterator[list[str]]:
@@ -167,7 +158,7 @@ def _unigram(texts: Batches, normalizer: Any, splitter: Any, room: int) -> Learn
         vocab_size=room + 1, show_progress=False, special_tokens=[unknown], unk_token=unknown
     )
     try:
-        model = _trained(models.Unigram(), trainer, watched(), normalizer, splitter)
+        model = _trained(models.Unigram(), trainer, watched(), normal, splitter)
     except Exception as error:  # tokenizers raises nothing more precise
         if "not large enough" in str(error):
             raise too_small(len(seen), room) from None
@@ -175,38 +166,25 @@ def _unigram(texts: Batches, normalizer: Any, splitter: Any, room: int) -> Learn
             f"no unigram tokenizer can be learned from this corpus ({error}): it is too small or "
             "too uniform; give more text, or another kind"
         ) from error
-    kept = sorted((piece, score) for piece, score in model["vocab"] if piece != unknown)
-    return Learned([piece for piece, _ in kept], scores=[score for _, score in kept])
+    return Learned({piece: score for piece, score in sorted(model["vocab"]) if piece != unknown})
 
 
 def _trained(
-    model: Any, trainer: Any, texts: Batches, normalizer: Any, splitter: Any
+    model: Any, trainer: Any, texts: Batches, normal: Any, splitter: Any
 ) -> dict[str, Any]:
     """The `model` of the tokenizer.json that training gives."""
-    from tokenizers import Tokenizer
-
     tokenizer = Tokenizer(model)
-    if normalizer is not None:
-        tokenizer.normalizer = normalizer
-    if splitter is not None:
-        tokenizer.pre_tokenizer = splitter
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normal, splitter
     tokenizer.train_from_iterator(texts, trainer)
     return json.loads(tokenizer.to_str())["model"]
 
 
-def _in_order(vocabulary: Mapping[str, int]) -> list[str]:
-    return sorted(vocabulary, key=lambda piece: vocabulary[piece])
-
-
 # What stands around a tokenizer's model: normaliser, pre-tokeniser, decoder, special tokens.
-
-SPACE = "▁"
 
 
 def normalizer(settings: Training) -> Any:
     """Unicode form, accents, case, in this order; None where nothing is changed."""
-    from tokenizers import normalizers as n
-
+    n = normalizers
     forms = {"nfc": n.NFC, "nfkc": n.NFKC, "nfd": n.NFD, "nfkd": n.NFKD}
     steps: list[Any] = [forms[settings.normalize]()] if settings.normalize else []
     if settings.kind == "wordpiece":
@@ -221,70 +199,28 @@ def normalizer(settings: Training) -> Any:
     return n.Sequence(steps)
 
 
-def pre_tokenizer(settings: Training) -> Any:
-    """Where a piece may never cross; None where it may cross anything.
+def splitter_and_decoder(settings: Training) -> tuple[Any, Any]:
+    """Where a piece may never cross (None: it may cross anything), and the way back to text (None
+    joins by spaces).
 
     With the space mark, pieces keep to a word, its punctuation, or a run of line breaks.
     """
-    from tokenizers import Regex
-    from tokenizers import pre_tokenizers as p
-
-    if settings.kind == "char":
-        return None
-    if settings.kind == "word":
-        return p.Whitespace()
-    if settings.kind == "wordpiece":
-        return p.BertPreTokenizer()
-    if settings.byte_mode == "level":
-        return p.ByteLevel(add_prefix_space=False)
-    return p.Sequence(
-        [
-            p.Split(Regex(r"[\r\n]+"), "isolated"),
-            p.Metaspace(SPACE, prepend_scheme="first"),
-            p.Punctuation("contiguous"),
-        ]
-    )
-
-
-def decoder(settings: Training) -> Any:
-    """The way back to text; None joins by spaces."""
-    from tokenizers import decoders as d
-
-    if settings.kind == "word":
-        return None
-    if settings.kind == "wordpiece":
-        return d.WordPiece("##")
-    if settings.byte_mode == "level":
-        return d.ByteLevel()
+    p, d = pre_tokenizers, decoders
     back = [d.ByteFallback()] if settings.byte_mode == "fallback" else []
     if settings.kind == "char":
-        return d.Sequence([*back, d.Fuse()])
-    return d.Sequence([d.Replace(SPACE, " "), *back, d.Fuse(), d.Strip(" ", 1, 0)])
-
-
-def post_processor(specials: Specials, ids: Mapping[str, int]) -> Any:
-    """Puts the special tokens around a text or a pair of texts."""
-    from tokenizers.processors import TemplateProcessing
-
-    used = [token for token in specials.first if token in specials.single.replace(":2", "").split()]
-    return TemplateProcessing(
-        single=specials.single,
-        pair=specials.pair,
-        special_tokens=[(token, ids[token]) for token in used],
+        return None, d.Sequence([*back, d.Fuse()])
+    if settings.kind == "word":
+        return p.Whitespace(), None
+    if settings.kind == "wordpiece":
+        return p.BertPreTokenizer(), d.WordPiece("##")
+    if settings.byte_mode == "level":
+        return p.ByteLevel(add_prefix_space=False), d.ByteLevel()
+    breaks, words = (
+        p.Split(Regex(r"[\r\n]+"), "isolated"),
+        p.Metaspace(SPACE, prepend_scheme="first"),
     )
-
-
-BYTES = [f"<0x{value:02X}>" for value in range(256)]
-NEVER = -1_000.0
-"""The score of a special token in a Unigram model: only as itself, never as part of a text."""
-PROBES = (
-    "The quick brown Fox jumps over the lazy DOG.",
-    " two  spaces\tand\nlines, isn't it? 3.14159 x86_64 #tag @name",
-    "Ärger mit Straße, déjà vu, naïve ﬁne ½ İstanbul",
-    "漢字かな 한국어 русский العربية हिन्दी 🙂",
-    "",
-)
-PROOF_TEXTS = 200  # of the corpus, on which the saved tokenizer is tried
+    splitter = p.Sequence([breaks, words, p.Punctuation("contiguous")])
+    return splitter, d.Sequence([d.Replace(SPACE, " "), *back, d.Fuse(), d.Strip(" ", 1, 0)])
 
 
 def train(settings: Training, corpus: Corpus) -> tuple[Tokenizer, Specials, dict[str, Any]]:
@@ -301,7 +237,13 @@ def train(settings: Training, corpus: Corpus) -> tuple[Tokenizer, Specials, dict
             f"vocab_size {settings.size} has no room beside {len(specials.first + specials.last)} "
             f"special tokens{' and 256 bytes' if fallback else ''}: raise it"
         )
-    learned = learn(settings, _read(corpus), room)
+
+    def rows() -> Iterator[list[str]]:
+        yield from corpus.rows()
+        if corpus.progress:
+            corpus.progress("learning the pieces", 0, 1)
+
+    learned = learn(settings, rows(), room)
     if not learned.pieces:
         raise DataError(
             f"nothing in the corpus occurs {counted(settings.frequency, 'time')}: give more text, "
@@ -318,34 +260,34 @@ def train(settings: Training, corpus: Corpus) -> tuple[Tokenizer, Specials, dict
     return backend, specials, facts | {"notes": notes}
 
 
-def _read(corpus: Corpus) -> Iterator[list[str]]:
-    yield from corpus.rows()
-    if corpus.progress:
-        corpus.progress("learning the pieces", 0, 1)
-
-
 def assemble(
-    settings: Training, specials: Specials, learned: Learned, fallback: Sequence[str] = ()
+    settings: Training, specials: Specials, learned: Learned, fallback: Sequence[str]
 ) -> Tokenizer:
     """Ids in the order: first special tokens, bytes, pieces, last special tokens."""
-    from tokenizers import AddedToken, Tokenizer
-
     special = {*specials.first, *specials.last, *fallback}
-    scores = learned.scores or [0.0] * len(learned.pieces)
-    pieces = [(p, s) for p, s in zip(learned.pieces, scores, strict=True) if p not in special]
-    vocabulary = [(token, NEVER) for token in (*specials.first, *fallback)] + pieces
+    vocabulary = [(token, NEVER) for token in (*specials.first, *fallback)]
+    vocabulary += [entry for entry in learned.pieces.items() if entry[0] not in special]
     vocabulary += [(token, NEVER) for token in specials.last]
     ids = {token: i for i, (token, _) in enumerate(vocabulary)}
-    backend = Tokenizer(_model(settings, specials, learned, vocabulary, ids))
-    parts = {
-        "normalizer": normalizer(settings),
-        "pre_tokenizer": pre_tokenizer(settings),
-        "decoder": decoder(settings),
-        "post_processor": post_processor(specials, ids),
-    }
-    for name, part in parts.items():
-        if part is not None:
-            setattr(backend, name, part)
+    unknown: Any = specials.unknown
+    if settings.kind == "wordpiece":
+        model = models.WordPiece(ids, unk_token=unknown, max_input_chars_per_word=LONGEST_WORD)
+    elif settings.kind == "word":
+        model = models.WordLevel(ids, unk_token=unknown)
+    elif settings.kind == "unigram":
+        model = models.Unigram(vocabulary, unk_id=ids[unknown], byte_fallback=bool(fallback))
+    else:
+        merges = list(learned.merges)
+        model = models.BPE(ids, merges, unk_token=unknown, byte_fallback=bool(fallback))
+    backend = Tokenizer(model)
+    backend.normalizer = normalizer(settings)
+    backend.pre_tokenizer, backend.decoder = splitter_and_decoder(settings)
+    around = specials.single.replace(":2", "").split()
+    backend.post_processor = TemplateProcessing(
+        single=specials.single,
+        pair=specials.pair,
+        special_tokens=[(token, ids[token]) for token in specials.first if token in around],
+    )
     backend.add_special_tokens(
         [
             AddedToken(token, lstrip=token in specials.swallows_space, normalized=False)
@@ -355,35 +297,13 @@ def assemble(
     return backend
 
 
-def _model(
-    settings: Training,
-    specials: Specials,
-    learned: Learned,
-    vocabulary: list[tuple[str, float]],
-    ids: dict[str, int],
-) -> Any:
-    from tokenizers import models
-
-    unknown: Any = specials.unknown
-    if settings.kind == "wordpiece":
-        return models.WordPiece(ids, unk_token=unknown, max_input_chars_per_word=100)
-    if settings.kind == "word":
-        return models.WordLevel(ids, unk_token=unknown)
-    by_bytes = settings.byte_mode == "fallback"
-    if settings.kind == "unigram":
-        return models.Unigram(vocabulary, unk_id=ids[unknown], byte_fallback=by_bytes)
-    return models.BPE(ids, learned.merges, unk_token=unknown, byte_fallback=by_bytes)
-
-
 def as_transformers(
     backend: Tokenizer, specials: Specials, settings: Training
 ) -> PreTrainedTokenizerFast:
     """The tokenizer as `transformers` knows it: with roles, sides and the longest length."""
-    from transformers import PreTrainedTokenizerFast
-
     roles = set(specials.roles.values())
     more = [token for token in (*specials.first, *specials.last) if token not in roles]
-    return PreTrainedTokenizerFast(
+    return transformers.PreTrainedTokenizerFast(
         tokenizer_object=backend,
         model_max_length=settings.max_length,
         padding_side=specials.padding_side,
@@ -398,8 +318,6 @@ def as_transformers(
 
 def save(tokenizer: PreTrainedTokenizerFast, facts: dict[str, Any], folder: Path) -> Path:
     """Write a folder that `AutoTokenizer` loads, whole or not at all. Raises `RunError`."""
-    from warmstart.models.hf_calls import quiet
-
     folder = folder.absolute()
     if folder.exists():
         raise RunError(f"{folder} exists already; choose another --out")
@@ -412,12 +330,8 @@ def save(tokenizer: PreTrainedTokenizerFast, facts: dict[str, Any], folder: Path
 
 def prove(folder: Path, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> int:
     """On how many texts the saved folder gives the same ids. Raises `ProofError` for another."""
-    from transformers import AutoTokenizer
-
-    from warmstart.models.hf_calls import one_line, quiet
-
     with quiet(), one_line(f"the tokenizer in {folder} cannot be loaded"):
-        loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        loaded = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     tried = [*PROBES, *texts]
     for text in tried:
         for cut in (False, True):

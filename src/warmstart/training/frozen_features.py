@@ -13,10 +13,9 @@ from torch import Tensor
 from warmstart.data.tokens.dataset import tokenise
 from warmstart.models.architectures import family_of
 from warmstart.models.fast.forward import forward_for
-from warmstart.models.forward import Batch
+from warmstart.models.forward import Batch, Readout
 from warmstart.models.hf_calls import LOAD, one_line, quiet
 from warmstart.models.loading import load_tokenizer
-from warmstart.models.readout import Readout
 from warmstart.training.datasets import TokenRows
 from warmstart.training.precision import choose, device_named
 

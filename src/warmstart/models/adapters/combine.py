@@ -7,9 +7,13 @@ Adding: Ilharco et al. 2023, "Editing models with task arithmetic"; averaging: W
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import save_file
 
 from warmstart.errors import BaseModelError, ProofError, RunError, shown
 from warmstart.files import read_json, write_json
@@ -28,8 +32,7 @@ from warmstart.models.hf_calls import quiet
 from warmstart.models.loading import load_headed
 from warmstart.models.peft import wrap
 from warmstart.models.saved import load_saved
-from warmstart.models.saving import whole_folder, write_note
-from warmstart.models.sentence_folder import copy_modules
+from warmstart.models.saving import copy_modules, whole_folder, write_note
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,16 +70,12 @@ def merge(file: AdapterFile, out: Path, base: str | None = None) -> dict[str, An
         note = note_of(folder)
     expected = outputs(model, tokenizer)
     whole = wrap.merged(model)
-    note["merged"] = {
-        "adapter": str(file.folder),
-        "adapter_sha256": file.sha256,
-        "method": file.method,
-    }
+    source = {"adapter": str(file.folder), "adapter_sha256": file.sha256, "method": file.method}
     with whole_folder(out, "the merged model") as fresh:
         with quiet():
             whole.save_pretrained(fresh)
             tokenizer.save_pretrained(fresh)
-        write_note(fresh, {**note, "tokenizer_sha256": fingerprint(fresh)})
+        write_note(fresh, {**note, "merged": source, "tokenizer_sha256": fingerprint(fresh)})
         copy_modules(file.folder, fresh)
         proof = prove_equal(expected, outputs(fresh), f"{file.folder} merged is not the same model")
     parameters = sum(p.numel() for p in whole.parameters())
@@ -127,9 +126,19 @@ def average(files: Sequence[AdapterFile], out: Path, base: str | None = None) ->
     _check_alike(files)
     _check_same_shape(files)
     loaded = [tensors_of(file) for file in files]
-    mean = {name: sum(tensors[name] for tensors in loaded) / len(files) for name in loaded[0]}
+    mean: dict[str, Any] = {
+        name: sum(tensors[name] for tensors in loaded) / len(files) for name in loaded[0]
+    }
     _, notes = _mean_heads(files, [1.0] * len(files))
-    share = _error_of_mean(loaded, mean) if files[0].method == "lora" else 0.0
+    factors = [
+        (name, name.replace(".lora_A.", ".lora_B."))
+        for name, value in mean.items()
+        if ".lora_A." in name and value.ndim == 2
+    ]
+    share = _relative_error(
+        (mean[up] @ mean[down], sum(t[up] @ t[down] for t in loaded) / len(loaded))
+        for down, up in factors
+    )
     if share > ROUGH:
         notes.append(
             f"the product of the mean factors is not the mean change: it differs by {share:.0%} of "
@@ -205,7 +214,10 @@ def _check_same_shape(files: Sequence[AdapterFile]) -> None:
     first = files[0]
     for file in files[1:]:
         for key in sorted((first.config.keys() | file.config.keys()) - set(MAY_DIFFER)):
-            ours, theirs = (_unordered(f.config.get(key)) for f in (first, file))
+            ours, theirs = (
+                sorted({str(entry) for entry in value}) if isinstance(value, list) else value
+                for value in (first.config.get(key), file.config.get(key))
+            )
             if ours != theirs:
                 way = "; `add` takes different ranks" if first.method == "lora" else ""
                 raise RunError(
@@ -218,10 +230,6 @@ def _check_same_shape(files: Sequence[AdapterFile]) -> None:
                     f"{first.folder} and {file.folder} have different tensors: {name} is "
                     f"{first.shapes.get(name, 'absent')} and {file.shapes.get(name, 'absent')}"
                 )
-
-
-def _unordered(value: Any) -> Any:
-    return sorted({str(entry) for entry in value}) if isinstance(value, list) else value
 
 
 def _some(labels: Sequence[str]) -> str:
@@ -269,9 +277,10 @@ def _mean_heads(
 def _add_by_peft(
     model: Any, files: Sequence[AdapterFile], weights: Sequence[float], how: str, rank: int | None
 ) -> tuple[dict[str, Tensor], dict[str, Any], float]:
-    """The tensors of the sum, what changes in the config, and the relative error."""
-    from peft import get_peft_model_state_dict
+    """The tensors of the sum, what changes in the config, and the relative error.
 
+    Raises `ProofError` where `cat` has one.
+    """
     names = [f"a{i}" for i in range(len(files))]
     with quiet():
         adapted = _with_parts(model, dict(zip(names, files, strict=True)))
@@ -290,14 +299,23 @@ def _add_by_peft(
         return tensors, changes, 0.0
     changes |= {"r": config.r, "lora_alpha": config.r, "use_rslora": False, "rank_pattern": {},
                 "alpha_pattern": {}}  # fmt: skip
-    return tensors, changes, _error_of_sum(adapted, names, weights, how)
+    layers = [m for m in adapted.modules() if isinstance(m, LoraLayer) and "sum" in m.lora_A]
+    deltas: list[Any] = [layer.get_delta_weight for layer in layers]  # pyright: ignore[reportAttributeAccessIssue]
+    share = _relative_error(
+        (
+            delta("sum"),
+            sum(w * delta(n) for n, w in zip(names, weights, strict=True) if n in layer.lora_A),
+        )
+        for layer, delta in zip(layers, deltas, strict=True)
+    )
+    if how == "cat" and share > TOLERANCE * 10:
+        raise ProofError(f"the sum differs from its parts by {share:.2g} of its size")
+    return tensors, changes, share
 
 
 def _with_parts(model: Any, files: Mapping[str, AdapterFile]) -> Any:
     """PEFT's model with several adapters. PEFT's `load_adapter` would load their heads as well,
     which may not be added."""
-    from peft import PeftConfig, get_peft_model, set_peft_model_state_dict
-
     adapted: Any = None
     for name, file in files.items():
         config: Any = PeftConfig.from_pretrained(str(file.folder))
@@ -326,34 +344,12 @@ def _add_norms(
     return total
 
 
-def _error_of_sum(adapted: Any, names: Sequence[str], weights: Sequence[float], how: str) -> float:
-    """How far the change is from the sum, relative to it. Raises `ProofError` for `cat`."""
-    from peft.tuners.lora import LoraLayer
-
+def _relative_error(pairs: Iterable[tuple[Any, Any]]) -> float:
+    """How far tensors are from those that they should be, relative to their size."""
     gap = size = 0.0
-    for layer in adapted.modules():
-        if isinstance(layer, LoraLayer) and "sum" in layer.lora_A:
-            delta: Any = layer.get_delta_weight  # pyright: ignore[reportAttributeAccessIssue]
-            pairs = zip(names, weights, strict=True)
-            expected: Any = sum(w * delta(name) for name, w in pairs if name in layer.lora_A)
-            gap += float((delta("sum") - expected).square().sum())
-            size += float(expected.square().sum())
-    share = (gap / size) ** 0.5 if size else 0.0
-    if how == "cat" and share > TOLERANCE * 10:
-        raise ProofError(f"the sum differs from its parts by {share:.2g} of its size")
-    return share
-
-
-def _error_of_mean(loaded: Sequence[Mapping[str, Tensor]], mean: Mapping[str, Any]) -> float:
-    """How far the product of the mean factors is from the mean product, relative to it."""
-    gap = size = 0.0
-    for name, value in mean.items():
-        if ".lora_A." in name and value.ndim == 2:
-            partner = name.replace(".lora_A.", ".lora_B.")
-            products: Any = sum(tensors[partner] @ tensors[name] for tensors in loaded)
-            expected = products / len(loaded)
-            gap += float((mean[partner] @ value - expected).square().sum())
-            size += float(expected.square().sum())
+    for tensor, expected in pairs:
+        gap += float((tensor - expected).square().sum())
+        size += float(expected.square().sum())
     return (gap / size) ** 0.5 if size else 0.0
 
 
@@ -366,8 +362,6 @@ def _write(
 ) -> None:
     """Write an adapter folder like the first one, with other tensors; it loads before it is in
     place."""
-    from safetensors.torch import save_file
-
     with opened(first, base) as folder, whole_folder(out, "the adapter") as fresh:
         for path in folder.iterdir():
             if path.is_file() and path.name not in (WEIGHTS, "README.md"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,12 +28,6 @@ MERGED = ("lora", "ia3", "layernorm")
 """The methods that change weights, so that the change can become part of them."""
 PARTS = ("lora_", "ia3_", "ln_tuning_layers", "bottleneck_", "prompt_embeddings")
 OUTPUTS = ("classifier.out_proj", "classification_head.out_proj", "classifier", "score")
-
-
-def _head_of_task(peft_task: Any) -> Head:
-    """The head of the models that PEFT's task type is for."""
-    name = next((head.name for head in VARIANTS if head.peft_task == peft_task), VECTOR.name)
-    return HEADS[name]
 
 
 @dataclass(frozen=True)
@@ -95,24 +90,24 @@ class AdapterFile:
         """What the adapted model answers with."""
         if "head" in self.note:
             return HEADS[self.note["head"]]
-        known = head_of(self._model_config) if self._model_config else None
-        return known or _head_of_task(self.config.get("task_type"))
+        if known := head_of(self._model_config):
+            return known
+        kind = self.config.get("task_type")
+        return HEADS[next((h.name for h in VARIANTS if h.peft_task == kind), VECTOR.name)]
 
     @cached_property
     def labels(self) -> list[str]:
         """In the order of the outputs; PEFT keeps none, so they may be those of `labels_on`."""
         if not self.head.labelled:
             return []
-        names = self._model_config.get("id2label") or {}
-        return [str(names[key]) for key in sorted(names, key=int)]
+        return _labels_of(self._model_config)
 
     def labels_on(self, base: Base) -> list[str]:
         """The labels; where the folder has none, the base's, or LABEL_0, LABEL_1, …"""
         if self.labels or not self.head.labelled:
             return self.labels
         count = self._outputs(base)
-        names = read_json(base.path / "config.json").get("id2label") or {}
-        theirs = [str(names[key]) for key in sorted(names, key=int)]
+        theirs = _labels_of(read_json(base.path / "config.json"))
         return theirs if len(theirs) == count else [f"LABEL_{i}" for i in range(count)]
 
     def is_part(self, name: str) -> bool:
@@ -142,6 +137,11 @@ class AdapterFile:
             f"{self.folder} holds no head, and its base '{base.name}' has none either: PEFT did "
             "not save it; train again with modules_to_save, or with warmstart"
         )
+
+
+def _labels_of(config: Mapping[str, Any]) -> list[str]:
+    names = config.get("id2label") or {}
+    return [str(names[key]) for key in sorted(names, key=int)]
 
 
 def read(folder: str | Path) -> AdapterFile:

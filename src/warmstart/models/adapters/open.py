@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import AutoConfig, AutoTokenizer
 
 from warmstart.errors import ProofError, RunError
 from warmstart.files import write_json
@@ -18,12 +19,12 @@ from warmstart.models.architectures import body_of, family_of
 from warmstart.models.checks import fingerprint, header, read_json, weight_files
 from warmstart.models.head_layers import unwrap
 from warmstart.models.heads import head_of
-from warmstart.models.hf_calls import LOAD, quiet
+from warmstart.models.hf_calls import LOAD, quiet, set_labels
 from warmstart.models.saved import load_saved
 from warmstart.models.saving import named, write_note
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from warmstart.models.base import Base
 
@@ -67,11 +68,19 @@ def _complete(file: AdapterFile, base: Base, folder: Path) -> None:
     settings["base_model_name_or_path"] = base.name if base.source == "hub" else str(base.path)
     write_json(folder / CONFIG, settings)
     own = (file.folder / "tokenizer.json").exists()
-    _copy_tokenizer(file.folder if own else base.path, folder)
+    with quiet():
+        tokenizer = AutoTokenizer.from_pretrained(file.folder if own else base.path, **LOAD)
+        tokenizer.save_pretrained(folder)
     if (file.folder / "config.json").exists():
         shutil.copyfile(file.folder / "config.json", folder / "config.json")
-    else:
-        _write_config(file, base, folder)
+    else:  # that of the base under the adapter's head
+        with quiet():
+            config: Any = AutoConfig.from_pretrained(base.path, **LOAD)
+            config.architectures = [file.head.class_for(config, family_of(config)).__name__]
+            config.problem_type = file.head.problem_type
+            if labels := file.labels_on(base):
+                set_labels(config, labels)
+            config.save_pretrained(folder)
     note = {**file.note, "base": named(base), "base_sha256": base.sha256, "head": file.head.name}
     write_note(folder, {**note, "tokenizer_sha256": fingerprint(folder)})
 
@@ -104,28 +113,6 @@ def prove_equal(ours: list[Tensor], theirs: list[Tensor], what: str) -> dict[str
     return {"texts": len(TEXTS), "max_difference": gap, "tolerance": TOLERANCE * scale}
 
 
-def _copy_tokenizer(source: Path, folder: Path) -> None:
-    from transformers import AutoTokenizer
-
-    with quiet():
-        AutoTokenizer.from_pretrained(source, **LOAD).save_pretrained(folder)
-
-
-def _write_config(file: AdapterFile, base: Base, folder: Path) -> None:
-    """The config of the base under the adapter's head."""
-    from transformers import AutoConfig
-
-    with quiet():
-        config: Any = AutoConfig.from_pretrained(base.path, **LOAD)
-        kind = file.head.class_for(config, family_of(config))
-        config.architectures = [kind.__name__]
-        config.problem_type = file.head.problem_type
-        if labels := file.labels_on(base):
-            config.id2label = dict(enumerate(labels))
-            config.label2id = {label: index for index, label in enumerate(labels)}
-        config.save_pretrained(folder)
-
-
 def _check_head(file: AdapterFile, base: Base) -> None:
     """Raise `RunError` where a part of the head is in neither file: it would be random."""
     if file.head.reads != "pooled":
@@ -148,15 +135,10 @@ def share(model: Any, weights: dict[str, Tensor]) -> None:
     """Let the body of an adapted model use the tensors in `weights` that are equal to its own, so
     that the models of one base hold its frozen weights once; what is missing there is put there.
     """
-    for name, parameter in _of_the_base(model):
-        known = weights.setdefault(name, parameter.data)
-        if known.shape == parameter.shape and torch.equal(known, parameter.data):
-            parameter.data = known
-
-
-def _of_the_base(model: Any) -> Iterator[tuple[str, nn.Parameter]]:
-    """The frozen weights of the body, by the names that they have without an adapter."""
     trained = (*PARTS, "modules_to_save", "original_module")
     for name, parameter in body_of(unwrap(model)).named_parameters():
-        if not any(part in name for part in trained):
-            yield name.replace(".base_layer.", "."), parameter
+        if any(part in name for part in trained):
+            continue
+        known = weights.setdefault(name.replace(".base_layer.", "."), parameter.data)
+        if known.shape == parameter.shape and torch.equal(known, parameter.data):
+            parameter.data = known

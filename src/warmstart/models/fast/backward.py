@@ -17,15 +17,30 @@ from torch.nn.functional import gelu
 
 from warmstart.models.fast import ops
 from warmstart.models.fast.dropout import DropoutMask
-from warmstart.models.fast.lora import AdaptedLinear, MergedLinear
+from warmstart.models.fast.lora import AdaptedLinear
 from warmstart.models.fast.mixed_precision import Dense
 
 Linear = Dense | AdaptedLinear
 """A linear layer that is trained itself, or frozen with low-rank updates beside it."""
 
 
-class _FeedForward(Function):
-    """norm(x + dropout(down(gelu(up(x)))))."""
+def sublayer(
+    kind: type[Function], x: Tensor, norm: nn.LayerNorm, *layers: Any, anchor: Tensor | None = None
+) -> Tensor:
+    """One of the kinds below over x, with what it computes by.
+
+    Args:
+        anchor: anything that requires a gradient, where neither x nor the norm does.
+    """
+    applied: Any = kind.apply(x, norm.weight, norm.bias, (norm.eps, *layers), anchor)
+    return applied
+
+
+class FeedForward(Function):
+    """norm(x + dropout(down(gelu(up(x))))), from x [n, H] to [n, H].
+
+    Its layers: up, down, and the `DropoutMask`.
+    """
 
     @staticmethod
     def forward(
@@ -50,24 +65,6 @@ class _FeedForward(Function):
         inner_grad = ops.gelu_backward(down.backward(dropout(grad), active), inner)
         grad = up.backward(inner_grad, x, grad, needed=ctx.needs_input_grad[0])
         return grad, weight_grad, bias_grad, None, None
-
-
-def feed_forward(
-    x: Tensor,
-    norm: nn.LayerNorm,
-    up: Linear,
-    down: Linear,
-    dropout: DropoutMask,
-    anchor: Tensor | None = None,
-) -> Tensor:
-    """The second sublayer, from x [n, H] to [n, H].
-
-    Args:
-        anchor: anything that requires a gradient, where neither x nor the norm does.
-    """
-    layers = (norm.eps, up, down, dropout)
-    applied: Any = _FeedForward.apply(x, norm.weight, norm.bias, layers, anchor)
-    return applied
 
 
 class ScaledSoftmax(NamedTuple):
@@ -96,8 +93,13 @@ class ScaledSoftmax(NamedTuple):
         return torch.mul(scores_grad, self.scale, out=grad)
 
 
-class _Attention(Function):
-    """norm(x + dropout(out(attention(x)))) with all positions as queries."""
+class Attention(Function):
+    """norm(x + dropout(out(attention(x)))) with all positions as queries, from x [B, L, H] to
+    [B * L, H].
+
+    Its layers: query, key and value behind one another as one layer; the output's; the
+    `ScaledSoftmax`, whose mask, where there is one, is [B, heads, L, L]; and the `DropoutMask`.
+    """
 
     @staticmethod
     def forward(
@@ -149,27 +151,6 @@ class _Attention(Function):
         return None if grad is None else grad.view(x.shape), weight_grad, bias_grad, None, None
 
 
-def attention(
-    x: Tensor,
-    norm: nn.LayerNorm,
-    joint: Linear,
-    out: Linear,
-    softmax: ScaledSoftmax,
-    dropout: DropoutMask,
-    anchor: Tensor | None = None,
-) -> Tensor:
-    """The first sublayer, from x [B, L, H] to [B * L, H].
-
-    Args:
-        joint: query, key and value behind one another.
-        softmax: its mask, where there is one, of [B, heads, L, L].
-        anchor: anything that requires a gradient, where neither x nor the norm does.
-    """
-    layers = (norm.eps, joint, out, softmax, dropout)
-    applied: Any = _Attention.apply(x, norm.weight, norm.bias, layers, anchor)
-    return applied
-
-
 # Attention of the first token alone: what the last layer of a classifier computes.
 #
 # One query a row needs neither the keys nor the values of the other tokens. With q the query and
@@ -184,10 +165,13 @@ def _by_head(matrix: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     return key, value
 
 
-class _ClsAttention(Function):
-    """norm(x + dropout(out(attention(x)))) for the first token of every row.
+class ClsAttention(Function):
+    """norm(x + dropout(out(attention(x)))) for the first token of every row, from x [B, L, H] to
+    [B, H].
 
-    `query_key` is q W_k, `mixed` the weighted sum of the x_t, `total` that of the weights.
+    Its layers: the query's; key and value behind one another as one layer; the others as in
+    `Attention`, the mask [B, heads, 1, L]. `query_key` is q W_k, `mixed` the weighted sum of the
+    x_t, `total` that of the weights.
     """
 
     @staticmethod
@@ -249,25 +233,3 @@ class _ClsAttention(Function):
         x_grad = torch.bmm(both, torch.cat([mixed_grad, query_key], 1))
         x_grad[:, 0] += cls_grad
         return x_grad, weight_grad, bias_grad, None, None
-
-
-def cls_attention(
-    x: Tensor,
-    norm: nn.LayerNorm,
-    query: Linear,
-    joint: Dense | MergedLinear,
-    out: Linear,
-    softmax: ScaledSoftmax,
-    dropout: DropoutMask,
-    anchor: Tensor | None = None,
-) -> Tensor:
-    """The first sublayer, from x [B, L, H] to the first tokens [B, H].
-
-    Args:
-        joint: key and value behind one another.
-        softmax: its mask, where there is one, of [B, heads, 1, L].
-        anchor: anything that requires a gradient, where neither x nor the norm does.
-    """
-    layers = (norm.eps, query, joint, out, softmax, dropout)
-    applied: Any = _ClsAttention.apply(x, norm.weight, norm.bias, layers, anchor)
-    return applied

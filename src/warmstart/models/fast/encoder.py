@@ -14,27 +14,34 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from transformers.activations import ACT2FN
 
+from warmstart.models.architectures import body_of, family_of
 from warmstart.models.fast.backward import (
+    Attention,
+    ClsAttention,
+    FeedForward,
     Linear,
     ScaledSoftmax,
-    attention,
-    cls_attention,
-    feed_forward,
+    sublayer,
 )
-from warmstart.models.fast.block import Block, attend, padding_bias
+from warmstart.models.fast.block import Block, attend, padding_bias, tuned_norm
 from warmstart.models.fast.dropout import DropoutMask, DropoutPool, drop, drop_add
-from warmstart.models.fast.inference import run_layers
 from warmstart.models.fast.lora import AdaptedBlock, MergedLinear, drop_rates
 from warmstart.models.fast.mixed_precision import MixedPrecision, mixed_linear
+from warmstart.models.head_layers import reads_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Masks = tuple[Tensor | None, Tensor | None, Tensor | None]
+ROWS = 64
 Linears = list[Linear | MergedLinear]
 
 
@@ -42,36 +49,40 @@ class FastEncoder:
     """Computes the hidden states of a post-norm encoder.
 
     Args:
-        embed: (ids [B, L], token types [B, L] or None) -> summed embeddings [B, L, H], no norm.
-        embedding_norm: the norm after the embeddings; None: neither norm nor dropout there.
-        project: maps embeddings to the hidden width where they differ (ELECTRA), or None.
-        blocks: the layers in order.
-        heads: attention heads per layer.
-        activation: the function between the two feed-forward products.
-        dropout: probability on hidden states and on attention weights, as (hidden, attention).
-        cls_only: the last layer computes the first token alone.
-        drop_attended: whether dropout follows attention's output (not so in DistilBERT).
+        model: the transformers model inside, whose parameters are read in place.
+        lookup: (ids [B, L]) -> their word embeddings [B, L, H].
     """
 
-    def __init__(
-        self,
-        embed: Callable[[Tensor, Tensor | None], Tensor],
-        embedding_norm: nn.LayerNorm | None,
-        project: nn.Module | None,
-        blocks: list[Block],
-        heads: int,
-        activation: Callable[[Tensor], Tensor],
-        dropout: tuple[float, float],
-        *,
-        cls_only: bool,
-        drop_attended: bool = True,
-    ) -> None:
-        self.embed, self.embedding_norm, self.project = embed, embedding_norm, project
-        self.blocks, self.heads, self.activation = blocks, heads, activation
-        self.dropout, self.cls_only, self.drop_attended = dropout, cls_only, drop_attended
+    def __init__(self, model: PreTrainedModel, lookup: Callable[[Tensor], Tensor]) -> None:
+        config: Any = model.config
+        family, body = family_of(config), body_of(model)
+        distil = family.name == "distilbert"
+        self._embeddings: Any = body.get_submodule("embeddings")
+        self._lookup, self._first_position = lookup, family.position_offset
+        self.embedding_norm: nn.LayerNorm | None = tuned_norm(self._embeddings.LayerNorm)
+        """After the embeddings; None: neither norm nor dropout there."""
+        self.project = getattr(body, "embeddings_project", None)
+        """Maps embeddings to the hidden width where they differ (ELECTRA)."""
+        paths = family.post_norm_block.values()
+        self.blocks = [
+            Block(*(tuned_norm(layer.get_submodule(path)) for path in paths))
+            for layer in body.get_submodule(family.layers).children()
+        ]
+        self.heads = config.num_attention_heads
+        self.activation = ACT2FN[config.activation if distil else config.hidden_act]
+        self._is_gelu = getattr(self.activation, "act", self.activation) is F.gelu
+        self.dropout: tuple[float, float] = (
+            (config.dropout, config.attention_dropout)
+            if distil
+            else (config.hidden_dropout_prob, config.attention_probs_dropout_prob)
+        )
+        """On hidden states, and on attention weights."""
+        self.drop_attended = not distil
+        """Whether dropout follows attention's output."""
+        self.cls_only = not reads_tokens(model)
+        """The last layer computes the first token alone."""
         self.dtype = torch.float32
         self.manual_backward = True
-        self._is_gelu = getattr(activation, "act", activation) is F.gelu
         self.gradient_checkpointing = False
         self.mixed_precision: MixedPrecision | None = None
         self._pools: dict[float, DropoutPool] = {}
@@ -93,6 +104,15 @@ class FastEncoder:
         part._frozen, part._adapted = {}, {}
         vars(part).update(changes, blocks=blocks)
         return part
+
+    def embed(self, ids: Tensor, types: Tensor | None) -> Tensor:
+        """Summed embeddings [B, L, H] of ids [B, L] and token types [B, L], before the norm."""
+        embeddings, start = self._embeddings, self._first_position
+        fixed = embeddings.position_embeddings.weight[start : start + ids.shape[1]]
+        if hasattr(embeddings, "token_type_embeddings"):
+            kinds = embeddings.token_type_embeddings.weight
+            fixed = fixed + (kinds[0] if types is None else F.embedding(types, kinds))
+        return self._lookup(ids) + fixed
 
     def begin_epoch(self, seed: int) -> None:
         """New dropout masks."""
@@ -123,7 +143,7 @@ class FastEncoder:
         if self.project is not None:
             hidden = self.dense(self.project, hidden)
         if hidden.device.type == "cpu" and not training and not torch.is_grad_enabled():
-            return run_layers(self, hidden, bias)
+            return self.infer(hidden, bias)
         last = len(self.blocks) - 1
         for index, block in enumerate(self.blocks):
             queries = 1 if self.cls_only and index == last else length
@@ -134,6 +154,39 @@ class FastEncoder:
                 layer = partial(checkpoint, layer, use_reentrant=False)
             hidden: Any = layer(block, hidden, bias, queries, masks)
         return hidden
+
+    def infer(self, hidden: Tensor, bias: Tensor | None) -> Tensor:
+        """All layers over the embedded tokens [B, L, H] without gradients: products of few shapes.
+
+        For 16 bits oneDNN prepares a kernel for every shape of a product and keeps it: for the
+        widths of the batches of an ordinary file these are more than 100 MB. Here the tokens of a
+        batch stand in one table that is filled up to a multiple of 64 rows, so that almost all
+        batches are alike; memory that a batch has left fits the next, in 32 bits too. The slow twin
+        is `_layer` (tests/models/test_fast_inference.py).
+        """
+        batch, length, width = hidden.shape
+
+        def by_text(part: Tensor, columns: int) -> Tensor:
+            return part[: batch * columns].view(batch, columns, -1)
+
+        rows, queries = _pad_rows(hidden.reshape(-1, width)), length
+        for index, block in enumerate(self.blocks):
+            if self.cls_only and index == len(self.blocks) - 1:
+                queries = 1
+            if queries == length:
+                query, key, value = self.joint([block.query, block.key, block.value], rows)
+            else:
+                key, value = self.joint([block.key, block.value], rows)
+                rows = _pad_rows(by_text(rows, length)[:, :queries].flatten(0, 1))
+                query = self.dense(block.query, rows)
+            query = by_text(query, queries)
+            key, value = by_text(key, length), by_text(value, length)
+            context = _pad_rows(attend(query, key, value, self.heads, bias).flatten(0, 1))
+            attended = self.dense(block.attention_output, context)
+            rows = self.norm(rows + attended, block.attention_norm)
+            inner = self.activation(self.dense(block.up, rows))
+            rows = self.norm(rows + self.dense(block.down, inner), block.norm)
+        return by_text(rows, queries)
 
     def dense(self, module: nn.Module, x: Tensor) -> Tensor:
         """A linear layer, plain or wrapped by a PEFT low-rank adapter, in the compute type."""
@@ -152,7 +205,13 @@ class FastEncoder:
     ) -> Tensor:
         attention_mask, output_mask, down_mask = masks
         scale = self._scale(0)
-        context = self._attend(block, hidden, bias, queries, attention_mask)
+        if queries == hidden.shape[1]:
+            query, key, value = self.joint([block.query, block.key, block.value], hidden)
+        else:
+            query = self.dense(block.query, hidden[:, :queries])
+            key, value = self.joint([block.key, block.value], hidden)
+        context = attend(query, key, value, self.heads, bias, attention_mask)
+        context = context if attention_mask is None else context * self._scale(1)
         attended = self.dense(block.attention_output, context)
         hidden = drop_add(hidden[:, :queries], attended, output_mask, scale)
         hidden = self.norm(hidden, block.attention_norm)
@@ -171,20 +230,16 @@ class FastEncoder:
         masks: Masks,
     ) -> Tensor:
         """As `_layer`, by functions that know their own gradients."""
-        attention_mask, output_mask, down_mask = masks
         batch, length, width = hidden.shape
-        softmax = ScaledSoftmax(
-            self.heads,
-            (width // self.heads) ** -0.5,
-            bias,
-            DropoutMask(attention_mask, self._scale(1)),
+        on_weights, on_output, on_down = (
+            DropoutMask(mask, self._scale(which))
+            for mask, which in zip(masks, (1, 0, 0), strict=True)
         )
+        softmax = ScaledSoftmax(self.heads, (width // self.heads) ** -0.5, bias, on_weights)
         *parts, up, down = linears
-        attend_to: Any = cls_attention if queries < length else attention
-        dropout = DropoutMask(output_mask, self._scale(0))
-        rows = attend_to(hidden, block.attention_norm, *parts, softmax, dropout, anchor)
-        dropout = DropoutMask(down_mask, self._scale(0))
-        rows = feed_forward(rows, block.norm, up, down, dropout, anchor)  # pyright: ignore[reportArgumentType]
+        kind, norm = ClsAttention if queries < length else Attention, block.attention_norm
+        rows = sublayer(kind, hidden, norm, *parts, softmax, on_output, anchor=anchor)
+        rows = sublayer(FeedForward, rows, block.norm, up, down, on_down, anchor=anchor)
         return rows.view(batch, queries, width)
 
     def _linears_of(
@@ -196,38 +251,19 @@ class FastEncoder:
             return None
         if hidden.device.type != "cpu":
             return None
-        if self.mixed_precision is None:
-            return self._adapted_linears(block, hidden, cls_only)
-        if not block.norm.weight.requires_grad:
-            return None
-        groups = block.groups(cls_only=cls_only)
-        linears = [self.mixed_precision.dense(group) for group in groups]
-        return None if None in linears else (linears, None)  # pyright: ignore[reportReturnType]
-
-    def _adapted_linears(
-        self, block: Block, hidden: Tensor, cls_only: bool
-    ) -> tuple[Linears, Tensor | None] | None:
+        if self.mixed_precision is not None:
+            groups = block.groups(cls_only=cls_only)
+            linears = [self.mixed_precision.dense(group) for group in groups]
+            trained = block.norm.weight.requires_grad and None not in linears
+            return (linears, None) if trained else None  # pyright: ignore[reportReturnType]
         key = id(block), cls_only
         if key not in self._adapted:
             self._adapted[key] = AdaptedBlock.of(block, self._cast, cls_only=cls_only)
         adapted = self._adapted[key]
-        if adapted is None:
-            return None
         reaches = hidden.requires_grad or block.norm.weight.requires_grad
-        if adapted.anchor is None and not reaches:
+        if adapted is None or (adapted.anchor is None and not reaches):
             return None
         return adapted.for_step(self._pools, *hidden.shape[:2]), adapted.anchor
-
-    def _attend(
-        self, block: Block, hidden: Tensor, bias: Tensor | None, queries: int, mask: Tensor | None
-    ) -> Tensor:
-        if queries == hidden.shape[1]:
-            query, key, value = self.joint([block.query, block.key, block.value], hidden)
-        else:
-            query = self.dense(block.query, hidden[:, :queries])
-            key, value = self.joint([block.key, block.value], hidden)
-        context = attend(query, key, value, self.heads, bias, mask)
-        return context if mask is None else context * self._scale(1)
 
     def joint(self, parts: list[nn.Module], x: Tensor) -> tuple[Tensor, ...]:
         """Several linear layers of one input; plain ones as one product."""
@@ -288,3 +324,9 @@ class FastEncoder:
 
     def _scale(self, which: int) -> float:
         return 1.0 / (1.0 - self.dropout[which])
+
+
+def _pad_rows(rows: Tensor) -> Tensor:
+    """The rows [n, H] and enough zeros below them for a multiple of `ROWS`."""
+    missing = -len(rows) % ROWS
+    return F.pad(rows, (0, 0, 0, missing)) if missing else rows

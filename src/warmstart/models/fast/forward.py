@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding
 
-from warmstart.models.architectures import body_of, family_of, word_embedding_of
-from warmstart.models.fast.block import Block, can_read, tuned_norm
+from warmstart.models.architectures import family_of, word_embedding_of
+from warmstart.models.fast.block import can_read
 from warmstart.models.fast.encoder import FastEncoder
 from warmstart.models.fast.mixed_precision import MixedPrecision, RowGradient
 from warmstart.models.fast.split import Cut, FastCut
-from warmstart.models.forward import Forward
+from warmstart.models.forward import HEAD, Forward, Readout
 from warmstart.models.head_layers import reads_tokens, unwrap
 from warmstart.models.peft.prompts import is_prompted
-from warmstart.models.readout import HEAD, Readout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,6 +25,13 @@ if TYPE_CHECKING:
 def forward_for(model: PreTrainedModel, readout: Readout = HEAD, *, fast: bool = True) -> Forward:
     """The fastest way to compute `model`."""
     return (FastForward if fast and is_fast(model) else Forward)(model, readout)
+
+
+def forwards_for(models: Sequence[PreTrainedModel], *, fast: bool) -> list[Forward]:
+    """How models that share a body are computed: all of them by the fast encoder, or none."""
+    if fast and all(is_fast(model) for model in models):
+        return [FastForward(model, copies=False) for model in models]
+    return [Forward(model) for model in models]
 
 
 def is_fast(model: PreTrainedModel) -> bool:
@@ -54,12 +60,17 @@ class FastForward(Forward):
         self._embedding: Any = word_embedding_of(inner)
         self._whole: Tensor | None = None
         self._rows: RowGradient | None = None
-        self._shadow: MixedPrecision | None = None
+        self._mixed_precision: MixedPrecision | None = None
         self._copies = copies
         self._parameters: list[nn.Parameter] = []
         self._reads_tokens = reads_tokens(model)
         self.caches_features = not self._reads_tokens
-        self.encoder = _encoder(inner, self._lookup)
+
+        def lookup(ids: Tensor) -> Tensor:
+            rows = self._rows if torch.is_grad_enabled() else None
+            return self._embedding(ids) if rows is None else rows.lookup(ids)
+
+        self.encoder = FastEncoder(inner, lookup)
         if readout.source == "body":
             self.encoder.cls_only = readout.pooling == "first"
 
@@ -70,8 +81,17 @@ class FastForward(Forward):
         self._parameters = list(self.model.parameters())  # a walk over all modules: not each step
         weight = self._embedding.weight
         self._rows = RowGradient(weight) if weight.requires_grad else None
-        self._shadow = self._make_shadow(dtype)
-        self.encoder.mixed_precision = self._shadow
+        self._mixed_precision = None
+        groups = [
+            group
+            for group in self.encoder.matrices()
+            if all(layer.weight.requires_grad and layer.bias is not None for layer in group)
+        ]
+        if groups and dtype != torch.float32 and self._copies:
+            weights: list[list[Any]] = [[layer.weight for layer in group] for group in groups]
+            biases: list[list[Any]] = [[layer.bias for layer in group] for group in groups]
+            self._mixed_precision = MixedPrecision(weights + biases, dtype)
+        self.encoder.mixed_precision = self._mixed_precision
         self.refresh()
 
     def narrow_vocabulary(self, used: np.ndarray) -> np.ndarray | None:
@@ -109,19 +129,16 @@ class FastForward(Forward):
     def logits(
         self, ids: Tensor, lengths: Tensor, *, training: bool, types: Tensor | None = None
     ) -> Tensor:
-        if self.readout.source == "features":
-            self.set_mode(training)
-            return self._head_inputs(ids, lengths, types)
-        if self.readout.source == "below_head":
-            return self.features(ids, lengths, training=training, types=types)
-        if self.readout.source != "body":
-            return self.head(
-                self.features(ids, lengths, training=training, types=types), training=training
-            )
         self.set_mode(training)
-        hidden = self.encoder.forward(ids, lengths, training=training, types=types)
-        columns = torch.arange(hidden.shape[1], device=ids.device)
-        return self.readout.pool(hidden, columns < lengths[:, None])
+        if self.readout.source == "features":
+            return self._head_inputs(ids, lengths, types)
+        if self.readout.source == "body":
+            hidden = self.encoder.forward(ids, lengths, training=training, types=types)
+            columns = torch.arange(hidden.shape[1], device=ids.device)
+            return self.readout.pool(hidden, columns < lengths[:, None])
+        features = self.features(ids, lengths, training=training, types=types)
+        below = self.readout.source == "below_head"
+        return features if below else self.head(features, training=training)
 
     def features(
         self, ids: Tensor, lengths: Tensor, *, training: bool = False, types: Tensor | None = None
@@ -133,9 +150,8 @@ class FastForward(Forward):
 
     def _head_logits(self, ids: Tensor, lengths: Tensor, types: Tensor | None) -> Tensor:
         training = self.model.training
-        return self.head(
-            self.features(ids, lengths, training=training, types=types), training=training
-        )
+        features = self.features(ids, lengths, training=training, types=types)
+        return self.head(features, training=training)
 
     def _states(self, ids: Tensor, lengths: Tensor, types: Tensor | None = None) -> Tensor:
         self.set_mode(self.training)
@@ -146,8 +162,8 @@ class FastForward(Forward):
             self.encoder.cls_only = cls_only
 
     def _take_gradients(self, *, accumulate: bool) -> None:
-        if self._shadow is not None:
-            self._shadow.collect(accumulate=accumulate)
+        if self._mixed_precision is not None:
+            self._mixed_precision.collect(accumulate=accumulate)
 
     def filled(self) -> None:
         if self._rows is not None:
@@ -157,77 +173,19 @@ class FastForward(Forward):
         for parameter in self._parameters or self.model.parameters():
             if parameter is self._embedding.weight and self._rows is not None:
                 continue
-            if self._shadow is None or not self._shadow.owns(parameter):
+            if self._mixed_precision is None or not self._mixed_precision.owns(parameter):
                 parameter.grad = None
         if self._rows is not None:
             self._rows.zero()
         self.refresh()
 
     def refresh(self) -> None:
-        if self._shadow is not None:
-            self._shadow.refresh()
+        if self._mixed_precision is not None:
+            self._mixed_precision.refresh()
 
     def full_precision(self) -> None:
         self.dtype = torch.float32
-        shadow, self._shadow, self.encoder.mixed_precision = self._shadow, None, None
-        if shadow is not None:
-            shadow.release()
+        if self._mixed_precision is not None:
+            self._mixed_precision.release()
+        self._mixed_precision = self.encoder.mixed_precision = None
         self.encoder.prepare(torch.float32, self.device, checkpointing=False)
-
-    def _lookup(self, ids: Tensor) -> Tensor:
-        if self._rows is not None and torch.is_grad_enabled():
-            return self._rows.lookup(ids)
-        return self._embedding(ids)
-
-    def _make_shadow(self, dtype: torch.dtype) -> MixedPrecision | None:
-        if dtype == torch.float32 or not self._copies:
-            return None
-        groups = [
-            group
-            for group in self.encoder.matrices()
-            if all(layer.weight.requires_grad and layer.bias is not None for layer in group)
-        ]
-        if not groups:
-            return None
-        weights: list[list[Any]] = [[layer.weight for layer in group] for group in groups]
-        biases: list[list[Any]] = [[layer.bias for layer in group] for group in groups]
-        return MixedPrecision(weights + biases, dtype)
-
-
-def _encoder(inner: PreTrainedModel, lookup: Any) -> FastEncoder:
-    from transformers.activations import ACT2FN
-
-    config: Any = inner.config
-    family, body = family_of(config), body_of(inner)
-    embeddings: Any = body.get_submodule("embeddings")
-    layers: Any = body.get_submodule(family.layers)
-    names = family.post_norm_block
-    order = ("query", "key", "value", "attention_out", "attention_norm", "up", "down")
-    order += ("output_norm",)
-
-    def embed(ids: Tensor, types: Tensor | None) -> Tensor:
-        start = family.position_offset
-        fixed = embeddings.position_embeddings.weight[start : start + ids.shape[1]]
-        if not hasattr(embeddings, "token_type_embeddings"):
-            return lookup(ids) + fixed
-        kinds = embeddings.token_type_embeddings.weight
-        fixed = fixed + (kinds[0] if types is None else embedding(types, kinds))
-        return lookup(ids) + fixed
-
-    distil = family.name == "distilbert"
-    return FastEncoder(
-        embed,
-        tuned_norm(embeddings.LayerNorm),
-        getattr(body, "embeddings_project", None),
-        [
-            Block(*(tuned_norm(layer.get_submodule(names[part])) for part in order))
-            for layer in layers
-        ],
-        config.num_attention_heads,
-        ACT2FN[config.activation if distil else config.hidden_act],
-        (config.dropout, config.attention_dropout)
-        if distil
-        else (config.hidden_dropout_prob, config.attention_probs_dropout_prob),
-        cls_only=not reads_tokens(inner),
-        drop_attended=not distil,
-    )

@@ -43,7 +43,8 @@ class FrozenLinears:
     """Frozen layers over one input, with their updates, in the compute type.
 
     Args:
-        modules: linear layers with a bias, plain or wrapped by PEFT; `is_frozen` holds for each.
+        modules: linear layers with a bias, plain or wrapped by PEFT; nothing of them is trained
+            but their updates.
         cast: (parameter) -> its values in the compute type.
         whole: keep the joint matrix as `weight`, rather than in the order of oneDNN alone.
     """
@@ -92,6 +93,15 @@ class FrozenLinears:
             ops.copy_each(self._copies, self._sources)
         for update, copy in zip(self.updates, self._copies[1::2], strict=True):
             copy.mul_(update.scale)
+
+    @torch.no_grad()
+    def merged(self) -> MergedLinear:
+        """The layers as they are now, with the updates in the matrix."""
+        self.refresh()
+        assert self.weight is not None
+        weight = torch.addmm(self.weight, self.up, self.down) if self.updates else self.weight
+        places = [Weight(value, torch.empty_like(value)) for value in (weight, self.bias)]
+        return MergedLinear(places[0], places[1], self)
 
     def for_step(self, pools: dict[float, DropoutPool], rows: int) -> AdaptedLinear:
         """The layers as they are now, with fresh dropout masks for an input of so many rows."""
@@ -151,14 +161,6 @@ class AdaptedLinear:
         return x_grad
 
 
-def is_frozen(module: Any) -> bool:
-    """Whether `FrozenLinears` can hold this layer: it has a bias, and nothing of it is trained but
-    its updates."""
-    base = getattr(module, "base_layer", module)
-    bias = base.bias
-    return not (bias is None or base.weight.requires_grad or bias.requires_grad)
-
-
 def drop_rates(modules: Sequence[nn.Module]) -> set[float]:
     """The dropout probabilities on the inputs of the updates, those of 0 left out."""
     return {update.p for update in _updates(modules)} - {0.0}
@@ -206,18 +208,6 @@ class MergedLinear(NamedTuple):
             _add_gradient(update.up, torch.mm(rows, down.t()), update.scale)
 
 
-@torch.no_grad()
-def _merge(layer: FrozenLinears) -> MergedLinear:
-    layer.refresh()
-    assert layer.weight is not None
-    weight = torch.addmm(layer.weight, layer.up, layer.down) if layer.updates else layer.weight
-    return MergedLinear(
-        Weight(weight, torch.empty_like(weight)),
-        Weight(layer.bias, torch.empty_like(layer.bias)),
-        layer,
-    )
-
-
 class AdaptedBlock:
     """The layers of a block, frozen, with the low-rank updates beside them.
 
@@ -239,8 +229,10 @@ class AdaptedBlock:
     def of(
         cls, block: Block, cast: Callable[[Tensor], Tensor], *, cls_only: bool
     ) -> AdaptedBlock | None:
-        """None where a layer is not frozen, or the merged ones would drop their input."""
-        if not all(is_frozen(module) for module in block.matrices):
+        """None where a layer has no bias or is not frozen, or the merged ones would drop their
+        input."""
+        bases = [getattr(module, "base_layer", module) for module in block.matrices]
+        if any(b.bias is None or b.weight.requires_grad or b.bias.requires_grad for b in bases):
             return None
         adapted = cls(block, cast, cls_only=cls_only)
         drops = cls_only and any(update.p for update in adapted.layers[1].updates)
@@ -252,4 +244,4 @@ class AdaptedBlock:
             return [layer.for_step(pools, batch * length) for layer in self.layers]
         query, joint, *rest = self.layers
         first, *others = [layer.for_step(pools, batch) for layer in (query, *rest)]
-        return [first, _merge(joint), *others]
+        return [first, joint.merged(), *others]

@@ -14,12 +14,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from warmstart.models.architectures import family_of, layers_of
+from warmstart.models.architectures import layers_of
 from warmstart.models.head_layers import unwrap
 
 
 class Computes(Protocol):
-    """What is split: a `Forward`."""
+    """What is split, and what a language model computes by: a `Forward`."""
 
     model: Any
     device: torch.device
@@ -28,12 +28,8 @@ class Computes(Protocol):
     def logits(
         self, ids: Tensor, lengths: Tensor, *, training: bool, types: Tensor | None = None
     ) -> Tensor: ...
-
-
-class Encodes(Computes, Protocol):
-    """What is split: a `FastForward`."""
-
-    encoder: Any
+    def set_mode(self, training: bool) -> None: ...
+    def autocast(self) -> torch.autocast: ...
 
 
 class Cut(Protocol):
@@ -52,22 +48,10 @@ class Cut(Protocol):
         ...
 
 
-def cut_of(compute: Computes, blocks: int) -> Cut | None:
-    """A model of transformers split above its first `blocks` blocks; None where that cannot be
-    done exactly.
-
-    So it is with encoder-decoders, and where blocks pass on more than their hidden states.
-    """
-    if blocks < 1 or family_of(unwrap(compute.model).config).kind == "encoder-decoder":
-        return None
-    slow = SlowCut(compute, blocks)
-    return slow if slow.is_exact() else None
-
-
 class FastCut:
     """The fast encoder in two parts, over the same parameters."""
 
-    def __init__(self, compute: Encodes, blocks: int) -> None:
+    def __init__(self, compute: Any, blocks: int) -> None:
         self.compute, self._whole = compute, compute.encoder
         whole = compute.encoder
         self._states: Tensor | None = None

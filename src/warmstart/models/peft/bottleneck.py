@@ -89,9 +89,6 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         raise ValueError("a bottleneck adapter is not linear: it cannot be merged into a weight")
 
-    def unmerge(self) -> None:
-        raise ValueError("a bottleneck adapter is never merged")
-
 
 class BottleneckModel(BaseTuner):
     """Puts bottleneck adapters behind the target modules."""

@@ -35,7 +35,18 @@ class RoundedLinear(nn.Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features, self.bits = layer.in_features, layer.out_features, bits
         self.register_parameter("bias", layer.bias)
-        codes, scales = (_to_8 if bits == 8 else _to_4)(layer.weight.data.float())
+        weight = layer.weight.data.float()
+        if bits == 8:
+            scales = weight.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+            codes = (weight / scales).round().to(torch.int8)
+        else:
+            flat = weight.flatten()
+            flat = F.pad(flat, (0, -len(flat) % BLOCK)).view(-1, BLOCK)
+            scales = flat.abs().amax(1, keepdim=True).clamp(min=1e-12)
+            levels = torch.tensor(NF4, device=weight.device)
+            middles = (levels[1:] + levels[:-1]) / 2
+            codes = torch.bucketize(flat / scales, middles).to(torch.uint8)
+            codes = (codes[:, 0::2] << 4) | codes[:, 1::2]
         self.register_buffer("codes", codes, persistent=False)
         self.register_buffer("scales", scales, persistent=False)
 
@@ -83,18 +94,3 @@ def _inside(model: Any) -> list[tuple[nn.Module, str, nn.Linear]]:
         for name, child in parent.named_children()
         if isinstance(child, nn.Linear)
     ]
-
-
-def _to_8(weight: Tensor) -> tuple[Tensor, Tensor]:
-    scales = weight.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
-    return (weight / scales).round().to(torch.int8), scales
-
-
-def _to_4(weight: Tensor) -> tuple[Tensor, Tensor]:
-    flat = weight.flatten()
-    flat = F.pad(flat, (0, -len(flat) % BLOCK)).view(-1, BLOCK)
-    scales = flat.abs().amax(1, keepdim=True).clamp(min=1e-12)
-    levels = torch.tensor(NF4, device=weight.device)
-    middles = (levels[1:] + levels[:-1]) / 2
-    codes = torch.bucketize(flat / scales, middles).to(torch.uint8)
-    return (codes[:, 0::2] << 4) | codes[:, 1::2], scales

@@ -36,13 +36,21 @@ def adapted(model: PreTrainedModel, config: Any, seed: int) -> Any:
 
 def merged(model: Any) -> Any:
     """The plain model with the adapter in its weights and the trained head in its place."""
+    from peft.utils.other import ModulesToSaveWrapper
+
     from warmstart.models.peft.quantization import restore
 
     if not can_merge(model):
         kind = model.peft_config[model.active_adapters[0]].peft_type
         raise RunError(f"an adapter of type {getattr(kind, 'value', kind)} cannot be merged")
-    restore(model.get_base_model())
-    _unwrap_saved(model.get_base_model())
+    inner = model.get_base_model()
+    restore(inner)
+    # PEFT's own merging leaves trained heads wrapped after LN tuning and trips over them after IA3
+    for name, module in list(inner.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            parent, _, last = name.rpartition(".")
+            active = module.modules_to_save[module.active_adapters[0]]
+            setattr(inner.get_submodule(parent), last, active)
     with quiet():
         return model.merge_and_unload()
 
@@ -54,24 +62,6 @@ def can_merge(model: Any) -> bool:
         config.is_prompt_learning or str(getattr(config.peft_type, "value", "")) == "BOTTLENECK"
         for config in configs
     )
-
-
-def _unwrap_saved(model: Any) -> None:
-    """Put the trained copies of modules where their originals were.
-
-    PEFT's own merging leaves them wrapped after LN tuning and trips over them after IA3.
-    """
-    from peft.utils.other import ModulesToSaveWrapper
-
-    wrapped = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, ModulesToSaveWrapper)
-    ]
-    for name, module in wrapped:
-        parent, _, last = name.rpartition(".")
-        active = module.modules_to_save[module.active_adapters[0]]
-        setattr(model.get_submodule(parent), last, active)
 
 
 # A change that began at a matrix's largest singular values, saved as an ordinary LoRA.

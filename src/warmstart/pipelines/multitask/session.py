@@ -31,8 +31,9 @@ class TasksSession:
     @classmethod
     def begin(cls, prepared: PreparedTasks) -> TasksSession:
         """Load the base under every head, attach the method, make the bodies one."""
+        from warmstart.models.fast.forward import forwards_for
         from warmstart.models.forward import Forward
-        from warmstart.models.shared import forwards_for, load_masked, share_body
+        from warmstart.models.loading import load_masked, share_body
         from warmstart.training.precision import choose, device_named
         from warmstart.training.task_mixture import SharedForward
 

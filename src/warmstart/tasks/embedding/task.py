@@ -138,7 +138,7 @@ class Embedding(Task):
 
     def forward(self, model: Any) -> Forward:
         from warmstart.models.fast.forward import forward_for
-        from warmstart.models.readout import Readout
+        from warmstart.models.forward import Readout
 
         return forward_for(model, Readout("body", self.pooling, self.normalise))
 
@@ -174,6 +174,6 @@ class Embedding(Task):
 
     def write_extras(self, folder: Path) -> None:
         """What sentence-transformers reads beside the model."""
-        from warmstart.models.sentence_folder import write_modules
+        from warmstart.models.saving import write_modules
 
         write_modules(folder, self.pooling, self.normalise, self.max_length)

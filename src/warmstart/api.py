@@ -165,9 +165,9 @@ def plan(
     """
     request = Request(data, recipe, keys, _folder(resume))
     if request.several:
-        from warmstart.pipelines.compare.run import rehearse_asked
+        from warmstart.pipelines.compare.run import plan_asked
 
-        return rehearse_asked(request)
+        return plan_asked(request)
     from warmstart.pipelines.tune import dry_run
 
     if resume is None:

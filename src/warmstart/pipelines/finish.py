@@ -6,12 +6,18 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
+
+from warmstart.evaluation.evaluate import evaluate
+from warmstart.evaluation.forgetting import section
 from warmstart.files import write_atomically, write_json, write_text
 from warmstart.pipelines.next_steps import next_steps
 from warmstart.pipelines.prepare import Prepared
+from warmstart.pipelines.verify import prove_task
 from warmstart.reporting.model_card import model_card
 from warmstart.reporting.page import write_report
 from warmstart.run import Run
+from warmstart.training.memory import give_back_memory
 from warmstart.types import Metrics, RunFolder, RunReport, TaskName, Verdict
 
 if TYPE_CHECKING:
@@ -30,13 +36,6 @@ def finish(
     forgetting: dict[str, Any] | None = None,
 ) -> RunReport:
     """Proof, evaluation, report, card."""
-    import pyarrow.parquet as pq
-
-    from warmstart.evaluation.evaluate import evaluate
-    from warmstart.evaluation.forgetting import section
-    from warmstart.pipelines.verify import prove_task
-    from warmstart.training.memory import give_back_memory
-
     recipe, examples = prepared.recipe, prepared.examples
     proof = prove_task(run.model, prepared.task, examples["test"], outputs["test"], recipe.seed)
     write_json(run.path / "proof.json", proof)
@@ -53,22 +52,8 @@ def finish(
     with write_atomically(run.path / "predictions.parquet") as part:
         pq.write_table(evaluation.predictions, part)
     run.update(size=size, speed=speed, history=progress.history, kept_epoch=progress.kept_epoch)
-    report = _report(run, prepared, metrics, evaluation.mistakes, proof)
-    write_report(run.report, report)
-    write_text(run.model / "README.md", model_card(report))
-    run.update(status="done")
-    return report
-
-
-def _report(
-    run: Run,
-    prepared: Prepared,
-    metrics: Metrics,
-    mistakes: list[dict[str, Any]],
-    proof: dict[str, Any],
-) -> RunReport:
     facts = run.facts
-    return RunReport(
+    report = RunReport(
         title=run.path.name,
         created=facts["created"],
         run=RunFolder(run.path.name, str(run.path)),
@@ -77,18 +62,22 @@ def _report(
         base={**facts["base"], **facts["size"], "hub_id": prepared.base.hub_id},
         adapter=(run.model / "adapter_config.json").exists(),
         license=prepared.base.license,
-        recipe_toml=prepared.recipe.to_toml(),
+        recipe_toml=recipe.to_toml(),
         data=prepared.ledger.summary(),
         leakage=prepared.splits.leakage,
         labels=prepared.labels,
         metrics=metrics,
         history=facts["history"],
-        mistakes=mistakes,
+        mistakes=evaluation.mistakes,
         speed=facts["speed"],
         proof=proof,
         next=next_steps(prepared.task, run.answers_from),
         versions=facts["versions"],
     )
+    write_report(run.report, report)
+    write_text(run.model / "README.md", model_card(report))
+    run.update(status="done")
+    return report
 
 
 def speed_of(progress: Progress, caching: float, device: str, precision: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from warmstart.config.recipe import Recipe
 from warmstart.errors import RunError, typed
@@ -21,9 +21,9 @@ from warmstart.pipelines.multitask.session import TasksSession
 from warmstart.pipelines.prepare import Prepared, prepare, rows_in
 from warmstart.pipelines.session import Session
 from warmstart.run import Run, check_free, check_writable, free_path, now, why
-
-if TYPE_CHECKING:
-    from warmstart.training.trainer import Listener
+from warmstart.training import checkpoint
+from warmstart.training.memory import give_back_memory, keep_freed_memory, small_heap
+from warmstart.training.trainer import Interrupted, Listener
 
 
 def tune(
@@ -36,8 +36,6 @@ def tune(
 ) -> Run:
     """Train, evaluate, save and prove. Raises `WarmstartError`; nothing is written before the
     data, the base and the recipe are known to be good. `prepared` is of this recipe."""
-    from warmstart.training.memory import give_back_memory, keep_freed_memory, small_heap
-
     small_heap()
     if resume is None:
         check_free(Path(recipe.out) if recipe.out else free_path(stem(recipe)))
@@ -91,9 +89,6 @@ def check_unchanged(
 def _train(
     run: Run, prepared: Prepared | PreparedTasks, listeners: list[Listener], resume: bool
 ) -> None:
-    from warmstart.training import checkpoint
-    from warmstart.training.memory import give_back_memory
-
     passed_over = checkpoint.passed_over(run.path / "checkpoints") if resume else ""
     if passed_over:
         for listener in listeners:
@@ -166,11 +161,9 @@ def _telling(run: Run):
         if isinstance(error, OSError):
             reason = f"cannot write to {run.path}: {why(error)}"
             raise RunError(f"{reason}; mend that, and {go_on}") from error
-        if type(error).__name__ == "Interrupted":
+        if isinstance(error, Interrupted):
             raise type(error)(f"{error}; {go_on}") from None
         if isinstance(error, KeyboardInterrupt) and (run.path / "run.json").is_file():
-            from warmstart.training.trainer import Interrupted
-
             raise Interrupted(f"interrupted before or after the training steps; {go_on}") from None
         if isinstance(error, RunError) and error.__cause__ is not None:  # disk full, read-only
             raise RunError(f"{error}; mend that, and {go_on}") from error

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from warmstart.evaluation import sentences as words
 from warmstart.evaluation.comparison import NOISE, UNKNOWN, WORSE, Standing
 from warmstart.evaluation.sentences import p_words, percent, points
-from warmstart.files import write_text
 from warmstart.formatting import counted
 from warmstart.metrics.bootstrap import disputed
 from warmstart.reporting.page import page
@@ -166,13 +164,8 @@ def _ratio(a: float, b: float) -> str:
 TAGS = {"best": "good", "noise": "info", "worse": "bad", "unknown": "watch"}
 
 
-def write_comparison(path: Path, summary: Mapping[str, Any]) -> None:
-    """Write the page of a comparison (`comparison.json`) to `path`, whole or not at all."""
-    write_text(path, render_comparison(summary))
-
-
 def render_comparison(summary: Mapping[str, Any]) -> str:
-    """The page as HTML text."""
+    """The page of a comparison (`comparison.json`) as HTML text."""
     filters = {
         "millions": millions, "megabytes": megabytes, "mebibytes": mebibytes,
         "duration": duration, "joules": joules, "p": words.p_words, "clause": words.sentence,

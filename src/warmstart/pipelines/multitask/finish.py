@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from warmstart.errors import ProofError
 from warmstart.evaluation import sentences as words
 from warmstart.evaluation.evaluate import scale
-from warmstart.files import write_json
+from warmstart.files import write_json, write_text
 from warmstart.metrics.bootstrap import difference
 from warmstart.pipelines.finish import finish, peak_memory_mb
 from warmstart.pipelines.multitask.prepare import PreparedTasks
 from warmstart.pipelines.next_steps import next_steps_of_tasks
 from warmstart.pipelines.session import Session
-from warmstart.reporting.multitask import write_tasks
+from warmstart.reporting.multitask import render_tasks
 from warmstart.run import Run, read_json
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def finish_tasks(
         "versions": facts["versions"],
         "next": next_steps_of_tasks(models),
     }
-    write_tasks(run.report, report)
+    write_text(run.report, render_tasks(report))
     run.update(status="done")
 
 

@@ -6,19 +6,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
+from warmstart.models import shared
+from warmstart.models.architectures import layers_of
+from warmstart.models.forward import Forward
+from warmstart.models.head_layers import unwrap
 from warmstart.objectives.mlm import MLM
 from warmstart.pipelines.multitask.prepare import PreparedTasks
 from warmstart.pipelines.session import Session
+from warmstart.training.batches import BatchSource
+from warmstart.training.datasets import TokenRows, narrow
+from warmstart.training.precision import choose, device_named
+from warmstart.training.task_mixture import MixedObjective, SharedForward, TaskMixture
+from warmstart.training.trainer import Fit, Listener, Progress
 
 if TYPE_CHECKING:
     import torch
 
     from warmstart.data.tokens.dataset import TokenizedDataset
-    from warmstart.models.forward import Forward
     from warmstart.objectives.base import Objective
-    from warmstart.training.batches import BatchSource
-    from warmstart.training.task_mixture import SharedForward
-    from warmstart.training.trainer import Fit, Listener, Progress
 
 
 @dataclass
@@ -34,20 +41,15 @@ class TasksSession:
     @classmethod
     def begin(cls, prepared: PreparedTasks) -> TasksSession:
         """Load the base under every head, attach the method, make the bodies one."""
-        from warmstart.models.forward import Forward
-        from warmstart.models.shared import forwards_for, load_masked, share_body
-        from warmstart.training.precision import choose, device_named
-        from warmstart.training.task_mixture import SharedForward
-
         settings, seed = prepared.recipe.train, prepared.recipe.seed
         models = {
             name: one.method.attach(one.task.build_model(one.base, one.labels, seed), seed)
             for name, one in prepared.each.items()
         }
-        guessing = {name: load_masked(prepared.base, seed) for name in prepared.texts}
-        share_body([*models.values(), *guessing.values()])
+        guessing = {name: shared.load_masked(prepared.base, seed) for name in prepared.texts}
+        shared.share_body([*models.values(), *guessing.values()])
         forwards = dict(
-            zip(models, forwards_for([*models.values()], fast=not guessing), strict=True)
+            zip(models, shared.forwards_for([*models.values()], fast=not guessing), strict=True)
         )
         masked = {name: Forward(model) for name, model in guessing.items()}
         stores, pad_id = _narrowed(prepared, next(iter(forwards.values())))
@@ -77,13 +79,6 @@ class TasksSession:
 
     def fitting(self, folder: Path, listeners: list[Listener]) -> Fit:
         """The training run, ready to begin."""
-        from torch import nn
-
-        from warmstart.models.architectures import layers_of
-        from warmstart.models.head_layers import unwrap
-        from warmstart.training.task_mixture import MixedObjective, TaskMixture
-        from warmstart.training.trainer import Fit
-
         prepared, recipe, task = self.prepared, self.prepared.recipe, self.prepared.task
         objectives = {name: self._objective(name) for name in task.tasks}
         train, validation = (
@@ -156,9 +151,6 @@ class TasksSession:
         return objective
 
     def _source(self, name: str, split: str, objective: Objective) -> BatchSource:
-        from warmstart.training.batches import BatchSource
-        from warmstart.training.datasets import TokenRows
-
         if name in self.each:
             return self.each[name].source(split)
         store, recipe = self.prepared.texts[name].stores[split], self.prepared.recipe
@@ -171,8 +163,6 @@ def _narrowed(
 ) -> tuple[dict[str, dict[str, TokenizedDataset]], int]:
     """Each task's stores under the ids of the tokens that occur in any of them; under all ids
     where masked words are guessed."""
-    from warmstart.training.datasets import narrow
-
     pad_id: Any = next(iter(prepared.each.values())).tokenizer.pad_token_id
     stores = {name: one.stores for name, one in prepared.each.items()}
     if prepared.texts or not prepared.recipe.train.active_vocabulary:

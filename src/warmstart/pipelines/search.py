@@ -22,8 +22,7 @@ from warmstart.errors import DataError, RecipeError, RunError, shown
 from warmstart.files import write_json
 from warmstart.formatting import counted
 from warmstart.inference.engine import Engine
-from warmstart.inference.inputs import own_form
-from warmstart.inference.predictor import Predictor, open_predictor
+from warmstart.inference.predictor import Predictor, open_predictor, own_form
 from warmstart.models.saving import whole_folder
 from warmstart.pipelines.rows import AT_ONCE, parts_of, source_of
 from warmstart.run import check_free, folder_named, read_json

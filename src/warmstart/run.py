@@ -206,14 +206,21 @@ def _no_run(path: Path) -> str:
     return f"there is no run {path}.{nearest(path.name, beside) or ' Check the path'}"
 
 
-def free_path(stem: str) -> Path:
+def free_path(stem: str, folder: str | Path = "runs") -> Path:
     """`runs/<stem>`, or the first of `runs/<stem>-2`, … that does not exist; of a stem that makes
     no name, because it is too long, the beginning."""
     stem = stem.encode(errors="surrogateescape")[:LONGEST].decode(errors="ignore")
-    path, number = Path("runs") / stem, 2
+    path, number = Path(folder) / stem, 2
     while path.exists():
-        path, number = Path("runs") / f"{stem}-{number}", number + 1
+        path, number = Path(folder) / f"{stem}-{number}", number + 1
     return path
+
+
+def new_folder(out: str | Path) -> Path:
+    """A folder to write, which must not be there yet. Raises `RunError`."""
+    if os.path.lexists(out):
+        raise RunError(f"{out} exists already; choose another --out")
+    return Path(out)
 
 
 def usable(path: str | Path) -> Path:

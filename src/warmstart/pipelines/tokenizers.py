@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warmstart.config.validation import checked
-from warmstart.errors import RecipeError, RunError
+from warmstart.errors import RecipeError
+from warmstart.run import free_path, new_folder
 from warmstart.tokenization.settings import Choice, Comparison, Extension, Training
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ def train(
 
     settings: Training = checked(Training, keys)
     sources = _sources(corpus)
-    folder = _free(out, f"{_stem(sources[0])}-{settings.kind}")
+    named = isinstance(sources[0], str | os.PathLike)
+    stem = Path(sources[0]).name.partition(".")[0] if named else "data"
+    folder = _folder(out, f"{stem}-{settings.kind}")
     backend, specials, facts = training.train(settings, Corpus(sources, settings, None, progress))
     notes = facts.pop("notes")
     tokenizer = training.as_transformers(backend, specials, settings)
@@ -121,7 +124,7 @@ def extend(
     model = resolve(base)
     tokenizer = load_tokenizer(model)
     backend = tokenizer.backend_tokenizer
-    folder = _free(out, f"{Path(base).name}-extended")
+    folder = _folder(out, f"{Path(base).name}-extended")
     if settings.words:
         proposals = read_words(settings.words, backend)
     else:
@@ -157,17 +160,6 @@ def _sources(data: Any) -> list[Any]:
     return list(data) if paths else [data]
 
 
-def _stem(source: Any) -> str:
-    return Path(source).name.partition(".")[0] if isinstance(source, str | os.PathLike) else "data"
-
-
-def _free(out: str | Path | None, name: str) -> Path:
+def _folder(out: str | Path | None, name: str) -> Path:
     """The folder to write, which must not be there yet. Raises `RunError`."""
-    if out is not None:
-        if os.path.exists(out):
-            raise RunError(f"{out} exists already; choose another --out")
-        return Path(out)
-    number, path = 2, FOLDER / name
-    while path.exists():
-        path, number = FOLDER / f"{name}-{number}", number + 1
-    return path
+    return free_path(name, FOLDER) if out is None else new_folder(out)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from warmstart import api
 from warmstart.cli.output import answers as show_answers
 from warmstart.cli.output import run as show
 from warmstart.cli.output.tables import notes as show_notes
+from warmstart.cli.output.tables import print_json
 from warmstart.cli.parser import Request, truth, whole
 from warmstart.errors import RecipeError, nearest, shown, typed
 
@@ -79,7 +82,7 @@ def evaluate(request: Request) -> None:
     """`warmstart evaluate MODEL DATA`."""
     model, data, out = request.words["MODEL"] or "", request.words["DATA"], request.options["out"]
     metrics = api.evaluate(model, data, out=out, **request.keys)
-    show.metrics(metrics, out, as_json=request.options["json"])
+    _show(request, metrics, partial(show.metrics, out=out))
 
 
 def index(request: Request) -> None:
@@ -108,19 +111,68 @@ def models(request: Request) -> None:
 
     action, name = request.words.get("fetch"), request.words.get("NAME")
     if action is None:
-        show.models(api.models(), as_json=request.options["json"])
+        _show(request, api.models(), show.models)
         return
     if action != "fetch":
         raise RecipeError(f"no models verb '{shown(action)}'.{nearest(action, ['fetch'])}")
     if name is None:
         raise RecipeError(f"models fetch needs a name after it.{nearest('', FETCHABLE)}")
-    show.fetched(api.fetch(name), as_json=request.options["json"])
+    _show(request, api.fetch(name), show.fetched)
+
+
+def tokenizer(request: Request) -> None:
+    """`warmstart tokenizer train CORPUS`, `show TEXT`, `compare DATA`, `extend BASE`."""
+    from warmstart.cli.output.tokenizers import PRINTERS
+    from warmstart.cli.progress import Stages
+
+    action = request.verb.partition(" ")[2]
+    (value,) = request.words.values()
+    word: Any = value or ""
+    if action in ("train", "compare") and "," in word and not os.path.exists(word):
+        word = word.split(",")
+    with Stages() as progress:
+        function = getattr(api.tokenizer, action)
+        result = function(word, progress=progress, **_set_options(request), **request.keys)
+    _show(request, result, PRINTERS[action])
+
+
+def adapters(request: Request) -> None:
+    """`warmstart adapters list FOLDER...`, `merge ADAPTER`, `add ADAPTER...`, `average
+    ADAPTER...`."""
+    from warmstart.cli.output import adapters as output
+
+    action = request.verb.partition(" ")[2]
+    if request.keys:
+        known = ", ".join(f"--{name.partition(' ')[0]}" for name in request.spec.options)
+        raise RecipeError(
+            f"no option '--{next(iter(request.keys))}' of {request.verb}. "
+            f"There are: {known or 'none'}"
+        )
+    if action == "list":
+        _show(request, api.adapters.listing(request.several or "runs"), output.listed)
+        return
+    if request.options["out"] is None:
+        raise RecipeError(f"adapters {action} needs --out FOLDER, where it goes")
+    words: Any = request.several or request.words.get("ADAPTER")
+    result = getattr(api.adapters, action)(words, **_set_options(request))
+    _show(request, result, partial(output.written, action))
 
 
 def recipe(request: Request) -> None:
     """`warmstart recipe`."""
     whole_recipe = api.recipe_for(None, request.options["recipe"], request.keys)
     show.recipe(whole_recipe, as_json=request.options["json"])
+
+
+def _show(request: Request, value: Any, printer: Callable[[Any], None]) -> None:
+    """Print a value as JSON, or for people."""
+    (print_json if request.options["json"] else printer)(value)
+
+
+def _set_options(request: Request) -> dict[str, Any]:
+    """The options that were given, as they are passed on."""
+    options = request.options.items()
+    return {key: value for key, value in options if value is not None and key != "json"}
 
 
 def _texts(word: str | None) -> str | Iterable[str]:

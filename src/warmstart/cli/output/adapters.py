@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from warmstart.cli.output.tables import notes, plain, print_json, put
+from warmstart.cli.output.tables import notes, plain, put
 from warmstart.errors import typed
 from warmstart.formatting import counted
 
@@ -20,11 +20,8 @@ STATES = {
 MOST_LABELS = 3
 
 
-def listed(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+def listed(rows: Sequence[Mapping[str, Any]]) -> None:
     """One row an adapter or model."""
-    if as_json:
-        print_json(rows)
-        return
     table = plain()
     for title in ("folder", "method"):
         table.add_column(title, overflow="fold")
@@ -40,11 +37,8 @@ def listed(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     notes([str(row["error"]) for row in rows if "error" in row])
 
 
-def written(action: str, result: Mapping[str, Any], *, as_json: bool) -> None:
+def written(action: str, result: Mapping[str, Any]) -> None:
     """The folder of a merge, sum or mean, its proof, and what to type next."""
-    if as_json:
-        print_json(dict(result))
-        return
     if action == "merge":
         proof = result["proof"]
         print(f"weights    {result['parameters']:,}, a whole model")

@@ -94,11 +94,8 @@ def run_of_tasks(run: Run) -> None:
     print_next(next_steps_of_tasks([run.model / name for name in tasks]))
 
 
-def metrics(figures: Mapping[str, Any], out: Any, *, as_json: bool) -> None:
+def metrics(figures: Mapping[str, Any], out: Any) -> None:
     """The scores of an evaluation."""
-    if as_json:
-        print_json(dict(figures))
-        return
     scores(Metrics.from_json(figures))
     if out is not None:
         print(f"written    {out}/metrics.json, {out}/predictions.parquet")
@@ -132,11 +129,8 @@ def recipe(recipe: Recipe, *, as_json: bool) -> None:
         print(recipe.commented(), end="")
 
 
-def models(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+def models(rows: Sequence[Mapping[str, Any]]) -> None:
     """The base models at hand."""
-    if as_json:
-        print_json(list(rows))
-        return
     table = plain(None, "name", "source", "family", "parameters", "licence", "good for")
     for row in rows:
         millions = f"{row['parameters'] / 1e6:.1f} M" if row.get("parameters") else ""
@@ -151,11 +145,8 @@ def models(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     print("--base owner/name")
 
 
-def fetched(row: Mapping[str, Any], *, as_json: bool) -> None:
+def fetched(row: Mapping[str, Any]) -> None:
     """A base model that is on this machine now."""
-    if as_json:
-        print_json(dict(row))
-        return
     print(f"{row['name']} is in {row['path']} ({row['bytes'] / 1e6:.0f} MB of weights)")
     print(f"\nNext:\n  warmstart tune data.csv --base {row['name']} --method lora")
 

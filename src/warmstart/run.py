@@ -108,24 +108,7 @@ class Run:
     def read_report(self) -> RunReport:
         """What the run found, as its files have it: all but the mistakes, which stand in
         predictions.parquet. Raises `RunError` before the run is done."""
-        facts, task = self.facts, cast("Any", self.recipe.task)
-        return RunReport(
-            title=self.path.name,
-            created=facts["created"],
-            run=RunFolder(self.path.name, str(self.path)),
-            task=TaskName(task.part_name(), task.head.name),
-            method=self.recipe.method.part_name(),
-            base={**facts["base"], **facts["size"]},
-            adapter=(self.model / "adapter_config.json").exists(),
-            recipe_toml=(self.path / "recipe.toml").read_text(encoding="utf-8"),
-            data=self.ledger,
-            labels=self.labels,
-            metrics=Metrics.from_json(self.metrics),
-            history=facts["history"],
-            speed=facts["speed"],
-            proof=self.proof,
-            versions=facts["versions"],
-        )
+        return report_of(self, self.recipe)
 
     @property
     def ledger(self) -> dict[str, Any]:
@@ -176,6 +159,28 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run('{self.path}', {self.status})"
+
+
+def report_of(run: Run, recipe: Recipe) -> RunReport:
+    """See `Run.read_report`; by a recipe that has been read."""
+    facts, task = run.facts, cast("Any", recipe.task)
+    return RunReport(
+        title=run.path.name,
+        created=facts["created"],
+        run=RunFolder(run.path.name, str(run.path)),
+        task=TaskName(task.part_name(), task.head.name),
+        method=recipe.method.part_name(),
+        base={**facts["base"], **facts["size"]},
+        adapter=(run.model / "adapter_config.json").exists(),
+        recipe_toml=recipe.to_toml(),
+        data=run.ledger,
+        labels=run.labels,
+        metrics=Metrics.from_json(run.metrics),
+        history=facts["history"],
+        speed=facts["speed"],
+        proof=run.proof,
+        versions=facts["versions"],
+    )
 
 
 def folder_named(model: Any) -> str:

@@ -136,10 +136,10 @@ LEFT_OUT = "left out by the split: empty, or a copy of a row of a given split"
 
 def check_fix(out: Path, source: Source) -> None:
     """Raise before any work is done if the clean copy could not be written to `out`."""
-    one_file = len(source.parts) == 1
-    if one_file and out.suffix.lower() not in ENDINGS:
+    one_file, is_file = len(source.parts) == 1, out.suffix.lower() in ENDINGS
+    if one_file and not is_file:
         raise RecipeError(f"cannot write {out}: give --fix a name ending in {', '.join(ENDINGS)}")
-    if not one_file and out.suffix.lower() in ENDINGS:
+    if not one_file and is_file:
         raise RecipeError(
             f"the data have {len(source.parts)} splits, so --fix {out} must be a folder: give a "
             "name without an ending"

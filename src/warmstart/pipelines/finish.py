@@ -16,9 +16,9 @@ from warmstart.pipelines.prepare import Prepared
 from warmstart.pipelines.verify import prove_task
 from warmstart.reporting.model_card import model_card
 from warmstart.reporting.page import write_report
-from warmstart.run import Run
+from warmstart.run import Run, report_of
 from warmstart.training.memory import give_back_memory
-from warmstart.types import Metrics, RunFolder, RunReport, TaskName, Verdict
+from warmstart.types import Metrics, RunReport, Verdict
 
 if TYPE_CHECKING:
     from warmstart.training.trainer import Progress
@@ -52,27 +52,15 @@ def finish(
     with write_atomically(run.path / "predictions.parquet") as part:
         pq.write_table(evaluation.predictions, part)
     run.update(size=size, speed=speed, history=progress.history, kept_epoch=progress.kept_epoch)
-    facts = run.facts
-    report = RunReport(
-        title=run.path.name,
-        created=facts["created"],
-        run=RunFolder(run.path.name, str(run.path)),
-        task=TaskName(prepared.task.part_name(), prepared.task.head.name),
-        method=prepared.method.part_name(),
-        base={**facts["base"], **facts["size"], "hub_id": prepared.base.hub_id},
-        adapter=(run.model / "adapter_config.json").exists(),
+    report = report_of(run, recipe)
+    report = replace(
+        report,
+        base={**report.base, "hub_id": prepared.base.hub_id},
         license=prepared.base.license,
-        recipe_toml=recipe.to_toml(),
-        data=prepared.ledger.summary(),
         leakage=prepared.splits.leakage,
-        labels=prepared.labels,
         metrics=metrics,
-        history=facts["history"],
         mistakes=evaluation.mistakes,
-        speed=facts["speed"],
-        proof=proof,
         next=next_steps(prepared.task, run.answers_from),
-        versions=facts["versions"],
     )
     write_report(run.report, report)
     write_text(run.model / "README.md", model_card(report))

@@ -168,13 +168,11 @@ class _Saved:
         table = examples.table.take(rows)
         if self.reads_texts:
             texts: list[str] = task.as_text(table).to_pylist()
-            return np.concatenate([self._run(self._encode(t, task.max_length)) for t in texts])
+            encode: Any = self.tokenizer
+            split = {"truncation": True, "max_length": task.max_length, "return_tensors": "pt"}
+            return np.concatenate([self._run(dict(encode(text, **split))) for text in texts])
         dataset = task.encode(table, examples.labels, self.tokenizer, task.max_length)
         return np.concatenate([self._run(_inputs(dataset, i)) for i in range(len(dataset))])
-
-    def _encode(self, text: str, max_length: int) -> dict[str, Any]:
-        encode = self.tokenizer
-        return dict(encode(text, truncation=True, max_length=max_length, return_tensors="pt"))
 
     def _run(self, inputs: dict[str, Any]) -> np.ndarray:
         import torch
@@ -182,20 +180,18 @@ class _Saved:
         with torch.no_grad():
             answer = self.model(**inputs)
         if self.head.gives_vectors:
-            return self._pooled(answer.last_hidden_state[0].float().numpy())[None]
+            hidden, pooling = answer.last_hidden_state[0].float().numpy(), self.settings["pooling"]
+            token = hidden[0 if pooling == "first" else -1]
+            vector = hidden.mean(0) if pooling == "mean" else token
+            if self.settings["normalise"]:
+                vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
+            return vector[None]
         begin = getattr(answer, "start_logits", None)
         logits = answer.logits if begin is None else torch.stack([begin, answer.end_logits], -1)
         values = logits.float().numpy()
         if values.ndim == 2:
             return values
         return values[0, -inputs["input_ids"].shape[1] :]  # behind virtual tokens
-
-    def _pooled(self, hidden: np.ndarray) -> np.ndarray:
-        pooling = self.settings["pooling"]
-        vector = hidden.mean(0) if pooling == "mean" else hidden[0 if pooling == "first" else -1]
-        if self.settings["normalise"]:
-            vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
-        return vector
 
     def loss(self, dataset: TokenizedDataset, row: int) -> float:
         """The model's own loss of one row in nats a token: of the answer alone."""
@@ -239,11 +235,7 @@ def _inputs(dataset: TokenizedDataset, row: int) -> dict[str, Any]:
 
 def _of_rows(dataset: TokenizedDataset, rows: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     """The outputs that belong to rows of the table, windows in order."""
-    windows = np.arange(len(dataset))
-    if dataset.of_row is not None:
-        windows = np.flatnonzero(np.isin(dataset.of_row, rows))
-    else:
-        windows = windows[rows]
+    windows = rows if dataset.of_row is None else np.flatnonzero(np.isin(dataset.of_row, rows))
     if len(outputs) == len(dataset) and len(outputs) != len(dataset.ids):
         return outputs[windows]
     offsets = dataset.offsets

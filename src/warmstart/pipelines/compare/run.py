@@ -129,7 +129,9 @@ def _prepare_all(runs: Sequence[Wanted], source: Any) -> list[Prepared]:
         if one.method in refused:
             continue
         try:
-            ready.append(_prepared(one.recipe, source, ready))
+            known = {id(before.splits): before for before in ready}.values()
+            again = (prepare_again(before, one.recipe) for before in known)
+            ready.append(next(filter(None, again), None) or prepare(one.recipe, source))
         except RecipeError as error:
             refused[one.method] = str(error)
     if refused:
@@ -140,13 +142,6 @@ def _prepare_all(runs: Sequence[Wanted], source: Any) -> list[Prepared]:
         names = ", ".join(refused)
         raise RecipeError(f"nothing was trained, because {names} cannot be here. {listing}")
     return ready
-
-
-def _prepared(recipe: Recipe, source: Any, before: Sequence[Prepared]) -> Prepared:
-    for known in {id(one.splits): one for one in before}.values():
-        if again := prepare_again(known, recipe):
-            return again
-    return prepare(recipe, source)
 
 
 def _is_done(path: Path) -> bool:

@@ -69,20 +69,16 @@ def finish_tasks(
     metrics = {**_metrics(prepared, results, alone), "speed": speed}
     write_json(run.path / "metrics.json", metrics)
     run.update(size=size, speed=speed, history=progress.history, kept_epoch=progress.kept_epoch)
-    facts = run.facts
-    report = {
+    facts = {
+        **run.facts,
         "name": run.path.name,
-        "created": facts["created"],
-        "base": facts["base"],
         "method": prepared.recipe.method.part_name(),
         "recipe_toml": prepared.recipe.to_toml(),
         "metrics": metrics,
-        "history": progress.history,
         "proof": proof,
-        "versions": facts["versions"],
         "next": next_steps_of_tasks(models),
     }
-    write_text(run.report, render_tasks(report))
+    write_text(run.report, render_tasks(facts))
     run.update(status="done")
 
 

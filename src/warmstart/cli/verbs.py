@@ -8,18 +8,22 @@ from functools import partial
 from typing import Any
 
 from warmstart import api
+from warmstart.cli.output import adapters as show_adapters
 from warmstart.cli.output import answers as show_answers
 from warmstart.cli.output import run as show
+from warmstart.cli.output.inspection import print_inspection
 from warmstart.cli.output.tables import notes as show_notes
 from warmstart.cli.output.tables import print_json
+from warmstart.cli.output.tokenizers import PRINTERS
 from warmstart.cli.parser import Request, truth, whole
+from warmstart.cli.progress import Bars, Stages
+from warmstart.data.readers.text import stdin_lines
 from warmstart.errors import RecipeError, nearest, shown, typed
+from warmstart.models.fetch import FETCHABLE
 
 
 def tune(request: Request) -> None:
     """`warmstart tune DATA`."""
-    from warmstart.cli.progress import Bars
-
     data, options = request.words.get("DATA"), request.options
     source: dict[str, Any] = {"recipe": options["recipe"], "resume": options["resume"]}
     if options["dry-run"]:
@@ -32,9 +36,6 @@ def tune(request: Request) -> None:
 
 def inspect(request: Request) -> None:
     """`warmstart inspect DATA`."""
-    from warmstart.cli.output.inspection import print_inspection
-    from warmstart.cli.progress import Stages
-
     options = request.options
     with Stages() as stages:
         inspection = api.inspect(
@@ -52,8 +53,6 @@ def inspect(request: Request) -> None:
 
 def demo(request: Request) -> None:
     """`warmstart demo`."""
-    from warmstart.cli.progress import Bars
-
     if named := [key for key in request.keys if key in ("data.path", "data.train")]:
         raise RecipeError(
             f"{named[0]} has no meaning for demo, which trains on its own sample; for data of "
@@ -107,8 +106,6 @@ def search(request: Request) -> None:
 
 def models(request: Request) -> None:
     """`warmstart models`, `warmstart models fetch NAME`."""
-    from warmstart.models.fetch import FETCHABLE
-
     action, name = request.words.get("fetch"), request.words.get("NAME")
     if action is None:
         _show(request, api.models(), show.models)
@@ -122,9 +119,6 @@ def models(request: Request) -> None:
 
 def tokenizer(request: Request) -> None:
     """`warmstart tokenizer train CORPUS`, `show TEXT`, `compare DATA`, `extend BASE`."""
-    from warmstart.cli.output.tokenizers import PRINTERS
-    from warmstart.cli.progress import Stages
-
     action = request.verb.partition(" ")[2]
     (value,) = request.words.values()
     word: Any = value or ""
@@ -139,8 +133,6 @@ def tokenizer(request: Request) -> None:
 def adapters(request: Request) -> None:
     """`warmstart adapters list FOLDER...`, `merge ADAPTER`, `add ADAPTER...`, `average
     ADAPTER...`."""
-    from warmstart.cli.output import adapters as output
-
     action = request.verb.partition(" ")[2]
     if request.keys:
         known = ", ".join(f"--{name.partition(' ')[0]}" for name in request.spec.options)
@@ -149,13 +141,13 @@ def adapters(request: Request) -> None:
             f"There are: {known or 'none'}"
         )
     if action == "list":
-        _show(request, api.adapters.listing(request.several or "runs"), output.listed)
+        _show(request, api.adapters.listing(request.several or "runs"), show_adapters.listed)
         return
     if request.options["out"] is None:
         raise RecipeError(f"adapters {action} needs --out FOLDER, where it goes")
     words: Any = request.several or request.words.get("ADAPTER")
     result = getattr(api.adapters, action)(words, **_set_options(request))
-    _show(request, result, partial(output.written, action))
+    _show(request, result, partial(show_adapters.written, action))
 
 
 def recipe(request: Request) -> None:
@@ -177,6 +169,4 @@ def _set_options(request: Request) -> dict[str, Any]:
 
 def _texts(word: str | None) -> str | Iterable[str]:
     """A word of the command line, or the lines of stdin where there is none, or `-`."""
-    from warmstart.data.readers.text import stdin_lines
-
     return stdin_lines() if word is None or word == "-" else word

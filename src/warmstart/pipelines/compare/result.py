@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from warmstart.errors import RunError
 from warmstart.files import write_json, write_text
 from warmstart.pipelines.compare.request import Wanted
-from warmstart.pipelines.next_steps import next_steps
 from warmstart.run import Run, folder_named, read_json
 from warmstart.types import Metrics
 
@@ -73,6 +72,7 @@ def finish_comparison(
     import pyarrow.parquet as pq
 
     from warmstart.evaluation.comparison import Answers, better_buy, standings
+    from warmstart.pipelines.finish import next_steps
     from warmstart.reporting import comparison as words
 
     done = {one.name: Run(out / one.name) for one in wanted if one.name not in failed}

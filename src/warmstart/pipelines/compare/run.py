@@ -27,13 +27,6 @@ from warmstart.run import Run, check_free, check_writable, free_path, now, read_
 from warmstart.training.trainer import Interrupted, Listener
 
 
-class RunListener(Listener):
-    """A listener that is also told which run of a comparison begins."""
-
-    def begin(self, name: str, number: int, of: int) -> None:
-        """Before each run; `number` counts from 1."""
-
-
 def tune_asked(request: Request, listeners: Sequence[Listener] = ()) -> Comparison:
     """Begin a comparison or go on with one; one that is done is returned.
 
@@ -69,8 +62,7 @@ def tune_asked(request: Request, listeners: Sequence[Listener] = ()) -> Comparis
             if _is_done(path):
                 continue
             for listener in listeners:
-                if isinstance(listener, RunListener):
-                    listener.begin(one.name, number, len(runs))
+                listener.begin_run(one.name, number, len(runs))
             if reason := _run(path, ready, request.source, [*listeners, meter], meter):
                 failed[one.name] = reason
         return finish_comparison(out, runs, prepared[0], failed, meter)

@@ -13,9 +13,8 @@ from warmstart.evaluation import sentences as words
 from warmstart.evaluation.evaluate import scale
 from warmstart.files import write_json, write_text
 from warmstart.metrics.bootstrap import difference
-from warmstart.pipelines.finish import finish, peak_memory_mb
+from warmstart.pipelines.finish import finish, next_steps_of_tasks, peak_memory_mb
 from warmstart.pipelines.multitask.prepare import PreparedTasks
-from warmstart.pipelines.next_steps import next_steps_of_tasks
 from warmstart.pipelines.session import Session
 from warmstart.reporting.multitask import render_tasks
 from warmstart.run import Run, read_json

@@ -23,8 +23,7 @@ from pydantic.fields import FieldInfo
 
 from warmstart import part as parts
 from warmstart.config import keys, toml
-from warmstart.config.keys import PARTS, SECTIONS
-from warmstart.config.merge import nested, over, part_table, plain
+from warmstart.config.keys import PARTS, SECTIONS, nested, over, part_table, plain
 from warmstart.config.validation import checked
 from warmstart.data.readers.files import unusable
 from warmstart.data.settings import Data

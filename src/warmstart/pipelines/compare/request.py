@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from warmstart import part as parts
-from warmstart.config import merge as layers
+from warmstart.config.keys import PARTS, nested, plain
 from warmstart.config.recipe import Recipe
 from warmstart.errors import RecipeError, shown
 
@@ -64,12 +64,12 @@ def _methods(
     below: Mapping[str, Any], above: Mapping[str, Any], settings: dict[str, Any]
 ) -> Tables:
     """The methods as tables, each with the settings that are for it. Raises `RecipeError`."""
-    tables = [layers.plain("method", one) for one in _values("method", above.get("method"))]
+    tables = [plain("method", one) for one in _values("method", above.get("method"))]
     if not tables:
-        return [{**layers.plain("method", layers.nested(below).get("method", {})), **settings}]
+        return [{**plain("method", nested(below).get("method", {})), **settings}]
     owned: set[str] = set()
     for table in tables:
-        fields = parts.find("method", str(table.get("name", layers.PARTS["method"]))).model_fields
+        fields = parts.find("method", str(table.get("name", PARTS["method"]))).model_fields
         owned |= settings.keys() & fields.keys()
         for key in settings.keys() & fields.keys():
             table.setdefault(key, settings[key])
@@ -81,7 +81,7 @@ def _named(tables: Tables) -> Iterable[tuple[str, dict[str, Any]]]:
     """Each method with a name of its own. Raises `RecipeError` where one is named twice."""
     seen: Counter[str] = Counter()
     for number, table in enumerate(tables):
-        name = str(table.get("name", layers.PARTS["method"]))
+        name = str(table.get("name", PARTS["method"]))
         if table in tables[:number]:
             raise RecipeError(f"method {name} is named twice with the same settings; name it once")
         seen[name] += 1

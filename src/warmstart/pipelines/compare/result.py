@@ -8,7 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
+
 from warmstart.errors import RunError
+from warmstart.evaluation.comparison import Answers, Trial, better_buy, standings
 from warmstart.files import write_json, write_text
 from warmstart.pipelines.compare.request import Wanted
 from warmstart.run import Run, folder_named, read_json
@@ -69,9 +72,6 @@ def finish_comparison(
 
     Raises `RunError` where none of them came to an end.
     """
-    import pyarrow.parquet as pq
-
-    from warmstart.evaluation.comparison import Answers, better_buy, standings
     from warmstart.pipelines.finish import next_steps
     from warmstart.reporting import comparison as words
 
@@ -126,8 +126,6 @@ def finish_comparison(
 
 
 def _trial(one: Wanted, run: Run, main: str) -> Trial:
-    from warmstart.evaluation.comparison import Trial
-
     facts, metrics = run.facts, Metrics.from_json(run.metrics)
     speed, meter = facts["speed"], facts.get("meter") or {}
     return Trial(

@@ -49,7 +49,13 @@ class Run:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(folder_named(path))
         if not (self.path / "run.json").is_file():
-            raise RunError(_no_run(self.path))
+            if self.path.exists():
+                raise RunError(
+                    f"{self.path} is no run: it has no run.json; give the folder that `tune` wrote"
+                )
+            beside = [p.parent.name for p in self.path.parent.glob("*/run.json")]
+            guess = nearest(self.path.name, beside) or " Check the path"
+            raise RunError(f"there is no run {self.path}.{guess}")
         self._predictor: Predictor | None = None
 
     @classmethod
@@ -202,13 +208,6 @@ def _part_names(value: Any) -> Iterator[str]:
         for inner in table.values():
             if isinstance(inner, dict):
                 yield from _part_names(inner)
-
-
-def _no_run(path: Path) -> str:
-    if path.exists():
-        return f"{path} is no run: it has no run.json; give the folder that `tune` wrote"
-    beside = [p.parent.name for p in path.parent.glob("*/run.json")]
-    return f"there is no run {path}.{nearest(path.name, beside) or ' Check the path'}"
 
 
 def free_path(stem: str, folder: str | Path = "runs") -> Path:

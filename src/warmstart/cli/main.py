@@ -45,9 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None and error.errno not in UNPRINTABLE:
             raise
-        print(f"warmstart: {_describe(error)}", file=sys.stderr)
+        reason = error.strerror or shown(error, 120)
         if error.filename is not None:
+            file = f"'{shown(error.filename, 100)}'"
+            mend = "give another name, or mend what stands there"
+            print(f"warmstart: {file}: {reason}; {mend}", file=sys.stderr)
             return USAGE_ERROR
+        print(f"warmstart: cannot write the output: {reason}", file=sys.stderr)
         _hush()
         return UNWRITTEN
 
@@ -70,14 +74,6 @@ def _check_words(words: list[str]) -> None:
                 f"'{shown(word)}' holds bytes that are not UTF-8; write the text in UTF-8, or give "
                 "the file a name that is"
             ) from None
-
-
-def _describe(error: OSError) -> str:
-    """What the system refused, in words."""
-    reason = error.strerror or shown(error, 120)
-    if error.filename is None:
-        return f"cannot write the output: {reason}"
-    return f"'{shown(error.filename, 100)}': {reason}; give another name, or mend what stands there"
 
 
 def _hush() -> None:

@@ -232,7 +232,14 @@ def _write(
                 with Writer(removed_path(out)) as writer:
                     writer.write(removed)
             for name, table in tables.items():
-                file = f"{name}{_ending(source, name)}" if folder else out.name
+                file = out.name
+                if folder:  # with the ending of the split's source, or the nearest that there is
+                    origin, ending = source.origins.get(name, source.origins["train"]), ".parquet"
+                    if isinstance(origin, str | os.PathLike) and Path(origin).is_file():
+                        own = suffix(Path(origin))
+                        own = own if own in ENDINGS else ".csv"
+                        ending = ENDING.get(format_of(Path(origin)), own)
+                    file = f"{name}{ending}"
                 with Writer(place / file) as writer:
                     writer.write(_plain(table))
     except BaseException as error:
@@ -260,15 +267,6 @@ def _with_places(table: pa.Table, reasons: list[str], kept: list[str]) -> pa.Tab
 
 def _plain(table: pa.Table) -> pa.Table:
     return table.drop_columns([name for name in OURS if name in table.column_names])
-
-
-def _ending(source: Source, split: str) -> str:
-    """The ending of a split's file: its source's, or the nearest that can be written."""
-    origin = source.origins.get(split, source.origins["train"])
-    if not isinstance(origin, str | os.PathLike) or not Path(origin).is_file():
-        return ".parquet"
-    ending = suffix(Path(origin))
-    return ENDING.get(format_of(Path(origin)), ending if ending in ENDINGS else ".csv")
 
 
 def _check_free(path: Path) -> None:

@@ -21,7 +21,9 @@ OUTCOMES = {"better": "sharing helped", "noise": "noise", "worse": "sharing harm
 def render_tasks(facts: Mapping[str, Any]) -> str:
     """The page of a run of several tasks as HTML text."""
     filters = {
-        "duration": duration, "p": words.p_words, "outcome": _outcome, "tag": TAGS.__getitem__,
+        "duration": duration, "p": words.p_words, "tag": TAGS.__getitem__,
+        "outcome": lambda gap: "unclear" if disputed(gap["low"], gap["high"], gap["p_value"])
+        else OUTCOMES[gap["outcome"]],
         "signed": lambda value: f"{round(value, 3) + 0.0:+.3f}",
     }  # fmt: skip
     metrics = facts["metrics"]
@@ -33,13 +35,6 @@ def render_tasks(facts: Mapping[str, Any]) -> str:
         "training": _training(facts["history"]),
     }
     return page("multitask.html.j2", names, filters)
-
-
-def _outcome(alone: Mapping[str, Any]) -> str:
-    """What sharing did, in words."""
-    if disputed(alone["low"], alone["high"], alone["p_value"]):
-        return "unclear"
-    return OUTCOMES[alone["outcome"]]
 
 
 def _row(name: str, task: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,19 +62,15 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     more = f" and {len(labels) - MOST_LABELS} more" if len(labels) > MOST_LABELS else ""
     bits = f", {row['base_bits']} bits" if row.get("base_bits") else ""
     state = STATES.get(row.get("base_state") or "present", "")
-    base = f"{_place(row.get('base') or '')}{bits}" + (f" ({state})" if state else "")
+    base = row.get("base") or ""
+    if base.count("/") > 2:  # a long path by its end; `--json` has it whole
+        base = "…/" + "/".join(base.split("/")[-2:])
     return [
         row["folder"],
         " ".join([row["method"], *variants]),
         str(row.get("rank") or ""),
         f"{row['parameters']:,}",
         f"{row['bytes'] / 1e6:.1f} MB",
-        base,
+        f"{base}{bits}" + (f" ({state})" if state else ""),
         ", ".join(labels[:MOST_LABELS]) + more,
     ]
-
-
-def _place(base: str) -> str:
-    """A long path by its end; `--json` has it whole."""
-    parts = base.split("/")
-    return base if len(parts) < 4 else "…/" + "/".join(parts[-2:])

@@ -67,7 +67,12 @@ def side_by_side(looks: Sequence[Mapping[str, Any]]) -> None:
 def _column(look: Mapping[str, Any]) -> list[Text]:
     """The cells of one tokenizer, of equal width, under its name."""
     rows = [
-        (_visible(p["piece"]).replace(" ", SPACE), str(p["id"]), _place(p)) for p in look["pieces"]
+        (
+            _visible(p["piece"]).replace(" ", SPACE),
+            str(p["id"]),
+            "" if p["special"] and not p["text"] else f"{p['start']}-{p['end']}",
+        )
+        for p in look["pieces"]
     ]
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
     cells = [Text(look["tokenizer"], "bold"), Text(look["kind"], "dim")]
@@ -82,10 +87,6 @@ def _column(look: Mapping[str, Any]) -> list[Text]:
 
 def _width(cells: Sequence[Text]) -> int:
     return max(len(cell.plain) for cell in cells) + 3
-
-
-def _place(piece: Mapping[str, Any]) -> str:
-    return "" if piece["special"] and not piece["text"] else f"{piece['start']}-{piece['end']}"
 
 
 def _visible(text: str) -> str:

@@ -18,7 +18,6 @@ from warmstart.run import Run, folder_named, read_json
 from warmstart.types import Metrics
 
 if TYPE_CHECKING:
-    from warmstart.evaluation.comparison import Trial
     from warmstart.pipelines.prepare import Prepared
     from warmstart.pipelines.resources import Meter
 

@@ -80,7 +80,10 @@ class TasksSession:
     def fitting(self, folder: Path, listeners: list[Listener]) -> Fit:
         """The training run, ready to begin."""
         prepared, recipe, task = self.prepared, self.prepared.recipe, self.prepared.task
-        objectives = {name: self._objective(name) for name in task.tasks}
+        objectives: dict[str, Objective] = {n: one.objective for n, one in self.each.items()}
+        for name, forward in self.masked.items():
+            objectives[name] = MLM(share=prepared.texts[name].share)
+            objectives[name].setup(replace(self.first, model=forward.model))
         train, validation = (
             TaskMixture(
                 {name: self._source(name, split, objectives[name]) for name in task.tasks},
@@ -141,14 +144,6 @@ class TasksSession:
     def size(self) -> dict[str, dict[str, int]]:
         """Task → the parameters of its model."""
         return {name: one.size() for name, one in self.each.items()}
-
-    def _objective(self, name: str) -> Objective:
-        """The objective of a task, set up."""
-        if name in self.each:
-            return self.each[name].objective
-        objective = MLM(share=self.prepared.texts[name].share)
-        objective.setup(replace(self.first, model=self.masked[name].model))
-        return objective
 
     def _source(self, name: str, split: str, objective: Objective) -> BatchSource:
         if name in self.each:

@@ -140,9 +140,10 @@ class Recipe(BaseModel):
             if name in merged and not isinstance(merged[name], section):
                 merged[name] = checked(section, plain(name, merged[name]), f"{name}.", _unknown())
         if "objective" not in merged and "task" in merged:
-            kind: Any = merged["task"]
-            if not isinstance(kind, Part):
-                kind = parts.find("task", str(plain("task", kind).get("name", PARTS["task"])))
+            task = merged["task"]
+            kind: Any = task
+            if not isinstance(task, Part):
+                kind = parts.find("task", str(plain("task", task).get("name", PARTS["task"])))
             merged["objective"] = kind.objective
         return checked(cls, merged, "", _unknown())
 

@@ -220,6 +220,18 @@ def free_path(stem: str, folder: str | Path = "runs") -> Path:
     return path
 
 
+def run_folder(out: str | Path | None, source: str | None, what: str) -> Path:
+    """The folder of a run that is to begin: the one named, or `runs/<data>-<what>`.
+
+    Raises `RunError` where it cannot be made.
+    """
+    stem = f"{Path(source or 'data').resolve().stem or 'data'}-{what}"
+    path = Path(out) if out else free_path(stem)
+    check_free(path)
+    check_writable(path)
+    return path
+
+
 def new_folder(out: str | Path) -> Path:
     """A folder to write, which must not be there yet. Raises `RunError`."""
     if os.path.lexists(out):

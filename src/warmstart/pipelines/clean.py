@@ -181,15 +181,9 @@ def write_clean(source: Source, gone: Sequence[Removal], out: Path) -> dict[str,
             ]
             removed.append(_with_places(rows, [removal.reason for removal in of_split], twins))
     table = pa.concat_tables(removed, promote_options="permissive") if removed else None
-    _write(source, kept, table, out, folder=len(source.parts) > 1)
+    facts = _write(source, kept, table, out, folder=len(source.parts) > 1)
     reasons = Counter(removal.reason.partition(":")[0] for removal in gone)
-    return {
-        "out": str(out),
-        "removed": str(removed_path(out)),
-        "rows": {name: len(table) for name, table in kept.items()},
-        "removed_rows": len(gone),
-        "reasons": dict(reasons.most_common()),
-    }
+    return facts | {"removed": str(removed_path(out)), "reasons": dict(reasons.most_common())}
 
 
 def write_split(source: Source, tables: Mapping[str, pa.Table], out: Path) -> dict[str, Any]:
@@ -207,13 +201,7 @@ def write_split(source: Source, tables: Mapping[str, pa.Table], out: Path) -> di
             kept[name] = whole.take(pa.array(rows))
     lost = whole.filter(pa.array(~used))
     removed = _with_places(lost, [LEFT_OUT] * len(lost), [""] * len(lost)) if len(lost) else None
-    _write(source, kept, removed, out, folder=True)
-    return {
-        "out": str(out),
-        "rows": {name: len(table) for name, table in kept.items()},
-        "removed_rows": len(lost),
-        "removed": str(removed_path(out)) if len(lost) else None,
-    }
+    return _write(source, kept, removed, out, folder=True)
 
 
 def _write(
@@ -222,8 +210,8 @@ def _write(
     removed: pa.Table | None,
     out: Path,
     folder: bool,
-) -> None:
-    """One file, or a folder with a file a split; whole or not at all."""
+) -> dict[str, Any]:
+    """Write one file, or a folder with a file a split, whole or not at all; what was written."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(out) if folder else nullcontext(out.parent) as place:
@@ -247,6 +235,12 @@ def _write(
         if isinstance(error, OSError):
             raise RunError(f"cannot write {out}: {why(error)}") from error
         raise
+    return {
+        "out": str(out),
+        "removed": str(removed_path(out)) if removed is not None else None,
+        "rows": {name: len(table) for name, table in tables.items()},
+        "removed_rows": 0 if removed is None else len(removed),
+    }
 
 
 def _places(table: pa.Table) -> list[tuple[str, int]]:

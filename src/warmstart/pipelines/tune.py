@@ -20,7 +20,7 @@ from warmstart.pipelines.multitask.prepare import PreparedTasks, prepare_tasks
 from warmstart.pipelines.multitask.session import TasksSession
 from warmstart.pipelines.prepare import Prepared, prepare, rows_in
 from warmstart.pipelines.session import Session
-from warmstart.run import Run, check_free, check_writable, free_path, now, why
+from warmstart.run import Run, now, run_folder, why
 from warmstart.training import checkpoint
 from warmstart.training.memory import give_back_memory, keep_freed_memory, small_heap
 from warmstart.training.trainer import Interrupted, Listener
@@ -38,11 +38,10 @@ def tune(
     data, the base and the recipe are known to be good. `prepared` is of this recipe."""
     small_heap()
     if resume is None:
-        check_free(Path(recipe.out) if recipe.out else free_path(stem(recipe)))
-        check_writable(Path(recipe.out or "runs"))
+        _folder_of(recipe)
     ready = prepared or _prepare(recipe, source)
     if resume is None:
-        out = Path(recipe.out) if recipe.out else free_path(stem(recipe))
+        out = _folder_of(recipe)
         ready = replace(ready, recipe=ready.recipe.model_copy(update={"out": str(out)}))
         facts = {**ready.facts(), "created": now(), "versions": versions(), "began_in": os.getcwd()}
         run = Run.create(out, ready.recipe, facts)
@@ -124,10 +123,7 @@ def _begin(prepared: Prepared | PreparedTasks) -> Session | TasksSession:
 
 def dry_run(recipe: Recipe, source: Any = None, out: Path | None = None) -> dict[str, Any]:
     """What `tune` would do with this recipe; see `api.plan`. `out` is a run to go on with."""
-    if out is None:
-        out = Path(recipe.out) if recipe.out else free_path(stem(recipe))
-        check_free(out)
-        check_writable(out)
+    out = _folder_of(recipe) if out is None else out
     prepared = _prepare(recipe, source)
     return {
         **prepared.facts(),
@@ -170,8 +166,8 @@ def _telling(run: Run):
         raise
 
 
-def stem(recipe: Recipe) -> str:
-    """What a run is called that was given no name: after its data and its method."""
+def _folder_of(recipe: Recipe) -> Path:
+    """Where a new run of this recipe stands. Raises `RunError`."""
     task: Any = recipe.task
-    source = task.part_name() if task.own_data else recipe.data.path or recipe.data.train or "data"
-    return f"{Path(source).resolve().stem or 'data'}-{recipe.method.part_name()}"
+    source = task.part_name() if task.own_data else recipe.data.path or recipe.data.train
+    return run_folder(recipe.out, source, recipe.method.part_name())

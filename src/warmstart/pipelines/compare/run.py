@@ -23,7 +23,7 @@ from warmstart.pipelines.prepare import Prepared, prepare, prepare_again
 from warmstart.pipelines.request import Request, check_recipe
 from warmstart.pipelines.resources import Meter
 from warmstart.pipelines.tune import check_unchanged, tune
-from warmstart.run import Run, check_free, check_writable, free_path, now, read_json
+from warmstart.run import Run, now, read_json, run_folder
 from warmstart.training.trainer import Interrupted, Listener
 
 
@@ -87,7 +87,9 @@ def _runs_of(request: Request) -> tuple[list[Wanted], Path, dict[str, Any] | Non
     """The runs that are meant, their folder, and the summary of a comparison to go on with."""
     if request.resume is None:
         runs = wanted(*request.layers())
-        return runs, _place(runs), None
+        recipe, methods = runs[0].recipe, {one.method for one in runs}
+        what = "methods" if len(methods) > 1 else f"{runs[0].method}-seeds"
+        return runs, run_folder(recipe.out, recipe.data.path or recipe.data.train, what), None
     request.check_nothing_besides()
     begun = Comparison(request.resume)
     runs = [
@@ -95,19 +97,6 @@ def _runs_of(request: Request) -> tuple[list[Wanted], Path, dict[str, Any] | Non
         for run in begun.summary["asked"]
     ]
     return runs, begun.path, begun.summary
-
-
-def _place(runs: Sequence[Wanted]) -> Path:
-    """The folder of a new comparison. Raises `RunError` where it cannot be made."""
-    recipe = runs[0].recipe
-    source = recipe.data.path or recipe.data.train or "data"
-    methods = {one.method for one in runs}
-    what = "methods" if len(methods) > 1 else f"{runs[0].method}-seeds"
-    stem = f"{Path(source).resolve().stem or 'data'}-{what}"
-    out = Path(recipe.out) if recipe.out else free_path(stem)
-    check_free(out)
-    check_writable(out)
-    return out
 
 
 def _prepare_all(runs: Sequence[Wanted], source: Any) -> list[Prepared]:

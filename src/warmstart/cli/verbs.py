@@ -27,7 +27,7 @@ def tune(request: Request) -> None:
     data, options = request.words.get("DATA"), request.options
     source: dict[str, Any] = {"recipe": options["recipe"], "resume": options["resume"]}
     if options["dry-run"]:
-        show.plan(api.plan(data, **source, **request.keys), as_json=options["json"])
+        _show(request, api.plan(data, **source, **request.keys), show.plan)
         return
     with Bars() as bars:
         result = api.tune(data, **source, listeners=[bars], **request.keys)
@@ -152,8 +152,7 @@ def adapters(request: Request) -> None:
 
 def recipe(request: Request) -> None:
     """`warmstart recipe`."""
-    whole_recipe = api.recipe_for(None, request.options["recipe"], request.keys)
-    show.recipe(whole_recipe, as_json=request.options["json"])
+    _show(request, api.recipe_for(None, request.options["recipe"], request.keys), show.recipe)
 
 
 def _show(request: Request, value: Any, printer: Callable[[Any], None]) -> None:

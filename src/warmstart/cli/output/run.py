@@ -123,12 +123,9 @@ def scores(metrics: Metrics) -> None:
     print(f"\n{metrics.verdict}")
 
 
-def recipe(recipe: Recipe, *, as_json: bool) -> None:
+def recipe(recipe: Recipe) -> None:
     """The whole recipe, with a comment on every key."""
-    if as_json:
-        print_json(recipe.model_dump(mode="json"))
-    else:
-        print(recipe.commented(), end="")
+    print(recipe.commented(), end="")
 
 
 def models(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -153,17 +150,12 @@ def fetched(row: Mapping[str, Any]) -> None:
     print(f"\nNext:\n  warmstart tune data.csv --base {row['name']} --method lora")
 
 
-def plan(plan: Mapping[str, Any], *, as_json: bool) -> None:
+def plan(plan: Mapping[str, Any]) -> None:
     """What `tune` would do: as comments, and the resolved recipe, so that it can be kept as one."""
     if "runs" in plan:
-        runs = [{**run, "recipe": run["recipe"].model_dump(mode="json")} for run in plan["runs"]]
-        print_json({**plan, "runs": runs}) if as_json else print_plan(plan)
+        print_plan(plan)
         return
-    recipe = plan["recipe"]
-    if as_json:
-        print_json({**plan, "recipe": recipe.model_dump(mode="json")})
-        return
-    rows, train = plan["rows"], recipe.train
+    rows, recipe, train = plan["rows"], plan["recipe"], plan["recipe"].train
     print(f"# {counted(rows['train'])} to train on, {rows['validation']:,} to validate, "
           f"{rows['test']:,} to test; "
           f"{counted(plan['tokens']['train'], 'token')} to train on")  # fmt: skip
@@ -176,21 +168,17 @@ def plan(plan: Mapping[str, Any], *, as_json: bool) -> None:
           f"batches of {size}, learning rate {train.learning_rate:g}, "
           f"{train.precision}, {train.device}")  # fmt: skip
     if plan["counts"]:
-        count = len(plan["labels"])
-        print(f"# labels, with their rows in train, validation and test ({count}):")
+        print(f"# labels, with their rows in train, validation and test ({len(plan['labels'])}):")
     for label, counts in list(plan["counts"].items())[:MOST_LABELS]:
         numbers = " ".join(f"{counts[split]:>7,}" for split in ("train", "validation", "test"))
         print(f"#   {numbers}  {' '.join(label.split())}")
     if len(plan["counts"]) > MOST_LABELS:
         print(f"#   and {len(plan['counts']) - MOST_LABELS} more")
-    dropped = plan["ledger"]["dropped"].items()
-    for reason, entry in dropped:
+    for reason, entry in plan["ledger"]["dropped"].items():
         print(f"# dropped: {counted(entry['rows'])}, {reason} (first {entry['first']})")
-    cut = plan["ledger"]["tokens"].get("train", {}).get("cut")
-    if cut:
-        print(
-            f"# cut: {counted(cut, 'token')} of train, by task.max_length {recipe.task.max_length}"
-        )
+    if cut := plan["ledger"]["tokens"].get("train", {}).get("cut"):
+        longest = recipe.task.max_length
+        print(f"# cut: {counted(cut, 'token')} of train, by task.max_length {longest}")
     for note in plan["ledger"]["notes"]:
         print(f"# note: {' '.join(note['message'].split())}")
     print(f"# the run would stand in {plan['out']}; nothing has been written")

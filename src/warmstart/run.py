@@ -200,14 +200,11 @@ def folder_named(model: Any) -> str:
 
 def _part_names(value: Any) -> Iterator[str]:
     """The names of parts in a table of a recipe, also of the parts in a part."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        table = cast("dict[str, Any]", value)
-        yield str(table.get("name", ""))
-        for inner in table.values():
-            if isinstance(inner, dict):
-                yield from _part_names(inner)
+    table = cast("dict[str, Any]", value) if isinstance(value, dict) else {"name": value}
+    yield str(table.get("name", ""))
+    for inner in table.values():
+        if isinstance(inner, dict):
+            yield from _part_names(inner)
 
 
 def free_path(stem: str, folder: str | Path = "runs") -> Path:
@@ -269,22 +266,19 @@ def check_writable(path: Path) -> None:
     parent = path.absolute()
     while not parent.exists():
         parent = parent.parent
+    probe, reason = parent / f".warmstart-{os.getpid()}", ""
     if not parent.is_dir():
-        raise RunError(
-            f"cannot write the run to {path}: {parent} is not a folder; choose another --out"
-        )
-    if not os.access(parent, os.W_OK):
-        raise RunError(
-            f"cannot write the run to {path}: {parent} is read-only; choose another --out"
-        )
-    probe = parent / f".warmstart-{os.getpid()}"
-    try:
-        probe.mkdir()
-    except OSError as error:
-        raise RunError(
-            f"cannot write the run to {path}: {why(error)}; choose another --out"
-        ) from None
-    shutil.rmtree(probe, ignore_errors=True)
+        reason = f"{parent} is not a folder"
+    elif not os.access(parent, os.W_OK):
+        reason = f"{parent} is read-only"
+    else:
+        try:
+            probe.mkdir()
+        except OSError as error:
+            reason = why(error)
+        shutil.rmtree(probe, ignore_errors=True)
+    if reason:
+        raise RunError(f"cannot write the run to {path}: {reason}; choose another --out")
 
 
 def now() -> str:

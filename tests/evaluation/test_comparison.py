@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from html.parser import HTMLParser
 from typing import Any
 
@@ -212,7 +213,7 @@ def summary(**changes: Any) -> dict[str, Any]:
         "name": "tickets-methods", "data": "tickets.csv", "base": "minilm", "created": "2026-11-21",
         "verdict": words.verdict(found, "macro-F1", 400, 0.95), "advice": "Take lora.",
         "title": "macro-F1", "rows": {"train": 1, "validation": 1, "test": 400}, "seeds": [0, 1],
-        "confidence_level": 0.95, "methods": [one.as_dict() for one in found],
+        "confidence_level": 0.95, "methods": [asdict(one) for one in found],
         "notes": ["a note"], "measured": ["energy is not measured: no counter"],
         "runs": [*runs, failed], "next": [("warmstart predict x", "labels")],
         "facts": {"task": "x"}, **changes,

@@ -77,46 +77,47 @@ def finish_comparison(
     done = {one.name: Run(out / one.name) for one in wanted if one.name not in failed}
     if not done:
         raise RunError(f"no run came to an end; the first: {next(iter(failed.values()))}")
-    recipe, task, rows = prepared.recipe, prepared.task, prepared.facts()["rows"]
+    recipe, task, tested = prepared.recipe, prepared.task, len(prepared.examples["test"])
     level, main = recipe.evaluate.confidence_level, task.main_score
-    trials = {one.name: _trial(one, done[one.name], main) for one in wanted if one.name in done}
+    trials = [_trial(one, done[one.name], main) for one in wanted if one.name in done]
     tables = {name: pq.read_table(run.path / "predictions.parquet") for name, run in done.items()}
     answers = Answers.of(tables, next(iter(done.values())).labels, main)
     table = standings(
-        [*trials.values()], answers, main,
+        trials, answers, main,
         draws=recipe.evaluate.bootstrap, level=level, seed=wanted[0].recipe.seed,
     )  # fmt: skip
     buy = better_buy(table, level)
-    runs = [
-        {"name": one.name, "method": one.method, "seed": one.recipe.seed,
-         **(_outcome(done[one.name], trials[one.name]) if one.name in done else
-            {"status": "failed", "reason": failed[one.name]})}
-        for one in wanted
-    ]  # fmt: skip
     # of the method's runs the one with the best validation score: the test rows choose no seed
-    candidates = [run for run in runs if run["name"] in buy.runs]
-    chosen = max(candidates, key=lambda run: run["validation_score"] or 0.0)["name"]
+    candidates = [trial for trial in trials if trial.name in buy.runs]
+    chosen = max(candidates, key=lambda trial: trial.validation_score or 0.0).name
+    rows_of = {trial.name: {"status": "done", **asdict(trial)} for trial in trials}
     title = task.metric_titles.get(main) or main.replace("_", " ")
     failures = [f"{name} failed and is left out: {reason}" for name, reason in failed.items()]
     summary = {
         **read_json(out / "comparison.json"),
         "status": "done",
-        "data": Path(recipe.data.path or recipe.data.train or "data from Python").name,
-        "base": prepared.base.name,
+        **_common(prepared, wanted),
         "main_score": main,
         "title": title,
         "confidence_level": level,
-        "rows": rows,
-        "seeds": sorted({one.recipe.seed for one in wanted}),
-        "methods": [standing.as_dict() for standing in table],
-        "verdict": words.verdict(table, title, rows["test"], level),
+        "methods": [asdict(standing) for standing in table],
+        "verdict": words.verdict(table, title, tested, level),
         "advice": words.advice(table, buy, level),
         "notes": words.notes(table, answers is not None) + failures,
         "chosen": chosen,
-        "runs": runs,
+        "runs": [
+            rows_of.get(one.name)
+            or {
+                "name": one.name,
+                "method": one.method,
+                "seed": one.recipe.seed,
+                "status": "failed",
+                "reason": failed[one.name],
+            }
+            for one in wanted
+        ],
         "measured": [meter.memory_note, meter.energy.note],
         "next": next_steps(task, out / chosen),
-        "facts": _facts(prepared, wanted),
     }
     summary.pop("reason", None)
     write_json(out / "comparison.json", summary)
@@ -127,8 +128,9 @@ def finish_comparison(
 def _trial(one: Wanted, run: Run, main: str) -> Trial:
     facts, metrics = run.facts, Metrics.from_json(run.metrics)
     speed, meter = facts["speed"], facts.get("meter") or {}
+    kept = [row for row in facts["history"] if row["epoch"] == facts["kept_epoch"]]
     return Trial(
-        run=one.name,
+        name=one.name,
         method=one.method,
         seed=one.recipe.seed,
         score=metrics.scores[main].to_json(),
@@ -137,34 +139,28 @@ def _trial(one: Wanted, run: Run, main: str) -> Trial:
         seconds=speed["seconds"] + speed["feature_seconds"],
         peak_memory_mb=meter.get("peak_memory_mb"),
         energy_joules=meter.get("energy_joules") if meter.get("whole") else None,
+        validation_score=kept[0].get("validation_score") if kept else None,
+        kept_epoch=facts["kept_epoch"],
     )
 
 
-def _outcome(run: Run, trial: Trial) -> dict[str, Any]:
-    """A run that is done as it stands in `comparison.json`."""
-    facts = run.facts
-    kept = [row for row in facts["history"] if row["epoch"] == facts["kept_epoch"]]
-    return {
-        "status": "done",
-        "validation_score": kept[0].get("validation_score") if kept else None,
-        "kept_epoch": facts["kept_epoch"],
-        **{name: value for name, value in asdict(trial).items() if name != "run"},
-    }
-
-
-def _facts(prepared: Prepared, wanted: Sequence[Wanted]) -> dict[str, Any]:
-    """What the runs have in common, for the page."""
+def _common(prepared: Prepared, wanted: Sequence[Wanted]) -> dict[str, Any]:
+    """What the runs have in common; `facts` are for the page."""
     recipe, rows = prepared.recipe, prepared.facts()["rows"]
-    seed = recipe.seed if recipe.data.split_seed is None else recipe.data.split_seed
-    return {
+    split_seed = recipe.seed if recipe.data.split_seed is None else recipe.data.split_seed
+    seeds = sorted({one.recipe.seed for one in wanted})
+    facts = {
         "task": recipe.task.part_name(),
         "base": prepared.base.name,
         **{f"rows in {name}": count for name, count in rows.items()},
-        "seed of the splits": seed,
-        "seeds of the runs": sorted({one.recipe.seed for one in wanted}),
+        "seed of the splits": split_seed,
+        "seeds of the runs": seeds,
         "what a seed changes": "the head, the order of the rows, the dropout",
         "resamples": recipe.evaluate.bootstrap,
         "device": recipe.train.device,
         "precision": recipe.train.precision,
         "fingerprint of the data": prepared.splits.fingerprint[:16],
     }
+    data = Path(recipe.data.path or recipe.data.train or "data from Python").name
+    base = prepared.base.name
+    return {"data": data, "base": base, "rows": rows, "seeds": seeds, "facts": facts}

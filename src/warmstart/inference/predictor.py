@@ -21,9 +21,14 @@ from warmstart.data.tokens.batching import ordered, pad, width
 from warmstart.data.tokens.dataset import TokenizedDataset, joined
 from warmstart.errors import DataError, RunError, typed
 from warmstart.inference.engine import Engine, Runner, TokenBatch
+from warmstart.models.adapters.files import read
+from warmstart.models.adapters.open import opened
 from warmstart.models.architectures import positions_of
 from warmstart.models.checks import note_of, read_json
+from warmstart.models.custom_head import check_own
+from warmstart.models.generation import GenerationOutput
 from warmstart.models.heads import CLASSES, HEADS, VECTOR, head_of
+from warmstart.models.loading import saved_config, saved_tokenizer
 from warmstart.models.sentence_folder import read_modules
 from warmstart.tasks.base import Examples
 
@@ -136,8 +141,6 @@ class Predictor:
         return outputs
 
     def _texts(self, dataset: TokenizedDataset) -> Any:
-        from warmstart.models.generation import GenerationOutput
-
         output = GenerationOutput.nothing(len(dataset))
         if dataset.answers is not None:
             scores = self.runner.log_probs(dataset)
@@ -157,14 +160,10 @@ def open_predictor(
 
     Raises `RunError`, `RecipeError` and `BaseModelError`.
     """
-    from warmstart.models.loading import saved_config, saved_tokenizer
-
     chosen: Any = engine or parts.make("engine", "torch")
     folder = folder / "model" if (folder / "model").is_dir() else folder
     _check(folder)
     if note_of(folder).get("task", {}).get("module"):
-        from warmstart.models.custom_head import check_own
-
         check_own(folder, own_head)
     with _completed(folder) as whole:
         config, tokenizer = saved_config(whole), saved_tokenizer(whole)
@@ -183,9 +182,6 @@ def open_predictor(
 def _completed(folder: Path) -> Iterator[Path]:
     """The folder; a copy with what is missing where it is an adapter that PEFT alone has saved."""
     if (folder / "adapter_config.json").exists() and not note_of(folder):
-        from warmstart.models.adapters.files import read
-        from warmstart.models.adapters.open import opened
-
         with opened(read(folder)) as whole:
             yield whole
     else:

@@ -20,8 +20,11 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from warmstart.config.validation import NOTHING
 from warmstart.errors import BaseModelError, RecipeError, RunError, UnknownNameError, shown
 from warmstart.formatting import counted
-from warmstart.inference.predictor import open_predictor
+from warmstart.inference.predictor import Predictor, open_predictor
+from warmstart.inference.torch import Torch
+from warmstart.models.adapters import combine
 from warmstart.models.adapters.files import CONFIG, base_state, read, sum_of_base
+from warmstart.models.adapters.open import opened, share
 from warmstart.models.base import resolve
 from warmstart.models.checks import header, parameters, read_json, weight_files
 from warmstart.run import new_folder
@@ -30,9 +33,7 @@ from warmstart.types import Prediction
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from warmstart.inference.predictor import Predictor
     from warmstart.inference.torch import TorchRunner
-    from warmstart.models.adapters.files import AdapterFile
     from warmstart.models.base import Base
 
 __all__ = ["Adapters", "add", "average", "listing", "merge"]
@@ -64,8 +65,6 @@ def merge(adapter: Folder, *, out: Folder, base: str | None = None) -> dict[str,
 
     Returns `out`, `parameters`, `labels`, `proof` and `notes`.
     """
-    from warmstart.models.adapters import combine
-
     return {"out": str(out), **combine.merge(read(adapter), new_folder(out), base)}
 
 
@@ -88,8 +87,6 @@ def add(
 
     Returns `out`, `rank`, `error` (how far from the sum, relative to its size), `labels`, `notes`.
     """
-    from warmstart.models.adapters import combine
-
     shares = _weights(weights, len(adapters))
     if combination not in ("cat", "linear", "svd"):
         raise RecipeError(f"--combination = {shown(combination)}: give cat, linear or svd")
@@ -109,8 +106,6 @@ def average(adapters: Sequence[Folder], *, out: Folder, base: str | None = None)
     They are of one method, shape, base and set of labels; heads are averaged too.
     Returns `out`, `rank`, `error` (of lora: how far from the mean change), `labels`, `notes`.
     """
-    from warmstart.models.adapters import combine
-
     files = [read(adapter) for adapter in adapters]
     return {"out": str(out), **combine.average(files, new_folder(out), base)}
 
@@ -254,7 +249,10 @@ class Adapters:
                 f"{file.folder} was trained on the base '{file.base}' (sha256 {sha256[:12]}…), and "
                 f"here is '{self.base.name}' ({self.base.sha256[:12]}…)"
             )
-        self._predictors[name] = self._opened(file)
+        engine = Torch(device=self._device, precision=self._precision)
+        with opened(file, self.base) as adapter:
+            self._predictors[name] = open_predictor(adapter, engine)
+        share(self.model(name), self._weights)
         self._active = self._active or name
         return self
 
@@ -277,7 +275,7 @@ class Adapters:
 
     def model(self, adapter: str | None = None) -> Any:
         """The model of an adapter, as PEFT has it."""
-        return _model(self._predictor(adapter))
+        return cast("TorchRunner", self._predictor(adapter).runner).model
 
     def predict(self, rows: str | Sequence[Any], adapter: str | None = None) -> list[Prediction]:
         """One prediction a text (a row, for a task with several inputs) by one adapter.
@@ -296,18 +294,3 @@ class Adapters:
         if name not in self._predictors:
             raise UnknownNameError("adapter", name, self._predictors)
         return self._predictors[name]
-
-    def _opened(self, file: AdapterFile) -> Predictor:
-        from warmstart.inference.torch import Torch
-        from warmstart.models.adapters.open import opened, share
-
-        engine = Torch(device=self._device, precision=self._precision)
-        with opened(file, self.base) as folder:
-            predictor = open_predictor(folder, engine)
-        share(_model(predictor), self._weights)
-        return predictor
-
-
-def _model(predictor: Predictor) -> Any:
-    """The model behind a predictor of the torch engine."""
-    return cast("TorchRunner", predictor.runner).model

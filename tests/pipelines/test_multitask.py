@@ -134,9 +134,8 @@ def test_saved_folders_give_what_was_trained(
     session = session_of(tiny_of("roberta"), tasks)
     session.fitting(tmp_path, []).run()
     wanted = {name: one.predict()["test"] for name, one in session.each.items()}
-    session.widen_vocabulary()
+    session.save(tmp_path)
     for name, one in session.each.items():
-        one.save(tmp_path / name)
         found, _ = open_predictor(tmp_path / name).outputs(one.prepared.examples["test"].table)
         np.testing.assert_allclose(found, wanted[name], atol=1e-4)
 
@@ -319,7 +318,7 @@ def test_words_of_a_text_file_are_guessed(
 def test_the_fast_way_gives_the_gradients_of_the_slow_one(
     family: str, tasks: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from warmstart.models import shared as together
+    from warmstart.pipelines.multitask import session as together
 
     none = dict.fromkeys(NO_DROPOUT[family], 0.0)
     base = tiny(family, tmp_path / "base", WORDS, 0, **none)

@@ -11,7 +11,7 @@ import pytest
 from warmstart import part as parts
 from warmstart.cli.main import VERBS
 from warmstart.cli.parser import parse
-from warmstart.pipelines.next_steps import next_steps
+from warmstart.pipelines.finish import next_steps
 
 RUN = Path("runs/mine")
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from warmstart.cli import groups
+from warmstart.cli import commands, verbs
 from warmstart.cli.parser import explained, parse
 from warmstart.errors import RecipeError, WarmstartError
 from warmstart.tokenization.settings import Choice, Comparison, Extension, Training
 
-SAMPLES = Path(groups.__file__).parents[1] / "samples"
-VERBS = {"tokenizer": groups.TOKENIZER}
+SAMPLES = Path(commands.__file__).parents[1] / "samples"
+VERBS = {"tokenizer": commands.TOKENIZER}
 TokenScores = Callable[..., str]
 
 
@@ -28,7 +28,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> TokenS
     def run(*words: str) -> str:
         request = parse(["tokenizer", *words], VERBS)
         capsys.readouterr()
-        getattr(groups, words[0])(request)
+        verbs.tokenizer(request)
         return capsys.readouterr().out
 
     return run
@@ -110,5 +110,5 @@ def test_a_mistake_is_one_line(words: list[str], message: str, said: TokenScores
 def test_help_names_every_setting():
     for name, model in (("train", Training), ("show", Choice), ("compare", Comparison),
                         ("extend", Extension)):  # fmt: skip
-        text = explained(f"tokenizer {name}", groups.TOKENIZER.verbs[name])
+        text = explained(f"tokenizer {name}", commands.TOKENIZER.verbs[name])
         assert [key for key in model.model_fields if f"--{key}" not in text] == []

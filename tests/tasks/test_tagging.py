@@ -43,7 +43,7 @@ def table(rows: list[dict[str, Any]], **settings: Any) -> pa.Table:
     from warmstart.data.columns import map_roles
     from warmstart.data.ledger import Ledger
     from warmstart.data.readers.read import read
-    from warmstart.inference.inputs import own_form
+    from warmstart.inference.predictor import own_form
 
     task = task_of(**settings)
     raw = read(rows, ledger=Ledger())

@@ -79,10 +79,13 @@ def parse(argv: Sequence[str], verbs: Mapping[str, Verb]) -> Request:
             break
         if word == "-h":
             request.options["help"] = True
-        elif word.startswith("--"):
+            continue
+        if word.startswith("--"):
             _take_flag(request, options, word[2:], queue)
-        elif PAIR.match(word) and _is_key(word, free):
-            key, _, value = word.partition("=")
+            continue
+        key, _, value = word.partition("=")
+        known = current_name(key).partition(".")[0] in Recipe.model_fields
+        if PAIR.match(word) and not os.path.exists(word) and (known or not free):
             request.keys[key.replace("-", "_")] = value
         else:
             _take(request, free, [word])
@@ -154,12 +157,6 @@ def whole(option: str, value: str) -> int:
     return int(value)
 
 
-def _is_key(word: str, free: list[str]) -> bool:
-    """Whether `a=b` is meant as a recipe key: not a file, and named like one, or out of place."""
-    section = current_name(word.partition("=")[0]).partition(".")[0]
-    return not os.path.exists(word) and (section in Recipe.model_fields or not free)
-
-
 def overview(verbs: Mapping[str, Verb], about: str) -> str:
     """What `warmstart --help` prints."""
     lines = ["usage: warmstart VERB ... [--KEY VALUE ...]", "", about, ""]
@@ -189,7 +186,11 @@ def explained(name: str, verb: Verb) -> str:
     for key in verb.keys:
         text = known[key].description or ""
         if key in PARTS:
-            text += f": {'; '.join(_with_settings(key, name) for name in parts.names(key))}"
+            settings = {name: parts.find(key, name).model_fields for name in parts.names(key)}
+            named = [
+                f"{name} ({', '.join(own)})" if own else name for name, own in settings.items()
+            ]
+            text += f": {'; '.join(named)}"
         elif key in SECTIONS:
             text += f": {', '.join(applies.get(key) or SECTIONS[key].model_fields)}"
         lines += textwrap.wrap(
@@ -198,8 +199,3 @@ def explained(name: str, verb: Verb) -> str:
         )  # fmt: skip
     lines += ["", "a setting is named behind its section: --train.epochs 3 --method.rank 16"]
     return "\n".join(lines)
-
-
-def _with_settings(kind: str, name: str) -> str:
-    settings = ", ".join(parts.find(kind, name).model_fields)
-    return f"{name} ({settings})" if settings else name

@@ -10,81 +10,121 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from warmstart.pipelines.compare.run import RunListener
-from warmstart.training.progress import ProgressBar
+from warmstart.training.trainer import Listener
 
 if TYPE_CHECKING:
     from warmstart.training.loop import Step
 
 REDRAW_SECONDS = 0.1
+LINES = 12  # of epochs, where stderr is no terminal
 
 
-class Stages:
+class _Bar:
+    """A context: a bar on stderr, drawn at most ten times a second, where that is a terminal."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.bar, self._drawn = Progress(), 0.0
+        self.task: Any = None
+
+    def begin(self, *columns: Any) -> None:
+        """Show these columns from here on."""
+        self.close()
+        self.bar = Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True,
+                            auto_refresh=False)  # fmt: skip
+        self.task = None
+
+    def draw(self, total: int, *, fresh: bool = False, **fields: Any) -> None:
+        """Show these fields, `fresh` ones at once."""
+        now = time.monotonic()
+        if not self.console.is_terminal or (not fresh and now - self._drawn < REDRAW_SECONDS):
+            return
+        self._drawn = now
+        if self.task is None:
+            self.bar.start()
+            self.task = self.bar.add_task("", total=total, **fields)
+        if fresh:
+            self.bar.reset(self.task, total=total)
+        self.bar.update(self.task, total=total, refresh=True, **fields)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self.task is not None:  # rich prints an empty line for a bar that never began
+            self.bar.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class Stages(_Bar):
     """A context, called with (what, done, of): a bar on a terminal, one line a stage elsewhere."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:,}/{task.total:,}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            auto_refresh=False,
-        )
-        self._task: Any = None
-        self._what, self._drawn = "", 0.0
+        super().__init__()
+        counts = TextColumn("{task.completed:,}/{task.total:,}")
+        self.begin(TextColumn("{task.description}"), BarColumn(), counts)
+        self._what = ""
 
     def __call__(self, what: str, done: int, of: int) -> None:
         """`done` of `of` parts of the stage `what` are done."""
-        fresh = what != self._what
-        self._what = what
-        if not self._console.is_terminal:
-            if fresh:
-                print(f"{what} ...", file=sys.stderr, flush=True)
-            return
-        now = time.monotonic()
-        if not fresh and now - self._drawn < REDRAW_SECONDS:
-            return
-        self._drawn = now
-        if self._task is None:
-            self._bar.start()
-            self._task = self._bar.add_task(what, total=of)
-        if fresh:
-            self._bar.reset(self._task, description=what, total=of)
-        self._bar.update(self._task, completed=done, total=of, refresh=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._task is not None:
-            self._bar.stop()
+        fresh, self._what = what != self._what, what
+        if fresh and not self.console.is_terminal:
+            print(f"{what} ...", file=sys.stderr, flush=True)
+        self.draw(of, fresh=fresh, description=what, completed=done)
 
 
-class Bars(RunListener):
-    """A context: a progress bar for each run; of several, a line before each that names it."""
+class Bars(_Bar, Listener):
+    """A context: a progress bar for each run; of several, a line before each that names it.
+
+    Where stderr is no terminal, one plain line an epoch, at most about twelve.
+    """
 
     def __init__(self) -> None:
-        self._bar = ProgressBar("score")
+        super().__init__()
+        self._reset()
 
-    def begin(self, name: str, number: int, of: int) -> None:
-        self._bar.close()
-        self._bar = ProgressBar("score")
+    def _reset(self) -> None:
+        self.begin(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[rate]:.0f} rows/s  loss {task.fields[loss]:.3f}"),
+            TextColumn("{task.fields[score]}"),
+        )
+        self._score, self._rate, self._total, self._epochs = "", 0.0, 1, 0
+
+    def begin_run(self, name: str, number: int, of: int) -> None:
+        self._reset()
         Console(stderr=True, highlight=False).print(f"{escape(name)} ({number} of {of})")
 
     def step(self, step: Step, total: int) -> None:
-        self._bar.step(step, total)
+        self._total = total
+        now = step.rows / step.seconds
+        self._rate = now if not self._rate else 0.95 * self._rate + 0.05 * now
+        self.draw(total, completed=step.index, epoch=step.epoch, rate=self._rate,
+                  loss=float(step.loss), score=self._score)  # fmt: skip
 
     def epoch(self, row: dict[str, Any]) -> None:
-        self._bar.epoch(row)
+        """Keep one line of every epoch."""
+        self._epochs += 1
+        line = f"epoch {row['epoch']}: train loss {row['train_loss']:.3f}, "
+        line += "".join(f"{key.removeprefix('train_')} {value:.3f}, " for key, value in row.items()
+                        if key.startswith("train_") and key != "train_loss")  # fmt: skip
+        if "validation_score" in row:
+            score = f"score {row['validation_score']:.3f}"
+            self._score = f"validation {score}"
+            line += f"validation loss {row['validation_loss']:.3f}, {score}, "
+        line += f"{self._rate:.0f} rows/s"
+        planned = round(self._total * self._epochs / row["step"])
+        if self._epochs % -(-planned // LINES) and row["step"] < self._total:
+            return
+        if self.console.is_terminal:
+            self.bar.console.print(line, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
-        self._bar.note(text)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()
+        print(f"note: {text}", file=sys.stderr, flush=True)

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from warmstart import api
+from warmstart.cli.output import adapters as show_adapters
 from warmstart.cli.output import answers as show_answers
 from warmstart.cli.output import run as show
+from warmstart.cli.output.inspection import print_inspection
 from warmstart.cli.output.tables import notes as show_notes
+from warmstart.cli.output.tables import print_json
+from warmstart.cli.output.tokenizers import PRINTERS
 from warmstart.cli.parser import Request, truth, whole
+from warmstart.cli.progress import Bars, Stages
+from warmstart.data.readers.text import stdin_lines
 from warmstart.errors import RecipeError, nearest, shown, typed
+from warmstart.models.gguf import FETCHABLE
+from warmstart.part import OWN_HEAD, allow_named
 
 
 def tune(request: Request) -> None:
     """`warmstart tune DATA`."""
-    from warmstart.cli.progress import Bars
-
     data, options = request.words.get("DATA"), request.options
     source: dict[str, Any] = {"recipe": options["recipe"], "resume": options["resume"]}
     if options["dry-run"]:
-        show.plan(api.plan(data, **source, **request.keys), as_json=options["json"])
+        _show(request, api.plan(data, **source, **request.keys), show.plan)
         return
     with Bars() as bars:
         result = api.tune(data, **source, listeners=[bars], **request.keys)
@@ -29,9 +37,6 @@ def tune(request: Request) -> None:
 
 def inspect(request: Request) -> None:
     """`warmstart inspect DATA`."""
-    from warmstart.cli.output.inspection import print_inspection
-    from warmstart.cli.progress import Stages
-
     options = request.options
     with Stages() as stages:
         inspection = api.inspect(
@@ -49,8 +54,6 @@ def inspect(request: Request) -> None:
 
 def demo(request: Request) -> None:
     """`warmstart demo`."""
-    from warmstart.cli.progress import Bars
-
     if named := [key for key in request.keys if key in ("data.path", "data.train")]:
         raise RecipeError(
             f"{named[0]} has no meaning for demo, which trains on its own sample; for data of "
@@ -79,7 +82,7 @@ def evaluate(request: Request) -> None:
     """`warmstart evaluate MODEL DATA`."""
     model, data, out = request.words["MODEL"] or "", request.words["DATA"], request.options["out"]
     metrics = api.evaluate(model, data, out=out, **request.keys)
-    show.metrics(metrics, out, as_json=request.options["json"])
+    _show(request, metrics, partial(show.metrics, out=out))
 
 
 def index(request: Request) -> None:
@@ -104,27 +107,66 @@ def search(request: Request) -> None:
 
 def models(request: Request) -> None:
     """`warmstart models`, `warmstart models fetch NAME`."""
-    from warmstart.models.gguf import FETCHABLE
-
     action, name = request.words.get("fetch"), request.words.get("NAME")
     if action is None:
-        show.models(api.models(), as_json=request.options["json"])
+        _show(request, api.models(), show.models)
         return
     if action != "fetch":
         raise RecipeError(f"no models verb '{shown(action)}'.{nearest(action, ['fetch'])}")
     if name is None:
         raise RecipeError(f"models fetch needs a name after it.{nearest('', FETCHABLE)}")
-    show.fetched(api.fetch(name), as_json=request.options["json"])
+    _show(request, api.fetch(name), show.fetched)
+
+
+def tokenizer(request: Request) -> None:
+    """`warmstart tokenizer train CORPUS`, `show TEXT`, `compare DATA`, `extend BASE`."""
+    action = request.verb.partition(" ")[2]
+    (value,) = request.words.values()
+    word: Any = value or ""
+    if action in ("train", "compare") and "," in word and not os.path.exists(word):
+        word = word.split(",")
+    with Stages() as progress:
+        function = getattr(api.tokenizer, action)
+        result = function(word, progress=progress, **_set_options(request), **request.keys)
+    _show(request, result, PRINTERS[action])
+
+
+def adapters(request: Request) -> None:
+    """`warmstart adapters list FOLDER...`, `merge ADAPTER`, `add ADAPTER...`, `average
+    ADAPTER...`."""
+    action = request.verb.partition(" ")[2]
+    allow_named(request.keys)
+    if strange := [key for key in request.keys if key != OWN_HEAD]:
+        known = ", ".join(f"--{name.partition(' ')[0]}" for name in request.spec.options)
+        raise RecipeError(
+            f"no option '--{strange[0]}' of {request.verb}. There are: {known or 'none'}"
+        )
+    if action == "list":
+        _show(request, api.adapters.listing(request.several or "runs"), show_adapters.listed)
+        return
+    if request.options["out"] is None:
+        raise RecipeError(f"adapters {action} needs --out FOLDER, where it goes")
+    words: Any = request.several or request.words.get("ADAPTER")
+    result = getattr(api.adapters, action)(words, **_set_options(request))
+    _show(request, result, partial(show_adapters.written, action))
 
 
 def recipe(request: Request) -> None:
     """`warmstart recipe`."""
-    whole_recipe = api.recipe_for(None, request.options["recipe"], request.keys)
-    show.recipe(whole_recipe, as_json=request.options["json"])
+    _show(request, api.recipe_for(None, request.options["recipe"], request.keys), show.recipe)
+
+
+def _show(request: Request, value: Any, printer: Callable[[Any], None]) -> None:
+    """Print a value as JSON, or for people."""
+    (print_json if request.options["json"] else printer)(value)
+
+
+def _set_options(request: Request) -> dict[str, Any]:
+    """The options that were given, as they are passed on."""
+    options = request.options.items()
+    return {key: value for key, value in options if value is not None and key != "json"}
 
 
 def _texts(word: str | None) -> str | Iterable[str]:
     """A word of the command line, or the lines of stdin where there is none, or `-`."""
-    from warmstart.data.readers.text import stdin_lines
-
     return stdin_lines() if word is None or word == "-" else word

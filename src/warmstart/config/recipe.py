@@ -23,8 +23,7 @@ from pydantic.fields import FieldInfo
 
 from warmstart import part as parts
 from warmstart.config import keys, toml
-from warmstart.config.keys import PARTS, SECTIONS
-from warmstart.config.merge import nested, over, part_table, plain
+from warmstart.config.keys import PARTS, SECTIONS, nested, over, part_table, plain
 from warmstart.config.validation import checked
 from warmstart.data.readers.files import unusable
 from warmstart.data.settings import Data
@@ -35,8 +34,6 @@ from warmstart.training.regularization.settings import Forgetting
 from warmstart.training.settings import Train
 
 NAMED: Any = PARTS  # a name stands for a part until it is read
-
-
 ENGINE = FieldInfo(description="what computes the answers")
 
 
@@ -143,7 +140,11 @@ class Recipe(BaseModel):
             if name in merged and not isinstance(merged[name], section):
                 merged[name] = checked(section, plain(name, merged[name]), f"{name}.", _unknown())
         if "objective" not in merged and "task" in merged:
-            merged["objective"] = _default_objective(merged["task"])
+            task = merged["task"]
+            kind: Any = task
+            if not isinstance(task, Part):
+                kind = parts.find("task", str(plain("task", task).get("name", PARTS["task"])))
+            merged["objective"] = kind.objective
         return checked(cls, merged, "", _unknown())
 
     @classmethod
@@ -158,13 +159,6 @@ class Recipe(BaseModel):
     def commented(self) -> str:
         """The complete recipe with a comment on every key; what is unset is commented out."""
         return "\n".join(toml.commented(self)) + "\n"
-
-
-def _default_objective(task: Any) -> str:
-    """The objective of a task that was given without one."""
-    name = task if isinstance(task, Part) else plain("task", task).get("name", PARTS["task"])
-    kind: Any = task if isinstance(task, Part) else parts.find("task", str(name))
-    return kind.objective
 
 
 def settings_of(verb: str, typed: Mapping[str, Any]) -> Recipe:

@@ -98,7 +98,9 @@ def _to_field(value: Any, info: FieldInfo, key: str) -> Any:
     accepted = kinds(info)
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
-    if isinstance(value, Quoted) and _wants_no_text(value, info):
+    words = _choices(info) + ([NOTHING] if _may_be_nothing(info) else [])
+    number = accepted & {int, float, bool} and str not in accepted  # or true or false
+    if isinstance(value, Quoted) and number and value.strip().lower() not in words:
         raise RecipeError(f'{key} = "{shown(value)}": give {wanted(info)}, without quotes')
     if dict in accepted or not isinstance(value, dict):
         value = _unquoted(value)
@@ -110,14 +112,6 @@ def _to_field(value: Any, info: FieldInfo, key: str) -> Any:
     if plain and isinstance(value, bool) and bool not in accepted:
         raise RecipeError(f"{key} = {str(value).lower()}: give {wanted(info)}")
     return value
-
-
-def _wants_no_text(value: str, info: FieldInfo) -> bool:
-    """Whether a number, or true or false, is due, and this is none of the words besides."""
-    accepted = kinds(info)
-    words = _choices(info) + ([NOTHING] if _may_be_nothing(info) else [])
-    due = accepted & {int, float, bool} and str not in accepted
-    return bool(due) and value.strip().lower() not in words
 
 
 def _unquoted(value: Any) -> Any:

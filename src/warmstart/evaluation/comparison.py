@@ -9,7 +9,7 @@ worse with each of them before a difference counts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from statistics import NormalDist, fmean, stdev
 from typing import Any
 
@@ -88,7 +88,7 @@ BEST, NOISE, WORSE, UNKNOWN = "best", "noise", "worse", "unknown"
 class Trial:
     """One finished run: `score` is {"value", "low", "high"} of the main figure on the test rows."""
 
-    run: str
+    name: str
     method: str
     seed: int
     score: Mapping[str, float]
@@ -97,6 +97,8 @@ class Trial:
     seconds: float
     peak_memory_mb: float | None = None
     energy_joules: float | None = None
+    validation_score: float | None = None
+    kept_epoch: int | None = None
 
 
 @dataclass(slots=True)
@@ -120,10 +122,6 @@ class Standing:
     outcome: str = UNKNOWN
     against: dict[str, Any] = field(default_factory=dict[str, Any])
     """This one minus the best: difference, low, high, p_value (Holm), worse_seeds."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def standings(
@@ -179,7 +177,7 @@ def _standing(trials: Sequence[Trial]) -> Standing:
     alone = trials[0].score if len(trials) == 1 else {}
     return Standing(
         method=trials[0].method,
-        runs=[trial.run for trial in trials],
+        runs=[trial.name for trial in trials],
         seeds=[trial.seed for trial in trials],
         scores=scores,
         value=fmean(scores),

@@ -5,29 +5,33 @@ rows → table of the task's inputs → token ids → batches → engine → out
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from warmstart import part as parts
+from warmstart.data.ledger import place
+from warmstart.data.tables import pc, torn
 from warmstart.data.tokens.batching import ordered, pad, width
 from warmstart.data.tokens.dataset import TokenizedDataset, joined
-from warmstart.errors import RunError, typed
+from warmstart.errors import DataError, RunError, typed
 from warmstart.inference.engine import Engine, Runner, TokenBatch
-from warmstart.inference.inputs import table_of, task_of
+from warmstart.models.adapters.files import read
+from warmstart.models.adapters.open import opened
 from warmstart.models.architectures import positions_of
 from warmstart.models.checks import note_of, read_json
-from warmstart.models.heads import VECTOR, head_of
+from warmstart.models.generation import GenerationOutput
+from warmstart.models.heads import CLASSES, HEADS, VECTOR, head_of
+from warmstart.models.saved import saved_config, saved_tokenizer
 from warmstart.models.saving import read_modules
 from warmstart.tasks.base import Examples
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from warmstart.tasks.base import Task
     from warmstart.types import Prediction
 
@@ -35,6 +39,8 @@ OnCut = Callable[[int, int], None]
 """(row, tokens) of a text that was too long."""
 CHUNK = 4096
 """Rows of `Predictor.predict` that are in memory at once."""
+FOREIGN: Mapping[str, Mapping[str, Any]] = {"tagging": {"constrained": False}}
+"""What holds for a model trained elsewhere: IOB1 cannot be told from IOB2 by the labels."""
 
 
 @dataclass(eq=False)
@@ -56,7 +62,28 @@ class Predictor:
 
     def table(self, rows: Sequence[Any]) -> pa.Table:
         """Rows as `predict` takes them, as a table of the task's inputs. Raises `DataError`."""
-        return table_of(self.task, rows)
+        task, columns = self.task, {role: list[Any]() for role in self.task.inputs}
+        for number, row in enumerate(rows, 1):
+            values = _inputs_of(task.inputs, row, number)
+            for (role, column), value in zip(columns.items(), values, strict=True):
+                if role not in task.nested and not isinstance(value, str | None):
+                    kind = type(value).__name__
+                    reason = f"of type {kind}; give a text"
+                    if isinstance(value, list | tuple):
+                        reason = "a list; give one text"
+                    raise DataError(f"row {number}: {role} is {reason}")
+                column.append(value)
+        arrays: dict[str, Any] = {}
+        for role, values in columns.items():
+            kind = None if role in task.nested and values else pa.string()
+            try:
+                arrays[role] = pa.chunked_array([pa.array(values, kind)])
+            except UnicodeEncodeError:
+                raise torn(values, lambda row, role=role: f"row {row + 1}: {role}") from None
+        at = pa.DictionaryArray.from_arrays(pa.array([0] * len(rows), pa.int32()), ["row"])
+        return own_form(
+            task, pa.table({**arrays, "_file": at, "_line": pa.array(range(1, len(rows) + 1))})
+        )
 
     def answers(
         self, table: pa.Table, start: int = 0, on_cut: OnCut | None = None
@@ -115,8 +142,6 @@ class Predictor:
         return outputs
 
     def _texts(self, dataset: TokenizedDataset) -> Any:
-        from warmstart.models.generation import GenerationOutput
-
         output = GenerationOutput.nothing(len(dataset))
         if dataset.answers is not None:
             scores = self.runner.log_probs(dataset)
@@ -131,8 +156,6 @@ def open_predictor(folder: Path, engine: Engine | None = None) -> Predictor:
 
     Raises `RunError`, `RecipeError` and `BaseModelError`.
     """
-    from warmstart.models.saved import saved_config, saved_tokenizer
-
     chosen: Any = engine or parts.make("engine", "torch")
     folder = folder / "model" if (folder / "model").is_dir() else folder
     _check(folder)
@@ -141,7 +164,7 @@ def open_predictor(folder: Path, engine: Engine | None = None) -> Predictor:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         longest = min(tokenizer.model_max_length, positions_of(config))
-        task = task_of(whole, longest)
+        task = _task_of(whole, longest)
         form = chosen.build(whole, folder / "engines" / chosen.part_name())
         pad_id: Any = tokenizer.pad_token_id
         runner = chosen.open(form, task, pad_id)
@@ -153,11 +176,8 @@ def open_predictor(folder: Path, engine: Engine | None = None) -> Predictor:
 def _completed(folder: Path) -> Iterator[Path]:
     """The folder; a copy with what is missing where it is an adapter that PEFT alone has saved."""
     if (folder / "adapter_config.json").exists() and not note_of(folder):
-        from warmstart.models.adapters.files import read
-        from warmstart.models.adapters.open import opened
-
-        with opened(read(folder)) as place:
-            yield place
+        with opened(read(folder)) as whole:
+            yield whole
     else:
         yield folder
 
@@ -187,3 +207,49 @@ def _check(folder: Path) -> None:
             f"{folder} is a model without a head ({', '.join(map(str, names))}); "
             f"train one first: warmstart tune DATA --base {typed(folder)}"
         )
+
+
+def _task_of(folder: Path, longest: int) -> Task:
+    """The task of a saved model; texts may have `longest` tokens. Raises `RunError`."""
+    note, config = note_of(folder), folder / "config.json"
+    saved = dict(note.get("task") or {})
+    name = saved.pop("name", None)
+    if name is None:
+        known = head_of(read_json(config)) if config.exists() else None
+        name = (HEADS.get(str(note.get("head"))) or known or CLASSES).task
+        saved = read_modules(folder) if name == "embedding" else FOREIGN.get(name, {})
+    if name not in parts.names("task"):
+        raise RunError(f"{folder} was trained for the task '{name}', which is not known here")
+    task: Any = parts.find("task", name).model_validate({**saved, "max_length": longest})
+    return task.resolve_for_base(read_json(config), longest) if config.exists() else task
+
+
+def own_form(task: Task, table: pa.Table) -> pa.Table:
+    """A table of the task's inputs as `Task.rows` makes it; no row may be lost, and a text that is
+    missing, as in JSON and Parquet, is an empty one, as in CSV."""
+
+    def refuse(row: int, reason: str) -> None:
+        raise DataError(f"{place(table, row)}: {reason}; mend or delete the row")
+
+    for role in set(task.inputs) - set(task.nested):
+        column = table[role]
+        if column.null_count and pa.types.is_string(column.type):
+            at = table.column_names.index(role)
+            table = table.set_column(at, role, pc.fill_null(column, ""))
+    return task.rows(table, refuse)
+
+
+def _inputs_of(roles: Sequence[str], row: Any, number: int) -> Sequence[Any]:
+    """The inputs of one row, in the order of the roles."""
+    if isinstance(row, Mapping):
+        if missing := [role for role in roles if role not in row]:
+            raise DataError(f"row {number} has no {missing[0]}; it needs {', '.join(roles)}")
+        return [row[role] for role in roles]
+    if len(roles) == 1:
+        return [row]
+    if isinstance(row, str) or len(row) != len(roles):
+        raise DataError(
+            f"row {number}: this model is asked with {' and '.join(roles)}; give a dict of "
+            f"them or a tuple in this order"
+        )
+    return list(row)

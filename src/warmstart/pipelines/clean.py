@@ -136,10 +136,10 @@ LEFT_OUT = "left out by the split: empty, or a copy of a row of a given split"
 
 def check_fix(out: Path, source: Source) -> None:
     """Raise before any work is done if the clean copy could not be written to `out`."""
-    one_file = len(source.parts) == 1
-    if one_file and out.suffix.lower() not in ENDINGS:
+    one_file, is_file = len(source.parts) == 1, out.suffix.lower() in ENDINGS
+    if one_file and not is_file:
         raise RecipeError(f"cannot write {out}: give --fix a name ending in {', '.join(ENDINGS)}")
-    if not one_file and out.suffix.lower() in ENDINGS:
+    if not one_file and is_file:
         raise RecipeError(
             f"the data have {len(source.parts)} splits, so --fix {out} must be a folder: give a "
             "name without an ending"
@@ -181,15 +181,9 @@ def write_clean(source: Source, gone: Sequence[Removal], out: Path) -> dict[str,
             ]
             removed.append(_with_places(rows, [removal.reason for removal in of_split], twins))
     table = pa.concat_tables(removed, promote_options="permissive") if removed else None
-    _write(source, kept, table, out, folder=len(source.parts) > 1)
+    facts = _write(source, kept, table, out, folder=len(source.parts) > 1)
     reasons = Counter(removal.reason.partition(":")[0] for removal in gone)
-    return {
-        "out": str(out),
-        "removed": str(removed_path(out)),
-        "rows": {name: len(table) for name, table in kept.items()},
-        "removed_rows": len(gone),
-        "reasons": dict(reasons.most_common()),
-    }
+    return facts | {"removed": str(removed_path(out)), "reasons": dict(reasons.most_common())}
 
 
 def write_split(source: Source, tables: Mapping[str, pa.Table], out: Path) -> dict[str, Any]:
@@ -207,13 +201,7 @@ def write_split(source: Source, tables: Mapping[str, pa.Table], out: Path) -> di
             kept[name] = whole.take(pa.array(rows))
     lost = whole.filter(pa.array(~used))
     removed = _with_places(lost, [LEFT_OUT] * len(lost), [""] * len(lost)) if len(lost) else None
-    _write(source, kept, removed, out, folder=True)
-    return {
-        "out": str(out),
-        "rows": {name: len(table) for name, table in kept.items()},
-        "removed_rows": len(lost),
-        "removed": str(removed_path(out)) if len(lost) else None,
-    }
+    return _write(source, kept, removed, out, folder=True)
 
 
 def _write(
@@ -222,8 +210,8 @@ def _write(
     removed: pa.Table | None,
     out: Path,
     folder: bool,
-) -> None:
-    """One file, or a folder with a file a split; whole or not at all."""
+) -> dict[str, Any]:
+    """Write one file, or a folder with a file a split, whole or not at all; what was written."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(out) if folder else nullcontext(out.parent) as place:
@@ -232,7 +220,14 @@ def _write(
                 with Writer(removed_path(out)) as writer:
                     writer.write(removed)
             for name, table in tables.items():
-                file = f"{name}{_ending(source, name)}" if folder else out.name
+                file = out.name
+                if folder:  # with the ending of the split's source, or the nearest that there is
+                    origin, ending = source.origins.get(name, source.origins["train"]), ".parquet"
+                    if isinstance(origin, str | os.PathLike) and Path(origin).is_file():
+                        own = suffix(Path(origin))
+                        own = own if own in ENDINGS else ".csv"
+                        ending = ENDING.get(format_of(Path(origin)), own)
+                    file = f"{name}{ending}"
                 with Writer(place / file) as writer:
                     writer.write(_plain(table))
     except BaseException as error:
@@ -240,6 +235,12 @@ def _write(
         if isinstance(error, OSError):
             raise RunError(f"cannot write {out}: {why(error)}") from error
         raise
+    return {
+        "out": str(out),
+        "removed": str(removed_path(out)) if removed is not None else None,
+        "rows": {name: len(table) for name, table in tables.items()},
+        "removed_rows": 0 if removed is None else len(removed),
+    }
 
 
 def _places(table: pa.Table) -> list[tuple[str, int]]:
@@ -260,15 +261,6 @@ def _with_places(table: pa.Table, reasons: list[str], kept: list[str]) -> pa.Tab
 
 def _plain(table: pa.Table) -> pa.Table:
     return table.drop_columns([name for name in OURS if name in table.column_names])
-
-
-def _ending(source: Source, split: str) -> str:
-    """The ending of a split's file: its source's, or the nearest that can be written."""
-    origin = source.origins.get(split, source.origins["train"])
-    if not isinstance(origin, str | os.PathLike) or not Path(origin).is_file():
-        return ".parquet"
-    ending = suffix(Path(origin))
-    return ENDING.get(format_of(Path(origin)), ending if ending in ENDINGS else ".csv")
 
 
 def _check_free(path: Path) -> None:

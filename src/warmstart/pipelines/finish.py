@@ -1,22 +1,34 @@
-"""After training: the proof, the evaluation, the report and the model card."""
+"""After training: the proof, the evaluation, the report and the model card; what to type next."""
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
+
+from warmstart.errors import typed
+from warmstart.evaluation.evaluate import evaluate
+from warmstart.evaluation.forgetting import section
 from warmstart.files import write_atomically, write_json, write_text
-from warmstart.pipelines.next_steps import next_steps
 from warmstart.pipelines.prepare import Prepared
+from warmstart.pipelines.verify import prove_task
 from warmstart.reporting.model_card import model_card
 from warmstart.reporting.page import write_report
-from warmstart.run import Run
-from warmstart.types import Metrics, RunFolder, RunReport, TaskName, Verdict
+from warmstart.run import Run, report_of
+from warmstart.training.memory import give_back_memory
+from warmstart.types import Metrics, Verdict
 
 if TYPE_CHECKING:
+    from warmstart.tasks.base import Task
     from warmstart.training.trainer import Progress
 
+Steps = list[tuple[str, str]]
+"""Commands, and what each does."""
 NO_TOKENS = "none in training: the head read hidden states that were computed once"
 
 
@@ -28,15 +40,8 @@ def finish(
     speed: dict[str, Any],
     size: dict[str, Any],
     forgetting: dict[str, Any] | None = None,
-) -> RunReport:
+) -> None:
     """Proof, evaluation, report, card."""
-    import pyarrow.parquet as pq
-
-    from warmstart.evaluation.evaluate import evaluate
-    from warmstart.evaluation.forgetting import section
-    from warmstart.pipelines.verify import prove_task
-    from warmstart.training.memory import give_back_memory
-
     recipe, examples = prepared.recipe, prepared.examples
     proof = prove_task(run.model, prepared.task, examples["test"], outputs["test"], recipe.seed)
     write_json(run.path / "proof.json", proof)
@@ -53,42 +58,19 @@ def finish(
     with write_atomically(run.path / "predictions.parquet") as part:
         pq.write_table(evaluation.predictions, part)
     run.update(size=size, speed=speed, history=progress.history, kept_epoch=progress.kept_epoch)
-    report = _report(run, prepared, metrics, evaluation.mistakes, proof)
+    report = report_of(run, recipe)
+    report = replace(
+        report,
+        base={**report.base, "hub_id": prepared.base.hub_id},
+        license=prepared.base.license,
+        leakage=prepared.splits.leakage,
+        metrics=metrics,
+        mistakes=evaluation.mistakes,
+        next=next_steps(prepared.task, run.answers_from),
+    )
     write_report(run.report, report)
     write_text(run.model / "README.md", model_card(report))
     run.update(status="done")
-    return report
-
-
-def _report(
-    run: Run,
-    prepared: Prepared,
-    metrics: Metrics,
-    mistakes: list[dict[str, Any]],
-    proof: dict[str, Any],
-) -> RunReport:
-    facts = run.facts
-    return RunReport(
-        title=run.path.name,
-        created=facts["created"],
-        run=RunFolder(run.path.name, str(run.path)),
-        task=TaskName(prepared.task.part_name(), prepared.task.head.name),
-        method=prepared.method.part_name(),
-        base={**facts["base"], **facts["size"], "hub_id": prepared.base.hub_id},
-        adapter=(run.model / "adapter_config.json").exists(),
-        license=prepared.base.license,
-        recipe_toml=prepared.recipe.to_toml(),
-        data=prepared.ledger.summary(),
-        leakage=prepared.splits.leakage,
-        labels=prepared.labels,
-        metrics=metrics,
-        history=facts["history"],
-        mistakes=mistakes,
-        speed=facts["speed"],
-        proof=proof,
-        next=next_steps(prepared.task, run.answers_from),
-        versions=facts["versions"],
-    )
 
 
 def speed_of(progress: Progress, caching: float, device: str, precision: str) -> dict[str, Any]:
@@ -117,3 +99,40 @@ def peak_memory_mb() -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)
+
+
+def next_steps(task: Task, model: Path) -> Steps:
+    """For a run or model folder of this task."""
+    folder = typed(model)
+    module = getattr(task, "module", "")
+    own = f" --task.module {typed(module)}" if module else ""
+    example, rows = '"your text"', "a text"
+    if len(task.inputs) > 1:
+        example = f"'{json.dumps(dict.fromkeys(task.inputs, '…'), ensure_ascii=False)}'"
+        rows = "a pair of texts"
+    predict = f"warmstart predict {folder}"
+    steps = [
+        (f"{predict} {example}{own}", task.head.does.format(one=rows)),
+        (f"{predict} new.csv --out {task.head.answers_file}{own}",
+         "does so with every row of a file"),
+        (f"warmstart evaluate {folder} other.csv{own}", "scores the model on other labelled data"),
+    ]  # fmt: skip
+    if not task.head.gives_vectors:
+        return steps
+    index = f"warmstart index {folder} texts.csv --out texts-index"
+    search = 'warmstart search texts-index "your question"'
+    return [
+        (index, "makes an index of your texts"),
+        (search, "finds those nearest in meaning"),
+        *steps,
+    ]
+
+
+def next_steps_of_tasks(models: Sequence[Path]) -> Steps:
+    """For the model folders of a run of several tasks."""
+    folder, *others = [typed(model) for model in models]
+    more = f"; the others are asked the same way: {', '.join(others)}"
+    return [
+        (f"warmstart predict {folder} new.csv --out answered.csv", f"answers every row{more}"),
+        (f"warmstart evaluate {folder} other.csv", "scores a model on other labelled data"),
+    ]

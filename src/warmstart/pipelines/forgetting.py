@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from warmstart.evaluation.forgetting import compared, fewer, statistics, unchanged
+from warmstart.training.regularization.language_model import Reader, reader_for
+from warmstart.training.regularization.regularizer import (
+    Penalty,
+    Regularizer,
+    base_weights,
+    fisher,
+)
+from warmstart.training.regularization.text import General, shipped
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from warmstart.metrics.base import Floats
     from warmstart.pipelines.prepare import Prepared
-    from warmstart.training.regularization.language_model import Reader
-    from warmstart.training.regularization.regularizer import Regularizer
-    from warmstart.training.regularization.text import General
 
 
 @dataclass
@@ -33,10 +40,6 @@ class Forgetting:
     @classmethod
     def begin(cls, prepared: Prepared, model: Any) -> Forgetting:
         """Find out how this base reads, and measure it while it is still the base."""
-        from warmstart.evaluation.forgetting import fewer
-        from warmstart.training.regularization.language_model import reader_for
-        from warmstart.training.regularization.text import shipped
-
         recipe, task = prepared.recipe, prepared.task
         knowledge = cls(prepared, prepared.general or shipped())
         measured = recipe.evaluate.forgetting and knowledge.changes != "nothing"
@@ -53,8 +56,6 @@ class Forgetting:
 
     def attached(self, model: Any) -> None:
         """To be called with the method on the model, before any of its weights has moved."""
-        from warmstart.training.regularization.regularizer import base_weights, fisher
-
         if self.reader is None:
             return
         self.reader.join(model)
@@ -75,8 +76,6 @@ class Forgetting:
 
     def regularizer(self, model: Any, forward: Any) -> Regularizer | None:
         """What a step does against forgetting; to be called before any weight has moved."""
-        from warmstart.training.regularization.regularizer import Penalty, Regularizer, base_weights
-
         settings = self.prepared.recipe.forgetting
         if not settings.acts or self.reader is None:
             return None
@@ -95,8 +94,6 @@ class Forgetting:
 
     def figure(self, model: Any) -> dict[str, Any] | None:
         """What was forgotten, as `evaluate.forgetting` says it; None where it was not asked for."""
-        from warmstart.evaluation.forgetting import compared, unchanged
-
         recipe = self.prepared.recipe
         if recipe.evaluate.forgetting and self.changes == "nothing":
             return unchanged()
@@ -115,8 +112,6 @@ class Forgetting:
 
     def read(self) -> Floats:
         """The statistics of the held-out passages, as the body reads them now."""
-        from warmstart.evaluation.forgetting import statistics
-
         assert self.reader is not None
         return np.asarray(statistics(self.reader, self.passages))
 

@@ -30,7 +30,7 @@ from warmstart.pipelines.clean import (
 )
 from warmstart.pipelines.rows import ENDINGS, Writer
 from warmstart.reporting.inspection import render_inspection
-from warmstart.run import check_free, check_writable, free_path, now, why
+from warmstart.run import now, run_folder, why
 
 MAX_ROWS = 20_000
 
@@ -82,10 +82,7 @@ def inspect(
     path = recipe.data.path or recipe.data.train
     if source is None and path is None:
         raise RecipeError("no data: name a file or folder, or give --data.train FILE")
-    stem = Path(path or "data").resolve().stem or "data"
-    out = out or free_path(f"{stem}-inspect")
-    check_free(out)
-    check_writable(out)
+    out = run_folder(out, path, "inspect")
     data = read_all(recipe.data, task.roles, {"text"}, Ledger(), source)
     if recipe.data.corrections and "label" in data.roles:
         data = corrected(data, recipe.data.corrections)

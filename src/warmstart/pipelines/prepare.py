@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from warmstart.config.recipe import Recipe
+from warmstart.data import sampling, splitting
 from warmstart.data.ledger import Ledger
 from warmstart.data.tables import mapped
+from warmstart.data.tokens.batching import plan
 from warmstart.errors import DataError, RecipeError
+from warmstart.methods.base import Method
+from warmstart.models.architectures import family_of, skeleton, width_of
+from warmstart.models.base import resolve
+from warmstart.models.checks import read_json
+from warmstart.tasks.base import Examples
+from warmstart.training.regularization.text import read_general
 
 if TYPE_CHECKING:
     from warmstart.data.splitting import Splits
     from warmstart.data.tokens.dataset import TokenizedDataset
-    from warmstart.methods.base import Method
     from warmstart.models.base import Base
     from warmstart.objectives.base import Objective
-    from warmstart.tasks.base import Examples, Task
+    from warmstart.tasks.base import Task
+    from warmstart.training.batches import BatchSource
     from warmstart.training.regularization.text import General
-
-
-# Every choice that a recipe leaves open, made from the rows and the base.
+    from warmstart.training.settings import Train
 
 CLASS_STEPS = 60
 """Steps that each class wants: 77 classes need twice the passes that 4 do (bench/scores.py)."""
@@ -33,46 +38,30 @@ USUAL_WIDTH = 768
 """Of the layers of a base whose config names no width."""
 
 
-def check_rank(method: Any, config: Mapping[str, Any]) -> None:
-    """Raise `RecipeError` for a change of higher rank than the matrices that it changes."""
-    from warmstart.models.architectures import width_of
-
-    rank, width = getattr(method, "rank", 0), width_of(config)
-    if rank > width > 0:
-        raise RecipeError(
-            f"method.rank = {rank:,}: the layers of the base are {width:,} wide, and no change of "
-            "their matrices has a higher rank; give less, as in 16, or take --method full"
-        )
-
-
-def resolved(
-    recipe: Recipe, base: Base, rows: int, longest: int, index: np.ndarray, store: TokenizedDataset
-) -> Recipe:
+def _resolved(recipe: Recipe, base: Base, rows: np.ndarray, store: TokenizedDataset) -> Recipe:
     """The recipe with every open choice made, so that it repeats the run wherever it is read."""
-    from warmstart.data.tokens.batching import plan
-    from warmstart.methods.base import Method
-    from warmstart.models.architectures import family_of, width_of
-    from warmstart.models.checks import read_json as read_config
     from warmstart.training.datasets import row_sizes
     from warmstart.training.precision import choose, device_named
 
     method: Any = recipe.method
-    train = recipe.train
-    config = read_config(base.path / "config.json")
-    width = width_of(config) or USUAL_WIDTH
     task: Any = recipe.task
+    train, config = recipe.train, read_json(base.path / "config.json")
+    width = width_of(config) or USUAL_WIDTH
     batch = train.batch_size or task.default_batch or method.default_batch_size
     one_state = not task.head.per_token
     cached = method.caches_features and bool(family_of(config).post_norm_block) and one_state
     if train.batch_tokens and not cached:
-        steps = len(plan(store.sizes[index], batch, recipe.seed, 0, train.batch_tokens))
+        steps = len(plan(store.sizes[rows], batch, recipe.seed, 0, train.batch_tokens))
     else:
-        steps = -(-rows // batch)
+        steps = -(-len(rows) // batch)
     pace = method if cached or not method.caches_features else Method
     classes = len(np.unique(store.targets)) if task.head.single_label and not cached else 0
-    epochs = train.epochs or _usual_epochs(task, pace, steps, classes)
+    fewest, most = pace.epochs_between
+    wanted = -(-max(pace.steps_wanted, CLASS_STEPS * classes) // steps)
+    usual = task.default_epochs or min(most, max(fewest, task.min_epochs, wanted))
+    epochs = train.epochs or usual
     if train.max_steps or train.tokens:
-        tokens = int(row_sizes(store)[index].sum())
+        tokens = int(row_sizes(store)[rows].sum())
         passes = (train.max_steps or 0) / steps + (train.tokens or 0) / max(tokens, 1)
         epochs = math.ceil(passes)
     device = device_named(train.device)
@@ -85,15 +74,7 @@ def resolved(
         "precision": precision,
         "device": device.type,
     }
-    task = task.model_copy(update={"max_length": longest})
-    return recipe.model_copy(update={"train": train.model_copy(update=chosen), "task": task})
-
-
-def _usual_epochs(task: Task, pace: Any, steps: int, classes: int) -> int:
-    """The passes where the recipe names none; `steps` make one."""
-    fewest, most = pace.epochs_between
-    wanted = max(pace.steps_wanted, CLASS_STEPS * classes)
-    return task.default_epochs or min(most, max(fewest, task.min_epochs, -(-wanted // steps)))
+    return recipe.model_copy(update={"train": train.model_copy(update=chosen)})
 
 
 SPLITS = ("train", "validation", "test")
@@ -112,7 +93,6 @@ class Prepared:
     tokenizer: Any
     rows: np.ndarray
     """The rows of train to learn from, with repeats where a class is oversampled."""
-    notes: list[str] = field(default_factory=list[str])
     general: General | None = None
     """The text of `forgetting.text`."""
 
@@ -144,6 +124,38 @@ class Prepared:
             "general": self.general.fingerprint if self.general else None,
         }
 
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Label → split → rows, where a row has a single label."""
+        if not self.task.head.single_label:
+            return {}
+        k = len(self.labels)
+        numbers = {n: np.bincount(own.targets, minlength=k) for n, own in self.stores.items()}
+        return {
+            label: {name: int(counts[i]) for name, counts in numbers.items()}
+            for i, label in enumerate(self.labels)
+        }
+
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        train, recipe = self.recipe.train, self.recipe
+        if self.method.caches_features or self.task.head.gives_vectors:
+            train = train.model_copy(update={"batch_tokens": None})
+        store, objective = self.stores["train"], self.objective
+        return planned_source(store, self.rows, objective, train, recipe.seed).length().steps
+
+
+def planned_source(
+    store: TokenizedDataset, rows: np.ndarray | None, objective: Any, train: Train, seed: int
+) -> BatchSource:
+    """The steps of a training run as they can be planned without a model."""
+    import torch
+
+    from warmstart.training.batches import BatchSource
+    from warmstart.training.datasets import Rows, row_sizes
+
+    sizes = Rows(row_sizes(store), torch.device("cpu"))
+    return BatchSource(sizes, objective, train, seed, rows=rows)
+
 
 def rows_in(folder: Path, prepared: Prepared) -> Prepared:
     """The same with the rows in a file of `folder`, out of memory."""
@@ -155,102 +167,47 @@ def rows_in(folder: Path, prepared: Prepared) -> Prepared:
 
 def prepare(recipe: Recipe, source: Any = None) -> Prepared:
     """Read and check everything: data, base, tokens, recipe. Raises `WarmstartError`."""
-    from warmstart.models.base import resolve
     from warmstart.models.loading import load_tokenizer
-    from warmstart.tasks.base import Examples
     from warmstart.training.precision import device_named
 
-    asked: Any = recipe.task
+    task: Any = recipe.task
     device_named(recipe.train.device)
-    if asked.own_data:
+    if task.own_data:
         raise RecipeError(
-            f"task {asked.part_name()} is one run over several data sets and cannot be compared "
+            f"task {task.part_name()} is one run over several data sets and cannot be compared "
             "over several methods or seeds; give one of each"
         )
     if source is None and recipe.data.path is None and recipe.data.train is None:
         raise RecipeError("no data: name a file or folder, or give --data.train FILE")
-    task: Any = recipe.task
     ledger = Ledger()
-    found = load_splits(recipe, task, ledger, source)
+    splits = load_splits(recipe, task, ledger, source)
     base = resolve(recipe.base, revision=recipe.revision)
     tokenizer = load_tokenizer(base)
-    method: Any = recipe.method
-    notes = _check_method(recipe, base)
-    task = task.resolve_for_base(_config(base), tokenizer.model_max_length - method.extra_tokens)
-    task = task.resolve_for_data(found.train)
-    recipe = recipe.model_copy(update={"task": task})
-    labels = task.fit_labels(found.train)
+    _check_method(recipe, base)
+    task = _fitted(recipe, base, tokenizer, splits)
+    labels = task.fit_labels(splits.train)
     task.check_base(base, labels)
-    for remark in task.data_notes(found.train):
+    for remark in task.data_notes(splits.train):
         ledger.note("task", remark)
-    longest = min(task.max_length, tokenizer.model_max_length - method.extra_tokens)
     examples: dict[str, Examples] = {}
     for name in SPLITS:
-        table = getattr(found, name)
-        cut = _Cut(table, ledger)
-        store = task.encode(table, labels, tokenizer, longest, cut)
+        table = getattr(splits, name)
+        cut = Cut(table, ledger)
+        store = task.encode(table, labels, tokenizer, task.max_length, cut)
         examples[name] = Examples(table, store, labels, tokenizer)
         ledger.tokens(name, int(store.offsets[-1]) + cut.tokens, cut.tokens)
-    rows = _rows(recipe, examples["train"].store)
-    _note_sampling(recipe, examples["train"].store, rows, labels, ledger)
-    recipe = resolved(recipe, base, len(rows), longest, rows, examples["train"].store)
-    for note in notes:
-        ledger.note("architecture", note)
-    general = _general(recipe, ledger)
-    return Prepared(recipe, found, ledger, labels, base, examples, tokenizer, rows, notes, general)
-
-
-def _general(recipe: Recipe, ledger: Ledger) -> General | None:
-    """The general text of `forgetting.text`, told to the ledger."""
-    from warmstart.training.regularization.text import read_general
-
-    if recipe.forgetting.text is None:
-        return None
-    found = read_general(recipe.forgetting.text)
-    ledger.note("forgetting", found.note)
-    return found
-
-
-def load_splits(recipe: Recipe, task: Any, ledger: Ledger, source: Any = None) -> Splits:
-    """The data of a task, read and split. There are always rows to test on."""
-    from warmstart.data import splitting as splits
-
-    found = splits.load(
-        recipe.data, task.roles, set(task.roles) if task.required is None else task.required,
-        recipe.seed, ledger, source, task.label,
-        texts=task.texts, nested=task.nested, rows=task.rows, together=task.together,
-        strata=task.strata,
-    )  # fmt: skip
-    if not len(found.test):
-        raise DataError(
-            "there are no rows to test on, and a model is judged on rows it has not seen: give "
-            "--data.test FILE, or a --data.test_fraction above 0"
-        )
-    return found
-
-
-def _rows(recipe: Recipe, store: TokenizedDataset) -> np.ndarray:
-    """The rows of train to learn from."""
-    from warmstart.data import sampling as balance
-
-    if recipe.data.sampling == "none":
-        return store.taught
-    task: Any = recipe.task
-    if not task.head.single_label:
-        raise RecipeError(
-            f"data.sampling evens out classes, and the rows of task {task.part_name()} have no "
-            "single class; leave it at none"
-        )
-    return balance.resample(store.targets, recipe.data.sampling, recipe.seed)
-
-
-def _note_sampling(
-    recipe: Recipe, store: TokenizedDataset, rows: np.ndarray, labels: list[str], ledger: Ledger
-) -> None:
-    from warmstart.data import sampling as balance
-
+    recipe, store = recipe.model_copy(update={"task": task}), examples["train"].store
+    rows = _rows(recipe, store)
     if recipe.data.sampling != "none":
-        balance.note_sampling(store.targets, rows, labels, recipe.data.sampling, ledger)
+        sampling.note_sampling(store.targets, rows, labels, recipe.data.sampling, ledger)
+    recipe = _resolved(recipe, base, rows, store)
+    if note := family_of(read_json(base.path / "config.json")).note:
+        ledger.note("architecture", note)
+    general = None
+    if recipe.forgetting.text is not None:
+        general = read_general(recipe.forgetting.text)
+        ledger.note("forgetting", general.note)
+    return Prepared(recipe, splits, ledger, labels, base, examples, tokenizer, rows, general)
 
 
 def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
@@ -260,38 +217,53 @@ def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
     """
     from warmstart.models.loading import load_tokenizer
 
-    task: Any = recipe.task
-    method: Any = recipe.method
-    base, store, tokenizer = prepared.base, prepared.stores["train"], load_tokenizer(prepared.base)
+    base, store = prepared.base, prepared.stores["train"]
+    tokenizer = load_tokenizer(base)
     _check_method(recipe, base)
-    room = tokenizer.model_max_length - method.extra_tokens
-    task = task.resolve_for_base(_config(base), room).resolve_for_data(prepared.splits.train)
-    recipe = recipe.model_copy(update={"task": task})
-    longest = min(task.max_length, room)
-    if longest != prepared.task.max_length:
+    task = _fitted(recipe, base, tokenizer, prepared.splits)
+    if task.max_length != prepared.task.max_length:
         return None
+    recipe = recipe.model_copy(update={"task": task})
     rows = _rows(recipe, store)
-    recipe = resolved(recipe, base, len(rows), longest, rows, store)
+    recipe = _resolved(recipe, base, rows, store)
     return replace(prepared, recipe=recipe, tokenizer=tokenizer, rows=rows)
 
 
-def _check_method(recipe: Recipe, base: Base) -> list[str]:
-    """What is worth knowing of the architecture. Raises `RecipeError` where the method does not
-    go with it, before anything has been written."""
-    from warmstart.methods.base import Method
-    from warmstart.models.architectures import family_of, skeleton
-    from warmstart.models.checks import read_json as read_config
+def load_splits(recipe: Recipe, task: Any, ledger: Ledger, source: Any = None) -> Splits:
+    """The data of a task, read and split. There are always rows to test on."""
+    splits = splitting.load(
+        recipe.data, task.roles, set(task.roles) if task.required is None else task.required,
+        recipe.seed, ledger, source, task.label,
+        texts=task.texts, nested=task.nested, rows=task.rows, together=task.together,
+        strata=task.strata,
+    )  # fmt: skip
+    if not len(splits.test):
+        raise DataError(
+            "there are no rows to test on, and a model is judged on rows it has not seen: give "
+            "--data.test FILE, or a --data.test_fraction above 0"
+        )
+    return splits
+
+
+def _check_method(recipe: Recipe, base: Base) -> None:
+    """Raise `RecipeError` where the method does not go with the base, before anything has been
+    written."""
     from warmstart.models.loading import check_output_matrix
 
     method: Any = recipe.method
-    asked: Any = recipe.task
-    asked.check(method)
-    config = read_config(base.path / "config.json")
-    check_rank(method, config)
-    writes = asked.head.generates
+    task: Any = recipe.task
+    task.check(method)
+    config = read_json(base.path / "config.json")
+    rank, width = getattr(method, "rank", 0), width_of(config)
+    if rank > width > 0:  # a change of higher rank than the matrices that it changes
+        raise RecipeError(
+            f"method.rank = {rank:,}: the layers of the base are {width:,} wide, and no change of "
+            "their matrices has a higher rank; give less, as in 16, or take --method full"
+        )
+    writes = task.head.generates
     if writes and family_of(config).kind == "encoder":
         raise RecipeError(
-            f"task {asked.part_name()} writes texts, and '{config['model_type']}' is an encoder, "
+            f"task {task.part_name()} writes texts, and '{config['model_type']}' is an encoder, "
             "which cannot; take a --base that is an encoder-decoder (T5, BART, PEGASUS) or a "
             "decoder (GPT-2, Llama, Qwen)"
         )
@@ -300,17 +272,32 @@ def _check_method(recipe: Recipe, base: Base) -> list[str]:
         method.check(frame)
         if writes:
             check_output_matrix(frame, base)
-    note = family_of(config).note
-    return [note] if note else []
 
 
-def _config(base: Base) -> dict[str, Any]:
-    from warmstart.models.checks import read_json as read_config
+def _fitted(recipe: Recipe, base: Base, tokenizer: Any, splits: Splits) -> Task:
+    """The task as the base and the training rows settle it, its texts as long as there is room."""
+    task: Any = recipe.task
+    method: Any = recipe.method
+    room = tokenizer.model_max_length - method.extra_tokens
+    task = task.resolve_for_base(read_json(base.path / "config.json"), room)
+    task = task.resolve_for_data(splits.train)
+    return task.model_copy(update={"max_length": min(task.max_length, room)})
 
-    return read_config(base.path / "config.json")
+
+def _rows(recipe: Recipe, store: TokenizedDataset) -> np.ndarray:
+    """The rows of train to learn from."""
+    if recipe.data.sampling == "none":
+        return store.taught
+    task: Any = recipe.task
+    if not task.head.single_label:
+        raise RecipeError(
+            f"data.sampling evens out classes, and the rows of task {task.part_name()} have no "
+            "single class; leave it at none"
+        )
+    return sampling.resample(store.targets, recipe.data.sampling, recipe.seed)
 
 
-class _Cut:
+class Cut:
     """Tells the ledger about texts that are too long."""
 
     def __init__(self, table: Any, ledger: Ledger) -> None:

@@ -18,11 +18,11 @@ from warmstart.pipelines.compare.result import is_comparison
 from warmstart.run import Run
 
 FREE = (
-    "out", "evaluate.", "data.path", "data.train", "data.validation", "data.test",
+    "out", "data.path", "data.train", "data.validation", "data.test",
     "train.checkpoint_seconds", "train.device", "train.micro_batch_tokens",
     "train.gradient_checkpointing",
 )  # fmt: skip
-"""Keys that may differ in a run that goes on: what is said about the model, where things stand
+"""Keys that may differ in a run that goes on, besides those of evaluate: where things stand
 (whether the rows are the same is checked by themselves), and how a step is computed."""
 MOST = 3  # keys that a message names
 
@@ -37,10 +37,14 @@ def check_recipe(run: Run, place: Path | None = None) -> None:
     if record is None:
         return
     before, now = _flat(Recipe.of(read_toml(record), quiet=True)), _flat(run.recipe)
+
+    def value(flat: Mapping[str, Any], key: str) -> str:
+        return shown(flat[key]) if key in flat else "unset"
+
     changes = [
-        f"{key} was {_value(before, key)} when it began and is {_value(now, key)} now"
+        f"{key} was {value(before, key)} when it began and is {value(now, key)} now"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not _is_free(key)
+        if before.get(key) != now.get(key) and not (key in FREE or key.startswith("evaluate."))
     ]
     if changes:
         rest = len(changes) - MOST
@@ -49,10 +53,6 @@ def check_recipe(run: Run, place: Path | None = None) -> None:
             f"cannot resume {place or run.path}: {', '.join(changes[:MOST])}{more}; put it back in "
             f"{run.path / 'recipe.toml'}, or begin a new run"
         )
-
-
-def _is_free(key: str) -> bool:
-    return any(key == free or (free[-1] == "." and key.startswith(free)) for free in FREE)
 
 
 def _flat(recipe: Recipe) -> dict[str, Any]:
@@ -66,10 +66,6 @@ def _flat(recipe: Recipe) -> dict[str, Any]:
                 yield above + key, value
 
     return dict(leaves(json.loads(json.dumps(toml_table(recipe), default=str)), ""))
-
-
-def _value(flat: Mapping[str, Any], key: str) -> str:
-    return shown(flat[key]) if key in flat else "unset"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,22 +95,16 @@ class Request:
             allow_named(below)
         elif self.recipe is not None:
             below = read_file(self.recipe)
-        above = dict(self.keys)
-        self._check_one_source()
+        above, path = dict(self.keys), self.keys.get("data.path")
+        if self.data is not None and path is not None and str(path) != str(self.data):
+            data = f"'{shown(self.data, 100)}'" if self.source is None else "an object"
+            raise RecipeError(
+                f"two sources of data, {data} and data.path '{shown(path, 100)}'; leave one out"
+            )
         if isinstance(self.data, str | Path):
             above["data.path"] = str(self.data)
         allow_named(above)  # a recipe file is a file: the code that it names is not run by it
         return below, above
-
-    def _check_one_source(self) -> None:
-        """Raise `RecipeError` where the data are given and a key names others."""
-        path = self.keys.get("data.path")
-        if self.data is None or path is None or str(path) == str(self.data):
-            return
-        data = f"'{shown(self.data, 100)}'" if self.source is None else "an object"
-        raise RecipeError(
-            f"two sources of data, {data} and data.path '{shown(path, 100)}'; leave one out"
-        )
 
     def resolved(self) -> Recipe:
         """Defaults < recipe < keys, checked whole. Raises `RecipeError`."""

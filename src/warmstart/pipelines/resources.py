@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from warmstart.training.loop import Step
 from warmstart.training.trainer import Listener
 
@@ -32,34 +34,30 @@ class Counter:
 class Energy:
     """Adds up counters between `begin` and the last `look`. Look often: a counter may begin anew.
 
-    `note` says what is counted, or why nothing is.
+    `note` says what is counted, or why nothing is. `joules` is None where there is no counter, or
+    one could not be read.
     """
 
     def __init__(self, counters: Sequence[Counter], note: str) -> None:
         self.counters, self.note = counters, note
         self._last: list[int | None] = []
-        self._sum: float | None = None
-
-    @property
-    def joules(self) -> float | None:
-        """What was counted; None where there is no counter, or one could not be read."""
-        return self._sum
+        self.joules: float | None = None
 
     def begin(self) -> None:
         """Begin to count."""
         self._last = [counter.read() for counter in self.counters]
-        self._sum = 0.0 if self.counters and None not in self._last else None
+        self.joules = 0.0 if self.counters and None not in self._last else None
 
     def look(self) -> None:
         """Add what was used since the last look."""
         now = [counter.read() for counter in self.counters]
-        if self._sum is None or None in now:
-            self._sum = None
+        if self.joules is None or None in now:
+            self.joules = None
             return
         for counter, before, after in zip(self.counters, self._last, now, strict=True):
             assert before is not None and after is not None
             used = after - before
-            self._sum += (used if used >= 0 else used + (counter.limit or 0)) / 1e6
+            self.joules += (used if used >= 0 else used + (counter.limit or 0)) / 1e6
         self._last = now
 
 
@@ -74,7 +72,11 @@ def energy_of(device: str, powercap: Path = POWERCAP) -> Energy:
         )
     if device != "cpu":
         return Energy((), f"energy is not measured: no counter of a device '{device}' is known")
-    packages = [_rapl(folder) for folder in _domains(powercap)]
+    packages = [  # and memory where it is counted by itself
+        _rapl(folder)
+        for folder in sorted(powercap.glob("intel-rapl:*"))
+        if _text(folder / "name").startswith(("package", "dram"))
+    ]
     if not packages:
         return Energy((), f"energy is not measured: there is no counter in {powercap}")
     if any(counter.read() is None for counter in packages):
@@ -82,12 +84,6 @@ def energy_of(device: str, powercap: Path = POWERCAP) -> Energy:
     return Energy(
         packages, "energy: the whole processor, by its own counters (RAPL), from loading to the end"
     )
-
-
-def _domains(powercap: Path) -> list[Path]:
-    """The packages, and memory where it is counted by itself."""
-    folders = sorted(powercap.glob("intel-rapl:*"))
-    return [folder for folder in folders if _text(folder / "name").startswith(("package", "dram"))]
 
 
 def _rapl(folder: Path) -> Counter:
@@ -109,8 +105,6 @@ def _text(path: Path) -> str:
 
 def _nvidia() -> Counter | None:
     """The counter of the GPU that torch uses."""
-    import torch
-
     uuid = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
     try:
         nvml: Any = ctypes.CDLL("libnvidia-ml.so.1")
@@ -170,8 +164,6 @@ class Meter(Listener):
         gc.collect()
         self._peak = None
         if self.device == "cuda":
-            import torch
-
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         else:
@@ -187,8 +179,6 @@ class Meter(Listener):
     def epoch(self, row: dict[str, Any]) -> None:
         self.energy.look()
         if self.device == "cuda":
-            import torch
-
             self._peak = torch.cuda.max_memory_allocated() / 2**20
         elif self._resets:
             peak = _status("VmHWM")

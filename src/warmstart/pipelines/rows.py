@@ -26,7 +26,7 @@ from warmstart.data.readers.text import has_header, is_plain, lines_of
 from warmstart.errors import DataError, RecipeError, RunError, nearest, shown
 from warmstart.files import write_atomically
 from warmstart.formatting import counted
-from warmstart.inference.inputs import own_form
+from warmstart.inference.predictor import own_form
 from warmstart.run import why
 
 if TYPE_CHECKING:
@@ -55,42 +55,39 @@ def source_of(data: Any) -> Any:
     return [data]
 
 
-def _are_rows(source: Any) -> bool:
-    """Whether these are texts, or tuples or lists of them, rather than a table."""
-    if isinstance(source, Iterator):
-        return True
-    return isinstance(source, list | tuple) and all(
-        isinstance(item, str | tuple | list) for item in source
-    )
-
-
 def parts_of(
     source: Any,
     settings: Data,
     predictor: Predictor,
-    named: Callable[[pa.Table], None],
+    on_table: Callable[[pa.Table], None],
     *,
     every: bool = True,
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """All columns as they were, beside the task's inputs, a part at a time.
 
-    `named` is told of the table of a file, whose rows have lines. Of a plain text file `every`
-    line is a row as it stands, as of stdin; else those that hold something are.
+    `on_table` is called with the table of a file, whose rows have lines. Of a plain text file
+    `every` line is a row as it stands, as of stdin; else those that hold something are.
     """
-    task = predictor.task
-    if isinstance(source, str | Path) or not _are_rows(source):
-        raw, inputs = _rows(source, settings, predictor, every)
-        named(raw)
-        extra = [name for name in ("_file", "_line") if name in raw.column_names]
-        for start in range(0, len(raw), AT_ONCE):
-            part = raw.slice(start, AT_ONCE).drop_columns(extra)
-            yield part, own_form(task, inputs.slice(start, AT_ONCE))
+    task, live = predictor.task, isinstance(source, Iterator)
+    texts = isinstance(source, list | tuple) and all(
+        isinstance(item, str | tuple | list) for item in source
+    )
+    if live or texts:
+        rest = iter(source)
+        while rows := list(islice(rest, LIVE if live else AT_ONCE)):
+            table = predictor.table([_record(task, row) for row in rows])
+            yield table.select(list(task.inputs)), table
         return
-    size = LIVE if isinstance(source, Iterator) else AT_ONCE
-    rest = iter(source)
-    while rows := list(islice(rest, size)):
-        table = predictor.table([_record(task, row) for row in rows])
-        yield table.select(list(task.inputs)), table
+    whole = _lines_as_texts(source, settings, task, every)
+    whole = _read(source, settings) if whole is None else whole
+    columns = {role: name for role, name in settings.columns.items() if role in task.inputs}
+    roles = {role: task.roles[role] for role in task.inputs}
+    inputs = map_roles(whole, roles, columns, set(task.inputs), task.nested)
+    on_table(whole)
+    extra = [name for name in ("_file", "_line") if name in whole.column_names]
+    for start in range(0, len(whole), AT_ONCE):
+        part = whole.slice(start, AT_ONCE).drop_columns(extra)
+        yield part, own_form(task, inputs.slice(start, AT_ONCE))
 
 
 def _record(task: Task, row: Any) -> Any:
@@ -110,19 +107,7 @@ def _record(task: Task, row: Any) -> Any:
     return record
 
 
-def _rows(
-    data: Any, settings: Data, predictor: Predictor, every: bool
-) -> tuple[pa.Table, pa.Table]:
-    """All columns as they were, and the task's inputs among them."""
-    task = predictor.task
-    table = _plain(data, settings, task, every)
-    table = _read(data, settings) if table is None else table
-    columns = {role: name for role, name in settings.columns.items() if role in task.inputs}
-    roles = {role: task.roles[role] for role in task.inputs}
-    return table, map_roles(table, roles, columns, set(task.inputs), task.nested)
-
-
-def _plain(data: Any, settings: Data, task: Task, every: bool) -> pa.Table | None:
+def _lines_as_texts(data: Any, settings: Data, task: Task, every: bool) -> pa.Table | None:
     """The lines of a plain text file without header, each a text; None for anything else."""
     if not isinstance(data, str | Path) or not is_plain(Path(data)) or len(task.inputs) != 1:
         return None
@@ -135,64 +120,40 @@ def _plain(data: Any, settings: Data, task: Task, every: bool) -> pa.Table | Non
 
 
 def _read(data: Any, settings: Data) -> pa.Table:
-    return read(
-        data,
-        delimiter=settings.delimiter,
-        encoding=settings.encoding,
-        limit=settings.limit,
-        ledger=Ledger(),
-    )
+    reading = {key: getattr(settings, key) for key in ("delimiter", "encoding", "limit")}
+    return read(data, ledger=Ledger(), **reading)
 
 
 def labelled(data: Any, settings: Data, predictor: Predictor) -> pa.Table:
     """The columns of every row, all of which the model can be scored on. Raises `DataError`."""
-    task, table = predictor.task, _read(_test_file(data), settings)
+    if isinstance(data, str | Path) and Path(data).is_dir():
+        paths = sorted(path for path in Path(data).glob("test.*") if path.is_file())
+        data = paths[0] if paths else data
+    task, table = predictor.task, _read(data, settings)
     needed = set(task.roles) if task.required is None else task.required
     table = map_roles(table, task.roles, settings.columns, needed, task.nested)
+    labels: list[str] = []
     if task.label is not None:
         labels = [(label or "").strip() for label in table[task.label].to_pylist()]
         at = table.column_names.index(task.label)
-        column = pa.chunked_array([pa.array(labels, pa.string())])
-        table = table.set_column(at, task.label, column)
-    _check_filled(table, task)
-    if task.label is not None:
-        _check_known(table, task.label, predictor.labels)
-    return own_form(task, table)
-
-
-def _check_filled(table: pa.Table, task: Task) -> None:
-    """Raise `DataError` where a row has no text or no label."""
+        table = table.set_column(at, task.label, pa.chunked_array([pa.array(labels, pa.string())]))
     for role in (*task.texts, *([task.label] if task.label else [])):
-        if role not in table.column_names:
-            continue
-        values = table[role].to_pylist()
-        lost = [row for row, value in enumerate(values) if not str(value or "").strip()]
-        if lost:
+        values = table[role].to_pylist() if role in table.column_names else []
+        empty = [row for row, value in enumerate(values) if not str(value or "").strip()]
+        if empty:
             raise DataError(
-                f"{place(table, lost[0])}: no {role}; missing in {len(lost):,} of "
+                f"{place(table, empty[0])}: no {role}; missing in {len(empty):,} of "
                 f"{counted(len(table))}: fill in or delete"
             )
-
-
-def _check_known(table: pa.Table, role: str, known: list[str]) -> None:
-    """Raise `DataError` where a row has a label that the model does not know."""
-    labels, names = table[role].to_pylist(), set(known)
-    strange = [row for row, label in enumerate(labels) if label not in names]
-    if strange:
-        many = counted(len(strange), "row has a label", "rows have labels")
-        more = f" ({many} that it does not know)"
+    known = set(predictor.labels)
+    if strange := [row for row, label in enumerate(labels) if label not in known]:
+        label, many = labels[strange[0]], counted(len(strange), "row has a label",
+                                                  "rows have labels")  # fmt: skip
         raise DataError(
-            f"{place(table, strange[0])}: the model does not know the label "
-            f"'{shown(labels[strange[0]])}'{more}.{nearest(labels[strange[0]], known)}"
+            f"{place(table, strange[0])}: the model does not know the label '{shown(label)}' "
+            f"({many} that it does not know).{nearest(label, predictor.labels)}"
         )
-
-
-def _test_file(data: Any) -> Any:
-    """The test file of a folder that has one; everything else as it is."""
-    if isinstance(data, str | Path) and Path(data).is_dir():
-        paths = sorted(path for path in Path(data).glob("test.*") if path.is_file())
-        return paths[0] if paths else data
-    return data
+    return own_form(task, table)
 
 
 def check_out(out: Path, source: Any) -> None:
@@ -257,14 +218,12 @@ class Writer:
             return self._stack.enter_context(ParquetWriter(part, table.schema)).write_table
         file = self._stack.enter_context(part.open("w", encoding="utf-8", newline=""))
         if ending == ".jsonl":
-            return lambda chunk: file.writelines(_lines(chunk))
+            return lambda chunk: file.writelines(
+                json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in chunk.to_pylist()
+            )
         rows = csv.writer(file, delimiter="\t" if ending == ".tsv" else ",", lineterminator="\n")
         rows.writerow(table.column_names)
         return lambda chunk: rows.writerows(zip(*map(_cells, chunk.columns), strict=True))
-
-
-def _lines(table: pa.Table) -> list[str]:
-    return [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in table.to_pylist()]
 
 
 def _cells(column: pa.ChunkedArray) -> list[Any]:

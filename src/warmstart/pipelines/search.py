@@ -17,22 +17,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
 from warmstart.config.recipe import engine_of, settings_of
+from warmstart.data.readers.text import PLAIN
 from warmstart.errors import DataError, RecipeError, RunError, shown
 from warmstart.files import write_json
 from warmstart.formatting import counted
 from warmstart.inference.engine import Engine
-from warmstart.inference.inputs import own_form
-from warmstart.inference.predictor import Predictor, open_predictor
+from warmstart.inference.predictor import Predictor, open_predictor, own_form
+from warmstart.metrics.retrieval import nearest
+from warmstart.models.base import resolve
 from warmstart.models.saving import whole_folder
 from warmstart.part import allow_named
 from warmstart.pipelines.rows import AT_ONCE, parts_of, source_of
 from warmstart.run import check_free, folder_named, read_json
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-
     from warmstart.data.settings import Data
 
 __all__ = ["Found", "Index", "embed", "index", "search"]
@@ -59,10 +63,6 @@ class Index:
     """
 
     def __init__(self, path: str | Path) -> None:
-        import pyarrow as pa
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
         self.path = Path(path)
         if not (self.path / "index.json").is_file():
             raise RunError(f"{path} is no index: it has no index.json; make one: warmstart index")
@@ -86,24 +86,20 @@ class Index:
 
     def search_all(self, queries: Sequence[str], top: int = 10) -> list[list[Found]]:
         """As `search`, for many queries at once."""
-        from warmstart.metrics.retrieval import nearest
-
         if self._predictor is None:
             self._predictor = self._open()
-        rows, cosines = nearest(self.vectors, _vectors(self._predictor, queries), top)
-        return [
-            [self._found(int(row), float(cosine)) for row, cosine in zip(*pair, strict=True)]
-            for pair in zip(rows, cosines, strict=True)
-        ]
-
-    def _found(self, row: int, similarity: float) -> Found:
-        text, file, line = (self.texts[name][row].as_py() for name in ("text", "file", "line"))
-        return Found(text, similarity, row, file, line)
+        nearest_rows, cosines = nearest(self.vectors, _vectors(self._predictor, queries), top)
+        answers: list[list[Found]] = []
+        for rows, similarities in zip(nearest_rows.tolist(), cosines.tolist(), strict=True):
+            texts = self.texts.take(rows).to_pylist()
+            answers.append(
+                [Found(similarity=similarity, row=row, **text)
+                 for text, row, similarity in zip(texts, rows, similarities, strict=True)]
+            )  # fmt: skip
+        return answers
 
     def _open(self) -> Predictor:
         """The model of the index. Raises `RunError` where it answers in another way by now."""
-        import numpy as np
-
         predictor = _encoder(self.facts["model"])
         probe = _vectors(predictor, [PROBE])[0]
         before = np.array(self.facts["probe"], np.float32)
@@ -139,10 +135,6 @@ def index(
 
     Raises `WarmstartError`; nothing is written before the texts are known to be good.
     """
-    import numpy as np
-    import pyarrow as pa
-    from safetensors.numpy import save_file
-
     folder = Path(out)
     settings = settings_of("index", keys).data
     allow_named(keys)
@@ -183,8 +175,6 @@ def search(where: str | Path, query: str, *, top: int = 10) -> list[Found]:
 
 def _encoder(model: str | os.PathLike[str], engine: Engine | None = None) -> Predictor:
     """The model that makes the vectors. Raises `RecipeError` for one that makes none."""
-    from warmstart.models.base import resolve
-
     named = folder_named(model)
     folder = Path(named) if os.path.exists(named) else resolve(named).path
     predictor = open_predictor(folder, engine)
@@ -202,8 +192,6 @@ def _vectors(predictor: Predictor, texts: Sequence[str]) -> np.ndarray:
 
 def _outputs(predictor: Predictor, table: pa.Table, cut: Any) -> np.ndarray:
     """The vectors [n, H] of a table's texts, of length 1."""
-    import numpy as np
-
     vectors = np.ascontiguousarray(predictor.outputs(table, 0, cut)[0][:, 0])
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.maximum(lengths, 1e-12)
@@ -224,10 +212,6 @@ def _texts(data: Any, predictor: Predictor, settings: Data) -> Iterator[pa.Table
 
 def _paragraphs(folder: Path) -> pa.Table:
     """The paragraphs of the text files of a folder, as a table."""
-    import pyarrow as pa
-
-    from warmstart.data.readers.text import PLAIN
-
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PLAIN)
     if not paths:
         raise DataError(f"{folder} has no {' or '.join(PLAIN)} files; name a file with texts")

@@ -8,12 +8,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from warmstart.models.architectures import layers_of
+from warmstart.models.forward import BELOW_HEAD, FEATURES, HEAD
+from warmstart.models.head_layers import unwrap
 from warmstart.pipelines.forgetting import Forgetting
 from warmstart.pipelines.prepare import Prepared
+from warmstart.training.batches import BatchSource, EvalOutput
+from warmstart.training.cached_states import cached_features, split_states
+from warmstart.training.datasets import GroupRows, Rows, narrow, rows_for
+from warmstart.training.frozen_features import fitted_head
+from warmstart.training.precision import choose, device_named
+from warmstart.training.trainer import Fit, Listener, Progress
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from transformers import PreTrainedModel
 
     from warmstart.data.tokens.dataset import TokenizedDataset
@@ -21,10 +31,7 @@ if TYPE_CHECKING:
     from warmstart.models.heads import Head
     from warmstart.objectives.base import Objective
     from warmstart.tasks.base import Task
-    from warmstart.training.batches import BatchSource
-    from warmstart.training.datasets import Rows
     from warmstart.training.settings import Train
-    from warmstart.training.trainer import Fit, Listener, Progress
 
 FITTED = ("train", "validation")
 
@@ -50,9 +57,6 @@ class Session:
     @classmethod
     def begin(cls, prepared: Prepared) -> Session:
         """Load the base, put the head on it, attach the method, choose type and device."""
-        from warmstart.training.datasets import narrow
-        from warmstart.training.precision import choose, device_named
-
         settings, seed = prepared.recipe.train, prepared.recipe.seed
         model = prepared.task.build_model(prepared.base, prepared.labels, seed)
         knowledge = Forgetting.begin(prepared, model)
@@ -101,20 +105,15 @@ class Session:
         self, folder: Path, listeners: list[Listener], *, resume: bool
     ) -> tuple[Progress, float]:
         """Train; returns where it ended, and the seconds spent on cached states (or 0)."""
-        from warmstart.training.cached_states import cached_features, split_states
-
         if self.in_two_steps:
-            from warmstart.pipelines.few_shot import fit_in_two_steps
-
-            return fit_in_two_steps(self, folder, listeners, resume=resume), 0.0
+            return self._fit_in_two_steps(folder, listeners, resume=resume), 0.0
         method, begun = self.prepared.method, time.perf_counter()
         rows: dict[str, Any] = {name: self.rows(name) for name in FITTED}
         if method.caches_features and self.forward.caches_features:
             with cached_features(rows, self.forward, folder / "states") as cached:
                 seconds = time.perf_counter() - begun
-                return self.fitting(folder, self.sources(cached), listeners).run(
-                    resume=resume
-                ), seconds
+                fit = self.fitting(folder, self.sources(cached), listeners)
+                return fit.run(resume=resume), seconds
         blocks = method.cut(self.model) if self.head.gives_logits else 0
         keep = method.keeps_states
         with split_states(rows, self.forward, blocks, folder / "hidden", keep=keep) as above:
@@ -122,15 +121,45 @@ class Session:
             fit = self.fitting(folder, self.sources(above or rows), listeners)
             return fit.run(resume=resume), seconds
 
+    def _fit_in_two_steps(
+        self, folder: Path, listeners: list[Listener], *, resume: bool
+    ) -> Progress:
+        """Train the body by contrast for all its epochs; the last weights are kept, `set_head` does
+        the rest.
+
+        All passes are one epoch, and validation follows at the end: so few rows choose nothing.
+        """
+        length = self.source("train").length()
+        settings = self.prepared.recipe.train.model_copy(
+            update={"epochs": None, "tokens": None, "max_steps": length.steps, "keep": "last",
+                    "patience": 0},
+        )  # fmt: skip
+        train, validation = self.source("train"), _FittedHead(self, settings)
+        train.settings, train.passes = settings, length.epochs
+        sources = {"train": train, "validation": validation}
+        return self.fitting(folder, sources, listeners, settings).run(resume=resume)
+
+    @torch.no_grad()
+    def set_head(self) -> None:
+        """Fit the head's last layer to the training rows; from here on the model gives logits."""
+        task: Any = self.prepared.task
+        layer: Any = self.forward.output_layer
+        self.forward.readout = FEATURES
+        features = self.rows("train", last=True).predict(self.forward)
+        weight, shift = fitted_head(
+            features, self.datasets["train"].targets, len(self.labels), task.head_strength,
+            bias=layer.bias is not None,
+        )  # fmt: skip
+        layer.weight.copy_(weight)
+        if layer.bias is not None and shift is not None:
+            layer.bias.copy_(shift)
+        self.forward.readout = HEAD
+
     def predict(self) -> dict[str, Any]:
         """The outputs for the test and the validation split, in float32."""
-        import torch
-
         self.forward.full_precision()
         if self.in_two_steps:
-            from warmstart.pipelines.few_shot import set_head
-
-            set_head(self)
+            self.set_head()
         splits = ("test", "validation")
         outputs = {name: self.rows(name, last=True).predict(self.forward) for name in splits}
         if self.head.gives_vectors and self.prepared.recipe.evaluate.baselines:
@@ -176,8 +205,6 @@ class Session:
 
     def rows(self, name: str, *, last: bool = False) -> Rows:
         """One split as the head needs it; `last`: for the final answers."""
-        from warmstart.training.datasets import GroupRows, rows_for
-
         dataset, settings = self.datasets[name], self.prepared.recipe.train
         grouped = self.in_two_steps and not last
         if grouped or self.head.gives_vectors:
@@ -191,8 +218,6 @@ class Session:
 
     def source(self, name: str, rows: Rows | None = None) -> BatchSource:
         """The batches of one split, or of other rows in its place."""
-        from warmstart.training.batches import BatchSource
-
         recipe = self.prepared.recipe
         return BatchSource(
             self.rows(name) if rows is None else rows,
@@ -214,10 +239,6 @@ class Session:
         settings: Train | None = None,
     ) -> Fit:
         """A training run, ready to begin; `settings` in the place of the recipe's."""
-        from warmstart.models.architectures import layers_of
-        from warmstart.models.head_layers import unwrap
-        from warmstart.training.trainer import Fit
-
         prepared, task, knowledge = self.prepared, self.prepared.task, self.knowledge
         return Fit(
             model=self.model,
@@ -235,3 +256,19 @@ class Session:
             param_groups=prepared.method.param_groups(self.model),
             regularizer=knowledge.regularizer(self.model, self.forward) if knowledge else None,
         )
+
+
+class _FittedHead(BatchSource):
+    """The validation split, whose answers are those of a head that is fitted to train."""
+
+    def __init__(self, session: Session, settings: Train) -> None:
+        seed = session.prepared.recipe.seed
+        super().__init__(session.rows("validation"), session.objective, settings, seed)
+        self.session = session
+
+    def evaluate(self, forward: Forward, *, answers: bool = True) -> EvalOutput:
+        output = super().evaluate(forward, answers=False)
+        self.session.set_head()
+        logits = self.session.rows("validation", last=True).predict(forward)
+        forward.readout = BELOW_HEAD
+        return replace(output, outputs=logits)

@@ -14,14 +14,17 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from warmstart.config.validation import checked
-from warmstart.errors import RecipeError, RunError
+from warmstart.errors import RecipeError
+from warmstart.models.base import resolve
+from warmstart.models.loading import load_tokenizer
+from warmstart.run import free_path, new_folder
+from warmstart.tokenization import extension, training
+from warmstart.tokenization.comparison import look, measure, open_all
+from warmstart.tokenization.corpus import Corpus, Progress, propose_words, read_words
 from warmstart.tokenization.settings import Choice, Comparison, Extension, Training
-
-if TYPE_CHECKING:
-    from warmstart.tokenization.corpus import Progress
 
 __all__ = ["compare", "extend", "show", "train"]
 FOLDER = Path("tokenizers")
@@ -41,13 +44,11 @@ def train(
     Returns `out`, `vocab_size`, `texts`, `characters`, `proven_on` (texts that the saved folder
     split in the same way), `settings` and `notes`.
     """
-    from warmstart.tokenization import training
-    from warmstart.tokenization.corpus import Corpus
-
     settings: Training = checked(Training, keys)
     sources = _sources(corpus)
-    name = sources[0] if isinstance(sources[0], str | os.PathLike) else "data"
-    folder = _free(out, f"{Path(name).name.partition('.')[0]}-{settings.kind}")
+    named = isinstance(sources[0], str | os.PathLike)
+    stem = Path(sources[0]).name.partition(".")[0] if named else "data"
+    folder = _folder(out, f"{stem}-{settings.kind}")
     backend, specials, facts = training.train(settings, Corpus(sources, settings, None, progress))
     notes = facts.pop("notes")
     tokenizer = training.as_transformers(backend, specials, settings)
@@ -68,9 +69,6 @@ def show(text: str, *, progress: Progress | None = None, **keys: Any) -> list[di
     Returns, for each tokenizer, its `pieces` (piece, id, start, end, text, unknown, special), the
     number of `tokens` and of `unknown` ones, and the characters that are `lost` altogether.
     """
-    from warmstart.tokenization.comparison import look, open_all
-    from warmstart.tokenization.corpus import Corpus
-
     choice: Choice = checked(Choice, keys)
     if not text:
         raise RecipeError("there is no text to show: give it in quotes")
@@ -88,9 +86,6 @@ def compare(data: Any, *, progress: Progress | None = None, **keys: Any) -> list
 
     Returns one row for each group and tokenizer; the group `all` comes last.
     """
-    from warmstart.tokenization.comparison import measure, open_all
-    from warmstart.tokenization.corpus import Corpus
-
     settings: Comparison = checked(Comparison, keys)
     files = settings.corpus
     corpus = Corpus(files, settings, None, progress, lenient=True) if files else None
@@ -112,18 +107,13 @@ def extend(
     Returns `out`, the `words` with their count in the corpus, old pieces and new ids, the `rows`
     of the embedding, the `proof` and `notes`.
     """
-    from warmstart.models.base import resolve
-    from warmstart.models.loading import load_tokenizer
-    from warmstart.tokenization import extension
-    from warmstart.tokenization.corpus import Corpus, propose_words, read_words
-
     settings: Extension = checked(Extension, keys)
     if bool(settings.words) == bool(settings.corpus):
         raise RecipeError("give either --words (a list or a file) or --corpus to find them in")
     model = resolve(base)
     tokenizer = load_tokenizer(model)
     backend = tokenizer.backend_tokenizer
-    folder = _free(out, f"{Path(base).name}-extended")
+    folder = _folder(out, f"{Path(base).name}-extended")
     if settings.words:
         proposals = read_words(settings.words, backend)
     else:
@@ -160,13 +150,6 @@ def _sources(data: Any) -> list[Any]:
     return list(data) if paths else [data]
 
 
-def _free(out: str | Path | None, name: str) -> Path:
+def _folder(out: str | Path | None, name: str) -> Path:
     """The folder to write, which must not be there yet. Raises `RunError`."""
-    if out is not None:
-        if os.path.exists(out):
-            raise RunError(f"{out} exists already; choose another --out")
-        return Path(out)
-    number, path = 2, FOLDER / name
-    while path.exists():
-        path, number = FOLDER / f"{name}-{number}", number + 1
-    return path
+    return free_path(name, FOLDER) if out is None else new_folder(out)

@@ -17,11 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.errors import ProofError, shown
 from warmstart.formatting import counted
+from warmstart.models.architectures import family_of
 from warmstart.models.heads import Head
+from warmstart.models.hf_calls import quiet
+from warmstart.models.saved import base_bits, load_saved, with_adapter
 from warmstart.models.saving import read_modules
 
 if TYPE_CHECKING:
@@ -144,9 +148,6 @@ class _Saved:
     def load(cls, folder: Path, task: Task) -> _Saved:
         from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-        from warmstart.models.hf_calls import quiet
-        from warmstart.models.saved import load_saved
-
         head, own = task.head, bool(getattr(task, "module", None))
         settings: Any = read_modules(folder) if head.gives_vectors else None
         with quiet():
@@ -168,21 +169,22 @@ class _Saved:
         table = examples.table.take(rows)
         if self.reads_texts:
             texts: list[str] = task.as_text(table).to_pylist()
-            return np.concatenate([self._run(self._encode(t, task.max_length)) for t in texts])
+            encode: Any = self.tokenizer
+            split = {"truncation": True, "max_length": task.max_length, "return_tensors": "pt"}
+            return np.concatenate([self._run(dict(encode(text, **split))) for text in texts])
         dataset = task.encode(table, examples.labels, self.tokenizer, task.max_length)
         return np.concatenate([self._run(_inputs(dataset, i)) for i in range(len(dataset))])
 
-    def _encode(self, text: str, max_length: int) -> dict[str, Any]:
-        encode = self.tokenizer
-        return dict(encode(text, truncation=True, max_length=max_length, return_tensors="pt"))
-
     def _run(self, inputs: dict[str, Any]) -> np.ndarray:
-        import torch
-
         with torch.no_grad():
             answer = self.model(**inputs)
         if self.head.gives_vectors:
-            return self._pooled(answer.last_hidden_state[0].float().numpy())[None]
+            hidden, pooling = answer.last_hidden_state[0].float().numpy(), self.settings["pooling"]
+            token = hidden[0 if pooling == "first" else -1]
+            vector = hidden.mean(0) if pooling == "mean" else token
+            if self.settings["normalise"]:
+                vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
+            return vector[None]
         begin = getattr(answer, "start_logits", None)
         logits = answer.logits if begin is None else torch.stack([begin, answer.end_logits], -1)
         values = logits.float().numpy()
@@ -190,17 +192,8 @@ class _Saved:
             return values
         return values[0, -inputs["input_ids"].shape[1] :]  # behind virtual tokens
 
-    def _pooled(self, hidden: np.ndarray) -> np.ndarray:
-        pooling = self.settings["pooling"]
-        vector = hidden.mean(0) if pooling == "mean" else hidden[0 if pooling == "first" else -1]
-        if self.settings["normalise"]:
-            vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
-        return vector
-
     def loss(self, dataset: TokenizedDataset, row: int) -> float:
         """The model's own loss of one row in nats a token: of the answer alone."""
-        import torch
-
         assert dataset.answers is not None
         ids = _inputs(dataset, row)["input_ids"]
         labels = torch.from_numpy(dataset.answers.row(row).astype(np.int64))[None]
@@ -213,10 +206,6 @@ class _Saved:
 
     def generate(self, dataset: TokenizedDataset, row: int) -> list[int]:
         """The ids that the model writes after one row, by its saved settings."""
-        import torch
-
-        from warmstart.models.hf_calls import quiet
-
         inputs = _inputs(dataset, row)
         prompt: list[int] = inputs["input_ids"][0].tolist()
         with quiet(), torch.no_grad():
@@ -227,8 +216,6 @@ class _Saved:
 
 
 def _inputs(dataset: TokenizedDataset, row: int) -> dict[str, Any]:
-    import torch
-
     ids = torch.from_numpy(dataset.row(row).astype(np.int64))[None]
     inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if dataset.types is not None:
@@ -239,11 +226,7 @@ def _inputs(dataset: TokenizedDataset, row: int) -> dict[str, Any]:
 
 def _of_rows(dataset: TokenizedDataset, rows: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     """The outputs that belong to rows of the table, windows in order."""
-    windows = np.arange(len(dataset))
-    if dataset.of_row is not None:
-        windows = np.flatnonzero(np.isin(dataset.of_row, rows))
-    else:
-        windows = windows[rows]
+    windows = rows if dataset.of_row is None else np.flatnonzero(np.isin(dataset.of_row, rows))
     if len(outputs) == len(dataset) and len(outputs) != len(dataset.ids):
         return outputs[windows]
     offsets = dataset.offsets
@@ -266,8 +249,6 @@ def _load_alone(folder: Path, config: Any, head: Head) -> tuple[Any, str]:
     PEFT's model over the base that it names, merged where that can be."""
     import transformers
 
-    from warmstart.models.architectures import family_of
-
     name = head.auto_for(family_of(config).kind)
     auto = getattr(transformers, name)
     loader = f"transformers {transformers.__version__}"
@@ -278,7 +259,6 @@ def _load_alone(folder: Path, config: Any, head: Head) -> tuple[Any, str]:
 
     from warmstart.models.peft.bottleneck import register
     from warmstart.models.peft.wrap import can_merge, merged
-    from warmstart.models.saved import base_bits, with_adapter
 
     register()
     adapter: Any = peft.PeftConfig.from_pretrained(str(folder))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from warmstart.evaluation import sentences as words
 from warmstart.evaluation.comparison import NOISE, UNKNOWN, WORSE, Standing
 from warmstart.evaluation.sentences import p_words, percent, points
-from warmstart.files import write_text
 from warmstart.formatting import counted
 from warmstart.metrics.bootstrap import disputed
 from warmstart.reporting.page import page
@@ -150,15 +148,13 @@ def _costs(row: Standing, best: Standing) -> str:
         ("of the saved folder", row.file_bytes, best.file_bytes),
         ("of the training time", row.seconds, best.seconds),
     ]
-    return listed([f"{_ratio(a, b)} {what}" for what, a, b in pairs if b])
-
-
-def _ratio(a: float, b: float) -> str:
-    """A share in per cent, or how many times, with two figures."""
-    part = a / b
-    if part >= 2:
-        return f"{part:.1f} times" if part < 10 else f"{part:.0f} times"
-    return f"{100 * part:.1f} %" if part < 0.1 else f"{100 * part:.0f} %"
+    texts: list[str] = []
+    for what, a, b in pairs:  # in per cent, or how many times, with two figures
+        share = a / b if b else 0.0
+        number, unit = (share, "times") if share >= 2 else (100 * share, "%")
+        if b:
+            texts.append(f"{number:.{1 if number < 10 else 0}f} {unit} {what}")
+    return listed(texts)
 
 
 # `comparison.html`: the methods beside each other, in the look of a run's report.
@@ -166,13 +162,8 @@ def _ratio(a: float, b: float) -> str:
 TAGS = {"best": "good", "noise": "info", "worse": "bad", "unknown": "watch"}
 
 
-def write_comparison(path: Path, summary: Mapping[str, Any]) -> None:
-    """Write the page of a comparison (`comparison.json`) to `path`, whole or not at all."""
-    write_text(path, render_comparison(summary))
-
-
 def render_comparison(summary: Mapping[str, Any]) -> str:
-    """The page as HTML text."""
+    """The page of a comparison (`comparison.json`) as HTML text."""
     filters = {
         "millions": millions, "megabytes": megabytes, "mebibytes": mebibytes,
         "duration": duration, "joules": joules, "p": words.p_words, "clause": words.sentence,

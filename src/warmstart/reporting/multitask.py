@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from warmstart.evaluation import sentences as words
-from warmstart.files import write_text
 from warmstart.metrics.bootstrap import disputed
 from warmstart.reporting import charts
 from warmstart.reporting.comparison import duration
@@ -20,15 +18,12 @@ TAGS = {"better": "good", "noise": "info", "worse": "bad"}
 OUTCOMES = {"better": "sharing helped", "noise": "noise", "worse": "sharing harmed"}
 
 
-def write_tasks(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write the page of a run of several tasks to `path`, whole or not at all."""
-    write_text(path, render_tasks(facts))
-
-
 def render_tasks(facts: Mapping[str, Any]) -> str:
-    """The page as HTML text."""
+    """The page of a run of several tasks as HTML text."""
     filters = {
-        "duration": duration, "p": words.p_words, "outcome": _outcome, "tag": TAGS.__getitem__,
+        "duration": duration, "p": words.p_words, "tag": TAGS.__getitem__,
+        "outcome": lambda gap: "unclear" if disputed(gap["low"], gap["high"], gap["p_value"])
+        else OUTCOMES[gap["outcome"]],
         "signed": lambda value: f"{round(value, 3) + 0.0:+.3f}",
     }  # fmt: skip
     metrics = facts["metrics"]
@@ -40,13 +35,6 @@ def render_tasks(facts: Mapping[str, Any]) -> str:
         "training": _training(facts["history"]),
     }
     return page("multitask.html.j2", names, filters)
-
-
-def _outcome(alone: Mapping[str, Any]) -> str:
-    """What sharing did, in words."""
-    if disputed(alone["low"], alone["high"], alone["p_value"]):
-        return "unclear"
-    return OUTCOMES[alone["outcome"]]
 
 
 def _row(name: str, task: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,9 @@ class Interrupted(RunError):
 class Listener:
     """Somebody who wants to know; a progress bar, for instance."""
 
+    def begin_run(self, name: str, number: int, of: int) -> None:
+        """Before each run of a comparison; `number` counts from 1."""
+
     def step(self, step: Step, total: int) -> None:
         """After every step."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from warmstart.cli.output.tables import notes, plain, print_json, put
+from warmstart.cli.output.tables import notes, plain, put
 from warmstart.errors import typed
 from warmstart.formatting import counted
 
@@ -20,11 +20,8 @@ STATES = {
 MOST_LABELS = 3
 
 
-def listed(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+def listed(rows: Sequence[Mapping[str, Any]]) -> None:
     """One row an adapter or model."""
-    if as_json:
-        print_json(rows)
-        return
     table = plain()
     for title in ("folder", "method"):
         table.add_column(title, overflow="fold")
@@ -40,11 +37,8 @@ def listed(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     notes([str(row["error"]) for row in rows if "error" in row])
 
 
-def written(action: str, result: Mapping[str, Any], *, as_json: bool) -> None:
+def written(action: str, result: Mapping[str, Any]) -> None:
     """The folder of a merge, sum or mean, its proof, and what to type next."""
-    if as_json:
-        print_json(dict(result))
-        return
     if action == "merge":
         proof = result["proof"]
         print(f"weights    {result['parameters']:,}, a whole model")
@@ -68,19 +62,15 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     more = f" and {len(labels) - MOST_LABELS} more" if len(labels) > MOST_LABELS else ""
     bits = f", {row['base_bits']} bits" if row.get("base_bits") else ""
     state = STATES.get(row.get("base_state") or "present", "")
-    base = f"{_place(row.get('base') or '')}{bits}" + (f" ({state})" if state else "")
+    base = row.get("base") or ""
+    if base.count("/") > 2:  # a long path by its end; `--json` has it whole
+        base = "…/" + "/".join(base.split("/")[-2:])
     return [
         row["folder"],
         " ".join([row["method"], *variants]),
         str(row.get("rank") or ""),
         f"{row['parameters']:,}",
         f"{row['bytes'] / 1e6:.1f} MB",
-        base,
+        f"{base}{bits}" + (f" ({state})" if state else ""),
         ", ".join(labels[:MOST_LABELS]) + more,
     ]
-
-
-def _place(base: str) -> str:
-    """A long path by its end; `--json` has it whole."""
-    parts = base.split("/")
-    return base if len(parts) < 4 else "…/" + "/".join(parts[-2:])

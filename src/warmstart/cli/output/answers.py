@@ -84,20 +84,16 @@ def in_words(value: Any) -> str:
         return "; ".join(f"{name}: {in_words(item)}" for name, item in named.items()) or NOTHING
     if _is_vector(value):
         return f"[{', '.join(f'{x:.3f}' for x in value[:SHOWN])}, … {len(value)} numbers]"
-    if not isinstance(value, list | tuple) or not all(map(_is_plain, value)):
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(part, str) or (isinstance(part, dict) and "text" in part) for part in value
+    ):
         return json.dumps(value, ensure_ascii=False, default=str)
-    return ", ".join(map(_part, value)) or NOTHING
-
-
-def _part(value: Any) -> str:
-    """A label, or a piece of the text with its type or tag."""
-    if isinstance(value, str):
-        return value
-    return f"{' '.join(value['text'].split())} [{value.get('type', value.get('tag'))}]"
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, dict) and "text" in value)
+    words = [  # labels, or pieces of the text with their type or tag
+        part if isinstance(part, str)
+        else f"{' '.join(part['text'].split())} [{part.get('type', part.get('tag'))}]"
+        for part in value
+    ]  # fmt: skip
+    return ", ".join(words) or NOTHING
 
 
 def _is_sure(answer: Prediction) -> bool:

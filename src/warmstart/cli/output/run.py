@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
 
 from warmstart.cli.output.tables import heading, notes, plain, print_json, print_next, put
 from warmstart.formatting import counted
 from warmstart.types import Metrics
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from warmstart.config.recipe import Recipe
     from warmstart.pipelines.compare.result import Comparison
     from warmstart.run import Run
@@ -20,7 +25,6 @@ MOST_LABELS = 30
 
 def tuned(result: Run | Comparison, *, as_json: bool) -> None:
     """What `tune` gave: a run, or a comparison of several."""
-    from warmstart.cli.output.comparison import print_comparison
     from warmstart.pipelines.compare.result import Comparison
 
     if not isinstance(result, Comparison):
@@ -33,7 +37,7 @@ def tuned(result: Run | Comparison, *, as_json: bool) -> None:
 
 def run(run: Run, *, as_json: bool) -> None:
     """The result of a run, its report, and what to type next."""
-    from warmstart.pipelines.next_steps import next_steps
+    from warmstart.pipelines.finish import next_steps
 
     if as_json:
         paths = {"run": str(run.path), "model": str(run.model), "report": str(run.report)}
@@ -65,10 +69,8 @@ def run(run: Run, *, as_json: bool) -> None:
 
 def run_of_tasks(run: Run) -> None:
     """Print the result of a run of several tasks."""
-    from rich.console import Console
-
     from warmstart.evaluation.sentences import figure
-    from warmstart.pipelines.next_steps import next_steps_of_tasks
+    from warmstart.pipelines.finish import next_steps_of_tasks
 
     metrics, console = run.metrics, Console(highlight=False)
     tasks = metrics["tasks"]
@@ -94,11 +96,8 @@ def run_of_tasks(run: Run) -> None:
     print_next(next_steps_of_tasks([run.model / name for name in tasks]))
 
 
-def metrics(figures: Mapping[str, Any], out: Any, *, as_json: bool) -> None:
+def metrics(figures: Mapping[str, Any], out: Any) -> None:
     """The scores of an evaluation."""
-    if as_json:
-        print_json(dict(figures))
-        return
     scores(Metrics.from_json(figures))
     if out is not None:
         print(f"written    {out}/metrics.json, {out}/predictions.parquet")
@@ -124,19 +123,13 @@ def scores(metrics: Metrics) -> None:
     print(f"\n{metrics.verdict}")
 
 
-def recipe(recipe: Recipe, *, as_json: bool) -> None:
+def recipe(recipe: Recipe) -> None:
     """The whole recipe, with a comment on every key."""
-    if as_json:
-        print_json(recipe.model_dump(mode="json"))
-    else:
-        print(recipe.commented(), end="")
+    print(recipe.commented(), end="")
 
 
-def models(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+def models(rows: Sequence[Mapping[str, Any]]) -> None:
     """The base models at hand."""
-    if as_json:
-        print_json(list(rows))
-        return
     table = plain(None, "name", "source", "family", "parameters", "licence", "good for")
     for row in rows:
         millions = f"{row['parameters'] / 1e6:.1f} M" if row.get("parameters") else ""
@@ -151,28 +144,18 @@ def models(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     print("--base owner/name")
 
 
-def fetched(row: Mapping[str, Any], *, as_json: bool) -> None:
+def fetched(row: Mapping[str, Any]) -> None:
     """A base model that is on this machine now."""
-    if as_json:
-        print_json(dict(row))
-        return
     print(f"{row['name']} is in {row['path']} ({row['bytes'] / 1e6:.0f} MB of weights)")
     print(f"\nNext:\n  warmstart tune data.csv --base {row['name']} --method lora")
 
 
-def plan(plan: Mapping[str, Any], *, as_json: bool) -> None:
+def plan(plan: Mapping[str, Any]) -> None:
     """What `tune` would do: as comments, and the resolved recipe, so that it can be kept as one."""
     if "runs" in plan:
-        from warmstart.cli.output.comparison import print_plan
-
-        runs = [{**run, "recipe": run["recipe"].model_dump(mode="json")} for run in plan["runs"]]
-        print_json({**plan, "runs": runs}) if as_json else print_plan(plan)
+        print_plan(plan)
         return
-    recipe = plan["recipe"]
-    if as_json:
-        print_json({**plan, "recipe": recipe.model_dump(mode="json")})
-        return
-    rows, train = plan["rows"], recipe.train
+    rows, recipe, train = plan["rows"], plan["recipe"], plan["recipe"].train
     print(f"# {counted(rows['train'])} to train on, {rows['validation']:,} to validate, "
           f"{rows['test']:,} to test; "
           f"{counted(plan['tokens']['train'], 'token')} to train on")  # fmt: skip
@@ -185,22 +168,111 @@ def plan(plan: Mapping[str, Any], *, as_json: bool) -> None:
           f"batches of {size}, learning rate {train.learning_rate:g}, "
           f"{train.precision}, {train.device}")  # fmt: skip
     if plan["counts"]:
-        count = len(plan["labels"])
-        print(f"# labels, with their rows in train, validation and test ({count}):")
+        print(f"# labels, with their rows in train, validation and test ({len(plan['labels'])}):")
     for label, counts in list(plan["counts"].items())[:MOST_LABELS]:
         numbers = " ".join(f"{counts[split]:>7,}" for split in ("train", "validation", "test"))
         print(f"#   {numbers}  {' '.join(label.split())}")
     if len(plan["counts"]) > MOST_LABELS:
         print(f"#   and {len(plan['counts']) - MOST_LABELS} more")
-    dropped = plan["ledger"]["dropped"].items()
-    for reason, entry in dropped:
+    for reason, entry in plan["ledger"]["dropped"].items():
         print(f"# dropped: {counted(entry['rows'])}, {reason} (first {entry['first']})")
-    cut = plan["ledger"]["tokens"].get("train", {}).get("cut")
-    if cut:
-        print(
-            f"# cut: {counted(cut, 'token')} of train, by task.max_length {recipe.task.max_length}"
-        )
+    if cut := plan["ledger"]["tokens"].get("train", {}).get("cut"):
+        longest = recipe.task.max_length
+        print(f"# cut: {counted(cut, 'token')} of train, by task.max_length {longest}")
     for note in plan["ledger"]["notes"]:
         print(f"# note: {' '.join(note['message'].split())}")
     print(f"# the run would stand in {plan['out']}; nothing has been written")
     print(recipe.commented(), end="")
+
+
+# Several methods or seeds: the table, the verdict, what to type next.
+
+STYLES = {"best": "bold green", "noise": "dim", "worse": "red", "unknown": "yellow"}
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Print the comparison."""
+    summary, console = comparison.summary, Console(highlight=False)
+    put(_scores(summary))
+    print()
+    put(_costs(summary))
+    print()
+    for text in (summary["verdict"], summary["advice"]):
+        if text:
+            console.print(text, markup=False)
+    for note in [*summary["notes"], *summary["measured"]]:
+        console.print(f"note: {note}", style="dim", markup=False)
+    console.print(f"runs       {comparison.path}", soft_wrap=True, markup=False)
+    console.print(f"report     {comparison.report}", soft_wrap=True, markup=False)
+    print_next(summary["next"])
+
+
+def _scores(summary: Mapping[str, Any]) -> Table:
+    """One row a method, the best first."""
+    from warmstart.evaluation.sentences import percent, points
+    from warmstart.reporting.comparison import outcome_words, score_words
+
+    seeds = len(summary["seeds"])
+    over = f", mean ± spread of {seeds} seeds" if seeds > 1 else ""
+    table = plain(f"{counted(summary['rows']['test'], 'test row')}{over}")
+    table.add_column("", no_wrap=True)
+    level = f"{percent(summary['confidence_level'])} interval"
+    for title in (summary["title"], level, "points", ""):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in summary["methods"]:
+        interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+        behind = points(row["against"]["difference"], sign=True) if row["against"] else ""
+        style, score = STYLES[row["outcome"]], score_words(row["value"], row["spread"])
+        outcome = f"[{style}]{outcome_words(row['outcome'], row['against'])}[/{style}]"
+        table.add_row(escape(row["method"]), score, interval, behind, outcome)
+    return table
+
+
+def _costs(summary: Mapping[str, Any]) -> Table:
+    """One row a method. What could not be measured has no column."""
+    from warmstart.reporting import comparison as units
+
+    methods = summary["methods"]
+    columns: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "trainable": ("trained", units.millions),
+        "file_bytes": ("saved", units.megabytes),
+        "seconds": ("time", units.duration),
+        "peak_memory_mb": ("peak memory", units.mebibytes),
+        "energy_joules": ("energy", units.joules),
+    }
+    columns = {
+        key: column for key, column in columns.items() if any(m[key] is not None for m in methods)
+    }
+    table = plain()
+    table.add_column("", no_wrap=True)
+    for title, _ in columns.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in methods:
+        cells = ["" if row[key] is None else words(row[key]) for key, (_, words) in columns.items()]
+        table.add_row(escape(row["method"]), *cells)
+    return table
+
+
+def print_plan(plan: Mapping[str, Any]) -> None:
+    """What a comparison would do: one line a run."""
+    console, rows = Console(highlight=False), plan["rows"]
+    console.print(
+        f"{counted(rows['train'])} to train on, {rows['validation']:,} to validate, "
+        f"{rows['test']:,} to test; {counted(plan['tokens']['train'], 'token')} to train on; "
+        "the same for every run"
+    )
+    table = plain(f"{counted(len(plan['runs']), 'run')}")
+    for title in ("run", "at most", "batch", "learning rate", "precision"):
+        table.add_column(title, justify="left" if title == "run" else "right")
+    for run in plan["runs"]:
+        train = run["recipe"].train
+        size = f"{train.batch_tokens} tokens" if train.batch_tokens else counted(train.batch_size)
+        name = escape(run["name"]) + (" (done)" if run["done"] else "")
+        table.add_row(name, train.duration, size, f"{train.learning_rate:g}", train.precision)
+    put(table)
+    for note in plan["ledger"]["notes"]:
+        console.print(f"note: {' '.join(note['message'].split())}", markup=False)
+    console.print(
+        f"the runs would stand in {plan['out']}; nothing has been written",
+        soft_wrap=True, markup=False,
+    )  # fmt: skip

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -47,7 +49,12 @@ def print_json(value: Any, indent: int | None = 2) -> None:
     """Print JSON, in ASCII where the terminal has no Unicode."""
     encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
     ascii_only = not encoding.startswith("utf")
-    print(json.dumps(value, indent=indent, ensure_ascii=ascii_only, default=str))
+    print(json.dumps(value, indent=indent, ensure_ascii=ascii_only, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    """What JSON does not know: a recipe as a table, all else as text."""
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
 
 
 def notes(texts: Iterable[str]) -> None:

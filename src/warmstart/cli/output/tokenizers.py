@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -49,7 +49,13 @@ def side_by_side(looks: Sequence[Mapping[str, Any]]) -> None:
         while waiting and (not block or used + _width(waiting[0]) <= console.width):
             block.append(waiting.pop(0))
             used += _width(block[-1])
-        console.print(_block(block))
+        table = Table(*[""] * len(block), show_header=False)
+        for row in range(max(map(len, block))):
+            cells = [column[row] if row < len(column) else "" for column in block]
+            table.add_row(*cells, end_section=row == 2)
+        for column in table.columns:
+            column.no_wrap = True
+        console.print(table)
     for look in looks:
         if look["lost"]:
             gone = "".join(dict.fromkeys(look["lost"]))
@@ -61,7 +67,12 @@ def side_by_side(looks: Sequence[Mapping[str, Any]]) -> None:
 def _column(look: Mapping[str, Any]) -> list[Text]:
     """The cells of one tokenizer, of equal width, under its name."""
     rows = [
-        (_visible(p["piece"]).replace(" ", SPACE), str(p["id"]), _place(p)) for p in look["pieces"]
+        (
+            _visible(p["piece"]).replace(" ", SPACE),
+            str(p["id"]),
+            "" if p["special"] and not p["text"] else f"{p['start']}-{p['end']}",
+        )
+        for p in look["pieces"]
     ]
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
     cells = [Text(look["tokenizer"], "bold"), Text(look["kind"], "dim")]
@@ -76,20 +87,6 @@ def _column(look: Mapping[str, Any]) -> list[Text]:
 
 def _width(cells: Sequence[Text]) -> int:
     return max(len(cell.plain) for cell in cells) + 3
-
-
-def _block(columns: Sequence[list[Text]]) -> Table:
-    table = Table(show_header=False)
-    for _ in columns:
-        table.add_column(no_wrap=True)
-    for row in range(max(len(cells) for cells in columns)):
-        table.add_row(*(cells[row] if row < len(cells) else "" for cells in columns),
-                      end_section=row == 2)  # fmt: skip
-    return table
-
-
-def _place(piece: Mapping[str, Any]) -> str:
-    return "" if piece["special"] and not piece["text"] else f"{piece['start']}-{piece['end']}"
 
 
 def _visible(text: str) -> str:
@@ -138,3 +135,12 @@ def extended(result: Mapping[str, Any]) -> None:
     notes(result["notes"])
     print(f"\nNext:\n  warmstart tune DATA --base {typed(result['out'])}")
     print("      the new rows learn from there")
+
+
+PRINTERS: dict[str, Callable[[Any], None]] = {
+    "train": trained,
+    "show": side_by_side,
+    "compare": compared,
+    "extend": extended,
+}
+"""Sub-verb → what prints its result."""

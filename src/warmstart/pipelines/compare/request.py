@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from warmstart import part as parts
-from warmstart.config import merge as layers
+from warmstart.config.keys import PARTS, nested, plain
 from warmstart.config.recipe import Recipe
 from warmstart.errors import RecipeError, shown
 
@@ -32,7 +32,8 @@ class Wanted:
 
 def is_several(keys: Mapping[str, Any]) -> bool:
     """Whether the keys of a request name more than one method or seed."""
-    return any(_listed(keys.get(key)) for key in ("method", "seed"))
+    values = [keys.get(key) for key in ("method", "seed")]
+    return any(isinstance(v, list | tuple) or (isinstance(v, str) and "," in v) for v in values)
 
 
 def wanted(below: Mapping[str, Any], above: Mapping[str, Any]) -> list[Wanted]:
@@ -43,36 +44,32 @@ def wanted(below: Mapping[str, Any], above: Mapping[str, Any]) -> list[Wanted]:
     rest = {k: v for k, v in above.items() if k not in ("method", "seed")}
     settings = {k.partition(".")[2]: rest.pop(k) for k in [*rest] if k.startswith("method.")}
     seeds = [{"seed": seed} for seed in _values("seed", above.get("seed"))] or [{}]
-    found: list[Wanted] = []
+    runs: list[Wanted] = []
     for name, table in _named(_methods(below, above, settings)):
         for seed in seeds:
             recipe = Recipe.of(below, rest, {"method": table}, seed)
             folder = f"{name}-seed{recipe.seed}" if len(seeds) > 1 else name
-            found.append(Wanted(folder, name, _split_alike(found, recipe, len(seeds) > 1)))
-    twice = [name for name, count in Counter(one.name for one in found).items() if count > 1]
+            if len(seeds) > 1 and recipe.data.split_seed is None:
+                first = runs[0].recipe.data.split_seed if runs else recipe.seed
+                data = recipe.data.model_copy(update={"split_seed": first})
+                recipe = recipe.model_copy(update={"data": data})
+            runs.append(Wanted(folder, name, recipe))
+    twice = [name for name, count in Counter(run.name for run in runs).items() if count > 1]
     if twice:
         raise RecipeError(f"seed {twice[0].rpartition('-seed')[2]} is named twice; name each once")
-    return found
-
-
-def _split_alike(before: list[Wanted], recipe: Recipe, several: bool) -> Recipe:
-    """The recipe, its splits cut by the first seed unless they have a seed of their own."""
-    if not several or recipe.data.split_seed is not None:
-        return recipe
-    first = before[0].recipe.data.split_seed if before else recipe.seed
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"split_seed": first})})
+    return runs
 
 
 def _methods(
     below: Mapping[str, Any], above: Mapping[str, Any], settings: dict[str, Any]
 ) -> Tables:
     """The methods as tables, each with the settings that are for it. Raises `RecipeError`."""
-    tables = [layers.plain("method", one) for one in _values("method", above.get("method"))]
+    tables = [plain("method", one) for one in _values("method", above.get("method"))]
     if not tables:
-        return [{**layers.plain("method", layers.nested(below).get("method", {})), **settings}]
+        return [{**plain("method", nested(below).get("method", {})), **settings}]
     owned: set[str] = set()
     for table in tables:
-        fields = parts.find("method", str(table.get("name", layers.PARTS["method"]))).model_fields
+        fields = parts.find("method", str(table.get("name", PARTS["method"]))).model_fields
         owned |= settings.keys() & fields.keys()
         for key in settings.keys() & fields.keys():
             table.setdefault(key, settings[key])
@@ -84,15 +81,11 @@ def _named(tables: Tables) -> Iterable[tuple[str, dict[str, Any]]]:
     """Each method with a name of its own. Raises `RecipeError` where one is named twice."""
     seen: Counter[str] = Counter()
     for number, table in enumerate(tables):
-        name = str(table.get("name", layers.PARTS["method"]))
+        name = str(table.get("name", PARTS["method"]))
         if table in tables[:number]:
             raise RecipeError(f"method {name} is named twice with the same settings; name it once")
         seen[name] += 1
         yield (name if seen[name] == 1 else f"{name}-{seen[name]}"), table
-
-
-def _listed(value: Any) -> bool:
-    return isinstance(value, list | tuple) or (isinstance(value, str) and "," in value)
 
 
 def _values(key: str, value: Any) -> list[Any]:
@@ -103,6 +96,6 @@ def _values(key: str, value: Any) -> list[Any]:
         value = [word.strip() for word in value.split(",")]
     values = [*value] if isinstance(value, list | tuple) else [value]  # pyright: ignore[reportUnknownVariableType]
     if not values or "" in values:
-        said = shown(",".join(map(str, values)))
-        raise RecipeError(f"{key} = {said}: give names with one comma between them, as in a,b")
+        text = shown(",".join(map(str, values)))
+        raise RecipeError(f"{key} = {text}: give names with one comma between them, as in a,b")
     return values

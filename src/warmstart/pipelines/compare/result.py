@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
+
 from warmstart.errors import RunError
-from warmstart.files import write_json
+from warmstart.evaluation.comparison import Answers, Trial, better_buy, standings
+from warmstart.files import write_json, write_text
 from warmstart.pipelines.compare.request import Wanted
-from warmstart.pipelines.next_steps import next_steps
 from warmstart.run import Run, folder_named, read_json
 from warmstart.types import Metrics
 
 if TYPE_CHECKING:
-    from warmstart.evaluation.comparison import Answers, Trial
     from warmstart.pipelines.prepare import Prepared
     from warmstart.pipelines.resources import Meter
 
@@ -62,70 +64,73 @@ class Comparison:
         return f"Comparison('{self.path}', {len(self.summary['asked'])} runs)"
 
 
-def conclude(
-    out: Path,
-    wanted: Sequence[Wanted],
-    prepared: Prepared,
-    failed: Mapping[str, str],
-    meter: Meter,
+def finish_comparison(
+    out: Path, wanted: Sequence[Wanted], prepared: Prepared, failed: Mapping[str, str], meter: Meter
 ) -> Comparison:
     """Judge the runs below `out`, and write `comparison.json` and `comparison.html`.
 
     Raises `RunError` where none of them came to an end.
     """
-    from warmstart.evaluation import comparison
-    from warmstart.reporting import comparison as comparison_words
-    from warmstart.reporting.comparison import write_comparison
+    from warmstart.pipelines.finish import next_steps
+    from warmstart.reporting import comparison as words
 
     done = {one.name: Run(out / one.name) for one in wanted if one.name not in failed}
     if not done:
         raise RunError(f"no run came to an end; the first: {next(iter(failed.values()))}")
-    settings, task = prepared.recipe.evaluate, prepared.task
-    level, main = settings.confidence_level, task.main_score
+    recipe, task, tested = prepared.recipe, prepared.task, len(prepared.examples["test"])
+    level, main = recipe.evaluate.confidence_level, task.main_score
     trials = [_trial(one, done[one.name], main) for one in wanted if one.name in done]
-    answers = _answers(done, main)
-    found = comparison.standings(
+    tables = {name: pq.read_table(run.path / "predictions.parquet") for name, run in done.items()}
+    answers = Answers.of(tables, next(iter(done.values())).labels, main)
+    table = standings(
         trials, answers, main,
-        draws=settings.bootstrap, level=level, seed=wanted[0].recipe.seed,
+        draws=recipe.evaluate.bootstrap, level=level, seed=wanted[0].recipe.seed,
     )  # fmt: skip
-    buy = comparison.better_buy(found, level)
-    title, rows = _title(prepared, main), prepared.facts()["rows"]
-    runs = [_told(one, done.get(one.name), failed, trials) for one in wanted]
-    chosen = _chosen(runs, buy.runs)
-    asked = read_json(out / "comparison.json")
+    buy = better_buy(table, level)
+    # of the method's runs the one with the best validation score: the test rows choose no seed
+    candidates = [trial for trial in trials if trial.name in buy.runs]
+    chosen = max(candidates, key=lambda trial: trial.validation_score or 0.0).name
+    rows_of = {trial.name: {"status": "done", **asdict(trial)} for trial in trials}
+    title = task.metric_titles.get(main) or main.replace("_", " ")
+    failures = [f"{name} failed and is left out: {reason}" for name, reason in failed.items()]
     summary = {
-        **asked,
+        **read_json(out / "comparison.json"),
         "status": "done",
-        "data": _data_name(prepared),
-        "base": prepared.base.name,
+        **_common(prepared, wanted),
         "main_score": main,
         "title": title,
         "confidence_level": level,
-        "rows": rows,
-        "seeds": sorted({one.recipe.seed for one in wanted}),
-        "methods": [one.as_dict() for one in found],
-        "verdict": comparison_words.verdict(found, title, rows["test"], level),
-        "advice": comparison_words.advice(found, buy, level),
-        "notes": comparison_words.notes(found, answers is not None) + _failures(failed),
+        "methods": [asdict(standing) for standing in table],
+        "verdict": words.verdict(table, title, tested, level),
+        "advice": words.advice(table, buy, level),
+        "notes": words.notes(table, answers is not None) + failures,
         "chosen": chosen,
-        "runs": runs,
+        "runs": [
+            rows_of.get(one.name)
+            or {
+                "name": one.name,
+                "method": one.method,
+                "seed": one.recipe.seed,
+                "status": "failed",
+                "reason": failed[one.name],
+            }
+            for one in wanted
+        ],
         "measured": [meter.memory_note, meter.energy.note],
-        "next": next_steps(prepared.task, out / chosen),
-        "facts": _facts(prepared, wanted),
+        "next": next_steps(task, out / chosen),
     }
     summary.pop("reason", None)
     write_json(out / "comparison.json", summary)
-    write_comparison(out / "comparison.html", summary)
+    write_text(out / "comparison.html", words.render_comparison(summary))
     return Comparison(out)
 
 
 def _trial(one: Wanted, run: Run, main: str) -> Trial:
-    from warmstart.evaluation.comparison import Trial
-
     facts, metrics = run.facts, Metrics.from_json(run.metrics)
     speed, meter = facts["speed"], facts.get("meter") or {}
+    kept = [row for row in facts["history"] if row["epoch"] == facts["kept_epoch"]]
     return Trial(
-        run=one.name,
+        name=one.name,
         method=one.method,
         seed=one.recipe.seed,
         score=metrics.scores[main].to_json(),
@@ -134,75 +139,28 @@ def _trial(one: Wanted, run: Run, main: str) -> Trial:
         seconds=speed["seconds"] + speed["feature_seconds"],
         peak_memory_mb=meter.get("peak_memory_mb"),
         energy_joules=meter.get("energy_joules") if meter.get("whole") else None,
+        validation_score=kept[0].get("validation_score") if kept else None,
+        kept_epoch=facts["kept_epoch"],
     )
 
 
-def _answers(done: Mapping[str, Run], main: str) -> Answers | None:
-    """The test answers of all runs, where a paired test understands them."""
-    import pyarrow.parquet as pq
-
-    from warmstart.evaluation.comparison import Answers
-
-    tables = {name: pq.read_table(run.path / "predictions.parquet") for name, run in done.items()}
-    return Answers.of(tables, next(iter(done.values())).labels, main)
-
-
-def _told(
-    one: Wanted, run: Run | None, failed: Mapping[str, str], trials: Sequence[Trial]
-) -> dict[str, Any]:
-    """One run as it stands in `comparison.json`."""
-    told: dict[str, Any] = {"name": one.name, "method": one.method, "seed": one.recipe.seed}
-    if run is None:
-        return told | {"status": "failed", "reason": failed[one.name]}
-    facts = run.facts
-    trial = next(trial for trial in trials if trial.run == one.name)
-    kept = [row for row in facts["history"] if row["epoch"] == facts["kept_epoch"]]
-    return told | {
-        "status": "done",
-        "score": dict(trial.score),
-        "validation_score": kept[0].get("validation_score") if kept else None,
-        "kept_epoch": facts["kept_epoch"],
-        "seconds": trial.seconds,
-        "trainable": trial.trainable,
-        "file_bytes": trial.file_bytes,
-        "peak_memory_mb": trial.peak_memory_mb,
-        "energy_joules": trial.energy_joules,
-    }
-
-
-def _chosen(runs: Sequence[Mapping[str, Any]], of: Sequence[str]) -> str:
-    """Of these runs the one with the best validation score: the test rows choose no seed."""
-    mine = [run for run in runs if run["name"] in of]
-    return max(mine, key=lambda run: run["validation_score"] or 0.0)["name"]
-
-
-def _title(prepared: Prepared, main: str) -> str:
-    """What the main figure is called in a sentence."""
-    return prepared.task.metric_titles.get(main) or main.replace("_", " ")
-
-
-def _failures(failed: Mapping[str, str]) -> list[str]:
-    return [f"{name} failed and is left out: {reason}" for name, reason in failed.items()]
-
-
-def _data_name(prepared: Prepared) -> str:
-    data = prepared.recipe.data
-    return Path(data.path or data.train or "data from Python").name
-
-
-def _facts(prepared: Prepared, wanted: Sequence[Wanted]) -> dict[str, Any]:
-    """What the runs have in common, for the page."""
+def _common(prepared: Prepared, wanted: Sequence[Wanted]) -> dict[str, Any]:
+    """What the runs have in common; `facts` are for the page."""
     recipe, rows = prepared.recipe, prepared.facts()["rows"]
-    seed = recipe.seed if recipe.data.split_seed is None else recipe.data.split_seed
-    return {
+    split_seed = recipe.seed if recipe.data.split_seed is None else recipe.data.split_seed
+    seeds = sorted({one.recipe.seed for one in wanted})
+    facts = {
         "task": recipe.task.part_name(),
         "base": prepared.base.name,
         **{f"rows in {name}": count for name, count in rows.items()},
-        "seed of the splits": seed,
-        "seeds of the runs": sorted({one.recipe.seed for one in wanted}),
+        "seed of the splits": split_seed,
+        "seeds of the runs": seeds,
         "what a seed changes": "the head, the order of the rows, the dropout",
         "resamples": recipe.evaluate.bootstrap,
         "device": recipe.train.device,
         "precision": recipe.train.precision,
         "fingerprint of the data": prepared.splits.fingerprint[:16],
     }
+    data = Path(recipe.data.path or recipe.data.train or "data from Python").name
+    base = prepared.base.name
+    return {"data": data, "base": base, "rows": rows, "seeds": seeds, "facts": facts}

@@ -8,99 +8,125 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from warmstart.config.recipe import Recipe
 from warmstart.config.toml import toml_table
-from warmstart.errors import RunError, WarmstartError, typed
+from warmstart.errors import RecipeError, RunError, WarmstartError, typed
 from warmstart.files import write_json
-from warmstart.pipelines.compare.plan import (
-    check_same_data,
-    is_done,
-    place,
-    prepare_all,
-    rehearse_several,
-    resumed,
-)
 from warmstart.pipelines.compare.request import Wanted, wanted
-from warmstart.pipelines.compare.result import Comparison, conclude
-from warmstart.pipelines.prepare import Prepared
-from warmstart.pipelines.request import Request
+from warmstart.pipelines.compare.result import Comparison, finish_comparison
+from warmstart.pipelines.prepare import Prepared, prepare, prepare_again
+from warmstart.pipelines.request import Request, check_recipe
 from warmstart.pipelines.resources import Meter
-from warmstart.pipelines.tune import tune
-from warmstart.run import now, read_json
+from warmstart.pipelines.tune import check_unchanged, tune
+from warmstart.run import Run, now, read_json, run_folder
 from warmstart.training.trainer import Interrupted, Listener
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-class RunListener(Listener):
-    """A listener that is also told which run of a comparison begins."""
-
-    def begin(self, name: str, number: int, of: int) -> None:
-        """Before each run; `number` counts from 1."""
 
 
 def tune_asked(request: Request, listeners: Sequence[Listener] = ()) -> Comparison:
-    """Begin a comparison or go on with one; one that is done is returned."""
-    if request.resume is None:
-        return tune_several(wanted(*request.layers()), request.source, listeners=listeners)
-    request.check_nothing_besides()
-    found = Comparison(request.resume)
-    if found.summary["status"] == "done":
-        return found
-    asked = resumed(found.path)
-    request.check_source(asked[0].recipe, found.summary)
-    return tune_several(asked, request.source, resume=found.path, listeners=listeners)
+    """Begin a comparison or go on with one; one that is done is returned.
 
-
-def rehearse_asked(request: Request) -> dict[str, Any]:
-    """What `tune_asked` would do; see `api.plan`."""
-    if request.resume is None:
-        return rehearse_several(wanted(*request.layers()), request.source)
-    request.check_nothing_besides()
-    out = Path(request.resume)
-    request.check_place(resumed(out)[0].recipe, Comparison(out).summary)
-    return rehearse_several(resumed(out), request.source, out=out)
-
-
-def tune_several(
-    asked: Sequence[Wanted],
-    source: Any = None,
-    *,
-    resume: Path | None = None,
-    listeners: Sequence[Listener] = (),
-) -> Comparison:
-    """Run every one and compare them. Raises `WarmstartError`; before the first weight moves, and
-    before anything is written, all of them are known to be possible.
-
-    A run that fails by itself (its loss is no number, its memory is not enough) is told and left
-    out; with `resume` what is done is kept, and the rest goes on.
+    Raises `WarmstartError`; before the first weight moves, and before anything is written, all of
+    its runs are known to be possible. A run that fails by itself (its loss is no number, its memory
+    is not enough) is told and left out; with `resume` what is done is kept, and the rest goes on.
     """
-    out = resume or place(asked)
-    prepared = prepare_all(asked, source)
-    if resume is None:
+    if request.resume is not None:
+        request.check_nothing_besides()
+        begun = Comparison(request.resume)
+        if begun.summary["status"] == "done":
+            return begun
+    runs, out, summary = _runs_of(request)
+    if summary is not None:
+        request.check_source(runs[0].recipe, summary)
+    prepared = _prepare_all(runs, request.source)
+    if summary is None:
         out.mkdir(parents=True, exist_ok=True)
-        _write(out, asked, status="running", created=now(), began_in=os.getcwd())
-    check_same_data(out, asked, prepared)
+        _write(out, runs, status="running", created=now(), began_in=os.getcwd())
+    for one, ready in zip(runs, prepared, strict=True):
+        if (out / one.name / "run.json").is_file():
+            run = Run(out / one.name)
+            if run.status != "done":
+                check_recipe(run, out)
+            check_unchanged(run.facts, ready, out, "comparison")
     meter = Meter(prepared[0].recipe.train.device)
     if any(ready.method.saves_adapter for ready in prepared):
         import peft  # noqa: F401  # its own size is not that of the first run which needs it
     failed: dict[str, str] = {}
-    with _telling(out, asked):
-        for number, (one, ready) in enumerate(zip(asked, prepared, strict=True), 1):
+    with _record_ending(out, runs):
+        for number, (one, ready) in enumerate(zip(runs, prepared, strict=True), 1):
             path = out / one.name
-            if is_done(path):
+            if _is_done(path):
                 continue
             for listener in listeners:
-                if isinstance(listener, RunListener):
-                    listener.begin(one.name, number, len(asked))
-            if reason := _run(path, ready, source, [*listeners, meter], meter):
+                listener.begin_run(one.name, number, len(runs))
+            if reason := _run(path, ready, request.source, [*listeners, meter], meter):
                 failed[one.name] = reason
-        return conclude(out, asked, prepared[0], failed, meter)
+        return finish_comparison(out, runs, prepared[0], failed, meter)
+
+
+def plan_asked(request: Request) -> dict[str, Any]:
+    """What `tune_asked` would do; see `api.plan`."""
+    runs, out, summary = _runs_of(request)
+    if summary is not None:
+        request.check_place(runs[0].recipe, summary)
+    prepared = _prepare_all(runs, request.source)
+    plans = [
+        {"name": one.name, "method": one.method, "seed": one.recipe.seed, "recipe": ready.recipe,
+         "done": _is_done(out / one.name)}
+        for one, ready in zip(runs, prepared, strict=True)
+    ]  # fmt: skip
+    first = prepared[0]
+    return {**first.facts(), "ledger": first.ledger.summary(), "out": str(out), "runs": plans}
+
+
+def _runs_of(request: Request) -> tuple[list[Wanted], Path, dict[str, Any] | None]:
+    """The runs that are meant, their folder, and the summary of a comparison to go on with."""
+    if request.resume is None:
+        runs = wanted(*request.layers())
+        recipe, methods = runs[0].recipe, {one.method for one in runs}
+        what = "methods" if len(methods) > 1 else f"{runs[0].method}-seeds"
+        return runs, run_folder(recipe.out, recipe.data.path or recipe.data.train, what), None
+    request.check_nothing_besides()
+    begun = Comparison(request.resume)
+    runs = [
+        Wanted(run["name"], run["method"], Recipe.of(run["recipe"], quiet=True))
+        for run in begun.summary["asked"]
+    ]
+    return runs, begun.path, begun.summary
+
+
+def _prepare_all(runs: Sequence[Wanted], source: Any) -> list[Prepared]:
+    """Every run prepared; what they share is read and split into tokens once.
+
+    Raises `RecipeError` that names every method which does not go with the base.
+    """
+    ready: list[Prepared] = []
+    refused: dict[str, str] = {}
+    for one in runs:
+        if one.method in refused:
+            continue
+        try:
+            known = {id(before.splits): before for before in ready}.values()
+            again = (prepare_again(before, one.recipe) for before in known)
+            ready.append(next(filter(None, again), None) or prepare(one.recipe, source))
+        except RecipeError as error:
+            refused[one.method] = str(error)
+    if refused:
+        reasons = dict.fromkeys(refused.values())
+        if len(reasons) == 1 and len(refused) == len({one.method for one in runs}):
+            raise RecipeError(next(iter(reasons)))
+        listing = "; ".join(f"{method}: {reason}" for method, reason in refused.items())
+        names = ", ".join(refused)
+        raise RecipeError(f"nothing was trained, because {names} cannot be here. {listing}")
+    return ready
+
+
+def _is_done(path: Path) -> bool:
+    return (path / "run.json").is_file() and Run(path).status == "done"
 
 
 def _run(
@@ -130,26 +156,26 @@ def _run(
 
 
 @contextlib.contextmanager
-def _telling(out: Path, asked: Sequence[Wanted]) -> Iterator[None]:
+def _record_ending(out: Path, runs: Sequence[Wanted]) -> Iterator[None]:
     """The status says how it ended; errors name the comparison to go on with, not the run."""
     try:
         yield
     except BaseException as error:
         with contextlib.suppress(Exception):
-            _write(out, asked, status="stopped", reason=f"{type(error).__name__}: {error}"[:300])
+            _write(out, runs, status="stopped", reason=f"{type(error).__name__}: {error}"[:300])
         if isinstance(error, WarmstartError):
             text = str(error)
-            for one in asked:
+            for one in runs:
                 text = text.replace(f"--resume {typed(out / one.name)}", f"--resume {typed(out)}")
             raise type(error)(text) from error.__cause__
         raise
 
 
-def _write(out: Path, asked: Sequence[Wanted], **facts: Any) -> None:
+def _write(out: Path, runs: Sequence[Wanted], **facts: Any) -> None:
     """`comparison.json` before there is a result: what was asked."""
     path = out / "comparison.json"
     known = read_json(path) if path.exists() else {}
-    runs = [
-        {"name": one.name, "method": one.method, "recipe": toml_table(one.recipe)} for one in asked
+    requested = [
+        {"name": one.name, "method": one.method, "recipe": toml_table(one.recipe)} for one in runs
     ]
-    write_json(path, {**known, "name": out.name, **facts, "asked": runs})
+    write_json(path, {**known, "name": out.name, **facts, "asked": requested})

@@ -3,21 +3,71 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from warmstart import part as parts
 from warmstart.config.recipe import Recipe
 from warmstart.config.toml import toml_table
+from warmstart.data import splitting
+from warmstart.data.ledger import Ledger
+from warmstart.data.readers.text import is_plain, lines_of
+from warmstart.data.sampling import shares
+from warmstart.data.tokens.dataset import TokenizedDataset, joined, tokenise
 from warmstart.errors import DataError, RecipeError
-from warmstart.pipelines.multitask.texts import Texts, texts_of
-from warmstart.pipelines.prepare import SPLITS, Prepared, prepare
+from warmstart.files import write_json
+from warmstart.pipelines.prepare import SPLITS, Cut, Prepared, planned_source, prepare
 from warmstart.tasks.multitask import kind_of
 
 if TYPE_CHECKING:
     from warmstart.models.base import Base
     from warmstart.tasks.multitask import Multitask
+    from warmstart.training.batches import BatchSource
     from warmstart.training.settings import Train
+
+TEXT = ("text", "sentence", "content", "message", "body", "document", "review", "title")
+
+
+@dataclass
+class Texts:
+    """Token ids of texts whose hidden words are to be guessed, for train and validation."""
+
+    stores: dict[str, TokenizedDataset]
+    share: float
+    ledger: Ledger
+    fingerprint: str
+
+
+class TaskLedgers(dict[str, Ledger]):
+    """Task → its ledger, as one ledger. Tokens are summed over the `labelled` tasks."""
+
+    def __init__(self, ledgers: Mapping[str, Ledger], labelled: tuple[str, ...]) -> None:
+        super().__init__(ledgers)
+        self.labelled = labelled
+
+    def note(self, kind: str, message: str) -> None:
+        """See `Ledger.note`."""
+        for ledger in self.values():
+            ledger.note(kind, message)
+
+    def summary(self) -> dict[str, Any]:
+        """Reasons and notes stand under the name of their task."""
+        whole: dict[str, Any] = {"dropped": {}, "notes": [], "tokens": {}}
+        tokens: list[dict[str, Any]] = []
+        for name, ledger in self.items():
+            own = ledger.summary()
+            whole["dropped"] |= {f"{name}: {why}": rows for why, rows in own["dropped"].items()}
+            whole["notes"] += [n | {"message": f"{name}: {n['message']}"} for n in own["notes"]]
+            tokens += [own["tokens"]] if name in self.labelled else []
+        whole["tokens"] = {split: _sums([own.get(split, {}) for own in tokens]) for split in SPLITS}
+        return whole
+
+    def write(self, folder: Path) -> None:
+        """Write `ledger.json`."""
+        summaries = {name: ledger.summary() for name, ledger in self.items()}
+        write_json(folder / "ledger.json", {"tasks": summaries})
 
 
 @dataclass
@@ -30,6 +80,8 @@ class PreparedTasks:
     """The auxiliary tasks."""
     shares: dict[str, float]
     """Of the steps, by task."""
+    trained: dict[str, Prepared] = field(default_factory=dict[str, Prepared])
+    """Each task as its trained model settled it."""
 
     @property
     def task(self) -> Multitask:
@@ -39,92 +91,60 @@ class PreparedTasks:
     def base(self) -> Base:
         return next(iter(self.each.values())).base
 
+    @property
+    def ledger(self) -> TaskLedgers:
+        parts = {name: prepared.ledger for name, prepared in self.each.items()}
+        parts |= {name: texts.ledger for name, texts in self.texts.items()}
+        return TaskLedgers(parts, tuple(self.each))
+
     def facts(self) -> dict[str, Any]:
         """What a dry run shows, and `run.json` keeps; `rows` and `tokens` are of all tasks."""
-        tasks = {name: one.facts() for name, one in self.each.items()}
-        stamp = "".join(one["fingerprint"] for one in tasks.values())
-        stamp += "".join(one.fingerprint for one in self.texts.values())
+        tasks = {name: prepared.facts() for name, prepared in self.each.items()}
+        stamp = "".join(facts["fingerprint"] for facts in tasks.values())
+        stamp += "".join(texts.fingerprint for texts in self.texts.values())
         return {
             "labels": [],
-            "rows": _sums([one["rows"] for one in tasks.values()]),
-            "tokens": _sums([one["tokens"] for one in tasks.values()]),
+            "rows": _sums([facts["rows"] for facts in tasks.values()]),
+            "tokens": _sums([facts["tokens"] for facts in tasks.values()]),
             "base": next(iter(tasks.values()))["base"],
             "fingerprint": hashlib.sha256(stamp.encode()).hexdigest(),
             "tasks": {
-                name: {key: one[key] for key in ("labels", "rows", "tokens")}
-                for name, one in tasks.items()
+                name: {key: facts[key] for key in ("labels", "rows", "tokens")}
+                for name, facts in tasks.items()
             },
             "shares": {name: round(share, 6) for name, share in self.shares.items()},
         }
 
-    def ledger(self) -> dict[str, Any]:
-        """The ledgers of all tasks in one, reasons and notes under the name of their task."""
-        found: dict[str, Any] = {"dropped": {}, "notes": [], "tokens": {}}
-        for name, summary in self.ledgers().items():
-            found["dropped"] |= {f"{name}: {why}": one for why, one in summary["dropped"].items()}
-            found["notes"] += [
-                {**note, "message": f"{name}: {note['message']}"} for note in summary["notes"]
-            ]
-        parts = [one.ledger.summary()["tokens"] for one in self.each.values()]
-        found["tokens"] = {split: _sums([one.get(split, {}) for one in parts]) for split in SPLITS}
-        return found
-
-    def ledgers(self) -> dict[str, dict[str, Any]]:
-        """Task → its ledger."""
-        parts = {name: one.ledger for name, one in self.each.items()}
-        parts |= {name: one.ledger for name, one in self.texts.items()}
-        return {name: ledger.summary() for name, ledger in parts.items()}
+    def counts(self) -> dict[str, dict[str, int]]:
+        """None: the labels are those of several tasks."""
+        return {}
 
     def steps(self) -> int:
         """Steps of the whole run."""
-        import torch
-
-        from warmstart.training.batches import BatchSource
-        from warmstart.training.datasets import Rows, row_sizes
         from warmstart.training.task_mixture import TaskMixture
 
-        train, seed, device = self.recipe.train, self.recipe.seed, torch.device("cpu")
-        parts: dict[str, Any] = {n: (one.stores["train"], one.rows) for n, one in self.each.items()}
-        parts |= {name: (one.stores["train"], None) for name, one in self.texts.items()}
-        objective: Any = self.recipe.objective
-        sources = {
-            name: BatchSource(
-                Rows(row_sizes(parts[name][0]), device), objective, train, rows=parts[name][1]
-            )
-            for name in self.task.tasks
-        }
-        mixture = TaskMixture(sources, self.shares, tuple(self.each), train, seed)
-        return mixture.length().steps
+        train, seed = self.recipe.train, self.recipe.seed
+        sources = _sources(self.recipe, self.each, self.texts, train)
+        sources = {name: sources[name] for name in self.task.tasks}
+        return TaskMixture(sources, self.shares, tuple(self.each), train, seed).length().steps
 
 
 def prepare_tasks(recipe: Recipe, source: Any = None) -> PreparedTasks:
     """Read and check everything. Raises `WarmstartError`."""
-    from warmstart.data.sampling import shares
-
     task: Any = recipe.task
     _check(recipe, task, source)
     each = {name: _prepared(recipe, task, name) for name in task.labelled_tasks}
-    texts = {name: texts_of(name, entry, recipe, each) for name, entry in task.masked_tasks.items()}
-    rows = {name: len(one.rows) for name, one in each.items()}
-    rows |= {name: len(one.stores["train"]) for name, one in texts.items()}
+    texts = {name: _texts(name, entry, recipe, each) for name, entry in task.masked_tasks.items()}
+    rows = {name: len(prepared.rows) for name, prepared in each.items()}
+    rows |= {name: len(own.stores["train"]) for name, own in texts.items()}
     wanted = shares({name: rows[name] for name in task.tasks}, task.temperature)
     train = _train(recipe, each, texts)
-    each = {name: _under(one, train) for name, one in each.items()}
+    for name, prepared in each.items():
+        own = prepared.recipe.model_copy(update={"train": train})
+        each[name] = replace(prepared, recipe=own)
     resolved = task.model_copy(update={"tasks": _resolved(task, each)})
     recipe = recipe.model_copy(update={"train": train, "task": resolved})
     return PreparedTasks(recipe, each, texts, wanted)
-
-
-def rehearse_tasks(recipe: Recipe, source: Any = None) -> dict[str, Any]:
-    """What a dry run shows; nothing is written."""
-    prepared = prepare_tasks(recipe, source)
-    return {
-        **prepared.facts(),
-        "counts": {},
-        "steps": prepared.steps(),
-        "ledger": prepared.ledger(),
-        "recipe": prepared.recipe,
-    }
 
 
 def _check(recipe: Recipe, task: Multitask, source: Any) -> None:
@@ -165,16 +185,16 @@ def _prepared(recipe: Recipe, task: Multitask, name: str) -> Prepared:
     kind: Any = parts.find("task", kind_of(entry))
     usual: Any = objective
     fits = kind.head.name in usual.heads
-    asked = {
+    common = recipe.data.model_dump(exclude_unset=True)
+    alone = {
         **recipe.model_dump(exclude={"task", "objective", "method", "data"}),
         "task": task.settings_of(name),
-        "data": _data(recipe, entry),
+        "data": {**common, **_place(entry)},
         "method": recipe.method,
         **({"objective": objective} if fits else {}),
     }
     try:
-        alone = Recipe.of(asked)
-        prepared = prepare(alone)
+        prepared = prepare(Recipe.of(alone))
     except (RecipeError, DataError) as error:
         raise type(error)(f"task.tasks.{name}: {error}") from error
     prepared.ledger.note("task", "Trained together with other tasks over one body.")
@@ -185,63 +205,119 @@ def _prepared(recipe: Recipe, task: Multitask, name: str) -> Prepared:
     return prepared
 
 
-def _data(recipe: Recipe, entry: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the data, for one task."""
-    common = recipe.data.model_dump(exclude_unset=True)
-    return {**common, "path": str(entry["data"]), "columns": dict(entry.get("columns", {}))}
+def _place(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the data of a task stand: path and columns, as keys of `data`."""
+    return {"path": str(entry["data"]), "columns": dict(entry.get("columns", {}))}
+
+
+def _texts(
+    name: str, entry: Mapping[str, Any], recipe: Recipe, each: Mapping[str, Prepared]
+) -> Texts:
+    """The texts of one auxiliary task: a file's, or those that the other tasks read."""
+    first, where = next(iter(each.values())), f"task.tasks.{name}"
+    _check_masked(where, first)
+    ledger, stamp = Ledger(), ""
+    if entry.get("data"):
+        stores, stamp = _texts_of_file(where, entry, recipe, first.tokenizer, ledger)
+    else:
+        stores = {
+            split: joined([prepared.stores[split] for prepared in each.values()])
+            for split in ("train", "validation")
+        }
+        ledger.note("task", "The texts are those that the other tasks train on.")
+    if not all(len(store) for store in stores.values()):
+        raise DataError(
+            f"{where}: there are no texts for validation; give data.validation_fraction"
+        )
+    return Texts(stores, float(entry.get("share", 0.15)), ledger, stamp)
+
+
+def _check_masked(where: str, prepared: Prepared) -> None:
+    """Raise `RecipeError` where the base cannot guess masked words, before anything is written."""
+    import transformers
+
+    from warmstart.models.architectures import family_of
+    from warmstart.models.hf_calls import LOAD
+
+    if prepared.tokenizer.mask_token_id is None:
+        raise RecipeError(f"{where}: the base's tokenizer has no mask token; leave mlm out")
+    config: Any = transformers.AutoConfig.from_pretrained(prepared.base.path, **LOAD)
+    family, known = family_of(config), transformers.MODEL_FOR_MASKED_LM_MAPPING
+    if family.kind != "encoder" or type(config) not in known:
+        raise RecipeError(
+            f"{where}: mlm needs an encoder that guesses masked words, and '{family.name}' is "
+            "none; leave this task out, or take a base such as minilm, bert or roberta"
+        )
+
+
+def _texts_of_file(
+    where: str, entry: Mapping[str, Any], recipe: Recipe, tokenizer: Any, ledger: Ledger
+) -> tuple[dict[str, TokenizedDataset], str]:
+    """The texts of a file, split, and what tells whether they have changed."""
+    settings = recipe.data.model_copy(update={**_place(entry), "test_fraction": 0.0})
+    path, task = Path(str(entry["data"])), cast("Multitask", recipe.task)
+    longest = min(int(entry.get("max_length", task.max_length)), tokenizer.model_max_length)
+    try:
+        lines = lines_of(path).select(["text"]) if is_plain(path) else None
+        splits = splitting.load(
+            settings, {"text": TEXT}, {"text"}, recipe.seed, ledger, lines,
+            label=None, texts=("text",),
+        )  # fmt: skip
+    except (DataError, RecipeError) as error:
+        raise type(error)(f"{where}: {error}") from error
+    stores: dict[str, TokenizedDataset] = {}
+    for split in ("train", "validation"):
+        table = getattr(splits, split)
+        cut = Cut(table, ledger)
+        stores[split] = tokenise(table["text"], tokenizer.backend_tokenizer, longest, cut)
+        ledger.tokens(split, int(stores[split].offsets[-1]) + cut.tokens, cut.tokens)
+    return stores, splits.fingerprint
+
+
+def _sources(
+    recipe: Recipe, each: Mapping[str, Prepared], texts: Mapping[str, Texts], train: Train
+) -> dict[str, BatchSource]:
+    """The batches of each task as they can be planned without a model."""
+    stores = {name: (prepared.stores["train"], prepared.rows) for name, prepared in each.items()}
+    stores |= {name: (own.stores["train"], None) for name, own in texts.items()}
+    return {
+        name: planned_source(store, rows, recipe.objective, train, recipe.seed)
+        for name, (store, rows) in stores.items()
+    }
 
 
 def _train(recipe: Recipe, each: dict[str, Prepared], texts: dict[str, Texts]) -> Train:
     """One set of choices for the run: the smallest rate and batch that a task would have taken,
     and as many epochs as give each run enough steps."""
     method: Any = recipe.method
-    alone = [one.recipe.train for one in each.values()]
+    own = recipe.train
+    alone = [prepared.recipe.train for prepared in each.values()]
     rate = min(train.learning_rate or 0.0 for train in alone)
     size = min(train.batch_size or 1 for train in alone)
     train = alone[0].model_copy(update={"learning_rate": rate, "batch_size": size})
-    steps = _steps_of_an_epoch(each, texts, train)
+    sources = _sources(recipe, each, texts, train).values()
+    steps = sum(source.steps_in(0) for source in sources)
     fewest, most = method.epochs_between
     wanted = -(-method.steps_wanted * len(each) // steps)
-    epochs = recipe.train.epochs or min(most, max(fewest, wanted))
-    own = recipe.train
+    epochs = own.epochs or min(most, max(fewest, wanted))
     if own.max_steps or own.tokens:
-        tokens = sum(
-            int(one.stores["train"].lengths.sum()) for one in (*each.values(), *texts.values())
-        )
+        tokens = sum(int(source.dataset.sizes.sum()) for source in sources)
         epochs = -(-own.max_steps // steps) if own.max_steps else -(-(own.tokens or 0) // tokens)
-    patience = recipe.train.patience
-    patience = max(3, epochs // 4) if patience is None else patience
+    patience = max(3, epochs // 4) if own.patience is None else own.patience
     chosen = None if own.max_steps or own.tokens else epochs
     return train.model_copy(update={"epochs": chosen, "patience": patience})
 
 
-def _steps_of_an_epoch(each: dict[str, Prepared], texts: dict[str, Texts], train: Train) -> int:
-    """As many as pass once over every task's rows."""
-    from warmstart.data.tokens.batching import plan
-
-    lengths = [one.stores["train"].sizes[one.rows] for one in each.values()]
-    lengths += [one.stores["train"].lengths for one in texts.values()]
-    size = train.batch_size or 1
-    if train.batch_tokens:
-        return sum(len(plan(one, size, 0, 0, train.batch_tokens)) for one in lengths)
-    return sum(-(-len(one) // size) for one in lengths)
-
-
-def _under(one: Prepared, train: Train) -> Prepared:
-    """The task under the choices of the whole run."""
-    return replace(one, recipe=one.recipe.model_copy(update={"train": train}))
-
-
-def _resolved(task: Multitask, each: dict[str, Prepared]) -> dict[str, dict[str, Any]]:
+def _resolved(task: Multitask, each: Mapping[str, Prepared]) -> dict[str, dict[str, Any]]:
     """The entries with every setting of their tasks."""
-    found: dict[str, dict[str, Any]] = {}
+    entries: dict[str, dict[str, Any]] = {}
     for name, entry in task.tasks.items():
         plain = {**entry, "data": str(entry["data"])} if "data" in entry else dict(entry)
         kind = each[name].task if name in each else None
         own = {"name": kind.part_name(), **toml_table(kind)} if kind else {}
-        said_weight = {"weight": task.weight_of(name)} if "weight" in entry else {}
-        found[name] = {**plain, **own, **said_weight}
-    return found
+        weight = {"weight": task.weight_of(name)} if "weight" in entry else {}
+        entries[name] = {**plain, **own, **weight}
+    return entries
 
 
 def _sums(tables: list[dict[str, int]]) -> dict[str, int]:

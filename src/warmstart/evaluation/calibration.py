@@ -8,27 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
-from warmstart.metrics.base import Floats, softmax
+from warmstart.metrics.base import softmax
 
 FIT_ROWS = 30  # fewer validation rows cannot set even one number
 SOFTEST, SHARPEST = 20.0, 0.05  # bounds of the temperature
 AT_BOUND = 1.01  # so near a bound the search was stopped by it
 
 
-def log_softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
-    """Log-probabilities [n, k] of logits [n, k] divided by the temperature, in float64."""
-    scaled = np.asarray(logits, dtype=np.float64) / temperature
-    scaled -= scaled.max(axis=1, keepdims=True)
-    scaled -= np.log(np.exp(scaled).sum(axis=1, keepdims=True))
-    return scaled
-
-
 def negative_log_likelihood(
     logits: NDArray[Any], y: NDArray[Any], temperature: float = 1.0
 ) -> float:
     """Mean of -log p(true class), in nats."""
-    return float(-log_softmax(logits, temperature)[np.arange(len(y)), y].mean())
+    scores = log_softmax(np.asarray(logits, np.float64) / temperature, axis=1)
+    return float(-scores[np.arange(len(y)), y].mean())
 
 
 def fit_temperature(logits: NDArray[Any], y: NDArray[Any]) -> float:

@@ -18,7 +18,7 @@ from warmstart.evaluation import sentences
 from warmstart.evaluation.baselines import Baseline, fit_baselines
 from warmstart.evaluation.calibration import calibrate
 from warmstart.evaluation.settings import Evaluate
-from warmstart.evaluation.training_curve import read_curves, standings
+from warmstart.evaluation.training_curve import Standing, read_curves
 from warmstart.metrics.base import Floats, Measure, softmax
 from warmstart.metrics.bootstrap import Difference, difference, intervals
 from warmstart.tasks.base import Examples, Task
@@ -56,6 +56,9 @@ def evaluate(
     figures = _intervals(settings, result, result.statistics, seed)
     fitted = fit_baselines(settings, task, result.baselines, outputs, examples, seed)
     baselines, comparison = _compare(settings, task, result, fitted, examples["test"], seed)
+    standings = [
+        Standing(row["name"], row["title"], row[main]["value"], row["outcome"]) for row in baselines
+    ]
     metrics: dict[str, Any] = {
         **{name: value for name, value in figures.items() if ":" not in name},
         "main": main,
@@ -69,15 +72,16 @@ def evaluate(
         "bootstrap": settings.bootstrap,
         "baselines": baselines,
         "comparison": comparison,
-        "curves": read_curves(
-            history, figures[main]["value"], standings(baselines, main)
-        ).as_dict(),
+        "curves": read_curves(history, figures[main]["value"], standings)._asdict(),
         **result.facts,
     }
     table = result.table
     if task.head.single_label:
         metrics["calibration"] = _calibration(settings, outputs, examples)
-        table = _with_calibrated(table, outputs["test"], metrics["calibration"]["temperature"])
+        softer = softmax(outputs["test"], metrics["calibration"]["temperature"])
+        confidence = pa.array(softer.max(axis=1).astype(np.float32))
+        place = table.column_names.index("confidence") + 1
+        table = table.add_column(place, "confidence_calibrated", confidence)
     metrics["notes"] = [*sentences.notes(metrics, task.head.single_label), *result.notes]
     metrics["verdict"] = sentences.verdict_sentence(metrics)
     return Evaluation(metrics, table, [dict(mistake) for mistake in result.mistakes])
@@ -119,7 +123,6 @@ def _compare(
             settings.confidence_level, seed, result.groups,
         )  # fmt: skip
         figures = _intervals(settings, result, statistics, seed)
-        words = sentences.verdict(against, baseline.title, title, share)
         differences.append(against)
         table.append(
             {
@@ -129,7 +132,9 @@ def _compare(
                 "notes": list(baseline.notes),
                 "model_minus_baseline": against.as_dict(),
                 "outcome": against.outcome,
-                "sentence": sentences.sentence(words),
+                "sentence": sentences.sentence(
+                    sentences.verdict(against, baseline.title, title, share)
+                ),
             }
         )
     if not table:
@@ -149,20 +154,18 @@ def _per_class(
     measure: Measure, statistics: Floats, figures: Mapping[str, Mapping[str, float]]
 ) -> list[dict[str, Any]]:
     """Per class: precision, recall, F1 with its interval, and the number of rows that have it."""
-    names = [name.partition(":")[2] for name in figures if name.startswith("f1:")]
     bearing = measure.bearing(statistics)
     return [
         {
             "label": name,
-            "precision": figures[f"precision:{name}"]["value"],
-            "recall": figures[f"recall:{name}"]["value"],
-            "f1": figures[f"f1:{name}"]["value"],
-            "f1_low": figures[f"f1:{name}"]["low"],
-            "f1_high": figures[f"f1:{name}"]["high"],
+            **{key: figures[f"{key}:{name}"]["value"] for key in ("precision", "recall", "f1")},
+            "f1_low": f1["low"],
+            "f1_high": f1["high"],
             "support": bearing[f"recall:{name}"],
             "predicted": bearing[f"precision:{name}"],
         }
-        for name in names
+        for figure, f1 in figures.items()
+        if (name := figure.partition(":")[2]) and figure.startswith("f1:")
     ]
 
 
@@ -183,10 +186,3 @@ def _calibration(
         held_out, targets = outputs["validation"], examples["validation"].store.targets
     measured = calibrate(logits, truth, held_out, targets, settings.calibration_bins)
     return {**measured, "sentence": sentences.calibration_sentence(measured)}
-
-
-def _with_calibrated(table: pa.Table, logits: np.ndarray, temperature: float) -> pa.Table:
-    """With the confidence at the temperature beside that of the plain softmax."""
-    confidence = softmax(logits, temperature).max(axis=1).astype(np.float32)
-    place = table.column_names.index("confidence") + 1
-    return table.add_column(place, "confidence_calibrated", pa.array(confidence))

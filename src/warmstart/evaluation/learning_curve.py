@@ -8,7 +8,7 @@ is read further than the data reach, and only as far as resampling the rows agre
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,15 +28,6 @@ ALMOST_ALL = 0.97
 POINTS = 5  # of recall, worth asking for
 AGREED = 0.75  # share of the resamples that must give a number
 REPEATS = ((2_000, 5), (8_000, 3), (1 << 62, 2))  # up to so many rows, so many subsets a fold
-
-
-class Scores(NamedTuple):
-    """From all repeats: value and resamples, by size."""
-
-    recall: Floats  # [sizes, K]
-    recalls: Floats  # [draws, sizes, K]
-    f1: Floats
-    f1s: Floats
 
 
 def learning_curve(
@@ -75,20 +66,20 @@ def learning_curve(
         return {**empty, "skipped": "too few rows"}
     x, repeats = scaled(features), next(times for most, times in REPEATS if len(y) <= most)
     predictions = np.stack([_predictions(x, y, sizes, seed * 5 + r) for r in range(repeats)])
-    scores = _scores(predictions, y, k, seed)
+    recalls, f1s = _scores(predictions, y, k, seed)
     share = np.array(sizes) / len(y)
     curves: list[dict[str, Any]] = []
     for c, (number, n) in enumerate(zip(classes.tolist(), rows.tolist(), strict=True)):
-        recall = scores.recall[:, c], scores.recalls[:, :, c]
+        recall = recalls[0, :, c], recalls[1:, :, c]
         curves.append({
             "label": str(number) if labels is None else labels[number],
             "rows": n,
             "labels": (share * n).round().tolist(),
             "recall": _with_bounds(*recall, n),
-            "f1": _with_bounds(scores.f1[:, c], scores.f1s[:, :, c], n),
+            "f1": _with_bounds(f1s[0, :, c], f1s[1:, :, c], n),
             **_more(*recall, share * n, n, POINTS / 100),
         })  # fmt: skip
-    macro = _with_bounds(scores.f1.mean(1), scores.f1s.mean(2), len(y))
+    macro = _with_bounds(f1s[0].mean(1), f1s[1:].mean(2), len(y))
     needs = [
         {"label": curve["label"], "rows": curve["rows"], "recall": curve["expected"],
          "more": curve["more"], "gain": POINTS}
@@ -129,9 +120,9 @@ def _in_proportion(y: np.ndarray, rows: np.ndarray, seed: list[int]) -> np.ndarr
     return rows[np.argsort(place, kind="stable")]
 
 
-def _scores(predictions: np.ndarray, y: np.ndarray, k: int, seed: int) -> Scores:
-    """Recall and F1 by size, as they are and resampled: each draw has its rows, the same at all
-    sizes, and its subsets. `predictions` [repeats, sizes, n]."""
+def _scores(predictions: np.ndarray, y: np.ndarray, k: int, seed: int) -> tuple[Floats, Floats]:
+    """Recall and F1 [1 + draws, sizes, K], as they are and then resampled: each draw has its rows,
+    the same at all sizes, and its subsets. `predictions` [repeats, sizes, n]."""
     rng, repeats = np.random.default_rng([seed, 0xC0]), len(predictions)
     rows = rng.multinomial(len(y), np.full(len(y), 1 / len(y)), size=DRAWS)
     rows = np.vstack([np.ones(len(y)), rows]).astype(np.float32)
@@ -145,7 +136,7 @@ def _scores(predictions: np.ndarray, y: np.ndarray, k: int, seed: int) -> Scores
             right = rows @ (eye[y] * (predicted == y)[:, None])
             recall[:, i] += share * right / np.maximum(actual, 1)
             f1[:, i] += share * 2 * right / np.maximum(actual + rows @ eye[predicted], 1)
-    return Scores(recall[0], recall[1:], f1[0], f1[1:])
+    return recall, f1
 
 
 def _with_bounds(values: Floats, draws: Floats, rows: int) -> list[dict[str, float]]:

@@ -47,38 +47,39 @@ def verdict_sentence(metrics: Mapping[str, Any]) -> str:
 
 def calibration_sentence(measured: Mapping[str, Any]) -> str:
     """Whether the stated confidence can be believed, from `calibration.calibrate`."""
-    text = _confidence(measured)
-    if measured["fitted"]:
-        return text
-    return f"{text} No temperature was fitted: {measured['reason']}."
-
-
-def _confidence(measured: Mapping[str, Any]) -> str:
-    """How far the stated confidence is from the truth, and what the temperature changed."""
     sure, right = measured["confidence"], measured["accuracy"]
+    before, after = measured["before"]["ece"], measured["after"]["ece"]
+    text = f"It is {share(sure)} sure on average and right in {share(right)} of the rows"
+    if abs(sure - right) >= 0.02:
+        tendency = ", so it is too sure of itself" if sure > right else ", so it is not sure enough"
+    else:
+        tendency = ""
+    off = f"{text}{tendency}. A stated confidence is off by {points(before)} points on average"
     if measured["rows"] < FEW_ROWS:
-        return (
+        text = (
             f"Too few test rows ({measured['rows']}) to say whether its confidence can be taken at "
             "its word."
         )
-    text = f"It is {share(sure)} sure on average and right in {share(right)} of the rows"
-    before, after = measured["before"]["ece"], measured["after"]["ece"]
-    if before < 0.03:
-        return f"{text}: its confidence can be taken at its word."
-    if abs(sure - right) >= 0.02:
-        text += ", so it is too sure of itself" if sure > right else ", so it is not sure enough"
-    text += f". A stated confidence is off by {points(before)} points on average"
-    if not measured["fitted"]:
-        return f"{text}."
-    if after < before - 0.002:
+    elif before < 0.03:
+        text += ": its confidence can be taken at its word."
+    elif not measured["fitted"]:
+        text = f"{off}."
+    elif after < before - 0.002:
         temperature = f"temperature {measured['temperature']:.2f}"
-        return f"{text}; corrected ({temperature}), by {points(after)}."
-    return f"{text}; correcting it with a temperature did not help."
+        text = f"{off}; corrected ({temperature}), by {points(after)}."
+    else:
+        text = f"{off}; correcting it with a temperature did not help."
+    reason = "" if measured["fitted"] else f" No temperature was fitted: {measured['reason']}."
+    return text + reason
 
 
 def notes(metrics: Mapping[str, Any], single_label: bool) -> list[str]:
     """What a careful reader should know before trusting the figures."""
     count, classes = metrics["rows"], metrics["per_class"]
+    absent = [row for row in classes if not row["support"]]
+    wrong = {row["label"]: counted(row["predicted"]) for row in absent if row["predicted"]}
+    few = [row["label"] for row in classes if 0 < row["support"] < FEW_OF_CLASS]
+    silent = [row["label"] for row in classes if row["support"] and not row["predicted"]]
     texts: list[str] = []
     if count < FEW_ROWS:
         texts.append(
@@ -90,31 +91,19 @@ def notes(metrics: Mapping[str, Any], single_label: bool) -> list[str]:
             f"No test row was wrong. That does not make the model perfect: {counted(count)} cannot "
             f"rule out an accuracy of {metrics['accuracy']['low']:.3f}."
         )
-    texts += _absent_classes(classes)
-    few = [row["label"] for row in classes if 0 < row["support"] < FEW_OF_CLASS]
+    if absent:
+        text = f"Not in the test rows, so not judged: {listed([row['label'] for row in absent])}."
+        also = f" Wrongly predicted all the same: {listed(list(wrong), wrong)}." if wrong else ""
+        texts.append(text + also)
     if single_label and few:
         texts.append(f"Fewer than {FEW_OF_CLASS} test rows, so rough figures: {listed(few)}.")
-    silent = [row["label"] for row in classes if row["support"] and not row["predicted"]]
     if single_label and silent:
         texts.append(f"Never predicted by the model: {listed(silent)}.")
-    texts += [
+    return texts + [
         f"The baseline {row['title']}: {note[:1].lower()}{note[1:]}"
         for row in metrics["baselines"]
         for note in row["notes"]
     ]
-    return texts
-
-
-def _absent_classes(classes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A note on the classes of which there are no test rows, and on answers that name them."""
-    absent = [row for row in classes if not row["support"]]
-    if not absent:
-        return []
-    text = f"Not in the test rows, so not judged: {listed([row['label'] for row in absent])}."
-    wrong = {row["label"]: counted(row["predicted"]) for row in absent if row["predicted"]}
-    if wrong:
-        text += f" Wrongly predicted all the same: {listed(list(wrong), wrong)}."
-    return [text]
 
 
 def listed(names: Sequence[str], remarks: Mapping[str, str] | None = None) -> str:

@@ -175,15 +175,11 @@ def write_clean(source: Source, gone: Sequence[Removal], out: Path) -> dict[str,
         kept[split] = table.filter(pa.array(stays))
         if of_split:
             rows = table.take(pa.array([removal.row for removal in of_split]))
-            twins = [
-                place(source.whole[removal.kept[0]], removal.kept[1]) if removal.kept else ""
-                for removal in of_split
-            ]
+            twins = [place(source.whole[r.kept[0]], r.kept[1]) if r.kept else "" for r in of_split]
             removed.append(_with_places(rows, [removal.reason for removal in of_split], twins))
-    table = pa.concat_tables(removed, promote_options="permissive") if removed else None
-    facts = _write(source, kept, table, out, folder=len(source.parts) > 1)
     reasons = Counter(removal.reason.partition(":")[0] for removal in gone)
-    return facts | {"removed": str(removed_path(out)), "reasons": dict(reasons.most_common())}
+    written = _write(source, kept, removed, out, folder=len(source.parts) > 1)
+    return {**written, "removed": str(removed_path(out)), "reasons": dict(reasons.most_common())}
 
 
 def write_split(source: Source, tables: Mapping[str, pa.Table], out: Path) -> dict[str, Any]:
@@ -192,22 +188,19 @@ def write_split(source: Source, tables: Mapping[str, pa.Table], out: Path) -> di
     `….removed.csv`."""
     whole = pa.concat_tables(source.whole.values(), promote_options="permissive")
     number = {at: row for row, at in enumerate(_places(whole))}
-    kept: dict[str, pa.Table] = {}
+    rows = {name: [number[at] for at in _places(table)] for name, table in tables.items()}
+    kept = {name: whole.take(pa.array(numbers)) for name, numbers in rows.items() if numbers}
     used = np.zeros(len(whole), bool)
-    for name, table in tables.items():
-        rows = np.array([number[at] for at in _places(table)], np.int64)
-        used[rows] = True
-        if len(rows):
-            kept[name] = whole.take(pa.array(rows))
+    used[[row for numbers in rows.values() for row in numbers]] = True
     lost = whole.filter(pa.array(~used))
-    removed = _with_places(lost, [LEFT_OUT] * len(lost), [""] * len(lost)) if len(lost) else None
+    removed = [_with_places(lost, [LEFT_OUT] * len(lost), [""] * len(lost))] if len(lost) else []
     return _write(source, kept, removed, out, folder=True)
 
 
 def _write(
     source: Source,
     tables: Mapping[str, pa.Table],
-    removed: pa.Table | None,
+    removed: Sequence[pa.Table],
     out: Path,
     folder: bool,
 ) -> dict[str, Any]:
@@ -216,9 +209,9 @@ def _write(
         out.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(out) if folder else nullcontext(out.parent) as place:
             place.mkdir(exist_ok=True)
-            if removed is not None:
+            if removed:
                 with Writer(removed_path(out)) as writer:
-                    writer.write(removed)
+                    writer.write(pa.concat_tables(removed, promote_options="permissive"))
             for name, table in tables.items():
                 file = out.name
                 if folder:  # with the ending of the split's source, or the nearest that there is
@@ -237,9 +230,9 @@ def _write(
         raise
     return {
         "out": str(out),
-        "removed": str(removed_path(out)) if removed is not None else None,
         "rows": {name: len(table) for name, table in tables.items()},
-        "removed_rows": 0 if removed is None else len(removed),
+        "removed_rows": sum(map(len, removed)),
+        "removed": str(removed_path(out)) if removed else None,
     }
 
 
@@ -255,8 +248,7 @@ def _with_places(table: pa.Table, reasons: list[str], kept: list[str]) -> pa.Tab
         "removed_because": pa.array(reasons, pa.string()),
         "kept_at": pa.array(kept, pa.string()),
     }
-    rest = _plain(table)
-    return pa.table(places | {name: rest[name] for name in rest.column_names})
+    return pa.table(places | {name: table[name] for name in _plain(table).column_names})
 
 
 def _plain(table: pa.Table) -> pa.Table:

@@ -12,22 +12,15 @@ import pyarrow as pa
 from warmstart.config.recipe import Recipe
 from warmstart.data.dedup.exact import text_keys
 from warmstart.data.ledger import Ledger
-from warmstart.data.profiling.columns import Source, corrected, read_all
+from warmstart.data.profiling.columns import corrected, read_all
 from warmstart.data.splitting import load
-from warmstart.data.tables import pc
 from warmstart.errors import RecipeError, RunError
 from warmstart.evaluation.inspection import run_checks
 from warmstart.evaluation.inspection.base import CheckResult, Context, Progress
 from warmstart.files import write_atomically, write_json, write_text
 from warmstart.models.base import resolve
 from warmstart.models.loading import load_tokenizer
-from warmstart.pipelines.clean import (
-    check_fix,
-    check_split,
-    removals,
-    write_clean,
-    write_split,
-)
+from warmstart.pipelines.clean import check_fix, check_split, removals, write_clean, write_split
 from warmstart.pipelines.rows import ENDINGS, Writer
 from warmstart.reporting.inspection import render_inspection
 from warmstart.run import now, run_folder, why
@@ -90,28 +83,28 @@ def inspect(
         check_fix(fix, data)
     if split is not None:
         check_split(split)
-    context = _context(recipe, data, out, features, max_rows, progress)
+    base = resolve(recipe.base, revision=recipe.revision)
+    ending = named.suffix if named.suffix in ENDINGS else ".csv"
+    context = Context(
+        data,
+        recipe.data,
+        base,
+        load_tokenizer(base),
+        asked_length=task.max_length,
+        seed=recipe.seed,
+        data=path or "DATA",
+        out=out,
+        clean_name=f"{named.stem}-clean{ending if len(data.parts) == 1 else ''}",
+        use_features=features,
+        max_rows=max_rows,
+        progress=progress,
+    )
     result = run_checks(context)
-    written: dict[str, Any] = {}
-    if fix is not None:
-        keys = {
-            split: text_keys(pa.table({"text": pc.fill_null(table["text"], "")}), ["text"])
-            for split, table in data.parts.items()
-        }
-        written["fix"] = write_clean(
-            data, removals(data.parts, context.duplicates.groups, keys), fix
-        )
-    if split is not None:
-        written["split"] = _split(recipe, source, fix, split, "label" in data.roles)
     summary = {
         "created": now(),
-        "data": context.data,
-        "out": str(out),
-        "clean_name": context.clean_name,
-        "base": context.base.name,
         **result.facts,
         "findings": [finding._asdict() for finding in result.findings],
-        "written": written,
+        "written": _write_copies(recipe, source, context, fix, split),
     }
     _publish(out, summary, result)
     inspection = Inspection(out, summary, result.tables)
@@ -119,58 +112,29 @@ def inspect(
     return inspection
 
 
-def _context(
-    recipe: Recipe,
-    data: Source,
-    out: Path,
-    features: bool,
-    max_rows: int,
-    progress: Progress | None,
-) -> Context:
-    """What the checks look at, with the tokenizer of the base loaded."""
-    task: Any = recipe.task
-    base = resolve(recipe.base, revision=recipe.revision)
-    tokenizer = load_tokenizer(base)
-    base_limit = min(tokenizer.model_max_length, 1 << 20)
-    path = recipe.data.path or recipe.data.train
-    stem, ending = Path(path or "data").stem, Path(path or "data").suffix
-    if len(data.parts) > 1:
-        ending = ""
-    elif ending not in ENDINGS:
-        ending = ".csv"
-    return Context(
-        data,
-        recipe.data,
-        base,
-        tokenizer.backend_tokenizer,
-        max_length=min(task.max_length, base_limit),
-        base_limit=base_limit,
-        seed=recipe.seed,
-        data=path or "DATA",
-        out=out,
-        clean_name=f"{stem}-clean{ending}",
-        use_features=features,
-        max_rows=max_rows,
-        progress=progress,
-    )
-
-
-def _split(
-    recipe: Recipe, source: Any, clean: Path | None, out: Path, has_labels: bool
+def _write_copies(
+    recipe: Recipe, source: Any, context: Context, fix: Path | None, split: Path | None
 ) -> dict[str, Any]:
-    """Train, validation and test as `tune` would cut them, with all columns; of the clean copy
-    where there is one."""
+    """A clean copy; and train, validation and test as `tune` would cut them, with all columns, of
+    the clean copy where there is one."""
     task: Any = recipe.task
-    data = recipe.data.model_copy(update={"max_dropped": 1.0})  # what is left out is written down
-    if clean is not None:
-        unset = {"path": str(clean), "train": None, "validation": None, "test": None}
-        data, source = data.model_copy(update=unset), None
-    roles = task.roles if has_labels else {"text": task.roles["text"]}
-    label = "label" if has_labels else None
-    splits = load(data, roles, set(roles), recipe.seed, Ledger(), source, label)
-    whole = read_all(data, task.roles, {"text"}, Ledger(), source)
-    tables = {name: getattr(splits, name) for name in ("train", "validation", "test")}
-    return write_split(whole, tables, out)
+    written, parts = dict[str, Any](), context.source.parts
+    if fix is not None:
+        keys = {name: text_keys(table, ["text"]) for name, table in parts.items()}
+        gone = removals(parts, context.duplicates.groups, keys)
+        written["fix"] = write_clean(context.source, gone, fix)
+    if split is not None:
+        data = recipe.data.model_copy(update={"max_dropped": 1.0})  # what is left out is told
+        if fix is not None:
+            unset = {"path": str(fix), "train": None, "validation": None, "test": None}
+            data, source = data.model_copy(update=unset), None
+        label = "label" if context.source.has_labels else None
+        roles = task.roles if label else {"text": task.roles["text"]}
+        splits = load(data, roles, set(roles), recipe.seed, Ledger(), source, label)
+        whole = read_all(data, task.roles, {"text"}, Ledger(), source)
+        tables = {name: getattr(splits, name) for name in ("train", "validation", "test")}
+        written["split"] = write_split(whole, tables, split)
+    return written
 
 
 def _publish(out: Path, summary: dict[str, Any], result: CheckResult) -> None:

@@ -25,22 +25,21 @@ APART = 24  # least distance between two numbers on the x axis
 def interval_bar(value: float, low: float, high: float, main: bool = True) -> Markup:
     """A score from 0 to 1 as a bar, with its interval as a band and the value as a tick."""
     value, low, high = (min(1.0, max(0.0, number)) for number in (value, low, high))
-    look = "bar main" if main else "bar"
-    return Markup(
-        '<svg class="{}" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
-        '<rect class="track" width="100" height="10"/>'
-        '<rect class="fill" width="{:.2f}" height="10"/>'
-        '<rect class="band" x="{:.2f}" y="3" width="{:.2f}" height="4"/></svg>'
-    ).format(look, 100 * value, 100 * low, max(0.4, 100 * (high - low)))
+    band = Markup('<rect class="band" x="{:.2f}" y="3" width="{:.2f}" height="4"/>')
+    return _bar(value, main, band.format(100 * low, max(0.4, 100 * (high - low))))
 
 
 def share_bar(value: float) -> Markup:
     """A share from 0 to 1 as a plain bar."""
+    return _bar(min(1.0, max(0.0, value)), True, Markup(""))
+
+
+def _bar(value: float, main: bool, band: Markup) -> Markup:
     return Markup(
-        '<svg class="bar main" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
+        '<svg class="{}" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
         '<rect class="track" width="100" height="10"/>'
-        '<rect class="fill" width="{:.2f}" height="10"/></svg>'
-    ).format(100 * min(1.0, max(0.0, value)))
+        '<rect class="fill" width="{:.2f}" height="10"/>{}</svg>'
+    ).format("bar main" if main else "bar", 100 * value, band)
 
 
 def histogram(
@@ -56,19 +55,17 @@ def histogram(
     _, top, step = _axis([0.0, float(max(rows))])
     height, base = HEIGHT - TOP - BOTTOM, HEIGHT - BOTTOM
     parts = [_grid(0.0, top, step)]
+    column = Markup(
+        '<rect class="column" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
+        "<title>{}: {}</title></rect>"
+    )
     for number, count in enumerate(rows):
-        tall = count / top * height
+        tall, label = count / top * height, f"{edges[-1]:,} and more"
         if number < len(counts):
-            label = f"{edges[number]:,} to {edges[number + 1] - 1:,}: {counted(count)}"
-        else:
-            label = f"{edges[-1]:,} and more: {counted(count)}"
+            label = f"{edges[number]:,} to {edges[number + 1] - 1:,}"
         if count:
-            parts.append(
-                Markup(
-                    '<rect class="column" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
-                    "<title>{}</title></rect>"
-                ).format(LEFT + number * slot + 0.5, base - tall, max(slot - 1, 1), tall, label)
-            )
+            x, wide = LEFT + number * slot + 0.5, max(slot - 1, 1)
+            parts.append(column.format(x, base - tall, wide, tall, label, counted(count)))
     every = max(1, -(-len(counts) // 6))
     last = len(counts) - (2 if over else 0)
     for number in range(0, last + 1, every):
@@ -113,32 +110,26 @@ def reliability_chart(
     before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
 ) -> Markup:
     """Accuracy against confidence; points on the dashed line keep their word. Area = rows."""
-    box = (LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM, TOP)
+    left, right, bottom, top = LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM, TOP
     parts = [
         _grid(0.0, 1.0, 0.25, percent=True),
-        Markup('<path class="ideal" d="M{} {}L{} {}"/>').format(box[0], box[2], box[1], box[3]),
+        Markup('<path class="ideal" d="M{} {}L{} {}"/>').format(left, bottom, right, top),
     ]
+    dot = Markup(
+        '<circle class="dot d{}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}">'
+        "<title>{}: {:.0%} sure, {:.0%} right</title></circle>"
+    )
     most = max((row["rows"] for row in [*before, *after]), default=1) or 1
     for number, table in enumerate((before, after)):
         for row in table:
-            if not row["rows"]:
-                continue
-            cx = LEFT + row["confidence"] * (box[1] - box[0])
-            cy = HEIGHT - BOTTOM - row["accuracy"] * (box[2] - box[3])
-            radius = 2.5 + 7 * (row["rows"] / most) ** 0.5
-            parts.append(
-                Markup(
-                    '<circle class="dot d{}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}">'
-                    "<title>{}: {:.0%} sure, {:.0%} right</title></circle>"
-                ).format(
-                    number, cx, cy, radius, counted(row["rows"]), row["confidence"], row["accuracy"]
-                )
-            )
-    for share in (0.0, 0.5, 1.0):
-        spot = LEFT + share * (box[1] - box[0])
-        anchor = {0.0: "start", 0.5: "middle", 1.0: "end"}[share]
-        parts.append(_text(spot, HEIGHT - BOTTOM + 15, f"{share:.0%}", anchor))
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, "how sure it said it was", "middle"))
+            if rows := row["rows"]:
+                sure, hits = row["confidence"], row["accuracy"]
+                cx, cy = left + sure * (right - left), bottom - hits * (bottom - top)
+                radius = 2.5 + 7 * (rows / most) ** 0.5
+                parts.append(dot.format(number, cx, cy, radius, counted(rows), sure, hits))
+    for share, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
+        parts.append(_text(left + share * (right - left), bottom + 15, f"{share:.0%}", anchor))
+    parts.append(_text((left + right) / 2, HEIGHT - 4, "how sure it said it was", "middle"))
     legend = Markup('<span class="key k0">as it is</span>')
     legend += Markup('<span class="key k1">corrected</span>') if after else Markup("")
     return _figure("How often it was right, by how sure it was", Markup("").join(parts), legend)
@@ -160,7 +151,15 @@ def heat_map(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> Markup:
             parts.append(_text(NAME + i * CELL + CELL / 2, top - 6, str(i + 1), "middle"))
         for j, count in enumerate(row):
             if count:
-                parts.append(_cell(i, j, count / total, count, labels, y))
+                cell = Markup(
+                    '<rect class="{}" x="{}" y="{}" width="{}" height="{}" fill-opacity="{:.2f}">'
+                    "<title>{} taken for {}: {}</title></rect>"
+                )
+                look, opacity = "hit" if i == j else "miss", 0.25 + 0.75 * (count / total) ** 0.5
+                x, side = NAME + j * CELL, CELL - 1
+                parts.append(
+                    cell.format(look, x, y, side, side, opacity, labels[i], labels[j], count)
+                )
     frame = Markup('<rect class="frame" x="{}" y="{}" width="{}" height="{}"/>').format(
         NAME, top, k * CELL, k * CELL
     )
@@ -168,24 +167,6 @@ def heat_map(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> Markup:
         '<svg class="heat" width="{}" height="{}" role="img" aria-label="Confusion matrix of {} '
         'classes; the table of confusions beside it says the same in words">{}{}</svg>'
     ).format(width, height, k, frame, Markup("").join(parts))
-
-
-def _cell(i: int, j: int, share: float, count: int, labels: Sequence[str], y: int) -> Markup:
-    """One cell of the heat map, with its meaning as a tooltip."""
-    return Markup(
-        '<rect class="{}" x="{}" y="{}" width="{}" height="{}" fill-opacity="{:.2f}">'
-        "<title>{} taken for {}: {}</title></rect>"
-    ).format(
-        "hit" if i == j else "miss",
-        NAME + j * CELL,
-        y,
-        CELL - 1,
-        CELL - 1,
-        0.25 + 0.75 * share**0.5,
-        labels[i],
-        labels[j],
-        count,
-    )
 
 
 def _figure(title: str, drawing: Markup, legend: Markup) -> Markup:

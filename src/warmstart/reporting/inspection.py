@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 from markupsafe import Markup, escape
 
+from warmstart.evaluation.inspection.texts import ODD_TEXTS
 from warmstart.formatting import counted
 from warmstart.reporting import charts
 from warmstart.reporting.page import page
@@ -20,47 +21,35 @@ PAIRS, CONFLICTS, ROWS = 40, 40, 60
 LONGEST = 600  # characters of one side of a pair
 TAGS = {"severe": "bad", "worth fixing": "watch", "note": "info"}
 KINDS = {"exact": "equal", "normalised": "equal but for case", "near": "nearly equal"}
-TEXTS = {
-    "empty": "no text",
-    "near_empty": "fewer than three letters",
-    "html": "HTML left in",
-    "mojibake": "characters that went wrong",
-    "control": "control characters",
-    "invisible": "invisible characters",
-}
 Row = dict[str, Any]
 
 
-def inspection_view(summary: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> dict[str, Any]:
-    """Every name that the template uses."""
+def render_inspection(summary: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> str:
+    """The page as HTML text. Texts in `tables` are shown as they are, escaped."""
     pairs = tables["duplicates"].to_pylist()
     conflicts = [pair for pair in pairs if pair["conflict"]]
     names = short_names([file["file"] for file in summary["files"]])
-    top = {name: table.slice(0, ROWS).to_pylist() for name, table in tables.items()}
-    by_kind = summary["duplicates"]["by_kind"]
-    return {
+    facts = {
         "s": summary,
+        "t": {name: table.slice(0, ROWS).to_pylist() for name, table in tables.items()},
         "title": f"A look at {Path(summary['data']).name}",
         "short": lambda row: {**row, "file": names.get(row["file"], row["file"])},
         "coded": coded,
+        "share_bar": charts.share_bar,
         "created": summary.get("created") or "",
         "verdict": verdict(summary),
         "tags": TAGS,
-        "classes": _classes(summary),
+        "kinds": KINDS,
+        "odd_words": {
+            kind: re.split("[;,.]", words)[0] for kind, (_, words, _) in ODD_TEXTS.items()
+        },
         "histograms": _histograms(summary["lengths"]),
-        "kinds": {words: by_kind[kind] for kind, words in KINDS.items() if by_kind.get(kind)},
         "pairs": [_pair(pair) for pair in _pairs_to_show(pairs)],
         "conflicts": [_pair(pair) for pair in conflicts[:CONFLICTS]],
         "n_conflicts": len(conflicts),
-        "suspicious": top["suspicious"],
-        "languages": top["languages"],
-        "personal": top["personal_data"],
-        "texts": [(TEXTS[kind], n) for kind, n in summary["texts"].items() if n],
-        "odd": top["texts"],
-        "odd_words": TEXTS,
         "curve": _curve(summary["learning_curve"]),
-        "recalls": summary["learning_curve"].get("classes", []),
     }
+    return page("inspect.html.j2", facts)
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
@@ -107,17 +96,6 @@ def _pairs_to_show(pairs: list[Row]) -> list[Row]:
     return [pair for kind in by_kind.values() for pair in kind[:most]]
 
 
-def _classes(summary: Mapping[str, Any]) -> list[Row]:
-    counts = summary["classes"]["counts"] if summary["classes"] else {}
-    totals = {label: sum(splits.values()) for label, splits in counts.items()}
-    most = max(totals.values(), default=1)
-    return [
-        {"label": label, "rows": [splits.get(split, 0) for split in summary["splits"]],
-         "bar": charts.share_bar(totals[label] / max(most, 1))}
-        for label, splits in counts.items()
-    ]  # fmt: skip
-
-
 def _histograms(lengths: Mapping[str, Any]) -> list[Any]:
     drawn: list[Any] = []
     for unit in ("tokens", "words", "characters"):
@@ -151,8 +129,3 @@ def coded(remedy: str) -> Markup:
         Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
         for number, part in enumerate(parts)
     )
-
-
-def render_inspection(summary: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> str:
-    """The page as HTML text. Texts in `tables` are shown as they are, escaped."""
-    return page("inspect.html.j2", inspection_view(summary, tables))

@@ -5,19 +5,17 @@ The head follows https://huggingface.co/docs/hub/model-cards; figures in the tex
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from warmstart.evaluation import sentences as words
-from warmstart.formatting import counted
 from warmstart.models.heads import HEADS
+from warmstart.reporting.page import environment
 from warmstart.reporting.view import confusions
 from warmstart.types import RunReport
 
-TEMPLATES = Path(__file__).parent / "templates"
 WEAKEST = 3  # classes and confusions named as limits
 NAMED = ("summarization", "translation")  # tasks that the hub calls by our name
 TYPES = {"f1_macro": "f1", "f1_weighted": "f1"}
@@ -28,17 +26,9 @@ def model_card(report: RunReport) -> str:
     """The card as Markdown. `base["hub_id"]` is named as `base_model`; a base that came from a file
     is named in the text."""
     head = yaml.safe_dump(front_matter(report), sort_keys=False, allow_unicode=True, width=1000)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=False,  # Markdown, not HTML: `_inline` guards what comes from the data
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        inline=_inline, literal=repr, score=words.figure, listed=words.listed, counted=counted
-    )
-    body = environment.get_template("card.md.j2").render(_view(report))
+    look = environment(autoescape=False)  # Markdown: `_inline` guards what comes from the data
+    look.filters.update(inline=_inline, literal=repr)
+    body = look.get_template("card.md.j2").render(_view(report))
     return f"---\n{head}---\n\n{body}"
 
 
@@ -106,7 +96,7 @@ def _view(report: RunReport) -> dict[str, Any]:
         "classes": classes,
         "weakest": weakest[:WEAKEST],
         "confusions": confusions(metrics)[:WEAKEST],
-        "fence": _fence(report.recipe_toml),
+        "fence": "`" * max([3, *(len(run) + 1 for run in re.findall("`+", report.recipe_toml))]),
     }
 
 
@@ -116,11 +106,3 @@ def _inline(text: Any) -> str:
     for sign in "`*_[]|#":
         plain = plain.replace(sign, f"\\{sign}")
     return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _fence(text: str) -> str:
-    """A code fence longer than any run of backticks in the text."""
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    return fence

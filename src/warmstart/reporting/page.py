@@ -39,51 +39,37 @@ def render(report: RunReport) -> str:
 
 def page(template: str, facts: Mapping[str, Any], filters: Mapping[str, Any] | None = None) -> str:
     """A page of any kind in the look of the report, with style and script inside."""
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = ((TEMPLATES / f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment = _environment()
-    environment.filters.update(filters or {})
-    return environment.get_template(template).render(
+    look = environment(autoescape=True)
+    look.globals.update(BRIEF=BRIEF, LONG=LONG)
+    look.filters.update(
+        count="{:,}".format, tight=_tight, plain=_plain, place=_place, soft=_soft, sure=_sure,
+        share=lambda value: _tight(words.share(value)),
+        level=lambda value: _tight(words.percent(value)),
+        capital=words.title, bar=_bar, **(filters or {}),
+    )  # fmt: skip
+    return look.get_template(template).render(
         facts, style=Markup(style), script=Markup(script), script_hash=f"sha256-{digest}"
     )
 
 
-def _environment() -> Environment:
-    """Jinja with escaping on, missing names refused, and the number formats."""
-    environment = Environment(
+def environment(*, autoescape: bool) -> Environment:
+    """Jinja with missing names refused, and what every kind of report writes alike."""
+    look = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
+        autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(score=words.figure, count="{:,}".format, share=_share, sure=_sure)
-    environment.filters.update(
-        level=_level, tight=_tight, plain=_plain, place=_place, soft=_soft, bar=_bar
-    )
-    environment.filters.update(capital=words.title, counted=counted)
-    environment.globals.update(BRIEF=BRIEF, LONG=LONG)
-    return environment
-
-
-def _asset(name: str) -> str:
-    """A style sheet or script that the page carries inside."""
-    return (TEMPLATES / name).read_text(encoding="utf-8")
-
-
-def _share(value: float) -> str:
-    """0.774 -> "77 %"."""
-    return _tight(words.share(value))
+    look.filters.update(score=words.figure, counted=counted)
+    return look
 
 
 def _sure(value: float) -> str:
     """A confidence, never rounded up to certainty."""
     return _tight("over 99.9 %" if value >= 0.9995 else f"{100 * value:.1f} %")
-
-
-def _level(value: float) -> str:
-    """0.95 -> "95 %"."""
-    return _tight(words.percent(value))
 
 
 def _bar(score: Score, main: bool = True) -> Markup:

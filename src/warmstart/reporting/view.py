@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,7 +14,7 @@ from markupsafe import Markup
 from warmstart.evaluation import sentences as words
 from warmstart.reporting import charts
 from warmstart.reporting.trust import Point, trust
-from warmstart.types import Calibration, Metrics, RunReport, Score, Verdict
+from warmstart.types import Metrics, RunReport, Verdict
 
 # How training went, as the report shows it: curves, or the figures there are and why no more.
 
@@ -101,40 +101,27 @@ HEAD, SCORE_LINES, NEXT_LINES = 3, 28, 13  # lines: of a heading, of the score, 
 
 
 def view(report: RunReport) -> dict[str, Any]:
-    """Every name that the template uses; what the report lacks is empty."""
-    metrics, mistakes, data = report.metrics, list(report.mistakes), report.data
+    """What the template shows beside the report itself and its metrics."""
+    metrics = report.metrics
     points = trust(report)
-    first, next_left = first_screen(points, mistakes)
+    first, next_left = first_screen(points, report.mistakes)
     watched = words.title(metrics.main_title) if metrics else "Score"
+    classes = metrics.per_class if metrics else ()
     return {
-        "title": report.title or "Model report",
-        "created": report.created,
-        "verdict": report.verdict,
-        "run": report.run,
-        "recipe": report.recipe_toml,
+        "r": report,
         "m": metrics,
-        "scores": _scores(metrics) if metrics else [],
-        "sections": (metrics and metrics.sections) or [],
+        "charts": charts,
         "contenders": _contenders(metrics) if metrics else [],
         "points": points,
-        "errors": mistakes,
         "wrong": _count_wrong(metrics) if metrics else 0,
         "first_errors": first,
         "next_left": next_left,
-        "classes": sorted(
-            metrics.per_class if metrics else [], key=lambda row: (not row.support, row.f1)
-        ),
+        "classes": sorted(classes, key=lambda row: (not row.support, row.f1)),
         "confusions": confusions(metrics),
         "matrix": _matrix(metrics),
         "training": training(
             report.history, (metrics and metrics.epoch_score) or watched, metrics and metrics.curves
         ),
-        "reliability": _reliability(metrics and metrics.calibration),
-        "data": data,
-        "dropped": _dropped(data),
-        "tokens": data.get("tokens") or {},
-        "notes": _messages(data.get("notes") or []),
-        "next": [tuple(step) for step in report.next],
         "terms": terms(metrics.shown if metrics else {}),
         "counts_words": metrics and any("TF-IDF" in row.title for row in metrics.baselines),
         "details": [(name, _flat(facts)) for name, facts in (
@@ -211,15 +198,6 @@ def _confusion_matrix(metrics: Metrics | None) -> tuple[Sequence[Sequence[int]],
     return metrics.confusion_matrix, metrics.labels or []
 
 
-def _scores(metrics: Metrics) -> list[tuple[str, Score]]:
-    """The other scores beside the main one."""
-    return [
-        (words.title(title), metrics.scores[name])
-        for name, title in metrics.shown.items()
-        if name != metrics.main
-    ]
-
-
 def _contenders(metrics: Metrics) -> list[dict[str, Any]]:
     """This model and the baselines, best first."""
     contenders = [("This model", metrics.main_score)]
@@ -256,29 +234,6 @@ def _matrix(metrics: Metrics | None) -> dict[str, Any] | None:
     return {"drawn": None, "labels": labels, "rows": rows, "beside": wide <= COLUMN}
 
 
-def _reliability(calibration: Calibration | None) -> Markup | None:
-    """The reliability diagram."""
-    if not calibration:
-        return None
-    after = calibration.after.bins if calibration.fitted else []
-    return charts.reliability_chart(calibration.before.bins, after)
-
-
-def _dropped(data: Mapping[str, Any]) -> list[tuple[str, int, str]]:
-    """Reasons for which rows were dropped: (reason, rows, first place)."""
-    return [
-        (reason, rows["rows"], rows.get("first", ""))
-        if isinstance(rows, Mapping)
-        else (reason, int(rows), "")
-        for reason, rows in (data.get("dropped") or {}).items()
-    ]
-
-
-def _messages(notes: Iterable[Any]) -> list[str]:
-    """Notes of the data layer as sentences."""
-    return [str(note["message"]) if isinstance(note, Mapping) else str(note) for note in notes]
-
-
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """A nested dict as (name, value) pairs, names in words."""
     pairs: list[tuple[str, Any]] = []
@@ -286,9 +241,7 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         name = f"{prefix}{str(key).replace('_', ' ')}"
         if isinstance(value, Mapping):
             pairs += _flat(value, f"{name}: ")
-        elif (
-            isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value)
-        ):
+        elif isinstance(value, list) and value and all(isinstance(e, Mapping) for e in value):
             for number, entry in enumerate(value):
                 pairs += _flat(entry, f"{name} {number + 1}: ")
         else:

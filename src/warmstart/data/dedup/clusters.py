@@ -83,7 +83,7 @@ def find_copies(
     normal = [normal_texts(parts[name], texts) for name in names]
     encoded = pa.chunked_array([c for column in normal for c in column.chunks], pa.large_string())
     encoded = encoded.combine_chunks().dictionary_encode()
-    near = _near(encoded.dictionary, similarity, progress) if similarity else _none()
+    near = _near(encoded.dictionary, similarity, progress)
     sizes = {name: len(parts[name]) for name in names}
     rows = np.asarray(encoded.indices, np.int64)
     return Copies(sizes, encoded.dictionary, rows, *near)
@@ -107,10 +107,6 @@ def joined(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.unique(component, return_index=True)[1][component].astype(np.int64)
 
 
-def _none() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
-
-
 def _near(
     distinct: pa.Array, similarity: float, progress: Progress | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -120,9 +116,9 @@ def _near(
         if progress is not None:
             progress("near-duplicates", done, STEPS)
 
-    which, texts = _long_enough(distinct)
+    which, texts = _long_enough(distinct if similarity else distinct[:0])
     if len(texts) < 2:
-        return _none()
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
     sketches = sketches_of(texts)
     step(1)
     pairs = candidates(sketches)

@@ -1,4 +1,4 @@
-"""Which texts are the same but for case, punctuation and spacing, and where splits share them."""
+"""Which texts are the same but for case, punctuation and spacing."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from warmstart.data.dedup.minhash import THREADS, blocks, bytes_of
-from warmstart.data.ledger import Ledger, place
-from warmstart.data.tables import SPLITS, pc
-from warmstart.formatting import counted
+from warmstart.data.tables import pc
 
 # Plain ASCII texts in lower case, without punctuation, words parted by one space: many at once.
 
@@ -56,7 +52,8 @@ def _raw_texts(data: bytes | np.ndarray, starts: np.ndarray) -> pa.Array:
     return pa.Array.from_buffers(pa.large_string(), len(starts) - 1, buffers)
 
 
-PAIRS = 20  # examples of shared texts that are kept
+def _any_of(signs: str) -> re.Pattern[str]:
+    return re.compile(f"[{re.escape(signs)}]+")
 
 
 @functools.cache
@@ -70,11 +67,10 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
             gone.append(chr(code))
         elif category[0] == "P" and chr(code) not in gone:
             parting.append(chr(code))
-    first, second = (re.compile(f"[{re.escape(''.join(signs))}]+") for signs in (gone, parting))
-    return first, second
+    return _any_of("".join(gone)), _any_of("".join(parting))
 
 
-_ASCII_PUNCTUATION = re.compile(f"[{re.escape(PUNCTUATION)}]+")
+_ASCII_PUNCTUATION = _any_of(PUNCTUATION)
 
 
 def normalised(text: str) -> str:
@@ -141,34 +137,3 @@ def hashed(texts: pa.Array | pa.ChunkedArray) -> np.ndarray:
         for text in texts.slice(start, 10_000).to_pylist():
             digests += hashlib.blake2b(text.encode(), digest_size=8).digest()
     return np.frombuffer(bytes(digests), "<i8").astype(np.int64)
-
-
-def shared_texts(
-    parts: dict[str, pa.Table], keys: dict[str, np.ndarray], ledger: Ledger
-) -> dict[str, Any]:
-    """For every two splits that share texts: how many rows on each side, and up to 20 pairs.
-
-    Keys are "train~test" and so on; values {"rows": {"train": n, "test": m}, "pairs": [[a, b]]}.
-    """
-    leakage: dict[str, Any] = {}
-    for left, right in combinations([name for name in SPLITS if name in parts], 2):
-        in_left = np.flatnonzero(np.isin(keys[left], keys[right]))
-        if not len(in_left):
-            continue
-        in_right = np.flatnonzero(np.isin(keys[right], keys[left]))
-        pairs = [
-            [place(parts[left], int(np.argmax(keys[left] == keys[right][row]))),
-             place(parts[right], int(row))]
-            for row in in_right[:PAIRS]
-        ]  # fmt: skip
-        rows = {left: len(in_left), right: len(in_right)}
-        leakage[f"{left}~{right}"] = {"rows": rows, "pairs": pairs}
-        ledger.note(
-            "leakage",
-            f"{left} and {right} share texts: {counted(len(in_right))} of {right}, for example "
-            f"{' ~ '.join(pairs[0])}",
-            splits=[left, right],
-            rows=rows,
-            pairs=pairs,
-        )
-    return leakage

@@ -1,4 +1,4 @@
-"""What nearly equal texts mean for splits: leakage, and rows that must not part."""
+"""What equal and nearly equal texts mean for splits: leakage, and rows that must not part."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from warmstart.data.dedup.clusters import Copies, joined, straddling_groups
-from warmstart.data.dedup.exact import PAIRS
 from warmstart.data.ledger import Ledger, place
 from warmstart.data.tables import SPLITS, pc
 from warmstart.formatting import counted
 
+PAIRS = 20  # examples of shared texts that are kept
 FAMILY = 0.05  # share of train from which texts that resemble each other are a family, not copies
 LEAST_FAMILY = 20  # rows
 
@@ -30,63 +30,65 @@ def near_rows(copies: Copies, split: str, other: str) -> np.ndarray:
     return (near & ~there)[rows[split]]
 
 
-def note_near(
-    parts: Mapping[str, pa.Table], copies: Copies, leakage: dict[str, Any], ledger: Ledger
-) -> None:
-    """Add to what `shared_texts` gave, for every two splits, the nearly equal texts.
+def note_leakage(
+    parts: Mapping[str, pa.Table],
+    keys: Mapping[str, np.ndarray],
+    copies: Copies,
+    group: str | None,
+    ledger: Ledger,
+) -> dict[str, Any]:
+    """What every two splits share, noted; no row is dropped for it.
 
-    Under "near" stand "rows" (of each side, without the equal ones) and "pairs", up to 20:
-    [[place, place, similarity]], the most similar first.
+    `keys` are equal for equal texts; `group` is the name of the column `_group` in the file. Keys
+    are "train~test" and so on; values {"rows": {"train": n, "test": m}, "pairs": up to 20 [[place,
+    place]]}. Under "near" stand the rows without the equal ones, and [[place, place, similarity]],
+    the most similar first; under "groups" column, values, rows and examples.
     """
-    for left, right in combinations([name for name in SPLITS if name in parts], 2):
-        pairs = _closest(parts, copies, left, right)
-        if not pairs:
-            continue
-        rows = {
-            left: int(near_rows(copies, left, right).sum()),
-            right: int(near_rows(copies, right, left).sum()),
-        }
-        _entry(leakage, left, right)["near"] = {"rows": rows, "pairs": pairs}
-        ledger.note(
-            "leakage",
-            f"{left} and {right} nearly share texts: {counted(rows[right])} of {right} besides the "
-            f"equal ones, for example {pairs[0][0]} ~ {pairs[0][1]} (similarity {pairs[0][2]:.2f})",
-            splits=[left, right],
-            near=True,
-            rows=rows,
-            pairs=pairs,
-        )
+    leakage: dict[str, Any] = {}
+    pairs_of_splits = list(combinations([name for name in SPLITS if name in parts], 2))
 
+    def note(left: str, right: str, under: str, share: str, **facts: Any) -> None:
+        empty = {"rows": {left: 0, right: 0}, "pairs": []}
+        entry = leakage.setdefault(f"{left}~{right}", empty)
+        (entry.setdefault(under, {}) if under else entry).update(facts)
+        near = {"near": True} if under == "near" else {}
+        message = f"{left} and {right} {share}"
+        ledger.note("leakage", message, splits=[left, right], **near, **facts)
 
-def note_groups(
-    parts: Mapping[str, pa.Table], column: str, leakage: dict[str, Any], ledger: Ledger
-) -> None:
-    """Note, and add under "groups", how many values of the group column two splits share.
-
-    No row is dropped for it. The column is `_group` in `parts`, `column` in the file.
-    """
-    straddling = straddling_groups(parts, "_group")
-    for left, right in combinations([name for name in SPLITS if name in parts], 2):
+    for left, right in pairs_of_splits:
+        in_left = np.flatnonzero(np.isin(keys[left], keys[right]))
+        in_right = np.flatnonzero(np.isin(keys[right], keys[left]))
+        if len(in_left):
+            twins = [int(np.argmax(keys[left] == keys[right][row])) for row in in_right[:PAIRS]]
+            pairs = _places(parts[left], twins, parts[right], in_right)
+            share = f"share texts: {counted(len(in_right))} of {right}, for example "
+            rows = {left: len(in_left), right: len(in_right)}
+            note(left, right, "", share + " ~ ".join(pairs[0]), rows=rows, pairs=pairs)
+    for left, right in pairs_of_splits:
+        if pairs := _closest(parts, copies, left, right):
+            rows = {
+                name: int(near_rows(copies, name, other).sum())
+                for name, other in ((left, right), (right, left))
+            }
+            share = (
+                f"nearly share texts: {counted(rows[right])} of {right} besides the equal ones, "
+                f"for example {pairs[0][0]} ~ {pairs[0][1]} (similarity {pairs[0][2]:.2f})"
+            )
+            note(left, right, "near", share, rows=rows, pairs=pairs)
+    straddling = straddling_groups(parts, "_group") if group else None
+    for left, right in pairs_of_splits if straddling is not None else ():
         both = pc.and_(pc.greater(straddling[left], 0), pc.greater(straddling[right], 0))
         shared = straddling.filter(both)
-        if not len(shared):
-            continue
-        rows = {name: int(pc.sum(shared[name]).as_py()) for name in (left, right)}
-        examples = shared["value"][:PAIRS].to_pylist()
-        facts = {"column": column, "values": len(shared), "rows": rows, "examples": examples}
-        _entry(leakage, left, right)["groups"] = facts
-        ledger.note(
-            "leakage",
-            f"{left} and {right} share {counted(len(shared), 'value')} of the group '{column}': "
-            f"{counted(rows[right])} of {right}; all are kept",
-            splits=[left, right],
-            **facts,
-        )
-
-
-def _entry(leakage: dict[str, Any], left: str, right: str) -> dict[str, Any]:
-    """What is known of two splits; without equal texts where nothing is."""
-    return leakage.setdefault(f"{left}~{right}", {"rows": {left: 0, right: 0}, "pairs": []})
+        if len(shared):
+            rows = {name: int(pc.sum(shared[name]).as_py()) for name in (left, right)}
+            share = (
+                f"share {counted(len(shared), 'value')} of the group '{group}': "
+                f"{counted(rows[right])} of {right}; all are kept"
+            )
+            facts = {"column": group, "values": len(shared), "rows": rows}
+            examples = shared["value"][:PAIRS].to_pylist()
+            note(left, right, "groups", share, **facts, examples=examples)
+    return leakage
 
 
 def kept_together(
@@ -129,118 +131,86 @@ def kept_together(
     return least[whole]
 
 
+def _first_rows(copies: Copies, texts: np.ndarray) -> np.ndarray:
+    """The first of some rows, whose texts have these numbers, that has each text; -1: none."""
+    first = np.full(len(copies.texts), -1, np.int64)
+    first[texts[::-1]] = np.arange(len(texts) - 1, -1, -1)
+    return first
+
+
+def _places(left: pa.Table, rows: Any, right: pa.Table, others: Any) -> list[list[Any]]:
+    """The places of the first PAIRS pairs of rows."""
+    pairs = zip(rows[:PAIRS], others[:PAIRS], strict=True)
+    return [[place(left, int(a)), place(right, int(b))] for a, b in pairs]
+
+
 def _closest(
     parts: Mapping[str, pa.Table], copies: Copies, left: str, right: str
 ) -> list[list[Any]]:
     """[place in left, place in right, similarity] of the most similar texts of two splits."""
     rows = copies.by_split(copies.rows)
-    first: dict[str, np.ndarray] = {}
-    for name in (left, right):
-        first[name] = np.full(len(copies.texts), -1, np.int64)
-        first[name][rows[name][::-1]] = np.arange(len(rows[name]) - 1, -1, -1)
+    here, there = _first_rows(copies, rows[left]), _first_rows(copies, rows[right])
     near = np.concatenate([copies.left, copies.right])
     other = np.concatenate([copies.right, copies.left])
     share = np.concatenate([copies.similarity, copies.similarity])
     at = np.flatnonzero(
-        (first[left][near] >= 0) & (first[right][other] >= 0)
-        & (first[left][other] < 0) & (first[right][near] < 0)
-    )  # fmt: skip
-    at = at[np.lexsort((first[right][other[at]], -share[at]))][:PAIRS]
-    return [
-        [place(parts[left], int(first[left][near[i]])),
-         place(parts[right], int(first[right][other[i]])), round(float(share[i]), 4)]
-        for i in at.tolist()
-    ]  # fmt: skip
+        (here[near] >= 0) & (there[other] >= 0) & (here[other] < 0) & (there[near] < 0)
+    )
+    at = at[np.lexsort((there[other[at]], -share[at]))][:PAIRS]
+    places = _places(parts[left], here[near[at]], parts[right], there[other[at]])
+    return [[*pair, round(float(share[i]), 4)] for pair, i in zip(places, at, strict=True)]
 
 
 def note_repeats(
-    rows: pa.Table, keys: np.ndarray, codes: np.ndarray | None, side: np.ndarray, ledger: Ledger
-) -> None:
-    """Note how many rows repeat another one, and which texts carry two labels.
-
-    `rows` has their places, `keys` are equal for equal texts, `codes` are the labels, and `side`
-    is the split of each.
-    """
-    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
-    again = np.delete(np.arange(len(keys)), first)
-    if not len(again):
-        return
-    splits = _splits(side[again], side[again])
-    ledger.note(
-        "duplicates",
-        f"{counted(len(again), 'row repeats', 'rows repeat')} the text of another "
-        f"({_listing(splits)}); all are kept",
-        rows=len(again),
-        splits=splits,
-    )
-    if codes is None:
-        return
-    torn = np.flatnonzero(codes != codes[first][group])
-    if len(torn):
-        texts = first[np.unique(group[torn])]
-        splits = _splits(side[texts], side[texts])
-        pairs = [
-            [place(rows, int(first[group[row]])), place(rows, int(row))] for row in torn[:PAIRS]
-        ]
-        ledger.note(
-            "conflicts",
-            f"{counted(len(texts), 'text stands', 'texts stand')} there with more than one label "
-            f"({_listing(splits)}), for example {' ~ '.join(pairs[0])}",
-            pairs=pairs,
-            count=len(texts),
-            splits=splits,
-        )
-
-
-def note_near_repeats(
     rows: pa.Table,
+    keys: np.ndarray,
     texts: np.ndarray,
     codes: np.ndarray | None,
     side: np.ndarray,
     copies: Copies,
     ledger: Ledger,
 ) -> None:
-    """Note how many texts nearly repeat another, and where their labels differ; `texts` are the
-    rows' numbers in `copies`, the rest is as in `note_repeats`."""
-    first = np.full(len(copies.texts), -1, np.int64)
-    first[texts[::-1]] = np.arange(len(texts) - 1, -1, -1)
-    here = (first[copies.left] >= 0) & (first[copies.right] >= 0)
-    if not here.any():
-        return
-    left, right = first[copies.left[here]], first[copies.right[here]]
-    later = np.unique(np.maximum(left, right))
-    splits = _splits(side[later], side[later])
-    ledger.note(
-        "duplicates",
-        f"{counted(len(later), 'text nearly repeats', 'texts nearly repeat')} another "
-        f"({_listing(splits)}); all are kept, on one side of every cut",
-        near=True,
-        rows=len(later),
-        splits=splits,
-    )
-    torn = np.flatnonzero(codes[left] != codes[right]) if codes is not None else np.zeros(0, int)
-    if len(torn):
-        sides = np.sort(np.stack([left[torn], right[torn]], 1), axis=1)
-        pairs = [[place(rows, int(a)), place(rows, int(b))] for a, b in sides[:PAIRS]]
-        splits = _splits(side[left[torn]], side[right[torn]])
-        ledger.note(
-            "conflicts",
-            f"{counted(len(torn), 'pair')} of nearly equal texts with different labels "
-            f"({_listing(splits)}), for example {' ~ '.join(pairs[0])}",
-            near=True,
-            pairs=pairs,
-            count=len(torn),
-            splits=splits,
+    """Note how many rows repeat another one, equally or nearly, and where their labels differ.
+
+    `rows` has their places, `keys` are equal for equal texts, `texts` are the rows' numbers in
+    `copies`, `codes` are the labels, and `side` is the split of each.
+    """
+
+    def note(kind: str, what: str, rest: str, left: Any, right: Any, **facts: Any) -> None:
+        counts = {name: int(((left == at) & (right == at)).sum()) for at, name in enumerate(SPLITS)}
+        counts["two splits"] = int((left != right).sum())
+        splits = {name: count for name, count in counts.items() if count}
+        listing = ", ".join(f"{count:,} in {name}" for name, count in splits.items())
+        ledger.note(kind, f"{what} ({listing}){rest}", **facts, splits=splits)
+
+    def conflict(what: str, left: Any, right: Any, pairs: Any, **facts: Any) -> None:
+        rest = f", for example {' ~ '.join(pairs[0])}"
+        note(
+            "conflicts", what, rest, side[left], side[right], **facts, pairs=pairs, count=len(left)
         )
 
-
-def _splits(left: np.ndarray, right: np.ndarray) -> dict[str, int]:
-    """How many pairs, of which these are the two sides, lie in each split, or between two."""
-    counts = {name: int(((left == at) & (right == at)).sum()) for at, name in enumerate(SPLITS)}
-    counts["two splits"] = int((left != right).sum())
-    return {name: count for name, count in counts.items() if count}
-
-
-def _listing(splits: dict[str, Any]) -> str:
-    """The counts in words: "3 in train, 1 in test"."""
-    return ", ".join(f"{count:,} in {name}" for name, count in splits.items())
+    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    again = np.delete(np.arange(len(keys)), first)
+    if len(again):
+        what = f"{counted(len(again), 'row repeats', 'rows repeat')} the text of another"
+        own = side[again]
+        note("duplicates", what, "; all are kept", own, own, rows=len(again))
+    torn = np.flatnonzero(codes != codes[first][group]) if codes is not None else []
+    if len(torn):
+        many = first[np.unique(group[torn])]
+        what = f"{counted(len(many), 'text stands', 'texts stand')} there with more than one label"
+        conflict(what, many, many, _places(rows, first[group[torn]], rows, torn))
+    first = _first_rows(copies, texts)
+    here = (first[copies.left] >= 0) & (first[copies.right] >= 0)
+    left, right = first[copies.left[here]], first[copies.right[here]]
+    later = np.unique(np.maximum(left, right))
+    if len(later):
+        what = f"{counted(len(later), 'text nearly repeats', 'texts nearly repeat')} another"
+        rest, own = "; all are kept, on one side of every cut", side[later]
+        note("duplicates", what, rest, own, own, near=True, rows=len(later))
+    torn = np.flatnonzero(codes[left] != codes[right]) if codes is not None else []
+    if len(torn):
+        what = f"{counted(len(torn), 'pair')} of nearly equal texts with different labels"
+        a, b = left[torn], right[torn]
+        pairs = _places(rows, np.minimum(a, b), rows, np.maximum(a, b))
+        conflict(what, a, b, pairs, near=True)

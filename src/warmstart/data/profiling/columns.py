@@ -17,15 +17,20 @@ from warmstart.data.columns import OURS, assign, map_roles
 from warmstart.data.corrections import correct
 from warmstart.data.ledger import Ledger
 from warmstart.data.profiling.pii import mask
-from warmstart.data.readers.arrow import kind_name
 from warmstart.data.readers.csv import NO_DELIMITER, detect_delimiter
 from warmstart.data.readers.files import format_of
-from warmstart.data.readers.read import gather, read
+from warmstart.data.readers.read import read_splits
 from warmstart.data.settings import Data
 from warmstart.data.tables import is_blank, pc
 from warmstart.errors import DataError
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", NO_DELIMITER: "none"}
+TYPES = {
+    "text": (pa.types.is_string, pa.types.is_large_string),
+    "true or false": (pa.types.is_boolean,),
+    "whole numbers": (pa.types.is_integer,),
+    "numbers": (pa.types.is_floating, pa.types.is_decimal),
+}
 BRIEF = 200  # characters of a text in a listing
 GROUP_NAMES = {
     *("author", "author_id", "user", "user_id", "username", "speaker", "speaker_id", "customer"),
@@ -122,18 +127,10 @@ def read_all(
     """
     whole: dict[str, pa.Table] = {}
     parts: dict[str, pa.Table] = {}
-    origins = gather(settings, source, ledger)
-    for name, origin in origins.items():
-        is_path = isinstance(origin, str | Path)
-        whole[name] = read(
-            origin,
-            delimiter=settings.delimiter,
-            encoding=settings.encoding,
-            limit=settings.limit,
-            ledger=ledger,
-            name=None if is_path else f"{kind_name(origin)}[{name}]",
-        )
-        parts[name] = map_roles(whole[name], roles, settings.columns, required)
+    origins: dict[str, Any] = {}
+    for name, origin, table in read_splits(settings, source, ledger):
+        origins[name], whole[name] = origin, table
+        parts[name] = map_roles(table, roles, settings.columns, required)
     names = [set(table.column_names) for table in parts.values()]
     for role in sorted(set.union(*names) - set.intersection(*names)):
         lacking = next(name for name, table in parts.items() if role not in table.column_names)
@@ -229,15 +226,6 @@ def _count_distinct(columns: list[pa.ChunkedArray]) -> int:
 
 def _type_words(kind: pa.DataType) -> str:
     """The type as a person would call it."""
-    types = pa.types
-    if types.is_dictionary(kind):
-        return _type_words(kind.value_type)
-    if types.is_string(kind) or types.is_large_string(kind):
-        return "text"
-    if types.is_boolean(kind):
-        return "true or false"
-    if types.is_integer(kind):
-        return "whole numbers"
-    if types.is_floating(kind) or types.is_decimal(kind):
-        return "numbers"
-    return str(kind) if len(str(kind)) <= 30 else str(kind)[:29] + "…"
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    known = next((words for words, tests in TYPES.items() if any(t(kind) for t in tests)), None)
+    return known or (str(kind) if len(str(kind)) <= 30 else str(kind)[:29] + "…")

@@ -35,7 +35,7 @@ def read_parquet(path: Path, limit: int | None) -> pa.Table:
                 rows += len(batch)
                 if limit is not None and rows >= limit:
                     break
-        return _clean(pa.Table.from_batches(batches, schema), limit)
+        return freed(pa.Table.from_batches(batches, schema)).slice(0, limit)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, "Parquet", error) from None
 
@@ -51,7 +51,7 @@ def read_arrow(path: Path, limit: int | None) -> pa.Table:
                 table = pa.ipc.open_stream(file).read_all()
     except (pa.ArrowException, OSError, EOFError) as error:
         raise _damaged(path, "Arrow", error) from None
-    return _clean(table, limit)
+    return freed(table).slice(0, limit)
 
 
 def is_dataset(folder: Path) -> bool:
@@ -70,19 +70,16 @@ def saved_splits(folder: Path) -> dict[str, Path] | None:
 def read_dataset(folder: Path, limit: int | None) -> pa.Table:
     """The table of a saved `datasets.Dataset`, with the names of its ClassLabels in its schema."""
     index = folder / "state.json"
-    entries = _listed(index, "_data_files")
-    if not all(isinstance(entry, dict) and isinstance(entry.get("filename"), str)
-               for entry in entries):  # fmt: skip
+    names = [
+        entry.get("filename") if isinstance(entry, dict) else None
+        for entry in _listed(index, "_data_files")
+    ]
+    if not all(isinstance(name, str) for name in names):
         raise _no_index(index)
-    tables = [read_arrow(folder / entry["filename"], limit) for entry in entries]
+    tables = [read_arrow(folder / str(name), limit) for name in names]
     if not tables:
         raise DataError(f"{folder}/state.json names no data files: save the data set again")
-    return _clean(concatenate(tables), limit)
-
-
-def _clean(table: pa.Table, limit: int | None) -> pa.Table:
-    table = freed(table)
-    return table if limit is None else table.slice(0, limit)
+    return freed(concatenate(tables)).slice(0, limit)
 
 
 def _damaged(path: Path, kind: str, error: Exception) -> DataError:
@@ -128,37 +125,34 @@ def read_object(source: Any, limit: int | None) -> pa.Table:
     whose contents are not a table."""
     file = kind_name(source)
     library = type(source).__module__.partition(".")[0]
+    if isinstance(source, list | tuple):
+        return _from_rows(file, source).slice(0, limit)
     if isinstance(source, pa.Table):
         table = source
     elif library == "pandas" and hasattr(source, "columns"):
         table = _from_pandas(file, source)
     elif library == "datasets" and hasattr(source, "with_format"):
         table = _from_dataset(source)
-    elif isinstance(source, list | tuple):
-        table = _from_rows(file, source)
     else:
         raise RecipeError(f"data of type {type(source).__name__} are not read; give {ACCEPTED}")
-    if not isinstance(source, list | tuple):
-        table = freed(table)
-    return table if limit is None else table.slice(0, limit)
+    return freed(table).slice(0, limit)
 
 
 def _from_pandas(file: str, frame: Any) -> pa.Table:
     names = [str(name) for name in frame.columns]
     check_names(file, names)
-    arrays = [_series(file, name, frame.iloc[:, i]) for i, name in enumerate(names)]
+    arrays: list[Any] = []
+    for i, name in enumerate(names):
+        values, where = frame.iloc[:, i], f"column '{shown(name)}'"
+        try:
+            arrays.append(pa.array(values, from_pandas=True))
+        except UnicodeEncodeError:
+            place = lambda row, where=where: f"{file}:{row + 1}: {where}"  # noqa: E731
+            raise torn(values.tolist(), place) from None
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            texts = [as_text(value) for value in values.tolist()]
+            arrays.append(pa.array(texts, pa.string()))
     return pa.table(arrays, names=names)
-
-
-def _series(file: str, name: str, values: Any) -> pa.ChunkedArray:
-    try:
-        array = pa.array(values, from_pandas=True)
-    except UnicodeEncodeError:
-        where = f"column '{shown(name)}'"
-        raise torn(values.tolist(), lambda row: f"{file}:{row + 1}: {where}") from None
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        array = pa.array([as_text(value) for value in values.tolist()], pa.string())
-    return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
 
 
 def _from_dataset(data: Any) -> pa.Table:

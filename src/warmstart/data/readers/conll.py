@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,8 @@ PART = re.compile(r"\d+[-.]\d+")
 """The number of a token that CoNLL-U splits, or of one that is not in the text."""
 
 
-@dataclass
-class _Sentence:
-    line: int
-    rows: list[list[str]] = field(default_factory=list[list[str]])
+Sentence = tuple[int, list[list[str]]]
+"""Its first line, and the fields of its words."""
 
 
 def read_conll(path: Path, encoding: str, limit: int | None) -> pa.Table:
@@ -51,19 +48,19 @@ def read_conll(path: Path, encoding: str, limit: int | None) -> pa.Table:
 
 def _sentences(
     path: Path, numbered: Iterator[tuple[int, str]], *, universal: bool
-) -> Iterator[_Sentence]:
-    """The fields of every word; each line must have as many as the first."""
-    now, width, tabbed = _Sentence(0), 0, False
-    for number, line in numbered:
+) -> Iterator[Sentence]:
+    """Each line must have as many fields as the first."""
+    first, rows, width, tabbed = 0, list[list[str]](), 0, False
+    for number, line in chain(numbered, [(0, "")]):
         line = line.rstrip("\r\n")
         if not line.strip() or line.startswith(BREAK):
-            if now.rows:
-                yield now
-            now = _Sentence(0)
+            if rows:
+                yield first, rows
+            first, rows = 0, []
             continue
         tabbed = tabbed or (not width and "\t" in line)
         fields = line.split("\t") if tabbed else SPACES.split(line.strip())
-        if line.startswith("#") and (universal or _is_comment(line, fields, now, width)):
+        if line.startswith("#") and (universal or _is_comment(line, fields, bool(rows), width)):
             continue
         if len(fields) < 2:
             raise DataError(
@@ -76,39 +73,32 @@ def _sentences(
                 f"{width}; mend or delete this line"
             )
         width = len(fields)
-        now.line = now.line or number
+        first = first or number
         if not (universal and PART.fullmatch(fields[0])):
-            now.rows.append(fields)
-    if now.rows:
-        yield now
+            rows.append(fields)
 
 
-def _is_comment(line: str, fields: list[str], now: _Sentence, width: int) -> bool:
+def _is_comment(line: str, fields: list[str], inside: bool, width: int) -> bool:
     """`# text = …`, `# id 7` or `#begin document` before a sentence, and not the word #."""
     if line.startswith(("#begin document", "#end document")):
         return True
-    if now.rows or line[1:2] not in (" ", "\t", "#"):
+    if inside or line[1:2] not in (" ", "\t", "#"):
         return False
     return len(fields) != width or "=" in line
 
 
 def _rows(
-    path: Path, sentences: Iterator[_Sentence], names: list[str] | None
+    path: Path, sentences: Iterator[Sentence], names: list[str] | None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    for sentence in sentences:
-        columns = list(zip(*sentence.rows, strict=True))
+    for line, rows in sentences:
+        columns = [list(column) for column in zip(*rows, strict=True)]
         if names is None:
             names = ["tokens", *(f"column_{i}" for i in range(2, len(columns))), "tags"]
         if len(names) != len(columns):
             raise DataError(
-                f"{path}:{sentence.line}: {counted(len(columns), 'column')}, and their names are "
+                f"{path}:{line}: {counted(len(columns), 'column')}, and their names are "
                 f"{' '.join(names)}; write every column, with tabs between"
             )
-        yield (
-            sentence.line,
-            {
-                "tokens" if name == "form" else name: list(column)
-                for name, column in zip(names, columns, strict=True)
-                if name != "id"
-            },
-        )
+        row = dict(zip(names, columns, strict=True))
+        row.pop("id", None)
+        yield line, {"tokens" if name == "form" else name: row[name] for name in row}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -35,8 +35,10 @@ def read_delimited(
         try:
             return _parse(path, encoding, delimiter, limit, csv.QUOTE_MINIMAL)
         except QuoteError:
-            if delimiter != "\t" or not _even_tabs(path, encoding):
+            if delimiter != "\t":
                 raise
+            if len({line.count("\t") for line in lines(path, encoding) if line.strip()}) != 1:
+                raise  # not as even as files are that never quote
             ledger.note("quotes", f"{path}: quotes are taken as plain characters", file=str(path))
             return _parse(path, encoding, delimiter, limit, csv.QUOTE_NONE)
 
@@ -47,8 +49,10 @@ def detect_delimiter(path: Path, encoding: str) -> str:
     favourite = {".tsv": "\t", ".tab": "\t", ".psv": "|"}.get(suffix(path), ",")
 
     def merit(delimiter: str) -> tuple[float, bool, int]:
-        share, width = _consistency(sample, delimiter)
-        return share, delimiter == favourite, width
+        widths = _widths(sample, delimiter)
+        if not widths or widths[0] < 2:
+            return 0.0, delimiter == favourite, 0
+        return widths.count(widths[0]) / len(widths), delimiter == favourite, widths[0]
 
     best = max(CANDIDATES, key=merit)
     return best if merit(best)[2] >= 2 else NO_DELIMITER
@@ -58,8 +62,7 @@ def even_share(path: Path, encoding: str, delimiter: str) -> float | None:
     """The share of the records below the first that are as wide as it; None: there are none."""
     with _cell_limit():
         widths = _widths(_sample(path, encoding), delimiter)
-    rest = widths[1:]
-    return sum(width == widths[0] for width in rest) / len(rest) if rest else None
+    return (widths.count(widths[0]) - 1) / (len(widths) - 1) if len(widths) > 1 else None
 
 
 def _sample(path: Path, encoding: str) -> list[str]:
@@ -83,15 +86,6 @@ def _widths(sample: list[str], delimiter: str) -> list[int]:
     return widths
 
 
-def _consistency(sample: list[str], delimiter: str) -> tuple[float, int]:
-    """The share of records as wide as the first, and that width; (0, 0) below two fields."""
-    widths = _widths(sample, delimiter)
-    if not widths or widths[0] < 2:
-        return 0.0, 0
-    rest = widths[1:]
-    return (sum(w == widths[0] for w in rest) + 1) / (len(rest) + 1), widths[0]
-
-
 @contextmanager
 def _cell_limit() -> Iterator[None]:
     before = csv.field_size_limit(MAX_CELL)
@@ -101,97 +95,71 @@ def _cell_limit() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _even_tabs(path: Path, encoding: str) -> bool:
-    """Whether every line holds the same number of tabs, as in files that never quote."""
-    counts = {line.count("\t") for line in lines(path, encoding) if line.strip()}
-    return len(counts) == 1
-
-
 def _parse(path: Path, encoding: str, delimiter: str, limit: int | None, quoting: Any) -> pa.Table:
-    padded = _padded_header(path, encoding, delimiter)
-    records = _Records(path, lines(path, encoding), delimiter, quoting, padded)
-    rows = iter(records)
+    rows = _records(path, encoding, delimiter, quoting)
     _, header = next(rows, (0, None))
     if header is None:
         raise DataError(f"{path} is empty: it holds no rows; give another file")
-    records.header = _names(path, header)
-    return columns_to_table(str(path), records.header, islice(_even(records, rows), limit))
+    return columns_to_table(str(path), header, islice(rows, limit))
 
 
-def _padded_header(path: Path, encoding: str, delimiter: str) -> bool:
-    """Whether a space follows every delimiter of the header, as in `text, label`."""
-    first = next((line for line in lines(path, encoding) if line.strip()), "")
-    fields = first.split(delimiter)[1:]
-    return bool(fields) and all(field.startswith(" ") for field in fields)
-
-
-def _names(path: Path, header: list[str]) -> list[str]:
-    names = safe_names(cell.strip() or f"column {i}" for i, cell in enumerate(header, 1))
-    check_names(f"{path}:1", names)
-    return names
-
-
-def _even(
-    records: _Records, rows: Iterable[tuple[int, list[str]]]
+def _records(
+    path: Path, encoding: str, delimiter: str, quoting: Any
 ) -> Iterator[tuple[int, list[str]]]:
-    """The rows, as long as they are as wide as the header."""
-    width = len(records.header)
-    for line, cells in rows:
-        if len(cells) != width:
-            seen = "a tab" if records.delimiter == "\t" else f"'{records.delimiter}'"
-            raise DataError(
-                f"{records.path}:{line}: {len(cells)} fields where the header has {width}; quote "
-                f"fields that hold {seen}, or name the delimiter with --data.delimiter"
-            )
-        yield line, cells
+    """The line where each record starts, and its cells; first the names of the columns."""
+    pending: list[str] = []  # the lines of the record that is being read
 
-
-class _Records:
-    """Iterates (line where the record starts, cells); errors say where a quote was opened."""
-
-    def __init__(
-        self, path: Path, source: Iterable[str], delimiter: str, quoting: Any, padded: bool
-    ) -> None:
-        self.path, self.delimiter, self.header = path, delimiter, list[str]()
-        self._pending: list[str] = []
-        self._reader = csv.reader(
-            self._watched(source),
-            delimiter=delimiter,
-            quoting=quoting,
-            skipinitialspace=padded,
-            strict=True,
-        )
-
-    def _watched(self, source: Iterable[str]) -> Iterator[str]:
-        for line in source:
-            self._pending.append(line)
+    def watched() -> Iterator[str]:
+        for line in lines(path, encoding):
+            pending.append(line)
             yield line
 
-    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
-        while True:
-            start = self._reader.line_num + 1
-            self._pending.clear()
-            try:
-                cells = next(self._reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                raise self._explained(error, start) from None
-            if cells:
-                yield start, cells
-
-    def _explained(self, error: csv.Error, start: int) -> DataError:
-        below, column, quoted = _failing_field("".join(self._pending), self.delimiter)
-        line = start + below
-        if "limit" in str(error):
-            name = self.header[column] if column < len(self.header) else f"number {column + 1}"
-            return too_long(str(self.path), line, name, quoted and len(self._pending) > 1)
-        if quoted:
-            return QuoteError(
-                f"{self.path}:{line}: the quote opened here is not closed properly; close it, and "
-                'write a quote inside a quoted field twice ("")'
+    first = next((line for line in lines(path, encoding) if line.strip()), "")
+    rest = first.split(delimiter)[1:]
+    padded = bool(rest) and all(field.startswith(" ") for field in rest)  # as in `text, label`
+    reader = csv.reader(
+        watched(), delimiter=delimiter, quoting=quoting, skipinitialspace=padded, strict=True
+    )
+    header: list[str] = []
+    while True:
+        start = reader.line_num + 1
+        pending.clear()
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise _explained(path, error, start, pending, delimiter, header) from None
+        if not cells:
+            continue
+        if not header:
+            cells = safe_names(cell.strip() or f"column {i}" for i, cell in enumerate(cells, 1))
+            check_names(f"{path}:1", cells)
+            header = cells
+        elif len(cells) != len(header):
+            mark = "a tab" if delimiter == "\t" else f"'{delimiter}'"
+            raise DataError(
+                f"{path}:{start}: {len(cells)} fields where the header has {len(header)}; quote "
+                f"fields that hold {mark}, or name the delimiter with --data.delimiter"
             )
-        return DataError(f"{self.path}:{line}: {error}; mend this line")
+        yield start, cells
+
+
+def _explained(
+    path: Path, error: csv.Error, start: int, record: list[str], delimiter: str, header: list[str]
+) -> DataError:
+    """What the csv module refused, and where a quote was opened."""
+    below, column, quoted = _failing_field("".join(record), delimiter)
+    line = start + below
+    if "limit" in str(error):
+        name = header[column] if column < len(header) else f"number {column + 1}"
+        return too_long(str(path), line, name, quoted and len(record) > 1)
+    if quoted:
+        return QuoteError(
+            f"{path}:{line}: the quote opened here is not closed properly; close it, and "
+            'write a quote inside a quoted field twice ("")'
+        )
+    return DataError(f"{path}:{line}: {error}; mend this line")
 
 
 def _failing_field(record: str, delimiter: str) -> tuple[int, int, bool]:

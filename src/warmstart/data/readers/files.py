@@ -122,17 +122,16 @@ def format_of(path: Path, encoding: str | None = None) -> str:
     that are not read.
     """
     check_exists(path)
-    try:
-        with open_bytes(path) as stream:
-            head = stream.read(8192)
-    except DAMAGED_GZIP:
-        raise DataError(f"{path} is a damaged gzip file: pack or download it again") from None
+    head, ending = next(_blocks(path))[:8192], suffix(path)
     if not head:
         raise DataError(f"{path} is empty: it holds no rows; give another file")
-    _refuse(path, head)
+    _refuse(path, ending, head)
     if head.startswith((b"PAR1", b"ARROW1")):
         return "parquet" if head.startswith(b"PAR1") else "arrow"
-    kind = FORMATS.get(suffix(path)) or _by_content(path, head)
+    kind = "json" if head.lstrip()[:1] in (b"{", b"[") else "delimited"
+    if ending and ending not in FORMATS:
+        raise RecipeError(f"{path}: '{ending}' files are not read; save it as {SUPPORTED}")
+    kind = FORMATS.get(ending, kind)
     if kind == "parquet":
         raise DataError(f"{path} is not a Parquet file, whatever its name says: write it again")
     if kind != "arrow" and encoding is None:
@@ -140,15 +139,8 @@ def format_of(path: Path, encoding: str | None = None) -> str:
     return kind
 
 
-def _by_content(path: Path, head: bytes) -> str:
-    if suffix(path):
-        raise RecipeError(f"{path}: '{suffix(path)}' files are not read; save it as {SUPPORTED}")
-    return "json" if head.lstrip()[:1] in (b"{", b"[") else "delimited"
-
-
-def _refuse(path: Path, head: bytes) -> None:
+def _refuse(path: Path, ending: str, head: bytes) -> None:
     """Formats that are known and not read, each with the way out."""
-    ending = suffix(path)
     if ending in PICKLES or re.match(rb"\x80[\x02-\x05]", head):
         raise RecipeError(
             f"{path} is a pickle, which can run code when it is opened; save it as CSV or Parquet"
@@ -197,7 +189,8 @@ def detect(path: Path, encoding: str | None = None) -> str:
     charset-normalizer. Raises DataError with the line of the first byte that cannot be decoded,
     RecipeError for an encoding that does not exist.
     """
-    named = encoding or _marked(path)
+    head = next(_blocks(path))
+    named = encoding or next((name for mark, name in MARKS if head.startswith(mark)), None)
     if named:
         if (bad := first_bad_line(path, named)) is not None:
             raise _undecodable(path, bad, named)
@@ -241,12 +234,6 @@ def _blocks(path: Path) -> Iterator[bytes]:
     except DAMAGED_GZIP:
         raise DataError(f"{path} is a damaged gzip file: pack or download it again") from None
     yield b""
-
-
-def _marked(path: Path) -> str | None:
-    with open_bytes(path) as stream:
-        head = stream.read(4)
-    return next((name for mark, name in MARKS if head.startswith(mark)), None)
 
 
 def _undecodable(path: Path, line: int, encoding: str) -> DataError:

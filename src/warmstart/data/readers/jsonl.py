@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -16,37 +16,44 @@ from warmstart.data.readers.files import lines
 from warmstart.data.tables import objects_to_table
 from warmstart.errors import DataError, shown
 
+T = TypeVar("T")
 HEAD = 8192  # characters by which SQuAD's form is recognised
 DATA = re.compile(r'"data"\s*:\s*\[\s*\{')
+SPACE = re.compile(r"\s*")
 QUESTIONS = re.compile(r'"(paragraphs|qas|question)"\s*:')
 REMEDY = 'a question is {"question": "…", "answers": [{"text": "…", "answer_start": 0}]}'
 
 
-def is_squad(head: str) -> bool:
-    """Whether a file that begins so (`HEAD` characters) is in SQuAD's form."""
-    return head.lstrip()[:1] == "{" and bool(DATA.search(head) and QUESTIONS.search(head))
-
-
-def read_squad(path: Path, text: str, limit: int | None) -> pa.Table:
-    """The questions as a table: id, title, context, question, answers {text: […], answer_start:
-    […]}, is_impossible, and `_line`, which counts the questions from 1.
+def read_json(path: Path, encoding: str, limit: int | None) -> pa.Table:
+    """The objects of the file as a table with `_line`. Raises DataError with file and line.
 
     SQuAD 1.1 (Rajpurkar et al. 2016), 2.0 (2018, with unanswerable questions), XQuAD, MLQA and
-    many others have this form: articles, their paragraphs, and the questions on each of them; so
-    has `{"data": [row, row, …]}` with flat rows. Columns that no question has are left out, and
-    other keys of a question are kept. Raises `DataError` with the place in the file.
+    many others are articles, their paragraphs, and the questions on each of them; so is `{"data":
+    [row, row, …]}` with flat rows. Of these the columns are id, title, context, question, answers
+    {text: […], answer_start: […]}, is_impossible, those that no question has left out, and other
+    keys of flat rows; `_line` counts the questions from 1.
     """
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        line = getattr(error, "lineno", 1)
-        raise DataError(f"{path}:{line}: not valid JSON ({shown(error)}); mend the file") from None
-    rows = islice(_rows(str(path), content), limit)
-    return objects_to_table(str(path), enumerate(rows, 1))
+    first = next((line for line in lines(path, encoding) if line.strip()), "").lstrip()
+    if not first:
+        raise DataError(f"{path} is empty: it holds no rows; give another file")
+    rows = _array(path, encoding) if first[0] == "[" else _by_line(path, encoding)
+    head = ""  # of a file that is one long line no more is kept
+    for line in lines(path, encoding):
+        head += line[: HEAD - len(head)]
+        if len(head) >= HEAD:
+            break
+    if first[0] == "{" and DATA.search(head) and QUESTIONS.search(head):
+        try:
+            content = json.loads("".join(lines(path, encoding)))
+        except (ValueError, RecursionError) as error:
+            where = f"{path}:{getattr(error, 'lineno', 1)}"
+            raise DataError(f"{where}: not valid JSON ({shown(error)}); mend the file") from None
+        rows = enumerate(_rows(str(path), content), 1)
+    return objects_to_table(str(path), islice(rows, limit))
 
 
 def _rows(file: str, content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for number, article in enumerate(_list(file, "", content, "data")):
+    for number, article in enumerate(_value(file, "the file", content, "data", list)):
         place = f"data[{number}]"
         if not isinstance(article, dict) or "paragraphs" not in article:
             if not isinstance(article, dict) or "question" not in article:
@@ -54,18 +61,18 @@ def _rows(file: str, content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield article
             continue
         title = {"title": str(article["title"])} if article.get("title") else {}
-        for index, paragraph in enumerate(_list(file, place, article, "paragraphs")):
+        for index, paragraph in enumerate(_value(file, place, article, "paragraphs", list)):
             yield from _questions(file, f"{place}.paragraphs[{index}]", paragraph, title)
 
 
 def _questions(
     file: str, place: str, paragraph: Any, title: dict[str, str]
 ) -> Iterator[dict[str, Any]]:
-    questions = _list(file, place, paragraph, "qas")
-    context = _text(file, place, paragraph, "context")
+    questions = _value(file, place, paragraph, "qas", list)
+    context = _value(file, place, paragraph, "context", str)
     for index, entry in enumerate(questions):
         here = f"{place}.qas[{index}]"
-        question = _text(file, here, entry, "question")
+        question = _value(file, here, entry, "question", str)
         row: dict[str, Any] = {**title, "context": context, "question": question}
         row |= {"id": str(entry["id"])} if entry.get("id") is not None else {}
         if "answers" in entry:
@@ -83,7 +90,7 @@ def _answers(file: str, place: str, answers: Any) -> dict[str, list[Any]]:
     starts: list[int] = []
     for index, answer in enumerate(answers):
         here = f"{place}.answers[{index}]"
-        texts.append(_text(file, here, answer, "text"))
+        texts.append(_value(file, here, answer, "text", str))
         start = answer.get("answer_start")
         if not isinstance(start, int):
             raise _wrong(file, here, "has no whole number as 'answer_start'")
@@ -91,46 +98,16 @@ def _answers(file: str, place: str, answers: Any) -> dict[str, list[Any]]:
     return {"text": texts, "answer_start": starts}
 
 
-def _list(file: str, place: str, inside: Any, key: str) -> list[Any]:
+def _value(file: str, place: str, inside: Any, key: str, kind: type[T]) -> T:
+    """What stands under the key of an object: a list or a text."""
     value = inside.get(key) if isinstance(inside, dict) else None
-    if not isinstance(value, list):
-        raise _wrong(file, place or "the file", f"has no list '{key}'")
-    return value
-
-
-def _text(file: str, place: str, inside: Any, key: str) -> str:
-    value = inside.get(key) if isinstance(inside, dict) else None
-    if not isinstance(value, str):
-        raise _wrong(file, place, f"has no text '{key}'")
+    if not isinstance(value, kind):
+        raise _wrong(file, place, f"has no {'list' if kind is list else 'text'} '{key}'")
     return value
 
 
 def _wrong(file: str, place: str, what: str) -> DataError:
     return DataError(f"{file}: {place} {what}; in SQuAD's form {REMEDY}")
-
-
-SPACE = re.compile(r"\s*")
-
-
-def read_json(path: Path, encoding: str, limit: int | None) -> pa.Table:
-    """The objects of the file as a table with `_line`. Raises DataError with file and line."""
-    first = next((line for line in lines(path, encoding) if line.strip()), "")
-    if not first:
-        raise DataError(f"{path} is empty: it holds no rows; give another file")
-    if first.lstrip()[0] == "{" and is_squad(_head(path, encoding)):
-        return read_squad(path, "".join(lines(path, encoding)), limit)
-    rows = _array(path, encoding) if first.lstrip()[0] == "[" else _by_line(path, encoding)
-    return objects_to_table(str(path), islice(rows, limit))
-
-
-def _head(path: Path, encoding: str) -> str:
-    """The first HEAD characters; of a file that is one long line no more is kept."""
-    head = ""
-    for line in lines(path, encoding):
-        head += line[:HEAD]
-        if len(head) >= HEAD:
-            break
-    return head[:HEAD]
 
 
 def _by_line(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -150,10 +127,8 @@ def _array(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
     decoder = json.JSONDecoder(object_pairs_hook=_unique_keys)
     at = _next(text, text.index("[") + 1)
     line, counted = 1, 0
-    if text[at : at + 1] == "]":
-        _check_end(path, text, at + 1)
-        return
-    while True:
+    empty = text[at : at + 1] == "]"
+    while not empty:
         line, counted = line + text.count("\n", counted, at), at
         try:
             value, at = decoder.raw_decode(text, at)
@@ -162,12 +137,18 @@ def _array(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield line, _object(path, line, value)
         at = _next(text, at)
         if text[at : at + 1] == "]":
-            _check_end(path, text, at + 1)
-            return
+            break
         if text[at : at + 1] != ",":
             error = json.JSONDecodeError("Expecting ',' or ']' after the element", text, at)
             raise _invalid(path, error.lineno, error)
         at = _next(text, at + 1)
+    at = _next(text, at + 1)
+    if at < len(text):  # which would be lost
+        line = 1 + text.count("\n", 0, at)
+        raise DataError(
+            f"{path}:{line}: text after the end of the array: '{shown(text[at : at + 60], 30)}'; "
+            "put all rows into one array, or write one object a line without brackets"
+        )
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -183,17 +164,6 @@ def _next(text: str, at: int) -> int:
     """Where the first character from `at` on stands that is no space."""
     match = SPACE.match(text, at)
     return match.end() if match else at
-
-
-def _check_end(path: Path, text: str, at: int) -> None:
-    """Raises DataError if anything follows the array, which would be lost."""
-    at = _next(text, at)
-    if at < len(text):
-        line = 1 + text.count("\n", 0, at)
-        raise DataError(
-            f"{path}:{line}: text after the end of the array: '{shown(text[at : at + 60], 30)}'; "
-            "put all rows into one array, or write one object a line without brackets"
-        )
 
 
 def _invalid(path: Path, line: int, error: Exception) -> DataError:

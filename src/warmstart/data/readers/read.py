@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,24 @@ def _read_path(
     if kind == "conll":
         return read_conll(path, encoding, limit)
     return read_delimited(path, encoding, delimiter, limit, ledger)
+
+
+def read_splits(settings: Data, source: Any, ledger: Ledger) -> Iterator[tuple[str, Any, pa.Table]]:
+    """The name of each split, its path or object, and all of its columns; train is among them.
+
+    `source` (a path or Python object) stands in for `settings.path`.
+    """
+    for name, origin in gather(settings, source, ledger).items():
+        is_path = isinstance(origin, str | os.PathLike)
+        table = read(
+            origin,
+            delimiter=settings.delimiter,
+            encoding=settings.encoding,
+            limit=settings.limit,
+            ledger=ledger,
+            name=None if is_path else f"{kind_name(origin)}[{name}]",
+        )
+        yield name, origin, table
 
 
 ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")

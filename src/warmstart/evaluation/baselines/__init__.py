@@ -2,54 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from warmstart.evaluation.baselines import rules, tfidf
 from warmstart.evaluation.baselines.base import Baseline, Untuned
-from warmstart.evaluation.baselines.rules import (
-    CommonestText,
-    Copy,
-    DictionaryTags,
-    FirstSentence,
-    FirstThreeSentences,
-    FrequentLabels,
-    MajorityClass,
-    MajorityTag,
-    MeanNumber,
-    NoAnswer,
-    QuestionSentence,
-    QuestionWindow,
-)
-from warmstart.evaluation.baselines.tfidf import (
-    TfidfClasses,
-    TfidfCosine,
-    TfidfLabels,
-    TfidfNumbers,
-    TfidfVectors,
-)
 from warmstart.evaluation.settings import Evaluate
 from warmstart.tasks.base import Examples, Task
 
 BASELINES: Mapping[str, type[Baseline]] = {
-    "majority_class": MajorityClass,
-    "tfidf_classes": TfidfClasses,
-    "frequent_labels": FrequentLabels,
-    "tfidf_labels": TfidfLabels,
-    "mean_number": MeanNumber,
-    "tfidf_numbers": TfidfNumbers,
-    "tfidf_cosine": TfidfCosine,
-    "majority_tag": MajorityTag,
-    "dictionary_tags": DictionaryTags,
-    "no_answer": NoAnswer,
-    "question_sentence": QuestionSentence,
-    "question_window": QuestionWindow,
-    "first_sentence": FirstSentence,
-    "first_three_sentences": FirstThreeSentences,
-    "commonest_text": CommonestText,
-    "copy": Copy,
-    "tfidf_vectors": TfidfVectors,
+    re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower(): value
+    for module in (rules, tfidf)
+    for name, value in vars(module).items()
+    if isinstance(value, type) and issubclass(value, Baseline) and hasattr(value, "name")
 }
-"""The names that `TaskResult.baselines` uses."""
+"""The names that `TaskResult.baselines` uses: "majority_class" is the class `MajorityClass`."""
 
 
 def fit_baselines(

@@ -80,19 +80,18 @@ def _side_by_side(matrices: list[Any]) -> Any:
 def blocks(texts: Texts) -> Iterator[list[str]]:
     """The texts, cut to `TEXT_CHARACTERS`, a few thousand at a time."""
     for start in range(0, len(texts), BLOCK):
-        yield [str(text)[:TEXT_CHARACTERS] for text in _plain(texts[start : start + BLOCK])]
+        yield _cut(texts[start : start + BLOCK])
 
 
 def picked(texts: Texts, rows: NDArray[np.int64]) -> list[str]:
     """The chosen rows as a list of strings, cut to `TEXT_CHARACTERS`."""
     arrow = not isinstance(texts, Sequence)
-    chosen: Any = texts.take(pa.array(rows)) if arrow else [texts[i] for i in rows]
-    return [str(text)[:TEXT_CHARACTERS] for text in _plain(chosen)]
+    return _cut(texts.take(pa.array(rows)) if arrow else [texts[i] for i in rows])
 
 
-def _plain(texts: Any) -> list[Any]:
-    """A slice of texts as a list, from Arrow or from any sequence."""
-    return list(texts) if isinstance(texts, Sequence) else texts.to_pylist()
+def _cut(texts: Any) -> list[str]:
+    rows = texts if isinstance(texts, Sequence) else texts.to_pylist()
+    return [str(text)[:TEXT_CHARACTERS] for text in rows]
 
 
 class Tfidf(Baseline):
@@ -117,9 +116,9 @@ class Tfidf(Baseline):
         self.notes += self.features.notes
         known = validation is not None and len(validation) > 0
         models = [self.train(matrix, y, s) for s in self.choices(known)]
-        self.model = models[0]
         if validation is not None and len(models) > 1:
-            self.model = max(models, key=lambda model: self.quality(model, validation))
+            models.sort(key=lambda model: self.quality(model, validation), reverse=True)
+        self.model = models[0]
         return self
 
     def choices(self, known: bool) -> tuple[float, ...]:
@@ -157,7 +156,7 @@ class Tfidf(Baseline):
         raise NotImplementedError
 
     def answers(self, method: Any, rows: Examples) -> NDArray[Any]:
-        """What a method of the model gives for the rows."""
+        """What a method of a model gives for the rows."""
         texts = blocks(self.task.as_text(rows.table))
         parts = [method(self.features.transform(block)) for block in texts]
         return np.concatenate(parts) if parts else np.zeros((0, self.features.k))

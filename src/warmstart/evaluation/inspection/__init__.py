@@ -8,50 +8,34 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
+from warmstart.evaluation.inspection import labels, texts
 from warmstart.evaluation.inspection.base import SEVERITIES, CheckResult, Context
-from warmstart.evaluation.inspection.duplicates import (
-    check_conflicts,
-    check_leakage,
-    check_repeats,
-)
-from warmstart.evaluation.inspection.labels import (
-    check_balance,
-    check_label_errors,
-    check_labels,
-    check_learning_curve,
-    check_shortcuts,
-)
-from warmstart.evaluation.inspection.texts import (
-    check_characters,
-    check_columns,
-    check_files,
-    check_language,
-    check_lengths,
-    check_pii,
-)
 
 CHECKS: tuple[Callable[[Context], CheckResult], ...] = (
-    check_labels,
-    check_leakage,
-    check_shortcuts,
-    check_conflicts,
-    check_label_errors,
-    check_pii,
-    check_repeats,
-    check_balance,
-    check_learning_curve,
-    check_lengths,
-    check_characters,
-    check_language,
-    check_columns,
-    check_files,
+    labels.check_labels,
+    texts.check_leakage,
+    labels.check_shortcuts,
+    texts.check_conflicts,
+    labels.check_label_errors,
+    texts.check_pii,
+    texts.check_repeats,
+    labels.check_balance,
+    labels.check_learning_curve,
+    texts.check_lengths,
+    texts.check_characters,
+    texts.check_language,
+    texts.check_columns,
+    texts.check_files,
 )
 """In the order in which findings of one severity stand."""
 
 
 def run_checks(context: Context) -> CheckResult:
     """The results of all checks in one, the gravest findings first."""
-    result = CheckResult({"rows": len(context.source.table), "splits": context.source.sizes})
+    source = context.source
+    result = CheckResult({"data": context.data, "out": str(context.out)})
+    result.facts |= {"clean_name": context.clean_name, "base": context.base.name}
+    result.facts |= {"rows": len(source.table), "splits": source.sizes}
     for check in CHECKS:
         part = check(context)
         result.facts |= part.facts

@@ -19,8 +19,6 @@ from warmstart.formatting import counted
 from warmstart.training.frozen_features import features
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
     from warmstart.data.settings import Data
     from warmstart.models.base import Base
 
@@ -74,9 +72,8 @@ class Context:
     source: Source
     settings: Data
     base: Base
-    backend: Tokenizer
-    max_length: int
-    base_limit: int  # tokens that the base reads at once
+    tokenizer: Any
+    asked_length: int  # tokens, which the base may not be able to read
     seed: int
     data: str  # as it was named
     out: Path
@@ -84,6 +81,16 @@ class Context:
     use_features: bool = True  # whether the base judges the labels
     max_rows: int = 20_000  # judged at most
     progress: Progress | None = None
+
+    @property
+    def base_limit(self) -> int:
+        """Tokens that the base reads at once."""
+        return min(self.tokenizer.model_max_length, 1 << 20)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens from which a text is cut."""
+        return min(self.asked_length, self.base_limit)
 
     def report(self, stage: str) -> None:
         """Report that a stage begins."""

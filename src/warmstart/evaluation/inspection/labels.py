@@ -105,10 +105,9 @@ def check_balance(context: Context) -> CheckResult:
     balance = balance_facts(context.source.class_counts)
     result = CheckResult({"balance": balance})
     if balance and balance["ratio"] >= UNEVEN:
-        result.add(
-            "imbalance", WORTH if balance["ratio"] >= STRONG else NOTE, balance["rows"],
-            f"{balance['verdict']} {balance['consequence']}",
-            balance["remedy"])  # fmt: skip
+        severity = WORTH if balance["ratio"] >= STRONG else NOTE
+        message = f"{balance['verdict']} {balance['consequence']}"
+        result.add("imbalance", severity, balance["rows"], message, balance["remedy"])
     return result
 
 
@@ -200,26 +199,21 @@ def check_label_errors(context: Context) -> CheckResult:
             sample.features, sample.targets, context.seed, groups=sample.groups
         )
     n, checked, total = len(errors.rows), len(sample.rows), len(context.source.table)
-    accuracy = round(errors.accuracy, 4)
+    accuracy, confidence = round(errors.accuracy, 4), errors.confidence
     facts = {"suspicious": n, "estimated": errors.estimated, "accuracy": accuracy}
-    facts |= {"checked": checked, "of": total}
     rows, suggested = sample.rows[errors.rows], [sample.names[code] for code in errors.suggested]
     listing = context.source.listing(
         rows[:LISTED],
         suggested=suggested[:LISTED],
-        confidence=errors.confidence[:LISTED].round(4).tolist(),
+        confidence=confidence[:LISTED].round(4).tolist(),
     )
     table = context.source.table.take(pa.array(rows))
     of_sample = "" if checked == total else f", a sample of {total:,}"
     result = CheckResult(
-        {"noise": facts},
+        {"noise": facts | {"checked": checked, "of": total}},
         tables={"suspicious": listing},
         lines={"labels": f"{n:,} of {counted(checked)} suspicious{of_sample}"},
-        files={
-            "suspicious.csv": lambda path: write_suspicious(
-                path, table, suggested, errors.confidence
-            )
-        },
+        files={"suspicious.csv": lambda path: write_suspicious(path, table, suggested, confidence)},
     )
     if n:
         path = f"{context.out}/suspicious.csv"

@@ -1,28 +1,43 @@
-"""Checks of the texts and their table: lengths, characters, languages, personal data, files."""
+"""Checks of the texts and their table: copies, lengths, characters, languages, personal data,
+columns, files."""
 
 from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from warmstart.data.profiling import text
+from warmstart.data.dedup.clusters import straddling_groups
 from warmstart.data.profiling.columns import column_facts, file_facts, looks_like_group
 from warmstart.data.profiling.language import find_languages, name_of
-from warmstart.data.profiling.pii import excerpt, find_pii
+from warmstart.data.profiling.pii import excerpt, find_pii, mask
+from warmstart.data.tables import is_blank, pc
 from warmstart.data.tokens.dataset import tokenise
-from warmstart.errors import shown
+from warmstart.errors import shown, typed
 from warmstart.evaluation.inspection.base import NOTE, SEVERE, WORTH, CheckResult, Context, n_rows
 from warmstart.evaluation.sentences import listed, share
 from warmstart.formatting import counted
 
-MUCH_CUT = 0.01  # share of the rows
+MANY_CONFLICTS, MANY_REPEATS, MUCH_CUT = 0.01, 0.005, 0.01  # shares of the rows
 SEVERAL = 0.9  # share of the commonest language below which the data are of several
 LANGUAGE_ROWS = 200_000
 LISTED = 200  # rows of a kind that are kept with their text
 LIMIT = 1 << 30  # tokens that no text has
+LIMITS = (32, 64, 128, 256, 512)  # tokens
+BINS = 24
+NEAR_EMPTY = 3  # letters and digits below which a text says next to nothing
+ODD_SIGNS = {
+    "html": r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{1,6}|#x[0-9a-fA-F]{1,6});"
+    r"|</?(?:br|p|div|span|a|b|i)\b[^<>]*>",
+    "mojibake": r"Ã[\x{80}-\x{BF}]|Ã[ƒ‚„…†‡ˆ‰Š‹Œ]|â€|â\x{80}|Â[\x{A0}-\x{BF}]|ï¿½|\x{FFFD}",
+    "control": r"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x{84}\x{86}-\x{9F}]",
+    "invisible": r"[\x{200B}\x{202A}-\x{202E}\x{2066}-\x{2069}\x{FEFF}\x{AD}]",
+}  # fmt: skip
+"""RE2 patterns: HTML left in, an encoding read as another, control and invisible characters."""
 ODD_COLUMNS = {"empty": "empty", "constant": "the same in every row", "not text": "not text"}
 ODD_TEXTS = {
     "empty": (WORTH, "no text; tune leaves them out.", "write a copy without them: {fix}"),
@@ -44,6 +59,84 @@ ODD_TEXTS = {
     "control": (NOTE, "control characters.", "remove them"),
     "invisible": (NOTE, "invisible characters.", "remove them"),
 }
+
+
+def check_leakage(context: Context) -> CheckResult:
+    """Copies in all, and texts and groups that stand in train and in another split as well."""
+    duplicates, sizes = context.duplicates, context.source.sizes
+    pairs, groups = duplicates.pairs, duplicates.groups
+    kinds = {row["values"]: row["counts"] for row in pc.value_counts(pairs["kind"]).to_pylist()}
+    leaked = {
+        split: int(np.isin(numbers[numbers >= 0], groups["train"]).sum())
+        for split, numbers in groups.items()
+        if split != "train"
+    }
+    facts = {**duplicates.summary, "by_kind": kinds, "repeats": repeats(groups), "leaked": leaked}
+    for name in ("left_text", "right_text"):
+        texts = pa.array([mask(text or "") for text in pairs[name].to_pylist()], pa.string())
+        pairs = pairs.set_column(pairs.column_names.index(name), name, texts)
+    result = CheckResult({"duplicates": facts}, tables={"duplicates": pairs})
+    by_kind = ", ".join(f"{n:,} {kind}" for kind, n in kinds.items())
+    result.lines["copies"] = counted(len(pairs), "pair") + (f" ({by_kind})" if by_kind else "")
+    if any(leaked.values()):
+        parts = " and ".join(
+            f"{n:,} of the {sizes[split]:,} {split} rows ({share(n / max(sizes[split], 1))})"
+            for split, n in leaked.items()
+            if n
+        )
+        result.add(
+            "leakage", SEVERE, sum(leaked.values()),
+            f"{parts} also stand in train, word for word or nearly, so the score would flatter.",
+            "tune leaves their copies out of train by itself; a copy of the data without them: "
+            f"{context.fix_flag}")  # fmt: skip
+    if group := context.settings.group:
+        facts["straddling"] = n = len(straddling_groups(context.source.whole, group))
+        if n:
+            result.add(
+                "group_leakage", SEVERE, n,
+                f"{counted(n, 'value')} of {group} {'stands' if n == 1 else 'stand'} on more "
+                "than one side of the given splits.",
+                "cut the splits anew: give train alone, with "
+                f"--data.group {typed(group)} --split FOLDER")  # fmt: skip
+    return result
+
+
+def check_conflicts(context: Context) -> CheckResult:
+    """Equal texts with different labels."""
+    result = CheckResult()
+    if n := context.duplicates.summary["conflicts"]:
+        many = n > MANY_CONFLICTS * len(context.source.table)
+        result.add(
+            "conflict", SEVERE if many else WORTH, n,
+            f"{n_rows(n, 'repeats', 'repeat')} the text of another under a different label; at "
+            "most one of the two is right.",
+            "decide them by hand (duplicates.csv, conflict = true); a copy that keeps a clear "
+            f"majority only: {context.fix_flag}")  # fmt: skip
+    return result
+
+
+def check_repeats(context: Context) -> CheckResult:
+    """Texts that stand in one split more than once."""
+    result, sizes = CheckResult(), context.source.sizes
+    counts = {split: n for split, n in repeats(context.duplicates.groups).items() if n}
+    if counts:
+        total = sum(counts.values())
+        parts = ", ".join(
+            f"{n:,} of {split} ({share(n / max(sizes[split], 1))})" for split, n in counts.items()
+        )
+        result.add(
+            "duplicates", WORTH if total > MANY_REPEATS * sum(sizes.values()) else NOTE, total,
+            f"{n_rows(total, 'repeats', 'repeat')} the text of another row of the same split, "
+            f"word for word or nearly, counting more than once: {parts}.",
+            f"drop them: {context.fix_flag}; tune keeps copies on one side when it cuts a split",
+        )  # fmt: skip
+    return result
+
+
+def repeats(groups: dict[str, np.ndarray]) -> dict[str, int]:
+    """Split → rows whose text, exactly or nearly, stands in an earlier row of it."""
+    compared = {split: numbers[numbers >= 0] for split, numbers in groups.items()}
+    return {split: len(rows) - len(np.unique(rows)) for split, rows in compared.items()}
 
 
 def check_columns(context: Context) -> CheckResult:
@@ -89,32 +182,31 @@ def check_files(context: Context) -> CheckResult:
 def check_lengths(context: Context) -> CheckResult:
     """Lengths in characters, words and tokens, and what `max_length` cuts."""
     context.report("tokens")
-    max_length = context.max_length
-    tokens = tokenise(context.source.texts, context.backend, LIMIT).lengths
+    max_length, texts = context.max_length, context.source.texts
+    tokens = tokenise(texts, context.tokenizer.backend_tokenizer, LIMIT).lengths
     units = {
-        "characters": text.distribution(text.characters(context.source.texts)),
-        "words": text.distribution(text.words(context.source.texts)),
-        "tokens": text.distribution(tokens),
+        "characters": distribution(np.asarray(pc.utf8_length(texts), np.int64)),
+        "words": distribution(np.asarray(pc.count_substring_regex(texts, r"\S+"), np.int64)),
+        "tokens": distribution(tokens),
     }
-    cuts = text.cuts(tokens, max_length, context.base_limit)
-    limit = text.sufficient_limit(cuts)
+    rows = cuts(tokens, max_length, context.base_limit)
+    limit = sufficient_limit(rows)
     quantiles = [{"unit": unit, **{k: facts[k] for k in ("median", "p95", "p99", "max")}}
                  for unit, facts in units.items()]  # fmt: skip
-    shares = ", ".join(f"{row['max_length']}: {row['row_share']:.1%}" for row in cuts)
-    facts = {**units, "cuts": cuts, "asked": max_length, "base_limit": context.base_limit}
+    shares = ", ".join(f"{row['max_length']}: {row['row_share']:.1%}" for row in rows)
+    facts = {"cuts": rows, "asked": max_length, "base_limit": context.base_limit, "enough": limit}
     result = CheckResult(
-        {"lengths": {**facts, "enough": limit}},
-        tables={"cuts": pa.Table.from_pylist(cuts), "lengths": pa.Table.from_pylist(quantiles)},
+        {"lengths": units | facts},
+        tables={"cuts": pa.Table.from_pylist(rows), "lengths": pa.Table.from_pylist(quantiles)},
         lines={"cut": f"share of the rows by max_length {shares}"},
     )
-    row = next(row for row in cuts if row["asked"])
+    row = next(row for row in rows if row["asked"])
+    much, remedy = row["row_share"] > MUCH_CUT, "harmless unless the end of a text decides"
+    if much and limit and limit > max_length:
+        remedy = f"--task.max_length {limit} cuts at most 1 % of the rows"
+    elif much:
+        remedy = "shorten or split these texts, or take a base that reads more at once"
     if row["rows"]:
-        much = row["row_share"] > MUCH_CUT
-        remedy = "harmless unless the end of a text decides"
-        if much and limit and limit > max_length:
-            remedy = f"--task.max_length {limit} cuts at most 1 % of the rows"
-        elif much:
-            remedy = "shorten or split these texts, or take a base that reads more at once"
         result.add(
             "cut", WORTH if much else NOTE, row["rows"],
             f"max_length {max_length} cuts {counted(row['rows'])} ({row['row_share']:.1%}) and "
@@ -123,9 +215,58 @@ def check_lengths(context: Context) -> CheckResult:
     return result
 
 
+def distribution(lengths: np.ndarray) -> dict[str, Any]:
+    """Mean, quantiles and a histogram of lengths.
+
+    The histogram has up to BINS bins of one width up to the 99th percentile, and one for what is
+    longer: {"edges": [0, w, 2w, …], "counts": […], "over": rows}.
+    """
+    if not len(lengths):
+        return {"rows": 0}
+    marks = {"min": 0, "p5": 5, "median": 50, "p95": 95, "p99": 99, "max": 100}
+    values = np.percentile(lengths, list(marks.values()), method="higher").astype(int).tolist()
+    quantiles = dict(zip(marks, values, strict=True))
+    end = quantiles["p99"] + 1
+    width = max(1, -(-end // BINS))
+    bins = -(-end // width)
+    inside = lengths[lengths < bins * width] // width
+    histogram = {
+        "edges": [width * i for i in range(bins + 1)],
+        "counts": np.bincount(inside, minlength=bins).tolist(),
+        "over": len(lengths) - len(inside),
+    }
+    mean = round(float(lengths.mean()), 1)
+    return {"rows": len(lengths), "mean": mean, **quantiles, "histogram": histogram}
+
+
+def cuts(
+    lengths: np.ndarray, max_length: int, base_limit: int | None = None
+) -> list[dict[str, Any]]:
+    """What limits of 32 to 512 tokens and `max_length` would cut.
+
+    `base_limit` is what the base can read at once; limits above it are left out. Each entry:
+    {"max_length", "rows", "row_share", "tokens", "token_share", "asked"}.
+    """
+    total = max(int(lengths.sum()), 1)
+    limits = {n for n in LIMITS if base_limit is None or n <= base_limit} | {max_length}
+    rows: list[dict[str, Any]] = []
+    for limit in sorted(limits):
+        over = lengths[lengths > limit]
+        lost = int((over - limit).sum())
+        rows.append({"max_length": limit, "rows": len(over),
+                     "row_share": len(over) / max(len(lengths), 1), "tokens": lost,
+                     "token_share": lost / total, "asked": limit == max_length})  # fmt: skip
+    return rows
+
+
+def sufficient_limit(rows: Sequence[dict[str, Any]], share: float = 0.01) -> int | None:
+    """The smallest limit of `cuts` that cuts at most `share` of the rows, or None."""
+    return min((row["max_length"] for row in rows if row["row_share"] <= share), default=None)
+
+
 def check_characters(context: Context) -> CheckResult:
     """Texts that are empty, next to empty, or hold characters that went wrong."""
-    rows = text.odd_rows(context.source.texts)
+    rows = odd_rows(context.source.texts)
     listed_rows = [(kind, row) for kind in rows for row in rows[kind][:LISTED].tolist()]
     table = context.source.listing(
         [row for _, row in listed_rows], kind=[kind for kind, _ in listed_rows]
@@ -137,6 +278,21 @@ def check_characters(context: Context) -> CheckResult:
             remedy = remedy.format(fix=context.fix_flag)
             result.add(kind, severity, n, f"{n_rows(n)} {words}", remedy)
     return result
+
+
+def odd_rows(texts: pa.ChunkedArray) -> dict[str, np.ndarray]:
+    """Kind of oddity → the rows that show it: `empty`; `near_empty`, with fewer than NEAR_EMPTY
+    letters, digits or symbols such as emoji; and the kinds of ODD_SIGNS."""
+    letters = np.asarray(pc.count_substring_regex(texts, r"[\p{L}\p{N}]|\p{So}"))
+    ideographs = np.asarray(pc.match_substring_regex(texts, r"[\p{Han}\p{Hangul}\p{So}]"))
+    empty = is_blank(texts)
+    rows = {
+        "empty": np.flatnonzero(empty),
+        "near_empty": np.flatnonzero((letters < NEAR_EMPTY) & ~ideographs & ~empty),
+    }
+    for kind, pattern in ODD_SIGNS.items():
+        rows[kind] = np.flatnonzero(np.asarray(pc.match_substring_regex(texts, pattern)))
+    return rows
 
 
 def check_language(context: Context) -> CheckResult:

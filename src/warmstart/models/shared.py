@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from warmstart.errors import RecipeError
@@ -13,7 +12,7 @@ from warmstart.models.architectures import body_of, family_of, word_embedding_of
 from warmstart.models.fast.forward import FastForward, is_fast
 from warmstart.models.forward import Forward
 from warmstart.models.head_layers import unwrap
-from warmstart.models.hf_calls import LOAD, one_line, quiet, seeded
+from warmstart.models.hf_calls import FLOAT32, LOAD, one_line, quiet, seeded
 from warmstart.models.modules import head_names
 
 if TYPE_CHECKING:
@@ -71,25 +70,30 @@ def forwards_for(models: Sequence[PreTrainedModel], *, fast: bool) -> list[Forwa
     return [Forward(model) for model in models]
 
 
-def load_masked(base: Base, seed: int) -> PreTrainedModel:
-    """The base with its masked-language head, in float32 and eval mode.
+def masked_class(config: Any) -> Any:
+    """The class of transformers that guesses masked tokens for this config; None where the model
+    is no encoder, or has none."""
+    from transformers import MODEL_FOR_MASKED_LM_MAPPING
+
+    known: Any = MODEL_FOR_MASKED_LM_MAPPING
+    is_known = family_of(config).kind == "encoder" and type(config) in known
+    return known[type(config)] if is_known else None
+
+
+def load_masked(base: Base, seed: int, fresh: set[str] | None = None) -> PreTrainedModel:
+    """The base, an encoder, with its masked-language head, in float32 and eval mode.
 
     Where the checkpoint brings no head, its inner layer begins with fresh weights that depend on
-    `seed` alone, and its outputs are tied to the word embeddings. Raises `RecipeError`.
+    `seed` alone, and its outputs are tied to the word embeddings. `fresh` takes the names of the
+    weights that the checkpoint did not give.
     """
-    import transformers
+    from transformers import AutoConfig
 
-    with one_line(f"the config of {base.name} cannot be read"), quiet():
-        config: Any = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
-    family = family_of(config)
-    known: Any = transformers.MODEL_FOR_MASKED_LM_MAPPING
-    if family.kind != "encoder" or type(config) not in known:
-        raise RecipeError(
-            f"mlm needs an encoder that guesses masked words, and '{family.name}' is none; leave "
-            "that task out, or take a base such as bert, roberta or minilm"
-        )
     with one_line(f"{base.name} cannot be loaded"), quiet(), seeded(seed):
-        model: Any = known[type(config)].from_pretrained(
-            base.path, config=config, dtype=torch.float32, use_safetensors=True, **LOAD
+        config: Any = AutoConfig.from_pretrained(base.path, **LOAD)
+        model, info = masked_class(config).from_pretrained(
+            base.path, config=config, output_loading_info=True, **FLOAT32
         )
+    if fresh is not None:
+        fresh.update(info["missing_keys"], (key for key, *_ in info["mismatched_keys"]))
     return model.eval()

@@ -99,7 +99,7 @@ def tuned_thresholds(
     return 1.0 / (1.0 + np.exp(-cuts))
 
 
-def log_odds(probabilities: NDArray[Any]) -> Floats:
+def log_odds(probabilities: NDArray[Any] | float) -> Floats:
     """log(p / (1 - p)), finite."""
     p = np.clip(np.asarray(probabilities, float), LEAST, 1.0 - LEAST)
     return np.log(p) - np.log1p(-p)

@@ -32,6 +32,7 @@ class Rouge(Measure):
     ROUGE-Lsum: "lines" (the original), or "sentences" for texts without line breaks.
     """
 
+    title = "ROUGE"
     names = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
     def __init__(
@@ -48,8 +49,7 @@ class Rouge(Measure):
         tokenizer = None if words == "ascii" else _UnicodeWords()
         self._scorer = RougeScorer(list(self.names), use_stemmer=stemmer, tokenizer=tokenizer)
 
-    @property
-    def signature(self) -> str:
+    def signature(self, references: References = ()) -> str:
         """How the figures were made, to be printed beside them."""
         stem = "yes" if self.stemmer and self.words == "ascii" else "no"
         number = version("rouge-score")
@@ -78,6 +78,7 @@ class _Sacrebleu(Measure):
     """A corpus score of sacrebleu: statistics of the sentences add up to those of the corpus."""
 
     name: str
+    title: str
     _width: int
     _metric: Any
 
@@ -111,7 +112,7 @@ class Bleu(_Sacrebleu):
     `words` cuts text into words: "13a" for most languages, "zh" Chinese, "char" without spaces.
     """
 
-    name = "bleu"
+    name, title = "bleu", "BLEU"
     _width = 10
 
     def __init__(self, lowercase: bool = False, words: Words = "13a") -> None:
@@ -122,7 +123,7 @@ class Bleu(_Sacrebleu):
 class Chrf(_Sacrebleu):
     """chrF2 of the corpus, 0 to 100 (Popović 2015); `word_order` 2 makes it chrF++."""
 
-    name = "chrf"
+    name, title = "chrf", "chrF"
 
     def __init__(self, lowercase: bool = False, word_order: int = 0) -> None:
         CHRF = _sacrebleu("CHRF")  # noqa: N806
@@ -185,10 +186,13 @@ class Joined(Measure):
 
     def score(self, sums: Floats) -> Scores:
         pieces = np.split(sums, self._ends[:-1], axis=-1)
-        scores: Scores = {}
-        for part, piece in zip(self.parts, pieces, strict=True):
-            scores |= part.score(piece)
-        return scores
+        parts = zip(self.parts, pieces, strict=True)
+        return {name: value for part, piece in parts for name, value in part.score(piece).items()}
+
+    def signatures(self, references: References) -> dict[str, str]:
+        """How the figures of the packages were made, to be printed beside them."""
+        packages = [part for part in self.parts if isinstance(part, Rouge | _Sacrebleu)]
+        return {part.title: part.signature(references) for part in packages}
 
     def highest(self, name: str) -> float | None:
         return self._owner[name].highest(name)

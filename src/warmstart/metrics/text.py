@@ -7,7 +7,8 @@ string a row, or several; of several ROUGE and chrF count the best, BLEU all (as
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import pairwise
 from typing import Any, Literal
@@ -42,10 +43,8 @@ class Rouge(Measure):
         words: Literal["ascii", "unicode"] = "ascii",
     ) -> None:
         self.stemmer, self.split, self.words = stemmer, split, words
-        try:
+        with _needed("rouge-score", "ROUGE"):
             from rouge_score.rouge_scorer import RougeScorer
-        except ImportError as error:
-            raise _missing("rouge-score", "ROUGE") from error
         tokenizer = None if words == "ascii" else _UnicodeWords()
         self._scorer = RougeScorer(list(self.names), use_stemmer=stemmer, tokenizer=tokenizer)
 
@@ -59,19 +58,15 @@ class Rouge(Measure):
         """[n, 5]: 1, and the four F-measures."""
         counts = np.ones((len(references), 1 + len(self.names)))
         for row, text, accepted in zip(counts, predictions, several(references), strict=True):
-            scores = self._scorer.score_multi(
-                [self._lines(right) for right in accepted], self._lines(text)
-            )
+            if self.split == "sentences":
+                text, *accepted = ("\n".join(sentences(whole)) for whole in (text, *accepted))
+            scores = self._scorer.score_multi(accepted, text)
             row[1:] = [scores[name].fmeasure for name in self.names]
         return counts
 
     def score(self, sums: Floats) -> Scores:
-        return {
-            name: ratio(sums[..., place], sums[..., 0]) for place, name in enumerate(self.names, 1)
-        }
-
-    def _lines(self, text: str) -> str:
-        return text if self.split == "lines" else "\n".join(sentences(text))
+        places = enumerate(self.names, 1)
+        return {name: ratio(sums[..., place], sums[..., 0]) for place, name in places}
 
 
 class _Sacrebleu(Measure):
@@ -116,7 +111,8 @@ class Bleu(_Sacrebleu):
     _width = 10
 
     def __init__(self, lowercase: bool = False, words: Words = "13a") -> None:
-        BLEU = _sacrebleu("BLEU")  # noqa: N806
+        with _needed("sacrebleu", "BLEU and chrF"):
+            from sacrebleu.metrics import BLEU
         self._metric = BLEU(lowercase=lowercase, tokenize=words, force=True)
 
 
@@ -126,7 +122,8 @@ class Chrf(_Sacrebleu):
     name, title = "chrf", "chrF"
 
     def __init__(self, lowercase: bool = False, word_order: int = 0) -> None:
-        CHRF = _sacrebleu("CHRF")  # noqa: N806
+        with _needed("sacrebleu", "BLEU and chrF"):
+            from sacrebleu.metrics import CHRF
         self._metric = CHRF(lowercase=lowercase, word_order=word_order)
         self._width = 3 * (6 + word_order)
 
@@ -240,15 +237,13 @@ class _UnicodeWords:
         return regex.findall(r"[\p{L}\p{M}\p{N}]+", text.lower())
 
 
-def _sacrebleu(name: str) -> Any:
+@contextmanager
+def _needed(package: str, what: str) -> Iterator[None]:
+    """Raise `WarmstartError` where an import inside finds nothing."""
     try:
-        from sacrebleu import metrics
+        yield
     except ImportError as error:
-        raise _missing("sacrebleu", "BLEU and chrF") from error
-    return getattr(metrics, name)
-
-
-def _missing(package: str, what: str) -> WarmstartError:
-    return WarmstartError(
-        f"{what} needs the package {package}, which is not installed: pip install 'warmstart[text]'"
-    )
+        raise WarmstartError(
+            f"{what} needs the package {package}, which is not installed: "
+            "pip install 'warmstart[text]'"
+        ) from error

@@ -20,8 +20,7 @@ from warmstart.config.validation import wanted
 from warmstart.errors import RecipeError, RenamedKeyWarning
 from warmstart.methods.frozen import Frozen
 from warmstart.methods.lora import LoRA
-from warmstart.training.regularization.settings import Forgetting
-from warmstart.training.settings import Train
+from warmstart.training.settings import Forgetting, Train
 
 words = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12

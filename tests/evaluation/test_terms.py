@@ -11,7 +11,7 @@ from reports import render
 from warmstart import part as parts
 from warmstart.metrics.classification import TITLES
 from warmstart.reporting.view import TERMS, terms
-from warmstart.tasks.embedding import rows as embedding
+from warmstart.tasks.embedding import evaluation as embedding
 from warmstart.tasks.tagging.task import ENTITY_TITLES, WORD_TITLES
 
 SAID_ALREADY = {"precision", "recall", "right, unanswerable"}

@@ -164,7 +164,7 @@ def test_the_no_answer_threshold_equals_the_script(seed: int) -> None:
     has, empty = rng.random(n) < 0.6, rng.random(n) < 0.3
     scores = np.where(has, rng.random(n) * ~empty, empty.astype(float))
     probability = rng.random(n)
-    found = best_no_answer_threshold(scores, probability, has, empty)
+    threshold, score = best_no_answer_threshold(scores, probability, has, empty)
     ids = range(n)
     expected = find_best_thresh(
         {i: "" if empty[i] else "x" for i in ids},
@@ -172,9 +172,9 @@ def test_the_no_answer_threshold_equals_the_script(seed: int) -> None:
         {i: float(probability[i]) for i in ids},
         {i: bool(has[i]) for i in ids},
     )
-    assert (found.score, found.threshold) == pytest.approx(expected)
-    applied = np.where(probability > found.threshold, (~has).astype(float), scores)
-    assert applied.mean() == pytest.approx(found.score)
+    assert (score, threshold) == pytest.approx(expected)
+    applied = np.where(probability > threshold, (~has).astype(float), scores)
+    assert applied.mean() == pytest.approx(score)
 
 
 def test_a_threshold_moves_rows_of_equal_probability_together() -> None:
@@ -184,7 +184,7 @@ def test_a_threshold_moves_rows_of_equal_probability_together() -> None:
         np.array([True, False]),
         np.array([False, False]),
     )
-    assert (found.threshold, found.score) == (0.0, 0.5)
+    assert found == (0.0, 0.5)
 
 
 def test_real_answers_equal_the_scripts(shared_data: Path) -> None:

@@ -26,8 +26,7 @@ from warmstart.models.loading import load_tokenizer
 from warmstart.models.saving import read_modules, write_modules
 from warmstart.pipelines.verify import prove_task
 from warmstart.tasks.base import Examples
-from warmstart.tasks.embedding.evaluation import quick_scores
-from warmstart.tasks.embedding.rows import kind_of
+from warmstart.tasks.embedding.evaluation import kind_of, quick_scores
 from warmstart.tasks.embedding.task import Embedding
 
 Folder = Callable[[str], Path]

@@ -12,7 +12,7 @@ import pytest
 from tiny import WORDS, tiny_tokenizer
 from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.errors import RecipeError
-from warmstart.tasks.extractive_qa.encoding import Windowing, encode, layout_of, tokens_of, windows
+from warmstart.tasks.extractive_qa.encoding import encode, layout_of, tokens_of, windows
 
 LONGEST, STRIDE = 30, 6
 
@@ -32,7 +32,8 @@ def passages(n: int, seed: int = 0) -> tuple[list[str], list[str]]:
 
 def store(tokenizer: Any, rows: Any, *, drop: bool = False, cut: Any = None) -> TokenizedDataset:
     questions, contexts, golds = rows
-    return encode(questions, contexts, golds, tokenizer, Windowing(LONGEST, STRIDE, drop), cut)
+    return encode(questions, contexts, golds, tokenizer, LONGEST, stride=STRIDE, drop=drop,
+                  on_cut=cut)  # fmt: skip
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "electra", "xlnet", "t5", "bart"])
@@ -150,7 +151,7 @@ def test_a_long_question_leaves_half_of_the_room() -> None:
     assert cut == [(0, 40 - 13)]
     assert len(found.ids) == 3 + 13 + 3
     with pytest.raises(RecipeError, match="max_length 9 leaves 6 tokens"):
-        encode(*rows, tokenizer, Windowing(9, 0, False), None)
+        encode(*rows, tokenizer, 9, stride=0, drop=False)
 
 
 def test_the_tokenizer_is_left_as_it_was() -> None:

@@ -118,7 +118,7 @@ def test_which_pieces_are_labelled(minilm: Any) -> None:
 
 def logits_of(found: Examples, tags: list[list[str]], strength: float = 9.0) -> np.ndarray:
     """Outputs that say the given tag at the first piece of every word, and noise elsewhere."""
-    from warmstart.tasks.tagging.alignment import first_tokens, flat
+    from warmstart.tasks.tagging.decoding import first_tokens, flat
     from warmstart.tasks.tagging.reading import words_in
 
     texts = found.table["text"].to_pylist()

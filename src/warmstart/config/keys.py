@@ -15,8 +15,7 @@ from warmstart.data.settings import Data
 from warmstart.errors import RecipeError, RenamedKeyWarning, nearest, shown
 from warmstart.evaluation.settings import Evaluate
 from warmstart.part import Part
-from warmstart.training.regularization.settings import Forgetting
-from warmstart.training.settings import Train
+from warmstart.training.settings import Forgetting, Train
 
 Fields = Mapping[str, FieldInfo]
 

@@ -30,8 +30,7 @@ from warmstart.data.settings import Data
 from warmstart.errors import RecipeError, shown
 from warmstart.evaluation.settings import Evaluate
 from warmstart.part import Part
-from warmstart.training.regularization.settings import Forgetting
-from warmstart.training.settings import Train
+from warmstart.training.settings import Forgetting, Train
 
 NAMED: Any = PARTS  # a name stands for a part until it is read
 ENGINE = FieldInfo(description="what computes the answers")

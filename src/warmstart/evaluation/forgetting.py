@@ -11,6 +11,7 @@ from warmstart.evaluation import sentences as words
 from warmstart.evaluation.settings import Evaluate
 from warmstart.metrics.base import Floats, Measure, Scores, ratio
 from warmstart.metrics.bootstrap import Difference, difference, intervals
+from warmstart.training.regularization.text import evenly, halves
 
 if TYPE_CHECKING:
     from warmstart.training.regularization.language_model import Reader
@@ -69,19 +70,28 @@ def statistics(reader: Reader, texts: Sequence[str]) -> Floats:
     goes with a passage's first half. No label is needed.
     """
     import torch
+    from torch.nn.functional import normalize
 
-    from warmstart.training.regularization.language_model import LanguageReader, resting
-
-    with torch.no_grad(), resting(reader.model):
-        if isinstance(reader, LanguageReader):
-            return _nll_of(reader, texts)
-        return _ranks_of(reader, texts)
+    with torch.no_grad(), reader.resting():
+        if reader.lm is not None:
+            pieces = reader.pieces(texts)
+            rows = np.zeros((len(pieces), 3))
+            for part in reader.parts(pieces):
+                nll, tokens = reader.nll([pieces[at] for at in part])
+                rows[part, 0], rows[part, 1] = nll.double().cpu(), tokens.cpu()
+            rows[:, 2] = [piece.words for piece in pieces]
+            return rows
+        states = [reader.all_states(reader.pieces(side))
+                  for side in zip(*map(halves, texts), strict=True)]  # fmt: skip
+        first, second = (normalize(side, dim=-1).cpu().numpy() for side in states)
+    near = first @ second.T
+    ranks = 1.0 + (near > np.diag(near)[:, None]).sum(1)
+    return np.stack([ranks == 1, 1 / ranks, np.ones(len(texts))], 1).astype(float)
 
 
 def fewer(texts: Sequence[str], weights: int) -> list[str]:
     """Evenly some of the passages: so many that a large model takes seconds, too; 40 at least."""
-    size = min(len(texts), max(FEWEST, WORK // max(weights, 1)))
-    return [texts[at * len(texts) // size] for at in range(size)]
+    return evenly(texts, max(FEWEST, WORK // max(weights, 1)))
 
 
 def compared(
@@ -96,8 +106,9 @@ def compared(
     kept: bool = False,
 ) -> dict[str, Any]:
     """The forgetting figure: before, after, their paired difference, and what it means in words."""
-    measure = Perplexity() if reader.says_nats else HalvesRetrieval()
-    main = "perplexity" if reader.says_nats else "recall"
+    by_states = reader.lm is None
+    measure = HalvesRetrieval() if by_states else Perplexity()
+    main = "recall" if by_states else "perplexity"
     level, draws = settings.confidence_level, settings.bootstrap
     figures: dict[str, Any] = {}
     for when, rows in (("before", before), ("after", after)):
@@ -149,7 +160,7 @@ def _blind(reader: Reader, before: dict[str, float], passages: int) -> str:
     """What is said of a base that reads like random weights, whose change means nothing; or ''."""
     from warmstart.models.head_layers import unwrap
 
-    if reader.says_nats:
+    if reader.lm is not None:
         tokens = int(unwrap(reader.model).config.vocab_size)
         knows, guess = before["low"] < GUESSED * tokens, f"one in {tokens:,} tokens"
     else:
@@ -186,28 +197,3 @@ def _sentence(figures: dict[str, Any], against: Difference, passages: int, chang
 def _shown(interval: dict[str, float]) -> str:
     value, low, high = (words.figure(interval[key]) for key in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
-
-
-def _nll_of(reader: Any, texts: Sequence[str]) -> Floats:
-    pieces = reader.pieces(texts)
-    rows = np.zeros((len(pieces), 3))
-    for part in reader.parts(pieces):
-        nll, tokens = reader.told([pieces[at] for at in part])
-        rows[part, 0], rows[part, 1] = nll.double().cpu(), tokens.cpu()
-    rows[:, 2] = [piece.words for piece in pieces]
-    return rows
-
-
-def _ranks_of(reader: Reader, texts: Sequence[str]) -> Floats:
-    from torch.nn.functional import normalize
-
-    from warmstart.training.regularization.text import halves
-
-    both = [halves(text) for text in texts]
-    sides: list[Any] = []
-    for side in (0, 1):
-        pieces = reader.pieces([pair[side] for pair in both])
-        sides.append(normalize(reader.all_states(pieces), dim=-1).cpu().numpy())
-    near = sides[0] @ sides[1].T
-    ranks = 1.0 + (near > np.diag(near)[:, None]).sum(1)
-    return np.stack([ranks == 1, 1 / ranks, np.ones(len(texts))], 1).astype(float)

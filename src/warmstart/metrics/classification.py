@@ -3,7 +3,7 @@
 Accuracy, F1 and Matthews correlation need no more of a confusion matrix than its diagonal and its
 two margins. A `Tally` holds these three as arrays of shape [..., k], so every score works on one
 test set ([k] in, a number out) and on all bootstrap resamples at once ([draws, k] in, [draws] out).
-Entities, labels of words and sets of labels are counted with the same three, `class_scores`.
+Entities, labels of words and sets of labels are counted with the same three: `CountMeasure`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ def tally(y: NDArray[Any], predicted: NDArray[Any], k: int) -> Tally:
 
 
 def accuracy(t: Tally) -> Floats:
-    """Share of rows that are right."""
     return ratio(t.right.sum(-1), t.actual.sum(-1))
 
 
@@ -98,9 +97,7 @@ def matthews_correlation(t: Tally) -> Floats:
     return ratio(covariance, np.sqrt(spread_predicted * spread_actual))
 
 
-Metric = Callable[[Tally], Floats]
-
-METRICS: dict[str, Metric] = {
+METRICS: dict[str, Callable[[Tally], Floats]] = {
     "accuracy": accuracy,
     "f1_macro": f1_macro,
     "f1_weighted": f1_weighted,
@@ -144,7 +141,7 @@ class ClassMeasure(Measure):
         whole = Tally(counts @ right, counts @ predicted, counts @ actual)
         t = Tally(weights @ right, weights @ predicted, weights @ actual, whole)
         scores = {name: metric(t) for name, metric in METRICS.items()}
-        return {**scores, **_of_each_class(t, self.labels)}
+        return {**scores, **_of_each_class(self.labels, f1(t), precision(t), recall(t))}
 
     def bearing(self, rows: Floats) -> dict[str, int]:
         t = tally(rows[:, 0], rows[:, 1], self.k)
@@ -157,31 +154,42 @@ class ClassMeasure(Measure):
         return rows[:, 0] == rows[:, 1]
 
 
-def class_scores(sums: Floats, classes: Sequence[str], whole: Floats) -> Scores:
-    """Micro, macro and per-class figures from sums [..., 3 K]: right, predicted, actual per class.
+class CountMeasure(Measure):
+    """Micro and macro figures and those of each label, from counts of every label.
 
-    `whole` [3 K or more] are the sums of all rows, of which a resample keeps what it does not say
-    (`f1`, `Tally.judged`). The figures of one class are named after it: `f1:PER`.
+    The first 3 K statistics of a row are how often each label is right, predicted and true.
     """
-    t = Tally(*_thirds(sums, len(classes)), Tally(*_thirds(whole, len(classes))))
-    right, predicted, actual = (part.sum(-1) for part in (t.right, t.predicted, t.actual))
-    return {
-        "f1_micro": ratio(2 * right, predicted + actual),
-        "precision_micro": ratio(right, predicted),
-        "recall_micro": ratio(right, actual),
-        "f1_macro": f1_macro(t),
-        **_of_each_class(t, classes),
-    }
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.labels = tuple(labels)
+
+    def weighted(self, rows: Floats, weights: Floats) -> Scores:
+        return self.of_sums(weights @ rows, rows.sum(0))
+
+    def of_sums(self, sums: Floats, whole: Floats) -> Scores:
+        """Figures [...] from sums [..., 3 K or more]; `whole` are those of all rows, of which a
+        resample keeps what it does not say (`f1`, `Tally.judged`)."""
+        t = Tally(*_thirds(sums, self.labels), Tally(*_thirds(whole, self.labels)))
+        right, predicted, actual = (part.sum(-1) for part in (t.right, t.predicted, t.actual))
+        return {
+            "f1_micro": ratio(2 * right, predicted + actual),
+            "precision_micro": ratio(right, predicted),
+            "recall_micro": ratio(right, actual),
+            "f1_macro": f1_macro(t),
+            **_of_each_class(self.labels, f1(t), precision(t), recall(t)),
+        }
+
+    def bearing(self, rows: Floats) -> dict[str, int]:
+        _, predicted, actual = (part > 0 for part in _thirds(rows, self.labels))
+        either = predicted | actual
+        return _bearing(self.labels, either.sum(0), predicted.sum(0), actual.sum(0))
 
 
-def class_bearing(rows: Floats, classes: Sequence[str]) -> dict[str, int]:
-    """For the figures of each class: rows [n, 3 K] that have it, as truth or as prediction."""
-    _, predicted, actual = (part > 0 for part in _thirds(rows, len(classes)))
-    return _bearing(classes, (predicted | actual).sum(0), predicted.sum(0), actual.sum(0))
-
-
-def _of_each_class(t: Tally, names: Sequence[str]) -> Scores:
-    columns = {"f1": f1(t), "precision": precision(t), "recall": recall(t)}
+def _of_each_class(
+    names: Sequence[str], f1: NDArray[Any], precision: NDArray[Any], recall: NDArray[Any]
+) -> dict[str, NDArray[Any]]:
+    """Three figures [..., K] of the classes, by name."""
+    columns = {"f1": f1, "precision": precision, "recall": recall}
     return {
         f"{figure}:{name}": values[..., i]
         for i, name in enumerate(names)
@@ -189,18 +197,12 @@ def _of_each_class(t: Tally, names: Sequence[str]) -> Scores:
     }
 
 
-def _bearing(
-    names: Sequence[str], either: NDArray[Any], predicted: NDArray[Any], actual: NDArray[Any]
-) -> dict[str, int]:
-    columns = {"f1": either, "precision": predicted, "recall": actual}
-    return {
-        f"{figure}:{name}": int(values[i])
-        for i, name in enumerate(names)
-        for figure, values in columns.items()
-    }
+def _bearing(names: Sequence[str], *counts: NDArray[Any]) -> dict[str, int]:
+    """How many rows [K] bear on the F1, precision and recall of each class."""
+    return {name: int(count) for name, count in _of_each_class(names, *counts).items()}
 
 
-def _thirds(sums: Floats, k: int) -> tuple[Floats, Floats, Floats]:
-    """The right, the predicted and the actual, each [..., K], of counts [..., 3 K]."""
-    right, predicted, actual = np.split(sums[..., : 3 * k], 3, axis=-1)
+def _thirds(counts: Floats, labels: Sequence[str]) -> tuple[Floats, Floats, Floats]:
+    """The right, the predicted and the actual, each [..., K], of counts [..., 3 K or more]."""
+    right, predicted, actual = np.split(counts[..., : 3 * len(labels)], 3, axis=-1)
     return right, predicted, actual

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from warmstart.errors import RowError, shown
-from warmstart.metrics.base import Floats, Measure, Scores
-from warmstart.metrics.classification import class_bearing, class_scores
+from warmstart.metrics.base import Floats, Scores
+from warmstart.metrics.classification import CountMeasure
 
 Span = tuple[int, int, str]
 """First unit, the unit after the last, type. Units: tokens or characters."""
@@ -59,7 +59,7 @@ def types_of(*collections: Iterable[Iterable[Span]]) -> tuple[str, ...]:
     return tuple(sorted({span[2] for rows in collections for row in rows for span in row}))
 
 
-class Entities(Measure):
+class Entities(CountMeasure):
     """Micro, macro and per-type precision, recall and F1 of entities.
 
     Predictions and references: for each row its spans (first, after last, type), in tokens or in
@@ -67,14 +67,11 @@ class Entities(Measure):
     Matches conlleval: `f1_micro` is its overall FB1, `f1:TYPE` that of a type, in 0 to 1.
     """
 
-    def __init__(self, types: Sequence[str]) -> None:
-        self.types = tuple(types)
-
     def rows(
         self, predictions: Sequence[Iterable[Span]], references: Sequence[Iterable[Span]]
     ) -> Floats:
-        number = {kind: place for place, kind in enumerate(self.types)}
-        counts = np.zeros((len(references), 3, len(self.types)))
+        number = {kind: place for place, kind in enumerate(self.labels)}
+        counts = np.zeros((len(references), 3, len(self.labels)))
         for row, guess, truth in zip(counts, predictions, references, strict=True):
             guessed, true = (
                 {(int(first), int(last), str(kind)) for first, last, kind in spans}
@@ -89,23 +86,14 @@ class Entities(Measure):
                     row[place, number[kind]] += 1
         return counts.reshape(len(references), -1)
 
-    def weighted(self, rows: Floats, weights: Floats) -> Scores:
-        return class_scores(weights @ rows, self.types, rows.sum(0))
 
-    def bearing(self, rows: Floats) -> dict[str, int]:
-        return class_bearing(rows, self.types)
-
-
-class WordLabels(Measure):
+class WordLabels(CountMeasure):
     """Accuracy over all words, macro-F1 and the figures of each label.
 
     Predictions and references: for each row the labels of its words, as many in both. Statistics:
     3 counts per label. `f1_micro` is the accuracy: of one label a word, micro-averaged precision,
     recall and F1 are all the share that is right.
     """
-
-    def __init__(self, labels: Sequence[str]) -> None:
-        self.labels = tuple(labels)
 
     def rows(
         self, predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]]
@@ -123,9 +111,6 @@ class WordLabels(Measure):
         return counts.reshape(len(references), -1)
 
     def weighted(self, rows: Floats, weights: Floats) -> Scores:
-        scores = class_scores(weights @ rows, self.labels, rows.sum(0))
+        scores = super().weighted(rows, weights)
         del scores["precision_micro"], scores["recall_micro"]
         return {**scores, "accuracy": scores["f1_micro"]}
-
-    def bearing(self, rows: Floats) -> dict[str, int]:
-        return class_bearing(rows, self.labels)

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from warmstart.metrics.base import Floats, Measure, Scores, ratio
-from warmstart.metrics.classification import class_bearing, class_scores
+from warmstart.metrics.base import Floats, Scores, ratio
+from warmstart.metrics.classification import CountMeasure
 
 BLOCK = 4_000_000  # comparisons of two labels' scores held at once
 GRID = 200  # thresholds that are tried for all labels together
 LEAST = 1e-7  # probabilities stay this far from 0 and 1
 
 
-class Labels(Measure):
+class Labels(CountMeasure):
     """F1 and ranking of label scores [n, K] against true labels [n, K] (0 or 1).
 
     A label is predicted where its score reaches its threshold. `f1_samples` is the mean of the
@@ -32,7 +32,7 @@ class Labels(Measure):
     """
 
     def __init__(self, labels: Sequence[str], thresholds: float | NDArray[Any] = 0.5) -> None:
-        self.labels = tuple(labels)
+        super().__init__(labels)
         self.thresholds = np.broadcast_to(np.asarray(thresholds, float), (len(self.labels),))
 
     def rows(
@@ -53,14 +53,11 @@ class Labels(Measure):
         sums = weights @ rows
         count, own_f1, exact, ranking = np.moveaxis(sums[..., -4:], -1, 0)
         return {
-            **class_scores(sums, self.labels, rows.sum(0)),
+            **self.of_sums(sums, rows.sum(0)),
             "f1_samples": ratio(own_f1, count),
             "subset_accuracy": ratio(exact, count),
             "ranking_precision": ratio(ranking, count),
         }
-
-    def bearing(self, rows: Floats) -> dict[str, int]:
-        return class_bearing(rows, self.labels)
 
 
 def ranking_precision(scores: Floats, truth: NDArray[np.bool_]) -> Floats:
@@ -99,7 +96,7 @@ def tuned_thresholds(
     return 1.0 / (1.0 + np.exp(-cuts))
 
 
-def log_odds(probabilities: NDArray[Any]) -> Floats:
+def log_odds(probabilities: NDArray[Any] | float) -> Floats:
     """log(p / (1 - p)), finite."""
     p = np.clip(np.asarray(probabilities, float), LEAST, 1.0 - LEAST)
     return np.log(p) - np.log1p(-p)

@@ -34,7 +34,8 @@ class Retrieval(Measure):
     ) -> Floats:
         rows = np.zeros((len(references), 3 + 2 * len(self.cutoffs)))
         for row, ranking, relevant in zip(rows, predictions, references, strict=True):
-            gain = _gains(relevant)
+            gains = relevant if isinstance(relevant, Mapping) else dict.fromkeys(relevant, 1.0)
+            gain = {name: float(value) for name, value in gains.items() if value > 0}
             if gain:
                 row[:] = self._of_query(ranking, gain)
         return rows
@@ -64,12 +65,6 @@ class Retrieval(Measure):
 def discounted(gains: Floats) -> float:
     """Discounted cumulative gain (Järvelin & Kekäläinen 2002): gain / log2(place + 1), summed."""
     return float((gains / np.log2(np.arange(2, len(gains) + 2))).sum())
-
-
-def _gains(relevant: Relevant) -> dict[Hashable, float]:
-    if isinstance(relevant, Mapping):
-        return {name: float(gain) for name, gain in relevant.items() if gain > 0}
-    return dict.fromkeys(relevant, 1.0)
 
 
 def nearest(vectors: Vectors, queries: Vectors, k: int) -> tuple[NDArray[np.int64], Vectors]:

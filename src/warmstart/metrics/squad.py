@@ -6,7 +6,6 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -59,7 +58,10 @@ class Answers(Measure):
     def rows(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
         counts = np.zeros((len(references), 6))
         for row, answer, accepted in zip(counts, predictions, references, strict=True):
-            row[:3] = (1.0, *self._best(answer, accepted))
+            # SQuAD 2 counts the references that have words, or "" where there are none
+            texts = [t for t in accepted if self.version == 1 or normalized(t)] or [""]
+            f1 = max(token_f1(answer, text, self.version == 2) for text in texts)
+            row[:3] = 1.0, max(exact_match(answer, text) for text in texts), f1
             row[3:] = row[:3] * any(accepted)
         return counts
 
@@ -78,27 +80,12 @@ class Answers(Measure):
             **{f"no_answer_{name}": len(rows) - answered for name in names},
         }
 
-    def _best(self, answer: str, references: Sequence[str]) -> tuple[float, float]:
-        """Over the references that have words (SQuAD 2) or all (1.1); "" where there are none."""
-        accepted = [text for text in references if self.version == 1 or normalized(text)] or [""]
-        return (
-            max(exact_match(answer, text) for text in accepted),
-            max(token_f1(answer, text, self.version == 2) for text in accepted),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class NoAnswerThreshold:
-    """Answer "" where the no-answer probability is above `threshold`; the mean is then `score`."""
-
-    threshold: float
-    score: float
-
 
 def best_no_answer_threshold(
     scores: NDArray[Any], no_answer: NDArray[Any], has_answer: NDArray[Any], empty: NDArray[Any]
-) -> NoAnswerThreshold:
-    """The threshold that gives the best mean of a row's figure, as SQuAD 2's script finds it.
+) -> tuple[float, float]:
+    """The threshold that gives the best mean of a row's figure, as SQuAD 2's script finds it, and
+    that mean. "" is answered where the probability of no answer is above the threshold.
 
     `scores` [n]: exact match or F1 of the answers as given; `no_answer` [n]: the probability that
     there is none; `has_answer` [n]: whether there is one; `empty` [n]: whether the answer given was
@@ -114,8 +101,8 @@ def best_no_answer_threshold(
     best = int(np.argmax(totals)) if len(totals) else 0
     nothing = float((~has_answer).sum())
     if not len(totals) or totals[best] <= nothing:
-        return NoAnswerThreshold(0.0, nothing / max(1, len(scores)))
-    return NoAnswerThreshold(float(probability[best]), float(totals[best]) / len(scores))
+        return 0.0, nothing / max(1, len(scores))
+    return float(probability[best]), float(totals[best]) / len(scores)
 
 
 def _named(sums: Floats, before: str = "") -> Scores:

@@ -7,7 +7,8 @@ string a row, or several; of several ROUGE and chrF count the best, BLEU all (as
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import pairwise
 from typing import Any, Literal
@@ -32,6 +33,7 @@ class Rouge(Measure):
     ROUGE-Lsum: "lines" (the original), or "sentences" for texts without line breaks.
     """
 
+    title = "ROUGE"
     names = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
     def __init__(
@@ -41,15 +43,12 @@ class Rouge(Measure):
         words: Literal["ascii", "unicode"] = "ascii",
     ) -> None:
         self.stemmer, self.split, self.words = stemmer, split, words
-        try:
+        with _needed("rouge-score", "ROUGE"):
             from rouge_score.rouge_scorer import RougeScorer
-        except ImportError as error:
-            raise _missing("rouge-score", "ROUGE") from error
         tokenizer = None if words == "ascii" else _UnicodeWords()
         self._scorer = RougeScorer(list(self.names), use_stemmer=stemmer, tokenizer=tokenizer)
 
-    @property
-    def signature(self) -> str:
+    def signature(self, references: References = ()) -> str:
         """How the figures were made, to be printed beside them."""
         stem = "yes" if self.stemmer and self.words == "ascii" else "no"
         number = version("rouge-score")
@@ -59,25 +58,22 @@ class Rouge(Measure):
         """[n, 5]: 1, and the four F-measures."""
         counts = np.ones((len(references), 1 + len(self.names)))
         for row, text, accepted in zip(counts, predictions, several(references), strict=True):
-            scores = self._scorer.score_multi(
-                [self._lines(right) for right in accepted], self._lines(text)
-            )
+            if self.split == "sentences":
+                text, *accepted = ("\n".join(sentences(whole)) for whole in (text, *accepted))
+            scores = self._scorer.score_multi(accepted, text)
             row[1:] = [scores[name].fmeasure for name in self.names]
         return counts
 
     def score(self, sums: Floats) -> Scores:
-        return {
-            name: ratio(sums[..., place], sums[..., 0]) for place, name in enumerate(self.names, 1)
-        }
-
-    def _lines(self, text: str) -> str:
-        return text if self.split == "lines" else "\n".join(sentences(text))
+        places = enumerate(self.names, 1)
+        return {name: ratio(sums[..., place], sums[..., 0]) for place, name in places}
 
 
 class _Sacrebleu(Measure):
     """A corpus score of sacrebleu: statistics of the sentences add up to those of the corpus."""
 
     name: str
+    title: str
     _width: int
     _metric: Any
 
@@ -111,21 +107,23 @@ class Bleu(_Sacrebleu):
     `words` cuts text into words: "13a" for most languages, "zh" Chinese, "char" without spaces.
     """
 
-    name = "bleu"
+    name, title = "bleu", "BLEU"
     _width = 10
 
     def __init__(self, lowercase: bool = False, words: Words = "13a") -> None:
-        BLEU = _sacrebleu("BLEU")  # noqa: N806
+        with _needed("sacrebleu", "BLEU and chrF"):
+            from sacrebleu.metrics import BLEU
         self._metric = BLEU(lowercase=lowercase, tokenize=words, force=True)
 
 
 class Chrf(_Sacrebleu):
     """chrF2 of the corpus, 0 to 100 (Popović 2015); `word_order` 2 makes it chrF++."""
 
-    name = "chrf"
+    name, title = "chrf", "chrF"
 
     def __init__(self, lowercase: bool = False, word_order: int = 0) -> None:
-        CHRF = _sacrebleu("CHRF")  # noqa: N806
+        with _needed("sacrebleu", "BLEU and chrF"):
+            from sacrebleu.metrics import CHRF
         self._metric = CHRF(lowercase=lowercase, word_order=word_order)
         self._width = 3 * (6 + word_order)
 
@@ -185,10 +183,13 @@ class Joined(Measure):
 
     def score(self, sums: Floats) -> Scores:
         pieces = np.split(sums, self._ends[:-1], axis=-1)
-        scores: Scores = {}
-        for part, piece in zip(self.parts, pieces, strict=True):
-            scores |= part.score(piece)
-        return scores
+        parts = zip(self.parts, pieces, strict=True)
+        return {name: value for part, piece in parts for name, value in part.score(piece).items()}
+
+    def signatures(self, references: References) -> dict[str, str]:
+        """How the figures of the packages were made, to be printed beside them."""
+        packages = [part for part in self.parts if isinstance(part, Rouge | _Sacrebleu)]
+        return {part.title: part.signature(references) for part in packages}
 
     def highest(self, name: str) -> float | None:
         return self._owner[name].highest(name)
@@ -236,15 +237,13 @@ class _UnicodeWords:
         return regex.findall(r"[\p{L}\p{M}\p{N}]+", text.lower())
 
 
-def _sacrebleu(name: str) -> Any:
+@contextmanager
+def _needed(package: str, what: str) -> Iterator[None]:
+    """Raise `WarmstartError` where an import inside finds nothing."""
     try:
-        from sacrebleu import metrics
+        yield
     except ImportError as error:
-        raise _missing("sacrebleu", "BLEU and chrF") from error
-    return getattr(metrics, name)
-
-
-def _missing(package: str, what: str) -> WarmstartError:
-    return WarmstartError(
-        f"{what} needs the package {package}, which is not installed: pip install 'warmstart[text]'"
-    )
+        raise WarmstartError(
+            f"{what} needs the package {package}, which is not installed: "
+            "pip install 'warmstart[text]'"
+        ) from error

@@ -209,23 +209,28 @@ def check_layers(unused: Iterable[str], model: Any, name: str) -> None:
             )
 
 
-def load_masked(base: Base, seed: int) -> PreTrainedModel:
-    """The base with its masked-language head, in float32 and eval mode.
+def masked_class(config: Any) -> Any:
+    """The class of transformers that guesses masked tokens for this config; None where the model
+    is no encoder, or has none."""
+    known: Any = transformers.MODEL_FOR_MASKED_LM_MAPPING
+    is_known = family_of(config).kind == "encoder" and type(config) in known
+    return known[type(config)] if is_known else None
+
+
+def load_masked(base: Base, seed: int, fresh: set[str] | None = None) -> PreTrainedModel:
+    """The base, an encoder, with its masked-language head, in float32 and eval mode.
 
     Where the checkpoint brings no head, its inner layer begins with fresh weights that depend on
-    `seed` alone, and its outputs are tied to the word embeddings. Raises `RecipeError`.
+    `seed` alone, and its outputs are tied to the word embeddings. `fresh` takes the names of the
+    weights that the checkpoint did not give.
     """
-    with one_line(f"the config of {base.name} cannot be read"), quiet():
-        config: Any = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
-    family = family_of(config)
-    known: Any = transformers.MODEL_FOR_MASKED_LM_MAPPING
-    if family.kind != "encoder" or type(config) not in known:
-        raise RecipeError(
-            f"mlm needs an encoder that guesses masked words, and '{family.name}' is none; leave "
-            "that task out, or take a base such as bert, roberta or minilm"
-        )
     with one_line(f"{base.name} cannot be loaded"), quiet(), seeded(seed):
-        model: Any = known[type(config)].from_pretrained(base.path, config=config, **FLOAT32)
+        config: Any = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
+        model, info = masked_class(config).from_pretrained(
+            base.path, config=config, output_loading_info=True, **FLOAT32
+        )
+    if fresh is not None:
+        fresh.update(info["missing_keys"], (key for key, *_ in info["mismatched_keys"]))
     return model.eval()
 
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from warmstart.evaluation.forgetting import compared, fewer, statistics, unchanged
 from warmstart.training.regularization.language_model import Reader, reader_for
 from warmstart.training.regularization.regularizer import (
@@ -40,18 +38,18 @@ class Forgetting:
     @classmethod
     def begin(cls, prepared: Prepared, model: Any) -> Forgetting:
         """Find out how this base reads, and measure it while it is still the base."""
-        recipe, task = prepared.recipe, prepared.task
+        recipe, writes = prepared.recipe, prepared.task.head.generates
         knowledge = cls(prepared, prepared.general or shipped())
-        measured = recipe.evaluate.forgetting and knowledge.changes != "nothing"
+        measured = recipe.evaluate.forgetting and prepared.method.changes != "nothing"
         if not (measured or recipe.forgetting.acts):
             return knowledge
-        writes = task.head.generates
-        knowledge.reader = reader_for(prepared.base, model, prepared.tokenizer, writes=writes)
+        reader = reader_for(prepared.base, model, prepared.tokenizer, writes=writes)
+        knowledge.reader = reader
         if measured:
-            weights = sum(weight.numel() for weight in knowledge.reader.body.parameters())
+            weights = sum(weight.numel() for weight in reader.body.parameters())
             held = knowledge.general.held
             knowledge.passages = held if prepared.general else fewer(held, weights)
-            knowledge.before = knowledge.read()
+            knowledge.before = statistics(reader, knowledge.passages)
         return knowledge
 
     def attached(self, model: Any) -> None:
@@ -59,15 +57,10 @@ class Forgetting:
         if self.reader is None:
             return
         self.reader.join(model)
-        if self.prepared.recipe.forgetting.penalty == "ewc":
-            weights = base_weights(model, writes=self.writes)
-            seed = self.prepared.recipe.seed
-            self.fisher = fisher(self.reader, weights, self.general.learned, seed)
-
-    @property
-    def writes(self) -> bool:
-        """Whether the model itself is a language model."""
-        return self.prepared.task.head.generates
+        recipe = self.prepared.recipe
+        if recipe.forgetting.penalty == "ewc":
+            weights = base_weights(model, writes=self.prepared.task.head.generates)
+            self.fisher = fisher(self.reader, weights, self.general.learned, recipe.seed)
 
     @property
     def needs_vocabulary(self) -> bool:
@@ -82,11 +75,12 @@ class Forgetting:
         self.reader.join(model)
         penalty, learned = None, list[Any]()
         if settings.penalty != "none":
-            weights = base_weights(model, writes=self.writes)
-            known = self.fisher or {}
-            used = forward.used_rows
-            sizes = [_rows(known[name], weight, used) for name, weight in weights.items()
-                     if name in known]  # fmt: skip
+            weights = base_weights(model, writes=self.prepared.task.head.generates)
+            sizes = [
+                _rows(self.fisher[name], weight, forward.used_rows)
+                for name, weight in weights.items()
+                if self.fisher and name in self.fisher
+            ]
             penalty = Penalty(list(weights.values()), settings.strength, sizes)
         if settings.rehearsal:
             learned = self.reader.pieces(self.general.learned)
@@ -94,26 +88,16 @@ class Forgetting:
 
     def figure(self, model: Any) -> dict[str, Any] | None:
         """What was forgotten, as `evaluate.forgetting` says it; None where it was not asked for."""
-        recipe = self.prepared.recipe
-        if recipe.evaluate.forgetting and self.changes == "nothing":
+        recipe, changes = self.prepared.recipe, self.prepared.method.changes
+        if recipe.evaluate.forgetting and changes == "nothing":
             return unchanged()
         if self.before is None or self.reader is None:
             return None
         self.reader.join(model)
         return compared(
-            self.reader, self.before, self.read(), recipe.evaluate, recipe.seed, self.general.name,
-            changes=self.changes, kept=recipe.forgetting.acts,
+            self.reader, self.before, statistics(self.reader, self.passages), recipe.evaluate,
+            recipe.seed, self.general.name, changes=changes, kept=recipe.forgetting.acts,
         )  # fmt: skip
-
-    @property
-    def changes(self) -> str:
-        """See `Method.changes`."""
-        return self.prepared.method.changes
-
-    def read(self) -> Floats:
-        """The statistics of the held-out passages, as the body reads them now."""
-        assert self.reader is not None
-        return np.asarray(statistics(self.reader, self.passages))
 
 
 def _rows(values: Tensor, weight: Tensor, used: Tensor | None) -> Tensor:

@@ -75,7 +75,7 @@ def inspect(
     path = recipe.data.path or recipe.data.train
     if source is None and path is None:
         raise RecipeError("no data: name a file or folder, or give --data.train FILE")
-    out = run_folder(out, path, "inspect")
+    named, out = Path(path or "data"), run_folder(out, path, "inspect")
     data = read_all(recipe.data, task.roles, {"text"}, Ledger(), source)
     if recipe.data.corrections and "label" in data.roles:
         data = corrected(data, recipe.data.corrections)

@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
+
 from warmstart.models.heads import CLASSES, Head
 from warmstart.part import Part
+from warmstart.tasks.results import TaskResult, column
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
     from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.models.base import Base
     from warmstart.models.forward import Forward
-    from warmstart.tasks.results import TaskResult
     from warmstart.types import Prediction
 
 OnCut = Callable[[int, int], None]
@@ -173,11 +175,9 @@ class Task(Part):
 
     def columns(self, answers: Sequence[Prediction]) -> dict[str, pa.Array]:
         """Answers as columns that `predict --out` adds to the user's own."""
-        import pyarrow as pa
-
         return {
-            "prediction": pa.array([str(answer.value) for answer in answers], pa.string()),
-            "confidence": pa.array([round(answer.confidence, 6) for answer in answers]),
+            "prediction": column([str(answer.value) for answer in answers], "string"),
+            "confidence": column([round(answer.confidence, 6) for answer in answers]),
         }
 
     def labelled(self, outputs: Any, examples: Examples) -> dict[str, pa.Array]:
@@ -213,6 +213,13 @@ class Task(Part):
     def to_metadata(self) -> dict[str, Any]:
         """What the saved folder must keep of this task, so that it answers again."""
         return {"name": self.part_name(), **self.model_dump(mode="json")}
+
+
+def without(table: pa.Table, rows: np.ndarray, drop: Drop, reason: str) -> pa.Table:
+    """The table without the rows that are marked [n], all dropped for this reason."""
+    for row in np.flatnonzero(rows):
+        drop(int(row), reason)
+    return table.filter(~rows) if rows.any() else table
 
 
 def parse_cell(cell: Any) -> Any:

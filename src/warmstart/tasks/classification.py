@@ -20,7 +20,7 @@ from warmstart.metrics.classification import (
     tally,
 )
 from warmstart.tasks.base import Examples, OnCut, Task
-from warmstart.tasks.results import TaskResult, as_lists, list_mistakes, prediction_table, shortened
+from warmstart.tasks.results import TaskResult, column, list_mistakes, prediction_table, shortened
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
@@ -61,10 +61,7 @@ def class_answers(logits: np.ndarray, labels: Sequence[str]) -> list[Prediction]
 def class_scores(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     """Accuracy, and macro-F1 over the classes that the rows have."""
     t = tally(targets, logits.argmax(-1), logits.shape[1])
-    return {
-        "accuracy": float(accuracy(t)),
-        "f1_macro": float(f1_macro(t)),
-    }
+    return {"accuracy": float(accuracy(t)), "f1_macro": float(f1_macro(t))}
 
 
 class Classification(Task):
@@ -108,13 +105,11 @@ class Classification(Task):
         return class_answers(outputs, examples.labels)
 
     def labelled(self, outputs: np.ndarray, examples: Examples) -> dict[str, pa.Array]:
-        import pyarrow as pa
-
         scores = softmax(outputs)
-        names = pa.array(list(examples.labels), pa.string())
+        names = column(list(examples.labels), "string")
         return {
-            "prediction": names.take(pa.array(np.asarray(scores.argmax(-1)))),
-            "confidence": pa.array(scores.max(-1, initial=0.0).round(6)),
+            "prediction": names.take(column(np.asarray(scores.argmax(-1)))),
+            "confidence": column(scores.max(-1, initial=0.0).round(6)),
         }
 
     def score(self, outputs: np.ndarray, examples: Examples) -> dict[str, float]:
@@ -125,8 +120,6 @@ class Classification(Task):
     ) -> TaskResult:
         """`probabilities` (a list, in the order of the labels) and `confidence` of the table are
         the plain softmax, equal to what a Hugging Face pipeline gives."""
-        import pyarrow as pa
-
         for split in ("test", "validation"):
             if split in outputs and len(examples.get(split, ())):
                 _check(outputs[split], examples[split], split)
@@ -134,14 +127,14 @@ class Classification(Task):
         truth, predicted = test.store.targets, outputs["test"].argmax(axis=1)
         probabilities = softmax(outputs["test"]).astype(np.float32)
         confidence, texts = probabilities.max(axis=1, initial=0.0), self.as_text(test.table)
-        names = pa.array(labels, pa.string())
+        names = column(labels, "string")
         columns = {
-            "text": texts.cast(pa.string()),
-            "label": names.take(pa.array(truth)),
-            "prediction": names.take(pa.array(predicted)),
-            "correct": pa.array(predicted == truth),
-            "confidence": pa.array(confidence),
-            "probabilities": as_lists(probabilities),
+            "text": texts.cast("string"),
+            "label": names.take(column(truth)),
+            "prediction": names.take(column(predicted)),
+            "correct": predicted == truth,
+            "confidence": confidence,
+            "probabilities": column(probabilities),
         }
         table = prediction_table(test.table, columns)
         wrong = np.flatnonzero(predicted != truth)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -18,9 +18,9 @@ from warmstart.formatting import counted
 from warmstart.metrics.base import Floats
 from warmstart.metrics.correlation import Agreement
 from warmstart.models.heads import VALUE, Head
-from warmstart.tasks.base import Drop, Examples, OnCut, Task
+from warmstart.tasks.base import Drop, Examples, OnCut, Task, without
 from warmstart.tasks.pairs import FIRST, SECOND, one_or_two
-from warmstart.tasks.results import TaskResult, list_mistakes, prediction_table, shortened
+from warmstart.tasks.results import TaskResult, column, list_mistakes, prediction_table, shortened
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
@@ -86,17 +86,14 @@ class Regression(Task):
 
     @property
     def main_score(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """See `Task`."""
         return self.judged_by
 
     @property
     def metric_titles(self) -> Mapping[str, str]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """See `Task`."""
         return {self.judged_by: TITLES[self.judged_by], **TITLES}
 
     @property
     def inputs(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """See `Task`."""
         return ("sentence1", "sentence2") if self.pairs else ("text",)
 
     def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
@@ -172,9 +169,7 @@ class Regression(Task):
 
     def columns(self, answers: Sequence[Prediction]) -> dict[str, pa.Array]:
         """The number alone: nothing is known of how sure a single one is."""
-        import pyarrow as pa
-
-        return {"prediction": pa.array([answer.value for answer in answers], pa.float64())}
+        return {"prediction": column([answer.value for answer in answers], "float64")}
 
     def score(self, outputs: np.ndarray, examples: Examples) -> dict[str, float]:
         """The figures of one pass, in the unit that is learned."""
@@ -220,15 +215,10 @@ class Regression(Task):
 
 def with_numbers(table: pa.Table, drop: Drop) -> pa.Table:
     """The rows that have a score. Raises `DataError` at the first that is no number."""
-    import pyarrow as pa
-
     from warmstart.data.tables import is_blank
 
     blank = is_blank(table["score"])
-    strange: list[int] = []
-    for row, cell in enumerate(table["score"].to_pylist()):
-        if not blank[row] and not math.isfinite(number(cell)):
-            strange.append(row)
+    strange = np.flatnonzero(~blank & ~np.isfinite(numbers(table))).tolist()
     if strange:
         row = strange[0]
         value, more = shown(table["score"][row].as_py()), ""
@@ -239,22 +229,16 @@ def with_numbers(table: pa.Table, drop: Drop) -> pa.Table:
             f"{place(table, row)}: the score '{value}' is no number{more}; {hint}mend it, or name "
             "another column with --data.columns.score NAME"
         )
-    for row in np.flatnonzero(blank):
-        drop(int(row), "empty score")
-    return table.filter(pa.array(~blank)) if blank.any() else table
-
-
-def number(cell: str) -> float:
-    """A cell as a number, nan where it is none."""
-    try:
-        return float(cell.replace("_", "?"))
-    except ValueError:
-        return math.nan
+    return without(table, blank, drop, "empty score")
 
 
 def numbers(table: pa.Table) -> Floats:
-    """The scores of the rows [n], float64."""
-    return np.array([number(cell) for cell in table["score"].to_pylist()], np.float64)
+    """The scores of the rows [n], float64; nan where a cell is no number."""
+    values = np.full(len(table), np.nan)
+    for row, cell in enumerate(table["score"].to_pylist()):
+        with suppress(ValueError):
+            values[row] = float((cell or "").replace("_", "?"))
+    return values
 
 
 def _farthest(

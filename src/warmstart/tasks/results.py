@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
     from warmstart.metrics.base import Floats, Measure
@@ -45,37 +46,37 @@ class TaskResult:
     notes: Sequence[str] = ()
 
 
+def column(values: Any, kind: str | None = None) -> pa.Array:
+    """Values as a column, of pyarrow's type of this name; None: of the type that they show. A
+    matrix becomes a column of lists, without a Python object a number."""
+    import pyarrow as pa
+
+    if not isinstance(values, np.ndarray) or values.ndim == 1:
+        return pa.array(values, kind)
+    rows, width = values.shape
+    offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(width)
+    return pa.ListArray.from_arrays(offsets, pa.array(values.reshape(-1)))
+
+
 def prediction_table(rows: pa.Table, columns: Mapping[str, Any]) -> pa.Table:
     """One row a test row: its number as `id`, `file`, `line`, and the columns."""
     import pyarrow as pa
 
     where = {
-        "id": pa.array([str(number) for number in range(len(rows))], pa.string()),
-        "file": rows["_file"].cast(pa.string()),
-        "line": rows["_line"].cast(pa.int64()),
+        "id": column([str(number) for number in range(len(rows))], "string"),
+        "file": rows["_file"].cast("string"),
+        "line": rows["_line"].cast("int64"),
     }
     return pa.table({**where, **columns})
-
-
-def as_lists(matrix: np.ndarray) -> pa.Array:
-    """A matrix [n, k] as a column of lists, without a Python object per number."""
-    import numpy as np
-    import pyarrow as pa
-
-    rows, width = matrix.shape
-    offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * np.int32(width))
-    return pa.ListArray.from_arrays(offsets, pa.array(matrix.reshape(-1)))
 
 
 def list_mistakes(
     table: pa.Table, order: Iterable[int], describe: Callable[[int], Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """The first rows in this order: id, file and line of a prediction table, and their words."""
-    import pyarrow as pa
-
-    rows = [int(row) for row in order][:LISTED]
-    where = table.select(["id", "file", "line"]).take(pa.array(rows, pa.int64())).to_pylist()
-    return [{**place, **describe(row)} for row, place in zip(rows, where, strict=True)]
+    rows = np.array(list(order), np.int64)[:LISTED]
+    where = table.select(["id", "file", "line"]).take(rows).to_pylist()
+    return [{**place, **describe(row)} for row, place in zip(rows.tolist(), where, strict=True)]
 
 
 def shortened(text: str | None, most: int = SHOWN) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from warmstart.metrics.base import Measure
-from warmstart.metrics.text import Joined, Lengths, References, Rouge
+from warmstart.metrics.text import Joined, Lengths, Rouge
 from warmstart.tasks.generation.base import REFERENCES, TextTask
 
 
@@ -34,7 +33,7 @@ class Summarization(TextTask):
         "empty": "empty answers",
     }
     default_separator: ClassVar[str] = "\nTL;DR:"
-    row_title: ClassVar[str] = "ROUGE-L"
+    row_figure: ClassVar[str] = "rougeL"
     baselines: ClassVar[tuple[str, ...]] = ("first_sentence", "first_three_sentences")
 
     rouge_words: Literal["ascii", "unicode"] = Field(
@@ -46,11 +45,5 @@ class Summarization(TextTask):
     def default_prefix(self) -> str:
         return "summarize: "
 
-    def measure(self) -> Measure:
+    def measure(self) -> Joined:
         return Joined(Rouge(split="sentences", words=self.rouge_words), Lengths())
-
-    def signatures(self, texts: References) -> dict[str, str]:
-        return {"ROUGE": Rouge(split="sentences", words=self.rouge_words).signature}
-
-    def row_scores(self, measure: Measure, rows: Any) -> Any:
-        return measure.score(rows)["rougeL"]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
-from warmstart.metrics.base import Measure
-from warmstart.metrics.text import Chrf, Exact, Joined, Lengths, References, Rouge
+from warmstart.metrics.text import Chrf, Exact, Joined, Lengths, Rouge
 from warmstart.tasks.generation.base import REFERENCES, TextTask
 
 
@@ -34,18 +33,11 @@ class Text2Text(TextTask):
         "repeated": "repeated word pairs",
         "empty": "empty answers",
     }
-    row_title: ClassVar[str] = "chrF"
     baselines: ClassVar[tuple[str, ...]] = ("commonest_text", "copy")
 
     num_beams: int = Field(
         default=1, ge=1, le=64, description="answers followed at once (beam search); 1: greedy"
     )
 
-    def measure(self) -> Measure:
+    def measure(self) -> Joined:
         return Joined(Exact(), Rouge(words="unicode"), Chrf(), Lengths())
-
-    def signatures(self, texts: References) -> dict[str, str]:
-        return {"ROUGE": Rouge(words="unicode").signature, "chrF": Chrf().signature(texts)}
-
-    def row_scores(self, measure: Measure, rows: Any) -> Any:
-        return measure.score(rows)["chrf"]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from warmstart.errors import DataError
-from warmstart.metrics.base import Measure
-from warmstart.metrics.text import Bleu, Chrf, Exact, Joined, Lengths, References
+from warmstart.metrics.text import Bleu, Chrf, Exact, Joined, Lengths
+from warmstart.tasks.base import Drop
 from warmstart.tasks.generation.base import REFERENCES, TextTask
+from warmstart.tasks.results import column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,7 +45,6 @@ class Translation(TextTask):
         "empty": "empty answers",
     }
     default_separator: ClassVar[str] = "\n=>"
-    row_title: ClassVar[str] = "chrF"
     baselines: ClassVar[tuple[str, ...]] = ("copy",)
 
     source_language: str | None = Field(
@@ -61,18 +61,14 @@ class Translation(TextTask):
             return ""
         return f"translate {self.source_language} to {self.target_language}: "
 
-    def rows(self, table: pa.Table, drop: Callable[[int, str], None]) -> pa.Table:
-        import pyarrow as pa
-
+    def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
         if "pair" in table.column_names:
             columns = self._apart(table["pair"].to_pylist(), table)
             table = table.drop_columns("pair")
             for role, values in columns.items():
                 if role not in table.column_names:
-                    column = pa.chunked_array([pa.array(values, pa.string())])
-                    table = table.append_column(role, column)
-        missing = [role for role in ("source",) if role not in table.column_names]
-        if missing and len(table):
+                    table = table.append_column(role, column(values, "string"))
+        if "source" not in table.column_names and len(table):
             raise DataError(
                 f"{table['_file'][0].as_py()} has no column for source; name the columns with "
                 "--data.columns.source NAME --data.columns.target NAME"
@@ -82,8 +78,7 @@ class Translation(TextTask):
     def _apart(self, pairs: list[Any], table: pa.Table) -> dict[str, list[str]]:
         """Source and target of pairs by language."""
         known = [str(key) for key in next((pair for pair in pairs if pair), {})]
-        first = self.source_language if self.source_language in known else known[:1]
-        source = first if isinstance(first, str) else "".join(first)
+        source = self.source_language if self.source_language in known else "".join(known[:1])
         rest = [key for key in known if key != source]
         target = self.target_language if self.target_language in rest else "".join(rest[:1])
         if not target or (len(rest) > 1 and self.target_language not in rest):
@@ -96,12 +91,5 @@ class Translation(TextTask):
             "target": [(pair or {}).get(target) or "" for pair in pairs],
         }
 
-    def measure(self) -> Measure:
+    def measure(self) -> Joined:
         return Joined(Bleu(words=self.bleu_words), Chrf(), Exact(), Lengths())
-
-    def signatures(self, texts: References) -> dict[str, str]:
-        bleu, chrf = Bleu(words=self.bleu_words), Chrf()
-        return {"BLEU": bleu.signature(texts), "chrF": chrf.signature(texts)}
-
-    def row_scores(self, measure: Measure, rows: Any) -> Any:
-        return measure.score(rows)["chrf"]

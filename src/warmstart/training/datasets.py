@@ -264,10 +264,10 @@ class WrittenRows(Rows):
             read, wanted = texts, answers
             start = np.array([self.language.start])
             shifted = [np.concatenate([start, answer])[:-1] for answer in answers]
-            inputs["decoder_ids"] = self._send(_padded(shifted, self.pad_id)[0])
-        ids, mask = _padded(read, self.pad_id)
+            inputs["decoder_ids"] = self._send(pad_rows(shifted, self.pad_id)[0])
+        ids, mask = pad_rows(read, self.pad_id)
         inputs |= {"ids": self._send(ids), "mask": self._send(mask)}
-        targets = self._send(_padded(wanted, IGNORE_INDEX)[0])
+        targets = self._send(pad_rows(wanted, IGNORE_INDEX)[0])
         return Batch(inputs, targets, self._count(len(rows)), rows, tokens)
 
     def ordered(self, batch_size: int) -> list[np.ndarray]:
@@ -292,7 +292,7 @@ class WrittenRows(Rows):
         lengths = self.dataset.lengths[: self.writes]
         for rows in self._of_equal_length(ordered(lengths + new, GENERATED_TOKENS)):
             texts = [self.dataset.row(int(row)) for row in rows]
-            ids, mask = _padded(texts, self.pad_id, left=self.language.decodes)
+            ids, mask = pad_rows(texts, self.pad_id, left=self.language.decodes)
             written = forward.generate(self._send(ids), self._send(mask))
             batch = self.collate(rows, [np.asarray(row, np.int64) for row in written])
             scores = _token_scores(forward.forward(batch), batch.targets)
@@ -383,7 +383,7 @@ def _token_scores(outputs: Outputs, targets: Tensor) -> TokenScores:
     return TokenScores(summed(nll), summed(np.exp(-nll)), summed(tokens.is_top.numpy()), summed())
 
 
-def _padded(
+def pad_rows(
     rows: Sequence[np.ndarray], fill: int, *, left: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows as int64 [n, longest], filled up with `fill`, and a mask of what is real."""

@@ -234,19 +234,20 @@ def _texts(
 
 def _check_masked(where: str, prepared: Prepared) -> None:
     """Raise `RecipeError` where the base cannot guess masked words, before anything is written."""
-    import transformers
+    from transformers import AutoConfig
 
     from warmstart.models.architectures import family_of
     from warmstart.models.hf_calls import LOAD
+    from warmstart.models.loading import masked_class
 
     if prepared.tokenizer.mask_token_id is None:
         raise RecipeError(f"{where}: the base's tokenizer has no mask token; leave mlm out")
-    config: Any = transformers.AutoConfig.from_pretrained(prepared.base.path, **LOAD)
-    family, known = family_of(config), transformers.MODEL_FOR_MASKED_LM_MAPPING
-    if family.kind != "encoder" or type(config) not in known:
+    config: Any = AutoConfig.from_pretrained(prepared.base.path, **LOAD)
+    if masked_class(config) is None:
+        name = family_of(config).name
         raise RecipeError(
-            f"{where}: mlm needs an encoder that guesses masked words, and '{family.name}' is "
-            "none; leave this task out, or take a base such as minilm, bert or roberta"
+            f"{where}: mlm needs an encoder that guesses masked words, and '{name}' is none; leave "
+            "this task out, or take a base such as minilm, bert or roberta"
         )
 
 

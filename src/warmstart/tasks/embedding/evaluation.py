@@ -1,28 +1,107 @@
-"""Vectors on the test rows: how well they search, and how their cosines agree with scores."""
+"""Rows of the embedding task: what kind they are, how well vectors of them search, and how their
+cosines agree with scores."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
+from warmstart.errors import DataError
 from warmstart.formatting import counted
 from warmstart.metrics.base import Floats, Measure
 from warmstart.metrics.correlation import Agreement
 from warmstart.metrics.retrieval import Retrieval, best, nearest
-from warmstart.tasks.base import Examples
-from warmstart.tasks.embedding.rows import EMPTY, kind_of, numbered
-from warmstart.tasks.regression import numbers
-from warmstart.tasks.results import TaskResult, list_mistakes, prediction_table
+from warmstart.tasks.base import Drop, Examples
+from warmstart.tasks.regression import numbers, with_numbers
+from warmstart.tasks.results import TaskResult, column, list_mistakes, prediction_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Vectors = np.ndarray
 DEPTH = 100
 """Places of a ranking that are looked at; what is not among them counts as missed."""
 FAR = 0.25
 """Share of the rows by which a scored pair may stand in another place before it is a mistake."""
+NEEDED = {
+    "pairs": ("other",),
+    "scored": ("other", "score"),
+    "triplets": ("other", "negative"),
+    "labels": ("label",),
+}
+SEARCH = {"ndcg@10": "nDCG@10", "mrr": "MRR", "recall@1": "recall@1", "recall@10": "recall@10"}
+MAIN: Mapping[str, str] = {
+    "auto": "ndcg@10", "pairs": "ndcg@10", "triplets": "ndcg@10", "labels": "map",
+    "scored": "spearman",
+}  # fmt: skip
+TITLES: Mapping[str, Mapping[str, str]] = {
+    "auto": SEARCH,
+    "pairs": SEARCH,
+    "triplets": SEARCH,
+    "labels": {"map": "mean average precision", "mrr": "MRR", "ndcg@10": "nDCG@10"},
+    "scored": {"spearman": "Spearman", "pearson": "Pearson"},
+}
+EMPTY = -1
+"""The number of a text that is not there."""
+
+
+def kind_of(table: pa.Table) -> str:
+    """What the rows of a table in the task's own form are; "alone" where there is only a text."""
+    for kind, name in (("labels", "label"), ("scored", "score"), ("triplets", "negative")):
+        if name in table.column_names:
+            return kind
+    return "pairs" if "other" in table.column_names else "alone"
+
+
+def own_form(table: pa.Table, examples: str, drop: Drop) -> pa.Table:
+    """See `Embedding.rows`. Raises `DataError`."""
+    kind = _kind(table, examples)
+    if kind == "alone":
+        return table.select([*(n for n in ("text", "_file", "_line", "_group")
+                               if n in table.column_names)])  # fmt: skip
+    if kind == "labels":
+        table = table.drop_columns([n for n in ("other",) if n in table.column_names])
+        table = table.append_column("other", table["label"])
+    if kind == "scored":
+        table = with_numbers(table, drop)
+    kept = {"text", "other", *NEEDED[kind], "_file", "_line", "_group"}
+    return table.select([name for name in table.column_names if name in kept])
+
+
+def _kind(table: pa.Table, examples: str) -> str:
+    """What the rows are by their columns, or as `task.examples` says. Raises `DataError`."""
+    there = set(table.column_names)
+    file = table["_file"][0].as_py() if len(table) else "the data"
+    if examples != "auto":
+        if not there & {"other", "score", "negative", "label"}:
+            return "alone"
+        if lost := [role for role in NEEDED[examples] if role not in there]:
+            flags = " ".join(f"--data.columns.{role} NAME" for role in lost)
+            raise DataError(
+                f"{file} has no column for {' and '.join(lost)}, which task.examples {examples} "
+                f"needs; name it with {flags}"
+            )
+        return examples
+    if "other" not in there:
+        return "labels" if "label" in there else "alone"
+    if "label" in there and "score" not in there:
+        raise DataError(
+            f"{file} has pairs and a label, and a label does not say which pairs belong together; "
+            "keep those that do and say --task.examples pairs, or name a number of how alike they "
+            "are with --data.columns.score NAME"
+        )
+    return "scored" if "score" in there else "triplets" if "negative" in there else "pairs"
+
+
+def numbered(texts: list[str]) -> np.ndarray:
+    """A number [n] for each text, equal where the texts are but for case and space around them;
+    `EMPTY` for one that is not there."""
+    known: dict[str, int] = {"": EMPTY}
+    numbers = [known.setdefault((text or "").strip().casefold(), len(known)) for text in texts]
+    return np.array(numbers, np.int64)
 
 
 def quick_scores(outputs: Vectors, examples: Examples) -> dict[str, float]:
@@ -78,7 +157,7 @@ class Relevance:
     def score(self, outputs: Vectors) -> Floats:
         """Statistics [n, S] of vectors [n, K, H]."""
         if self.kind == "scored":
-            return self.measure().rows(pair_cosines(unit(outputs)), self.right)
+            return self.measure().rows(pair_cosines(outputs), self.right)
         return self.measure().rows(self.names_of(self.ranking(outputs)[0]), self.right)
 
     def names_of(self, places: np.ndarray) -> list[list[int]]:
@@ -120,34 +199,35 @@ def _search(split: Relevance, outputs: Vectors, baselines: Sequence[str]) -> Tas
     measure, table = split.measure(), split.table
     places, cosines = split.ranking(outputs)
     names = split.names_of(places)
-    ranks = [_rank(ranking, right) for ranking, right in zip(names, split.right, strict=True)]
+    pairs = zip(names, map(set, split.right), strict=True)
+    ranks = [next((place for place, name in enumerate(ranking, 1) if name in right), None)
+             for ranking, right in pairs]  # fmt: skip
     firsts = [split.text(int(row[0])) for row in places]
     texts, others = table["text"].to_pylist(), table["other"].to_pylist()
     similarity = cosines[:, 0].astype(float).tolist()
-    made = prediction_table(
-        table,
-        {
-            "text": texts,
-            "other": others,
-            "prediction": firsts,
-            "similarity": similarity,
-            "rank": pa.array(ranks, pa.int64()),
-            "correct": [rank == 1 for rank in ranks],
-            "confidence": similarity,
-        },
-    )
+    columns = {
+        "text": texts,
+        "other": others,
+        "prediction": firsts,
+        "similarity": similarity,
+        "rank": column(ranks, "int64"),
+        "correct": [rank == 1 for rank in ranks],
+        "confidence": similarity,
+    }
+    made = prediction_table(table, columns)
     low = [i for i, rank in enumerate(ranks) if rank is None or rank > 1]
     low.sort(key=lambda i: (-(ranks[i] or len(table) + DEPTH), -cosines[i, 0]))
     what = "a text of its label" if split.kind == "labels" else "the right text"
+    missing = f"was not among the first {places.shape[1]}"
 
     def describe(row: int) -> dict[str, Any]:
-        place = f"was not among the first {places.shape[1]}"
+        rank = f"came at place {ranks[row]}"
         return {
             "text": texts[row],
             "label": others[row],
             "prediction": firsts[row],
             "confidence": similarity[row],
-            "note": f"{what} came at place {ranks[row]}" if ranks[row] else f"{what} {place}",
+            "note": f"{what} {rank if ranks[row] else missing}",
         }
 
     searched = len(split.offered) if split.kind != "labels" else max(len(table) - 1, 0)
@@ -166,20 +246,18 @@ def _search(split: Relevance, outputs: Vectors, baselines: Sequence[str]) -> Tas
 
 
 def _agreement(split: Relevance, outputs: Vectors, baselines: Sequence[str]) -> TaskResult:
-    cosines, scores = pair_cosines(unit(outputs)), np.array(split.right)
+    cosines, scores = pair_cosines(outputs), np.array(split.right)
     off = _places(cosines) - _places(scores)
     texts, others = split.table["text"].to_pylist(), split.table["other"].to_pylist()
-    made = prediction_table(
-        split.table,
-        {
-            "text": texts,
-            "other": others,
-            "score": scores.tolist(),
-            "prediction": cosines.astype(float).tolist(),
-            "confidence": np.ones(len(cosines)).tolist(),
-            "correct": (np.abs(off) <= FAR).tolist(),
-        },
-    )
+    columns = {
+        "text": texts,
+        "other": others,
+        "score": scores,
+        "prediction": cosines.astype(float),
+        "confidence": np.ones(len(cosines)),
+        "correct": np.abs(off) <= FAR,
+    }
+    made = prediction_table(split.table, columns)
     order = np.argsort(-np.abs(off), kind="stable")
 
     def describe(row: int) -> dict[str, Any]:
@@ -200,8 +278,9 @@ def _agreement(split: Relevance, outputs: Vectors, baselines: Sequence[str]) -> 
     )
 
 
-def pair_cosines(vectors: Vectors) -> np.ndarray:
-    """Dot products [n] of the first two vectors of each row [n, K, H]."""
+def pair_cosines(outputs: Vectors) -> np.ndarray:
+    """The cosines [n] of the first two vectors of each row [n, K, H]."""
+    vectors = unit(outputs)
     return np.einsum("nh,nh->n", vectors[:, 0], vectors[:, 1])
 
 
@@ -209,12 +288,6 @@ def unit(vectors: Vectors) -> Vectors:
     """Vectors of length 1; zeros stay."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / np.maximum(lengths, 1e-12)
-
-
-def _rank(ranking: Sequence[int], right: Any) -> int | None:
-    """The first place of what is right, from 1."""
-    relevant = set(right)
-    return next((place for place, name in enumerate(ranking, 1) if name in relevant), None)
 
 
 def _places(values: np.ndarray) -> np.ndarray:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+import numpy as np
 from pydantic import Field
 
-from warmstart.errors import DataError, RecipeError
+from warmstart.data.tokens.dataset import TokenizedDataset, tokenise
+from warmstart.errors import DataError, RecipeError, shown
 from warmstart.models.architectures import family_of
 from warmstart.models.heads import VECTOR, Head
 from warmstart.tasks.base import Drop, Examples, OnCut, Task
-from warmstart.tasks.embedding.rows import (
+from warmstart.tasks.embedding.evaluation import (
     MAIN,
     TITLES,
-    check_contrast,
+    evaluate,
     kind_of,
+    numbered,
     own_form,
-    stores,
+    quick_scores,
 )
 from warmstart.tasks.regression import numbers
 from warmstart.tasks.results import TaskResult
@@ -26,13 +31,9 @@ from warmstart.types import Prediction
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     import pyarrow as pa
 
-    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.models.forward import Forward
-
-Shape = Literal["pairs", "scored", "triplets", "labels"]
 
 
 class Embedding(Task):
@@ -103,13 +104,17 @@ class Embedding(Task):
         `negative` or `label`; the text alone where a vector is asked for."""
         return own_form(table, self.examples, drop)
 
-    def as_text(self, table: pa.Table) -> pa.ChunkedArray:
-        return table["text"]
-
     def fit_labels(self, train: pa.Table) -> list[str]:
-        """No labels. Raises `DataError` where all texts belong together."""
-        check_contrast(train)
-        return []
+        """No labels. Raises `DataError` where every text belongs to every other."""
+        name = {"labels": "label", "pairs": "other"}.get(kind_of(train))
+        if name is None or len(np.unique(numbered(train[name].to_pylist()))) > 1:
+            return []
+        only, file = shown(train[name][0].as_py(), 40), train["_file"][0].as_py()
+        what = "has the label" if name == "label" else "is paired with"
+        raise DataError(
+            f"{file}: every text of train {what} '{only}', so there is nothing to contrast; add "
+            f"rows with another, or name another column with --data.columns.{name} NAME"
+        )
 
     def resolve_for_data(self, table: pa.Table) -> Self:
         """With what the rows are, and their highest score."""
@@ -133,8 +138,24 @@ class Embedding(Task):
         longest: int,
         on_cut: OnCut | None = None,
     ) -> TokenizedDataset:
-        """The texts as a store, the ones beside them behind it (`answers`)."""
-        return stores(table, tokenizer, longest, on_cut, self.full_score)
+        """The texts as a store, the ones beside them behind it (`answers`); targets are the class
+        [n] or the score [n] of each row, or the numbers of its texts [n, K]."""
+        kind = kind_of(table)
+        names = ["text"] if kind in ("alone", "labels") else ["text", "other"]
+        names += ["negative"] if kind == "triplets" else []
+        texts = [[text or "" for text in table[name].to_pylist()] for name in names]
+        behind: TokenizedDataset | None = None
+        for column in reversed(texts):
+            store = tokenise(column, tokenizer.backend_tokenizer, longest, on_cut)
+            behind = replace(store, answers=behind)
+        assert behind is not None
+        if kind == "scored":
+            targets = (numbers(table) / (self.full_score or 1.0)).astype(np.float32)
+        elif kind == "labels":
+            targets = numbered(table["label"].to_pylist())
+        else:
+            targets = numbered([*chain(*texts)]).reshape(len(names), -1).T.copy()
+        return replace(behind, targets=targets)
 
     def forward(self, model: Any) -> Forward:
         from warmstart.models.fast.forward import forward_for
@@ -160,13 +181,9 @@ class Embedding(Task):
         return {"vector": pa.FixedSizeListArray.from_arrays(pa.array(flat), outputs.shape[-1])}
 
     def score(self, outputs: np.ndarray, examples: Examples) -> dict[str, float]:
-        from warmstart.tasks.embedding.evaluation import quick_scores
-
         return quick_scores(outputs, examples)
 
     def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:
-        from warmstart.tasks.embedding.evaluation import evaluate
-
         return evaluate(outputs["test"], examples["test"], ("tfidf_vectors",))
 
     def to_metadata(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from warmstart.formatting import counted
 from warmstart.tasks.base import Drop, parse_cell
+from warmstart.tasks.results import column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,25 +30,19 @@ def own_form(table: pa.Table, drop: Drop) -> pa.Table:
     "was" keeps a wrong position that was mended, null where there was none and the text occurs
     more than once. Rows whose answers cannot be used are dropped with the reason.
     """
-    import pyarrow as pa
-
-    columns = {name: table[name] for name in ("id", "question", "context")
-               if name in table.column_names}  # fmt: skip
-    kept = np.ones(len(table), bool)
+    names = ("id", "question", "context", "answers", "_group", "_file", "_line")
+    kept, written = np.ones(len(table), bool), list[str]()
     if any(name in table.column_names for name in ANSWER_COLUMNS):
-        written: list[str] = []
         for row, (context, references) in enumerate(_references(table)):
             spans = references if isinstance(references, str) else located(context, references)
             if isinstance(spans, str):
                 kept[row] = False
                 drop(row, spans)
             written.append("" if isinstance(spans, str) else json.dumps(spans, ensure_ascii=False))
-        columns["answers"] = pa.chunked_array([pa.array(written, pa.string())])
-    for name in ("_group", "_file", "_line"):
-        if name in table.column_names:
-            columns[name] = table[name]
-    made = pa.table(columns)
-    return made if kept.all() else made.filter(pa.array(kept))
+        table = table.drop_columns([n for n in ("answers",) if n in table.column_names])
+        table = table.append_column("answers", column(written, "string"))
+    table = table.select([name for name in names if name in table.column_names])
+    return table if kept.all() else table.filter(kept)
 
 
 def read(answers: pa.ChunkedArray) -> list[list[dict[str, Any]]]:
@@ -62,8 +57,7 @@ def texts_of(answers: pa.ChunkedArray) -> list[list[str]]:
 
 def mended(answers: pa.ChunkedArray) -> tuple[int, int]:
     """How many questions had a wrong position that was mended, and how many none, of several."""
-    kinds = [{span.get("was", "right") is None for span in spans if "was" in span}
-             for spans in read(answers)]  # fmt: skip
+    kinds = [{span["was"] is None for span in spans if "was" in span} for spans in read(answers)]
     return sum(False in row for row in kinds), sum(True in row for row in kinds)
 
 

@@ -51,7 +51,7 @@ def best_threshold(candidates: Sequence[SpanScores], validation: Examples) -> fl
     probabilities = np.array([row.no_answer for row in candidates])
     empty = np.array([not text for text in texts])
     f1 = Answers().rows(texts, references)[:, 2]
-    lowest = best_no_answer_threshold(f1, probabilities, has_answer, empty).threshold
+    lowest, _ = best_no_answer_threshold(f1, probabilities, has_answer, empty)
     above = probabilities[probabilities > lowest]
     return float(lowest + above.min()) / 2 if len(above) else lowest
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from warmstart.data.tokens.dataset import IGNORE_INDEX, TokenizedDataset, uncut
+from warmstart.data.tokens.dataset import (
+    IGNORE_INDEX,
+    TokenizedDataset,
+    id_type,
+    offsets_of,
+    uncut,
+)
 from warmstart.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -20,6 +26,7 @@ if TYPE_CHECKING:
 CHUNK = 1_000  # contexts
 LEAST = 4  # tokens that a window must hold of its context
 OUTSIDE = -1  # position of a token that stands in no context
+UNKNOWN = IGNORE_INDEX, IGNORE_INDEX
 References = Sequence[Mapping[str, Any]]
 """The answers of a question, see `answers.own_form`; empty: there is none."""
 
@@ -40,6 +47,12 @@ class Layout:
     def specials(self) -> int:
         """How many tokens are neither question nor context."""
         return len(self.before) + len(self.between) + len(self.after)
+
+    def types_of(self, question: int, context: int) -> np.ndarray:
+        """The token types of a window with so many tokens of question and context."""
+        before, first, between, second, after = self.types
+        both = [*before, *[first] * question, *between, *[second] * context, *after]
+        return np.array(both, np.uint8)
 
 
 def layout_of(tokenizer: Any) -> Layout:
@@ -89,7 +102,7 @@ def tokens_of(texts: Sequence[str], backend: Tokenizer) -> list[Tokens]:
     """The tokens of each text, without special ones; equal texts share them."""
     distinct = list(dict.fromkeys(texts))
     tokens: dict[str, Tokens] = {}
-    kind = np.uint16 if backend.get_vocab_size(with_added_tokens=True) < 1 << 16 else np.uint32
+    kind = id_type(backend)
     with uncut(backend):
         for start in range(0, len(distinct), CHUNK):
             part = distinct[start : start + CHUNK]
@@ -123,115 +136,80 @@ def rooms(longest: int, layout: Layout, question: int) -> tuple[int, int]:
     return kept, room - kept
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Window:
-    """The tokens `begin` to `end` of a context behind its question, and what is wanted of them."""
+def encode(
+    questions: Sequence[str],
+    contexts: Sequence[str],
+    references: Sequence[References | None],
+    tokenizer: Any,
+    longest: int,
+    *,
+    stride: int,
+    drop: bool,
+    on_cut: OnCut | None = None,
+) -> TokenizedDataset:
+    """One row or more of tokens for each question; `of_row` says whose they are.
 
-    row: int
-    question: np.ndarray
-    context: Tokens
-    begin: int
-    end: int
-    target: tuple[int, int]
-
-
-def store_of(rows: Sequence[Window], layout: Layout) -> TokenizedDataset:
-    """Windows as one store; `spans` are the characters in the context, -1 for other tokens."""
-    kind = rows[0].context.ids.dtype if rows else np.dtype(np.uint32)
-    before, between, after = (
-        np.array(part, kind) for part in (layout.before, layout.between, layout.after)
-    )
-    ids: list[np.ndarray] = [np.empty(0, kind)]
-    spans: list[np.ndarray] = [np.empty((0, 2), np.int32)]
-    types: list[np.ndarray] = [np.empty(0, np.uint8)]
-    sizes = np.zeros(len(rows) + 1, np.int64)
-    for number, window in enumerate(rows):
-        inside = slice(window.begin, window.end)
-        ids += [before, window.question, between, window.context.ids[inside], after]
-        ahead = len(before) + len(window.question) + len(between)
-        spans += [_outside(ahead), window.context.spans[inside], _outside(len(after))]
-        types.append(_types(layout, len(window.question), window.end - window.begin))
-        sizes[number + 1] = ahead + window.end - window.begin + len(after)
-    kinds = np.concatenate(types)
-    return TokenizedDataset(
-        np.concatenate(ids),
-        np.cumsum(sizes),
-        np.array([window.target for window in rows], np.int64).reshape(-1, 2),
-        types=kinds if kinds.any() else None,
-        spans=np.concatenate(spans),
-        of_row=np.array([window.row for window in rows], np.int64),
-    )
-
-
-def _outside(count: int) -> np.ndarray:
-    return np.full((count, 2), OUTSIDE, np.int32)
-
-
-def _types(layout: Layout, question: int, context: int) -> np.ndarray:
-    before, first, between, second, after = layout.types
-    kinds = (*before, first, *between, second, *after)
-    times = [*([1] * len(before)), question, *([1] * len(between)), context, *([1] * len(after))]
-    return np.repeat(np.array(kinds, np.uint8), times)
-
-
-@dataclass(frozen=True, slots=True)
-class Windowing:
-    """How long contexts are taken apart.
+    `spans` are the characters in the context, -1 for other tokens. Targets [windows, 2] are the
+    first and last token of the first answer; where the window does not hold it, or there is none,
+    both are the place for "no answer"; -100 where nothing is known.
 
     Args:
         longest: the most tokens of a window, question and special tokens included.
         stride: tokens of the context that two neighbours share.
         drop: whether windows without the answer have no target, rather than "no answer".
     """
-
-    longest: int
-    stride: int
-    drop: bool
-
-
-def encode(
-    questions: Sequence[str],
-    contexts: Sequence[str],
-    references: Sequence[References | None],
-    tokenizer: Any,
-    how: Windowing,
-    on_cut: OnCut | None,
-) -> TokenizedDataset:
-    """One row or more of tokens for each question; `of_row` says whose they are.
-
-    Targets [windows, 2] are the first and last token of the first answer; where the window does not
-    hold it, or there is none, both are the place for "no answer"; -100 where nothing is known.
-    """
     layout, backend = layout_of(tokenizer), tokenizer.backend_tokenizer
+    kind = id_type(backend)
+    before, between, after = (
+        np.array(part, kind) for part in (layout.before, layout.between, layout.after)
+    )
+    ids: list[np.ndarray] = [np.empty(0, kind)]
+    spans: list[np.ndarray] = [np.empty((0, 2), np.int32)]
+    types: list[np.ndarray] = [np.empty(0, np.uint8)]
+    sizes, of_row, targets = list[int](), list[int](), list[tuple[int, int]]()
     texts = tokens_of(questions, backend), tokens_of(contexts, backend)
-    rows: list[Window] = []
     for row, (question, context, answers) in enumerate(zip(*texts, references, strict=True)):
-        kept, room = rooms(how.longest, layout, len(question.ids))
+        kept, room = rooms(longest, layout, len(question.ids))
         if kept < len(question.ids) and on_cut is not None:
             on_cut(row, len(question.ids) - kept)
-        for begin, end in windows(len(context.ids), room, how.stride):
-            window = Window(
-                row, question.ids[:kept], context, begin, end, (IGNORE_INDEX, IGNORE_INDEX)
-            )
-            rows.append(replace(window, target=_target(window, layout, answers, how.drop)))
-    return store_of(rows, layout)
+        ahead = len(before) + kept + len(between)
+        for begin, end in windows(len(context.ids), room, stride):
+            size = ahead + end - begin + len(after)
+            ids += [before, question.ids[:kept], between, context.ids[begin:end], after]
+            outside = np.full((size, 2), OUTSIDE, np.int32)
+            outside[ahead : ahead + end - begin] = context.spans[begin:end]
+            spans.append(outside)
+            types.append(layout.types_of(kept, end - begin))
+            sizes.append(size)
+            of_row.append(row)
+            nothing = layout.nothing % size
+            targets.append(_target(answers, context, (begin, end), ahead, nothing, drop))
+    kinds = np.concatenate(types)
+    return TokenizedDataset(
+        np.concatenate(ids),
+        offsets_of(sizes),
+        np.array(targets, np.int64).reshape(-1, 2),
+        types=kinds if kinds.any() else None,
+        spans=np.concatenate(spans),
+        of_row=np.array(of_row, np.int64),
+    )
 
 
 def _target(
-    window: Window, layout: Layout, references: References | None, drop: bool
+    answers: References | None,
+    context: Tokens,
+    window: tuple[int, int],
+    ahead: int,
+    nothing: int,
+    drop: bool,
 ) -> tuple[int, int]:
-    """First and last token of the answer in a window."""
-    if references is None:
-        return IGNORE_INDEX, IGNORE_INDEX
-    ahead = len(layout.before) + len(window.question) + len(layout.between)
-    size = ahead + window.end - window.begin + len(layout.after)
-    nothing = layout.nothing % size
-    if not references:
-        return nothing, nothing
-    start, text = references[0]["start"], references[0]["text"]
-    first, last = window.context.covered(start, start + len(text))
+    """First and last token of the answer in a window of a context, which begins at `ahead`."""
+    if not answers:
+        return UNKNOWN if answers is None else (nothing, nothing)
+    start, (begin, end) = answers[0]["start"], window
+    first, last = context.covered(start, start + len(answers[0]["text"]))
     if first > last:
-        return IGNORE_INDEX, IGNORE_INDEX
-    if window.begin <= first and last < window.end:
-        return first - window.begin + ahead, last - window.begin + ahead
-    return (IGNORE_INDEX, IGNORE_INDEX) if drop else (nothing, nothing)
+        return UNKNOWN
+    if begin <= first and last < end:
+        return first - begin + ahead, last - begin + ahead
+    return UNKNOWN if drop else (nothing, nothing)

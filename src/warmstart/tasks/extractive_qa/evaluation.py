@@ -10,7 +10,7 @@ import numpy as np
 from warmstart.metrics.squad import Answers
 from warmstart.tasks.base import Examples
 from warmstart.tasks.extractive_qa.answers import read, texts_of
-from warmstart.tasks.results import TaskResult, list_mistakes, prediction_table
+from warmstart.tasks.results import TaskResult, column, list_mistakes, prediction_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +31,19 @@ def evaluate(
     statistics = measure.rows([answer.value for answer in answers], references)
     contexts = test.table["context"].to_pylist()
     numbers = {context: number for number, context in enumerate(dict.fromkeys(contexts))}
-    table = _table(answers, test.table, statistics)
+    table = prediction_table(
+        test.table,
+        {
+            **{name: test.table[name] for name in ("question", "context", "answers")},
+            "prediction": column([answer.value for answer in answers], "string"),
+            "start": column([getattr(answer, "start", None) for answer in answers], "int64"),
+            "confidence": column([answer.confidence for answer in answers], "float64"),
+            "exact_match": statistics[:, 1],
+            "f1": statistics[:, 2],
+        },
+    )
+    if "id" in test.table.column_names:
+        table = table.set_column(0, "id", test.table["id"])
     known = texts_of(train.table["answers"]) if train is not None else []
     baselines = ("question_sentence", "question_window")
     if not all(references) or not all(known):
@@ -46,26 +58,6 @@ def evaluate(
         groups=np.array([numbers[context] for context in contexts], np.int64),
         facts=facts,
     )
-
-
-def _table(answers: Sequence[Prediction], table: pa.Table, statistics: Floats) -> pa.Table:
-    """One row for each question: inputs, answers as JSON, the prediction, its score."""
-    import pyarrow as pa
-
-    made = prediction_table(
-        table,
-        {
-            "question": table["question"],
-            "context": table["context"],
-            "answers": table["answers"],
-            "prediction": pa.array([answer.value for answer in answers], pa.string()),
-            "start": pa.array([getattr(answer, "start", None) for answer in answers], pa.int64()),
-            "confidence": pa.array([answer.confidence for answer in answers], pa.float64()),
-            "exact_match": pa.array(statistics[:, 1]),
-            "f1": pa.array(statistics[:, 2]),
-        },
-    )
-    return made.set_column(0, "id", table["id"]) if "id" in table.column_names else made
 
 
 def _mistakes(

@@ -20,9 +20,9 @@ from warmstart.tasks.extractive_qa.decoding import (
     find_spans,
     longest_answer,
 )
-from warmstart.tasks.extractive_qa.encoding import Windowing, encode, layout_of
+from warmstart.tasks.extractive_qa.encoding import encode, layout_of
 from warmstart.tasks.extractive_qa.evaluation import evaluate
-from warmstart.tasks.results import TaskResult
+from warmstart.tasks.results import TaskResult, column
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
@@ -126,24 +126,21 @@ class ExtractiveQA(Task):
             _texts(table, "context"),
             read(table["answers"]) if known else [None] * len(table),
             tokenizer,
-            Windowing(longest, self.stride, self.outside == "drop"),
-            on_cut,
+            longest,
+            stride=self.stride,
+            drop=self.outside == "drop",
+            on_cut=on_cut,
         )
 
     def decode(self, outputs: np.ndarray, examples: Examples) -> list[Prediction]:
         contexts, spans = _texts(examples.table, "context"), self.spans(outputs, examples)
-        return answers_of(spans, contexts, self._threshold(examples.labels))
+        untuned = self.no_answer_threshold is None and UNANSWERABLE in examples.labels
+        return answers_of(spans, contexts, UNTUNED if untuned else self.no_answer_threshold)
 
     def columns(self, answers: Sequence[Prediction]) -> dict[str, pa.Array]:
-        import pyarrow as pa
-
-        starts = [getattr(answer, "start", None) for answer in answers]
         columns = super().columns(answers)
-        return {
-            "prediction": columns["prediction"],
-            "start": pa.array(starts, pa.int64()),
-            "confidence": columns["confidence"],
-        }
+        starts = column([getattr(answer, "start", None) for answer in answers], "int64")
+        return {"prediction": columns.pop("prediction"), "start": starts, **columns}
 
     def score(self, outputs: np.ndarray, examples: Examples) -> dict[str, float]:
         """As `fit_thresholds` would settle it on these rows: an epoch is scored by what it can."""
@@ -174,12 +171,6 @@ class ExtractiveQA(Task):
         longest, place = self.max_answer_tokens or LONGEST, layout_of(examples.tokenizer).nothing
         store, rows = examples.store, len(examples.table)
         return find_spans(outputs, store, rows, longest, self.n_best, place)
-
-    def _threshold(self, labels: Sequence[str]) -> float | None:
-        """The probability of no answer above which there is none; 0.5 until it is chosen."""
-        if self.no_answer_threshold is None and UNANSWERABLE in labels:
-            return UNTUNED
-        return self.no_answer_threshold
 
     def _sized(self, store: TokenizedDataset) -> Self:
         """With the longest answer as these rows have it, unless it is set."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,63 +11,30 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from warmstart.data.tokens.dataset import IGNORE_INDEX, TokenizedDataset, tokenise
+from warmstart.data.tokens.dataset import (
+    IGNORE_INDEX,
+    TokenizedDataset,
+    id_type,
+    offsets_of,
+    tokenise,
+)
 from warmstart.errors import BaseModelError, DataError, RecipeError
 from warmstart.models.heads import TEXT, Head
-from warmstart.tasks.base import Examples, OnCut, Task, parse_cell
+from warmstart.tasks.base import Drop, Examples, OnCut, Task, parse_cell, without
 from warmstart.tasks.generation.evaluation import evaluate, references, texts_of
-from warmstart.tasks.results import TaskResult
+from warmstart.tasks.results import TaskResult, column
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedModel
 
-    from warmstart.metrics.base import Measure
-    from warmstart.metrics.text import References
+    from warmstart.metrics.text import Joined
     from warmstart.models.base import Base
     from warmstart.models.generation import GenerationOutput
 
 
 NEW_TOKENS = 128
-
-
-def choices(task: Any, config: Mapping[str, Any], room: int) -> dict[str, Any]:
-    """Lengths, prefix and separator for a base; see `Task.resolve_for_base`.
-
-    Raises `RecipeError`.
-    """
-    from warmstart.models.architectures import positions_of
-
-    kind, decodes = config.get("model_type"), not config.get("is_encoder_decoder")
-    positions = positions_of(config)
-    longest = min(task.max_length, room, positions)
-    if task.separator is not None and not decodes:
-        raise RecipeError(
-            "task.separator stands between source and answer of a decoder, and "
-            f"'{kind}' reads the source with its encoder; leave it out"
-        )
-    new = task.max_new_tokens or min(NEW_TOKENS, longest // 2 if decodes else positions)
-    if decodes and new > longest - 2:
-        raise RecipeError(
-            f"task.max_new_tokens {new} does not go with the {longest} tokens that source "
-            "and answer may have together; lower it, or raise task.max_length"
-        )
-    if new > positions:
-        raise RecipeError(
-            f"task.max_new_tokens {new} is more than the {positions} tokens of '{kind}'"
-        )
-    if task.min_new_tokens > new:
-        raise RecipeError(
-            f"task.min_new_tokens {task.min_new_tokens} is more than max_new_tokens {new}"
-        )
-    default = task.default_prefix() if kind == "t5" else ""
-    return {
-        "max_length": longest,
-        "max_new_tokens": new,
-        "prefix": default if task.prefix is None else task.prefix,
-        "separator": (task.separator or task.default_separator) if decodes else None,
-    }
 
 
 REFERENCES = ("references", "targets", "refs", "golds")
@@ -86,8 +53,8 @@ class TextTask(Task):
     texts: ClassVar[tuple[str, ...]] = ("source",)
     head: ClassVar[Head] = TEXT
     default_separator: ClassVar[str] = "\nAnswer:"
-    row_title: ClassVar[str] = ""
-    """What `row_scores` are called."""
+    row_figure: ClassVar[str] = "chrf"
+    """The figure of a single row by which the worst are found."""
     baselines: ClassVar[tuple[str, ...]] = ()
     """Names of baselines, see `TaskResult`."""
 
@@ -138,38 +105,24 @@ class TextTask(Task):
         """What stands before a source for a model of T5's."""
         return ""
 
-    def measure(self) -> Measure:
+    def measure(self) -> Joined:
         """The figures, made anew."""
         raise NotImplementedError
 
-    def signatures(self, texts: References) -> dict[str, str]:
-        """How the figures were counted, to be printed beside them."""
-        raise NotImplementedError
-
-    def row_scores(self, measure: Measure, rows: Any) -> Any:
-        """One figure [n] of each row's statistics [n, S], by which the worst are found."""
-        raise NotImplementedError
-
-    def rows(self, table: pa.Table, drop: Callable[[int, str], None]) -> pa.Table:
-        import numpy as np
-        import pyarrow as pa
-
+    def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
         from warmstart.data.tables import is_blank
 
         if "references" in table.column_names:
             place = table.column_names.index("references")
             lists = [listed(value) for value in table["references"].to_pylist()]
-            column = pa.array([json.dumps(texts) for texts in lists], pa.string())
-            table = table.set_column(place, "references", pa.chunked_array([column]))
+            written = column([json.dumps(texts) for texts in lists], "string")
+            table = table.set_column(place, "references", written)
             if "target" not in table.column_names:
-                first = pa.array([texts[0] if texts else "" for texts in lists], pa.string())
-                table = table.append_column("target", pa.chunked_array([first]))
+                first = column([texts[0] if texts else "" for texts in lists], "string")
+                table = table.append_column("target", first)
         if "target" not in table.column_names:
             return table
-        blank = is_blank(table["target"])
-        for row in np.flatnonzero(blank):
-            drop(int(row), "empty target")
-        return table.filter(pa.array(~blank)) if blank.any() else table
+        return without(table, is_blank(table["target"]), drop, "empty target")
 
     def resolve_for_data(self, table: pa.Table) -> TextTask:
         """As it is. Raises `DataError` where no text is wanted."""
@@ -181,7 +134,39 @@ class TextTask(Task):
         return self
 
     def resolve_for_base(self, config: Mapping[str, Any], room: int) -> TextTask:
-        return self.model_copy(update=choices(self, config, room))
+        """With lengths, prefix and separator for the base. Raises `RecipeError`."""
+        from warmstart.models.architectures import positions_of
+
+        kind, decodes = config.get("model_type"), not config.get("is_encoder_decoder")
+        positions = positions_of(config)
+        longest = min(self.max_length, room, positions)
+        new = self.max_new_tokens or min(NEW_TOKENS, longest // 2 if decodes else positions)
+        wrong = ""
+        if self.separator is not None and not decodes:
+            wrong = (
+                "separator stands between source and answer of a decoder, and "
+                f"'{kind}' reads the source with its encoder; leave it out"
+            )
+        elif decodes and new > longest - 2:
+            wrong = (
+                f"max_new_tokens {new} does not go with the {longest} tokens that source "
+                "and answer may have together; lower it, or raise task.max_length"
+            )
+        elif new > positions:
+            wrong = f"max_new_tokens {new} is more than the {positions} tokens of '{kind}'"
+        elif self.min_new_tokens > new:
+            wrong = f"min_new_tokens {self.min_new_tokens} is more than max_new_tokens {new}"
+        if wrong:
+            raise RecipeError(f"task.{wrong}")
+        default = self.default_prefix() if kind == "t5" else ""
+        return self.model_copy(
+            update={
+                "max_length": longest,
+                "max_new_tokens": new,
+                "prefix": default if self.prefix is None else self.prefix,
+                "separator": (self.separator or self.default_separator) if decodes else None,
+            }
+        )
 
     def encode(
         self,
@@ -252,7 +237,7 @@ def prompted(
     tokenizer: Any,
     longest: int,
     most_new: int,
-    on_cut: Callable[[int, int], None] | None = None,
+    on_cut: OnCut | None = None,
 ) -> TokenizedDataset:
     """Prompts (text + separator) as `tokenizer` splits them, without an end token, and answers.
 
@@ -276,7 +261,7 @@ def prompted(
             if on_cut is not None:
                 on_cut(number, extra)
         rows.append(ids)
-    store = store_of(rows, backend.get_vocab_size())
+    store = store_of(rows, backend)
     if answers is None:
         return store
     targets: list[list[int]] = []
@@ -289,16 +274,14 @@ def prompted(
         if (extra := len(own) + 1 - most_new) > 0 and on_cut is not None:
             on_cut(number, extra)
         targets.append([*own[: most_new - 1], end])
-    return replace(store, answers=store_of(targets, backend.get_vocab_size()))
+    return replace(store, answers=store_of(targets, backend))
 
 
-def store_of(rows: Sequence[Sequence[int]], vocabulary: int) -> TokenizedDataset:
+def store_of(rows: Sequence[Sequence[int]], backend: Any) -> TokenizedDataset:
     """Rows of token ids in the flat form."""
-    offsets = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum([len(row) for row in rows], out=offsets[1:])
-    kind = np.uint16 if vocabulary < 1 << 16 else np.uint32
-    flat = np.fromiter(chain.from_iterable(rows), kind)
-    return TokenizedDataset(flat, offsets, np.full(len(rows), IGNORE_INDEX, np.int64))
+    flat = np.fromiter(chain.from_iterable(rows), id_type(backend))
+    unknown = np.full(len(rows), IGNORE_INDEX, np.int64)
+    return TokenizedDataset(flat, offsets_of([len(row) for row in rows]), unknown)
 
 
 def _open(ids: list[int], end: int) -> list[int]:

@@ -44,7 +44,7 @@ def evaluate(task: Any, outputs: GenerationOutput, test: Examples) -> TaskResult
     targets, written = references(test.table), texts_of(outputs, test.tokenizer)
     measure = task.measure()
     statistics = measure.rows(written, targets)
-    scores = np.asarray(task.row_scores(measure, statistics), float)
+    scores = np.asarray(measure.score(statistics)[task.row_figure], float)
     right = np.array([
         text.split() in [target.split() for target in row]
         for text, row in zip(written, targets, strict=True)
@@ -59,7 +59,7 @@ def evaluate(task: Any, outputs: GenerationOutput, test: Examples) -> TaskResult
             "score": scores.astype(np.float32),
         },
     )
-    signatures = task.signatures(targets)
+    signatures = measure.signatures(targets)
     counting = {
         "title": "How it was counted",
         "lead": "Figures of these measures can be compared where their signatures are the same.",
@@ -71,7 +71,7 @@ def evaluate(task: Any, outputs: GenerationOutput, test: Examples) -> TaskResult
         "signatures": signatures,
         "sections": [_some(table, targets), counting],
     }
-    worst = _worst(table, targets, right, scores, task.row_title)
+    worst = _worst(table, targets, right, scores, task.metric_titles[task.row_figure])
     if task.main_score != "exact_match":  # another wording is no mistake
         facts["mistakes_lead"] = (
             f"The {len(worst):,} answers that are farthest from their references, the farthest "

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from warmstart.data.ledger import place
-from warmstart.errors import DataError, RecipeError, nearest, shown
+from warmstart.errors import DataError, nearest, shown
 from warmstart.formatting import counted
-from warmstart.metrics.base import sigmoid
 from warmstart.tasks.base import parse_cell
-from warmstart.types import Prediction
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,6 +22,7 @@ SEPARATORS = (",", ";", "|")
 COLUMN = "label: "
 """Before the name of a column of 0 and 1, so that it can be called as anything."""
 YES, NO = ("1", "true", "yes"), ("0", "false", "no", "")
+NAMED = 5  # labels that are named in a message
 
 
 def labels_of(table: pa.Table, columns: Sequence[str], separator: str | None) -> list[str] | None:
@@ -116,65 +115,16 @@ def _from_flags(table: pa.Table, columns: Sequence[str]) -> list[str]:
     return [json.dumps(row, ensure_ascii=False) for row in rows]
 
 
-NAMED = 5  # labels that are named in a message
-
-
 def sets_in(table: pa.Table) -> list[list[str]]:
     """The labels of each row."""
     return [json.loads(cell) for cell in table["labels"].to_pylist()]
 
 
-def fit_labels(train: pa.Table, thresholds: Mapping[str, float] | None) -> list[str]:
-    """The labels of the training rows, sorted. Raises `DataError`, `RecipeError`."""
-    first: dict[str, int] = {}
-    for row, labels in enumerate(sets_in(train)):
-        for label in labels:
-            first.setdefault(label, row)
-    if not first:
-        raise DataError(
-            f"{train['_file'][0].as_py()}: no row of train has a label, so there is nothing to "
-            "learn; name another column with --data.columns.labels NAME"
-        )
-    spellings: dict[str, str] = {}
-    for label in sorted(first):
-        other = spellings.setdefault(label.casefold(), label)
-        if other != label:
-            raise DataError(
-                f"labels that differ only in case: '{shown(other)}', first at "
-                f"{place(train, first[other])}, and '{shown(label)}', first at "
-                f"{place(train, first[label])}; mend them"
-            )
-    for name in thresholds or {}:
-        if name not in first:
-            raise RecipeError(f"task.thresholds: no label '{name}'.{nearest(name, first)}")
-    return sorted(first)
-
-
-def shares(table: pa.Table) -> dict[str, float]:
-    """The share of the rows that have each label, one row with and one without it added."""
-    if "labels" not in table.column_names:
-        return {}
-    counts = Counter(name for names in sets_in(table) for name in names)
-    return {name: (count + 1) / (len(table) + 2) for name, count in counts.items()}
-
-
 def rarest(sets: Sequence[Iterable[str]]) -> list[str]:
-    """Of each row's labels the one that fewest rows have; nothing where there are none."""
+    """Of each row's labels the one that fewest rows have; nothing where there are none. The order
+    of Sechidis et al. 2011."""
     counts = Counter(name for names in sets for name in set(names))
     return [min(names, key=lambda name: (counts[name], name), default="") for names in sets]
-
-
-def data_notes(train: pa.Table) -> list[str]:
-    """How many labels the rows have, and how many rows have none."""
-    sets = sets_in(train)
-    none, each = sum(not labels for labels in sets), sum(map(len, sets)) / max(len(sets), 1)
-    notes = [f"{each:.2f} labels a row in train; {none:,} of {counted(len(sets))} without any"]
-    rare = sorted(name for name, n in Counter(n for s in sets for n in s).items() if n == 1)
-    if rare:
-        notes.append(
-            f"{counted(len(rare), 'label has', 'labels have')} one row in train: {_listed(rare)}"
-        )
-    return notes
 
 
 def label_targets(table: pa.Table, labels: Sequence[str]) -> np.ndarray | None:
@@ -210,29 +160,14 @@ def unknown_labels(table: pa.Table, labels: Sequence[str]) -> str:
     counts = Counter(name for names in sets_in(table) for name in names if name not in known)
     if not counts:
         return ""
-    names = _listed([name for name, _ in counts.most_common()])
+    names = listed([name for name, _ in counts.most_common()])
     return (
         f"{counted(len(counts), 'label')} of the test rows without any row in train: not scored, "
         f"though the model misses each: {names} ({counted(counts.total(), 'time')})."
     )
 
 
-def decode(logits: np.ndarray, labels: Sequence[str], cuts: np.ndarray) -> list[Prediction]:
-    """The labels that reach their cuts, the likeliest first, with the probability of every one.
-
-    The confidence is that of the least sure label, or, where none is given, one minus the
-    highest probability.
-    """
-    decoded: list[Prediction] = []
-    for number, row in enumerate(sigmoid(logits)):
-        by_label = {label: float(value) for label, value in zip(labels, row, strict=True)}
-        order: list[int] = (-row).argsort(kind="stable").tolist()
-        chosen: list[str] = [labels[i] for i in order if row[i] >= cuts[i]]
-        sure = min((by_label[label] for label in chosen), default=1.0 - float(row.max(initial=0.0)))
-        decoded.append(Prediction(str(number), chosen, sure, by_label))
-    return decoded
-
-
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first labels of some, for a message."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(shown(name, 30) for name in names[:NAMED]) + more

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field, PrivateAttr
 
+from warmstart.data.ledger import place
 from warmstart.data.tokens.dataset import TokenizedDataset, tokenise
+from warmstart.errors import DataError, RecipeError, nearest, shown
 from warmstart.formatting import counted
 from warmstart.metrics.base import sigmoid
 from warmstart.metrics.multilabel import Labels, log_odds, tuned_thresholds
@@ -17,18 +20,15 @@ from warmstart.models.heads import LABELS, Head
 from warmstart.tasks.base import Drop, Examples, OnCut, Task
 from warmstart.tasks.multilabel.labels import (
     COLUMN,
-    data_notes,
-    decode,
-    fit_labels,
     label_targets,
     labels_of,
+    listed,
     rarest,
     separator_for,
     sets_in,
-    shares,
     unknown_labels,
 )
-from warmstart.tasks.results import TaskResult, list_mistakes, prediction_table, shortened
+from warmstart.tasks.results import TaskResult, column, list_mistakes, prediction_table, shortened
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
@@ -97,18 +97,17 @@ class Multilabel(Task):
         return {**texts, "labels": (*names, "classes", "keywords", "codes", "y")}
 
     def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
-        import pyarrow as pa
-
         lists = labels_of(table, self.label_columns, self.separator)
-        kept = ["text", "_file", "_line", *(["_group"] if "_group" in table.column_names else [])]
+        kept = ("text", "_file", "_line", "_group")
         table = table.select([name for name in kept if name in table.column_names])
-        if lists is None:
-            return table
-        return table.append_column("labels", pa.chunked_array([pa.array(lists, pa.string())]))
+        return table if lists is None else table.append_column("labels", column(lists, "string"))
 
     def resolve_for_data(self, table: pa.Table) -> Task:
+        """With the share of the rows that have each label, one row with and one without added."""
         task = self.model_copy()
-        task._shares = shares(table)
+        if "labels" in table.column_names:
+            counts = Counter(name for names in sets_in(table) for name in names)
+            task._shares = {name: (n + 1) / (len(table) + 2) for name, n in counts.items()}
         return task
 
     def build_model(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
@@ -122,14 +121,43 @@ class Multilabel(Task):
         return model
 
     def strata(self, table: pa.Table) -> Sequence[str] | None:
-        """The rarest label of each row (the order of Sechidis et al. 2011)."""
         return rarest(sets_in(table)) if "labels" in table.column_names else None
 
     def data_notes(self, train: pa.Table) -> list[str]:
-        return data_notes(train)
+        """How many labels the rows have, and how many rows have none."""
+        sets = sets_in(train)
+        none, each = sum(not labels for labels in sets), sum(map(len, sets)) / max(len(sets), 1)
+        notes = [f"{each:.2f} labels a row in train; {none:,} of {counted(len(sets))} without any"]
+        rare = sorted(name for name, n in Counter(n for s in sets for n in s).items() if n == 1)
+        if rare:
+            many = counted(len(rare), "label has", "labels have")
+            notes.append(f"{many} one row in train: {listed(rare)}")
+        return notes
 
     def fit_labels(self, train: pa.Table) -> list[str]:
-        return fit_labels(train, self.thresholds)
+        """The labels of the training rows, sorted. Raises `DataError`, `RecipeError`."""
+        first: dict[str, int] = {}
+        for row, labels in enumerate(sets_in(train)):
+            for label in labels:
+                first.setdefault(label, row)
+        if not first:
+            raise DataError(
+                f"{train['_file'][0].as_py()}: no row of train has a label, so there is nothing to "
+                "learn; name another column with --data.columns.labels NAME"
+            )
+        spellings: dict[str, str] = {}
+        for label in sorted(first):
+            other = spellings.setdefault(label.casefold(), label)
+            if other != label:
+                raise DataError(
+                    f"labels that differ only in case: '{shown(other)}', first at "
+                    f"{place(train, first[other])}, and '{shown(label)}', first at "
+                    f"{place(train, first[label])}; mend them"
+                )
+        for name in self.thresholds or {}:
+            if name not in first:
+                raise RecipeError(f"task.thresholds: no label '{name}'.{nearest(name, first)}")
+        return sorted(first)
 
     def encode(
         self,
@@ -153,23 +181,30 @@ class Multilabel(Task):
         return self.threshold is not None or self.thresholds is not None
 
     def decode(self, outputs: np.ndarray, examples: Examples) -> list[Prediction]:
-        return decode(outputs, examples.labels, self.cuts(examples.labels))
+        """The labels that reach their cuts, the likeliest first, with the probability of every one.
+
+        The confidence is that of the least sure label, or, where none is given, one minus the
+        highest probability.
+        """
+        labels, cuts = examples.labels, self.cuts(examples.labels)
+        decoded: list[Prediction] = []
+        for number, row in enumerate(sigmoid(outputs)):
+            scores = {label: float(value) for label, value in zip(labels, row, strict=True)}
+            order: list[int] = (-row).argsort(kind="stable").tolist()
+            chosen = [labels[i] for i in order if row[i] >= cuts[i]]
+            sure = min(map(scores.__getitem__, chosen), default=1.0 - float(row.max(initial=0.0)))
+            decoded.append(Prediction(str(number), chosen, sure, scores))
+        return decoded
 
     def columns(self, answers: Sequence[Prediction]) -> dict[str, pa.Array]:
         """The labels, as text that can be read again, and the probability of each of them."""
-        import pyarrow as pa
-
         mark = separator_for(list(answers[0].scores) if answers else [])
-        chosen = [
-            json.dumps({label: round(a.scores[label], 6) for label in a.value}, ensure_ascii=False)
-            for a in answers
-        ]
+        chosen = [{label: round(a.scores[label], 6) for label in a.value} for a in answers]
+        texts = [json.dumps(scores, ensure_ascii=False) for scores in chosen]
         return {
-            "prediction": pa.array([mark.join(answer.value) for answer in answers], pa.string()),
-            "confidence": pa.array(
-                [round(answer.confidence, 6) for answer in answers], pa.float64()
-            ),
-            "probabilities": pa.array(chosen, pa.string()),
+            "prediction": column([mark.join(answer.value) for answer in answers], "string"),
+            "confidence": column([round(answer.confidence, 6) for answer in answers], "float64"),
+            "probabilities": column(texts, "string"),
         }
 
     def score(self, outputs: np.ndarray, examples: Examples) -> dict[str, float]:
@@ -182,24 +217,36 @@ class Multilabel(Task):
         return {name: value for name, value in figures.items() if ":" not in name}
 
     def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:
+        import pyarrow as pa
+
         test = examples["test"]
         labels, cuts = test.labels, self.cuts(test.labels)
-        truth, answers = sets_in(test.table), decode(outputs["test"], labels, cuts)
+        truth, answers = sets_in(test.table), self.decode(outputs["test"], test)
         empty = sum(not names for names in truth)
         notes = [f"{empty:,} of {counted(len(test), 'test row')} without a label."] if empty else []
         notes += [text] if (text := unknown_labels(test.table, labels)) else []
         if not self.is_settled:
             notes.append("There were no validation rows, so every label is given from 0.5 on.")
-        table = _table(test, answers, truth)
-        measure = Labels(labels, cuts)
+        scores = sigmoid(outputs["test"])
+        right = [set(a.value) == set(true) for a, true in zip(answers, truth, strict=True)]
+        strings = pa.list_(pa.string())
+        columns = {
+            "text": test.table["text"],
+            "label": pa.array(truth, strings),
+            "prediction": pa.array([answer.value for answer in answers], strings),
+            "confidence": column([answer.confidence for answer in answers], "float32"),
+            "correct": right,
+            "probabilities": column(scores.astype(np.float32)),
+        }
+        table = prediction_table(test.table, columns)
 
         def score(predictions: tuple[np.ndarray, Any]) -> np.ndarray:
-            scores, thresholds = predictions
-            return Labels(labels, thresholds).rows(scores, test.store.targets)
+            likely, thresholds = predictions
+            return Labels(labels, thresholds).rows(likely, test.store.targets)
 
         return TaskResult(
-            measure=measure,
-            statistics=score((sigmoid(outputs["test"]), cuts)),
+            measure=Labels(labels, cuts),
+            statistics=score((scores, cuts)),
             score=score,
             table=table,
             mistakes=_mistakes(table, test, answers, truth, cuts),
@@ -236,24 +283,6 @@ def _thresholds(examples: Mapping[str, Examples], cuts: np.ndarray) -> dict[str,
     }
 
 
-def _table(test: Examples, answers: Sequence[Prediction], truth: list[list[str]]) -> pa.Table:
-    import pyarrow as pa
-
-    strings = pa.list_(pa.string())
-    chosen = [answer.value for answer in answers]
-    right = [set(names) == set(true) for names, true in zip(chosen, truth, strict=True)]
-    scores = [list(answer.scores.values()) for answer in answers]
-    columns: dict[str, Any] = {
-        "text": test.table["text"],
-        "label": pa.array(truth, strings),
-        "prediction": pa.array(chosen, strings),
-        "confidence": pa.array([answer.confidence for answer in answers], pa.float32()),
-        "correct": right,
-        "probabilities": pa.array(scores, pa.list_(pa.float32())),
-    }
-    return prediction_table(test.table, columns)
-
-
 def _mistakes(
     table: pa.Table,
     test: Examples,
@@ -263,23 +292,25 @@ def _mistakes(
 ) -> list[dict[str, Any]]:
     """The rows with a wrong set, first those whose worst label lies farthest beyond its cut."""
     edge = dict(zip(test.labels, log_odds(cuts), strict=True))
-    faults: dict[int, tuple[list[str], list[str]]] = {}
+    faults: dict[int, dict[str, list[str]]] = {}
     distance: dict[int, float] = {}
     for row, (answer, true) in enumerate(zip(answers, truth, strict=True)):
         missed = [label for label in true if label not in answer.value]
         extra = [label for label in answer.value if label not in true]
-        if not missed and not extra:
-            continue
-        faults[row] = missed, extra
-        odds = {label: float(log_odds(np.array(answer.scores[label])))
-                for label in (*missed, *extra) if label in edge}  # fmt: skip
-        distance[row] = max((abs(odds[label] - edge[label]) for label in odds), default=0.0)
+        if missed or extra:
+            faults[row] = {"missed": missed, "wrongly given": extra}
+            known = [label for label in (*missed, *extra) if label in edge]
+            gaps = [abs(float(log_odds(answer.scores[label])) - edge[label]) for label in known]
+            distance[row] = max(gaps, default=0.0)
 
     def describe(row: int) -> dict[str, Any]:
         answer = answers[row]
-        parts = zip(("missed", "wrongly given"), faults[row], strict=True)
-        notes = [f"{what}: {', '.join(_sure(answer, x) for x in names)}" for what, names in parts
-                 if names]  # fmt: skip
+        sure = {label: f"{label} ({score:.2f})" for label, score in answer.scores.items()}
+        notes = [
+            f"{what}: {', '.join(sure.get(label, label) for label in labels)}"
+            for what, labels in faults[row].items()
+            if labels
+        ]
         return {
             "text": shortened(test.table["text"][row].as_py()),
             "label": ", ".join(truth[row]) or NOTHING,
@@ -289,8 +320,3 @@ def _mistakes(
         }
 
     return list_mistakes(table, sorted(faults, key=lambda row: -distance[row]), describe)
-
-
-def _sure(answer: Prediction, label: str) -> str:
-    """A label with the probability that the model gave it."""
-    return f"{label} ({answer.scores[label]:.2f})" if label in answer.scores else label

@@ -12,7 +12,7 @@ import numpy as np
 
 from warmstart.metrics.entities import Entities, Span, WordLabels, spans_of_tags, types_of
 from warmstart.tasks.base import Examples
-from warmstart.tasks.results import LISTED, TaskResult, prediction_table
+from warmstart.tasks.results import LISTED, TaskResult, column, prediction_table
 from warmstart.tasks.tagging.decoding import Tagged, predictions
 from warmstart.tasks.tagging.reading import Place, tags_in, words_in
 
@@ -56,16 +56,20 @@ def evaluate(references: References, answers: Sequence[Tagged], test: Examples) 
     """See `Task.evaluate`."""
     statistics = references.score([answer.tags for answer in answers])
     wrong = list(wrong_spans(answers, references, test.table))
+    counts = statistics.sum(0).reshape(3, -1).astype(int)
     facts: dict[str, Any] = {
         "words": sum(map(len, references.tags)),
         "wrong": sum(
             answer.tags != tags for answer, tags in zip(answers, references.tags, strict=True)
         ),
-        "counts": _counts(references.measure, statistics),
+        "counts": {
+            name: dict(zip(("right", "predicted", "actual"), numbers, strict=True))
+            for name, numbers in zip(references.measure.labels, counts.T.tolist(), strict=True)
+        },
     }
     if references.entities:
-        counts = Counter(mistake["note"] for mistake in wrong)
-        facts["mistakes"] = {kind: counts[kind] for kind in KINDS}
+        kinds = Counter(mistake["note"] for mistake in wrong)
+        facts["mistakes"] = {kind: kinds[kind] for kind in KINDS}
         facts["sections"] = [_table_of_kinds(facts["mistakes"], wrong)] if wrong else []
     return TaskResult(
         measure=references.measure,
@@ -83,40 +87,32 @@ def wrong_spans(
     answers: Sequence[Tagged], references: References, table: pa.Table
 ) -> Iterator[dict[str, Any]]:
     """Each wrong entity, or word, as `TaskResult.mistakes` wants it, with the text around it."""
-    texts, words = table["text"].to_pylist(), words_in(table)
-    files, lines = table["_file"].to_pylist(), table["_line"].to_pylist()
-    entities = references.entities
-    for row, (answer, tags) in enumerate(zip(answers, references.tags, strict=True)):
-        if answer.tags == tags:
-            continue
-        pairs = _by_entity(answer.tags, tags) if entities else _by_word(answer.tags, tags)
-        for kind, predicted, true in pairs:
+    places = table.select(["_file", "_line"]).rename_columns(["file", "line"]).to_pylist()
+    rows = zip(places, table["text"].to_pylist(), words_in(table), answers, references.tags,
+               strict=True)  # fmt: skip
+    for place, text, words, answer, tags in rows:
+        for kind, predicted, true in _wrong(answer.tags, tags, references.entities):
             spans = [span for span in (predicted, true) if span]
             first, last = min(span[0] for span in spans), max(span[1] for span in spans)
-            start, end = words[row][first][0], words[row][last - 1][1]
             yield {
-                "file": files[row],
-                "line": lines[row],
-                "text": _around(texts[row], start, end),
-                "label": _named(true, texts[row], words[row], entities=entities),
-                "prediction": _named(predicted, texts[row], words[row], entities=entities),
+                **place,
+                "text": _around(text, words[first][0], words[last - 1][1]),
+                "label": _named(true, text, words, entities=references.entities),
+                "prediction": _named(predicted, text, words, entities=references.entities),
                 "confidence": float(answer.sure[first:last].mean()),
                 "note": kind,
             }
 
 
-def _by_word(
-    predicted: Sequence[str], truth: Sequence[str]
+def _wrong(
+    predicted: Sequence[str], truth: Sequence[str], entities: bool
 ) -> Iterator[tuple[str, Span | None, Span | None]]:
-    for place, (tag, true) in enumerate(zip(predicted, truth, strict=True)):
-        if tag != true:
-            yield "wrong label", (place, place + 1, tag), (place, place + 1, true)
-
-
-def _by_entity(
-    predicted: Sequence[str], truth: Sequence[str]
-) -> Iterator[tuple[str, Span | None, Span | None]]:
-    """(kind, predicted, true) of what was not the same; each entity once."""
+    """(kind, predicted, true) of what was not the same; each entity, or word, once."""
+    if not entities:
+        for place, (tag, true) in enumerate(zip(predicted, truth, strict=True)):
+            if tag != true:
+                yield "wrong label", (place, place + 1, tag), (place, place + 1, true)
+        return
     ours, true = spans_of_tags(predicted), spans_of_tags(truth)
     left = [span for span in true if span not in ours]
     for span in (span for span in ours if span not in true):
@@ -143,17 +139,6 @@ def _around(text: str, start: int, end: int) -> str:
     low, high = max(0, start - AROUND), min(len(text), end + AROUND)
     before = ("…" if low else "") + text[low:start]
     return f"{before}[{text[start:end]}]{text[end:high]}" + ("…" if high < len(text) else "")
-
-
-def _counts(measure: Entities | WordLabels, statistics: Floats) -> dict[str, dict[str, int]]:
-    """Of each type, or label of single words: right, predicted by the model, actual in the data."""
-    names = measure.types if isinstance(measure, Entities) else measure.labels
-    counts = statistics.sum(0).reshape(3, -1).astype(int)
-    keys = ("right", "predicted", "actual")
-    return {
-        name: dict(zip(keys, counts[:, place].tolist(), strict=True))
-        for place, name in enumerate(names)
-    }
 
 
 def _table_of_kinds(counts: dict[str, int], wrong: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -187,18 +172,14 @@ def _notes(references: References, test: Examples) -> list[str]:
 
 
 def _table(references: References, answers: Sequence[Tagged], table: pa.Table) -> pa.Table:
-    import pyarrow as pa
-
+    columns: dict[str, Any] = {"text": table["text"]}
     truth = [Tagged(row, np.ones(len(row))) for row in references.tags]
-    columns: dict[str, pa.Array] = {}
     for name, tags in (("label", truth), ("prediction", answers)):
         decoded = predictions(tags, table, entities=references.entities)
         rows = [[{k: v for k, v in span.items() if k != "score"} for span in row.value]
                 for row in decoded]  # fmt: skip
-        texts = [json.dumps(row, ensure_ascii=False) for row in rows]
-        columns[name] = pa.array(texts, pa.string())
-        columns["confidence"] = pa.array([row.confidence for row in decoded], pa.float64())
+        columns[name] = column([json.dumps(row, ensure_ascii=False) for row in rows], "string")
+        columns["confidence"] = column([row.confidence for row in decoded], "float64")
     right = [answer.tags == row for answer, row in zip(answers, references.tags, strict=True)]
-    columns["correct"] = pa.array(right, pa.bool_())
-    order = ("label", "prediction", "confidence", "correct")
-    return prediction_table(table, {"text": table["text"], **{n: columns[n] for n in order}})
+    columns["confidence"] = columns.pop("confidence")  # behind the prediction
+    return prediction_table(table, {**columns, "correct": column(right, "bool")})

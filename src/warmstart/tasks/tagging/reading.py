@@ -11,18 +11,19 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from warmstart.data.ledger import place
 from warmstart.errors import DataError, RowError, shown
 from warmstart.formatting import counted
 from warmstart.metrics.entities import spans_of_tags
 from warmstart.tasks.base import Drop, parse_cell
+from warmstart.tasks.results import column
 from warmstart.tasks.tagging.schemes import NAMELESS, broken, strange, tags_of
 
 if TYPE_CHECKING:
@@ -136,24 +137,10 @@ def _tag(tag: Any, names: Sequence[str]) -> str:
 
 
 def _span(entry: Any, text: str) -> Marked:
-    start, end, kind, own_text = _span_parts(entry)
-    if not 0 <= start < end <= len(text):
-        raise RowError("a span lies outside its text")
-    if own_text is not None and text[start:end] != own_text:
-        raise RowError("a span's text is not what stands at its offsets")
-    inner = text[start:end]
-    start += len(inner) - len(inner.lstrip())
-    end -= len(inner) - len(inner.rstrip())
-    if start >= end:
-        raise RowError("a span holds nothing but whitespace")
-    return start, end, kind
-
-
-def _span_parts(entry: Any) -> tuple[int, int, str, str | None]:
-    """Start, end, type and, where it is there, text."""
-    text = None
+    """One entity, {start, end, label} or a list of these three."""
+    own_text = None
     if isinstance(entry, Mapping):
-        text = entry.get("text")
+        own_text = entry.get("text")
         kind = next((entry[key] for key in TYPE_KEYS if entry.get(key)), None)
         entry = (entry.get("start"), entry.get("end"), kind)
     if not isinstance(entry, Sequence) or isinstance(entry, str) or len(entry) != 3:
@@ -161,7 +148,17 @@ def _span_parts(entry: Any) -> tuple[int, int, str, str | None]:
     start, end, kind = entry
     if not (_whole(start) and _whole(end)) or kind in (None, ""):
         raise RowError("a span is no {start, end, label}")
-    return int(start), int(end), str(kind), text if isinstance(text, str) else None
+    start, end = int(start), int(end)
+    if not 0 <= start < end <= len(text):
+        raise RowError("a span lies outside its text")
+    if isinstance(own_text, str) and text[start:end] != own_text:
+        raise RowError("a span's text is not what stands at its offsets")
+    inner = text[start:end]
+    start += len(inner) - len(inner.lstrip())
+    end -= len(inner) - len(inner.rstrip())
+    if start >= end:
+        raise RowError("a span holds nothing but whitespace")
+    return start, end, str(kind)
 
 
 def _whole(value: Any) -> bool:
@@ -170,138 +167,123 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
 
 
-@dataclass
-class Reader:
-    """How the rows of one table are read.
+Row = tuple[str, list[Place], list[str] | None, int]
+"""Text, words, their tags where there are some, and the spans that were widened to whole words."""
+
+
+def own_form(
+    table: pa.Table, drop: Drop, *, names: Sequence[str], whole_words: bool, plain: bool
+) -> pa.Table:
+    """The table in the task's own form. Raises `DataError` for tags that no scheme has.
 
     Args:
         names: of tags that are given as numbers.
         whole_words: a plain text is tagged by words as `words_of` finds them, else by their parts.
         plain: tags are labels of single words, whatever they look like.
     """
+    import pyarrow as pa
 
-    names: Sequence[str]
-    whole_words: bool
-    plain: bool
-    widened: Counter[int] = field(default_factory=Counter[int])
-    """Row → its spans that begin or end within a word."""
-    mended: dict[int, str] = field(default_factory=dict[int, str])
-    """Row that is kept → its tags that do not follow their scheme, in JSON."""
+    cells = table.drop_columns([name for name in KEPT if name in table.column_names])
+    rows: dict[int, Row] = {}
+    for number, row in enumerate(cells.to_pylist()):
+        try:
+            rows[number] = _row(row, names, whole_words)
+        except RowError as error:
+            drop(number, str(error))
+    others = [name for name in KEPT if name in table.column_names]
+    rest = table.select(others).take(np.array(list(rows), np.int64))
+    texts, words, tags, widened = zip(*rows.values(), strict=True) if rows else ((), (), (), ())
+    columns = {"text": texts, "words": [json.dumps(row) for row in words]}
+    if {"tags", "spans"} & set(cells.column_names):
+        unified, mended = _unified(rest, [row or [] for row in tags], names, plain)
+        columns["tags"] = [json.dumps(row, ensure_ascii=False) for row in unified]
+        if any(widened):
+            columns["widened"] = [str(count or "") for count in widened]
+        if mended:
+            columns["mended"] = [mended.get(row, "") for row in range(len(rows))]
+    arrays = {name: column(values, "string") for name, values in columns.items()}
+    return pa.table({**arrays, **{name: rest[name] for name in others}})
 
-    def own_form(self, table: pa.Table, drop: Drop) -> pa.Table:
-        """The table in the task's own form. Raises `DataError` for tags that no scheme has."""
-        import pyarrow as pa
 
-        columns = {name: table[name].to_pylist() for name in table.column_names
-                   if name not in KEPT}  # fmt: skip
-        rows: list[tuple[str, list[Place], list[str] | None]] = []
-        kept: list[int] = []
-        for number in range(len(table)):
-            cells = {name: values[number] for name, values in columns.items()}
-            try:
-                rows.append(self._row(cells, number))
-                kept.append(number)
-            except RowError as error:
-                drop(number, str(error))
-        others = [name for name in KEPT if name in table.column_names]
-        rest = table.select(others).take(pa.array(kept, pa.int64()))
-        made = {"text": [row[0] for row in rows], "words": [json.dumps(row[1]) for row in rows]}
-        if "tags" in columns or "spans" in columns:
-            made["tags"] = self._tags(rest, [row[2] or [] for row in rows])
-        if any(self.widened[row] for row in kept):
-            made["widened"] = [str(self.widened[row] or "") for row in kept]
-        if self.mended:
-            made["mended"] = [self.mended.get(row, "") for row in range(len(kept))]
-        arrays = {name: pa.chunked_array([pa.array(v, pa.string())]) for name, v in made.items()}
-        return pa.table({**arrays, **{name: rest[name] for name in others}})
-
-    def _row(self, cells: dict[str, Any], number: int) -> tuple[str, list[Place], list[str] | None]:
-        tags = None
-        if cells.get("tags") is not None:
-            tags = read_tags(cells["tags"], self.names)
-            if cells.get("tokens") is not None:
-                cells["text"] = cells["tokens"]
-        text, words = read_text(cells["text"], tagged=tags is not None)
-        if words is None:
-            words = words_of(text) if self.whole_words else parts_of(text, (0, len(text)))
-        if tags is not None:
-            if len(tags) != len(words):
-                raise RowError(f"{counted(len(words), 'token')} and {counted(len(tags), 'tag')}")
-            return text, words, tags
-        if "spans" in cells and cells["spans"] is not None:
-            return text, words, self._tags_of_spans(read_spans(cells["spans"], text), words, number)
+def _row(cells: dict[str, Any], names: Sequence[str], whole_words: bool) -> Row:
+    tags = None
+    if cells.get("tags") is not None:
+        tags = read_tags(cells["tags"], names)
+        if cells.get("tokens") is not None:
+            cells["text"] = cells["tokens"]
+    text, words = read_text(cells["text"], tagged=tags is not None)
+    if words is None:
+        words = words_of(text) if whole_words else parts_of(text, (0, len(text)))
+    if tags is not None:
+        if len(tags) != len(words):
+            raise RowError(f"{counted(len(words), 'token')} and {counted(len(tags), 'tag')}")
+        return text, words, tags, 0
+    if cells.get("spans") is None:
         if "tags" in cells or "spans" in cells:
             raise RowError("no tags")
-        return text, words, None
-
-    def _tags_of_spans(self, spans: list[Marked], words: list[Place], number: int) -> list[str]:
-        placed: list[tuple[int, int, str]] = []
-        for start, end, kind in spans:
-            first = next(i for i, word in enumerate(words) if word[1] > start)
-            last = next(i for i in range(len(words) - 1, -1, -1) if words[i][0] < end)
-            if words[first][0] != start or words[last][1] != end:
-                self.widened[number] += 1
-            if placed and placed[-1][1] > first:
-                raise RowError("two spans in one word")
-            placed.append((first, last + 1, kind))
-        return tags_of(placed, len(words), "iob2")
-
-    def _tags(self, rows: pa.Table, tags: list[list[str]]) -> list[str]:
-        """JSON of each row's tags: those of entities in IOB2, whatever the scheme was."""
-        every = {tag for row in tags for tag in row}
-        if every and not self.names and all(tag.isdecimal() for tag in every):
-            raise DataError(
-                f"{rows['_file'][0].as_py()}: the tags are numbers; give their names in order, "
-                "--task.names O,B-PER,I-PER"
-            )
-        if self.plain or not any(tag[:2] in ("B-", "I-") or tag in ("B", "I") for tag in every):
-            return [json.dumps(row, ensure_ascii=False) for row in tags]
-        if odd := strange(every):
-            number = next(i for i, row in enumerate(tags) if odd[0] in row)
-            raise DataError(
-                f"{place(rows, number)}: tag '{shown(odd[0], 30)}' is neither O nor marked as B- "
-                "or I- like the others; mend it, or, if these are labels of single words, give "
-                "--task.entities no"
-            )
-        scheme, wrong = broken(tags)
-        for row, breaks in wrong.items():
-            self.mended[row] = json.dumps([len(breaks), scheme, breaks[0]], ensure_ascii=False)
-        return [json.dumps(self._iob2(row), ensure_ascii=False) for row in tags]
-
-    def _iob2(self, tags: list[str]) -> list[str]:
-        spans = [(a, b, kind or NAMELESS) for a, b, kind in spans_of_tags(tags)]
-        return tags_of(spans, len(tags), "iob2")
+        return text, words, None, 0
+    placed, widened = list[tuple[int, int, str]](), 0
+    for start, end, kind in read_spans(cells["spans"], text):
+        first = next(i for i, word in enumerate(words) if word[1] > start)
+        last = next(i for i in range(len(words) - 1, -1, -1) if words[i][0] < end)
+        widened += words[first][0] != start or words[last][1] != end
+        if placed and placed[-1][1] > first:
+            raise RowError("two spans in one word")
+        placed.append((first, last + 1, kind))
+    return text, words, tags_of(placed, len(words), "iob2"), widened
 
 
-def widened_note(train: pa.Table) -> list[str]:
-    """What to say of spans that were widened to whole words."""
-    if "widened" not in train.column_names:
-        return []
-    rows = [row for row, count in enumerate(train["widened"].to_pylist()) if count]
-    if not rows:
-        return []
-    spans = sum(int(train["widened"][row].as_py()) for row in rows)
-    return [
-        f"{counted(spans, 'span')} of train with an end within a word, widened to whole words "
-        f"(first: {place(train, rows[0])}); where that is too wide, try --task.pieces parts"
-    ]
+def _unified(
+    rows: pa.Table, tags: list[list[str]], names: Sequence[str], plain: bool
+) -> tuple[list[list[str]], dict[int, str]]:
+    """Each row's tags, those of entities in IOB2, whatever the scheme was; and of the rows whose
+    tags do not follow it, how many, the scheme and the first one, in JSON."""
+    every = {tag for row in tags for tag in row}
+    if every and not names and all(tag.isdecimal() for tag in every):
+        raise DataError(
+            f"{rows['_file'][0].as_py()}: the tags are numbers; give their names in order, "
+            "--task.names O,B-PER,I-PER"
+        )
+    if plain or not any(tag[:2] in ("B-", "I-") or tag in ("B", "I") for tag in every):
+        return tags, {}
+    if odd := strange(every):
+        number = next(i for i, row in enumerate(tags) if odd[0] in row)
+        raise DataError(
+            f"{place(rows, number)}: tag '{shown(odd[0], 30)}' is neither O nor marked as B- "
+            "or I- like the others; mend it, or, if these are labels of single words, give "
+            "--task.entities no"
+        )
+    scheme, wrong = broken(tags)
+    mended = {
+        row: json.dumps([len(breaks), scheme, breaks[0]], ensure_ascii=False)
+        for row, breaks in wrong.items()
+    }
+    spans = [[(a, b, kind or NAMELESS) for a, b, kind in spans_of_tags(row)] for row in tags]
+    return [tags_of(own, len(row), "iob2") for own, row in zip(spans, tags, strict=True)], mended
 
 
-def mended_note(train: pa.Table) -> list[str]:
-    """What to say of tags that do not follow their scheme."""
-    if "mended" not in train.column_names:
-        return []
-    cells = train["mended"].to_pylist()
-    rows = [row for row, cell in enumerate(cells) if cell]
-    if not rows:
-        return []
-    count = sum(json.loads(cells[row])[0] for row in rows)
-    _, scheme, first = json.loads(cells[rows[0]])
-    return [
-        f"{count:,} tags of train do not follow their scheme, {scheme} (first: "
-        f"{place(train, rows[0])}, {first}); what cannot go on begins an entity of its own, and "
-        "what is not closed ends with its tags"
-    ]
+def data_notes(train: pa.Table) -> list[str]:
+    """What to say of spans that were widened to whole words, and of tags that do not follow their
+    scheme."""
+    marked: dict[str, dict[int, str]] = {}
+    for name in ("widened", "mended"):
+        cells = train[name].to_pylist() if name in train.column_names else []
+        marked[name] = {row: cell for row, cell in enumerate(cells) if cell}
+    notes: list[str] = []
+    if spans := marked["widened"]:
+        count = counted(sum(map(int, spans.values())), "span")
+        notes.append(
+            f"{count} of train with an end within a word, widened to whole words (first: "
+            f"{place(train, min(spans))}); where that is too wide, try --task.pieces parts"
+        )
+    if tags := [(row, *json.loads(cell)) for row, cell in marked["mended"].items()]:
+        row, _, scheme, first = tags[0]
+        notes.append(
+            f"{sum(entry[1] for entry in tags):,} tags of train do not follow their scheme, "
+            f"{scheme} (first: {place(train, row)}, {first}); what cannot go on begins an entity "
+            "of its own, and what is not closed ends with its tags"
+        )
+    return notes
 
 
 def words_in(table: pa.Table) -> list[list[Place]]:
@@ -312,6 +294,11 @@ def words_in(table: pa.Table) -> list[list[Place]]:
 def tags_in(table: pa.Table) -> list[list[str]]:
     """The tags of each row."""
     return [json.loads(row) for row in table["tags"].to_pylist()]
+
+
+def distinct_tags(table: pa.Table) -> set[str]:
+    """The tags that the rows have."""
+    return {tag for row in tags_in(table) for tag in row}
 
 
 def words_of(text: str) -> list[Place]:

@@ -14,17 +14,10 @@ from warmstart.metrics.entities import spans_of_tags, split_tag
 from warmstart.models.heads import TOKENS, Head
 from warmstart.tasks.base import Drop, Examples, OnCut, Task
 from warmstart.tasks.multilabel.labels import rarest
-from warmstart.tasks.results import TaskResult
-from warmstart.tasks.tagging.alignment import label_tokens
-from warmstart.tasks.tagging.decoding import Tagged, predictions, tagged
+from warmstart.tasks.results import TaskResult, column
+from warmstart.tasks.tagging.decoding import Tagged, label_tokens, predictions, tagged
 from warmstart.tasks.tagging.evaluation import References, evaluate
-from warmstart.tasks.tagging.reading import (
-    Reader,
-    mended_note,
-    tags_in,
-    widened_note,
-    words_in,
-)
+from warmstart.tasks.tagging.reading import data_notes, distinct_tags, own_form, tags_in, words_in
 from warmstart.tasks.tagging.schemes import Scheme, are_entities, labels_of, tags_of
 from warmstart.types import Prediction
 
@@ -94,17 +87,17 @@ class Tagging(Task):
 
     def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
         names = self.names.split(",") if self.names else []
-        reader = Reader(names, self.pieces == "first", self.entities == "no")
-        return reader.own_form(table, drop)
+        whole, plain = self.pieces == "first", self.entities == "no"
+        return own_form(table, drop, names=names, whole_words=whole, plain=plain)
 
     def data_notes(self, train: pa.Table) -> list[str]:
-        return [*widened_note(train), *mended_note(train)]
+        return data_notes(train)
 
     def resolve_for_data(self, table: pa.Table) -> Tagging:
         """With `entities` no where the tags are labels of single words."""
         if "tags" not in table.column_names:
             return self
-        every = {tag for row in tags_in(table) for tag in row}
+        every = distinct_tags(table)
         plain = not every <= {"O"} and not are_entities(every)
         return self.model_copy(update={"entities": "no"}) if plain else self
 
@@ -130,7 +123,7 @@ class Tagging(Task):
                 "the data have no column of tags or spans, so there is nothing to learn; name it "
                 "with --data.columns.tags NAME or --data.columns.spans NAME"
             )
-        every = {tag for row in tags_in(train) for tag in row}
+        every = distinct_tags(train)
         if every <= {"O"}:
             raise DataError("no word of train is tagged as anything but O: nothing to learn")
         if self.finds_entities(every):
@@ -169,20 +162,13 @@ class Tagging(Task):
         import pyarrow as pa
 
         words = any("tag" in span for answer in answers for span in answer.value)
-        kind = pa.struct(
-            {
-                ("tag" if words else "type"): pa.string(),
-                "text": pa.string(),
-                "start": pa.int64(),
-                "end": pa.int64(),
-                "score": pa.float64(),
-            }
-        )
-        values = [answer.value for answer in answers]
+        text, place = pa.string(), pa.int64()
+        kinds = {"tag" if words else "type": text, "text": text, "start": place, "end": place}
+        spans = pa.list_(pa.struct({**kinds, "score": pa.float64()}))
         confidence = [round(answer.confidence, 6) for answer in answers]
         return {
-            ("tags" if words else "entities"): pa.array(values, pa.list_(kind)),
-            "confidence": pa.array(confidence, pa.float64()),
+            "tags" if words else "entities": pa.array([answer.value for answer in answers], spans),
+            "confidence": column(confidence, "float64"),
         }
 
     def score(self, outputs: np.ndarray, examples: Examples) -> dict[str, float]:

@@ -13,12 +13,8 @@ from torch import Tensor, nn
 from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.models.head_layers import unwrap
 from warmstart.models.modules import head_names
-from warmstart.training.regularization.language_model import (
-    LanguageReader,
-    Piece,
-    Reader,
-    resting,
-)
+from warmstart.training.regularization.language_model import Piece, Reader
+from warmstart.training.regularization.text import evenly
 
 # Weights held near where they began: L2-SP, and elastic weight consolidation.
 
@@ -89,12 +85,16 @@ def fisher(
     distribution, whose Fisher is J'J; the diagonal by random signs (Hutchinson 1990). The weights'
     own gradients are not touched.
     """
-    chosen = reader.pieces([texts[at] for at in _evenly(len(texts))])
     rng = torch.Generator().manual_seed(seed)
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    with resting(reader.model):
-        for piece in chosen:
-            value = _scalar(reader, piece, rng)
+    with reader.resting():
+        for piece in reader.pieces(evenly(texts, PASSAGES)):
+            if reader.lm is not None:
+                value = reader.nll([piece])[0].sum()
+            else:
+                states = reader.states([piece])
+                signs = torch.randint(0, 2, states.shape, generator=rng) * 2 - 1
+                value = (states * signs.to(states)).sum()
             slopes = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
             for held, slope in zip(total.values(), slopes, strict=True):
                 if slope is not None:
@@ -104,19 +104,6 @@ def fisher(
     for held in total.values():
         held.div_(mean or 1.0)
     return total
-
-
-def _scalar(reader: Reader, piece: Piece, rng: torch.Generator) -> Tensor:
-    if isinstance(reader, LanguageReader):
-        return reader.told([piece])[0].sum()
-    states = reader.states([piece])
-    signs = torch.randint(0, 2, states.shape, generator=rng) * 2 - 1
-    return (states * signs.to(states)).sum()
-
-
-def _evenly(count: int) -> list[int]:
-    size = min(PASSAGES, count)
-    return [at * count // size for at in range(size)]
 
 
 @dataclass
@@ -135,43 +122,44 @@ class Regularizer:
     """
 
     forward: Any
-    reader: Reader | None = None
+    reader: Reader
     learned: Sequence[Piece] = ()
     replay: float = 0.0
     penalty: Penalty | None = None
-    _ends: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
-    _rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    _seed: int = 0
     known: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
     spread: float = 1.0
+    _rows: Sequence[int] = ()
+    _ends: np.ndarray | None = None
+    """The passages of step i are _ends[i] to _ends[i + 1]; None where none are learned."""
+    _seed: int = 0
 
     def plan(self, rows: Sequence[int], seed: int) -> None:
         """Learn which passages go with each step: `rows` of the task are in each of them.
 
         After any step the passages so far are `replay` of all rows so far, rounded.
         """
-        self._rows, self._seed = np.asarray(rows, np.int64), seed
-        if not self.replay or self.reader is None:
+        self._rows, self._seed = rows, seed
+        if not self.replay:
             return
-        each = self.replay / (1.0 - self.replay)
-        done = np.floor(np.cumsum(self._rows) * each + 0.5).astype(np.int64)
-        self._ends = np.concatenate([[0], done])
-        if not isinstance(self.reader, LanguageReader):
-            self._know(self.reader)
+        done = np.floor(np.cumsum(rows) * (self.replay / (1.0 - self.replay)) + 0.5)
+        self._ends = np.concatenate([[0], done.astype(np.int64)])
+        if self.reader.lm is None:
+            self._know()
 
     def passages(self, index: int) -> list[int]:
         """The numbers of the passages of step `index`, counted from 0."""
-        if len(self._ends) < 2:
+        if self._ends is None:
             return []
-        size = len(self.learned)
+        size, chosen = len(self.learned), list[int]()
         places = np.arange(self._ends[index], self._ends[index + 1])
-        passes = [self._order(number)[places[places // size == number] % size]
-                  for number in np.unique(places // size).tolist()]  # fmt: skip
-        return np.concatenate(passes).tolist() if passes else []
+        for number in np.unique(places // size).tolist():
+            rng = np.random.Generator(np.random.PCG64([self._seed, 1 << 32, number]))
+            chosen += rng.permutation(size)[places[places // size == number] % size].tolist()
+        return chosen
 
     def share(self, index: int) -> float:
         """The share of the rows of a step that are the task's; what its loss is multiplied by."""
-        if len(self._ends) < 2:
+        if self._ends is None:
             return 1.0
         extra, own = int(self._ends[index + 1] - self._ends[index]), int(self._rows[index])
         return own / (own + extra)
@@ -186,15 +174,13 @@ class Regularizer:
         self.forward.filled()
 
     def _replay(self, chosen: list[int], share: float) -> None:
-        reader = self.reader
-        assert reader is not None
-        pieces = [self.learned[at] for at in chosen]
-        said = sum(int((piece.targets != IGNORE_INDEX).sum()) for piece in pieces)
-        with resting(reader.model):
+        reader, pieces = self.reader, [self.learned[at] for at in chosen]
+        counted = sum(int((piece.targets != IGNORE_INDEX).sum()) for piece in pieces)
+        with reader.resting():
             for part in reader.parts(pieces):
                 some = [pieces[at] for at in part]
-                if isinstance(reader, LanguageReader):
-                    loss = reader.told(some, self.forward.dtype)[0].sum() / max(said, 1)
+                if reader.lm is not None:
+                    loss = reader.nll(some, self.forward.dtype)[0].sum() / max(counted, 1)
                 else:
                     known = torch.stack([self.known[chosen[at]] for at in part])
                     gaps = reader.states(some, self.forward.dtype) - known
@@ -202,19 +188,12 @@ class Regularizer:
                 (loss * share).backward()
 
     @torch.no_grad()
-    def _know(self, reader: Reader) -> None:
+    def _know(self) -> None:
         """The base's own states of the passages that will be needed; and how far apart they are."""
         needed = sorted({at for index in range(len(self._rows)) for at in self.passages(index)})
-        pieces = [self.learned[at] for at in needed]
         if not needed:
             return
-        with resting(reader.model):
-            states = reader.all_states(pieces)
+        with self.reader.resting():
+            states = self.reader.all_states([self.learned[at] for at in needed])
         self.known = dict(zip(needed, states, strict=True))
-        apart = (states - states.mean(0)).square().sum(1).mean()
-        self.spread = float(apart) or 1.0
-
-    def _order(self, number: int) -> np.ndarray:
-        """The order of a pass over the text."""
-        rng = np.random.Generator(np.random.PCG64([self._seed, 1 << 32, number]))
-        return rng.permutation(len(self.learned))
+        self.spread = float((states - states.mean(0)).square().sum(1).mean()) or 1.0

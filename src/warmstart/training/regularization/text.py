@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,12 +47,12 @@ def read_general(path: str) -> General:
     corpus = Corpus([path], Reading(), lenient=True)
     texts = ((text, group) for batch in corpus.batches()
              for text, group in zip(batch.texts, batch.groups, strict=True))  # fmt: skip
-    found: dict[str, None] = {}
+    distinct: dict[str, None] = {}
     for passage in passages(texts):
-        found[passage] = None
-        if len(found) == MOST:
+        distinct[passage] = None
+        if len(distinct) == MOST:
             break
-    every = list(found)
+    every = list(distinct)
     if len(every) < FEWEST:
         raise DataError(
             f"forgetting.text: {path} gives {len(every)} different passages of {SHORTEST} to "
@@ -96,6 +96,12 @@ def passages(texts: Iterable[tuple[str, str]]) -> Iterator[str]:
             rest = rest[cut:].strip()
     if len(rest) >= SHORTEST:
         yield rest
+
+
+def evenly(texts: Sequence[str], most: int) -> list[str]:
+    """At most so many of the texts, at equal distances."""
+    size = min(most, len(texts))
+    return [texts[at * len(texts) // size] for at in range(size)]
 
 
 def halves(text: str) -> tuple[str, str]:

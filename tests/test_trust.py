@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -253,6 +254,94 @@ def test_a_model_that_is_not_whole_never_answers(
         assert message in error, error
         assert error.count("\n") == 1
     assert not (room / "scores").exists() and not (room / "merged").exists()
+
+
+# More than a model has, or than a folder may hold: refused before a module is built.
+
+
+def change(path: str, **more: Any) -> Callable[[Path], None]:
+    return lambda room: edit(room / path, lambda content: content.update(more))
+
+
+def link(path: str, target: str) -> Callable[[Path], None]:
+    def make(room: Path) -> None:
+        (room / path).unlink(missing_ok=True)
+        (room / path).symlink_to(target)
+
+    return make
+
+
+def pipe(path: str) -> Callable[[Path], None]:
+    def make(room: Path) -> None:
+        (room / path).unlink(missing_ok=True)
+        os.mkfifo(room / path)
+
+    return make
+
+
+def pickled(room: Path) -> None:
+    (room / "lora/model/adapter_model.safetensors").rename(room / "lora/model/adapter_model.bin")
+
+
+CONFIG, ADAPTER = "whole/model/config.json", "lora/model/adapter_config.json"
+ASKS_TOO_MUCH: dict[str, tuple[str, Callable[[Path], Any], str]] = {
+    "layers": ("whole", change(CONFIG, num_hidden_layers=100_000), "num_hidden_layers"),
+    "no heads": ("whole", change(CONFIG, num_attention_heads=-1), "num_attention_heads"),
+    "labels": ("whole", change(CONFIG, num_labels=10**9), "labels"),
+    "a kernel": ("whole", change(CONFIG, _attn_implementation="owner/kernel"), "never run"),
+    "rank": ("lora", change(ADAPTER, r=1_000_000), "says rank"),
+    "a rank of one layer": ("lora", change(ADAPTER, rank_pattern={"query": 10**6}), "says rank"),
+    "layers again": ("lora", change(ADAPTER, layer_replication=[[0, 2]] * 9), "repeats layers"),
+    "a slow pattern": ("lora", change(ADAPTER, exclude_modules="(a+)+$"), "pattern"),
+    "many rounds": (
+        "lora", change(ADAPTER, init_lora_weights="pissa_niter_100000"), "rounds"),
+    "a kind that reads files": (
+        "lora", change(ADAPTER, peft_type="MULTITASK_PROMPT_TUNING"), "of the kind"),
+    "pickles": ("lora", pickled, "pickled weights"),
+    "a private file": (
+        "whole", link("whole/model/chat_template.jinja", "/etc/hostname"), "out of the model"),
+    "a device": ("whole", link(CONFIG, "/dev/zero"), "config.json"),
+    "a pipe": ("whole", pipe(CONFIG), "config.json"),
+    "a pipe beside it": ("whole", pipe("whole/model/generation_config.json"), "plain file"),
+    "depth": (
+        "whole", lambda r: (r / CONFIG).write_text("[" * 10**5 + "]" * 10**5), "nested too deeply"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", ASKS_TOO_MUCH)
+def test_a_folder_that_asks_too_much_is_refused(
+    fault: str, room: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, spoils, message = ASKS_TOO_MUCH[fault]
+    spoils(room)
+    verbs = [["predict", run, "a text"]]
+    verbs += [["adapters", "merge", run, "--out", "m"]] if run == "lora" else []
+    verbs += [["tune", "m.csv", "--base", "whole/model", "--dry-run"]] if run == "whole" else []
+    for words in verbs:
+        assert main(words) == 2, words
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1, error
+
+
+def test_what_others_named_is_not_saved_again(room: Path) -> None:
+    edit(room / "base/config.json", lambda c: c.update(auto_map={"AutoModel": "evil.Model"}))
+    edit(room / "base/tokenizer_config.json",
+         lambda c: c.update(auto_map={"AutoTokenizer": ["evil.T", None]}))  # fmt: skip
+    keys: dict[str, Any] = {"train.epochs": 1, "evaluate.baselines": False}
+    run = warmstart.tune("m.csv", base="base", out="new", **keys)
+    for file in run.model.glob("*.json"):
+        assert "auto_map" not in file.read_text(), file
+
+
+def test_files_have_the_mode_that_the_user_set(room: Path) -> None:
+    for mask, mode in ((0o022, 0o644), (0o077, 0o600)):
+        before = os.umask(mask)
+        try:
+            warmstart.adapters.average(["lora", "lora"], out=f"mean{mode}")
+        finally:
+            os.umask(before)
+        modes = {path.stat().st_mode & 0o777 for path in (room / f"mean{mode}").iterdir()}
+        assert modes == {mode}
 
 
 def test_weights_changed_on_purpose_are_taken_once_the_sum_is_gone(room: Path) -> None:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+LARGEST_JSON = 300_000_000
+
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[Path]:
@@ -38,8 +40,22 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    """Read a JSON file. Raises `OSError`, `ValueError` or `RecursionError`."""
-    return json.loads(path.read_text(encoding="utf-8"), object_hook=object_hook)
+    """Read a JSON file. Raises `OSError`, or `ValueError` where it is none, or too large."""
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path.name} is no plain file")
+    with path.open(encoding="utf-8") as file:
+        text = file.read(LARGEST_JSON + 1)
+    if len(text) > LARGEST_JSON:
+        raise ValueError(f"{path.name} has more than {LARGEST_JSON:,} characters")
+    try:
+        return json.loads(text, object_hook=object_hook)
+    except RecursionError:
+        raise ValueError(f"{path.name} is nested too deeply") from None
+
+
+def usual_mode(folder: Path) -> int:
+    """The mode of a new file beside `folder`, as the user's umask has it."""
+    return folder.stat().st_mode & 0o666
 
 
 def _remove(path: Path) -> None:

@@ -64,9 +64,12 @@ class Run:
         existed = path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
+            (path / "run.json").touch(exist_ok=False)  # of two that meet here, one goes on
             text = recipe.to_toml()
             write_text(path / "recipe.toml", text)
             write_json(path / "run.json", {"status": "running", **facts, "recipe": text})
+        except FileExistsError:
+            raise RunError(f"another run has just begun in {path}; choose another --out") from None
         except OSError as error:
             for name in ("recipe.toml", "run.json"):
                 (path / name).unlink(missing_ok=True)

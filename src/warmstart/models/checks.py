@@ -13,6 +13,7 @@ from typing import Any
 from warmstart import files
 from warmstart.errors import BaseModelError, shown
 from warmstart.models.architectures import FAMILIES
+from warmstart.models.limits import check_config, check_files
 
 NOTE = "warmstart.json"
 INDEX = "model.safetensors.index.json"
@@ -21,6 +22,7 @@ CONVERT = (
     "Convert it once where you trust it: "
     "AutoModel.from_pretrained(...).save_pretrained(folder) writes safetensors"
 )
+MAX_CARD = 100_000  # characters in which a card names its licence
 MAX_HEADER = 100_000_000  # as in the safetensors library
 WORD_EMBEDDINGS = ("word_embeddings", "tok_embeddings", "word_embedding", "wte", "embed_tokens",
                    "shared", "embed_in", "lm_head")  # fmt: skip
@@ -54,6 +56,11 @@ def weight_files(folder: Path) -> list[Path]:
         for shard in shards:
             if Path(shard).name != shard or not (folder / shard).is_file():
                 raise BaseModelError(f"{folder} has no {shown(shard)}, which its {INDEX} names")
+            if not shard.endswith(".safetensors"):
+                raise BaseModelError(
+                    f"{INDEX} in {folder} names {shown(shard)}, and only safetensors are read. "
+                    f"{CONVERT}"
+                )
         if shards:
             return [folder / shard for shard in shards]
     if (folder / WEIGHTS).is_file():
@@ -87,7 +94,7 @@ def header(path: Path) -> dict[str, Any]:
         tensors = json.loads(text)
         tensors.pop("__metadata__", None)
         data = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise BaseModelError(f"{path} is not a safetensors file") from error
     expected = 8 + length + data
     if size != expected:
@@ -123,8 +130,12 @@ def weights_sha256(files: Mapping[Path, str]) -> str:
 
 def license_of(folder: Path) -> str | None:
     """The licence in the model card's front matter."""
+    path = folder / "README.md"
+    if not path.is_file():
+        return None
     try:
-        card = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
+        with path.open(encoding="utf-8", errors="replace") as file:
+            card = file.read(MAX_CARD)
     except OSError:
         return None
     front = re.match(r"---\s*\n(.*?)\n---", card, re.DOTALL)
@@ -153,8 +164,10 @@ def check_tokenizer(folder: Path) -> str:
     Returns the tokenizer's fingerprint. Raises `BaseModelError`, also where the config asks for
     code of its own.
     """
+    check_files(folder)
     config = read_json(folder / "config.json")
     check_code(config, folder)
+    check_config(config, folder)
     tensors = {name: entry for file in weight_files(folder) for name, entry in header(file).items()}
     if not tensors:
         raise BaseModelError(f"{folder} has no tensors in its weights")

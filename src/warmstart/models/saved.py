@@ -3,7 +3,6 @@ refused before it answers."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import torch
 import transformers
 
 from warmstart.errors import BaseModelError
+from warmstart.models.adapters.files import read
 from warmstart.models.architectures import family_of
 from warmstart.models.base import resolve
 from warmstart.models.checks import (
@@ -21,10 +21,12 @@ from warmstart.models.checks import (
     header,
     note_of,
     read_json,
+    weight_files,
 )
 from warmstart.models.custom_head import load_own, load_saved_own
 from warmstart.models.heads import HEADS, VECTOR, head_of
 from warmstart.models.hf_calls import FLOAT32, LOAD, one_line, quiet
+from warmstart.models.limits import check_config, check_files
 from warmstart.models.loading import check_layers, load_headed
 from warmstart.models.peft.quantization import quantise
 
@@ -47,6 +49,7 @@ def saved_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
     Raises `BaseModelError`, also where it is not the one that the model was trained with.
     """
+    check_files(folder)
     if (folder / "tokenizer.json").is_file():
         is_adapter = (folder / "adapter_config.json").exists()
         has_weights = any(folder.glob("*.safetensors"))  # an engine may have built another form
@@ -63,6 +66,7 @@ def saved_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 def saved_config(folder: Path) -> Any:
     """The config of a folder, as transformers reads it. Raises `BaseModelError`."""
+    check_config(read_json(folder / "config.json"), folder)
     with one_line(f"the model in {folder} cannot be loaded"), quiet():
         return transformers.AutoConfig.from_pretrained(folder, **LOAD)
 
@@ -73,9 +77,13 @@ def saved_model(folder: Path) -> PreTrainedModel:
     Raises `BaseModelError`, also where it is not whole: weights that are missing, of another shape,
     left over, no numbers, or not those that were saved.
     """
-    check_sum(folder)
+    is_adapter = (folder / "adapter_config.json").exists()
+    if is_adapter:
+        read(folder)  # checks it
+    else:
+        check_sum(folder)
+        weight_files(folder)
     with one_line(f"the model in {folder} cannot be loaded"), quiet():
-        is_adapter = (folder / "adapter_config.json").exists()
         model = (_adapter(folder) if is_adapter else _whole(folder)).eval()
     for name, weights in model.named_parameters():
         if not torch.isfinite(weights).all():
@@ -138,10 +146,6 @@ def with_adapter(model: PreTrainedModel, folder: Path) -> Any:
         raise
     wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     check_whole(folder, wanted.keys() - header(folder / "adapter_model.safetensors").keys())
-    for key in ("lora_alpha", "r"):
-        value = getattr(adapted.peft_config["default"], key, None)
-        if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) < 1e6):
-            raise BaseModelError(f"{folder}/adapter_config.json is damaged: {key} is {value}")
     return adapted
 
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from warmstart.errors import RunError, shown
 from warmstart.files import read_json as read_list
-from warmstart.files import write_atomically, write_json
+from warmstart.files import usual_mode, write_atomically, write_json
 from warmstart.models.architectures import width_of
 from warmstart.models.checks import NOTE, file_sha256, fingerprint, read_json, weights_sha256
 from warmstart.models.hf_calls import quiet
@@ -41,6 +41,7 @@ def save_model(
     with whole_folder(Path(folder), "the model") as fresh:
         with quiet():
             _save_weights(model, fresh)
+            tokenizer.init_kwargs.pop("auto_map", None)
             tokenizer.save_pretrained(fresh)
         note = {"base": named(base), "base_sha256": base.sha256} if base else {}
         note |= {"tokenizer_sha256": fingerprint(fresh), **(notes or {})}
@@ -61,6 +62,8 @@ def whole_folder(folder: Path, what: str) -> Iterator[Path]:
         with write_atomically(folder) as fresh:
             fresh.mkdir()
             yield fresh
+            for path in fresh.rglob("*.safetensors"):  # which the library makes for its owner alone
+                path.chmod(usual_mode(fresh))
             if folder.exists():
                 os.replace(folder, old)
         for left in folder.parent.glob(f".{folder.name}.*.part"):  # `old`, or of a killed process
@@ -85,6 +88,8 @@ def named(base: Base) -> str:
 
 
 def _save_weights(model: Any, folder: Path) -> None:
+    for owner in (model, model.get_base_model() if hasattr(model, "peft_config") else model):
+        owner.config.__dict__.pop("auto_map", None)  # code of others, which nobody is to run
     if not hasattr(model, "peft_config"):
         model.save_pretrained(folder)
         return

@@ -71,6 +71,7 @@ class Index:
             self.vectors: np.ndarray = load_file(self.path / "vectors.safetensors")["vectors"]
             with pa.memory_map(str(self.path / "texts.arrow")) as source:
                 self.texts: pa.Table = pa.ipc.open_file(source).read_all()
+            self.texts.validate(full=True)
         except (OSError, KeyError, pa.ArrowException, SafetensorError) as error:
             raise RunError(f"the index {path} cannot be read: {shown(error, 120)}") from error
         if len(self.vectors) != len(self.texts):
@@ -157,7 +158,6 @@ def index(
     with whole_folder(folder, "the index") as fresh:
         vectors = np.concatenate(parts)
         save_file({"vectors": vectors}, fresh / "vectors.safetensors")
-        (fresh / "vectors.safetensors").chmod(0o644)
         columns = {"text": texts["text"], "file": texts["_file"].cast(pa.string()),
                    "line": texts["_line"]}  # fmt: skip
         plain = pa.table(columns)
@@ -212,7 +212,9 @@ def _texts(data: Any, predictor: Predictor, settings: Data) -> Iterator[pa.Table
 
 def _paragraphs(folder: Path) -> pa.Table:
     """The paragraphs of the text files of a folder, as a table."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PLAIN)
+    inside = folder.resolve()
+    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PLAIN]
+    paths = [path for path in paths if path.is_file() and path.resolve().is_relative_to(inside)]
     if not paths:
         raise DataError(f"{folder} has no {' or '.join(PLAIN)} files; name a file with texts")
     rows: list[dict[str, Any]] = []

@@ -7,6 +7,7 @@ key); names and street addresses have none, so no hit is no promise.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
@@ -15,6 +16,9 @@ MIGHT = re.compile(
     r"@|\d[\d ()./-]{5,}\d|[A-Z]{2}\d\d|\d\.\d+\.\d+\.\d|[_-][A-Za-z0-9]{8}|AKIA|AIza|eyJ"
     r"|PRIVATE KEY|(?i:passw|pwd|secret|token|api.?key)"
 )
+
+WINDOW = 4_000
+"""Characters on each side of a hit in which others are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +77,9 @@ PATTERNS: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], bool] | No
         r"|\bAKIA[0-9A-Z]{16}\b|\bAIza[0-9A-Za-z_-]{35}|\bgh[pousr]_[A-Za-z0-9]{30,}"
         r"|\bgithub_pat_\w{40,}|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bhf_[A-Za-z0-9]{30,}"
         r"|\b[sr]k_(?:live|test)_[A-Za-z0-9]{16,}|\bsk-[A-Za-z0-9_-]{20,}"
-        r"|\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}"
+        r"|(?<![\w-])eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}"
         r"|\b(?i:password|passwd|pwd|api[_ -]?key|secret|access[_ -]?token)\s*[:=]\s*"
-        r"(?=\S*\d)(?=\S*[A-Za-z])[^\s,;]{6,}"), None),
+        r"(?=\S{0,200}\d)(?=\S{0,200}[A-Za-z])[^\s,;]{6,}"), None),
     ("e-mail address", re.compile(
         r"(?<![\w.+-])[\w.+-]+@[A-Za-z0-9][A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}\b"),
      None),
@@ -97,12 +101,17 @@ def find_pii(text: str) -> list[Hit]:
         return []
     hits: list[Hit] = []
     for kind, pattern, is_valid in PATTERNS:
+        starts, fresh = [hit.start for hit in hits], list[Hit]()
         for match in pattern.finditer(text):
             start, end = match.span()
-            free = all(end <= hit.start or start >= hit.end for hit in hits)
+            place = bisect_left(starts, start)
+            free = (place == len(hits) or end <= hits[place].start) and (
+                place == 0 or hits[place - 1].end <= start
+            )
             if free and (is_valid is None or is_valid(match)):
-                hits.append(Hit(kind, start, end, hide(kind, match[0])))
-    return sorted(hits, key=lambda hit: hit.start)
+                fresh.append(Hit(kind, start, end, hide(kind, match[0])))
+        hits = sorted([*hits, *fresh], key=lambda hit: hit.start)
+    return hits
 
 
 def hide(kind: str, value: str) -> str:
@@ -129,7 +138,8 @@ def mask(text: str) -> str:
 
 def excerpt(text: str, hit: Hit, around: int = 40) -> str:
     """The hit, hidden, with a little of what stands around it; other hits are hidden too."""
-    before, after = mask(text[: hit.start]), mask(text[hit.end :])
+    before = mask(text[max(hit.start - WINDOW, 0) : hit.start])
+    after = mask(text[hit.end : hit.end + WINDOW])
     left = before if len(before) <= around else "…" + before[-around:]
     right = after if len(after) <= around else after[:around] + "…"
     return " ".join(f"{left}{hit.masked}{right}".split())

@@ -35,7 +35,9 @@ def read_parquet(path: Path, limit: int | None) -> pa.Table:
                 rows += len(batch)
                 if limit is not None and rows >= limit:
                     break
-        return freed(pa.Table.from_batches(batches, schema)).slice(0, limit)
+        table = pa.Table.from_batches(batches, schema)
+        table.validate(full=True)
+        return freed(table).slice(0, limit)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, "Parquet", error) from None
 
@@ -49,6 +51,7 @@ def read_arrow(path: Path, limit: int | None) -> pa.Table:
             else:
                 file.seek(0)
                 table = pa.ipc.open_stream(file).read_all()
+        table.validate(full=True)  # offsets may point anywhere
     except (pa.ArrowException, OSError, EOFError) as error:
         raise _damaged(path, "Arrow", error) from None
     return freed(table).slice(0, limit)

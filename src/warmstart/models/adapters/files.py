@@ -15,6 +15,7 @@ from warmstart.models.architectures import family_of
 from warmstart.models.base import PACKAGED, Base, listing, resolve
 from warmstart.models.checks import check_sum, file_sha256, header, note_of, read_json
 from warmstart.models.heads import HEADS, VARIANTS, VECTOR, Head, head_of
+from warmstart.models.limits import check_adapter, check_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -161,8 +162,11 @@ def read(folder: str | Path) -> AdapterFile:
         raise RunError(
             f"{folder} has {pickled if (folder / PICKLED).exists() else f'no {WEIGHTS}'}"
         )
+    check_files(folder)
     check_sum(folder)
-    return AdapterFile(folder, read_json(folder / CONFIG), note_of(folder))
+    file = AdapterFile(folder, read_json(folder / CONFIG), note_of(folder))
+    check_adapter(file.config, file.shapes, folder)
+    return file
 
 
 MOVED = "base_model_name_or_path of its adapter_config.json, or `warmstart adapters` with --base"

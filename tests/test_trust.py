@@ -16,7 +16,7 @@ import pytest
 import warmstart
 from learning import write_messages
 from tiny import tiny
-from warmstart.cli.main import VERBS, main
+from warmstart.cli.main import VERBS, Terminal, main
 from warmstart.errors import WarmstartError
 from warmstart.models.checks import NOTE
 
@@ -342,6 +342,25 @@ def test_files_have_the_mode_that_the_user_set(room: Path) -> None:
             os.umask(before)
         modes = {path.stat().st_mode & 0o777 for path in (room / f"mean{mode}").iterdir()}
         assert modes == {mode}
+
+
+def test_the_card_names_no_place_of_this_machine(room: Path) -> None:
+    keys: dict[str, Any] = {"train.epochs": 1, "evaluate.baselines": False}
+    run = warmstart.tune(room / "m.csv", base=str(room / "base"), out="new", **keys)
+    card = (run.model / "README.md").read_text()
+    assert str(room) not in card and 'path = "m.csv"' in card and 'base = "base"' in card
+
+
+def test_a_text_cannot_steer_the_terminal() -> None:
+    class Stream:
+        text = ""
+
+        def write(self, text: str) -> None:
+            self.text += text
+
+    stream = Stream()
+    Terminal(stream).write("a\x1b[2Jb\x1b[1mbold\x1b[0m\x9b5n\x07\tc\n")
+    assert stream.text == "a\\u001b[2Jb\x1b[1mbold\x1b[0m\\u009b5n\\u0007\tc\n"
 
 
 def test_weights_changed_on_purpose_are_taken_once_the_sum_is_gone(room: Path) -> None:

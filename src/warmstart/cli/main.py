@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code if heard else UNWRITTEN
     except WarmstartError as error:
-        print(f"warmstart: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"warmstart: {escaped(' '.join(str(error).split()))}", file=sys.stderr)
         return INTERRUPTED if type(error).__name__ == "Interrupted" else USAGE_ERROR
     except KeyboardInterrupt:
         print("warmstart: interrupted", file=sys.stderr)
@@ -114,3 +115,30 @@ def _printable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
+    if sys.stdout.isatty():
+        sys.stdout = Terminal(sys.stdout)
+
+
+CONTROL = re.compile(r"\x1b(?!\[[\d;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
+"""Control characters of a text, but for line ends, tabs and colours."""
+
+
+class Terminal:
+    """A stream in which a text from the data cannot move the cursor, or name the window: its
+    control characters are shown as \\u001b."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, and return how many characters of `text`."""
+        self._stream.write(escaped(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def escaped(text: str) -> str:
+    """The text with its control characters as numbers."""
+    return CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -31,7 +31,7 @@ from warmstart.models.gguf import (
     fetched_folder,
     is_gguf,
 )
-from warmstart.models.hub import check_blob, download
+from warmstart.models.hub import COMMIT, check_blob, download
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,6 @@ NO_REVISION = MappingProxyType(
     }
 )
 HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
-COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ The address, the cache, the token and the offline switch are those of `huggingfa
 from __future__ import annotations
 
 import errno
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ SMALL = (
     "*.model", "chat_template.jinja", "README.md", "LICENSE*", "warmstart.json", INDEX,
 )  # fmt: skip
 TRIES = 3
+PATIENCE = 30.0  # seconds for an answer about a model
+COMMIT = re.compile(r"[0-9a-f]{40}")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 
 
@@ -105,12 +108,14 @@ def _download(repo_id: str, revision: str | None) -> Path:
 
     fresh: list[str] = []
     try:
-        info = HfApi().model_info(repo_id, revision=revision)
+        info = HfApi().model_info(repo_id, revision=revision, timeout=PATIENCE)
     except Exception as error:  # the cache may hold it
         refused = isinstance(error, errors.HfHubHTTPError | errors.OfflineModeIsEnabled)
         if not (refused or on_the_wire(error)):
             raise
     else:
+        if not COMMIT.fullmatch(str(info.sha)):  # it becomes the name of a folder
+            raise HubError(f"the hub names '{shown(info.sha, 60)}' as the commit of '{repo_id}'")
         weights = _weights_among([file.rfilename for file in info.siblings or []], repo_id)
         cached = {name: try_to_load_from_cache(repo_id, name, None, info.sha) for name in weights}
         fresh = [name for name, path in cached.items() if not isinstance(path, str)]

@@ -155,8 +155,11 @@ class Run:
         return self._predictor.predict([texts] if isinstance(texts, str) else texts)
 
     def update(self, **facts: Any) -> None:
-        """Change facts in `run.json`."""
-        write_json(self.path / "run.json", {**self.facts, **facts})
+        """Change facts in `run.json`; why it stopped is of no interest once it goes on."""
+        now = {**self.facts, **facts}
+        if "status" in facts and "reason" not in facts:
+            now.pop("reason", None)
+        write_json(self.path / "run.json", now)
 
     def __fspath__(self) -> str:
         return str(self.answers_from)

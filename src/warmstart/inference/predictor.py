@@ -19,12 +19,12 @@ from warmstart.data.ledger import place
 from warmstart.data.tables import pc, torn
 from warmstart.data.tokens.batching import ordered, pad, width
 from warmstart.data.tokens.dataset import TokenizedDataset, joined
-from warmstart.errors import DataError, RunError, typed
+from warmstart.errors import DataError, RunError, shown, typed
 from warmstart.inference.engine import Engine, Runner, TokenBatch
 from warmstart.models.adapters.files import read
 from warmstart.models.adapters.open import opened
 from warmstart.models.architectures import positions_of
-from warmstart.models.checks import note_of, read_json
+from warmstart.models.checks import NOTE, note_of, read_json
 from warmstart.models.generation import GenerationOutput
 from warmstart.models.heads import CLASSES, HEADS, VECTOR, head_of
 from warmstart.models.saved import saved_config, saved_tokenizer
@@ -220,7 +220,10 @@ def _task_of(folder: Path, longest: int) -> Task:
         saved = read_modules(folder) if name == "embedding" else FOREIGN.get(name, {})
     if name not in parts.names("task"):
         raise RunError(f"{folder} was trained for the task '{name}', which is not known here")
-    task: Any = parts.find("task", name).model_validate({**saved, "max_length": longest})
+    try:
+        task: Any = parts.find("task", name).model_validate({**saved, "max_length": longest})
+    except ValueError as error:
+        raise RunError(f"{folder / NOTE} is damaged: {shown(error, 120)}") from None
     return task.resolve_for_base(read_json(config), longest) if config.exists() else task
 
 

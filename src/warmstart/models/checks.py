@@ -265,5 +265,8 @@ def check_sum(folder: Path) -> None:
 
 
 def note_of(folder: Path) -> dict[str, Any]:
-    """What we keep beside a model; empty where it is not ours."""
-    return read_json(folder / NOTE) if (folder / NOTE).exists() else {}
+    """What we keep beside a model; empty where it is not ours. Raises `BaseModelError`."""
+    note = read_json(folder / NOTE) if (folder / NOTE).exists() else {}
+    if not isinstance(note.get("task", {}), dict):
+        raise BaseModelError(f"{folder / NOTE} is damaged: task = {shown(note['task'])}")
+    return note

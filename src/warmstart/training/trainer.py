@@ -33,7 +33,7 @@ Score = Callable[[Any], dict[str, float]]
 
 
 class Interrupted(RunError):
-    """Stopped by Ctrl-C or SIGTERM, after a checkpoint."""
+    """Stopped by Ctrl-C, SIGTERM or SIGHUP, after a checkpoint."""
 
 
 class Listener:
@@ -285,14 +285,19 @@ class Fit:
         self.forward.refresh()
 
 
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
+           if hasattr(signal, name)]  # fmt: skip
+
+
 @contextmanager
 def _stop_signals() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM set an event; a second Ctrl-C stops at once."""
+    """Ctrl-C, SIGTERM and a terminal that closes set an event; a second one stops at once."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped
         return
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.getsignal(s) for s in SIGNALS}
+    before = {s: handler for s, handler in before.items() if handler is not signal.SIG_IGN}  # nohup
 
     def stop(number: int, frame: Any) -> None:
         if stopped.is_set():

@@ -15,6 +15,7 @@ from learning import classifier, grads_of, loss_of, messages, ready, source_of, 
 from warmstart.config.recipe import Recipe
 from warmstart.data.sampling import class_weights
 from warmstart.errors import RecipeError
+from warmstart.objectives.supervised import span
 from warmstart.training.loop import compute_gradients
 
 WEIGHTS = torch.tensor([0.2, 1.0, 3.0, 0.7])
@@ -133,3 +134,22 @@ def test_focal_goes_through_a_recipe_file() -> None:
     recipe = Recipe.of(given)
     assert Recipe.from_toml(recipe.to_toml()) == recipe
     assert Recipe.from_toml(recipe.commented()) == recipe
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_of_questions_does_not_count_padding(smoothing: float) -> None:
+    lengths, width = torch.tensor([9, 4, 6]), 12
+    logits, targets = torch.randn(3, width, 2), torch.tensor([[0, 8], [3, 3], [2, 5]])
+    whole = span(logits, targets, smoothing, lengths)
+    alone = [
+        span(logits[i : i + 1, :n], targets[i : i + 1], smoothing, lengths[i : i + 1])
+        for i, n in enumerate(lengths.tolist())
+    ]
+    theirs = [
+        cross_entropy(logits[i, :n].T, targets[i], reduction="sum", label_smoothing=smoothing) / 2
+        for i, n in enumerate(lengths.tolist())
+    ]  # fmt: skip
+    torch.testing.assert_close(whole, torch.stack(alone).sum())
+    torch.testing.assert_close(whole, torch.stack(theirs).sum())
+    logits[1, 4:] = 50.0
+    torch.testing.assert_close(span(logits, targets, smoothing, lengths), whole)

@@ -17,6 +17,7 @@ import warmstart
 from learning import ENVIRONMENT, fit, grads_of, messages, write_messages
 from warmstart.config.recipe import Recipe
 from warmstart.errors import RecipeError
+from warmstart.part import allow
 from warmstart.pipelines.prepare import prepare
 from warmstart.pipelines.session import Session
 from warmstart.training.loop import compute_gradients
@@ -113,6 +114,7 @@ def test_accumulation_is_exact(tiny_of: Folder, tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_objective_is_refused(name: str, said: str) -> None:
+    allow(name)
     with pytest.raises(Exception, match=said):
         Recipe.of({"objective": name})
 

@@ -72,6 +72,12 @@ class Head:
         return self.reads == "tokens"
 
     @property
+    def over_tokens(self) -> bool:
+        """Whether its outputs are one distribution over the tokens of a row, and not one of each
+        token."""
+        return self.per_token and not self.labelled
+
+    @property
     def generates(self) -> bool:
         """Whether the answer is a text, token by token."""
         return self.reads == "vocabulary"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from warmstart.data.tokens.dataset import IGNORE_INDEX
-from warmstart.models.heads import CLASSES, TEXT, TOKENS, Head
+from warmstart.models.heads import CLASSES, SPAN, TEXT, TOKENS, Head
 from warmstart.objectives.base import Loss, Objective, Setting
 
 if TYPE_CHECKING:
@@ -66,10 +66,19 @@ def text(outputs: Any, targets: Tensor, smoothing: float) -> Tensor:
     return tokens(outputs, targets, smoothing)
 
 
-def span(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-    """Cross-entropy of the first and the last token [B, 2], the mean of both; logits [B, L, 2]."""
-    both = logits.transpose(1, 2)
-    return tokens(both, targets, smoothing) / 2
+def span(logits: Tensor, targets: Tensor, smoothing: float, lengths: Tensor) -> Tensor:
+    """Cross-entropy of the first and the last token [B, 2] among those of the row, the mean of
+    both; logits [B, L, 2], of which a row has `lengths` [B]: padding is never an answer."""
+    import torch
+
+    real = torch.arange(logits.shape[1], device=logits.device) < lengths[:, None]
+    log_p = logits.masked_fill(~real[..., None], -torch.inf).log_softmax(1)
+    counted = targets != IGNORE_INDEX
+    nll = -log_p.gather(1, targets.clamp(min=0)[:, None])[:, 0]
+    if smoothing:
+        even = -log_p.masked_fill(~real[..., None], 0.0).sum(1) / lengths[:, None]
+        nll = (1 - smoothing) * nll + smoothing * even
+    return nll[counted].sum() / 2
 
 
 LOSSES: Mapping[str, Callable[[Tensor, Tensor, float], Tensor]] = {
@@ -78,7 +87,6 @@ LOSSES: Mapping[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "value": value,
     "tokens": tokens,
     "text": text,
-    "span": span,
 }
 
 
@@ -129,7 +137,7 @@ class Supervised(Objective):
     def heads(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The heads that it can train; see `warmstart.models.heads.Head`."""
         plain = self.loss_function == "cross_entropy" and self.class_weights == "none"
-        return frozenset(LOSSES) if plain else frozenset({"classes"})
+        return frozenset({*LOSSES, SPAN.name}) if plain else frozenset({"classes"})
 
     def setup(self, session: Setting) -> None:
         """Learn the head, and the weights of the classes from the rows that are trained on."""
@@ -147,7 +155,13 @@ class Supervised(Objective):
         batch, however unequal the parts are. Focal loss is not divided by its own factors: it is
         the mean of what the rows have left to learn.
         """
-        return Loss(self.total(model.forward(batch), batch.targets), batch.weight)
+        outputs = model.forward(batch)
+        if self._head.over_tokens:
+            lengths = batch.inputs["lengths"]
+            total = span(cast("Any", outputs), batch.targets, self.label_smoothing, lengths)
+        else:
+            total = self.total(outputs, batch.targets)
+        return Loss(total, batch.weight)
 
     def total(self, outputs: Any, targets: Tensor) -> Tensor:
         """The summed loss of outputs.

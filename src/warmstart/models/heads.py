@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from warmstart.errors import BaseModelError
-
-if TYPE_CHECKING:
-    import numpy as np
+from warmstart.metrics.base import softmax
 
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 Activation = Literal["softmax", "sigmoid", "identity"]
@@ -88,10 +88,6 @@ class Head:
 
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Outputs [..., K] as what they mean, in float64: probabilities, or values as they are."""
-        import numpy as np
-
-        from warmstart.metrics.base import softmax
-
         wide = outputs.astype(np.float64)
         if self.activation == "sigmoid":
             return 1.0 / (1.0 + np.exp(-wide))

@@ -25,12 +25,11 @@ from warmstart.models.gguf import (
     FETCHABLE,
     ORIGIN,
     Packaged,
-    check_cached,
     convert,
     fetched_folder,
     is_gguf,
 )
-from warmstart.models.hub import check_blob, download
+from warmstart.models.hub import download
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,10 +150,14 @@ def resolve(base: str, *, revision: str | None = None) -> Base:
     sha256 = weights_sha256(files)
     if source == "hub":
         for file, sum_ in files.items():
-            check_blob(file, sum_)
+            blob = file.resolve()  # named by its sum in the cache
+            if len(blob.name) == 64 and blob.name != sum_:
+                raise HubError(f"{file.name} is damaged in the cache: delete {blob} and try again")
         revision = path.name if COMMIT.fullmatch(path.name) else revision
     elif source in ("fetched", "gguf"):
-        check_cached(path, sha256)
+        origin = read_json(path / ORIGIN)
+        if (origin["weights_sha256"], origin["tokenizer_sha256"]) != (sha256, fingerprint):
+            raise BaseModelError(f"{path} is damaged: delete it, and it is made anew")
     if source == "embedded":
         license_ = EMBEDDED[base].license
     elif (path / ORIGIN).exists():

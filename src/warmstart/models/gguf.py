@@ -66,16 +66,6 @@ def cached(sha256: str) -> Path | None:
     return folder if complete else None
 
 
-def check_cached(folder: Path, weights_sha256: str) -> None:
-    """Refuse a folder whose weights or tokenizer are not those that were written."""
-    origin = read_json(folder / ORIGIN)
-    if (origin["weights_sha256"], origin["tokenizer_sha256"]) != (
-        weights_sha256,
-        fingerprint(folder),
-    ):
-        raise BaseModelError(f"{folder} is damaged: delete it, and it is made anew")
-
-
 def convert(file: Path, origin: Mapping[str, Any] | None = None) -> Path:
     """The plain folder of a GGUF file, made where the cache does not hold it yet.
 

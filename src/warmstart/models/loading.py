@@ -95,11 +95,7 @@ def rewrapped(tokenizer: Any, backend: Any, **more: Any) -> PreTrainedTokenizerF
 
 
 def load_headed(
-    base: Base,
-    head: Head,
-    labels: Sequence[str],
-    seed: int,
-    dropout: float | None = None,
+    base: Base, head: Head, labels: Sequence[str], seed: int, dropout: float | None = None
 ) -> PreTrainedModel:
     """The base's body in float32 under a head of this kind, in eval mode.
 

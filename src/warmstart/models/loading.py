@@ -12,7 +12,6 @@ from tokenizers import Tokenizer
 
 from warmstart.errors import BaseModelError, RecipeError
 from warmstart.models.architectures import (
-    Family,
     body_of,
     family_of,
     positions_of,
@@ -123,7 +122,10 @@ def load_headed(
         model, info = loaded
         # what the checkpoint did not give, or gave in another shape
         fresh = set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
-        heads = _heads(model, family)
+        # the modules that a checkpoint of the body alone does not give
+        heads = head_names(model) or [*family.head_modules, "pooler"]
+        if type(model).__name__.endswith(LANGUAGE_MODELS):
+            heads = ["lm_head", "final_logits_bias"]
         output = family.output if head.problem_type else (heads[-1] if heads else "")
         kept = had == list(labels) and not any(key.startswith(output) for key in fresh)
         if output and not kept:
@@ -156,13 +158,6 @@ def _config(
         for name in family_of(config).dropouts:
             setattr(config, name, dropout)
     return config, had
-
-
-def _heads(model: Any, family: Family) -> list[str]:
-    """The modules that a checkpoint of the body alone does not give."""
-    if type(model).__name__.endswith(LANGUAGE_MODELS):
-        return ["lm_head", "final_logits_bias"]
-    return head_names(model) or [*family.head_modules, "pooler"]
 
 
 def check_output_matrix(model: Any, base: Base, fresh: Collection[str] = ()) -> None:
@@ -289,18 +284,14 @@ def saved_config(folder: Path) -> Any:
 def saved_model(folder: Path) -> PreTrainedModel:
     """The model of a folder in eval mode and float32. Raises `BaseModelError`."""
     with one_line(f"the model in {folder} cannot be loaded"), quiet():
-        is_adapter = (folder / "adapter_config.json").exists()
-        return (_adapter(folder) if is_adapter else _whole(folder)).eval()
-
-
-def _whole(folder: Path) -> Any:
-    task = note_of(folder).get("task", {})
-    if path := task.get("module"):
-        return load_saved_own(folder, path, task["module_settings"])
-    config = read_json(folder / "config.json")
-    head = head_of(config) or VECTOR
-    auto: Any = getattr(transformers, head.auto_for(family_of(config).kind))
-    return auto.from_pretrained(folder, **FLOAT32)
+        if (folder / "adapter_config.json").exists():
+            return _adapter(folder).eval()
+        task = note_of(folder).get("task", {})
+        if path := task.get("module"):
+            return load_saved_own(folder, path, task["module_settings"])
+        config = read_json(folder / "config.json")
+        auto = (head_of(config) or VECTOR).auto_for(family_of(config).kind)
+        return getattr(transformers, auto).from_pretrained(folder, **FLOAT32).eval()
 
 
 def _adapter(folder: Path) -> Any:

@@ -46,9 +46,11 @@ def side_by_side(looks: Sequence[Mapping[str, Any]]) -> None:
     waiting = [_column(look) for look in looks]
     while waiting:
         block, used = [], 1
-        while waiting and (not block or used + _width(waiting[0]) <= console.width):
+        while waiting:
+            used += max(len(cell.plain) for cell in waiting[0]) + 3
+            if block and used > console.width:
+                break
             block.append(waiting.pop(0))
-            used += _width(block[-1])
         console.print(_block(block))
     for look in looks:
         if look["lost"]:
@@ -61,7 +63,12 @@ def side_by_side(looks: Sequence[Mapping[str, Any]]) -> None:
 def _column(look: Mapping[str, Any]) -> list[Text]:
     """The cells of one tokenizer, of equal width, under its name."""
     rows = [
-        (_visible(p["piece"]).replace(" ", SPACE), str(p["id"]), _place(p)) for p in look["pieces"]
+        (
+            _visible(p["piece"]).replace(" ", SPACE),
+            str(p["id"]),
+            "" if p["special"] and not p["text"] else f"{p['start']}-{p['end']}",
+        )
+        for p in look["pieces"]
     ]
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
     cells = [Text(look["tokenizer"], "bold"), Text(look["kind"], "dim")]
@@ -74,10 +81,6 @@ def _column(look: Mapping[str, Any]) -> list[Text]:
     return cells
 
 
-def _width(cells: Sequence[Text]) -> int:
-    return max(len(cell.plain) for cell in cells) + 3
-
-
 def _block(columns: Sequence[list[Text]]) -> Table:
     table = Table(show_header=False)
     for _ in columns:
@@ -86,10 +89,6 @@ def _block(columns: Sequence[list[Text]]) -> Table:
         table.add_row(*(cells[row] if row < len(cells) else "" for cells in columns),
                       end_section=row == 2)  # fmt: skip
     return table
-
-
-def _place(piece: Mapping[str, Any]) -> str:
-    return "" if piece["special"] and not piece["text"] else f"{piece['start']}-{piece['end']}"
 
 
 def _visible(text: str) -> str:

@@ -376,9 +376,3 @@ def layers_of(model: nn.Module) -> list[nn.Module]:
     family, body = family_of(model.config), body_of(model)
     paths = [family.layers] + ([family.decoder_layers] if family.decoder_layers else [])
     return [block for path in paths for block in body.get_submodule(path).children()]
-
-
-def word_embedding_of(model: nn.Module) -> nn.Module:
-    """The word embedding of the model."""
-    embedder: Any = model
-    return embedder.get_input_embeddings()

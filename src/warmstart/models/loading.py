@@ -15,7 +15,6 @@ from warmstart.models.architectures import (
     body_of,
     family_of,
     positions_of,
-    word_embedding_of,
 )
 from warmstart.models.base import resolve
 from warmstart.models.checks import header, note_of, read_json, weight_files
@@ -237,7 +236,7 @@ def share_body(models: Sequence[PreTrainedModel]) -> PreTrainedModel:
             continue
         inner: Any = unwrap(model)
         output: Any = inner.get_output_embeddings()
-        words: Any = word_embedding_of(inner)
+        words: Any = inner.get_input_embeddings()
         tied = output is not None and getattr(output, "weight", None) is words.weight
         for name in _shared(model):
             if name not in parts:
@@ -245,7 +244,7 @@ def share_body(models: Sequence[PreTrainedModel]) -> PreTrainedModel:
                 raise RecipeError(f"the bodies of {kinds} differ in '{name}' and cannot be shared")
             setattr(body_of(inner), name, parts[name])
         if tied:
-            inner.get_output_embeddings().weight = word_embedding_of(inner).weight
+            inner.get_output_embeddings().weight = inner.get_input_embeddings().weight
     return owner
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from warmstart.models.architectures import body_of, family_of, width_of, word_embedding_of
+from warmstart.models.architectures import body_of, family_of, width_of
 from warmstart.models.modules import head_names
 from warmstart.models.peft.wrap import task_type
 
@@ -88,7 +88,7 @@ def prompt_settings(model: PreTrainedModel, tokens: int) -> dict[str, Any]:
     """What PEFT's configs of virtual tokens need to know of the model."""
     config: Any = model.config
     family, body = family_of(config), body_of(model)
-    embedding: Any = word_embedding_of(model)
+    embedding: Any = model.get_input_embeddings()
     layers = family.decoder_layers or family.layers
     return {
         "task_type": task_type(model),

@@ -319,7 +319,7 @@ def test_words_of_a_text_file_are_guessed(
 def test_the_fast_way_gives_the_gradients_of_the_slow_one(
     family: str, tasks: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from warmstart.models import shared as together
+    from warmstart.models.fast import forward as together
 
     none = dict.fromkeys(NO_DROPOUT[family], 0.0)
     base = tiny(family, tmp_path / "base", WORDS, 0, **none)

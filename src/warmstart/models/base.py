@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -14,21 +15,15 @@ from warmstart.errors import BaseModelError, HubError, nearest, shown
 from warmstart.models.checks import (
     check_tokenizer,
     file_sha256,
-    header,
+    headers,
     license_of,
     parameters,
     read_json,
     weight_files,
     weights_sha256,
+    weights_size,
 )
-from warmstart.models.gguf import (
-    FETCHABLE,
-    ORIGIN,
-    Packaged,
-    convert,
-    fetched_folder,
-    is_gguf,
-)
+from warmstart.models.gguf import FETCHABLE, ORIGIN, Packaged, convert, fetched_folder, is_gguf
 from warmstart.models.hub import download
 
 
@@ -100,6 +95,9 @@ NO_REVISION = {
     "gguf": "a GGUF file",
     "folder": "a folder",
 }
+ROW = (
+    "name", "source", "family", "parameters", "bytes", "license", "languages", "use", "path",
+)  # fmt: skip
 HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -182,41 +180,20 @@ def listing(cache_dir: str | Path | None = None) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = []
     for name, model in PACKAGED.items():
-        try:
-            path: Path | None = packaged_folder(name)
-            size = sum(file.stat().st_size for file in weight_files(path))
-        except BaseModelError:
-            path = size = None
         source = "embedded" if name in EMBEDDED else "fetched"
-        rows.append(_row(name, source, path, size, model.family, model.parameters, model.license)
-                    | {"languages": model.languages, "use": model.use})  # fmt: skip
+        row: dict[str, Any] = {"name": name, "source": source}
+        row |= {key: getattr(model, key) for key in ROW if hasattr(model, key)}
+        with contextlib.suppress(BaseModelError):
+            path = packaged_folder(name)
+            row |= {"bytes": weights_size(path), "path": str(path)}
+        rows.append(row)
     for name, path in _cached_models(cache_dir):
-        try:
-            family = read_json(path / "config.json").get("model_type")
-            files = weight_files(path)
-            count = parameters({key: t for file in files for key, t in header(file).items()})
-        except BaseModelError:  # none that we could begin from
-            continue
-        size = sum(file.stat().st_size for file in files)
-        rows.append(_row(name, "hub", path, size, family, count, license_of(path)))
-    return rows
-
-
-def _row(
-    name: str, source: Source, path: Path | None, size: int | None, family: str | None,
-    count: int, license_: str | None,
-) -> dict[str, Any]:  # fmt: skip
-    return {
-        "name": name,
-        "source": source,
-        "family": family,
-        "parameters": count,
-        "bytes": size,
-        "license": license_,
-        "languages": None,
-        "use": None,
-        "path": str(path) if path else None,
-    }
+        with contextlib.suppress(BaseModelError):  # none that we could begin from
+            row = {"name": name, "source": "hub", "path": str(path)}
+            row["family"] = read_json(path / "config.json").get("model_type")
+            row |= {"parameters": parameters(headers(path)), "bytes": weights_size(path)}
+            rows.append(row | {"license": license_of(path)})
+    return [{key: row.get(key) for key in ROW} for row in rows]
 
 
 def _cached_models(cache_dir: str | Path | None) -> list[tuple[str, Path]]:

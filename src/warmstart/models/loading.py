@@ -11,13 +11,9 @@ import transformers
 from tokenizers import Tokenizer
 
 from warmstart.errors import BaseModelError, RecipeError
-from warmstart.models.architectures import (
-    body_of,
-    family_of,
-    positions_of,
-)
+from warmstart.models.architectures import body_of, family_of, positions_of
 from warmstart.models.base import resolve
-from warmstart.models.checks import header, note_of, read_json, weight_files
+from warmstart.models.checks import headers, note_of, read_json
 from warmstart.models.custom_head import load_own, load_saved_own
 from warmstart.models.head_layers import begin_anew, unwrap
 from warmstart.models.heads import HEADS, VECTOR, Head, head_of
@@ -169,8 +165,7 @@ def check_output_matrix(model: Any, base: Base, fresh: Collection[str] = ()) -> 
     name = next((name for name, module in model.named_modules() if module is head), "lm_head")
     # an untied T5 says so under another name
     tied = config.tie_word_embeddings and getattr(config, "scale_decoder_outputs", True)
-    stored = {key for file in weight_files(base.path) for key in header(file)}
-    if f"{name}.weight" in fresh or not (tied or f"{name}.weight" in stored):
+    if f"{name}.weight" in fresh or not (tied or f"{name}.weight" in headers(base.path)):
         raise BaseModelError(
             f"{base.name} holds no output matrix: '{name}.weight' is not among its weights, and "
             "its config does not tie it to the embeddings. Give the whole language model, not its "

@@ -65,17 +65,15 @@ def row_of(folder: Path) -> dict[str, Any]:
 
 def _whole_row(folder: Path) -> dict[str, Any]:
     """A folder with a whole model."""
-    from warmstart.models.checks import header, parameters, read_json, weight_files
+    from warmstart.models.checks import headers, parameters, read_json, weights_size
 
     place = folder / "model" if (folder / "model" / "config.json").exists() else folder
     try:
-        files = weight_files(place)
-        tensors = {name: entry for file in files for name, entry in header(file).items()}
         names = read_json(place / "config.json").get("id2label") or {}
         return {
             "method": "whole model",
-            "parameters": parameters(tensors),
-            "bytes": sum(file.stat().st_size for file in files),
+            "parameters": parameters(headers(place)),
+            "bytes": weights_size(place),
             "labels": [str(names[key]) for key in sorted(names, key=int)],
         }
     except BaseModelError as error:

@@ -12,7 +12,7 @@ import torch
 
 from learning import FAST, SLOW, classifier, fit, weights_of
 from warmstart.methods.full import Full
-from warmstart.models.architectures import layers_of, word_embedding_of
+from warmstart.models.architectures import layers_of
 from warmstart.models.modules import parameters_by_depth
 from warmstart.training.loop import Step
 from warmstart.training.trainer import Fit, Interrupted, Listener
@@ -37,7 +37,7 @@ def test_from_the_top_down(family: str, tiny_of: Folder) -> None:
     for block, group in zip(reversed(blocks), groups[1:-1], strict=True):
         more = {id(p) for p in group} - {id(p) for p in block.parameters()}
         assert len(more) <= (2 if family in ("t5", "bart") else 0)  # an encoder's final norm
-    assert any(p is word_embedding_of(model).weight for p in groups[-1])
+    assert any(p is model.get_input_embeddings().weight for p in groups[-1])
     names = {id(p): n for n, p in model.named_parameters()}
     for p in groups[-1]:
         assert any(w in names[id(p)] for w in ("emb", "wte", "wpe", "shared", "mask_emb")), names[

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from learning import FAST, classifier, fit, messages, source_of, store_of, weights_of
-from warmstart.models.architectures import word_embedding_of
 from warmstart.training.datasets import narrow
 
 Folder = Callable[[str], Path]
@@ -28,7 +27,7 @@ def train(folder: Path, out: Path, active: bool, **settings: Any) -> tuple[Any, 
 
         compute = forward_for(model)
         stores, pad = narrow(compute, {"train": store}, pad)
-        assert word_embedding_of(model).weight.shape[0] < 40
+        assert model.get_input_embeddings().weight.shape[0] < 40
         compute.prepare(torch.float32, torch.device("cpu"), checkpointing=False)
         feed = replace_feed(run.train, stores["train"], compute, pad)
         run = replace(run, model=model, forward=compute, train=feed, validation=feed)
@@ -78,7 +77,7 @@ def test_refused_where_nothing_is_won(tiny_of: Folder) -> None:
 
     store, pad = store_of(tiny_of("bert"), *messages(30))
     frozen = classifier(tiny_of("bert"))
-    word_embedding_of(frozen).requires_grad_(False)
+    frozen.get_input_embeddings().requires_grad_(False)
     for model in (frozen, classifier(tiny_of("gpt2"))):
         stores, same = narrow(forward_for(model), {"train": store}, pad)
         assert stores["train"] is store and same == pad
@@ -92,9 +91,9 @@ def test_all_splits_count(tiny_of: Folder) -> None:
     train, pad = store_of(folder, ["good film"])
     test, _ = store_of(folder, ["bad song"])
     model = classifier(folder)
-    rows = word_embedding_of(model).weight.detach().clone()
+    rows = model.get_input_embeddings().weight.detach().clone()
     stores, new_pad = narrow(forward_for(model), {"train": train, "test": test}, pad)
-    small = word_embedding_of(model).weight
+    small = model.get_input_embeddings().weight
     assert small.shape[0] == 7  # four words, <s>, </s>, <pad>
     for name, old in (("train", train), ("test", test)):
         assert torch.equal(small[stores[name].ids.astype(int)], rows[old.ids.astype(int)])

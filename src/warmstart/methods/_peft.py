@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from warmstart.errors import RecipeError
 from warmstart.methods.base import Method
+from warmstart.models.architectures import family_of
 from warmstart.models.modules import ParamGroup
-from warmstart.models.peft.wrap import adapted, merged
+from warmstart.models.peft.wrap import adapted, merged, task_type
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,9 +56,13 @@ class PromptMethod(PeftMethod):
         return self.tokens
 
     def check(self, model: PreTrainedModel) -> None:
-        from warmstart.models.peft.prompts import refuse_embeddings
-
-        refuse_embeddings(self.part_name(), model)
+        family = family_of(model.config)
+        if family.kind == "encoder-decoder" and task_type(model) == "SEQ_CLS":
+            raise RecipeError(
+                f"method {self.part_name()} puts virtual tokens before the text, which "
+                f"transformers' classifier of '{family.name}' does not take; take lora, ia3 or "
+                "adapter"
+            )
 
     def param_groups(self, model: PreTrainedModel) -> list[ParamGroup]:
         head = [p for n, p in model.named_parameters() if p.requires_grad and "prompt_" not in n]

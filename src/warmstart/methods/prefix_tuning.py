@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from warmstart.errors import RecipeError
 from warmstart.methods._peft import PromptMethod
+from warmstart.models.architectures import body_of, family_of
+from warmstart.models.hf_calls import seeded
+from warmstart.models.peft.wrap import task_type
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,9 +26,18 @@ class PrefixTuning(PromptMethod):
     )
 
     def check(self, model: PreTrainedModel) -> None:
-        from warmstart.models.peft.prompts import refuse_prefixes
-
-        refuse_prefixes(self.part_name(), model)
+        family, classifies = family_of(model.config), task_type(model) == "SEQ_CLS"
+        takes = any(
+            "past_key_values" in inspect.signature(part.forward).parameters
+            for part in (model, body_of(model))
+        )
+        if not takes or (family.kind == "encoder-decoder" and classifies):
+            other = "lora" if family.kind == "encoder-decoder" else "prompt_tuning"
+            raise RecipeError(
+                f"method {self.part_name()} puts keys and values before the text's, and "
+                f"{'the classifier of ' if classifies else ''}'{family.name}' in transformers "
+                f"takes none (no past_key_values); take {other}"
+            )
 
     def config(self, model: PreTrainedModel) -> Any:
         from peft import PrefixTuningConfig
@@ -38,8 +52,7 @@ class PrefixTuning(PromptMethod):
         )
 
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
-        from warmstart.models.peft.prompts import begin_small
-
-        adapted = super().attach(model, seed)
-        begin_small(adapted, seed)
+        adapted: Any = super().attach(model, seed)
+        with seeded(seed):  # near zero: at the usual normal(0, 1) they would drown the text
+            adapted.prompt_encoder["default"].embedding.weight.data.normal_(0.0, 0.02)
         return adapted

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from warmstart.methods._peft import PromptMethod
+from warmstart.models.hf_calls import seeded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,8 +25,11 @@ class PromptTuning(PromptMethod):
         return PromptTuningConfig(**prompt_settings(model, self.tokens))
 
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
-        from warmstart.models.peft.prompts import begin_with_words
+        import torch
 
-        adapted = super().attach(model, seed)
-        begin_with_words(adapted, seed)
+        adapted: Any = super().attach(model, seed)
+        words = adapted.word_embeddings.weight
+        own = adapted.prompt_encoder["default"].embedding.weight
+        with seeded(seed), torch.no_grad():
+            own.copy_(words[torch.randint(0, len(words), (len(own),))])
         return adapted

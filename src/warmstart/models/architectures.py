@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from warmstart.errors import BaseModelError, nearest
@@ -303,20 +302,18 @@ _T5 = Family(
     attention_out=("layer.*.*Attention.o",), feed_forward_out=("layer.*.DenseReluDense.wo",),
 )  # fmt: skip
 
-FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {
-        family.name: family
-        for family in (
-            _bert("bert", "bert", ("bert.pooler", "classifier"), "classifier"),
-            _bert("roberta", "roberta", ("classifier",), "classifier.out_proj"),
-            _bert("xlm-roberta", "roberta", ("classifier",), "classifier.out_proj"),
-            _bert("electra", "electra", ("classifier",), "classifier.out_proj"),
-            _DISTILBERT, _MODERNBERT, _XLNET, _GPT2,
-            _llama("llama"), _llama("mistral"), _llama("qwen2"), _llama("qwen3"),
-            _T5, _bart("bart"), _bart("mbart"), _bart("pegasus"),
-        )
-    }
-)  # fmt: skip
+FAMILIES: Mapping[str, Family] = {
+    family.name: family
+    for family in (
+        _bert("bert", "bert", ("bert.pooler", "classifier"), "classifier"),
+        _bert("roberta", "roberta", ("classifier",), "classifier.out_proj"),
+        _bert("xlm-roberta", "roberta", ("classifier",), "classifier.out_proj"),
+        _bert("electra", "electra", ("classifier",), "classifier.out_proj"),
+        _DISTILBERT, _MODERNBERT, _XLNET, _GPT2,
+        _llama("llama"), _llama("mistral"), _llama("qwen2"), _llama("qwen3"),
+        _T5, _bart("bart"), _bart("mbart"), _bart("pegasus"),
+    )
+}  # fmt: skip
 
 MOST_POSITIONS = 1 << 16
 OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
@@ -379,9 +376,3 @@ def layers_of(model: nn.Module) -> list[nn.Module]:
     family, body = family_of(model.config), body_of(model)
     paths = [family.layers] + ([family.decoder_layers] if family.decoder_layers else [])
     return [block for path in paths for block in body.get_submodule(path).children()]
-
-
-def word_embedding_of(model: nn.Module) -> nn.Module:
-    """The word embedding of the model."""
-    embedder: Any = model
-    return embedder.get_input_embeddings()

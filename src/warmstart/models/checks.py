@@ -105,6 +105,16 @@ def header(path: Path) -> dict[str, Any]:
     return tensors
 
 
+def headers(folder: Path) -> dict[str, Any]:
+    """As `header`, of all weight files of a folder."""
+    return {name: entry for file in weight_files(folder) for name, entry in header(file).items()}
+
+
+def weights_size(folder: Path) -> int:
+    """The bytes of all weight files of a folder."""
+    return sum(file.stat().st_size for file in weight_files(folder))
+
+
 def parameters(tensors: Mapping[str, Any]) -> int:
     """The number of weights, without integer buffers."""
     entries = (t for t in tensors.values() if str(t["dtype"]).startswith(("F", "BF")))
@@ -168,7 +178,7 @@ def check_tokenizer(folder: Path) -> str:
     config = read_json(folder / "config.json")
     check_code(config, folder)
     check_config(config, folder)
-    tensors = {name: entry for file in weight_files(folder) for name, entry in header(file).items()}
+    tensors = headers(folder)
     if not tensors:
         raise BaseModelError(f"{folder} has no tensors in its weights")
     endings = [f".{name}.weight" for name in WORD_EMBEDDINGS]

@@ -133,8 +133,8 @@ class Forward:
 
     def _compute(self, inputs: Mapping[str, Any]) -> Outputs:
         if "parts" in inputs:
-            found = [self.logits(**part, training=self.training) for part in inputs["parts"]]
-            flat = self._join(found)[inputs["order"]]
+            vectors = [self.logits(**part, training=self.training) for part in inputs["parts"]]
+            flat = self._join(vectors)[inputs["order"]]
             return flat.view(inputs["texts"], -1, flat.shape[-1]).transpose(0, 1)
         if "features" in inputs:
             return self.head(inputs["features"], training=self.training)

@@ -107,11 +107,11 @@ def generation_config(model: PreTrainedModel, end: int | None, **settings: Any) 
     ends = list(ends) if isinstance(ends, list | tuple) else [ends]
     ends = list(dict.fromkeys(token for token in (*ends, end) if token is not None))
     known = {name: value for name, value in known.items() if value is not None}
-    asked = {name: value for name, value in settings.items() if value not in (None, 0)}
-    if asked.get("num_beams", 1) == 1:
-        asked.pop("length_penalty", None)
+    settings = {name: value for name, value in settings.items() if value not in (None, 0)}
+    if settings.get("num_beams", 1) == 1:
+        settings.pop("length_penalty", None)
     eos: Any = ends[0] if len(ends) == 1 else ends
-    return GenerationConfig(do_sample=False, eos_token_id=eos, **known, **asked)
+    return GenerationConfig(do_sample=False, eos_token_id=eos, **known, **settings)
 
 
 # What a language model's output matrix reads, whatever the family, and texts that it writes.

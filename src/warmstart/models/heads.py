@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from warmstart.errors import BaseModelError
-
-if TYPE_CHECKING:
-    import numpy as np
+from warmstart.metrics.base import softmax
 
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 Activation = Literal["softmax", "sigmoid", "identity"]
@@ -94,10 +94,6 @@ class Head:
 
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Outputs [..., K] as what they mean, in float64: probabilities, or values as they are."""
-        import numpy as np
-
-        from warmstart.metrics.base import softmax
-
         wide = outputs.astype(np.float64)
         if self.activation == "sigmoid":
             return 1.0 / (1.0 + np.exp(-wide))
@@ -124,33 +120,29 @@ class Head:
         return CAUSAL if self.generates and family_kind == "decoder" else self
 
 
-def _classifier(name: str, problem: Problem, activation: Activation, task: str, does: str) -> Head:
-    return Head(
-        name,
-        auto="AutoModelForSequenceClassification",
-        endings=("ForSequenceClassification",),
-        what="classification",
-        hub_tag="text-classification",
-        peft_task="SEQ_CLS",
-        task=task,
-        does=does,
-        reads="pooled",
-        activation=activation,
-        problem_type=problem,
-        labelled=True,
-        pipeline="text-classification" if problem == "single_label_classification" else None,
-    )
-
-
-CLASSES = _classifier(
-    "classes", "single_label_classification", "softmax", "classification",
-    "labels {one}, with confidence",
+CLASSES = Head(
+    "classes",
+    auto="AutoModelForSequenceClassification",
+    endings=("ForSequenceClassification",),
+    what="classification",
+    hub_tag="text-classification",
+    peft_task="SEQ_CLS",
+    task="classification",
+    does="labels {one}, with confidence",
+    reads="pooled",
+    activation="softmax",
+    problem_type="single_label_classification",
+    labelled=True,
+    pipeline="text-classification",
+)
+LABELS = replace(
+    CLASSES, name="labels", problem_type="multi_label_classification", activation="sigmoid",
+    task="multilabel", does="gives {one} its labels, with confidence", pipeline=None,
 )  # fmt: skip
-LABELS = _classifier(
-    "labels", "multi_label_classification", "sigmoid", "multilabel",
-    "gives {one} its labels, with confidence",
+VALUE = replace(
+    CLASSES, name="value", problem_type="regression", activation="identity", task="regression",
+    does="gives {one} its number", pipeline=None,
 )  # fmt: skip
-VALUE = _classifier("value", "regression", "identity", "regression", "gives {one} its number")
 TOKENS = Head(
     "tokens",
     auto="AutoModelForTokenClassification",

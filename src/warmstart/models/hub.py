@@ -150,10 +150,3 @@ def _weights_among(files: Sequence[str], repo_id: str) -> list[str]:
             f"'{repo_id}' has only pickled weights, which are never read. {CONVERT}"
         )
     raise BaseModelError(f"'{repo_id}' holds no {WEIGHTS}")
-
-
-def check_blob(path: Path, sha256: str) -> None:
-    """Refuse a file of the cache whose content is not what its name there says."""
-    blob = path.resolve()
-    if len(blob.name) == 64 and blob.name != sha256:
-        raise HubError(f"{path.name} is damaged in the cache: delete {blob} and try again")

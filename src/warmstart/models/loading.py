@@ -10,14 +10,8 @@ import transformers
 from tokenizers import Tokenizer
 
 from warmstart.errors import BaseModelError, RecipeError
-from warmstart.models.architectures import (
-    Family,
-    body_of,
-    family_of,
-    positions_of,
-    word_embedding_of,
-)
-from warmstart.models.checks import header, read_json, weight_files
+from warmstart.models.architectures import body_of, family_of, positions_of
+from warmstart.models.checks import headers, read_json
 from warmstart.models.head_layers import begin_anew, unwrap
 from warmstart.models.heads import Head
 from warmstart.models.hf_calls import FLOAT32, LOAD, one_line, quiet, seeded, set_labels
@@ -91,11 +85,7 @@ def rewrapped(tokenizer: Any, backend: Any, **more: Any) -> PreTrainedTokenizerF
 
 
 def load_headed(
-    base: Base,
-    head: Head,
-    labels: Sequence[str],
-    seed: int,
-    dropout: float | None = None,
+    base: Base, head: Head, labels: Sequence[str], seed: int, dropout: float | None = None
 ) -> PreTrainedModel:
     """The base's body in float32 under a head of this kind, in eval mode.
 
@@ -123,7 +113,10 @@ def load_headed(
         model, info = loaded
         # what the checkpoint did not give, or gave in another shape
         fresh = set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
-        heads = _heads(model, family)
+        # the modules that a checkpoint of the body alone does not give
+        heads = head_names(model) or [*family.head_modules, "pooler"]
+        if type(model).__name__.endswith(LANGUAGE_MODELS):
+            heads = ["lm_head", "final_logits_bias"]
         output = family.output if head.problem_type else (heads[-1] if heads else "")
         kept = had == list(labels) and not any(key.startswith(output) for key in fresh)
         if output and not kept:
@@ -159,13 +152,6 @@ def _config(
     return config, had
 
 
-def _heads(model: Any, family: Family) -> list[str]:
-    """The modules that a checkpoint of the body alone does not give."""
-    if type(model).__name__.endswith(LANGUAGE_MODELS):
-        return ["lm_head", "final_logits_bias"]
-    return head_names(model) or [*family.head_modules, "pooler"]
-
-
 def check_output_matrix(model: Any, base: Base, fresh: Collection[str] = ()) -> None:
     """Refuse a base without output matrix; one that is tied to the embeddings is there.
 
@@ -176,8 +162,7 @@ def check_output_matrix(model: Any, base: Base, fresh: Collection[str] = ()) -> 
     name = next((name for name, module in model.named_modules() if module is head), "lm_head")
     # an untied T5 says so under another name
     tied = config.tie_word_embeddings and getattr(config, "scale_decoder_outputs", True)
-    stored = {key for file in weight_files(base.path) for key in header(file)}
-    if f"{name}.weight" in fresh or not (tied or f"{name}.weight" in stored):
+    if f"{name}.weight" in fresh or not (tied or f"{name}.weight" in headers(base.path)):
         raise BaseModelError(
             f"{base.name} holds no output matrix: '{name}.weight' is not among its weights, and "
             "its config does not tie it to the embeddings. Give the whole language model, not its "
@@ -249,7 +234,7 @@ def share_body(models: Sequence[PreTrainedModel]) -> PreTrainedModel:
             continue
         inner: Any = unwrap(model)
         output: Any = inner.get_output_embeddings()
-        words: Any = word_embedding_of(inner)
+        words: Any = inner.get_input_embeddings()
         tied = output is not None and getattr(output, "weight", None) is words.weight
         for name in _shared(model):
             if name not in parts:
@@ -257,7 +242,7 @@ def share_body(models: Sequence[PreTrainedModel]) -> PreTrainedModel:
                 raise RecipeError(f"the bodies of {kinds} differ in '{name}' and cannot be shared")
             setattr(body_of(inner), name, parts[name])
         if tied:
-            inner.get_output_embeddings().weight = word_embedding_of(inner).weight
+            inner.get_output_embeddings().weight = inner.get_input_embeddings().weight
     return owner
 
 

@@ -26,7 +26,7 @@ from warmstart.models.adapters import combine
 from warmstart.models.adapters.files import CONFIG, base_state, read, sum_of_base
 from warmstart.models.adapters.open import opened, share
 from warmstart.models.base import resolve
-from warmstart.models.checks import header, parameters, read_json, weight_files
+from warmstart.models.checks import parameters, read_json
 from warmstart.run import new_folder
 from warmstart.types import Prediction
 
@@ -171,13 +171,11 @@ def _whole_row(folder: Path) -> dict[str, Any]:
     """A folder with a whole model."""
     place = folder / "model" if (folder / "model" / "config.json").exists() else folder
     try:
-        files = weight_files(place)
-        tensors = {name: entry for file in files for name, entry in header(file).items()}
         names = read_json(place / "config.json").get("id2label") or {}
         return {
             "method": "whole model",
-            "parameters": parameters(tensors),
-            "bytes": sum(file.stat().st_size for file in files),
+            "parameters": parameters(headers(place)),
+            "bytes": weights_size(place),
             "labels": [str(names[key]) for key in sorted(names, key=int)],
         }
     except BaseModelError as error:

@@ -109,7 +109,17 @@ def _into_vocabulary(
     model = description["model"]
     vocabulary: dict[str, int] = model["vocab"]
     if not model.get("ignore_merges"):
-        notes += _never_merged(old, vocabulary)
+        strange = [  # old tokens that the merges never give, and that whole words will now be
+            token
+            for token, number in vocabulary.items()
+            if len(old.model.tokenize(token)) > 1
+            and [part for part, _ in _parts(old, old.decode([number]))] == [token]
+        ]
+        if strange:
+            notes.append(
+                f"{len(strange)} old tokens that the merges never gave are given now where a word "
+                f"is exactly that: {shown(', '.join(strange), 120)}"
+            )
     for token in description["added_tokens"]:  # else they would be numbered after the new words
         vocabulary.setdefault(token["content"], token["id"])
     added: list[Added] = []
@@ -135,22 +145,6 @@ def _forms(old: Tokenizer, word: str) -> list[str]:
     return list(forms)
 
 
-def _never_merged(old: Tokenizer, vocabulary: dict[str, int]) -> list[str]:
-    """A note on old tokens that the merges never give, and that whole words will now be."""
-    strange = [
-        token
-        for token, number in vocabulary.items()
-        if len(old.model.tokenize(token)) > 1
-        and [part for part, _ in _parts(old, old.decode([number]))] == [token]
-    ]
-    if not strange:
-        return []
-    return [
-        f"{len(strange)} old tokens that the merges never gave are given now where a word is "
-        f"exactly that: {shown(', '.join(strange), 120)}"
-    ]
-
-
 def _beside(
     old: Tokenizer, words: Sequence[str], with_space: bool
 ) -> tuple[Tokenizer, list[Added]]:
@@ -165,21 +159,14 @@ def _beside(
             for word in fresh
         ]
     )
-    if with_space and fresh:
-        _keep_spaces(new, fresh)
+    text = f"x {fresh[0]} x" if with_space and fresh else ""
+    if new.decode(new.encode(text, add_special_tokens=False).ids) != text:
+        # have the decoder put the space back that a new token took
+        either = "|".join(re.escape(word) for word in fresh)
+        mark: Any = decoders.Replace(Regex(f"^(?=(?:{either})$)"), SPACE)
+        new.decoder = decoders.Sequence([mark] if new.decoder is None else [mark, new.decoder])
     ids = new.get_vocab(with_added_tokens=True)
     return new, [Added(word, word, ids[word], pieces[word]) for word in fresh]
-
-
-def _keep_spaces(new: Tokenizer, words: Sequence[str]) -> None:
-    """Have the decoder put the space back that a new token took, where it does not already."""
-    text = f"x {words[0]} x"
-    if new.decode(new.encode(text, add_special_tokens=False).ids) == text:
-        return
-    before = new.decoder
-    either = "|".join(re.escape(word) for word in words)
-    mark: Any = decoders.Replace(Regex(f"^(?=(?:{either})$)"), SPACE)
-    new.decoder = decoders.Sequence([mark, before] if before is not None else [mark])
 
 
 def _fault(new: Tokenizer, word: str, ids: set[int]) -> str:
@@ -215,7 +202,17 @@ def extend(
     """
     if out.exists():
         raise RunError(f"{out} exists already; choose another --out")
-    model = _load(base, notes)
+    with one_line(f"{base.name} cannot be loaded"), quiet(), seeded(0):
+        config = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
+        names = [name for name in config.architectures or [] if hasattr(transformers, name)]
+        kind: Any = getattr(transformers, names[0]) if names else transformers.AutoModel
+        model, info = kind.from_pretrained(  # in the precision of its file
+            base.path, dtype="auto", use_safetensors=True, output_loading_info=True, **LOAD
+        )
+        model.eval()
+    for what, keys in (("begun anew", info["missing_keys"]), ("left out", info["unexpected_keys"])):
+        if keys:
+            notes.append(f"weights of {base.name} {what}: {shown(', '.join(sorted(keys)), 200)}")
     before = _answers(model, tokenizer)
     rows = _grow(model, added)
     wider = rewrapped(
@@ -233,21 +230,6 @@ def extend(
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return {"out": str(out), "rows": len(_weights(model)), "rows_before": rows, "proof": proof}
-
-
-def _load(base: Base, notes: list[str]) -> PreTrainedModel:
-    """The base as the class that its config names, in the precision of its file, in eval mode."""
-    with one_line(f"{base.name} cannot be loaded"), quiet(), seeded(0):
-        config = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
-        names = [name for name in config.architectures or [] if hasattr(transformers, name)]
-        kind: Any = getattr(transformers, names[0]) if names else transformers.AutoModel
-        model, info = kind.from_pretrained(
-            base.path, dtype="auto", use_safetensors=True, output_loading_info=True, **LOAD
-        )
-    for what, keys in (("begun anew", info["missing_keys"]), ("left out", info["unexpected_keys"])):
-        if keys:
-            notes.append(f"weights of {base.name} {what}: {shown(', '.join(sorted(keys)), 200)}")
-    return model.eval()
 
 
 def _grow(model: PreTrainedModel, added: Sequence[Added]) -> int:

@@ -33,16 +33,6 @@ class Specials:
     swallows_space: frozenset[str] = field(default_factory=frozenset[str])
     """Tokens that take the space on their left with them, as RoBERTa's mask does."""
 
-    @property
-    def unknown(self) -> str | None:
-        """The token that stands for what cannot be written."""
-        return self.roles.get("unk_token")
-
-    @property
-    def pad(self) -> str:
-        """The token that fills up a batch."""
-        return self.roles["pad_token"]
-
 
 TYPED = ("input_ids", "token_type_ids", "attention_mask")
 _ROBERTA = Specials(
@@ -96,14 +86,13 @@ def specials_for(settings: Training) -> Specials:
     """The special tokens of what was settings. Raises `RecipeError` where they cannot be had."""
     family = FAMILIES[settings.family]
     first, roles = list(family.first), dict(family.roles)
-    if settings.byte_mode == "level" and family.optional_unknown and family.unknown:
-        first.remove(family.unknown)
-        del roles["unk_token"]
+    if settings.byte_mode == "level" and family.optional_unknown:
+        first.remove(roles.pop("unk_token"))
     end = roles.get("eos_token")
     if end is None and (settings.add_eos or settings.pad == "eos"):
         what = "add_eos" if settings.add_eos else "pad = eos"
         raise RecipeError(f"{what}: {settings.family} has no end token; leave it out")
-    pad = family.pad
+    pad = roles["pad_token"]
     if settings.pad == "eos" and end is not None:
         first.remove(pad)
         roles["pad_token"] = end

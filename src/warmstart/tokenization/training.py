@@ -269,7 +269,7 @@ def assemble(
     vocabulary += [entry for entry in learned.pieces.items() if entry[0] not in special]
     vocabulary += [(token, NEVER) for token in specials.last]
     ids = {token: i for i, (token, _) in enumerate(vocabulary)}
-    unknown: Any = specials.unknown
+    unknown: Any = specials.roles.get("unk_token")  # what stands for all else
     if settings.kind == "wordpiece":
         model = models.WordPiece(ids, unk_token=unknown, max_input_chars_per_word=LONGEST_WORD)
     elif settings.kind == "word":

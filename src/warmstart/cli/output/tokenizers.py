@@ -46,9 +46,11 @@ def side_by_side(looks: Sequence[Mapping[str, Any]]) -> None:
     waiting = [_column(look) for look in looks]
     while waiting:
         block, used = [], 1
-        while waiting and (not block or used + _width(waiting[0]) <= console.width):
+        while waiting:
+            used += max(len(cell.plain) for cell in waiting[0]) + 3
+            if block and used > console.width:
+                break
             block.append(waiting.pop(0))
-            used += _width(block[-1])
         table = Table(*[""] * len(block), show_header=False)
         for row in range(max(map(len, block))):
             cells = [column[row] if row < len(column) else "" for column in block]
@@ -83,10 +85,6 @@ def _column(look: Mapping[str, Any]) -> list[Text]:
         text = f"{mark}{row[0]:<{widths[0]}} {row[1]:>{widths[1]}} {row[2]:>{widths[2]}}"
         cells.append(Text(text, style))
     return cells
-
-
-def _width(cells: Sequence[Text]) -> int:
-    return max(len(cell.plain) for cell in cells) + 3
 
 
 def _visible(text: str) -> str:

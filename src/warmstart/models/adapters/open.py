@@ -16,7 +16,7 @@ from warmstart.errors import ProofError, RunError
 from warmstart.files import write_json
 from warmstart.models.adapters.files import CONFIG, PARTS, WEIGHTS, AdapterFile, base_of
 from warmstart.models.architectures import body_of, family_of
-from warmstart.models.checks import fingerprint, header, read_json, weight_files
+from warmstart.models.checks import fingerprint, headers, read_json
 from warmstart.models.head_layers import unwrap
 from warmstart.models.heads import head_of
 from warmstart.models.hf_calls import LOAD, quiet, set_labels
@@ -118,7 +118,7 @@ def _check_head(file: AdapterFile, base: Base) -> None:
     if file.head.reads != "pooled":
         return
     config = read_json(base.path / "config.json")
-    theirs = [name for path in weight_files(base.path) for name in header(path)]
+    theirs = headers(base.path)
     for module in family_of(config).head_modules:
         part = f".{module.rpartition('.')[2]}."
         in_base = head_of(config) == file.head or part == ".pooler."

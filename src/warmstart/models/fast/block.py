@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from warmstart.models.architectures import body_of, family_of, layers_of, word_embedding_of
+from warmstart.models.architectures import body_of, family_of, layers_of
 from warmstart.models.fast.dropout import drop
 
 
@@ -86,7 +86,7 @@ def can_read(model: Any) -> bool:
     True for plain post-norm blocks and for plain low-rank updates of them; `model` is unwrapped.
     """
     family, body = family_of(model.config), body_of(model)
-    if type(word_embedding_of(model)) is not nn.Embedding:
+    if type(model.get_input_embeddings()) is not nn.Embedding:
         return False
     norms: list[nn.Module] = [body.get_submodule("embeddings.LayerNorm")]
     for block in layers_of(model):

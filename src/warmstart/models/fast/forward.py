@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from warmstart.models.architectures import family_of, word_embedding_of
+from warmstart.models.architectures import family_of
 from warmstart.models.fast.block import can_read
 from warmstart.models.fast.encoder import FastEncoder
 from warmstart.models.fast.mixed_precision import MixedPrecision, RowGradient
@@ -57,7 +57,7 @@ class FastForward(Forward):
     ) -> None:
         super().__init__(model, readout)
         inner = unwrap(model)
-        self._embedding: Any = word_embedding_of(inner)
+        self._embedding: Any = inner.get_input_embeddings()
         self._whole: Tensor | None = None
         self._rows: RowGradient | None = None
         self._mixed_precision: MixedPrecision | None = None

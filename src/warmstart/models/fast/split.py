@@ -32,23 +32,22 @@ class Computes(Protocol):
     def autocast(self) -> torch.autocast: ...
 
 
-class Cut(Protocol):
+class Cut:
     """A compute, split below one of its blocks."""
 
     def states(self, ids: Tensor, lengths: Tensor, *, types: Tensor | None = None) -> Tensor:
         """What the blocks below the split give, [B, L, H], without dropout or gradient."""
-        ...
+        raise NotImplementedError
 
     def logits(self, states: Tensor, ids: Tensor, lengths: Tensor, *, training: bool) -> Tensor:
         """Logits [B, K] from there."""
-        ...
+        raise NotImplementedError
 
     def close(self) -> None:
         """Make the compute whole again."""
-        ...
 
 
-class FastCut:
+class FastCut(Cut):
     """The fast encoder in two parts, over the same parameters."""
 
     def __init__(self, compute: Any, blocks: int) -> None:
@@ -81,7 +80,7 @@ class _Reached(Exception):
     """The states at the split are known; the rest of the forward pass is not needed."""
 
 
-class SlowCut:
+class SlowCut(Cut):
     """The forward pass of transformers in two parts."""
 
     def __init__(self, compute: Computes, blocks: int) -> None:
@@ -138,9 +137,6 @@ class SlowCut:
                 return self.compute.logits(ids, lengths, training=training)
         finally:
             hook.remove()
-
-    def close(self) -> None:
-        """Nothing stays changed between two calls."""
 
 
 @contextmanager

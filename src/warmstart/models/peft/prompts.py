@@ -7,16 +7,13 @@ between the virtual tokens and the text, so that an answer does not depend on it
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from warmstart.errors import RecipeError
-from warmstart.models.architectures import body_of, family_of, width_of, word_embedding_of
-from warmstart.models.hf_calls import seeded
+from warmstart.models.architectures import body_of, family_of, width_of
 from warmstart.models.modules import head_names
 from warmstart.models.peft.wrap import task_type
 
@@ -91,7 +88,7 @@ def prompt_settings(model: PreTrainedModel, tokens: int) -> dict[str, Any]:
     """What PEFT's configs of virtual tokens need to know of the model."""
     config: Any = model.config
     family, body = family_of(config), body_of(model)
-    embedding: Any = word_embedding_of(model)
+    embedding: Any = model.get_input_embeddings()
     layers = family.decoder_layers or family.layers
     return {
         "task_type": task_type(model),
@@ -118,46 +115,6 @@ def prefix_settings(model: PreTrainedModel, tokens: int) -> dict[str, Any]:
         "num_attention_heads": heads,
         "modules_to_save": head or None,
     }
-
-
-def begin_with_words(model: Any, seed: int) -> None:
-    """Begin the virtual tokens as the embeddings of random words (Lester et al. 2021)."""
-    words, own = model.word_embeddings.weight, model.prompt_encoder["default"].embedding.weight
-    with seeded(seed), torch.no_grad():
-        own.copy_(words[torch.randint(0, len(words), (len(own),))])
-
-
-def begin_small(model: Any, seed: int) -> None:
-    """Begin prefixes near zero: at the usual normal(0, 1) they would drown the text."""
-    with seeded(seed), torch.no_grad():
-        model.prompt_encoder["default"].embedding.weight.normal_(0.0, 0.02)
-
-
-def refuse_embeddings(method: str, model: PreTrainedModel) -> None:
-    """Raise `RecipeError` where the model takes no embeddings in the place of tokens."""
-    family = family_of(model.config)
-    if family.kind == "encoder-decoder" and task_type(model) == "SEQ_CLS":
-        raise RecipeError(
-            f"method {method} puts virtual tokens before the text, which transformers' "
-            f"classifier of '{family.name}' does not take; take lora, ia3 or adapter"
-        )
-
-
-def refuse_prefixes(method: str, model: PreTrainedModel) -> None:
-    """Raise `RecipeError` where the model has no keys and values from before."""
-    family = family_of(model.config)
-    classifies = task_type(model) == "SEQ_CLS"
-    takes = any(
-        "past_key_values" in inspect.signature(part.forward).parameters
-        for part in (model, body_of(model))
-    )
-    if not takes or (family.kind == "encoder-decoder" and classifies):
-        other = "lora" if family.kind == "encoder-decoder" else "prompt_tuning"
-        raise RecipeError(
-            f"method {method} puts keys and values before the text's, and "
-            f"{'the classifier of ' if classifies else ''}'{family.name}' in transformers takes "
-            f"none (no past_key_values); take {other}"
-        )
 
 
 def _first(config: Any, names: tuple[str, ...]) -> int:

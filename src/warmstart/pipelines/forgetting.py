@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from warmstart.evaluation.forgetting import compared, fewer, statistics, unchanged
+from warmstart.metrics.base import Floats
+from warmstart.pipelines.prepare import Prepared
 from warmstart.training.regularization.language_model import Reader, reader_for
 from warmstart.training.regularization.regularizer import (
     Penalty,
@@ -17,12 +20,6 @@ from warmstart.training.regularization.regularizer import (
     fisher,
 )
 from warmstart.training.regularization.text import General, shipped
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from warmstart.metrics.base import Floats
-    from warmstart.pipelines.prepare import Prepared
 
 
 @dataclass

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from warmstart.data.tokens.dataset import IGNORE_INDEX
+from warmstart.data.tokens.dataset import IGNORE_INDEX, TokenizedDataset
 from warmstart.errors import ProofError, shown
 from warmstart.formatting import counted
 from warmstart.models.architectures import family_of
@@ -27,10 +27,7 @@ from warmstart.models.heads import Head
 from warmstart.models.hf_calls import quiet
 from warmstart.models.loading import base_bits, load_saved, with_adapter
 from warmstart.models.sentence_folder import read_modules
-
-if TYPE_CHECKING:
-    from warmstart.data.tokens.dataset import TokenizedDataset
-    from warmstart.tasks.base import Examples, Task
+from warmstart.tasks.base import Examples, Task
 
 TOLERANCE = 1e-4
 """Of the largest output, or of 1 where that is less; of a loss in nats a token."""

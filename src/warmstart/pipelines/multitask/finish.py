@@ -6,21 +6,22 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from safetensors.torch import load_file
 
 from warmstart.errors import ProofError
 from warmstart.evaluation import sentences as words
 from warmstart.evaluation.evaluate import scale
 from warmstart.files import write_json, write_text
 from warmstart.metrics.bootstrap import difference
+from warmstart.models.architectures import family_of
 from warmstart.pipelines.finish import finish, next_steps_of_tasks, peak_memory_mb
 from warmstart.pipelines.multitask.prepare import PreparedTasks
 from warmstart.pipelines.session import Session
 from warmstart.reporting.multitask import render_tasks
 from warmstart.run import Run, read_json
-
-if TYPE_CHECKING:
-    from warmstart.training.trainer import Progress
+from warmstart.training.trainer import Progress
 
 OUTPUTS = dict[str, Any]
 WHOLE = ("verdict", "main", "titles", "rows", "confidence_level", "scale", "comparison", "notes")
@@ -201,11 +202,6 @@ def prove_shared(folders: Sequence[Path]) -> dict[str, Any]:
 
     Raises `ProofError`.
     """
-    from safetensors.torch import load_file
-
-    from warmstart.models.architectures import family_of
-    from warmstart.models.checks import read_json
-
     saved = [
         {name: value for file in sorted(folder.glob("*.safetensors"))
          for name, value in load_file(file).items()}

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from warmstart import part as parts
 from warmstart.config.recipe import Recipe
@@ -18,14 +18,14 @@ from warmstart.data.sampling import shares
 from warmstart.data.tokens.dataset import TokenizedDataset, joined, tokenise
 from warmstart.errors import DataError, RecipeError
 from warmstart.files import write_json
+from warmstart.models.architectures import family_of
+from warmstart.models.base import Base
+from warmstart.models.hf_calls import LOAD
 from warmstart.pipelines.prepare import SPLITS, Cut, Prepared, planned_source, prepare
-from warmstart.tasks.multitask import kind_of
-
-if TYPE_CHECKING:
-    from warmstart.models.base import Base
-    from warmstart.tasks.multitask import Multitask
-    from warmstart.training.batches import BatchSource
-    from warmstart.training.settings import Train
+from warmstart.tasks.multitask import Multitask, kind_of
+from warmstart.training.batches import BatchSource
+from warmstart.training.settings import Train
+from warmstart.training.task_mixture import TaskMixture
 
 TEXT = ("text", "sentence", "content", "message", "body", "document", "review", "title")
 
@@ -121,8 +121,6 @@ class PreparedTasks:
 
     def steps(self) -> int:
         """Steps of the whole run."""
-        from warmstart.training.task_mixture import TaskMixture
-
         train, seed = self.recipe.train, self.recipe.seed
         sources = _sources(self.recipe, self.each, self.texts, train)
         sources = {name: sources[name] for name in self.task.tasks}
@@ -235,9 +233,6 @@ def _texts(
 def _check_masked(where: str, prepared: Prepared) -> None:
     """Raise `RecipeError` where the base cannot guess masked words, before anything is written."""
     import transformers
-
-    from warmstart.models.architectures import family_of
-    from warmstart.models.hf_calls import LOAD
 
     if prepared.tokenizer.mask_token_id is None:
         raise RecipeError(f"{where}: the base's tokenizer has no mask token; leave mlm out")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,37 +18,35 @@ from warmstart.training.regularization.regularizer import (
     base_weights,
     fisher,
 )
-from warmstart.training.regularization.text import General, shipped
+from warmstart.training.regularization.text import shipped
 
 
-@dataclass
 class Forgetting:
-    """General text beside a run, through the body that is being trained."""
+    """General text beside a run, through the body that is being trained.
 
-    prepared: Prepared
-    general: General
-    reader: Reader | None = None
-    before: Floats | None = None
-    fisher: dict[str, Tensor] | None = None
-    passages: Sequence[str] = ()
-    """Read before and after: the same, however many weights a method adds in between."""
+    It finds out how the base reads, and measures it while it is still the base. `passages` are read
+    before and after: the same, however many weights a method adds in between.
+    """
 
-    @classmethod
-    def begin(cls, prepared: Prepared, model: Any) -> Forgetting:
-        """Find out how this base reads, and measure it while it is still the base."""
-        recipe, task = prepared.recipe, prepared.task
-        knowledge = cls(prepared, prepared.general or shipped())
-        measured = recipe.evaluate.forgetting and knowledge.changes != "nothing"
-        if not (measured or recipe.forgetting.acts):
-            return knowledge
-        writes = task.head.generates
-        knowledge.reader = reader_for(prepared.base, model, prepared.tokenizer, writes=writes)
-        if measured:
-            weights = sum(weight.numel() for weight in knowledge.reader.body.parameters())
-            held = knowledge.general.held
-            knowledge.passages = held if prepared.general else fewer(held, weights)
-            knowledge.before = knowledge.read()
-        return knowledge
+    def __init__(self, prepared: Prepared, model: Any) -> None:
+        self.prepared, self.general = prepared, prepared.general or shipped()
+        self.changes = prepared.method.changes
+        """See `Method.changes`."""
+        self.writes = prepared.task.head.generates
+        """Whether the model itself is a language model."""
+        self.reader: Reader | None = None
+        self.before: Floats | None = None
+        self.fisher: dict[str, Tensor] = {}
+        self.passages: Sequence[str] = ()
+        measured = prepared.recipe.evaluate.forgetting and self.changes != "nothing"
+        if measured or prepared.recipe.forgetting.acts:
+            tokenizer, writes = prepared.tokenizer, self.writes
+            self.reader = reader_for(prepared.base, model, tokenizer, writes=writes)
+            if measured:
+                weights = sum(weight.numel() for weight in self.reader.body.parameters())
+                held = self.general.held
+                self.passages = held if prepared.general else fewer(held, weights)
+                self.before = self.read()
 
     def attached(self, model: Any) -> None:
         """To be called with the method on the model, before any of its weights has moved."""
@@ -60,11 +57,6 @@ class Forgetting:
             weights = base_weights(model, writes=self.writes)
             seed = self.prepared.recipe.seed
             self.fisher = fisher(self.reader, weights, self.general.learned, seed)
-
-    @property
-    def writes(self) -> bool:
-        """Whether the model itself is a language model."""
-        return self.prepared.task.head.generates
 
     @property
     def needs_vocabulary(self) -> bool:
@@ -80,10 +72,9 @@ class Forgetting:
         penalty, learned = None, list[Any]()
         if settings.penalty != "none":
             weights = base_weights(model, writes=self.writes)
-            known = self.fisher or {}
             used = forward.used_rows
-            sizes = [_rows(known[name], weight, used) for name, weight in weights.items()
-                     if name in known]  # fmt: skip
+            sizes = [_rows(self.fisher[name], weight, used) for name, weight in weights.items()
+                     if name in self.fisher]  # fmt: skip
             penalty = Penalty(list(weights.values()), settings.strength, sizes)
         if settings.rehearsal:
             learned = self.reader.pieces(self.general.learned)
@@ -101,11 +92,6 @@ class Forgetting:
             self.reader, self.before, self.read(), recipe.evaluate, recipe.seed, self.general.name,
             changes=self.changes, kept=recipe.forgetting.acts,
         )  # fmt: skip
-
-    @property
-    def changes(self) -> str:
-        """See `Method.changes`."""
-        return self.prepared.method.changes
 
     def read(self) -> Floats:
         """The statistics of the held-out passages, as the body reads them now."""

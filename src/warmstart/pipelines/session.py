@@ -58,7 +58,7 @@ class Session:
         """Load the base, put the head on it, attach the method, choose type and device."""
         settings, seed = prepared.recipe.train, prepared.recipe.seed
         model = prepared.task.build_model(prepared.base, prepared.labels, seed)
-        knowledge = Forgetting.begin(prepared, model)
+        knowledge = Forgetting(prepared, model)
         model = prepared.method.attach(model, seed)
         knowledge.attached(model)
         forward, device = prepared.task.forward(model), device_named(settings.device)

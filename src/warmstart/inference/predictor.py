@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,11 +29,8 @@ from warmstart.models.generation import GenerationOutput
 from warmstart.models.heads import CLASSES, HEADS, VECTOR, head_of
 from warmstart.models.saved import saved_config, saved_tokenizer
 from warmstart.models.saving import read_modules
-from warmstart.tasks.base import Examples
-
-if TYPE_CHECKING:
-    from warmstart.tasks.base import Task
-    from warmstart.types import Prediction
+from warmstart.tasks.base import Examples, Task
+from warmstart.types import Prediction
 
 OnCut = Callable[[int, int], None]
 """(row, tokens) of a text that was too long."""

@@ -15,26 +15,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
+
+from torch import Tensor
 
 from warmstart.config.validation import NOTHING
 from warmstart.errors import BaseModelError, RecipeError, RunError, UnknownNameError, shown
 from warmstart.formatting import counted
 from warmstart.inference.predictor import Predictor, open_predictor
-from warmstart.inference.torch import Torch
+from warmstart.inference.torch import Torch, TorchRunner
 from warmstart.models.adapters import combine
 from warmstart.models.adapters.files import CONFIG, base_state, read, sum_of_base
 from warmstart.models.adapters.open import opened, share
-from warmstart.models.base import resolve
-from warmstart.models.checks import parameters, read_json
+from warmstart.models.base import Base, resolve
+from warmstart.models.checks import headers, parameters, read_json, weights_size
 from warmstart.run import new_folder
 from warmstart.types import Prediction
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from warmstart.inference.torch import TorchRunner
-    from warmstart.models.base import Base
 
 __all__ = ["Adapters", "add", "average", "listing", "merge"]
 Folder = str | Path

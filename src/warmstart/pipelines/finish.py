@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -20,12 +20,10 @@ from warmstart.pipelines.verify import prove_task
 from warmstart.reporting.model_card import model_card
 from warmstart.reporting.page import write_report
 from warmstart.run import Run, report_of
+from warmstart.tasks.base import Task
 from warmstart.training.memory import give_back_memory
+from warmstart.training.trainer import Progress
 from warmstart.types import Metrics, Verdict
-
-if TYPE_CHECKING:
-    from warmstart.tasks.base import Task
-    from warmstart.training.trainer import Progress
 
 Steps = list[tuple[str, str]]
 """Commands, and what each does."""

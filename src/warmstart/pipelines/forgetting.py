@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from torch import Tensor
 
 from warmstart.evaluation.forgetting import compared, fewer, statistics, unchanged
+from warmstart.metrics.base import Floats
+from warmstart.pipelines.prepare import Prepared
 from warmstart.training.regularization.language_model import Reader, reader_for
 from warmstart.training.regularization.regularizer import (
     Penalty,
@@ -14,53 +18,45 @@ from warmstart.training.regularization.regularizer import (
     base_weights,
     fisher,
 )
-from warmstart.training.regularization.text import General, shipped
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from warmstart.metrics.base import Floats
-    from warmstart.pipelines.prepare import Prepared
+from warmstart.training.regularization.text import shipped
 
 
-@dataclass
 class Forgetting:
-    """General text beside a run, through the body that is being trained."""
+    """General text beside a run, through the body that is being trained.
 
-    prepared: Prepared
-    general: General
-    reader: Reader | None = None
-    before: Floats | None = None
-    fisher: dict[str, Tensor] | None = None
-    passages: Sequence[str] = ()
-    """Read before and after: the same, however many weights a method adds in between."""
+    It finds out how the base reads, and measures it while it is still the base. `passages` are read
+    before and after: the same, however many weights a method adds in between.
+    """
 
-    @classmethod
-    def begin(cls, prepared: Prepared, model: Any) -> Forgetting:
-        """Find out how this base reads, and measure it while it is still the base."""
-        recipe, writes = prepared.recipe, prepared.task.head.generates
-        knowledge = cls(prepared, prepared.general or shipped())
-        measured = recipe.evaluate.forgetting and prepared.method.changes != "nothing"
-        if not (measured or recipe.forgetting.acts):
-            return knowledge
-        reader = reader_for(prepared.base, model, prepared.tokenizer, writes=writes)
-        knowledge.reader = reader
-        if measured:
-            weights = sum(weight.numel() for weight in reader.body.parameters())
-            held = knowledge.general.held
-            knowledge.passages = held if prepared.general else fewer(held, weights)
-            knowledge.before = statistics(reader, knowledge.passages)
-        return knowledge
+    def __init__(self, prepared: Prepared, model: Any) -> None:
+        self.prepared, self.general = prepared, prepared.general or shipped()
+        self.changes = prepared.method.changes
+        """See `Method.changes`."""
+        self.writes = prepared.task.head.generates
+        """Whether the model itself is a language model."""
+        self.reader: Reader | None = None
+        self.before: Floats | None = None
+        self.fisher: dict[str, Tensor] = {}
+        self.passages: Sequence[str] = ()
+        measured = prepared.recipe.evaluate.forgetting and self.changes != "nothing"
+        if measured or prepared.recipe.forgetting.acts:
+            tokenizer, writes = prepared.tokenizer, self.writes
+            self.reader = reader_for(prepared.base, model, tokenizer, writes=writes)
+            if measured:
+                weights = sum(weight.numel() for weight in self.reader.body.parameters())
+                held = self.general.held
+                self.passages = held if prepared.general else fewer(held, weights)
+                self.before = self.read()
 
     def attached(self, model: Any) -> None:
         """To be called with the method on the model, before any of its weights has moved."""
         if self.reader is None:
             return
         self.reader.join(model)
-        recipe = self.prepared.recipe
-        if recipe.forgetting.penalty == "ewc":
-            weights = base_weights(model, writes=self.prepared.task.head.generates)
-            self.fisher = fisher(self.reader, weights, self.general.learned, recipe.seed)
+        if self.prepared.recipe.forgetting.penalty == "ewc":
+            weights = base_weights(model, writes=self.writes)
+            seed = self.prepared.recipe.seed
+            self.fisher = fisher(self.reader, weights, self.general.learned, seed)
 
     @property
     def needs_vocabulary(self) -> bool:
@@ -75,12 +71,10 @@ class Forgetting:
         self.reader.join(model)
         penalty, learned = None, list[Any]()
         if settings.penalty != "none":
-            weights = base_weights(model, writes=self.prepared.task.head.generates)
-            sizes = [
-                _rows(self.fisher[name], weight, forward.used_rows)
-                for name, weight in weights.items()
-                if self.fisher and name in self.fisher
-            ]
+            weights = base_weights(model, writes=self.writes)
+            used = forward.used_rows
+            sizes = [_rows(self.fisher[name], weight, used) for name, weight in weights.items()
+                     if name in self.fisher]  # fmt: skip
             penalty = Penalty(list(weights.values()), settings.strength, sizes)
         if settings.rehearsal:
             learned = self.reader.pieces(self.general.learned)
@@ -95,9 +89,14 @@ class Forgetting:
             return None
         self.reader.join(model)
         return compared(
-            self.reader, self.before, statistics(self.reader, self.passages), recipe.evaluate,
+            self.reader, self.before, self.read(), recipe.evaluate,
             recipe.seed, self.general.name, changes=changes, kept=recipe.forgetting.acts,
         )  # fmt: skip
+
+    def read(self) -> Floats:
+        """The statistics of the held-out passages, as the body reads them now."""
+        assert self.reader is not None
+        return np.asarray(statistics(self.reader, self.passages))
 
 
 def _rows(values: Tensor, weight: Tensor, used: Tensor | None) -> Tensor:

@@ -5,32 +5,31 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
 from warmstart.config.recipe import Recipe
 from warmstart.data import sampling, splitting
 from warmstart.data.ledger import Ledger
+from warmstart.data.splitting import Splits
 from warmstart.data.tables import mapped
 from warmstart.data.tokens.batching import plan
+from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.errors import DataError, RecipeError
 from warmstart.methods.base import Method
 from warmstart.models.architectures import family_of, skeleton, width_of
-from warmstart.models.base import resolve
+from warmstart.models.base import Base, resolve
 from warmstart.models.checks import read_json
-from warmstart.tasks.base import Examples
-from warmstart.training.regularization.text import read_general
-
-if TYPE_CHECKING:
-    from warmstart.data.splitting import Splits
-    from warmstart.data.tokens.dataset import TokenizedDataset
-    from warmstart.models.base import Base
-    from warmstart.objectives.base import Objective
-    from warmstart.tasks.base import Task
-    from warmstart.training.batches import BatchSource
-    from warmstart.training.regularization.text import General
-    from warmstart.training.settings import Train
+from warmstart.models.loading import check_output_matrix, load_tokenizer
+from warmstart.objectives.base import Objective
+from warmstart.tasks.base import Examples, Task
+from warmstart.training.batches import BatchSource
+from warmstart.training.datasets import Rows, row_sizes
+from warmstart.training.precision import choose, device_named
+from warmstart.training.regularization.text import General, read_general
+from warmstart.training.settings import Train
 
 CLASS_STEPS = 60
 """Steps that each class wants: 77 classes need twice the passes that 4 do (bench/scores.py)."""
@@ -40,9 +39,6 @@ USUAL_WIDTH = 768
 
 def _resolved(recipe: Recipe, base: Base, rows: np.ndarray, store: TokenizedDataset) -> Recipe:
     """The recipe with every open choice made, so that it repeats the run wherever it is read."""
-    from warmstart.training.datasets import row_sizes
-    from warmstart.training.precision import choose, device_named
-
     method: Any = recipe.method
     task: Any = recipe.task
     train, config = recipe.train, read_json(base.path / "config.json")
@@ -148,11 +144,6 @@ def planned_source(
     store: TokenizedDataset, rows: np.ndarray | None, objective: Any, train: Train, seed: int
 ) -> BatchSource:
     """The steps of a training run as they can be planned without a model."""
-    import torch
-
-    from warmstart.training.batches import BatchSource
-    from warmstart.training.datasets import Rows, row_sizes
-
     sizes = Rows(row_sizes(store), torch.device("cpu"))
     return BatchSource(sizes, objective, train, seed, rows=rows)
 
@@ -167,9 +158,6 @@ def rows_in(folder: Path, prepared: Prepared) -> Prepared:
 
 def prepare(recipe: Recipe, source: Any = None) -> Prepared:
     """Read and check everything: data, base, tokens, recipe. Raises `WarmstartError`."""
-    from warmstart.models.loading import load_tokenizer
-    from warmstart.training.precision import device_named
-
     task: Any = recipe.task
     device_named(recipe.train.device)
     if task.own_data:
@@ -215,8 +203,6 @@ def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
 
     None where that method has room for fewer tokens, so that they have to be split anew.
     """
-    from warmstart.models.loading import load_tokenizer
-
     base, store = prepared.base, prepared.stores["train"]
     tokenizer = load_tokenizer(base)
     _check_method(recipe, base)
@@ -248,8 +234,6 @@ def load_splits(recipe: Recipe, task: Any, ledger: Ledger, source: Any = None) -
 def _check_method(recipe: Recipe, base: Base) -> None:
     """Raise `RecipeError` where the method does not go with the base, before anything has been
     written."""
-    from warmstart.models.loading import check_output_matrix
-
     method: Any = recipe.method
     task: Any = recipe.task
     task.check(method)

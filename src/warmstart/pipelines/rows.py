@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -23,16 +23,13 @@ from warmstart.data.ledger import Ledger, place
 from warmstart.data.readers import files
 from warmstart.data.readers.read import read
 from warmstart.data.readers.text import has_header, is_plain, lines_of
+from warmstart.data.settings import Data
 from warmstart.errors import DataError, RecipeError, RunError, nearest, shown
 from warmstart.files import write_atomically
 from warmstart.formatting import counted
-from warmstart.inference.predictor import own_form
+from warmstart.inference.predictor import Predictor, own_form
 from warmstart.run import why
-
-if TYPE_CHECKING:
-    from warmstart.data.settings import Data
-    from warmstart.inference.predictor import Predictor
-    from warmstart.tasks.base import Task
+from warmstart.tasks.base import Task
 
 AT_ONCE, LIVE = 4096, 32  # rows; fewer where they come as they are written
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from safetensors.numpy import load_file, save_file
 
 from warmstart.config.recipe import engine_of, settings_of
 from warmstart.data.readers.text import PLAIN
+from warmstart.data.settings import Data
 from warmstart.errors import DataError, RecipeError, RunError, shown
 from warmstart.files import write_json
 from warmstart.formatting import counted
@@ -35,9 +36,6 @@ from warmstart.models.saving import whole_folder
 from warmstart.part import allow_named
 from warmstart.pipelines.rows import AT_ONCE, parts_of, source_of
 from warmstart.run import check_free, folder_named, read_json
-
-if TYPE_CHECKING:
-    from warmstart.data.settings import Data
 
 __all__ = ["Found", "Index", "embed", "index", "search"]
 PROBE = "The quick brown fox jumps over the lazy dog."

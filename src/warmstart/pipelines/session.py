@@ -8,30 +8,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
+from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.models.architectures import layers_of
-from warmstart.models.forward import BELOW_HEAD, FEATURES, HEAD
+from warmstart.models.forward import BELOW_HEAD, FEATURES, HEAD, Forward
 from warmstart.models.head_layers import unwrap
+from warmstart.models.heads import Head
+from warmstart.objectives.base import Objective
 from warmstart.pipelines.forgetting import Forgetting
 from warmstart.pipelines.prepare import Prepared
+from warmstart.tasks.base import Task
 from warmstart.training.batches import BatchSource, EvalOutput
 from warmstart.training.cached_states import cached_features, split_states
 from warmstart.training.datasets import GroupRows, Rows, narrow, rows_for
 from warmstart.training.frozen_features import fitted_head
 from warmstart.training.precision import choose, device_named
+from warmstart.training.settings import Train
 from warmstart.training.trainer import Fit, Listener, Progress
 
 if TYPE_CHECKING:
-    import numpy as np
     from transformers import PreTrainedModel
-
-    from warmstart.data.tokens.dataset import TokenizedDataset
-    from warmstart.models.forward import Forward
-    from warmstart.models.heads import Head
-    from warmstart.objectives.base import Objective
-    from warmstart.tasks.base import Task
-    from warmstart.training.settings import Train
 
 FITTED = ("train", "validation")
 
@@ -59,7 +57,7 @@ class Session:
         """Load the base, put the head on it, attach the method, choose type and device."""
         settings, seed = prepared.recipe.train, prepared.recipe.seed
         model = prepared.task.build_model(prepared.base, prepared.labels, seed)
-        knowledge = Forgetting.begin(prepared, model)
+        knowledge = Forgetting(prepared, model)
         model = prepared.method.attach(model, seed)
         knowledge.attached(model)
         forward, device = prepared.task.forward(model), device_named(settings.device)

@@ -109,7 +109,7 @@ def _train(
     del session
     give_back_memory()
     if isinstance(prepared, PreparedTasks):
-        finish_tasks(run, prepared, progress, outputs, speed, size, resume=resume)
+        finish_tasks(run, prepared, progress, outputs, speed, size)
     else:
         finish(run, prepared, progress, outputs, speed, size, forgetting)
     checkpoint.clear(run.path / "checkpoints")

@@ -12,14 +12,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from warmstart.data.tokens.dataset import IGNORE_INDEX
+from warmstart.data.tokens.dataset import IGNORE_INDEX, TokenizedDataset
 from warmstart.errors import ProofError, shown
 from warmstart.formatting import counted
 from warmstart.models.architectures import family_of
@@ -27,10 +26,7 @@ from warmstart.models.heads import Head
 from warmstart.models.hf_calls import quiet
 from warmstart.models.saved import base_bits, load_saved, with_adapter
 from warmstart.models.saving import read_modules
-
-if TYPE_CHECKING:
-    from warmstart.data.tokens.dataset import TokenizedDataset
-    from warmstart.tasks.base import Examples, Task
+from warmstart.tasks.base import Examples, Task
 
 TOLERANCE = 1e-4
 """Of the largest output, or of 1 where that is less; of a loss in nats a token."""
@@ -55,13 +51,15 @@ def prove_task(
     rows = choose_rows(texts, seed)
     rows = rows[:GENERATED_ROWS] if task.head.generates else rows
     prove = _prove_texts if task.head.generates else _prove_outputs
-    figures, loader = prove(folder, task, examples, outputs, rows)
+    with _one_error(folder):
+        saved = _Saved(folder, task)
+    figures = prove(saved, task, examples, outputs, rows)
     return {
         "passed": True,
         "rows": len(rows),
         **figures,
         "tolerance": TOLERANCE,
-        "loaded_with": loader,
+        "loaded_with": saved.loader,
         "seconds": round(time.perf_counter() - begun, 2),
     }
 
@@ -76,12 +74,11 @@ def choose_rows(texts: Sequence[str], seed: int) -> np.ndarray:
 
 
 def _prove_outputs(
-    folder: Path, task: Task, examples: Examples, outputs: np.ndarray, rows: np.ndarray
-) -> tuple[dict[str, Any], str]:
+    saved: _Saved, task: Task, examples: Examples, outputs: np.ndarray, rows: np.ndarray
+) -> dict[str, Any]:
     """Compare probabilities, values or vectors."""
-    head = task.head
+    head, folder = task.head, saved.folder
     with _one_error(folder):
-        saved = _Saved.load(folder, task)
         theirs = saved.outputs(task, examples, rows)
     ours = outputs[rows, 0] if head.gives_vectors else _of_rows(examples.store, rows, outputs)
     if len(theirs) != len(ours):
@@ -100,78 +97,68 @@ def _prove_outputs(
         )
     if classified:
         same = int((theirs.argmax(1) == ours.argmax(1)).sum())
-        return {"same_label": same, "max_probability_difference": gap}, saved.loader
-    return {"outputs": int(ours.size), "max_difference": gap}, saved.loader
+        return {"same_label": same, "max_probability_difference": gap}
+    return {"outputs": int(ours.size), "max_difference": gap}
 
 
 def _prove_texts(
-    folder: Path, task: Task, examples: Examples, outputs: Any, rows: np.ndarray
-) -> tuple[dict[str, Any], str]:
+    saved: _Saved, task: Task, examples: Examples, outputs: Any, rows: np.ndarray
+) -> dict[str, Any]:
     """Compare the loss of the answers that are wanted, and the texts that the model writes."""
-    with _one_error(folder):
-        saved = _Saved.load(folder, task)
+    with _one_error(saved.folder):
         dataset = task.encode(
             examples.table.take(rows), examples.labels, saved.tokenizer, task.max_length
         )
         losses = np.array([saved.loss(dataset, i) for i in range(len(dataset))])
         written = [saved.generate(dataset, i) for i in range(len(dataset))]
     ours = [outputs.ids[int(row)] or [] for row in rows]
-    decode: Any = saved.tokenizer.batch_decode
+    decode = saved.tokenizer.batch_decode
     texts = [decode(ids, skip_special_tokens=True) for ids in (ours, written)]
     same = sum(a.strip() == b.strip() for a, b in zip(*texts, strict=True))
     gap = float(np.abs(losses - outputs.nll[rows] / np.maximum(outputs.tokens[rows], 1)).max())
     if not (gap <= TOLERANCE and same >= len(rows) - OTHER_TEXTS):
         raise ProofError(
-            f"the model saved in {folder} does not write as the trained one: {same} of "
+            f"the model saved in {saved.folder} does not write as the trained one: {same} of "
             f"{counted(len(rows), 'text')} the same, and losses differ by up to {gap:.4f} nats "
             "a token"
         )
-    return {"same_text": same, "max_difference": gap}, saved.loader
+    return {"same_text": same, "max_difference": gap}
 
 
-@dataclass(frozen=True, eq=False)
 class _Saved:
-    """The saved folder as transformers or PEFT alone loads it, and what loaded it."""
+    """The saved folder as transformers or PEFT alone loads it; `loader` says what loaded it.
 
-    model: Any
-    tokenizer: Any
-    config: Any
-    head: Head
-    loader: str
-    reads_texts: bool
-    """Whether the saved tokenizer alone makes the ids of a row, without our own encoding."""
-    own_head: bool
-    settings: Any
-    """How its files say that vectors are pooled, or texts written."""
+    `reads_texts` where the saved tokenizer alone makes the ids of a row, without our own encoding;
+    `settings` are how the files say that vectors are pooled, or texts written.
+    """
 
-    @classmethod
-    def load(cls, folder: Path, task: Task) -> _Saved:
+    def __init__(self, folder: Path, task: Task) -> None:
         from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-        head, own = task.head, bool(getattr(task, "module", None))
-        settings: Any = read_modules(folder) if head.gives_vectors else None
+        self.folder, self.head = folder, task.head
+        self.reads_texts = task.inputs == ("text",) and task.head.reads in ("pooled", "body")
+        self.own_head = bool(getattr(task, "module", None))
+        self.settings: Any = read_modules(folder) if task.head.gives_vectors else None
         with quiet():
-            config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
-            if own:
-                model, loader = load_saved(folder)[0], "AutoModel, with your own head"
+            self.config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
+            self.model: Any
+            if self.own_head:
+                self.model, self.loader = load_saved(folder)[0], "AutoModel, with your own head"
             else:
-                model, loader = _load_alone(folder, config, head)
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            if head.generates:
-                settings = GenerationConfig.from_pretrained(folder, local_files_only=True)
-        if head.gives_vectors:
-            loader = f"{loader}, {settings['pooling']} of the last hidden states"
-        plain = task.inputs == ("text",) and head.reads in ("pooled", "body")
-        return cls(model, tokenizer, config, head, loader, plain, own, settings)
+                self.model, self.loader = _load_alone(folder, self.config, task.head)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            if task.head.generates:
+                self.settings = GenerationConfig.from_pretrained(folder, local_files_only=True)
+        if task.head.gives_vectors:
+            self.loader += f", {self.settings['pooling']} of the last hidden states"
 
     def outputs(self, task: Task, examples: Examples, rows: np.ndarray) -> np.ndarray:
         """The outputs of rows, one after the other: [rows or tokens, K], or vectors [rows, H]."""
         table = examples.table.take(rows)
         if self.reads_texts:
             texts: list[str] = task.as_text(table).to_pylist()
-            encode: Any = self.tokenizer
             split = {"truncation": True, "max_length": task.max_length, "return_tensors": "pt"}
-            return np.concatenate([self._run(dict(encode(text, **split))) for text in texts])
+            return np.concatenate([self._run(dict(self.tokenizer(t, **split))) for t in texts])
         dataset = task.encode(table, examples.labels, self.tokenizer, task.max_length)
         return np.concatenate([self._run(_inputs(dataset, i)) for i in range(len(dataset))])
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from warmstart.cli.output.tables import print_json
 from warmstart.errors import typed
 from warmstart.formatting import counted
-
-if TYPE_CHECKING:
-    from warmstart.pipelines.search import Found, Index
-    from warmstart.types import Prediction
+from warmstart.pipelines.search import Found, Index
+from warmstart.types import Prediction
 
 NOTHING = "(none)"
 SHOWN = 3  # numbers of a vector; JSON has all

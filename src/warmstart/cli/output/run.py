@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from warmstart.cli.output.tables import heading, notes, plain, print_json, print_next, put
+from warmstart.config.recipe import Recipe
+from warmstart.evaluation.sentences import figure, percent, points
 from warmstart.formatting import counted
+from warmstart.pipelines.compare.result import Comparison
+from warmstart.reporting import comparison as units
+from warmstart.run import Run
 from warmstart.types import Metrics
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from warmstart.config.recipe import Recipe
-    from warmstart.pipelines.compare.result import Comparison
-    from warmstart.run import Run
-
 
 MOST_LABELS = 30
 
 
 def tuned(result: Run | Comparison, *, as_json: bool) -> None:
     """What `tune` gave: a run, or a comparison of several."""
-    from warmstart.pipelines.compare.result import Comparison
-
     if not isinstance(result, Comparison):
         run(result, as_json=as_json)
     elif as_json:
@@ -69,7 +65,6 @@ def run(run: Run, *, as_json: bool) -> None:
 
 def run_of_tasks(run: Run) -> None:
     """Print the result of a run of several tasks."""
-    from warmstart.evaluation.sentences import figure
     from warmstart.pipelines.finish import next_steps_of_tasks
 
     metrics, console = run.metrics, Console(highlight=False)
@@ -106,8 +101,6 @@ def metrics(figures: Mapping[str, Any], out: Any) -> None:
 
 def scores(metrics: Metrics) -> None:
     """A table: the model beside the baselines, with intervals; and the verdict in words."""
-    from warmstart.evaluation.sentences import figure, percent
-
     table = plain(f"{counted(metrics.rows, 'test row')}")
     table.add_column("", no_wrap=True)
     table.add_column("this model", justify="right")
@@ -209,9 +202,6 @@ def print_comparison(comparison: Comparison) -> None:
 
 def _scores(summary: Mapping[str, Any]) -> Table:
     """One row a method, the best first."""
-    from warmstart.evaluation.sentences import percent, points
-    from warmstart.reporting.comparison import outcome_words, score_words
-
     seeds = len(summary["seeds"])
     over = f", mean ± spread of {seeds} seeds" if seeds > 1 else ""
     table = plain(f"{counted(summary['rows']['test'], 'test row')}{over}")
@@ -222,16 +212,14 @@ def _scores(summary: Mapping[str, Any]) -> Table:
     for row in summary["methods"]:
         interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
         behind = points(row["against"]["difference"], sign=True) if row["against"] else ""
-        style, score = STYLES[row["outcome"]], score_words(row["value"], row["spread"])
-        outcome = f"[{style}]{outcome_words(row['outcome'], row['against'])}[/{style}]"
+        style, score = STYLES[row["outcome"]], units.score_words(row["value"], row["spread"])
+        outcome = f"[{style}]{units.outcome_words(row['outcome'], row['against'])}[/{style}]"
         table.add_row(escape(row["method"]), score, interval, behind, outcome)
     return table
 
 
 def _costs(summary: Mapping[str, Any]) -> Table:
     """One row a method. What could not be measured has no column."""
-    from warmstart.reporting import comparison as units
-
     methods = summary["methods"]
     columns: dict[str, tuple[str, Callable[[Any], str]]] = {
         "trainable": ("trained", units.millions),

@@ -8,20 +8,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from rich.console import Console
+from rich.table import Table
 
 WIDE = 1_000  # columns where no terminal sets a limit: a row stays one line, for grep
 
 
 def plain(title: str | None = None, *columns: str) -> Table:
     """An empty table: columns two spaces apart, nothing drawn around them."""
-    from rich.table import Table
-
     return Table(
         *columns, title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )
@@ -29,8 +26,6 @@ def plain(title: str | None = None, *columns: str) -> Table:
 
 def put(table: Table) -> None:
     """Print it as wide as the terminal allows, without spaces at the ends of lines."""
-    from rich.console import Console
-
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDE)

@@ -6,21 +6,22 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from safetensors.torch import load_file
 
 from warmstart.errors import ProofError
 from warmstart.evaluation import sentences as words
 from warmstart.evaluation.evaluate import scale
 from warmstart.files import write_json, write_text
 from warmstart.metrics.bootstrap import difference
+from warmstart.models.architectures import family_of
 from warmstart.pipelines.finish import finish, next_steps_of_tasks, peak_memory_mb
 from warmstart.pipelines.multitask.prepare import PreparedTasks
 from warmstart.pipelines.session import Session
 from warmstart.reporting.multitask import render_tasks
 from warmstart.run import Run, read_json
-
-if TYPE_CHECKING:
-    from warmstart.training.trainer import Progress
+from warmstart.training.trainer import Progress
 
 OUTPUTS = dict[str, Any]
 WHOLE = ("verdict", "main", "titles", "rows", "confidence_level", "scale", "comparison", "notes")
@@ -46,8 +47,6 @@ def finish_tasks(
     outputs: dict[str, OUTPUTS],
     speed: dict[str, Any],
     size: dict[str, Any],
-    *,
-    resume: bool,
 ) -> None:
     """Proof, evaluation, report and card of each task; metrics, proof and report of the run."""
     for name in prepared.trained:
@@ -56,9 +55,10 @@ def finish_tasks(
     results = {name: read_json(folder / "metrics.json") for name, folder in folders.items()}
     alone: dict[str, Any] = {}
     if prepared.task.compare:
-        alone = {name: _compare_with_alone(run, name, prepared, outputs[name],
-                                           results[name]["titles"], resume=resume)
-                 for name in results}  # fmt: skip
+        alone = {
+            name: _compare_with_alone(run, name, prepared, outputs[name], metrics["titles"])
+            for name, metrics in results.items()
+        }
         shutil.rmtree(run.path / "alone")
     models = [run.model / name for name in folders]
     proofs = {name: read_json(folder / "proof.json") for name, folder in folders.items()}
@@ -115,8 +115,6 @@ def _compare_with_alone(
     prepared: PreparedTasks,
     together: OUTPUTS,
     titles: Mapping[str, str],
-    *,
-    resume: bool,
 ) -> dict[str, Any]:
     """Train a task by itself with the same settings: did sharing help?
 
@@ -129,12 +127,10 @@ def _compare_with_alone(
     unmeasured = {"evaluate": settings.model_copy(update={"forgetting": False})}
     recipe = before.recipe.model_copy(update=unmeasured)
     single = Session.begin(replace(before, recipe=recipe))
-    single.fit(folder, [], resume=resume)
-    outputs = single.answers()
-    ours, theirs = (
-        one.task.evaluate(given, one.examples)
-        for one, given in ((prepared.trained[name], together), (single.prepared, outputs))
-    )
+    single.fit(folder, [], resume=True)
+    outputs, shared = single.answers(), prepared.trained[name]
+    ours = shared.task.evaluate(together, shared.examples)
+    theirs = single.prepared.task.evaluate(outputs, single.prepared.examples)
     measure, main = ours.measure, before.task.main_score
     gap = difference(
         measure, ours.statistics, theirs.statistics, main, settings.bootstrap,
@@ -201,11 +197,6 @@ def prove_shared(folders: Sequence[Path]) -> dict[str, Any]:
 
     Raises `ProofError`.
     """
-    from safetensors.torch import load_file
-
-    from warmstart.models.architectures import family_of
-    from warmstart.models.checks import read_json
-
     saved = [
         {name: value for file in sorted(folder.glob("*.safetensors"))
          for name, value in load_file(file).items()}

@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from warmstart import part as parts
+import numpy as np
+
+from warmstart import part
 from warmstart.config.recipe import Recipe
 from warmstart.config.toml import toml_table
 from warmstart.data import splitting
@@ -18,14 +20,15 @@ from warmstart.data.sampling import shares
 from warmstart.data.tokens.dataset import TokenizedDataset, joined, tokenise
 from warmstart.errors import DataError, RecipeError
 from warmstart.files import write_json
+from warmstart.models.architectures import family_of
+from warmstart.models.base import Base
+from warmstart.models.hf_calls import LOAD
+from warmstart.models.loading import masked_class
 from warmstart.pipelines.prepare import SPLITS, Cut, Prepared, planned_source, prepare
-from warmstart.tasks.multitask import kind_of
-
-if TYPE_CHECKING:
-    from warmstart.models.base import Base
-    from warmstart.tasks.multitask import Multitask
-    from warmstart.training.batches import BatchSource
-    from warmstart.training.settings import Train
+from warmstart.tasks.multitask import Multitask, kind_of
+from warmstart.training.batches import BatchSource
+from warmstart.training.settings import Train
+from warmstart.training.task_mixture import TaskMixture
 
 TEXT = ("text", "sentence", "content", "message", "body", "document", "review", "title")
 
@@ -35,6 +38,8 @@ class Texts:
     """Token ids of texts whose hidden words are to be guessed, for train and validation."""
 
     stores: dict[str, TokenizedDataset]
+    rows: np.ndarray
+    """All of train."""
     share: float
     ledger: Ledger
     fingerprint: str
@@ -93,9 +98,8 @@ class PreparedTasks:
 
     @property
     def ledger(self) -> TaskLedgers:
-        parts = {name: prepared.ledger for name, prepared in self.each.items()}
-        parts |= {name: texts.ledger for name, texts in self.texts.items()}
-        return TaskLedgers(parts, tuple(self.each))
+        ledgers = {name: own.ledger for name, own in (self.each | self.texts).items()}
+        return TaskLedgers(ledgers, tuple(self.each))
 
     def facts(self) -> dict[str, Any]:
         """What a dry run shows, and `run.json` keeps; `rows` and `tokens` are of all tasks."""
@@ -121,11 +125,8 @@ class PreparedTasks:
 
     def steps(self) -> int:
         """Steps of the whole run."""
-        from warmstart.training.task_mixture import TaskMixture
-
         train, seed = self.recipe.train, self.recipe.seed
-        sources = _sources(self.recipe, self.each, self.texts, train)
-        sources = {name: sources[name] for name in self.task.tasks}
+        sources = _sources(self.recipe, self.each | self.texts, train)
         return TaskMixture(sources, self.shares, tuple(self.each), train, seed).length().steps
 
 
@@ -135,9 +136,8 @@ def prepare_tasks(recipe: Recipe, source: Any = None) -> PreparedTasks:
     _check(recipe, task, source)
     each = {name: _prepared(recipe, task, name) for name in task.labelled_tasks}
     texts = {name: _texts(name, entry, recipe, each) for name, entry in task.masked_tasks.items()}
-    rows = {name: len(prepared.rows) for name, prepared in each.items()}
-    rows |= {name: len(own.stores["train"]) for name, own in texts.items()}
-    wanted = shares({name: rows[name] for name in task.tasks}, task.temperature)
+    parts = each | texts
+    wanted = shares({name: len(parts[name].rows) for name in task.tasks}, task.temperature)
     train = _train(recipe, each, texts)
     for name, prepared in each.items():
         own = prepared.recipe.model_copy(update={"train": train})
@@ -182,7 +182,7 @@ def _check(recipe: Recipe, task: Multitask, source: Any) -> None:
 def _prepared(recipe: Recipe, task: Multitask, name: str) -> Prepared:
     """One of the tasks as if it were the only one."""
     entry, objective = task.tasks[name], recipe.objective
-    kind: Any = parts.find("task", kind_of(entry))
+    kind: Any = part.find("task", kind_of(entry))
     usual: Any = objective
     fits = kind.head.name in usual.heads
     common = recipe.data.model_dump(exclude_unset=True)
@@ -229,16 +229,13 @@ def _texts(
         raise DataError(
             f"{where}: there are no texts for validation; give data.validation_fraction"
         )
-    return Texts(stores, float(entry.get("share", 0.15)), ledger, stamp)
+    rows, share = np.arange(len(stores["train"])), float(entry.get("share", 0.15))
+    return Texts(stores, rows, share, ledger, stamp)
 
 
 def _check_masked(where: str, prepared: Prepared) -> None:
     """Raise `RecipeError` where the base cannot guess masked words, before anything is written."""
     from transformers import AutoConfig
-
-    from warmstart.models.architectures import family_of
-    from warmstart.models.hf_calls import LOAD
-    from warmstart.models.loading import masked_class
 
     if prepared.tokenizer.mask_token_id is None:
         raise RecipeError(f"{where}: the base's tokenizer has no mask token; leave mlm out")
@@ -276,14 +273,15 @@ def _texts_of_file(
 
 
 def _sources(
-    recipe: Recipe, each: Mapping[str, Prepared], texts: Mapping[str, Texts], train: Train
+    recipe: Recipe, parts: Mapping[str, Prepared | Texts], train: Train
 ) -> dict[str, BatchSource]:
     """The batches of each task as they can be planned without a model."""
-    stores = {name: (prepared.stores["train"], prepared.rows) for name, prepared in each.items()}
-    stores |= {name: (own.stores["train"], None) for name, own in texts.items()}
+    task: Any = recipe.task
     return {
-        name: planned_source(store, rows, recipe.objective, train, recipe.seed)
-        for name, (store, rows) in stores.items()
+        name: planned_source(
+            parts[name].stores["train"], parts[name].rows, recipe.objective, train, recipe.seed
+        )
+        for name in task.tasks
     }
 
 
@@ -296,7 +294,7 @@ def _train(recipe: Recipe, each: dict[str, Prepared], texts: dict[str, Texts]) -
     rate = min(train.learning_rate or 0.0 for train in alone)
     size = min(train.batch_size or 1 for train in alone)
     train = alone[0].model_copy(update={"learning_rate": rate, "batch_size": size})
-    sources = _sources(recipe, each, texts, train).values()
+    sources = _sources(recipe, each | texts, train).values()
     steps = sum(source.steps_in(0) for source in sources)
     fewest, most = method.epochs_between
     wanted = -(-method.steps_wanted * len(each) // steps)

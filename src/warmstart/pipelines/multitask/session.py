@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from torch import nn
 
+from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.models.architectures import layers_of
 from warmstart.models.fast.forward import forwards_for
 from warmstart.models.forward import Forward
 from warmstart.models.head_layers import unwrap
 from warmstart.models.loading import load_masked, share_body
+from warmstart.objectives.base import Objective
 from warmstart.objectives.mlm import MLM
 from warmstart.pipelines.multitask.prepare import PreparedTasks
 from warmstart.pipelines.session import Session
@@ -21,12 +24,6 @@ from warmstart.training.datasets import TokenRows, narrow
 from warmstart.training.precision import choose, device_named
 from warmstart.training.task_mixture import MixedObjective, SharedForward, TaskMixture
 from warmstart.training.trainer import Fit, Listener, Progress
-
-if TYPE_CHECKING:
-    import torch
-
-    from warmstart.data.tokens.dataset import TokenizedDataset
-    from warmstart.objectives.base import Objective
 
 
 @dataclass

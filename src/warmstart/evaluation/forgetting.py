@@ -73,9 +73,15 @@ def statistics(reader: Reader, texts: Sequence[str]) -> Floats:
     from warmstart.training.regularization.language_model import LanguageReader, resting
 
     with torch.no_grad(), resting(reader.model):
-        if isinstance(reader, LanguageReader):
-            return _nll_of(reader, texts)
-        return _ranks_of(reader, texts)
+        if not isinstance(reader, LanguageReader):
+            return _ranks_of(reader, texts)
+        pieces = reader.pieces(texts)
+        rows = np.zeros((len(pieces), 3))
+        for part in reader.parts(pieces):
+            nll, tokens = reader.told([pieces[at] for at in part])
+            rows[part, 0], rows[part, 1] = nll.double().cpu(), tokens.cpu()
+        rows[:, 2] = [piece.words for piece in pieces]
+        return rows
 
 
 def fewer(texts: Sequence[str], weights: int) -> list[str]:
@@ -129,18 +135,16 @@ def section(facts: dict[str, Any]) -> dict[str, Any]:
     """The figure as a section of the report."""
     if "figure" not in facts:
         return {"title": "Forgetting", "lead": facts["sentence"], "columns": [], "rows": []}
-    rows = [
-        [words.title(TITLES[name]), *(_shown(facts[when][name]) for when in ("before", "after"))]
-        for name in facts["before"]
-    ]
+    rows = [[words.title(TITLES[name])] for name in facts["before"]]
+    for when in ("before", "after"):
+        for row, interval in zip(rows, facts[when].values(), strict=True):
+            value, low, high = (words.figure(interval[key]) for key in ("value", "low", "high"))
+            row.append(f"{value} ({low} to {high})")
+    where = f"On {facts['passages']} passages of {facts['text']}"
     return {
         "title": "Forgetting",
         "lead": f"{facts['sentence']} {facts['advice']}".strip(),
-        "columns": [
-            f"On {facts['passages']} passages of {facts['text']}",
-            "the base",
-            "this model",
-        ],
+        "columns": [where, "the base", "this model"],
         "rows": rows,
     }
 
@@ -181,21 +185,6 @@ def _sentence(figures: dict[str, Any], against: Difference, passages: int, chang
     if against.outcome == "worse" and changes == "beside":
         evidence += "; without the adapter the base is as it was"
     return f"{verdict}: {text} ({evidence})."
-
-
-def _shown(interval: dict[str, float]) -> str:
-    value, low, high = (words.figure(interval[key]) for key in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"
-
-
-def _nll_of(reader: Any, texts: Sequence[str]) -> Floats:
-    pieces = reader.pieces(texts)
-    rows = np.zeros((len(pieces), 3))
-    for part in reader.parts(pieces):
-        nll, tokens = reader.told([pieces[at] for at in part])
-        rows[part, 0], rows[part, 1] = nll.double().cpu(), tokens.cpu()
-    rows[:, 2] = [piece.words for piece in pieces]
-    return rows
 
 
 def _ranks_of(reader: Reader, texts: Sequence[str]) -> Floats:

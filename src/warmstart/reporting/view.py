@@ -9,88 +9,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from warmstart.evaluation import sentences as words
 from warmstart.reporting import charts
 from warmstart.reporting.trust import Point, trust
 from warmstart.types import Metrics, RunReport, Verdict
 
-# How training went, as the report shows it: curves, or the figures there are and why no more.
-
-FIGURES = {
-    "train_loss": "Training loss",
-    "validation_loss": "Validation loss",
-    "validation_score": "Validation score",
-}
 UNSEEN = (
     "There were no validation rows, so only the loss on the training rows was followed; whether "
     "the model went on improving on new rows cannot be seen."
 )
 SINGLE = "The model was looked at only once during training, so there is no curve to draw."
-
-
-def training(
-    history: Sequence[Mapping[str, Any]], watched: str, curves: Verdict | None
-) -> dict[str, Any] | None:
-    """{"lead", "charts", "figures"}, or None without a history.
-
-    Args:
-        history: one row an epoch.
-        watched: what the score of an epoch is called.
-        curves: what `read_curves` makes of it.
-    """
-    scored = [row for row in history if row.get("validation_score") is not None]
-    rows = scored or list(history)
-    if not rows:
-        return None
-    lead = f"{curves.sentence} {curves.advice}" if curves else ""
-    if not scored:
-        lead = UNSEEN
-    elif len(rows) == 1:
-        lead = lead or SINGLE
-    if len(rows) == 1:
-        return {"lead": lead, "charts": [], "figures": _figures(rows[0], watched)}
-    return {"lead": lead, "charts": _charts(rows, watched), "figures": []}
-
-
-def _figures(row: Mapping[str, Any], watched: str) -> list[tuple[str, float]]:
-    """What is known of a single epoch."""
-    titles = FIGURES | {"validation_score": f"{watched} on validation"}
-    for name in _metrics([row]):
-        titles |= {
-            f"train_{name}": f"{name} on train",
-            f"validation_{name}": f"{name} on validation",
-        }
-    return [(title, row[key]) for key, title in titles.items() if row.get(key) is not None]
-
-
-def _charts(rows: Sequence[Mapping[str, Any]], watched: str) -> list[Markup]:
-    """Loss and score over the epochs; a figure that was never measured has no line."""
-    x = [float(row.get("epoch") or number + 1) for number, row in enumerate(rows)]
-
-    def columns(**names: str) -> dict[str, list[float | None]]:
-        return {name: [row.get(key) for row in rows] for name, key in names.items()}
-
-    loss = columns(training="train_loss", validation="validation_loss")
-    score = columns(training="train_score", validation="validation_score")
-    drawn = [
-        charts.line_chart("Loss (lower is better)", x, loss, "epoch"),
-        charts.line_chart(f"{watched} (higher is better)", x, score, "epoch"),
-    ]
-    for name in _metrics(rows):
-        own = columns(training=f"train_{name}", validation=f"validation_{name}")
-        drawn.append(charts.line_chart(name, x, own, "epoch"))
-    return [chart for chart in drawn if chart]
-
-
-def _metrics(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the objective measured beside its loss."""
-    names = dict.fromkeys(key.partition("_")[2] for row in rows for key in row
-                          if key.startswith(("train_", "validation_")))  # fmt: skip
-    return [name for name in names if name not in ("loss", "score")]
-
-
 GLOSSARY = Path(__file__).parent / "glossary.toml"
 NUMBERED = 12  # up to so many classes the confusion matrix is a table of numbers
 CONFUSIONS = 10  # pairs of classes listed
@@ -129,6 +57,51 @@ def view(report: RunReport) -> dict[str, Any]:
             ("Proof of the saved folder", report.proof), ("Versions", report.versions),
         ) if facts],
     }  # fmt: skip
+
+
+def training(
+    history: Sequence[Mapping[str, Any]], watched: str, curves: Verdict | None
+) -> dict[str, Any] | None:
+    """How training went: {"lead", "charts", "figures"}, curves or the figures there are and why no
+    more; None without a history.
+
+    Args:
+        history: one row an epoch.
+        watched: what the score of an epoch is called.
+        curves: what `read_curves` makes of it.
+    """
+    scored = [row for row in history if row.get("validation_score") is not None]
+    rows = scored or list(history)
+    if not rows:
+        return None
+    lead = f"{curves.sentence} {curves.advice}" if curves else ""
+    lead = UNSEEN if not scored else lead or SINGLE if len(rows) == 1 else lead
+    names = dict.fromkeys(key.partition("_")[2] for row in rows for key in row
+                          if key.startswith(("train_", "validation_")))  # fmt: skip
+    own = [name for name in names if name not in ("loss", "score")]  # of the objective
+    if len(rows) == 1:
+        titles = {"train_loss": "Training loss", "validation_loss": "Validation loss"}
+        titles["validation_score"] = f"{watched} on validation"
+        for name in own:
+            titles |= {f"{on}_{name}": f"{name} on {on}" for on in ("train", "validation")}
+        row = rows[0]
+        figures = [(title, row[key]) for key, title in titles.items() if row.get(key) is not None]
+        return {"lead": lead, "charts": [], "figures": figures}
+    x = [float(row.get("epoch") or number + 1) for number, row in enumerate(rows)]
+    titles = {"loss": "Loss (lower is better)", "score": f"{watched} (higher is better)"}
+    drawn = [
+        charts.line_chart(
+            title,
+            x,
+            {
+                "training": [row.get(f"train_{name}") for row in rows],
+                "validation": [row.get(f"validation_{name}") for row in rows],
+            },
+            "epoch",
+        )
+        for name, title in (titles | {name: name for name in own}).items()
+    ]
+    return {"lead": lead, "charts": [chart for chart in drawn if chart], "figures": []}
 
 
 @dataclass(frozen=True, slots=True)

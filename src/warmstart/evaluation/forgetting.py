@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch.nn.functional import normalize
 
 from warmstart.evaluation import sentences as words
 from warmstart.evaluation.settings import Evaluate
 from warmstart.metrics.base import Floats, Measure, Scores, ratio
 from warmstart.metrics.bootstrap import Difference, difference, intervals
-
-if TYPE_CHECKING:
-    from warmstart.training.regularization.language_model import Reader
+from warmstart.models.head_layers import unwrap
+from warmstart.training.regularization.language_model import LanguageReader, Reader, resting
+from warmstart.training.regularization.text import halves
 
 FEWEST = 40
 GUESSED = 0.5  # of the tokens that there are, as a perplexity: not told from guessing
@@ -68,10 +70,6 @@ def statistics(reader: Reader, texts: Sequence[str]) -> Floats:
     Without one, `HalvesRetrieval`: by the cosine of mean states, which of all second halves
     goes with a passage's first half. No label is needed.
     """
-    import torch
-
-    from warmstart.training.regularization.language_model import LanguageReader, resting
-
     with torch.no_grad(), resting(reader.model):
         if not isinstance(reader, LanguageReader):
             return _ranks_of(reader, texts)
@@ -151,8 +149,6 @@ def section(facts: dict[str, Any]) -> dict[str, Any]:
 
 def _blind(reader: Reader, before: dict[str, float], passages: int) -> str:
     """What is said of a base that reads like random weights, whose change means nothing; or ''."""
-    from warmstart.models.head_layers import unwrap
-
     if reader.says_nats:
         tokens = int(unwrap(reader.model).config.vocab_size)
         knows, guess = before["low"] < GUESSED * tokens, f"one in {tokens:,} tokens"
@@ -188,10 +184,6 @@ def _sentence(figures: dict[str, Any], against: Difference, passages: int, chang
 
 
 def _ranks_of(reader: Reader, texts: Sequence[str]) -> Floats:
-    from torch.nn.functional import normalize
-
-    from warmstart.training.regularization.text import halves
-
     both = [halves(text) for text in texts]
     sides: list[Any] = []
     for side in (0, 1):

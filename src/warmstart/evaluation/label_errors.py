@@ -22,26 +22,21 @@ BLOCK = 1_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelErrors:
-    """Rows whose label is in doubt, the most suspicious first; all arrays but the last two [m]."""
+    """Rows whose label is in doubt, the most suspicious first; all arrays but the last two [m].
 
-    rows: np.ndarray
-    """Row numbers, int64."""
-    labels: np.ndarray
-    """The class that each has, int64."""
-    suggested: np.ndarray
-    """The class that the models predict, int64."""
-    confidence: np.ndarray
-    """The probability of the label, 0 to 1; the rows are in this order."""
-    score: np.ndarray
-    """By how much the suggested class is more probable than the label, 0 to 1."""
+    `estimated` is how many labels are wrong by the confident joint, a count and not these rows;
+    `accuracy` how often the models predict the label: how far they can be trusted with the rest.
+    """
+
+    rows: np.ndarray  # int64
+    labels: np.ndarray  # int64, the class that each has
+    suggested: np.ndarray  # int64, the class that the models predict
+    confidence: np.ndarray  # the probability of the label, 0 to 1; the rows are in this order
+    score: np.ndarray  # by how much the suggested class is more probable, 0 to 1
     estimated: int
-    """How many labels are wrong, by the confident joint; a count, not these rows."""
     accuracy: float
-    """How often the models predict the label: how far they can be trusted with the rest."""
-    ranked: np.ndarray
-    """Every row [n], the most suspicious first; `rows` is a part of it in the same order."""
-    out_of_fold: np.ndarray
-    """The probabilities [n, K] of all classes for all rows."""
+    ranked: np.ndarray  # every row [n], the most suspicious first; `rows` is a part of it
+    out_of_fold: np.ndarray  # the probabilities [n, K] of all classes for all rows
 
 
 def find_label_errors(

@@ -35,18 +35,23 @@ def view(report: RunReport) -> dict[str, Any]:
     first, next_left = first_screen(points, report.mistakes)
     watched = words.title(metrics.main_title) if metrics else "Score"
     classes = metrics.per_class if metrics else ()
+    matrix = (metrics and metrics.confusion_matrix) or []
+    labels = ((metrics and metrics.labels) or []) if matrix else []
+    wide = max(map(len, labels), default=0) + sum(max(len(label), 4) + 2 for label in labels)
+    wrong = sum(n for i, row in enumerate(matrix) for j, n in enumerate(row) if i != j)
     return {
         "r": report,
         "m": metrics,
         "charts": charts,
         "contenders": _contenders(metrics) if metrics else [],
         "points": points,
-        "wrong": _count_wrong(metrics) if metrics else 0,
+        "wrong": wrong if metrics is None or metrics.wrong is None else metrics.wrong,
         "first_errors": first,
         "next_left": next_left,
         "classes": sorted(classes, key=lambda row: (not row.support, row.f1)),
         "confusions": confusions(metrics),
-        "matrix": _matrix(metrics),
+        "heat_map": charts.heat_map(matrix, labels) if len(labels) > NUMBERED else None,
+        "beside": len(labels) <= NUMBERED and wide <= COLUMN,
         "training": training(
             report.history, (metrics and metrics.epoch_score) or watched, metrics and metrics.curves
         ),
@@ -154,7 +159,8 @@ def _lines(text: str) -> int:
 
 def confusions(metrics: Metrics | None) -> list[dict[str, Any]]:
     """The commonest confusions: {"label", "taken_for", "rows", "share"} of the label's rows."""
-    matrix, labels = _confusion_matrix(metrics)
+    matrix = (metrics and metrics.confusion_matrix) or []
+    labels = (metrics and metrics.labels) or []
     pairs = [
         {"label": labels[i], "taken_for": labels[j], "rows": n, "share": n / max(1, sum(row))}
         for i, row in enumerate(matrix)
@@ -162,13 +168,6 @@ def confusions(metrics: Metrics | None) -> list[dict[str, Any]]:
         if n and i != j
     ]
     return sorted(pairs, key=lambda pair: (-pair["rows"], -pair["share"]))[:CONFUSIONS]
-
-
-def _confusion_matrix(metrics: Metrics | None) -> tuple[Sequence[Sequence[int]], Sequence[str]]:
-    """The counts [true, predicted] and the labels; both empty where there are none."""
-    if metrics is None or not metrics.confusion_matrix:
-        return [], []
-    return metrics.confusion_matrix, metrics.labels or []
 
 
 def _contenders(metrics: Metrics) -> list[dict[str, Any]]:
@@ -182,29 +181,6 @@ def _contenders(metrics: Metrics) -> list[dict[str, Any]]:
         for place, (title, score) in enumerate(contenders)
     ]
     return sorted(table, key=lambda row: -row["score"].value)
-
-
-def _count_wrong(metrics: Metrics) -> int:
-    """How many test rows were wrong."""
-    if metrics.wrong is not None:
-        return metrics.wrong
-    matrix, _ = _confusion_matrix(metrics)
-    return sum(map(sum, matrix)) - sum(row[i] for i, row in enumerate(matrix))
-
-
-def _matrix(metrics: Metrics | None) -> dict[str, Any] | None:
-    """The confusion matrix as rows of (count, share) cells, or drawn where classes are many."""
-    matrix, labels = _confusion_matrix(metrics)
-    if not matrix:
-        return None
-    if len(labels) > NUMBERED:
-        return {"drawn": charts.heat_map(matrix, labels), "beside": False}
-    rows = [
-        (label, [(n, n / max(1, sum(row)), i == j) for j, n in enumerate(row)])
-        for i, (label, row) in enumerate(zip(labels, matrix, strict=True))
-    ]
-    wide = max(map(len, labels)) + sum(max(len(label), 4) + 2 for label in labels)
-    return {"drawn": None, "labels": labels, "rows": rows, "beside": wide <= COLUMN}
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

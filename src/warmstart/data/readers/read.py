@@ -84,17 +84,13 @@ def _read_path(
             return read_dataset(path, limit)
         raise RecipeError(f"{path} is a folder, and one table was asked for; name a file in it")
     kind = format_of(path, encoding)
-    if kind == "parquet":
-        return read_parquet(path, limit)
-    if kind == "arrow":
-        return read_arrow(path, limit)
+    if kind in ("parquet", "arrow"):
+        return (read_parquet if kind == "parquet" else read_arrow)(path, limit)
     encoding = detect(path, encoding)
     message = f"{path} is read as {encoding}"
     ledger.note("encoding", message, file=str(path), encoding=encoding)
-    if kind == "json":
-        return read_json(path, encoding, limit)
-    if kind == "conll":
-        return read_conll(path, encoding, limit)
+    if kind in ("json", "conll"):
+        return (read_json if kind == "json" else read_conll)(path, encoding, limit)
     return read_delimited(path, encoding, delimiter, limit, ledger)
 
 

@@ -138,7 +138,7 @@ def _warmstart(rows: list[str], planted: list[tuple[int, int, str]], name: str) 
     import pyarrow as pa
     import scipy.sparse.csgraph  # noqa: F401
 
-    from warmstart.data.dedup.pairs import find_duplicates
+    from warmstart.data.dedup.clusters import find_duplicates
     from warmstart.training.memory import keep_freed_memory
 
     keep_freed_memory()

@@ -107,7 +107,7 @@ def prepared(rows: Rows) -> tuple[Any, Any, Any, list[str]]:
 
 
 def timed(x: Any, y: Any, groups: Any) -> tuple[Any, float]:
-    from warmstart.evaluation.label_errors import find_label_errors
+    from warmstart.evaluation.label_quality import find_label_errors
 
     began = time.perf_counter()
     return find_label_errors(x, y, 0, groups=groups), time.perf_counter() - began

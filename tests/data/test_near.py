@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import warmstart
-from warmstart.data.dedup.pairs import Duplicates, find_duplicates
+from warmstart.data.dedup.clusters import Duplicates, find_duplicates
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
 

@@ -13,7 +13,7 @@ from warmstart.data.corrections import COLUMNS, correct, write_suspicious
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
 from warmstart.errors import DataError, RunError
-from warmstart.evaluation.label_errors import LabelErrors, find_label_errors, fold_of, scaled
+from warmstart.evaluation.label_quality import LabelErrors, find_label_errors, fold_of, scaled
 
 K, WIDTH = 4, 24
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from warmstart.evaluation.learning_curve import (
+from warmstart.evaluation.label_quality import (
     _fit,
     _in_proportion,
     _more,

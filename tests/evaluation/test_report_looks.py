@@ -9,8 +9,7 @@ import pytest
 
 from reports import render
 from warmstart.reporting.page import LONG
-from warmstart.reporting.trust import Point
-from warmstart.reporting.view import FIRST, MORE, first_screen
+from warmstart.reporting.view import FIRST, MORE, Point, first_screen
 
 ERROR = {
     "id": "1", "file": "t.csv", "line": 2, "text": "Where is it?", "label": "delivery",

@@ -100,25 +100,20 @@ def note_sampling(
     labels: np.ndarray, rows: np.ndarray, names: Sequence[str], how: str, ledger: Ledger
 ) -> None:
     """Tell the ledger which rows of train are used: in all, and of each class before and after."""
-    before = np.bincount(labels, minlength=len(names)).tolist()
-    after = np.bincount(labels[rows], minlength=len(names)).tolist()
-    each = max(after, default=0)
+    before, after = (np.bincount(y, minlength=len(names)).tolist() for y in (labels, labels[rows]))
+    text = f"{len(rows):,} of {counted(len(labels))} of train used"
     if how == "over":
         text = f"{counted(len(labels))} of train repeated to {len(rows):,}"
-    else:
-        text = f"{len(rows):,} of {counted(len(labels))} of train used"
     sizes = [count for count in before if count]
+    sides = zip(names, before, after, strict=True)
     ledger.note(
         "sampling",
-        f"data.sampling = {how}: {text}, {each:,} of each class, which had "
+        f"data.sampling = {how}: {text}, {max(after, default=0):,} of each class, which had "
         f"{min(sizes, default=0):,} to {max(sizes, default=0):,}",
         how=how,
         rows=len(labels),
         used=len(rows),
-        classes={
-            name: {"rows": old, "used": new}
-            for name, old, new in zip(names, before, after, strict=True)
-        },
+        classes={name: {"rows": old, "used": new} for name, old, new in sides},
     )
 
 

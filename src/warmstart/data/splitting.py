@@ -146,8 +146,7 @@ def load(
     side = cut(classes, own, shares["validation"], shares["test"], seed)
     note_repeats(train, alike, numbers, codes, side, copies, ledger)
     del copies, keys, alike, numbers, train
-    held = _held_together(own, settings.group or together)
-    parts |= _cut_off(parts.pop("train"), side, shares, given, held)
+    parts |= _cut_off(parts.pop("train"), side, shares, given, own, settings.group or together)
     for name in SIDES:
         ledger.keep(name, len(parts[name]))
     return Splits(**parts, given=given, fingerprint=stamp, leakage=leakage)
@@ -236,26 +235,25 @@ def _drop(table: pa.Table, rows: np.ndarray, reason: str, ledger: Ledger) -> Non
         ledger.drop(file, line, reason)
 
 
-def _held_together(own: np.ndarray, group: str | None) -> str:
-    """What the rows make that stay on one side of every cut; nothing where each is free."""
-    count = len(np.unique(own))
-    if count == len(own):
-        return ""
-    groups = "1 group" if count == 1 else f"{count:,} groups"
-    alike = f"one text or one value of '{shown(group)}'" if group else "one text"
-    return f" in {groups} that stay together (those of {alike}, or nearly)"
-
-
 def _cut_off(
     train: pa.Table,
     side: np.ndarray,
     shares: Mapping[str, float],
     given: Mapping[str, bool],
-    held: str,
+    own: np.ndarray,
+    group: str | None,
 ) -> dict[str, pa.Table]:
-    """The tables that come out of train: train itself and the splits that were not given."""
+    """The tables that come out of train: train itself and the splits that were not given.
+
+    Rows of one number in `own` stay on one side: those of one text, or of one value of `group`.
+    """
     for name, share in shares.items():
         if share and not (side == SIDES[name]).any():
+            held, groups = "", len(np.unique(own))
+            if groups < len(own):
+                alike = f"one text or one value of '{shown(group)}'" if group else "one text"
+                held = f" in {counted(groups, 'group')} that stay together (those of {alike}, "
+                held += "or nearly)"
             instead = "do without with --data.validation_fraction 0"
             if name == "test":
                 instead = "give rows to test on with --data.test FILE"

@@ -54,22 +54,19 @@ class Answers:
         """From each run's predictions.parquet; None where they are no single labels of the same
         rows, or the figure `main` is not of single labels."""
         number = {label: i for i, label in enumerate(labels)}
-        truths: list[NDArray[np.int64]] = []
+        truth: NDArray[np.int64] | None = None
         predicted: dict[str, NDArray[np.int64]] = {}
-        if main not in METRICS or not number:
-            return None
         for name, table in tables.items():
             if not {"label", "prediction"} <= set(table.column_names):
                 return None
-            columns = [table[column].to_pylist() for column in ("label", "prediction")]
-            if not all(value in number for column in columns for value in column):
+            own, predicted[name] = (
+                np.array([number.get(value, -1) for value in table[column].to_pylist()])
+                for column in ("label", "prediction")
+            )
+            truth = own if truth is None else truth
+            if min(own.min(), predicted[name].min()) < 0 or not np.array_equal(own, truth):
                 return None
-            truth, answer = (np.array([number[v] for v in column]) for column in columns)
-            truths.append(truth)
-            predicted[name] = answer
-        if not truths or any(not np.array_equal(truth, truths[0]) for truth in truths):
-            return None
-        return cls(truths[0], predicted, len(labels))
+        return None if truth is None or main not in METRICS else cls(truth, predicted, len(labels))
 
     def measure(self, seeds: int) -> SeedMean:
         """The measure of a method with so many seeds."""
@@ -203,25 +200,20 @@ def _against(
 ) -> dict[str, Any]:
     """A method minus the best, on the seeds that both have."""
     pairs = [
-        (mine, theirs)
-        for seed, mine in zip(row.seeds, row.runs, strict=True)
-        for other, theirs in zip(best.seeds, best.runs, strict=True)
-        if seed == other
+        (row.seeds.index(seed), best.seeds.index(seed)) for seed in row.seeds if seed in best.seeds
     ]
-    ours = dict(zip(row.runs, row.scores, strict=True))
-    theirs = dict(zip(best.runs, best.scores, strict=True))
     known: dict[str, Any] = {
         "best": best.method,
         "difference": row.value - best.value,
         "p_value": None,
         "seeds": len(pairs),
-        "worse_seeds": sum(ours[a] < theirs[b] for a, b in pairs),
+        "worse_seeds": sum(row.scores[a] < best.scores[b] for a, b in pairs),
     }
     if answers is None or not pairs:
         return known
-    measure = answers.measure(len(pairs))
-    a, b = (answers.rows([pair[side] for pair in pairs]) for side in (0, 1))
-    gap = difference(measure, a, b, main, **settings)
+    ours = answers.rows([row.runs[a] for a, _ in pairs])
+    theirs = answers.rows([best.runs[b] for _, b in pairs])
+    gap = difference(answers.measure(len(pairs)), ours, theirs, main, **settings)
     return known | {
         "difference": gap.difference, "low": gap.low, "high": gap.high, "p_value": gap.p_value,
     }  # fmt: skip

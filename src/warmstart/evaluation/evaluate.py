@@ -53,9 +53,10 @@ def evaluate(
     if not rows:
         raise WarmstartError("there are no test rows, so nothing can be said about the model")
     result, main = task.evaluate(outputs, examples), task.main_score
-    figures = _intervals(settings, result, result.statistics, seed)
+    chance = settings.bootstrap, settings.confidence_level, seed, result.groups
+    figures = _figures(result, result.statistics, chance)
     fitted = fit_baselines(settings, task, result.baselines, outputs, examples, seed)
-    baselines, comparison = _compare(settings, task, result, fitted, examples["test"], seed)
+    baselines, comparison = _compare(task, result, fitted, examples["test"], chance)
     standings = [
         Standing(row["name"], row["title"], row[main]["value"], row["outcome"]) for row in baselines
     ]
@@ -93,23 +94,14 @@ def scale(measure: Measure, name: str) -> float:
     return 1.0 if highest is None else 1.0 / highest
 
 
-def _intervals(
-    settings: Evaluate, result: TaskResult, statistics: Floats, seed: int
-) -> dict[str, dict[str, float]]:
-    table = intervals(
-        result.measure, statistics, settings.bootstrap, settings.confidence_level, seed,
-        result.groups,
-    )  # fmt: skip
+def _figures(result: TaskResult, statistics: Floats, chance: Any) -> dict[str, dict[str, float]]:
+    """Every figure with its interval; `chance` is how rows are drawn again."""
+    table = intervals(result.measure, statistics, *chance)
     return {name: interval.as_dict() for name, interval in table.items()}
 
 
 def _compare(
-    settings: Evaluate,
-    task: Task,
-    result: TaskResult,
-    fitted: Sequence[Baseline],
-    test: Examples,
-    seed: int,
+    task: Task, result: TaskResult, fitted: Sequence[Baseline], test: Examples, chance: Any
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """The baselines' figures and how the model stands against each, and against the strongest."""
     main, measure = task.main_score, result.measure
@@ -118,11 +110,9 @@ def _compare(
     differences: list[Difference] = []
     for baseline in fitted:
         statistics = result.score(baseline.predict(test))
-        against = difference(
-            measure, result.statistics, statistics, main, settings.bootstrap,
-            settings.confidence_level, seed, result.groups,
-        )  # fmt: skip
-        figures = _intervals(settings, result, statistics, seed)
+        figures = _figures(result, statistics, chance)
+        against = difference(measure, result.statistics, statistics, main, *chance)
+        text = sentences.verdict(against, baseline.title, title, share)
         differences.append(against)
         table.append(
             {
@@ -132,9 +122,7 @@ def _compare(
                 "notes": list(baseline.notes),
                 "model_minus_baseline": against.as_dict(),
                 "outcome": against.outcome,
-                "sentence": sentences.sentence(
-                    sentences.verdict(against, baseline.title, title, share)
-                ),
+                "sentence": sentences.sentence(text),
             }
         )
     if not table:

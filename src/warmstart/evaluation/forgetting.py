@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch.nn.functional import normalize
 
 from warmstart.evaluation import sentences as words
 from warmstart.evaluation.settings import Evaluate
 from warmstart.metrics.base import Floats, Measure, Scores, ratio
 from warmstart.metrics.bootstrap import Difference, difference, intervals
+from warmstart.models.head_layers import unwrap
+from warmstart.training.regularization.language_model import Reader
 from warmstart.training.regularization.text import evenly, halves
-
-if TYPE_CHECKING:
-    from warmstart.training.regularization.language_model import Reader
 
 FEWEST = 40
 GUESSED = 0.5  # of the tokens that there are, as a perplexity: not told from guessing
@@ -69,9 +70,6 @@ def statistics(reader: Reader, texts: Sequence[str]) -> Floats:
     Without one, `HalvesRetrieval`: by the cosine of mean states, which of all second halves
     goes with a passage's first half. No label is needed.
     """
-    import torch
-    from torch.nn.functional import normalize
-
     with torch.no_grad(), reader.resting():
         if reader.lm is not None:
             pieces = reader.pieces(texts)
@@ -140,26 +138,22 @@ def section(facts: dict[str, Any]) -> dict[str, Any]:
     """The figure as a section of the report."""
     if "figure" not in facts:
         return {"title": "Forgetting", "lead": facts["sentence"], "columns": [], "rows": []}
-    rows = [
-        [words.title(TITLES[name]), *(_shown(facts[when][name]) for when in ("before", "after"))]
-        for name in facts["before"]
-    ]
+    rows = [[words.title(TITLES[name])] for name in facts["before"]]
+    for when in ("before", "after"):
+        for row, interval in zip(rows, facts[when].values(), strict=True):
+            value, low, high = (words.figure(interval[key]) for key in ("value", "low", "high"))
+            row.append(f"{value} ({low} to {high})")
+    where = f"On {facts['passages']} passages of {facts['text']}"
     return {
         "title": "Forgetting",
         "lead": f"{facts['sentence']} {facts['advice']}".strip(),
-        "columns": [
-            f"On {facts['passages']} passages of {facts['text']}",
-            "the base",
-            "this model",
-        ],
+        "columns": [where, "the base", "this model"],
         "rows": rows,
     }
 
 
 def _blind(reader: Reader, before: dict[str, float], passages: int) -> str:
     """What is said of a base that reads like random weights, whose change means nothing; or ''."""
-    from warmstart.models.head_layers import unwrap
-
     if reader.lm is not None:
         tokens = int(unwrap(reader.model).config.vocab_size)
         knows, guess = before["low"] < GUESSED * tokens, f"one in {tokens:,} tokens"
@@ -192,8 +186,3 @@ def _sentence(figures: dict[str, Any], against: Difference, passages: int, chang
     if against.outcome == "worse" and changes == "beside":
         evidence += "; without the adapter the base is as it was"
     return f"{verdict}: {text} ({evidence})."
-
-
-def _shown(interval: dict[str, float]) -> str:
-    value, low, high = (words.figure(interval[key]) for key in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"

@@ -7,90 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
-
-from markupsafe import Markup
+from typing import Any, NamedTuple
 
 from warmstart.evaluation import sentences as words
 from warmstart.reporting import charts
-from warmstart.reporting.trust import Point, trust
 from warmstart.types import Metrics, RunReport, Verdict
 
-# How training went, as the report shows it: curves, or the figures there are and why no more.
-
-FIGURES = {
-    "train_loss": "Training loss",
-    "validation_loss": "Validation loss",
-    "validation_score": "Validation score",
-}
 UNSEEN = (
     "There were no validation rows, so only the loss on the training rows was followed; whether "
     "the model went on improving on new rows cannot be seen."
 )
 SINGLE = "The model was looked at only once during training, so there is no curve to draw."
-
-
-def training(
-    history: Sequence[Mapping[str, Any]], watched: str, curves: Verdict | None
-) -> dict[str, Any] | None:
-    """{"lead", "charts", "figures"}, or None without a history.
-
-    Args:
-        history: one row an epoch.
-        watched: what the score of an epoch is called.
-        curves: what `read_curves` makes of it.
-    """
-    scored = [row for row in history if row.get("validation_score") is not None]
-    rows = scored or list(history)
-    if not rows:
-        return None
-    lead = f"{curves.sentence} {curves.advice}" if curves else ""
-    if not scored:
-        lead = UNSEEN
-    elif len(rows) == 1:
-        lead = lead or SINGLE
-    if len(rows) == 1:
-        return {"lead": lead, "charts": [], "figures": _figures(rows[0], watched)}
-    return {"lead": lead, "charts": _charts(rows, watched), "figures": []}
-
-
-def _figures(row: Mapping[str, Any], watched: str) -> list[tuple[str, float]]:
-    """What is known of a single epoch."""
-    titles = FIGURES | {"validation_score": f"{watched} on validation"}
-    for name in _metrics([row]):
-        titles |= {
-            f"train_{name}": f"{name} on train",
-            f"validation_{name}": f"{name} on validation",
-        }
-    return [(title, row[key]) for key, title in titles.items() if row.get(key) is not None]
-
-
-def _charts(rows: Sequence[Mapping[str, Any]], watched: str) -> list[Markup]:
-    """Loss and score over the epochs; a figure that was never measured has no line."""
-    x = [float(row.get("epoch") or number + 1) for number, row in enumerate(rows)]
-
-    def columns(**names: str) -> dict[str, list[float | None]]:
-        return {name: [row.get(key) for row in rows] for name, key in names.items()}
-
-    loss = columns(training="train_loss", validation="validation_loss")
-    score = columns(training="train_score", validation="validation_score")
-    drawn = [
-        charts.line_chart("Loss (lower is better)", x, loss, "epoch"),
-        charts.line_chart(f"{watched} (higher is better)", x, score, "epoch"),
-    ]
-    for name in _metrics(rows):
-        own = columns(training=f"train_{name}", validation=f"validation_{name}")
-        drawn.append(charts.line_chart(name, x, own, "epoch"))
-    return [chart for chart in drawn if chart]
-
-
-def _metrics(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the objective measured beside its loss."""
-    names = dict.fromkeys(key.partition("_")[2] for row in rows for key in row
-                          if key.startswith(("train_", "validation_")))  # fmt: skip
-    return [name for name in names if name not in ("loss", "score")]
-
-
 GLOSSARY = Path(__file__).parent / "glossary.toml"
 NUMBERED = 12  # up to so many classes the confusion matrix is a table of numbers
 CONFUSIONS = 10  # pairs of classes listed
@@ -107,18 +34,23 @@ def view(report: RunReport) -> dict[str, Any]:
     first, next_left = first_screen(points, report.mistakes)
     watched = words.title(metrics.main_title) if metrics else "Score"
     classes = metrics.per_class if metrics else ()
+    matrix = (metrics and metrics.confusion_matrix) or []
+    labels = ((metrics and metrics.labels) or []) if matrix else []
+    wide = max(map(len, labels), default=0) + sum(max(len(label), 4) + 2 for label in labels)
+    wrong = sum(n for i, row in enumerate(matrix) for j, n in enumerate(row) if i != j)
     return {
         "r": report,
         "m": metrics,
         "charts": charts,
         "contenders": _contenders(metrics) if metrics else [],
         "points": points,
-        "wrong": _count_wrong(metrics) if metrics else 0,
+        "wrong": wrong if metrics is None or metrics.wrong is None else metrics.wrong,
         "first_errors": first,
         "next_left": next_left,
         "classes": sorted(classes, key=lambda row: (not row.support, row.f1)),
         "confusions": confusions(metrics),
-        "matrix": _matrix(metrics),
+        "heat_map": charts.heat_map(matrix, labels) if len(labels) > NUMBERED else None,
+        "beside": len(labels) <= NUMBERED and wide <= COLUMN,
         "training": training(
             report.history, (metrics and metrics.epoch_score) or watched, metrics and metrics.curves
         ),
@@ -129,6 +61,51 @@ def view(report: RunReport) -> dict[str, Any]:
             ("Proof of the saved folder", report.proof), ("Versions", report.versions),
         ) if facts],
     }  # fmt: skip
+
+
+def training(
+    history: Sequence[Mapping[str, Any]], watched: str, curves: Verdict | None
+) -> dict[str, Any] | None:
+    """How training went: {"lead", "charts", "figures"}, curves or the figures there are and why no
+    more; None without a history.
+
+    Args:
+        history: one row an epoch.
+        watched: what the score of an epoch is called.
+        curves: what `read_curves` makes of it.
+    """
+    scored = [row for row in history if row.get("validation_score") is not None]
+    rows = scored or list(history)
+    if not rows:
+        return None
+    lead = f"{curves.sentence} {curves.advice}" if curves else ""
+    lead = UNSEEN if not scored else lead or SINGLE if len(rows) == 1 else lead
+    names = dict.fromkeys(key.partition("_")[2] for row in rows for key in row
+                          if key.startswith(("train_", "validation_")))  # fmt: skip
+    own = [name for name in names if name not in ("loss", "score")]  # of the objective
+    if len(rows) == 1:
+        titles = {"train_loss": "Training loss", "validation_loss": "Validation loss"}
+        titles["validation_score"] = f"{watched} on validation"
+        for name in own:
+            titles |= {f"{on}_{name}": f"{name} on {on}" for on in ("train", "validation")}
+        row = rows[0]
+        figures = [(title, row[key]) for key, title in titles.items() if row.get(key) is not None]
+        return {"lead": lead, "charts": [], "figures": figures}
+    x = [float(row.get("epoch") or number + 1) for number, row in enumerate(rows)]
+    titles = {"loss": "Loss (lower is better)", "score": f"{watched} (higher is better)"}
+    drawn = [
+        charts.line_chart(
+            title,
+            x,
+            {
+                "training": [row.get(f"train_{name}") for row in rows],
+                "validation": [row.get(f"validation_{name}") for row in rows],
+            },
+            "epoch",
+        )
+        for name, title in (titles | {name: name for name in own}).items()
+    ]
+    return {"lead": lead, "charts": [chart for chart in drawn if chart], "figures": []}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +158,8 @@ def _lines(text: str) -> int:
 
 def confusions(metrics: Metrics | None) -> list[dict[str, Any]]:
     """The commonest confusions: {"label", "taken_for", "rows", "share"} of the label's rows."""
-    matrix, labels = _confusion_matrix(metrics)
+    matrix = (metrics and metrics.confusion_matrix) or []
+    labels = (metrics and metrics.labels) or []
     pairs = [
         {"label": labels[i], "taken_for": labels[j], "rows": n, "share": n / max(1, sum(row))}
         for i, row in enumerate(matrix)
@@ -189,13 +167,6 @@ def confusions(metrics: Metrics | None) -> list[dict[str, Any]]:
         if n and i != j
     ]
     return sorted(pairs, key=lambda pair: (-pair["rows"], -pair["share"]))[:CONFUSIONS]
-
-
-def _confusion_matrix(metrics: Metrics | None) -> tuple[Sequence[Sequence[int]], Sequence[str]]:
-    """The counts [true, predicted] and the labels; both empty where there are none."""
-    if metrics is None or not metrics.confusion_matrix:
-        return [], []
-    return metrics.confusion_matrix, metrics.labels or []
 
 
 def _contenders(metrics: Metrics) -> list[dict[str, Any]]:
@@ -211,29 +182,6 @@ def _contenders(metrics: Metrics) -> list[dict[str, Any]]:
     return sorted(table, key=lambda row: -row["score"].value)
 
 
-def _count_wrong(metrics: Metrics) -> int:
-    """How many test rows were wrong."""
-    if metrics.wrong is not None:
-        return metrics.wrong
-    matrix, _ = _confusion_matrix(metrics)
-    return sum(map(sum, matrix)) - sum(row[i] for i, row in enumerate(matrix))
-
-
-def _matrix(metrics: Metrics | None) -> dict[str, Any] | None:
-    """The confusion matrix as rows of (count, share) cells, or drawn where classes are many."""
-    matrix, labels = _confusion_matrix(metrics)
-    if not matrix:
-        return None
-    if len(labels) > NUMBERED:
-        return {"drawn": charts.heat_map(matrix, labels), "beside": False}
-    rows = [
-        (label, [(n, n / max(1, sum(row)), i == j) for j, n in enumerate(row)])
-        for i, (label, row) in enumerate(zip(labels, matrix, strict=True))
-    ]
-    wide = max(map(len, labels)) + sum(max(len(label), 4) + 2 for label in labels)
-    return {"drawn": None, "labels": labels, "rows": rows, "beside": wide <= COLUMN}
-
-
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """A nested dict as (name, value) pairs, names in words."""
     pairs: list[tuple[str, Any]] = []
@@ -247,3 +195,70 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         else:
             pairs.append((name, value))
     return pairs
+
+
+# Can the model be trusted? A short list of points, each good, to be watched, or bad.
+
+WORDS = {"good": "Good", "watch": "Watch", "bad": "Bad", "info": "Note"}
+AGAINST = "Against simple methods"
+SERIOUS = ("leak", "conflict", "contamin")  # kinds of notes on the data that touch the figures
+
+
+class Point(NamedTuple):
+    """One finding: `level` is a key of `WORDS`; `advice` may be empty."""
+
+    level: str
+    title: str
+    text: str
+    advice: str = ""
+
+    @property
+    def word(self) -> str:
+        """The level in a word, so that colour is not needed to read it."""
+        return WORDS[self.level]
+
+
+def trust(report: RunReport) -> list[Point]:
+    """All points that the report allows, the same ones in the same order each time."""
+    metrics, listed = report.metrics, list[Point]()
+    if metrics:
+        listed.append(_comparison(metrics))
+        if confidence := metrics.calibration:
+            level = "good" if confidence.before.ece < 0.05 else "watch"
+            level = "info" if "Too few" in confidence.sentence else level
+            listed.append(Point(level, "Its confidence", confidence.sentence))
+        if (curves := metrics.curves) and curves.verdict != "unknown":
+            level = "good" if curves.verdict == "good" else "watch"
+            listed.append(Point(level, "Its training", curves.sentence, curves.advice))
+        if (lost := metrics.forgetting) and lost.outcome == "worse":
+            listed.append(Point("watch", "What its base knew", lost.sentence, lost.advice))
+    if "passed" in report.proof:
+        level, text = "good", "was loaded afresh and gave the same answers as the trained model."
+        if not report.proof["passed"]:
+            level, text = "bad", "does not answer as the trained model did. Do not use it."
+        listed.append(Point(level, "The saved model", f"The saved folder {text}"))
+    if metrics:
+        listed += [Point("watch", "Mind", note) for note in metrics.notes]
+    notes: list[Any] = [n for n in report.data.get("notes", []) if isinstance(n, Mapping)]
+    return listed + [
+        Point("watch", "The data", str(note.get("message", "")))
+        for note in notes
+        if any(word in str(note.get("kind", "")).lower() for word in SERIOUS)
+    ]
+
+
+def _comparison(metrics: Metrics) -> Point:
+    """Against the best baseline."""
+    comparison = metrics.comparison
+    if not comparison:
+        return Point("info", "Baselines", "None were computed, so the score stands alone.")
+    if comparison.outcome == "better":
+        gap = words.points(comparison.difference * metrics.scale)
+        p = words.p_words(comparison.p_value)
+        text = f"It beats the best of them, {comparison.title}, by {gap} points. "
+        return Point("good", AGAINST, f"{text}A gap like this is unlikely to be chance ({p}).")
+    level = "bad" if comparison.outcome == "worse" else "watch"
+    advice = "More test rows would tell."
+    if comparison.outcome == "worse" or comparison.difference <= 0:
+        advice = "On these rows the simpler method is the better buy."
+    return Point(level, AGAINST, words.sentence(comparison.sentence), advice)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from warmstart.cli.output.tables import plain, print_json, put
+from warmstart.cli.output.tables import plain, print_json, print_next, put
 from warmstart.errors import typed
 from warmstart.formatting import counted
 from warmstart.reporting.inspection import verdict
@@ -31,12 +30,7 @@ def print_inspection(inspection: Inspection, *, as_json: bool) -> None:
     if as_json:
         print_json({**summary, "report": str(inspection.report)})
         return
-    console = Console(highlight=False)
-
-    def line(name: str, text: str) -> None:
-        console.print(f"{name:<10} {text}", soft_wrap=True, markup=False)
-
-    console.print(escape(verdict(summary)), soft_wrap=True)
+    print(verdict(summary))
     if summary["findings"]:
         put(_findings(summary["findings"]))
     else:
@@ -46,27 +40,22 @@ def print_inspection(inspection: Inspection, *, as_json: bool) -> None:
             print()
             put(_table(title, tables[name]))
     print()
-    for name in dict.fromkeys(["cut", *lines]):  # next to the lengths
-        line(name, lines[name])
+    figures = [(name, lines[name]) for name in dict.fromkeys(["cut", *lines])]  # next to lengths
     for name, copy in summary["written"].items():
         rows = ", ".join(f"{n:,} {split}" for split, n in copy["rows"].items())
-        line("clean copy" if name == "fix" else "split", f"{copy['out']} ({rows} rows)")
+        figures.append(("clean copy" if name == "fix" else "split", f"{copy['out']} ({rows} rows)"))
         if copy["removed_rows"]:
             removed = counted(copy["removed_rows"])
-            line("removed", f"{copy['removed']} ({removed}, each with its reason)")
-            for reason, n in copy.get("reasons", {}).items():
-                line("", f"{n:,} × {reason}")
-    line("report", str(inspection.report))
+            figures.append(("removed", f"{copy['removed']} ({removed}, each with its reason)"))
+            figures += [("", f"{n:,} × {reason}") for reason, n in copy.get("reasons", {}).items()]
+    for name, text in [*figures, ("report", str(inspection.report))]:
+        print(f"{name:<10} {text}")
     if not summary["written"]:
-        data = typed(summary["data"])
-        console.print(
-            f"\nNext:\n  warmstart inspect {data} --fix {typed(summary['clean_name'])}\n"
-            "      a clean copy, and every removed row with its reason beside it\n"
-            f"  warmstart tune {data} --dry-run\n"
-            "      what training would do with the data",
-            soft_wrap=True,
-            markup=False,
-        )
+        data, fixed = typed(summary["data"]), typed(summary["clean_name"])
+        clean = "a clean copy, and every removed row with its reason beside it"
+        dry = "what training would do with the data"
+        print_next([(f"warmstart inspect {data} --fix {fixed}", clean),
+                    (f"warmstart tune {data} --dry-run", dry)])  # fmt: skip
 
 
 def _findings(findings: list[Mapping[str, Any]]) -> Table:

@@ -75,8 +75,8 @@ def note_leakage(
                 f"for example {pairs[0][0]} ~ {pairs[0][1]} (similarity {pairs[0][2]:.2f})"
             )
             note(left, right, "near", share, rows=rows, pairs=pairs)
-    straddling = straddling_groups(parts, "_group") if group else None
-    for left, right in pairs_of_splits if straddling is not None else ():
+    straddling = straddling_groups(parts, "_group") if group else pa.table({})
+    for left, right in pairs_of_splits if group else ():
         both = pc.and_(pc.greater(straddling[left], 0), pc.greater(straddling[right], 0))
         shared = straddling.filter(both)
         if len(shared):

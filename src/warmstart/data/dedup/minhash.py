@@ -109,18 +109,13 @@ def _hashes(data: np.ndarray, first: np.ndarray, last: np.ndarray) -> tuple[np.n
     while len(at):
         piece = eights[at].astype(np.uint64) & _KEPT[np.minimum(left, 8)]
         hashes[which] = mixed(hashes[which] * _LEFT + piece)
-        digits[which] |= _with_digit(piece)
+        turned = piece ^ np.uint64(0x3030303030303030)  # 0 to 9 in ASCII become 0 to 9
+        above = ((turned & np.uint64(0x7F7F7F7F7F7F7F7F)) + np.uint64(0x7676767676767676)) | turned
+        digits[which] |= above & _HIGH != _HIGH
         longer = np.flatnonzero(left > 8)
         which = longer if isinstance(which, slice) else which[longer]
         at, left = at[longer] + 8, left[longer] - 8
     return hashes, digits
-
-
-def _with_digit(piece: np.ndarray) -> np.ndarray:
-    """Whether one of the eight bytes is 0 to 9 in ASCII."""
-    turned = piece ^ np.uint64(0x3030303030303030)
-    above = ((turned & np.uint64(0x7F7F7F7F7F7F7F7F)) + np.uint64(0x7676767676767676)) | turned
-    return above & _HIGH != _HIGH
 
 
 ROWS, BANDS = 5, 20  # 100 values: of pairs with Jaccard 0.7 97 % are candidates
@@ -263,14 +258,6 @@ def _in_band(band: np.ndarray) -> np.ndarray:
     return np.concatenate(pairs)
 
 
-def ragged(starts: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The places of all items of the lists in `which`, and where each list then starts."""
-    sizes = starts[which + 1] - starts[which]
-    ends = np.zeros(len(which) + 1, np.int64)
-    np.cumsum(sizes, out=ends[1:])
-    return np.arange(ends[-1]) + np.repeat(starts[which] - ends[:-1], sizes), ends
-
-
 # Texts that are the first or the last part of another: they stand side by side once sorted.
 
 REACH = 8  # sorted neighbours that may be the whole of a cut text
@@ -351,7 +338,9 @@ def resemblance(texts: pa.Array, left: np.ndarray, right: np.ndarray) -> np.ndar
 def _measured(texts: pa.Array, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     used, sides = np.unique(np.concatenate([left, right]), return_inverse=True)
     first, second = sides[: len(left)], sides[len(left) :]
-    keys = _sets(texts.take(pa.array(used)))
+    codes = codes_of(texts.take(pa.array(used)))
+    text = np.repeat(np.arange(len(codes), dtype=np.uint64), np.diff(codes.starts))
+    keys = merged(text << np.uint64(48) | codes.flat)  # each text's codes once, ascending
     starts = np.searchsorted(keys, np.arange(len(used) + 1, dtype=np.uint64) << np.uint64(48))
     both = np.concatenate([_of_pairs(keys, starts, first), _of_pairs(keys, starts, second)])
     both.sort(kind="stable")  # two sorted runs: merged in linear time
@@ -363,18 +352,11 @@ def _measured(texts: pa.Array, left: np.ndarray, right: np.ndarray) -> np.ndarra
     return np.stack([share, neighbours / np.maximum(a[1] + b[1] - neighbours, 1)], 1)
 
 
-def _sets(texts: pa.Array) -> np.ndarray:
-    """Each text's codes once, with the number of the text above them; ascending."""
-    codes = codes_of(texts)
-    text = np.repeat(np.arange(len(codes), dtype=np.uint64), np.diff(codes.starts))
-    keys = np.sort(text << np.uint64(48) | codes.flat)
-    return keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
-
-
 def _of_pairs(keys: np.ndarray, starts: np.ndarray, side: np.ndarray) -> np.ndarray:
     """The codes of one side of the pairs, with the number of the pair above them; ascending."""
-    places, ends = ragged(starts, side)
-    pair = np.repeat(np.arange(len(side), dtype=np.uint64), np.diff(ends))
+    sizes = starts[side + 1] - starts[side]
+    places = np.repeat(starts[side] + sizes - np.cumsum(sizes), sizes) + np.arange(sizes.sum())
+    pair = np.repeat(np.arange(len(side), dtype=np.uint64), sizes)
     return pair << np.uint64(48) | keys[places] & _CODE
 
 

@@ -192,15 +192,13 @@ def column_facts(source: Source) -> list[dict[str, Any]]:
         rows = sum(len(column) for column in columns)
         empty = sum(int(is_blank(column).sum()) for column in columns)
         distinct, kind = _count_distinct(columns), columns[0].type
-        verdict = ""
-        if empty == rows:
-            verdict = "empty"
-        elif distinct == 1:
-            verdict = "constant"
-        elif pa.types.is_nested(kind) or pa.types.is_binary(kind):
-            verdict = "not text"
-        elif distinct == rows - empty and rows > 1:
-            verdict = "every value is different"
+        verdicts = {
+            "empty": empty == rows,
+            "constant": distinct == 1,
+            "not text": pa.types.is_nested(kind) or pa.types.is_binary(kind),
+            "every value is different": distinct == rows - empty and rows > 1,
+        }
+        verdict = next((words for words, holds in verdicts.items() if holds), "")
         facts.append({"column": name, "type": _type_words(kind), "role": by_column.get(name),
                       "rows": rows, "distinct": distinct, "empty": empty / max(rows, 1),
                       "verdict": verdict})  # fmt: skip

@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
 SURE, SURE_OTHER_SCRIPT = 0.7, 0.3
 FEW_LETTERS = 12  # of a spaced script; a Chinese word is two
 FEW_IDEOGRAPHS = 4
@@ -55,8 +57,6 @@ def find_languages(
     texts: Sequence[str], progress: Callable[[str, int, int], None] | None = None
 ) -> Languages:
     """The language of every text that is sure, and the rows that are in another than most."""
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
     identify = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True).classify
     guesses: list[tuple[str, float, bool]] = []
     for row, text in enumerate(texts):

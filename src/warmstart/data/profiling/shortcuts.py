@@ -18,6 +18,7 @@ FEW_ROWS = 40
 BINS = 20
 RULE = 0.98  # precision and recall of a single word
 RULE_ROWS = 20
+MOST_COUNTS = 50_000_000  # of values times classes
 MANY_VALUES = 0.5  # distinct values a row above which a text column is an id
 
 
@@ -43,7 +44,12 @@ def column_rules(
         values, read_as = _values(table[name])
         if values is None or base == 1.0:
             continue
-        accuracy = _one_rule(values, codes, learn, held, int(commonest))
+        k, n = int(codes.max()) + 1, int(values.max()) + 1
+        accuracy = 0.0
+        if k * n <= MOST_COUNTS:
+            counts = np.bincount(values[learn] * k + codes[learn], minlength=n * k).reshape(n, k)
+            rule = np.where(counts.sum(1) > 0, counts.argmax(1), commonest)
+            accuracy = float((rule[values[held]] == codes[held]).mean())
         skill = (accuracy - base) / (1 - base)
         rules.append({"column": name, "read_as": read_as, "accuracy": round(accuracy, 4),
                       "commonest": round(base, 4), "skill": round(skill, 4)})  # fmt: skip
@@ -77,18 +83,6 @@ def _binned(numbers: np.ndarray) -> tuple[np.ndarray, str]:
     codes = np.searchsorted(edges, numbers, side="right")
     codes[np.isnan(numbers)] = len(edges) + 1
     return codes, f"{BINS} ranges of its numbers"
-
-
-def _one_rule(
-    values: np.ndarray, codes: np.ndarray, learn: np.ndarray, held: np.ndarray, commonest: int
-) -> float:
-    """Accuracy on `held` of: each value's commonest label in `learn`."""
-    k, n = int(codes.max()) + 1, int(values.max()) + 1
-    if k * n > 50_000_000:
-        return 0.0
-    counts = np.bincount(values[learn] * k + codes[learn], minlength=n * k).reshape(n, k)
-    rule = np.where(counts.sum(1) > 0, counts.argmax(1), commonest)
-    return float((rule[values[held]] == codes[held]).mean())
 
 
 def word_rules(texts: Sequence[str], labels: Sequence[str]) -> list[dict[str, Any]]:

@@ -73,13 +73,12 @@ def saved_splits(folder: Path) -> dict[str, Path] | None:
 def read_dataset(folder: Path, limit: int | None) -> pa.Table:
     """The table of a saved `datasets.Dataset`, with the names of its ClassLabels in its schema."""
     index = folder / "state.json"
-    names = [
-        entry.get("filename") if isinstance(entry, dict) else None
-        for entry in _listed(index, "_data_files")
-    ]
-    if not all(isinstance(name, str) for name in names):
-        raise _no_index(index)
-    tables = [read_arrow(folder / str(name), limit) for name in names]
+    tables: list[pa.Table] = []
+    for entry in _listed(index, "_data_files"):
+        name = entry.get("filename") if isinstance(entry, dict) else None
+        if not isinstance(name, str):
+            raise _no_index(index)
+        tables.append(read_arrow(folder / name, limit))
     if not tables:
         raise DataError(f"{folder}/state.json names no data files: save the data set again")
     return freed(concatenate(tables)).slice(0, limit)

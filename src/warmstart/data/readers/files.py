@@ -191,19 +191,17 @@ def detect(path: Path, encoding: str | None = None) -> str:
     """
     head = next(_blocks(path))
     named = encoding or next((name for mark, name in MARKS if head.startswith(mark)), None)
-    if named:
-        if (bad := first_bad_line(path, named)) is not None:
-            raise _undecodable(path, bad, named)
-        return named
-    bad = first_bad_line(path, "utf-8")
+    known = named or "utf-8"
+    bad = first_bad_line(path, known)
     if bad is None:
-        return "utf-8"
-    if _mostly_utf8(path):
-        raise _undecodable(path, bad, "utf-8")
-    for guess in _guesses(path):
+        return known
+    for guess in () if named or _mostly_utf8(path) else _guesses(path):
         if first_bad_line(path, guess) is None:
             return guess
-    raise _undecodable(path, bad, "utf-8")
+    raise DataError(
+        f"{path}:{bad}: bytes that are not {known}; mend the line, or name the encoding of the "
+        "file with --data.encoding (for instance cp1252 or utf-16)"
+    )
 
 
 def first_bad_line(path: Path, encoding: str) -> int | None:
@@ -234,13 +232,6 @@ def _blocks(path: Path) -> Iterator[bytes]:
     except DAMAGED_GZIP:
         raise DataError(f"{path} is a damaged gzip file: pack or download it again") from None
     yield b""
-
-
-def _undecodable(path: Path, line: int, encoding: str) -> DataError:
-    return DataError(
-        f"{path}:{line}: bytes that are not {encoding}; mend the line, or name the encoding of the "
-        "file with --data.encoding (for instance cp1252 or utf-16)"
-    )
 
 
 def _mostly_utf8(path: Path) -> bool:

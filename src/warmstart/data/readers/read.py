@@ -84,17 +84,13 @@ def _read_path(
             return read_dataset(path, limit)
         raise RecipeError(f"{path} is a folder, and one table was asked for; name a file in it")
     kind = format_of(path, encoding)
-    if kind == "parquet":
-        return read_parquet(path, limit)
-    if kind == "arrow":
-        return read_arrow(path, limit)
+    if kind in ("parquet", "arrow"):
+        return (read_parquet if kind == "parquet" else read_arrow)(path, limit)
     encoding = detect(path, encoding)
     message = f"{path} is read as {encoding}"
     ledger.note("encoding", message, file=str(path), encoding=encoding)
-    if kind == "json":
-        return read_json(path, encoding, limit)
-    if kind == "conll":
-        return read_conll(path, encoding, limit)
+    if kind in ("json", "conll"):
+        return (read_json if kind == "json" else read_conll)(path, encoding, limit)
     return read_delimited(path, encoding, delimiter, limit, ledger)
 
 
@@ -136,7 +132,17 @@ def gather(settings: Data, source: Any, ledger: Ledger) -> dict[str, Any]:
     if "train" not in splits:
         has = f"only {' and '.join(splits)} data were given" if splits else "no data were given"
         raise RecipeError(f"{has}; name a file to train on, or --data.train FILE")
-    _refuse_twice(splits)
+    seen: dict[Any, str] = {}
+    for split, origin in splits.items():
+        is_path = isinstance(origin, str | os.PathLike)
+        key = os.path.realpath(os.path.expanduser(origin)) if is_path else id(origin)
+        if key in seen:
+            raise RecipeError(
+                f"{origin if is_path else 'one object'} is given as {seen[key]} and as {split}; a "
+                "score on rows that were trained on means nothing. Leave "
+                f"--data.{split} out to have one cut off"
+            )
+        seen[key] = split
     return {name: splits[name] for name in SPLITS if name in splits}
 
 
@@ -196,21 +202,6 @@ def _folder(path: Path) -> dict[str, Any]:
             f"{listing}. Name the file itself, or call it train.*"
         )
     return splits
-
-
-def _refuse_twice(parts: Mapping[str, Any]) -> None:
-    """Raises RecipeError if one file or object is given for two splits."""
-    seen: dict[Any, str] = {}
-    for split, origin in parts.items():
-        is_path = isinstance(origin, str | os.PathLike)
-        key = os.path.realpath(os.path.expanduser(origin)) if is_path else id(origin)
-        if key in seen:
-            name = str(origin) if is_path else "one object"
-            raise RecipeError(
-                f"{name} is given as {seen[key]} and as {split}; a score on rows that were "
-                f"trained on means nothing. Leave --data.{split} out to have one cut off"
-            )
-        seen[key] = split
 
 
 def is_hub_id(path: str) -> bool:

@@ -81,18 +81,12 @@ def _lines() -> Iterator[str]:
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # pyright: ignore[reportAttributeAccessIssue]
     for number, line in enumerate(sys.stdin, 1):
-        _check_text(line, number)
+        place = f"stdin:{number}"
+        if "\0" in line:
+            raise DataError(f"{place}: NUL byte, so this is not text; delete it (tr -d '\\000')")
+        if re.search("[\ud800-\udfff]", line):  # what no UTF-8 was
+            raise DataError(
+                f"{place}: bytes that are not UTF-8; turn the lines into UTF-8 first, as by "
+                "iconv -f cp1252 -t utf-8, or write them to a file and give that"
+            )
         yield (line.removeprefix("\ufeff") if number == 1 else line).rstrip("\r\n")
-
-
-def _check_text(line: str, number: int) -> None:
-    """Raise `DataError` unless the line is text."""
-    if "\0" in line:
-        raise DataError(f"stdin:{number}: NUL byte, so this is not text; delete it (tr -d '\\000')")
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        raise DataError(
-            f"stdin:{number}: bytes that are not UTF-8; turn the lines into UTF-8 first, as by "
-            "iconv -f cp1252 -t utf-8, or write them to a file and give that"
-        ) from None

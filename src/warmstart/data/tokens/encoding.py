@@ -40,7 +40,13 @@ def tokenise_pairs(
     of the tokenizer are restored. Raises `RecipeError` if `max_length` has no room for two texts.
     """
     between, backend = separator(tokenizer), tokenizer.backend_tokenizer
-    longest = _room(backend, max_length, between)
+    longest = max_length - (between is not None)  # of what the template makes
+    specials = backend.num_special_tokens_to_add(True)
+    if longest < specials + 2:
+        raise RecipeError(
+            f"max_length {max_length} leaves no room for two texts beside "
+            f"{max_length - longest + specials} special tokens; raise it"
+        )
     ids: list[int] = []
     types: list[int] = []
     lengths: list[int] = []
@@ -58,12 +64,13 @@ def tokenise_pairs(
                     types.extend(encoding.type_ids)
                 ids.extend(row)
                 lengths.append(len(row))
-    return TokenizedDataset(
-        np.array(ids, id_type(backend)),
-        offsets_of(lengths),
-        np.full(len(lengths), IGNORE_INDEX, np.int64) if targets is None else targets,
-        types=_token_types(types, tokenizer),
-    )
+    if targets is None:
+        targets = np.full(len(lengths), IGNORE_INDEX, np.int64)
+    highest = max(types, default=0)  # XLNet's tokenizer does not name its types
+    read = "token_type_ids" in tokenizer.model_input_names or highest >= XLNET_TYPE
+    kinds = np.array(types, np.uint8) if read and highest else None
+    flat = np.array(ids, id_type(backend))
+    return TokenizedDataset(flat, offsets_of(lengths), targets, types=kinds)
 
 
 def separator(tokenizer: Any) -> int | None:
@@ -81,18 +88,6 @@ def separator(tokenizer: Any) -> int | None:
         if token is not None:
             return int(token)
     raise RecipeError("the base's tokenizer has no token that could part two texts; take another")
-
-
-def _room(backend: Any, max_length: int, between: int | None) -> int:
-    """How long the template may make a pair."""
-    longest = max_length - (between is not None)
-    specials = backend.num_special_tokens_to_add(True)
-    if longest < specials + 2:
-        raise RecipeError(
-            f"max_length {max_length} leaves no room for two texts beside "
-            f"{max_length - longest + specials} special tokens; raise it"
-        )
-    return longest
 
 
 def _encode_pairs(
@@ -120,14 +115,6 @@ def _encode_pairs(
     return encodings
 
 
-def _token_types(types: list[int], tokenizer: Any) -> np.ndarray | None:
-    """The token types where the model has some to tell apart; XLNet's tokenizer does not name
-    them, though its template has them."""
-    highest = max(types, default=0)
-    read = "token_type_ids" in tokenizer.model_input_names or highest >= XLNET_TYPE
-    return np.array(types, np.uint8) if read and highest else None
-
-
 def tokenise_windows(
     texts: Iterable[str], backend: Tokenizer, longest: int, stride: int | None = None
 ) -> TokenizedDataset:
@@ -140,25 +127,23 @@ def tokenise_windows(
     one after the other, are the text exactly once. `targets` are all -100, one a token.
     Raises RecipeError where `longest` or `stride` leave no room.
     """
-    ids: list[np.ndarray] = [np.empty(0, id_type(backend))]
+    kind = id_type(backend)
+    ids: list[np.ndarray] = [np.empty(0, kind)]
     spans: list[np.ndarray] = [np.empty((0, 2), np.int32)]
-    lengths: list[int] = []
     rows: list[int] = []
-    rest = iter(texts)
-    number = 0
+    rest, number = iter(texts), 0
     with uncut(backend):
         while chunk := list(islice(rest, CHUNK)):
             for text, encoding in zip(chunk, backend.encode_batch(chunk), strict=True):
                 for window_ids, window_spans in _windows(text, encoding, longest, stride):
-                    ids.append(window_ids.astype(ids[0].dtype))
+                    ids.append(window_ids.astype(kind))
                     spans.append(window_spans)
-                    lengths.append(len(window_ids))
                     rows.append(number)
                 number += 1
     flat = np.concatenate(ids)
     return TokenizedDataset(
         flat,
-        offsets_of(lengths),
+        offsets_of([len(window) for window in ids[1:]]),
         np.full(len(flat), IGNORE_INDEX, np.int64),
         by_token=True,
         spans=np.concatenate(spans),

@@ -10,7 +10,7 @@ out where texts are long or classes many. `notes` tell of it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -34,47 +34,36 @@ BLOCK = 2_048  # rows answered at once
 NUMBERS = 100_000_000  # of the TF-IDF vectors; of more texts fewer words are counted
 
 
-class Features:
-    """Text to a sparse row of TF-IDF weights; fitted on the training texts alone."""
-
-    def __init__(self, k: int) -> None:
-        self.k = k
-        self.size = 0  # characters of the training texts
-        self.kinds: list[Any] = []
-        self.notes: list[str] = []
-
-    def fit(self, texts: list[str]) -> Any:
-        """The training matrix [n, features], or None where no text holds anything to count."""
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        self.size = sum(map(len, texts))
-        plans: list[dict[str, Any]] = [{"ngram_range": (1, 2)}]
-        if self.size > PIECE_CHARACTERS or self.size * self.k > PIECE_WORK:
-            self.notes.append("It counted whole words only, to stay quick on this much text.")
-        else:
-            plans.append({"ngram_range": (2, 5), "analyzer": "char_wb"})
-        rare = 2 if len(texts) >= 1_000 else 1
-        shared: dict[str, Any] = {"sublinear_tf": True, "max_features": FEATURES}
-        shared["dtype"] = np.float32
-        matrices: list[Any] = []
-        for plan in plans:
-            kind: Any = TfidfVectorizer(**plan, **shared, min_df=rare)
-            try:
-                matrices.append(kind.fit_transform(texts))
-            except ValueError:  # an empty vocabulary: no words, or none that occurs twice
-                continue
-            self.kinds.append(kind)
-        return _side_by_side(matrices) if matrices else None
-
-    def transform(self, texts: list[str]) -> Any:
-        """The matrix [n, features] of new texts."""
-        return _side_by_side([kind.transform(texts) for kind in self.kinds])
-
-
-def _side_by_side(matrices: list[Any]) -> Any:
+def counts(
+    texts: list[str], k: int, notes: list[str]
+) -> tuple[Any, Callable[[list[str]], Any]] | None:
+    """TF-IDF weights of training texts for k outputs, sparse [n, features], and what gives those of
+    other texts; None where no text holds anything to count."""
     from scipy.sparse import hstack
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
-    return hstack(matrices).tocsr()
+    size = sum(map(len, texts))
+    plans: list[dict[str, Any]] = [{"ngram_range": (1, 2)}]
+    if size > PIECE_CHARACTERS or size * k > PIECE_WORK:
+        notes.append("It counted whole words only, to stay quick on this much text.")
+    else:
+        plans.append({"ngram_range": (2, 5), "analyzer": "char_wb"})
+    shared: dict[str, Any] = {"sublinear_tf": True, "max_features": FEATURES, "dtype": np.float32}
+    shared["min_df"] = 2 if len(texts) >= 1_000 else 1
+    kinds: list[Any] = []
+    matrices: list[Any] = []
+    for plan in plans:
+        kind: Any = TfidfVectorizer(**plan, **shared)
+        try:
+            matrices.append(kind.fit_transform(texts))
+        except ValueError:  # an empty vocabulary: no words, or none that occurs twice
+            continue
+        kinds.append(kind)
+
+    def transform(texts: list[str]) -> Any:
+        return hstack([kind.transform(texts) for kind in kinds]).tocsr()
+
+    return (hstack(matrices).tocsr(), transform) if matrices else None
 
 
 def blocks(texts: Texts) -> Iterator[list[str]]:
@@ -102,6 +91,8 @@ class Tfidf(Baseline):
     """C of a logistic regression, the inverse of its L2 penalty; or the penalty of a ridge."""
     default: ClassVar[float] = 4.0
     """Where there are no validation rows to choose by, or too many texts and classes."""
+    costly: ClassVar[bool] = False
+    """Whether only the default is tried with many texts and classes."""
 
     def fit(self, train: Examples, validation: Examples | None = None) -> Self | None:
         y = self.targets(train)
@@ -109,21 +100,19 @@ class Tfidf(Baseline):
         y = y[chosen]
         if not self.can_learn(y):
             return None
-        self.features = Features(self.outputs(train))
-        matrix = self.features.fit(picked(self.task.as_text(train.table), chosen))
-        if matrix is None:
+        texts = picked(self.task.as_text(train.table), chosen)
+        self.k = self.outputs(train)
+        if not (fitted := counts(texts, self.k, self.notes)):
             return None
-        self.notes += self.features.notes
+        matrix, self.transform = fitted
         known = validation is not None and len(validation) > 0
-        models = [self.train(matrix, y, s) for s in self.choices(known)]
+        few = not self.costly or sum(map(len, texts)) * self.k <= CHOICE_WORK
+        strengths = self.strengths if known and few else (self.default,)
+        models = [self.train(matrix, y, strength) for strength in strengths]
         if validation is not None and len(models) > 1:
             models.sort(key=lambda model: self.quality(model, validation), reverse=True)
         self.model = models[0]
         return self
-
-    def choices(self, known: bool) -> tuple[float, ...]:
-        """The strengths that are tried; `known`: whether there are validation rows."""
-        return self.strengths if known else (self.default,)
 
     def outputs(self, train: Examples) -> int:
         """How many outputs the model has."""
@@ -158,25 +147,22 @@ class Tfidf(Baseline):
     def answers(self, method: Any, rows: Examples) -> NDArray[Any]:
         """What a method of a model gives for the rows."""
         texts = blocks(self.task.as_text(rows.table))
-        parts = [method(self.features.transform(block)) for block in texts]
-        return np.concatenate(parts) if parts else np.zeros((0, self.features.k))
+        parts = [method(self.transform(block)) for block in texts]
+        return np.concatenate(parts) if parts else np.zeros((0, self.k))
 
 
 class TfidfClasses(Tfidf):
     """TF-IDF with logistic regression, chosen by macro-F1."""
 
     title = "TF-IDF + logistic regression"
+    costly = True
 
     def can_learn(self, y: NDArray[Any]) -> bool:
         return len(np.unique(y)) > 1
 
-    def choices(self, known: bool) -> tuple[float, ...]:
-        few = self.features.size * self.features.k <= CHOICE_WORK
-        return super().choices(known and few)
-
     def quality(self, model: Any, validation: Examples) -> float:
         predicted = self._classes(model, validation)
-        return float(f1_macro(tally(validation.store.targets, predicted, self.features.k)))
+        return float(f1_macro(tally(validation.store.targets, predicted, self.k)))
 
     def predict(self, rows: Examples) -> NDArray[np.int64]:
         return self._classes(self.model, rows)
@@ -247,10 +233,9 @@ class TfidfCosine(Baseline):
     def fit(self, train: Examples, validation: Examples | None = None) -> Self | None:
         chosen = self.sample(train)
         first, second = (picked(train.table[side], chosen) for side in self.task.inputs)
-        self.features = Features(1)
-        if self.features.fit([*first, *second]) is None:
+        if not (fitted := counts([*first, *second], 1, self.notes)):
             return None
-        self.notes += self.features.notes
+        _, self.transform = fitted
         known = self.task.references(train)[chosen]
         self.slope, self.start = np.polyfit(self._cosines(first, second), known, 1)
         return self
@@ -260,7 +245,7 @@ class TfidfCosine(Baseline):
         return self.start + self.slope * np.concatenate([self._cosines(*part) for part in parts])
 
     def _cosines(self, first: list[str], second: list[str]) -> Floats:
-        a, b = (self.features.transform(texts) for texts in (first, second))
+        a, b = (self.transform(texts) for texts in (first, second))
         product, *squares = (
             np.asarray(left.multiply(right).sum(1), float).ravel()
             for left, right in ((a, b), (a, a), (b, b))

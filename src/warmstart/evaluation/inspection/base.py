@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from warmstart.data.dedup.pairs import Duplicates, find_duplicates
+from warmstart.data.dedup.clusters import Duplicates, find_duplicates
 from warmstart.data.profiling.columns import Source
 from warmstart.data.tables import is_blank
 from warmstart.formatting import counted

@@ -14,8 +14,7 @@ from warmstart.data.labels import seen
 from warmstart.data.profiling.shortcuts import column_rules, sorted_by_label, word_rules
 from warmstart.errors import shown, typed
 from warmstart.evaluation.inspection.base import NOTE, SEVERE, WORTH, CheckResult, Context, n_rows
-from warmstart.evaluation.label_errors import find_label_errors
-from warmstart.evaluation.learning_curve import learning_curve
+from warmstart.evaluation.label_quality import find_label_errors, learning_curve
 from warmstart.evaluation.sentences import listed, share
 from warmstart.formatting import counted
 

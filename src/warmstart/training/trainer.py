@@ -100,25 +100,15 @@ class Fit:
     regularizer: Regularizer | None = None
 
     def __post_init__(self) -> None:
-        assert self.settings.learning_rate
         length = self.train.length()
         if self.regularizer is not None:
             self.regularizer.plan(self.train.step_rows(), self.seed)
         self.total, self.epochs = length.steps, length.epochs
         self.progress = Progress()
         self.optimizer = Optimizer(
-            self.model,
-            name=self.settings.optimizer,
-            learning_rate=self.settings.learning_rate,
-            weight_decay=self.settings.weight_decay,
-            total=self.total,
-            warmup=self.settings.warmup,
-            schedule=self.settings.schedule,
-            max_grad_norm=self.settings.max_grad_norm,
-            hidden=self.hidden,
-            param_groups=self.param_groups,
-            epoch_starts=length.starts,
-        )
+            self.model, self.settings, self.total, hidden=self.hidden,
+            param_groups=self.param_groups, epoch_starts=length.starts,
+        )  # fmt: skip
         self._trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self._kept: dict[str, Tensor] = {}
         self._sums: dict[str, list[float]] = {}

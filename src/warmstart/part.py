@@ -27,7 +27,7 @@ FOLDERS = {
     "engine": "inference",
 }
 
-NO_PARTS = {"base", "engine", "inputs", "predictor", "results"}
+NO_PARTS = {"base", "engine", "generation", "inputs", "predictor", "results"}
 """Files in these folders that hold what the parts share."""
 
 

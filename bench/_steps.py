@@ -85,6 +85,7 @@ def warm(data: Path, precision: str, plan: list[np.ndarray]) -> Iterator[None]:
     from warmstart.training.loop import steps
     from warmstart.training.memory import keep_freed_memory
     from warmstart.training.optimizer import Optimizer
+    from warmstart.training.settings import Train
 
     keep_freed_memory()
     prepared = prepare(
@@ -102,17 +103,9 @@ def warm(data: Path, precision: str, plan: list[np.ndarray]) -> Iterator[None]:
         def plan(self, epoch: int) -> list[np.ndarray]:
             return plan
 
-    optimizer = Optimizer(
-        model,
-        name="adamw",
-        learning_rate=RATE,
-        weight_decay=DECAY,
-        total=TOTAL,
-        warmup=0.0,
-        schedule="linear",
-        max_grad_norm=1.0,
-    )
     objective, settings = prepared.objective, prepared.recipe.train
+    moves = Train(learning_rate=RATE, weight_decay=DECAY, warmup=0.0)
+    optimizer = Optimizer(model, moves, TOTAL)
     settings = settings.model_copy(
         update={"batch_size": BATCH, "epochs": None, "max_steps": len(plan)}
     )

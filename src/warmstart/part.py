@@ -28,7 +28,7 @@ FOLDERS = {
     "engine": "inference",
 }
 
-NO_PARTS = {"base", "engine", "predictor", "results"}
+NO_PARTS = {"base", "engine", "generation", "predictor", "results"}
 """Files in these folders that hold what the parts share."""
 
 

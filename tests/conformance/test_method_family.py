@@ -22,6 +22,7 @@ from warmstart.models.hf_calls import quiet
 from warmstart.models.modules import head_names
 from warmstart.models.saved import load_saved
 from warmstart.training.optimizer import Optimizer
+from warmstart.training.settings import Train
 
 Folder = Callable[[str], Path]
 FAST = ("bert", "roberta", "distilbert", "electra")
@@ -96,10 +97,9 @@ class Case:
 
     def train(self, model: Any, steps: int = 2) -> None:
         compute = None if self.family == "pegasus" else ready(model)
-        optimizer = Optimizer(
-            model, name="adamw", learning_rate=1e-2, weight_decay=0.0, total=steps, warmup=0.0,
-            schedule="constant", max_grad_norm=1.0, param_groups=self.method.param_groups(model),
-        )  # fmt: skip
+        settings = Train(learning_rate=1e-2, weight_decay=0.0, warmup=0.0, schedule="constant")
+        groups = self.method.param_groups(model)
+        optimizer = Optimizer(model, settings, steps, param_groups=groups)
         for step in range(steps):
             if compute is None:
                 model.train()

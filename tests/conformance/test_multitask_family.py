@@ -22,6 +22,7 @@ from warmstart.pipelines.multitask.prepare import prepare_tasks
 from warmstart.pipelines.multitask.session import TasksSession
 from warmstart.training.loop import steps
 from warmstart.training.optimizer import Optimizer
+from warmstart.training.settings import Train
 
 Folder = Callable[[str], Path]
 ENCODERS = tuple(name for name in UNDERSTANDING if name not in ("xlnet", "gpt2", "llama"))
@@ -98,10 +99,8 @@ def test_hidden_words_have_the_logits_of_transformers(family: str, tiny_of: Fold
 def learn(session: TasksSession, folder: Path) -> None:
     fit = session.fitting(folder, [])
     feed: Any = fit.train
-    optimizer = Optimizer(
-        fit.model, name="adamw", learning_rate=2e-3, weight_decay=0.0, total=STEPS,
-        warmup=0.1, schedule="linear", max_grad_norm=1.0,
-    )  # fmt: skip
+    settings = Train(learning_rate=2e-3, weight_decay=0.0, warmup=0.1)
+    optimizer = Optimizer(fit.model, settings, STEPS)
     epochs = range(STEPS // feed.steps_in(0))
     whole = [rows for epoch in epochs for rows in feed.plan(epoch)]
     feed.plan = lambda epoch: whole  # as one epoch: dropout is made ready for each

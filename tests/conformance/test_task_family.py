@@ -43,6 +43,7 @@ from warmstart.pipelines.session import Session
 from warmstart.tasks.base import Examples, Task
 from warmstart.training.loop import steps
 from warmstart.training.optimizer import Optimizer
+from warmstart.training.settings import Train
 
 Folder = Callable[[str], Path]
 BUILDERS = Path(__file__).parent / "tasks"
@@ -152,10 +153,9 @@ class Case:
         whole = source.plan(0)
         source.plan = lambda epoch: whole * count
         source.settings = source.settings.model_copy(update={"epochs": None, "max_steps": count})
-        optimizer = Optimizer(
-            session.model, name="adamw", learning_rate=getattr(self.made, "RATE", 3e-3),
-            weight_decay=0.0, total=count, warmup=0.1, schedule="linear", max_grad_norm=1.0,
-        )  # fmt: skip
+        rate = getattr(self.made, "RATE", 3e-3)
+        settings = Train(learning_rate=rate, weight_decay=0.0, warmup=0.1)
+        optimizer = Optimizer(session.model, settings, count)
         for _ in steps(source, session.forward, optimizer, session.objective, seed=0):
             pass
 

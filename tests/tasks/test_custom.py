@@ -56,6 +56,20 @@ def test_a_whole_run(family: str, method: str, tiny_of: Any, tmp_path: Path) -> 
         assert AutoModel.from_pretrained(run.model).config.model_type == family
 
 
+@pytest.mark.parametrize("method", ["lora", "adapter"])
+def test_the_head_learns_beside_an_adapter(method: str, tiny_of: Any, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    data = write_messages(tmp_path / "m.csv", 60)
+    keys = keys_of(tiny_of("bert"), tmp_path / "run", method=method)
+    run = warmstart.tune(data, **keys)
+    assert run.proof["passed"]
+    (file,) = run.model.glob("adapter*.safetensors")
+    head = {name: value for name, value in load_file(file).items() if "own_head" in name}
+    (shift,) = (value for name, value in head.items() if name.endswith("norm.bias"))
+    assert shift.any(), "it begins with zeros"
+
+
 def test_settings_in_another_form_are_told_the_form_that_works() -> None:
     keys = {"task": "custom", "task.module": "own_heads.Attending"}
     with pytest.raises(RecipeError, match=r"give a table, as in \{dropout = 0\.2\}"):

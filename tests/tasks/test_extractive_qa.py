@@ -22,8 +22,7 @@ from warmstart.evaluation.baselines.rules import QuestionSentence, QuestionWindo
 from warmstart.run import Run
 from warmstart.tasks.base import Examples
 from warmstart.tasks.extractive_qa.decoding import SpanPrediction
-from warmstart.tasks.extractive_qa.evaluation import marked
-from warmstart.tasks.extractive_qa.task import UNANSWERABLE, ExtractiveQA
+from warmstart.tasks.extractive_qa.task import UNANSWERABLE, ExtractiveQA, marked
 
 NAMED = "film movie song book service food".split()
 SAID = "great good fine nice bad awful poor".split()

@@ -24,7 +24,7 @@ from warmstart.models.checks import read_json
 from warmstart.models.generation import GenerationOutput
 from warmstart.models.loading import load_tokenizer
 from warmstart.tasks.base import Examples
-from warmstart.tasks.generation.evaluation import references
+from warmstart.tasks.generation import references
 
 Folder = Callable[[str], Path]
 DECODER, ENCODER = {"model_type": "gpt2", "n_positions": 64}, {
@@ -237,7 +237,7 @@ def test_text2text_is_judged_beside_the_commonest_answer(tiny_of: Folder) -> Non
 
 
 def test_a_model_that_says_the_same_of_everything_is_told_of() -> None:
-    from warmstart.tasks.generation.evaluation import _same
+    from warmstart.tasks.generation import _same
 
     golds = [f"gold {n}" for n in range(20)]
     assert _same(["a film"] * 15 + golds[:5], golds)[0].startswith("15 of 20 answers are the same")
@@ -256,7 +256,7 @@ def test_columns_of_predict(tiny_of: Folder) -> None:
 
 
 def test_answers_that_repeat_themselves_are_noticed() -> None:
-    from warmstart.tasks.generation.evaluation import _notes
+    from warmstart.tasks.generation import _notes
 
     (found,) = _notes({"repeated": 0.18, "empty": 0.0})
     assert found.startswith("18 % of the word pairs")

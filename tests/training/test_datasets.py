@@ -75,5 +75,6 @@ def test_cached_features_are_the_uncached(tiny_of: Folder, tmp_path: Path) -> No
     assert len(found[0]) == len(found[1]) == 4
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
-    cached.close()
+    assert cached.file is not None
+    cached.file.close()
     assert not (tmp_path / "states").exists()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from warmstart.training.log import Log
 from warmstart.training.loop import Step
+from warmstart.training.trainer import Log
 
 
 def step(index: int, ends: bool = False) -> Step:
@@ -20,7 +20,7 @@ def test_lines_after_the_checkpoint_are_forgotten(tmp_path: Path) -> None:
     log = Log(tmp_path, 10, 0)
     for index in range(1, 6):
         log.step(step(index))
-    log._file.close()
+    log.file.close()
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"step": 6, "lo')  # cut off by a crash
     again = Log(tmp_path, 10, 3)

@@ -15,10 +15,11 @@ from torch import nn
 from learning import FAST, SLOW, classifier, fit, weights_of
 from warmstart.errors import RecipeError
 from warmstart.training.optimizer import Optimizer, rate_at, split_parameters
+from warmstart.training.settings import Train
 
 Folder = Callable[[str], Path]
 PLAIN: dict[str, Any] = {
-    "name": "adamw", "learning_rate": 1e-2, "weight_decay": 0.1, "total": 20, "warmup": 0.1,
+    "optimizer": "adamw", "learning_rate": 1e-2, "weight_decay": 0.1, "total": 20, "warmup": 0.1,
     "schedule": "linear", "max_grad_norm": 1.0,
 }  # fmt: skip
 
@@ -32,7 +33,12 @@ def net(seed: int = 0) -> Any:
 
 def optimizer_of(model: Any, **keys: Any) -> Optimizer:
     """The inner linear layer is hidden, the last one is the head."""
-    return Optimizer(model, **PLAIN | {"hidden": [model[2].weight]} | keys)
+    return built(model, **{**PLAIN, "hidden": [model[2].weight], **keys})
+
+
+def built(model: Any, *, total: int, **keys: Any) -> Optimizer:
+    own = {key: keys.pop(key) for key in ("hidden", "param_groups", "epoch_starts") if key in keys}
+    return Optimizer(model, Train(**keys), total, **own)
 
 
 def pull(model: nn.Module, step: int, factor: float = 1.0) -> torch.Tensor:
@@ -92,7 +98,7 @@ def test_frozen_weights_are_no_parameters() -> None:
     decayed, rest = split_parameters(model)
     assert len(decayed) + len(rest) == 6
     with pytest.raises(RecipeError, match="nothing to train"):
-        Optimizer(model.requires_grad_(False), **PLAIN)
+        built(model.requires_grad_(False), **PLAIN)
 
 
 def torchs(model: Any, name: str) -> list[torch.optim.Optimizer]:
@@ -114,7 +120,7 @@ def test_a_plain_torch_loop(name: str, schedule: str, clip: float, factor: float
     """clip_grad_norm_, LambdaLR and torch's own optimizers do the same; 0 never clips."""
     model = net()
     twin = copy.deepcopy(model)
-    optimizer = optimizer_of(model, name=name, schedule=schedule, max_grad_norm=clip)
+    optimizer = optimizer_of(model, optimizer=name, schedule=schedule, max_grad_norm=clip)
     theirs = torchs(twin, name)
     course = [
         torch.optim.lr_scheduler.LambdaLR(o, lambda s: rate_at(s, 20, 0.1, schedule))
@@ -142,7 +148,7 @@ def test_a_plain_torch_loop(name: str, schedule: str, clip: float, factor: float
 def test_the_norm_is_that_before_clipping() -> None:
     model = net()
     twin = copy.deepcopy(model)
-    optimizer = Optimizer(model, **PLAIN | {"max_grad_norm": 1e-3})
+    optimizer = built(model, **{**PLAIN, "max_grad_norm": 1e-3})
     pull(model, 0)
     pull(twin, 0)
     expected = nn.utils.clip_grad_norm_(twin.parameters(), 1e-3)
@@ -162,14 +168,14 @@ def test_muon_where_some_weights_get_no_gradient(tiny_of: Folder, tmp_path: Path
 def test_what_is_remembered_comes_back(name: str) -> None:
     """Through its state a fresh optimizer goes on bit for bit; without it, not."""
     model = net()
-    optimizer = optimizer_of(model, name=name)
+    optimizer = optimizer_of(model, optimizer=name)
     for step in range(5):
         pull(model, step)
         optimizer.step(step)
     twin, forgetful = copy.deepcopy(model), copy.deepcopy(model)
-    again = optimizer_of(twin, name=name)
+    again = optimizer_of(twin, optimizer=name)
     again.load_state({key: value.clone() for key, value in optimizer.state().items()})
-    empty = optimizer_of(forgetful, name=name)
+    empty = optimizer_of(forgetful, optimizer=name)
     for step in range(5, 9):
         for one, opt in ((model, optimizer), (twin, again), (forgetful, empty)):
             pull(one, step)
@@ -181,12 +187,12 @@ def test_what_is_remembered_comes_back(name: str) -> None:
 
 def test_muon_moves_the_hidden_matrices_and_adamw_the_rest() -> None:
     model = net()
-    optimizer = optimizer_of(model, name="muon")
+    optimizer = optimizer_of(model, optimizer="muon")
     before = weights_of(model)
     pull(model, 0)
     optimizer.step(0)
-    assert [type(part).__name__ for part in optimizer._parts] == ["Muon", "AdamW"]
-    muon = [p for group in optimizer._parts[0].param_groups for p in group["params"]]
+    assert [type(part).__name__ for _, part in optimizer._parts] == ["Muon", "AdamW"]
+    muon = [p for group in optimizer._parts[0][1].param_groups for p in group["params"]]
     assert len(muon) == 1
     assert muon[0] is model[2].weight
     for name, weights in model.named_parameters():

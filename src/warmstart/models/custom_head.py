@@ -107,8 +107,10 @@ def _with_head(body: Any, head: nn.Module) -> PreTrainedModel:
             inputs = {"token_type_ids": token_type_ids} if reads_types else {}
             words = {"inputs_embeds": inputs_embeds}
             inputs |= {"input_ids": input_ids} if inputs_embeds is None else words
-            hidden = body(attention_mask=attention_mask, **inputs).last_hidden_state
-            return SequenceClassifierOutput(logits=head(hidden, attention_mask))
+            # by their names: PEFT puts a copy of the head that it trains in the head's place
+            own_body, own_head = getattr(self, family.body), getattr(self, HEAD)
+            hidden = own_body(attention_mask=attention_mask, **inputs).last_hidden_state
+            return SequenceClassifierOutput(logits=own_head(hidden, attention_mask))
 
     return WithOwnHead(body.config)
 

@@ -198,8 +198,7 @@ def masked_class(config: Any) -> Any:
     """The class of transformers that guesses masked tokens for this config; None where the model
     is no encoder, or has none."""
     known: Any = transformers.MODEL_FOR_MASKED_LM_MAPPING
-    is_known = family_of(config).kind == "encoder" and type(config) in known
-    return known[type(config)] if is_known else None
+    return known.get(type(config), None) if family_of(config).kind == "encoder" else None
 
 
 def load_masked(base: Base, seed: int, fresh: set[str] | None = None) -> PreTrainedModel:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from warmstart.data.tokens.dataset import TokenizedDataset, tokenise
+from warmstart.data.tokens.encoding import tokenise_pairs
 from warmstart.models.heads import CLASSES, Head
 from warmstart.part import Part
 from warmstart.tasks.results import TaskResult, column
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedModel
 
-    from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.models.base import Base
     from warmstart.models.forward import Forward
     from warmstart.types import Prediction
@@ -148,8 +149,19 @@ class Task(Part):
     ) -> TokenizedDataset:
         """The rows as token ids, with targets where the table has the target's column.
 
-        The same call in training and when answering.
+        The same call in training and when answering. Unless said otherwise the model reads the
+        text of each row, or `sentence1` and `sentence2` together, beside its `targets`.
         """
+        targets = self.targets(table, labels)
+        if "sentence1" in table.column_names:
+            pair = table["sentence1"].to_pylist(), table["sentence2"].to_pylist()
+            store = tokenise_pairs(*pair, tokenizer, longest, on_cut)
+        else:
+            store = tokenise(table["text"], tokenizer.backend_tokenizer, longest, on_cut)
+        return store if targets is None else replace(store, targets=targets)
+
+    def targets(self, table: pa.Table, labels: Sequence[str]) -> np.ndarray | None:
+        """What the model is to learn of each row [n, ...]; None where the table does not say."""
         raise NotImplementedError
 
     def check_base(self, base: Base, labels: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -19,33 +19,12 @@ from warmstart.metrics.classification import (
     f1_macro,
     tally,
 )
-from warmstart.tasks.base import Examples, OnCut, Task
+from warmstart.tasks.base import Examples, Task
 from warmstart.tasks.results import TaskResult, column, list_mistakes, prediction_table, shortened
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from warmstart.data.tokens.dataset import TokenizedDataset
-
-
-# One class a row: what classification and pairs share.
-
-
-def class_targets(table: pa.Table, labels: Sequence[str]) -> np.ndarray | None:
-    """The number of each row's class [n], or None where the table has no labels.
-
-    Raises `DataError` for a class that is not among the labels.
-    """
-    if "label" not in table.column_names:
-        return None
-    number = {label: index for index, label in enumerate(labels)}
-    values = [str(value) for value in table["label"].to_pylist()]
-    for row, value in enumerate(values):
-        if value not in number:
-            known, where = nearest(value, number), place(table, row)
-            raise DataError(f"{where}: the model does not know the label '{shown(value)}'.{known}")
-    return np.array([number[value] for value in values], dtype=np.int64)
 
 
 def class_answers(logits: np.ndarray, labels: Sequence[str]) -> list[Prediction]:
@@ -88,18 +67,19 @@ class Classification(Task):
         default=256, ge=3, description="tokens a text may have; what is cut stands in the ledger"
     )
 
-    def encode(
-        self,
-        table: pa.Table,
-        labels: Sequence[str],
-        tokenizer: Any,
-        longest: int,
-        on_cut: OnCut | None = None,
-    ) -> TokenizedDataset:
-        from warmstart.data.tokens.dataset import tokenise
-
-        targets = class_targets(table, labels)
-        return tokenise(table["text"], tokenizer.backend_tokenizer, longest, on_cut, targets)
+    def targets(self, table: pa.Table, labels: Sequence[str]) -> np.ndarray | None:
+        """The number of each row's class. Raises `DataError` for one that is not among them."""
+        if "label" not in table.column_names:
+            return None
+        number = {label: index for index, label in enumerate(labels)}
+        values = [str(value) for value in table["label"].to_pylist()]
+        for row, value in enumerate(values):
+            if value not in number:
+                known, where = nearest(value, number), place(table, row)
+                raise DataError(
+                    f"{where}: the model does not know the label '{shown(value)}'.{known}"
+                )
+        return np.array([number[value] for value in values], dtype=np.int64)
 
     def decode(self, outputs: np.ndarray, examples: Examples) -> list[Prediction]:
         return class_answers(outputs, examples.labels)

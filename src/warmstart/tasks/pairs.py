@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from warmstart.errors import DataError
-from warmstart.tasks.base import OnCut
-from warmstart.tasks.classification import Classification, class_targets
+from warmstart.tasks.classification import Classification
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from warmstart.data.tokens.dataset import TokenizedDataset
 
 
 # Two texts in a row: what their columns are called, and how people read them.
@@ -82,17 +79,3 @@ class Pairs(Classification):
 
     def as_text(self, table: pa.Table) -> pa.ChunkedArray:
         return joined(table)
-
-    def encode(
-        self,
-        table: pa.Table,
-        labels: Sequence[str],
-        tokenizer: Any,
-        longest: int,
-        on_cut: OnCut | None = None,
-    ) -> TokenizedDataset:
-        from warmstart.data.tokens.encoding import tokenise_pairs
-
-        first, second = (table[role].to_pylist() for role in self.inputs)
-        targets = class_targets(table, labels)
-        return tokenise_pairs(first, second, tokenizer, longest, on_cut, targets)

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
 
 from warmstart.data.ledger import place
-from warmstart.data.tokens.dataset import TokenizedDataset, tokenise
-from warmstart.data.tokens.encoding import tokenise_pairs
 from warmstart.errors import DataError, shown
 from warmstart.formatting import counted
 from warmstart.metrics.base import Floats
 from warmstart.metrics.correlation import Agreement
 from warmstart.models.heads import VALUE, Head
-from warmstart.tasks.base import Drop, Examples, OnCut, Task, without
+from warmstart.tasks.base import Drop, Examples, Task, without
 from warmstart.tasks.pairs import FIRST, SECOND, one_or_two
 from warmstart.tasks.results import TaskResult, column, list_mistakes, prediction_table, shortened
 from warmstart.types import Prediction
@@ -125,15 +122,9 @@ class Regression(Task):
     def fit_labels(self, train: pa.Table) -> list[str]:
         return ["score"]
 
-    def encode(
-        self,
-        table: pa.Table,
-        labels: Sequence[str],
-        tokenizer: Any,
-        longest: int,
-        on_cut: OnCut | None = None,
-    ) -> TokenizedDataset:
-        """Raises `DataError` unless the rows have one text or two, as `pairs` says."""
+    def targets(self, table: pa.Table, labels: Sequence[str]) -> np.ndarray | None:
+        """The numbers in the unit that is learned. Raises `DataError` unless the rows have one text
+        or two, as `pairs` says."""
         two = "sentence1" in table.column_names
         if self.pairs is not None and two != self.pairs:
             texts = (
@@ -143,15 +134,10 @@ class Regression(Task):
             )
             file = table["_file"][0].as_py() if len(table) else "the data"
             raise DataError(f"{file} has {texts}")
-        if two:
-            first, second = (table[name].to_pylist() for name in ("sentence1", "sentence2"))
-            store = tokenise_pairs(first, second, tokenizer, longest, on_cut)
-        else:
-            store = tokenise(table["text"], tokenizer.backend_tokenizer, longest, on_cut)
         if "score" not in table.column_names:
-            return store
+            return None
         values = (numbers(table) - (self.mean or 0.0)) / (self.spread or 1.0)
-        return replace(store, targets=values.astype("float32"))
+        return values.astype("float32")
 
     def references(self, examples: Examples) -> Floats:
         """The numbers [n] of the rows, in the data's unit."""

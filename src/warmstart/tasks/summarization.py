@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from warmstart.metrics.text import Joined, Lengths, Rouge
-from warmstart.tasks.generation.base import REFERENCES, TextTask
+from warmstart.tasks.generation import REFERENCES, TextTask
 
 
 class Summarization(TextTask):

@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from warmstart.metrics.text import Chrf, Exact, Joined, Lengths, Rouge
-from warmstart.tasks.generation.base import REFERENCES, TextTask
+from warmstart.tasks.generation import REFERENCES, TextTask
 
 
 class Text2Text(TextTask):

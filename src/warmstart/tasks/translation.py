@@ -10,7 +10,7 @@ from pydantic import Field
 from warmstart.errors import DataError
 from warmstart.metrics.text import Bleu, Chrf, Exact, Joined, Lengths
 from warmstart.tasks.base import Drop
-from warmstart.tasks.generation.base import REFERENCES, TextTask
+from warmstart.tasks.generation import REFERENCES, TextTask
 from warmstart.tasks.results import column
 
 if TYPE_CHECKING:

@@ -152,17 +152,15 @@ class BatchSource:
         count = self.dataset.steps_of(len(self.rows), size, tokens)
         return len(self.plan(epoch)) if count is None else self.passes * count
 
-    def step_rows(self) -> list[int]:
-        """How many rows each step of the run has."""
-        return [planned.rows for planned in self.steps(Position())]
-
     def steps(self, done: Position) -> Iterator[PlannedStep]:
         """The steps from a position on; those before it are not planned again."""
         last = self.length().steps
         step, epoch, within = done.step, done.epoch, done.within
-        if self._endless:
-            yield from self._stream(step, last)
-            return
+        for number in range(step, last) if self._endless else ():  # read once, in their order
+            rows = np.arange(number * self.batch_size, (number + 1) * self.batch_size)
+            step = number + 1
+            after = Position(step, 0, step)
+            yield PlannedStep(partial(self.batches, rows), len(rows), 0, step == last, after)
         while step < last:
             plan = self.plan(epoch)
             for rows in plan[within:]:
@@ -174,13 +172,6 @@ class BatchSource:
                 if step == last:
                     return
             epoch, within = epoch + 1, 0
-
-    def _stream(self, step: int, last: int) -> Iterator[PlannedStep]:
-        """Rows that are read once, in their order."""
-        for number in range(step, last):
-            rows = np.arange(number * self.batch_size, (number + 1) * self.batch_size)
-            batches, ends = partial(self.batches, rows), number + 1 == last
-            yield PlannedStep(batches, len(rows), 0, ends, Position(number + 1, 0, number + 1))
 
     def evaluate(self, forward: Forward, *, answers: bool = True) -> EvalOutput:
         """The loss of all rows, always under the same random numbers, and the outputs for them.

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from warmstart.data.tokens.batching import ordered
 from warmstart.errors import RunError, shown
-from warmstart.models.forward import Batch, Forward, Outputs
+from warmstart.models.forward import Batch, Forward
 from warmstart.training.datasets import INFERENCE_TOKENS, Rows, TokenRows
 
 SPARE = 1 << 28
@@ -51,6 +51,26 @@ class HiddenFile:
                 f"cannot write hidden states to {path}: {shown(error, 120)}; make room, or say "
                 "method.cached = false"
             ) from None
+
+    @classmethod
+    def of(
+        cls,
+        path: Path,
+        offsets: np.ndarray,
+        parts: Iterable[tuple[np.ndarray, Tensor]],
+        dtype: torch.dtype,
+    ) -> HiddenFile | None:
+        """A file of all rows, in parts (rows, states [n, L, H]); None where there are none."""
+        file = None
+        try:
+            for rows, states in parts:
+                file = file or cls(path, offsets, states.shape[-1], dtype)
+                file.write(rows, states)
+        except BaseException:
+            if file is not None:
+                file.close()
+            raise
+        return file
 
     def write(self, rows: np.ndarray, states: Tensor) -> None:
         """Put states [n, L, H] of rows in their places, without their padding."""
@@ -84,51 +104,33 @@ class HiddenRows(TokenRows):
 
     def __init__(self, rows: TokenRows, forward: Forward, path: Path, dtype: torch.dtype) -> None:
         super().__init__(rows.dataset, rows.pad_id, rows.device)
-        self._file: HiddenFile | None = None
-        try:
-            for numbers in ordered(self.sizes, INFERENCE_TOKENS):
-                states = forward.below_split(super().collate(numbers).inputs)
-                offsets = rows.dataset.offsets
-                self._file = self._file or HiddenFile(path, offsets, states.shape[-1], dtype)
-                self._file.write(numbers, states)
-        except BaseException:
-            self.close()
-            raise
+        parts = ((numbers, forward.below_split(rows.collate(numbers).inputs))
+                 for numbers in ordered(self.sizes, INFERENCE_TOKENS))  # fmt: skip
+        self.file = HiddenFile.of(path, rows.dataset.offsets, parts, dtype)
 
     def collate(self, rows: np.ndarray) -> Batch:
         batch = super().collate(rows)
-        assert self._file is not None
-        hidden = self._file.read(rows, batch.inputs["ids"].shape[1]).to(self.device)
+        assert self.file is not None
+        hidden = self.file.read(rows, batch.inputs["ids"].shape[1]).to(self.device)
         return replace(batch, inputs={**batch.inputs, "hidden": hidden})
-
-    def close(self) -> None:
-        """Remove the file."""
-        if self._file is not None:
-            self._file.close()
 
 
 class FeatureRows(Rows):
     """What the head reads of each row [n, H], kept in a file of float32, for a head alone."""
 
+    undivided = True
+
     def __init__(self, rows: TokenRows, forward: Forward, path: Path) -> None:
         super().__init__(rows.sizes, rows.device)
         self.targets = rows.dataset.targets
-        self._file: HiddenFile | None = None
-        offsets = np.arange(len(self) + 1)
-        try:
-            with torch.no_grad():
-                for numbers in rows.ordered(1):
-                    states = forward.features(**rows.collate(numbers).inputs)[:, None]
-                    width = states.shape[-1]
-                    self._file = self._file or HiddenFile(path, offsets, width, torch.float32)
-                    self._file.write(numbers, states)
-        except BaseException:
-            self.close()
-            raise
+        with torch.no_grad():
+            parts = ((numbers, forward.features(**rows.collate(numbers).inputs)[:, None])
+                     for numbers in rows.ordered(1))  # fmt: skip
+            self.file = HiddenFile.of(path, np.arange(len(self) + 1), parts, torch.float32)
 
     def collate(self, rows: np.ndarray) -> Batch:
-        assert self._file is not None
-        inputs = {"features": self._file.read(rows, 1)[:, 0].to(self.device)}
+        assert self.file is not None
+        inputs = {"features": self.file.read(rows, 1)[:, 0].to(self.device)}
         return Batch(inputs, self._send(self.targets[rows]), self._count(len(rows)), rows, tokens=0)
 
     def plan(
@@ -138,42 +140,34 @@ class FeatureRows(Rows):
         order = np.random.Generator(np.random.PCG64(rng_key)).permutation(rows)
         return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
-    def steps_of(self, rows: int, batch_size: int, batch_tokens: int | None) -> int | None:
-        return -(-rows // batch_size)
-
-    def micro(self, rows: np.ndarray, max_tokens: int) -> list[np.ndarray]:
-        """One batch; features are small."""
-        return [rows]
-
     def ordered(self, batch_size: int) -> list[np.ndarray]:
         starts = range(0, len(self), FEATURE_ROWS)
         return [np.arange(start, min(start + FEATURE_ROWS, len(self))) for start in starts]
 
-    def gather(self, forward: Forward, answers: Iterable[tuple[Batch, Outputs]]) -> np.ndarray:
-        """Logits [n, K]."""
-        parts = [
-            values.float().cpu().numpy() for _, values in answers if isinstance(values, Tensor)
-        ]
-        return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
-
-    def close(self) -> None:
-        """Remove the file."""
-        if self._file is not None:
-            self._file.close()
-
 
 @contextmanager
+def _cached(
+    rows: Mapping[str, TokenRows],
+    folder: Path,
+    cache: Callable[[TokenRows, Path], FeatureRows | HiddenRows],
+) -> Iterator[dict[str, Rows]]:
+    """Splits that are cached in files below `folder`, which are removed at the end."""
+    cached: dict[str, Rows] = {}
+    with ExitStack() as stack:
+        for name, own in rows.items():
+            cached[name] = made = cache(own, folder / name)
+            if made.file is not None:
+                stack.callback(made.file.close)
+        yield cached
+    if folder.exists() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def cached_features(
     rows: Mapping[str, TokenRows], forward: Forward, folder: Path
-) -> Iterator[dict[str, Rows]]:
+) -> AbstractContextManager[dict[str, Rows]]:
     """The features of splits in files below `folder`, which are removed at the end."""
-    with ExitStack() as stack:
-        stack.callback(_remove_empty, folder)
-        cached: dict[str, Rows] = {}
-        for name, own in rows.items():
-            cached[name] = made = FeatureRows(own, forward, folder / name)
-            stack.callback(made.close)
-        yield cached
+    return _cached(rows, folder, lambda own, path: FeatureRows(own, forward, path))
 
 
 @contextmanager
@@ -195,16 +189,9 @@ def split_states(
     if not forward.split(blocks):
         yield None
         return
-    with ExitStack() as stack:
-        stack.callback(_remove_empty, folder)
-        cached: dict[str, Rows] = dict(rows)
-        stack.callback(forward.unsplit)
-        for name, own in rows.items() if keep else ():
-            cached[name] = made = HiddenRows(own, forward, folder / name, dtype)
-            stack.callback(made.close)
-        yield cached
-
-
-def _remove_empty(folder: Path) -> None:
-    if folder.exists() and not any(folder.iterdir()):
-        folder.rmdir()
+    try:
+        kept = rows if keep else {}
+        with _cached(kept, folder, lambda own, to: HiddenRows(own, forward, to, dtype)) as cached:
+            yield {**rows, **cached}
+    finally:
+        forward.unsplit()

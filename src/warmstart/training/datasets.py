@@ -45,6 +45,10 @@ class Rows:
 
     endless = False
     """Whether there is no last row: rows are then read once, in their order."""
+    undivided = False
+    """Whether a step is computed at once, and always has `batch_size` rows."""
+    nothing: tuple[int, ...] = (0, 0)
+    """The shape of the outputs where there are no rows."""
 
     def __init__(self, sizes: np.ndarray, device: torch.device) -> None:
         self.sizes, self.device = sizes, device
@@ -70,11 +74,11 @@ class Rows:
 
     def steps_of(self, rows: int, batch_size: int, batch_tokens: int | None) -> int | None:
         """How many steps a pass over so many rows has; None where every pass has another number."""
-        return None if batch_tokens else -(-rows // batch_size)
+        return None if batch_tokens and not self.undivided else -(-rows // batch_size)
 
     def micro(self, rows: np.ndarray, max_tokens: int) -> list[np.ndarray]:
         """The rows of one step in parts that are computed at once."""
-        return micro(rows, self.sizes, max_tokens)
+        return [rows] if self.undivided else micro(rows, self.sizes, max_tokens)
 
     def ordered(self, batch_size: int) -> list[np.ndarray]:
         """All rows once, in the batches that validation computes."""
@@ -83,8 +87,20 @@ class Rows:
                        INFERENCE_TOKENS)  # fmt: skip
 
     def gather(self, forward: Forward, answers: Iterable[tuple[Batch, Outputs]]) -> Any:
-        """The outputs of batches as those of all rows, in the order of the rows."""
-        raise NotImplementedError
+        """The outputs of batches as those of all rows [n, ...], in the order of the rows."""
+        trim()  # what training left free has other sizes than answers need
+        outputs = np.empty(self.nothing, np.float32)
+        for batch, answer in answers:
+            assert isinstance(answer, Tensor)
+            size, places, values = self.places(batch.rows, answer.float().cpu().numpy())
+            if not outputs.size:
+                outputs = np.empty((size, *values.shape[1:]), np.float32)
+            outputs[places] = values
+        return outputs
+
+    def places(self, rows: np.ndarray, values: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+        """How many outputs there are in all, where those of some rows belong, and these."""
+        return len(self), rows, values
 
     def predict(self, forward: Forward) -> Any:
         """The outputs of a trained model for all rows."""
@@ -122,34 +138,30 @@ class TokenRows(Rows):
             inputs, self._send(own), self._count(self._taught[rows].sum()), rows, int(lengths.sum())
         )
 
-    def gather(self, forward: Forward, answers: Iterable[tuple[Batch, Outputs]]) -> np.ndarray:
+    def places(self, rows: np.ndarray, values: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
         """Outputs [n, K]; [tokens, K] of a head that reads every token, parallel to the ids."""
-        outputs = np.empty((0, 0), np.float32)
-        trim()  # what training left free has other sizes than answers need
-        offsets = self.dataset.offsets
-        for batch, answer in answers:
-            assert isinstance(answer, Tensor)
-            values = answer.cpu().numpy()
-            if not outputs.size:
-                size = len(self) if values.ndim == 2 else len(self.dataset.ids)
-                outputs = np.empty((size, values.shape[-1]), np.float32)
-            if values.ndim == 2:
-                outputs[batch.rows] = values
-                continue
-            for row, value in zip(batch.rows, values, strict=True):
-                begin, end = offsets[row], offsets[row + 1]
-                outputs[begin:end] = value[: end - begin]
-        return outputs
+        if values.ndim == 2:
+            return super().places(rows, values)
+        columns = np.arange(values.shape[1])
+        real = columns < self.sizes[rows, None]
+        return (
+            len(self.dataset.ids),
+            (self.dataset.offsets[rows, None] + columns)[real],
+            values[real],
+        )
 
 
 class GroupRows(Rows):
-    """One or several texts a row (pairs, triplets), every step under one loss over all vectors.
+    """One or several texts a row (pairs, triplets), every step under one loss over all vectors, for
+    every vector may be a negative of every other. Outputs are vectors [n, K, H].
 
     Args:
         dataset: the first texts; `answers` the second ones, whose `answers` are the third ones. Of
             single texts `targets` are their classes.
         part_tokens: tokens that are computed at once, on a CPU at most 2,048.
     """
+
+    undivided = True
 
     def __init__(
         self,
@@ -161,6 +173,7 @@ class GroupRows(Rows):
         texts = [dataset, *behind(dataset)]
         super().__init__(row_sizes(dataset), device)
         self.targets, self.texts = dataset.targets, len(texts)
+        self.nothing = 0, self.texts, 0
         self.flat = TokenRows(joined(texts), pad_id, device)
         self.part_tokens = min(part_tokens, PART_TOKENS) if device.type == "cpu" else part_tokens
 
@@ -189,26 +202,9 @@ class GroupRows(Rows):
             order = grouped(order, self.targets, GROUP, rng)
         return np.array_split(order, -(-len(order) // batch_size))
 
-    def steps_of(self, rows: int, batch_size: int, batch_tokens: int | None) -> int | None:
-        return -(-rows // batch_size)
-
-    def micro(self, rows: np.ndarray, max_tokens: int) -> list[np.ndarray]:
-        """The whole step: every vector may be a negative of every other."""
-        return [rows]
-
     def ordered(self, batch_size: int) -> list[np.ndarray]:
         """As many rows as a training step has, always the same: the loss depends on them."""
         return self.plan(np.arange(len(self)), batch_size, None, (0, 0)) if len(self) else []
-
-    def gather(self, forward: Forward, answers: Iterable[tuple[Batch, Outputs]]) -> np.ndarray:
-        """Vectors [n, K, H]."""
-        outputs = np.empty((0, self.texts, 0), np.float32)
-        for batch, answer in answers:
-            assert isinstance(answer, Tensor)
-            if not outputs.size:
-                outputs = np.empty((len(self), self.texts, answer.shape[-1]), np.float32)
-            outputs[batch.rows] = answer.cpu().numpy()
-        return outputs
 
     def predict(self, forward: Forward) -> np.ndarray:
         """Vectors [n, K, H], computed text by text."""
@@ -290,7 +286,11 @@ class WrittenRows(Rows):
         """Answers for the first rows, with the confidence in each."""
         new = int(self.language.generation.max_new_tokens or 0)
         lengths = self.dataset.lengths[: self.writes]
-        for rows in self._of_equal_length(ordered(lengths + new, GENERATED_TOKENS)):
+        batches = ordered(lengths + new, GENERATED_TOKENS)
+        if self.language.pads_badly:  # behind virtual tokens padding would be read: equal lengths
+            batches = [rows[lengths[rows] == length] for rows in batches
+                       for length in np.unique(lengths[rows])]  # fmt: skip
+        for rows in batches:
             texts = [self.dataset.row(int(row)) for row in rows]
             ids, mask = pad_rows(texts, self.pad_id, left=self.language.decodes)
             written = forward.generate(self._send(ids), self._send(mask))
@@ -299,16 +299,6 @@ class WrittenRows(Rows):
             found.confidence[rows] = scores.sure / np.maximum(scores.tokens, 1)
             for row, text in zip(rows.tolist(), written, strict=True):
                 found.ids[row] = text
-
-    def _of_equal_length(self, batches: list[np.ndarray]) -> list[np.ndarray]:
-        """Behind virtual tokens the padding of a prompt would be read: equal lengths only."""
-        if not self.language.pads_badly:
-            return batches
-        parts: list[np.ndarray] = []
-        for rows in batches:
-            lengths = self.dataset.lengths[rows]
-            parts += [rows[lengths == length] for length in np.unique(lengths)]
-        return parts
 
 
 def rows_for(

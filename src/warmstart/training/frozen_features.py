@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from warmstart.data.tokens.dataset import tokenise
 from warmstart.models.architectures import family_of
 from warmstart.models.fast.forward import forward_for
-from warmstart.models.forward import Batch, Readout
+from warmstart.models.forward import Batch, Outputs, Readout
 from warmstart.models.hf_calls import LOAD, one_line, quiet
 from warmstart.models.loading import load_tokenizer
 from warmstart.training.datasets import TokenRows
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from warmstart.models.base import Base
-
 
 Progress = Callable[[str, int, int], None]
 
@@ -59,22 +58,20 @@ def features(
     forward = forward_for(model.requires_grad_(False), Readout("body"))
     forward.prepare(choose(precision, on), on, checkpointing=False)
     pad: Any = tokenizer.pad_token_id
-    rows = _Watched(store, pad, on)
-    rows.progress = progress
-    return rows.predict(forward) if len(store) else np.empty((0, width), np.float32)
+    rows = TokenRows(store, pad, on)
+    if not len(store):
+        return np.empty((0, width), np.float32)
 
+    def answers() -> Iterator[tuple[Batch, Outputs]]:
+        done = 0
+        for numbers in rows.ordered(1):
+            batch, done = rows.collate(numbers), done + len(numbers)
+            if progress is not None:
+                progress("features", done, len(rows))
+            yield batch, forward.forward(batch)
 
-class _Watched(TokenRows):
-    """Rows that tell how far their answers are."""
-
-    progress: Progress | None = None
-    _done = 0
-
-    def collate(self, rows: np.ndarray) -> Batch:
-        self._done += len(rows)
-        if self.progress is not None:
-            self.progress("features", self._done, len(self))
-        return super().collate(rows)
+    with forward.evaluating():
+        return rows.gather(forward, answers())
 
 
 # The last layer of a head, fitted in one go by logistic regression.

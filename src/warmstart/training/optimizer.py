@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from warmstart.errors import RecipeError
 from warmstart.models.modules import ParamGroup
+from warmstart.training.settings import Train
 
 # Neighbours in memory as one tensor, for what moves element by element.
 
@@ -71,7 +73,7 @@ class Optimizer:
 
     Args:
         model: every parameter that requires a gradient is trained.
-        learning_rate: peak of the schedule.
+        settings: with the peak of the learning rate.
         total: steps of the whole run.
         hidden: what lies inside the layers, whose matrices Muon moves; embeddings and head do not.
         param_groups: weights with a share of the learning rate, or that wait for some epochs.
@@ -81,46 +83,62 @@ class Optimizer:
     def __init__(
         self,
         model: nn.Module,
-        *,
-        name: str,
-        learning_rate: float,
-        weight_decay: float,
+        settings: Train,
         total: int,
-        warmup: float,
-        schedule: str,
-        max_grad_norm: float,
+        *,
         hidden: Iterable[Tensor] = (),
         param_groups: Iterable[ParamGroup] = (),
         epoch_starts: Sequence[int] = (0,),
     ) -> None:
+        assert settings.learning_rate
+        self.settings, self.total, self.learning_rate = settings, total, settings.learning_rate
+        rates, starts = dict[int, float](), dict[int, int]()
+        for group in param_groups:
+            first = epoch_starts[group.wait] if group.wait < len(epoch_starts) else total
+            for parameter in group.parameters:
+                rates[id(parameter)], starts[id(parameter)] = group.rate, first
+        inside = {id(p) for p in hidden} if settings.optimizer == "muon" else set[int]()
         decayed, rest = split_parameters(model)
-        self.parameters = decayed + rest
-        if not self.parameters:
+        if not decayed + rest:
             raise RecipeError("nothing to train: no weight requires a gradient")
-        self.learning_rate, self.total = learning_rate, total
-        self.warmup, self.schedule, self.max_grad_norm = warmup, schedule, max_grad_norm
-        self._parts: list[torch.optim.Optimizer] = []
-        self._starts: list[int] = []
-        inside = {id(p) for p in hidden} if name == "muon" else set[int]()
-        rates, starts = _by_parameter(param_groups, epoch_starts, total)
-        for start in sorted({starts.get(id(p), 0) for p in self.parameters}):
-            together = {id(p) for p in self.parameters if starts.get(id(p), 0) == start}
-            begin = [[p for p in half if id(p) in together] for half in (decayed, rest)]
-            for part in _parts(begin[0], begin[1], inside, rates, learning_rate, weight_decay):
-                self._parts.append(part)
-                self._starts.append(start)
+
+        def group_of(parameter: nn.Parameter, decays: bool) -> tuple[int, bool, bool, float]:
+            """When it begins to move; by AdamW; without decay; minus its share of the rate."""
+            muon = decays and parameter.ndim == 2 and id(parameter) in inside
+            key = id(parameter)
+            return starts.get(key, 0), not muon, not decays, -rates.get(key, 1.0)
+
+        keyed = [(group_of(p, True), p) for p in decayed] + [(group_of(p, False), p) for p in rest]
+        keyed.sort(key=lambda entry: entry[0])
+        self._parts: list[tuple[int, torch.optim.Optimizer]] = []
+        for (start, adamw), part in groupby(keyed, lambda entry: entry[0][:2]):
+            groups: list[dict[str, Any]] = []
+            for (_, _, bare, share), own in groupby(part, lambda entry: entry[0]):
+                parameters = [parameter for _, parameter in own]
+                groups.append({
+                    "params": flatten(parameters) if adamw else parameters,
+                    "weight_decay": 0.0 if bare else settings.weight_decay,
+                    "share": -share,
+                })  # fmt: skip
+            made: torch.optim.Optimizer
+            if adamw:
+                made = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+            else:
+                decay = settings.weight_decay
+                made = torch.optim.Muon(groups, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+            self._parts.append((start, made))
 
     def step(self, index: int) -> tuple[float, Tensor]:
         """Clip and move; returns the learning rate and the norm of the gradient before clipping."""
-        rate = self.learning_rate * rate_at(index, self.total, self.warmup, self.schedule)
-        parts = [part for part, start in zip(self._parts, self._starts, strict=True)
-                 if start <= index]  # fmt: skip
+        warmup, schedule = self.settings.warmup, self.settings.schedule
+        rate = self.learning_rate * rate_at(index, self.total, warmup, schedule)
+        parts = [part for start, part in self._parts if start <= index]
         norm = nn.utils.get_total_norm(_gradients(parts), foreach=True)
-        factor = torch.clamp(self.max_grad_norm / (norm + 1e-6), max=1.0)
+        factor = torch.clamp(self.settings.max_grad_norm / (norm + 1e-6), max=1.0)
         for part in parts:
             for group in part.param_groups:
                 group["lr"] = rate * group["share"]
-            if self.max_grad_norm > 0:
+            if self.settings.max_grad_norm > 0:
                 _clip(part, factor)
             part.step()
         return rate, norm
@@ -129,77 +147,22 @@ class Optimizer:
         """Everything that the optimizers remember, by name."""
         return {
             f"{part}.{index}.{key}": torch.as_tensor(value)
-            for part, optimizer in enumerate(self._parts)
+            for part, (_, optimizer) in enumerate(self._parts)
             for index, parameter in enumerate(_parameters(optimizer))
             for key, value in optimizer.state.get(parameter, {}).items()
         }
 
     def load_state(self, saved: dict[str, Tensor]) -> None:
         """Put back what `state` gave."""
-        for part, optimizer in enumerate(self._parts):
-            parameters = _parameters(optimizer)
-            for name, value in saved.items():
-                owner, index, key = name.split(".", 2)
-                if int(owner) == part:
-                    home: dict[str, Any] = optimizer.state[parameters[int(index)]]
-                    home[key] = value.clone()
+        for name, value in saved.items():
+            part, index, key = name.split(".", 2)
+            _, optimizer = self._parts[int(part)]
+            home: dict[str, Any] = optimizer.state[_parameters(optimizer)[int(index)]]
+            home[key] = value.clone()
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"]]
-
-
-def _parts(
-    decayed: list[nn.Parameter],
-    rest: list[nn.Parameter],
-    inside: set[int],
-    rates: dict[int, float],
-    learning_rate: float,
-    weight_decay: float,
-) -> list[torch.optim.Optimizer]:
-    """The optimizers of weights that begin to move together."""
-    made: list[torch.optim.Optimizer] = []
-    matrices = [p for p in decayed if p.ndim == 2 and id(p) in inside]
-    taken = {id(p) for p in matrices}
-    groups = _shared(matrices, weight_decay, rates)
-    if groups:
-        muon = torch.optim.Muon(groups, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-        made.append(muon)
-    groups = _shared([p for p in decayed if id(p) not in taken], weight_decay, rates)
-    groups += _shared(rest, 0.0, rates)
-    for group in groups:
-        group["params"] = flatten(group["params"])
-    if groups:
-        made.append(torch.optim.AdamW(groups, lr=learning_rate, fused=True))
-    return made
-
-
-def _shared(
-    parameters: list[nn.Parameter], weight_decay: float, rates: dict[int, float]
-) -> list[dict[str, Any]]:
-    """A group for each share of the learning rate, the full one first."""
-    shares = sorted({rates.get(id(p), 1.0) for p in parameters}, reverse=True)
-    return [
-        {
-            "params": [p for p in parameters if rates.get(id(p), 1.0) == share],
-            "weight_decay": weight_decay,
-            "share": share,
-        }
-        for share in shares
-    ]
-
-
-def _by_parameter(
-    param_groups: Iterable[ParamGroup], epoch_starts: Sequence[int], total: int
-) -> tuple[dict[int, float], dict[int, int]]:
-    """The share of the learning rate, and the first step, of every parameter that is in a group."""
-    rates: dict[int, float] = {}
-    starts: dict[int, int] = {}
-    for group in param_groups:
-        first = epoch_starts[group.wait] if group.wait < len(epoch_starts) else total
-        for parameter in group.parameters:
-            rates[id(parameter)], starts[id(parameter)] = group.rate, first
-    return rates, starts
 
 
 def _gradients(parts: Iterable[torch.optim.Optimizer]) -> list[Tensor]:

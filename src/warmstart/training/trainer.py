@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -16,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from warmstart.errors import RunError
+from warmstart.files import write_json
 from warmstart.models.forward import Forward
 from warmstart.models.modules import ParamGroup
 from warmstart.objectives.base import Objective, Position
 from warmstart.training import checkpoint
 from warmstart.training.batches import BatchSource
-from warmstart.training.log import Log
 from warmstart.training.loop import Step, steps
 from warmstart.training.optimizer import Optimizer
 from warmstart.training.regularization.regularizer import Regularizer
@@ -29,6 +30,7 @@ from warmstart.training.settings import Train
 
 OF_EACH = ("score:", "loss:")
 """How the figures begin that several tasks in one run have, each its own."""
+LOGGED = 1000  # steps, about
 Score = Callable[[Any], dict[str, float]]
 
 
@@ -74,6 +76,72 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
+class Log:
+    """Appends to `log.jsonl`; a resumed run forgets the lines after its checkpoint.
+
+    Args:
+        folder: the run's folder.
+        total: steps of the whole run; about a thousand of them are logged.
+        done: steps that the checkpoint has.
+    """
+
+    def __init__(self, folder: Path, total: int, done: int) -> None:
+        self.path, self.state_path = folder / "log.jsonl", folder / "trainer_state.json"
+        self.total, self.every = total, max(1, total // LOGGED)
+        kept = [line for line in self.lines() if done and line["step"] <= done]
+        self.file = self.path.open("w", encoding="utf-8", buffering=1)
+        for line in kept:
+            self.write(**line)
+
+    def step(self, step: Step) -> None:
+        """Log a step, if it is one of those that are."""
+        if step.index % self.every and not step.ends_epoch:
+            return
+        self.write(
+            step=step.index,
+            epoch=step.epoch,
+            loss=round(float(step.loss), 6),
+            **{name: round(float(value), 6) for name, value in step.metrics.items()},
+            grad_norm=round(float(step.grad_norm), 6),
+            learning_rate=step.learning_rate,
+            rows_per_second=round(step.rows / step.seconds, 1),
+            **({"tokens": step.tokens} if step.tokens else {}),
+        )
+
+    def write(self, **facts: Any) -> None:
+        """Log anything else; `step` is among the facts."""
+        self.file.write(json.dumps(facts) + "\n")
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All lines so far; a last line that was cut off by a crash is left out."""
+        lines: list[dict[str, Any]] = []
+        if self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                try:
+                    lines.append(json.loads(line))
+                except ValueError:
+                    continue
+        return lines
+
+    def close(self, *, epochs: int, best_step: int | None, best_score: float | None) -> None:
+        """Write `trainer_state.json` as transformers' Trainer does."""
+        self.file.close()
+        history = self.lines()
+        last = history[-1] if history else {"step": 0, "epoch": 0}
+        state = {
+            "best_metric": best_score,
+            "best_global_step": best_step,
+            "epoch": float(last["epoch"]),
+            "global_step": last["step"],
+            "max_steps": self.total,
+            "num_train_epochs": epochs,
+            "is_local_process_zero": True,
+            "is_world_process_zero": True,
+            "log_history": history,
+        }
+        write_json(self.state_path, state)
+
+
 @dataclass
 class Fit:
     """One training run, from a fresh model or from its last checkpoint.
@@ -103,25 +171,16 @@ class Fit:
     regularizer: Regularizer | None = None
 
     def __post_init__(self) -> None:
-        assert self.settings.learning_rate
         length = self.train.length()
         if self.regularizer is not None:
-            self.regularizer.plan(self.train.step_rows(), self.seed)
+            rows = [planned.rows for planned in self.train.steps(Position())]
+            self.regularizer.plan(rows, self.seed)
         self.total, self.epochs = length.steps, length.epochs
         self.progress = Progress()
         self.optimizer = Optimizer(
-            self.model,
-            name=self.settings.optimizer,
-            learning_rate=self.settings.learning_rate,
-            weight_decay=self.settings.weight_decay,
-            total=self.total,
-            warmup=self.settings.warmup,
-            schedule=self.settings.schedule,
-            max_grad_norm=self.settings.max_grad_norm,
-            hidden=self.hidden,
-            param_groups=self.param_groups,
-            epoch_starts=length.starts,
-        )
+            self.model, self.settings, self.total, hidden=self.hidden,
+            param_groups=self.param_groups, epoch_starts=length.starts,
+        )  # fmt: skip
         self._trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self._kept: dict[str, Tensor] = {}
         self._sums: dict[str, list[float]] = {}
@@ -136,9 +195,12 @@ class Fit:
         if resume:
             self._load()
         log = Log(self.folder, self.total, self.progress.step)
-        with log, _stop_signals() as stopped:
+        with log.file, _stop_signals() as stopped:
             self._loop(log, stopped)
-        self._use_kept()
+        with torch.no_grad():
+            for name, weights in self._kept.items():
+                self._trained[name].copy_(weights)
+        self.forward.refresh()
         where = self.progress
         rule = {"kept_by": self.settings.keep, "epochs": self.epochs}
         for row in where.history:
@@ -209,20 +271,16 @@ class Fit:
         named = {f"eval_{key}": value for key, value in figures.items()}
         log.write(step=step.index, epoch=step.epoch, **named)
         if figures:
-            self._choose(figures[self.main], step)
+            score, best = figures[self.main], where.best_score
+            if best is None or score > best:
+                where.best_score, where.best_step, where.best_epoch = score, step.index, step.epoch
+            if best is None or score > best - self._slack(best):
+                where.kept_epoch = step.epoch
+                self._remember()
         else:
             where.kept_epoch = step.epoch
         for listener in self.listeners:
             listener.epoch(row)
-
-    def _choose(self, score: float, step: Step) -> None:
-        """Whether this is the best epoch so far, and whether its weights are kept."""
-        where, best = self.progress, self.progress.best_score
-        if best is None or score > best:
-            where.best_score, where.best_step, where.best_epoch = score, step.index, step.epoch
-        if best is None or score > best - self._slack(best):
-            where.kept_epoch = step.epoch
-            self._remember()
 
     def _slack(self, best: float) -> float:
         """How far below the best a later epoch may score and still be kept.
@@ -249,12 +307,6 @@ class Fit:
                 self._kept[name].copy_(weights)
             else:
                 self._kept[name] = weights.detach().clone()
-
-    @torch.no_grad()
-    def _use_kept(self) -> None:
-        for name, weights in self._kept.items():
-            self._trained[name].copy_(weights)
-        self.forward.refresh()
 
     def _save(self) -> None:
         where = self.progress

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+import numpy as np
 from pydantic import Field
 
 from warmstart.errors import DataError
@@ -21,17 +22,18 @@ from warmstart.tasks.extractive_qa.decoding import (
     longest_answer,
 )
 from warmstart.tasks.extractive_qa.encoding import encode, layout_of
-from warmstart.tasks.extractive_qa.evaluation import evaluate
-from warmstart.tasks.results import TaskResult, column
+from warmstart.tasks.results import TaskResult, column, list_mistakes, prediction_table
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
     from warmstart.data.tokens.dataset import TokenizedDataset
+    from warmstart.metrics.base import Floats
 
 UNANSWERABLE = "no answer"
+AROUND = 300  # characters of the context shown on each side
+NOTHING = "(no answer)"
 LONGEST = 30  # tokens of an answer, where the training rows have not said
 SHARE = 99.0  # percent of the training answers that are no longer than the longest allowed
 
@@ -160,11 +162,44 @@ class ExtractiveQA(Task):
         return sized.model_copy(update={"no_answer_threshold": chosen})
 
     def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:
-        test, answers = examples["test"], self.decode(outputs["test"], examples["test"])
+        """Questions on one passage belong together."""
+        test, train = examples["test"], examples.get("train")
+        answers = self.decode(outputs["test"], test)
         facts: dict[str, Any] = {"max_answer_tokens": self.max_answer_tokens or LONGEST}
         if self.no_answer_threshold is not None:
             facts["no_answer_threshold"] = self.no_answer_threshold
-        return evaluate(answers, test, examples.get("train"), facts)
+        references = texts_of(test.table["answers"])
+        measure = Answers(unanswerable=not all(references) and any(references))
+        statistics = measure.rows([answer.value for answer in answers], references)
+        contexts = test.table["context"].to_pylist()
+        numbers = {context: number for number, context in enumerate(dict.fromkeys(contexts))}
+        table = prediction_table(
+            test.table,
+            {
+                **{name: test.table[name] for name in ("question", "context", "answers")},
+                "prediction": column([answer.value for answer in answers], "string"),
+                "start": column([getattr(answer, "start", None) for answer in answers], "int64"),
+                "confidence": column([answer.confidence for answer in answers], "float64"),
+                "exact_match": statistics[:, 1],
+                "f1": statistics[:, 2],
+            },
+        )
+        if "id" in test.table.column_names:
+            table = table.set_column(0, "id", test.table["id"])
+        known = texts_of(train.table["answers"]) if train is not None else []
+        baselines = ("question_sentence", "question_window")
+        if not all(references) or not all(known):
+            baselines = ("no_answer", *baselines)
+        return TaskResult(
+            measure=measure,
+            statistics=statistics,
+            score=lambda texts: measure.rows(texts, references),
+            table=table,
+            mistakes=_mistakes(table, answers, test.table, statistics),
+            baselines=baselines,
+            groups=np.array([numbers[context] for context in contexts], np.int64),
+            facts=facts,
+        )
 
     def spans(self, outputs: np.ndarray, examples: Examples) -> list[SpanScores]:
         """The best spans of each question."""
@@ -198,3 +233,44 @@ def _answers(table: pa.Table) -> pa.ChunkedArray:
         f"{file} has no answers; give a column answers (text and answer_start), or answer_text and "
         "answer_start, or name yours with --data.columns.answers NAME"
     )
+
+
+def _mistakes(
+    predictions: pa.Table, answers: Sequence[Prediction], table: pa.Table, statistics: Floats
+) -> list[dict[str, Any]]:
+    """Answers that are not exact, those first that were surest and farthest off; each with its
+    passage, the true answer and the predicted one marked."""
+    sure = np.array([answer.confidence for answer in answers])
+    wrong = np.flatnonzero(statistics[:, 1] < 1)
+    order = wrong[np.argsort(-(sure * (1 - statistics[:, 2]))[wrong], kind="stable")]
+
+    def describe(row: int) -> dict[str, Any]:
+        answer, (spans,) = answers[row], read(table["answers"].slice(row, 1))
+        return {
+            "text": table["question"][row].as_py(),
+            "label": " / ".join(dict.fromkeys(span["text"] for span in spans)) or NOTHING,
+            "prediction": answer.value or NOTHING,
+            "confidence": answer.confidence,
+            "note": f"F1 {statistics[row, 2]:.2f}",
+            "context": marked(table["context"][row].as_py(), spans, answer),
+        }
+
+    return list_mistakes(predictions, order, describe)
+
+
+def marked(context: str, spans: Sequence[Mapping[str, Any]], answer: Any) -> str:
+    """The part of the context about both answers: [true: …] and [said: …]."""
+    places = [("true", s["start"], s["start"] + len(s["text"])) for s in spans[:1]]
+    if getattr(answer, "start", None) is not None:
+        places.append(("said", answer.start, answer.end))
+    if not places:
+        return context[: 2 * AROUND] + ("…" if len(context) > 2 * AROUND else "")
+    inserts = [(at, 1, f"[{name}: ", -end) for name, at, end in places]
+    inserts += [(end, 0, "]", -at) for _, at, end in places]
+    low, high = min(place[1] for place in places), max(place[2] for place in places)
+    begin, end = max(0, low - AROUND), min(len(context), high + AROUND)
+    parts, done = ["…" if begin else ""], begin
+    for at, _, mark, _ in sorted(inserts, key=lambda mark: (mark[0], mark[1], mark[3])):
+        parts += [context[done:at], mark]
+        done = at
+    return "".join([*parts, context[done:end], "…" if end < len(context) else ""])

@@ -11,13 +11,12 @@ import numpy as np
 from pydantic import Field, PrivateAttr
 
 from warmstart.data.ledger import place
-from warmstart.data.tokens.dataset import TokenizedDataset, tokenise
 from warmstart.errors import DataError, RecipeError, nearest, shown
 from warmstart.formatting import counted
 from warmstart.metrics.base import sigmoid
 from warmstart.metrics.multilabel import Labels, log_odds, tuned_thresholds
 from warmstart.models.heads import LABELS, Head
-from warmstart.tasks.base import Drop, Examples, OnCut, Task
+from warmstart.tasks.base import Drop, Examples, Task
 from warmstart.tasks.multilabel.labels import (
     COLUMN,
     label_targets,
@@ -159,16 +158,8 @@ class Multilabel(Task):
                 raise RecipeError(f"task.thresholds: no label '{name}'.{nearest(name, first)}")
         return sorted(first)
 
-    def encode(
-        self,
-        table: pa.Table,
-        labels: Sequence[str],
-        tokenizer: Any,
-        longest: int,
-        on_cut: OnCut | None = None,
-    ) -> TokenizedDataset:
-        targets = label_targets(table, labels)
-        return tokenise(table["text"], tokenizer.backend_tokenizer, longest, on_cut, targets)
+    def targets(self, table: pa.Table, labels: Sequence[str]) -> np.ndarray | None:
+        return label_targets(table, labels)
 
     def cuts(self, labels: Sequence[str]) -> np.ndarray:
         """The threshold of each label [K]."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -19,10 +21,10 @@ from warmstart.data.tokens.dataset import (
     tokenise,
 )
 from warmstart.errors import BaseModelError, DataError, RecipeError
+from warmstart.formatting import counted
 from warmstart.models.heads import TEXT, Head
 from warmstart.tasks.base import Drop, Examples, OnCut, Task, parse_cell, without
-from warmstart.tasks.generation.evaluation import evaluate, references, texts_of
-from warmstart.tasks.results import TaskResult, column
+from warmstart.tasks.results import TaskResult, column, list_mistakes, prediction_table, shortened
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 
 NEW_TOKENS = 128
+SAMPLE, BRIEF = 6, 400
+REPEATS, EMPTY, SAME = 0.1, 0.02, 0.1
 
 
 REFERENCES = ("references", "targets", "refs", "golds")
@@ -220,7 +224,73 @@ class TextTask(Task):
         return figures
 
     def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:
-        return evaluate(self, outputs["test"], examples["test"])
+        answers, test = outputs["test"], examples["test"]
+        targets, written = references(test.table), texts_of(answers, test.tokenizer)
+        measure = self.measure()
+        statistics = measure.rows(written, targets)
+        scores = np.asarray(measure.score(statistics)[self.row_figure], float)
+        right = np.array([
+            text.split() in [target.split() for target in row]
+            for text, row in zip(written, targets, strict=True)
+        ])  # fmt: skip
+        columns = {
+            "source": test.table["source"],
+            "target": test.table["target"],
+            "prediction": written,
+            "confidence": answers.confidence.astype(np.float32),
+            "score": scores.astype(np.float32),
+        }
+        table = prediction_table(test.table, columns)
+        signatures = measure.signatures(targets)
+        counting = {
+            "title": "How it was counted",
+            "lead": "Figures of these measures can be compared where their signatures are the "
+            "same.",
+            "columns": ["measure", "signature"],
+            "rows": [[name, how] for name, how in signatures.items()],
+        }
+        facts: dict[str, Any] = {
+            "wrong": int((~right).sum()),
+            "signatures": signatures,
+            "sections": [_some(table, targets), counting],
+        }
+        worst = _worst(table, targets, right, scores, self.metric_titles[self.row_figure])
+        if self.main_score != "exact_match":  # another wording is no mistake
+            facts["mistakes_lead"] = (
+                f"The {len(worst):,} answers that are farthest from their references, the farthest "
+                "first; all answers are in predictions.parquet."
+            )
+        if self.epoch_score != self.main_score:
+            facts["epoch_score"] = "Mean probability of a token of the answer"
+        if answers.tokens.sum():
+            facts |= {"loss": answers.loss, "perplexity": math.exp(min(answers.loss, 700.0))}
+            facts |= {"token_accuracy": answers.accuracy}
+        return TaskResult(
+            measure=measure,
+            statistics=statistics,
+            score=lambda texts: measure.rows(texts, targets),
+            table=table,
+            mistakes=worst,
+            baselines=self.baselines,
+            facts=facts,
+            notes=_notes(measure.total(statistics)) + _same(written, [row[0] for row in targets]),
+        )
+
+
+def texts_of(outputs: GenerationOutput, tokenizer: Any) -> list[str]:
+    """The generated texts, without special tokens and spaces at the ends; "" where there is
+    none."""
+    rows = [ids or [] for ids in outputs.ids]
+    return [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
+
+
+def references(table: pa.Table) -> list[list[str]]:
+    """The texts that would be right for each row: its references, else its target."""
+    targets: list[str] = table["target"].to_pylist()
+    if "references" not in table.column_names:
+        return [[target] for target in targets]
+    lists = [json.loads(value) for value in table["references"].to_pylist()]
+    return [texts or [target] for texts, target in zip(lists, targets, strict=True)]
 
 
 def listed(value: Any) -> list[str]:
@@ -305,3 +375,67 @@ def _shorter(
         f"there is no room for a text: the separator and the answer fill the {most} tokens left; "
         "raise task.max_length or lower task.max_new_tokens"
     )
+
+
+def _worst(
+    table: pa.Table, targets: list[list[str]], right: np.ndarray, scores: np.ndarray, title: str
+) -> list[dict[str, Any]]:
+    """The answers that are not right, the lowest score first, beside source and reference."""
+    order = np.argsort(scores, kind="stable")
+
+    def describe(row: int) -> dict[str, Any]:
+        columns = table.select(["source", "prediction", "confidence"]).slice(row, 1).to_pylist()[0]
+        return {
+            "text": shortened(columns["source"]),
+            "label": shortened(" / ".join(targets[row])),
+            "prediction": shortened(columns["prediction"]),
+            "confidence": columns["confidence"],
+            "note": f"{title} {scores[row]:.2f}",
+            "written": True,
+        }
+
+    return list_mistakes(table, order[~right[order]], describe)
+
+
+def _some(table: pa.Table, targets: list[list[str]]) -> dict[str, Any]:
+    """A few answers from all over the test rows, good ones and bad ones."""
+    places = np.unique(np.linspace(0, len(table) - 1, SAMPLE).round().astype(int)).tolist()
+    chosen = [(place, table.slice(place, 1).to_pylist()[0]) for place in places]
+    return {
+        "title": "Some of its answers",
+        "lead": f"{counted(len(places), 'test row')} at equal distances, neither best nor worst.",
+        "columns": ["source", "reference", "what the model wrote"],
+        "rows": [
+            [
+                shortened(row["source"], BRIEF),
+                shortened(targets[place][0], BRIEF),
+                row["prediction"],
+            ]
+            for place, row in chosen
+        ],
+    }
+
+
+def _same(written: list[str], targets: list[str]) -> list[str]:
+    """A note where one text is written far more often than any is right."""
+    (text, count), (_, right) = (Counter(t).most_common(1)[0] for t in (written, targets))
+    if count < SAME * len(written) + 2 * right:
+        return []
+    return [
+        f"{count:,} of {len(written):,} answers are the same, '{shortened(text, 80)}': the model "
+        "says what is common and not yet what the source says. Train longer, or begin with a "
+        "pretrained base."
+    ]
+
+
+def _notes(figures: Mapping[str, float]) -> list[str]:
+    notes: list[str] = []
+    if figures.get("repeated", 0.0) > REPEATS:
+        share = f"{100 * figures['repeated']:.0f} %"
+        notes.append(
+            f"{share} of the word pairs in the answers repeat an earlier pair of the same answer: "
+            "train longer, or set task.no_repeat_ngram_size 3."
+        )
+    if figures.get("empty", 0.0) > EMPTY:
+        notes.append(f"{100 * figures['empty']:.0f} % of the answers are empty.")
+    return notes

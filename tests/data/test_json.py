@@ -61,3 +61,15 @@ def test_bad_files(put, rows, name: str, content: str, where: str, what: str) ->
         rows(put(name, content))
     message = str(caught.value)
     assert where in message and what in message and "\n" not in message
+
+
+def test_more_columns_than_a_table_of_texts_has(put, rows) -> None:
+    names = [f"k{i}" for i in range(6_000)]
+    wide = f"{','.join(names)}\n{','.join('x' for _ in names)}\n"
+    for name, content in (
+        ("d.csv", wide),
+        ("d.jsonl", jsonl(dict.fromkeys(names, "x"))),
+        ("e.jsonl", jsonl(*({name: 1} for name in names))),
+    ):
+        with pytest.raises(DataError, match=r"has [\d,]+ columns, and at most 5,000 are read"):
+            rows(put(name, content))

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ pc: Any = pyarrow.compute  # its functions are made at import, so that no type c
 SPLITS = ("train", "validation", "test")
 CHUNK = 4_000  # rows
 MAX_CELL = 1_000_000  # characters
+MOST_COLUMNS = 5_000
 RESERVED = ("_file", "_line")
 
 
@@ -36,9 +38,15 @@ def freed(table: pa.Table) -> pa.Table:
 
 
 def check_names(file: str, names: list[str]) -> None:
-    """Raises DataError if two columns have the same name."""
-    for name in names:
-        if names.count(name) > 1:
+    """Raises DataError if two columns have the same name, or there are more than a table of texts
+    has."""
+    if len(names) > MOST_COLUMNS:
+        raise DataError(
+            f"{file} has {len(names):,} columns, and at most {MOST_COLUMNS:,} are read; is it the "
+            "right file, and the right delimiter? Leave out those that hold no text or label"
+        )
+    for name, times in Counter(names).items():
+        if times > 1:
             raise DataError(f"{file}: two columns are called '{shown(name)}'; rename one of them")
 
 
@@ -86,6 +94,7 @@ def objects_to_table(file: str, rows: Iterable[tuple[int, dict[str, Any]]]) -> p
     rows = iter(rows)
     while chunk := list(islice(rows, CHUNK)):
         names = list(dict.fromkeys(name for _, row in chunk for name in row))
+        check_names(file, names)
         columns = [_column(file, name, chunk) for name in names]
         arrays = dict(zip(safe_names(names), columns, strict=True))
         arrays["_line"] = pa.array([line for line, _ in chunk], pa.int64())

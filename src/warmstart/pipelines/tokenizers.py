@@ -73,7 +73,7 @@ def show(text: str, *, progress: Progress | None = None, **keys: Any) -> list[di
     if not text:
         raise RecipeError("there is no text to show: give it in quotes")
     corpus = Corpus(choice.corpus, choice, None, progress) if choice.corpus else None
-    return [look(text, tokenizer).as_dict() for tokenizer in open_all(choice, corpus)]
+    return [asdict(look(text, tokenizer)) for tokenizer in open_all(choice, corpus)]
 
 
 def compare(data: Any, *, progress: Progress | None = None, **keys: Any) -> list[dict[str, Any]]:

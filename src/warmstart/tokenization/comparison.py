@@ -13,7 +13,7 @@ import time
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,8 @@ class Opened:
     unknown: int | None
     """The id that stands for what cannot be written."""
     specials: frozenset[int]
-
-    @property
-    def size(self) -> int:
-        """Tokens in all."""
-        return self.backend.get_vocab_size(with_added_tokens=True)
+    size: int
+    """Tokens in all."""
 
 
 def open_all(choice: Choice, corpus: Corpus | None) -> list[Opened]:
@@ -102,7 +99,7 @@ def opened(name: str, backend: Tokenizer) -> Opened:
         kind = f"{kind} on bytes"
     elif model.get("byte_fallback"):
         kind = f"{kind} with bytes for rare characters"
-    return Opened(name, str(kind), backend, unknown, specials)
+    return Opened(name, str(kind), backend, unknown, specials, backend.get_vocab_size())
 
 
 def _file(name: str) -> Path:
@@ -146,16 +143,10 @@ class Look:
     pieces: list[Piece]
     lost: list[str]
     """Characters that stand in no piece, but for white space and marks."""
-
-    @property
-    def unknown(self) -> int:
-        """Pieces that say no more than that something was there."""
-        return sum(piece.unknown for piece in self.pieces)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        tokens = sum(not piece.special for piece in self.pieces)
-        return asdict(self) | {"tokens": tokens, "unknown": self.unknown}
+    tokens: int
+    """Pieces that are not special."""
+    unknown: int
+    """Pieces that say no more than that something was there."""
 
 
 def look(text: str, tokenizer: Opened) -> Look:
@@ -173,7 +164,9 @@ def look(text: str, tokenizer: Opened) -> Look:
         special = spelled or (number in tokenizer.specials and number != tokenizer.unknown)
         unknown = number == tokenizer.unknown and not spelled
         pieces.append(Piece(piece, number, start, end, text[start:end], unknown, special))
-    return Look(tokenizer.name, tokenizer.kind, tokenizer.size, pieces, _lost(text, covered))
+    tokens, unknown = sum(not p.special for p in pieces), sum(p.unknown for p in pieces)
+    lost = _lost(text, covered)
+    return Look(tokenizer.name, tokenizer.kind, tokenizer.size, pieces, lost, tokens, unknown)
 
 
 def _lost(text: str, covered: bytearray) -> list[str]:

@@ -203,11 +203,6 @@ class Proposal:
     count: int
     pieces: list[str]
 
-    @property
-    def saved(self) -> int:
-        """Tokens of the corpus that it would save."""
-        return self.count * (len(self.pieces) - 1)
-
 
 def read_words(words: Sequence[str], backend: Tokenizer) -> list[Proposal]:
     """Words from a list, or from a file with one a line. Raises `RecipeError` for none."""
@@ -252,7 +247,7 @@ def propose_words(corpus: Corpus, backend: Tokenizer, settings: Extension) -> li
         and SHORTEST <= len(word) <= LONGEST
         and len(pieces := _pieces(word, backend)) >= settings.min_pieces
     ]
-    proposals.sort(key=lambda proposal: (-proposal.saved, proposal.word))
+    proposals.sort(key=lambda p: (-p.count * (len(p.pieces) - 1), p.word))
     return proposals[: settings.max_words]
 
 

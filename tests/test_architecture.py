@@ -66,23 +66,23 @@ PART_FOLDERS = ["tasks", "objectives", "methods", "inference"]
 BUDGET = {
     # package: (lines it may have now, lines that it is to have in the end)
     "the root": (1_260, 950),
-    "config": (670, 550),
-    "cli": (1_580, 1_200),
+    "config": (650, 550),
+    "cli": (1_490, 1_200),
     "data": (5_350, 4_300),
     "tokenization": (1_740, 1_350),
     "models": (7_020, 5_300),
     "methods": (710, 650),
     "objectives": (560, 400),
     "tasks": (4_950, 4_500),
-    "training": (2_940, 2_200),
+    "training": (2_860, 2_200),
     "metrics": (1_420, 1_350),
     "evaluation": (3_160, 2_150),
-    "reporting": (1_380, 1_000),
-    "inference": (460, 350),
+    "reporting": (1_360, 1_000),
+    "inference": (415, 350),
     "serving": (0, 1_000),
-    "pipelines": (4_890, 2_800),
+    "pipelines": (4_300, 2_800),
 }
-TOTAL_FILES = (258, 230)
+TOTAL_FILES = (248, 230)
 SPINE = [
     "config.recipe",
     "part",
@@ -108,23 +108,23 @@ HEAD_NAMES = {"classes", "labels", "value", "tokens", "span", "text", "vector", 
 VAGUE = ["found", "asked", "said", "told", "one", "given"]
 
 MOST = {
-    "short files": 7,
+    "short files": 5,
     "long files": 0,
     "long functions": 1,
-    "splinters": 3,
+    "splinters": 2,
     "shared prefixes": 0,
-    "full folders": 2,
+    "full folders": 1,
     "head comparisons": 0,
     "head tables": 1,
-    "late imports": 205,
+    "late imports": 41,
     "missing spine": 0,
-    "dict[str, Any] in signatures": 225,
-    "found": 154,
-    "asked": 45,
-    "said": 16,
-    "told": 11,
-    "one": 134,
-    "given": 13,
+    "dict[str, Any] in signatures": 212,
+    "found": 23,
+    "asked": 4,
+    "said": 2,
+    "told": 4,
+    "one": 53,
+    "given": 11,
 }
 """Rule → faults that the tree still has."""
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}

@@ -65,24 +65,24 @@ PART_FOLDERS = ["tasks", "objectives", "methods", "inference"]
 
 BUDGET = {
     # package: (lines it may have now, lines that it is to have in the end)
-    "the root": (1_270, 950),
-    "config": (670, 550),
-    "cli": (1_580, 1_200),
+    "the root": (1_260, 950),
+    "config": (650, 550),
+    "cli": (1_490, 1_200),
     "data": (5_350, 4_300),
     "tokenization": (1_550, 1_350),
     "models": (6_370, 5_300),
     "methods": (690, 650),
     "objectives": (560, 400),
     "tasks": (4_950, 4_500),
-    "training": (2_940, 2_200),
+    "training": (2_860, 2_200),
     "metrics": (1_420, 1_350),
     "evaluation": (3_160, 2_150),
-    "reporting": (1_380, 1_000),
-    "inference": (460, 350),
+    "reporting": (1_360, 1_000),
+    "inference": (415, 350),
     "serving": (0, 1_000),
-    "pipelines": (4_910, 2_800),
+    "pipelines": (4_300, 2_800),
 }
-TOTAL_FILES = (253, 230)
+TOTAL_FILES = (248, 230)
 SPINE = [
     "config.recipe",
     "part",
@@ -108,7 +108,7 @@ HEAD_NAMES = {"classes", "labels", "value", "tokens", "span", "text", "vector", 
 VAGUE = ["found", "asked", "said", "told", "one", "given"]
 
 MOST = {
-    "short files": 6,
+    "short files": 5,
     "long files": 0,
     "long functions": 1,
     "splinters": 2,
@@ -116,15 +116,15 @@ MOST = {
     "full folders": 1,
     "head comparisons": 0,
     "head tables": 1,
-    "late imports": 194,
+    "late imports": 41,
     "missing spine": 0,
-    "dict[str, Any] in signatures": 218,
-    "found": 154,
-    "asked": 41,
-    "said": 16,
-    "told": 11,
-    "one": 134,
-    "given": 13,
+    "dict[str, Any] in signatures": 212,
+    "found": 23,
+    "asked": 4,
+    "said": 2,
+    "told": 4,
+    "one": 53,
+    "given": 11,
 }
 """Rule → faults that the tree still has."""
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}

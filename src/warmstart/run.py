@@ -112,7 +112,8 @@ class Run:
     def read_report(self) -> RunReport:
         """What the run found, as its files have it: all but the mistakes, which stand in
         predictions.parquet. Raises `RunError` before the run is done."""
-        return report_of(self, self.recipe)
+        text = (self.path / "recipe.toml").read_text(encoding="utf-8")
+        return report_of(self, self.recipe, text)
 
     @property
     def ledger(self) -> dict[str, Any]:
@@ -168,8 +169,8 @@ class Run:
         return f"Run('{self.path}', {self.status})"
 
 
-def report_of(run: Run, recipe: Recipe) -> RunReport:
-    """See `Run.read_report`; by a recipe that has been read."""
+def report_of(run: Run, recipe: Recipe, text: str) -> RunReport:
+    """See `Run.read_report`; by a recipe that has been read from `text`."""
     facts, task = run.facts, cast("Any", recipe.task)
     return RunReport(
         title=run.path.name,
@@ -179,7 +180,7 @@ def report_of(run: Run, recipe: Recipe) -> RunReport:
         method=recipe.method.part_name(),
         base={**facts["base"], **facts["size"]},
         adapter=(run.model / "adapter_config.json").exists(),
-        recipe_toml=recipe.to_toml(),
+        recipe_toml=text,
         data=run.ledger,
         labels=run.labels,
         metrics=Metrics.from_json(run.metrics),
@@ -193,8 +194,7 @@ def report_of(run: Run, recipe: Recipe) -> RunReport:
 def folder_named(model: Any) -> str:
     """The path of a folder, given as such or as a `Run`. Raises `RunError` for anything else."""
     with contextlib.suppress(TypeError):
-        path = cast("object", os.fspath(model))
-        if isinstance(path, str):
+        if isinstance(path := cast("object", os.fspath(model)), str):
             return path
     raise RunError(f"{shown(model)} is no run: give the path of its folder, or what `tune` gave")
 
@@ -245,11 +245,10 @@ def check_free(path: Path) -> None:
     if not path.is_dir():
         raise RunError(f"{path} is a file; choose another --out for the run's folder")
     if any(path.iterdir()):
-        go_on = f", or go on with it: warmstart tune --resume {typed(path)}"
-        is_run = (path / "run.json").is_file()
-        raise RunError(
-            f"{path} exists and is not empty; choose another --out{go_on if is_run else ''}"
-        )
+        go_on = ""
+        if (path / "run.json").is_file():
+            go_on = f", or go on with it: warmstart tune --resume {typed(path)}"
+        raise RunError(f"{path} exists and is not empty; choose another --out{go_on}")
 
 
 def check_writable(path: Path) -> None:

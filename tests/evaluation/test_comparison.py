@@ -74,7 +74,7 @@ def compared(**shares: tuple[float, int]) -> tuple[list[Standing], Answers]:
         for seed in (0, 1):
             answer = said(right, 10 * number + seed)
             trials.append(trial(method, seed, answer, weights))
-            tables[trials[-1].run] = table(answer)
+            tables[trials[-1].name] = table(answer)
     answers = Answers.of(tables, LABELS, "f1_macro")
     assert answers is not None
     return standings(trials, answers, "f1_macro", draws=400), answers
@@ -120,7 +120,7 @@ def test_where_one_seed_is_above_the_difference_is_noise():
     second = [said(0.6, 3), said(0.6, 4)]
     trials = [trial("full", s, answer, 9) for s, answer in enumerate(first)]
     trials += [trial("lora", s, answer, 3) for s, answer in enumerate(second)]
-    tables = {t.run: table(a) for t, a in zip(trials, [*first, *second], strict=True)}
+    tables = {t.name: table(a) for t, a in zip(trials, [*first, *second], strict=True)}
     found = standings(trials, Answers.of(tables, LABELS, "f1_macro"), "f1_macro", draws=400)
     assert found[1].against["worse_seeds"] == 1
     assert found[1].outcome == "noise"

@@ -56,7 +56,7 @@ def finish(
     with write_atomically(run.path / "predictions.parquet") as part:
         pq.write_table(evaluation.predictions, part)
     run.update(size=size, speed=speed, history=progress.history, kept_epoch=progress.kept_epoch)
-    report = report_of(run, recipe)
+    report = report_of(run, recipe, recipe.to_toml())
     report = replace(
         report,
         base={**report.base, "hub_id": prepared.base.hub_id},

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from warmstart.cli.output.tables import notes, plain, put
+from warmstart.cli.output.tables import notes, plain, print_next, put
 from warmstart.errors import typed
 from warmstart.formatting import counted
 
@@ -52,8 +52,7 @@ def written(action: str, result: Mapping[str, Any]) -> None:
         print(f"made       {rank}{result['error']:.1%} off {what} of the changes")
     print(f"written    {result['out']}")
     notes(result["notes"])
-    print(f"\nNext:\n  warmstart evaluate {typed(result['out'])} DATA")
-    print("      scores it on labelled data")
+    print_next([(f"warmstart evaluate {typed(result['out'])} DATA", "scores it on labelled data")])
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

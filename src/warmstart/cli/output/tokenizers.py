@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from warmstart.cli.output.tables import notes, plain, put
+from warmstart.cli.output.tables import notes, plain, print_next, put
 from warmstart.errors import typed
 from warmstart.formatting import counted
 
@@ -36,8 +36,8 @@ def trained(result: Mapping[str, Any]) -> None:
     print(f"proof      AutoTokenizer gives the same ids on {counted(result['proven_on'], 'text')}")
     print(f"written    {result['out']}")
     notes(result["notes"])
-    print(f"\nNext:\n  warmstart tokenizer show 'some text' --tokenizers minilm,{result['out']}")
-    print("      the same text under both")
+    command = f"warmstart tokenizer show 'some text' --tokenizers minilm,{result['out']}"
+    print_next([(command, "the same text under both")])
 
 
 def side_by_side(looks: Sequence[Mapping[str, Any]]) -> None:
@@ -131,8 +131,8 @@ def extended(result: Mapping[str, Any]) -> None:
     print(f"proof      old texts have the same ids and outputs ({result['proof']['texts']} tried)")
     print(f"written    {result['out']}")
     notes(result["notes"])
-    print(f"\nNext:\n  warmstart tune DATA --base {typed(result['out'])}")
-    print("      the new rows learn from there")
+    base = typed(result["out"])
+    print_next([(f"warmstart tune DATA --base {base}", "the new rows learn from there")])
 
 
 PRINTERS: dict[str, Callable[[Any], None]] = {

@@ -56,6 +56,8 @@ class Answers:
         number = {label: i for i, label in enumerate(labels)}
         truth: NDArray[np.int64] | None = None
         predicted: dict[str, NDArray[np.int64]] = {}
+        if main not in METRICS:
+            return None
         for name, table in tables.items():
             if not {"label", "prediction"} <= set(table.column_names):
                 return None
@@ -66,7 +68,7 @@ class Answers:
             truth = own if truth is None else truth
             if min(own.min(), predicted[name].min()) < 0 or not np.array_equal(own, truth):
                 return None
-        return None if truth is None or main not in METRICS else cls(truth, predicted, len(labels))
+        return None if truth is None else cls(truth, predicted, len(labels))
 
     def measure(self, seeds: int) -> SeedMean:
         """The measure of a method with so many seeds."""

@@ -306,24 +306,23 @@ def _more(recall: Floats, draws: Floats, labels: Floats, rows: int, gain: float)
     errors = 1 - np.vstack([recall, draws])
     floor, height, power = _fit(errors, labels)
     now = floor + height * rows**-power
-    result: dict[str, Any] = {"expected": round(float(1 - now[0]), 4)}
-    result |= {"more": None, "more_low": None, "more_high": None, "why": None}
-    if rows < FEWEST_ROWS:
-        return result | {"why": f"fewer than {FEWEST_ROWS} rows are too few to say"}
-    if 1 - now[0] >= ALMOST_ALL:
-        return result | {"why": "nearly all are found already"}
     left = now - gain - floor
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         wanted = np.where(left > 0, (height / np.maximum(left, 1e-12)) ** (1 / power), np.inf)
     more = np.where(wanted <= FURTHEST * rows, wanted - rows, np.inf)
-    rising = draws[:, -1] - draws[:, len(labels) // 2]
-    if np.quantile(rising, 0.1) <= 0:
-        return result | {"why": "the curve is flat, as far as the rows can tell"}
-    finite = np.isfinite(more).mean()
-    if finite < 1 - AGREED:
-        return result | {"why": "not within ten times the labels"}
-    if finite < AGREED:
-        return result | {"why": "the curve does not say: too few rows, or too small a gain"}
+    rising, finite = draws[:, -1] - draws[:, len(labels) // 2], np.isfinite(more).mean()
+    reasons = {
+        f"fewer than {FEWEST_ROWS} rows are too few to say": rows < FEWEST_ROWS,
+        "nearly all are found already": 1 - now[0] >= ALMOST_ALL,
+        "the curve is flat, as far as the rows can tell": np.quantile(rising, 0.1) <= 0,
+        "not within ten times the labels": finite < 1 - AGREED,
+        "the curve does not say: too few rows, or too small a gain": finite < AGREED,
+    }
+    why = next((reason for reason, holds in reasons.items() if holds), None)
+    result: dict[str, Any] = {"expected": round(float(1 - now[0]), 4)}
+    result |= {"more": None, "more_low": None, "more_high": None, "why": why}
+    if why is not None:
+        return result
     low, middle, high = np.quantile(more, [0.1, 0.5, 0.9], method="nearest")
     high = None if not np.isfinite(high) else _round(high)
     return result | {"more": _round(middle), "more_low": _round(low), "more_high": high}

@@ -35,7 +35,7 @@ def render_inspection(summary: Mapping[str, Any], tables: Mapping[str, pa.Table]
         "title": f"A look at {Path(summary['data']).name}",
         "short": lambda row: {**row, "file": names.get(row["file"], row["file"])},
         "coded": coded,
-        "share_bar": charts.share_bar,
+        "charts": charts,
         "created": summary.get("created") or "",
         "verdict": verdict(summary),
         "tags": TAGS,
@@ -43,11 +43,9 @@ def render_inspection(summary: Mapping[str, Any], tables: Mapping[str, pa.Table]
         "odd_words": {
             kind: re.split("[;,.]", words)[0] for kind, (_, words, _) in ODD_TEXTS.items()
         },
-        "histograms": _histograms(summary["lengths"]),
         "pairs": [_pair(pair) for pair in _pairs_to_show(pairs)],
         "conflicts": [_pair(pair) for pair in conflicts[:CONFLICTS]],
         "n_conflicts": len(conflicts),
-        "curve": _curve(summary["learning_curve"]),
     }
     return page("inspect.html.j2", facts)
 
@@ -94,26 +92,6 @@ def _pairs_to_show(pairs: list[Row]) -> list[Row]:
             by_kind.setdefault(kind, []).append(pair)
     most = PAIRS // max(len(by_kind), 1)
     return [pair for kind in by_kind.values() for pair in kind[:most]]
-
-
-def _histograms(lengths: Mapping[str, Any]) -> list[Any]:
-    drawn: list[Any] = []
-    for unit in ("tokens", "words", "characters"):
-        if lengths[unit]["rows"]:
-            facts, bins = lengths[unit], lengths[unit]["histogram"]
-            mark = lengths["asked"] if unit == "tokens" else None
-            title = f"{unit.capitalize()} (median {facts['median']:,}, longest {facts['max']:,})"
-            drawn.append(charts.histogram(title, **bins, mark=mark))
-    return drawn
-
-
-def _curve(curve: Mapping[str, Any]) -> Any:
-    """Macro-F1 by the number of labelled rows, or None where it was not measured."""
-    sizes = curve.get("sizes") or []
-    if len(sizes) < 2:
-        return None
-    series = {"quick model": [point["value"] for point in curve["macro_f1"]]}
-    return charts.line_chart("Macro-F1 of a quick model", sizes, series, "labelled rows")
 
 
 def short_names(files: list[str]) -> dict[str, str]:

@@ -55,7 +55,18 @@ def tokenise_pairs(
             here = slice(start, start + CHUNK)
             pairs = zip(first[here], second[here], strict=True)
             texts = [(a or "", b or "") for a, b in pairs]
-            for encoding in _encode_pairs(tokenizer, texts, longest, on_cut, start):
+            encodings: list[Encoding] = list(backend.encode_batch(texts))
+            long = [i for i, encoding in enumerate(encodings) if len(encoding.ids) > longest]
+            backend.enable_truncation(
+                longest, strategy="longest_first", direction=tokenizer.truncation_side
+            )
+            shorter = backend.encode_batch([texts[i] for i in long])
+            backend.no_truncation()
+            for i, encoding in zip(long, shorter, strict=True):
+                if on_cut is not None:
+                    on_cut(start + i, len(encodings[i].ids) - len(encoding.ids))
+                encodings[i] = encoding
+            for encoding in encodings:
                 row = encoding.ids
                 if between is not None:
                     place = encoding.sequence_ids.count(0)
@@ -88,31 +99,6 @@ def separator(tokenizer: Any) -> int | None:
         if token is not None:
             return int(token)
     raise RecipeError("the base's tokenizer has no token that could part two texts; take another")
-
-
-def _encode_pairs(
-    tokenizer: Any,
-    texts: list[tuple[str, str]],
-    longest: int,
-    on_cut: Callable[[int, int], None] | None,
-    start: int,
-) -> list[Encoding]:
-    """The encodings of pairs, those that were too long cut; `start` is the number of the first."""
-    backend = tokenizer.backend_tokenizer
-    encodings = list(backend.encode_batch(texts))
-    long = [row for row, encoding in enumerate(encodings) if len(encoding.ids) > longest]
-    if not long:
-        return encodings
-    backend.enable_truncation(
-        longest, strategy="longest_first", direction=tokenizer.truncation_side
-    )
-    shorter = backend.encode_batch([texts[row] for row in long])
-    backend.no_truncation()
-    for row, encoding in zip(long, shorter, strict=True):
-        if on_cut is not None:
-            on_cut(start + row, len(encodings[row].ids) - len(encoding.ids))
-        encodings[row] = encoding
-    return encodings
 
 
 def tokenise_windows(

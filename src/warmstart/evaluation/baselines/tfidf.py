@@ -101,7 +101,7 @@ class Tfidf(Baseline):
         if not self.can_learn(y):
             return None
         texts = picked(self.task.as_text(train.table), chosen)
-        self.k = self.outputs(train)
+        self.k = len(train.labels)
         if not (fitted := counts(texts, self.k, self.notes)):
             return None
         matrix, self.transform = fitted
@@ -113,10 +113,6 @@ class Tfidf(Baseline):
             models.sort(key=lambda model: self.quality(model, validation), reverse=True)
         self.model = models[0]
         return self
-
-    def outputs(self, train: Examples) -> int:
-        """How many outputs the model has."""
-        return len(train.labels)
 
     def targets(self, rows: Examples) -> NDArray[Any]:
         """What is learned [n] or [n, K]."""
@@ -204,9 +200,6 @@ class TfidfNumbers(Tfidf):
     title = "TF-IDF + ridge regression"
     strengths = (0.3, 1.0, 3.0, 10.0)
     default = 1.0
-
-    def outputs(self, train: Examples) -> int:
-        return 1
 
     def targets(self, rows: Examples) -> Floats:
         return self.task.references(rows)

@@ -12,7 +12,6 @@ from pydantic import Field
 
 from warmstart.data.tokens.dataset import TokenizedDataset, tokenise
 from warmstart.errors import DataError, RecipeError, shown
-from warmstart.models.architectures import family_of
 from warmstart.models.heads import VECTOR, Head
 from warmstart.tasks.base import Drop, Examples, OnCut, Task
 from warmstart.tasks.embedding.evaluation import (
@@ -56,6 +55,7 @@ class Embedding(Task):
     texts: ClassVar[tuple[str, ...]] = ("text", "other")
     head: ClassVar[Head] = VECTOR
     objective: ClassVar[str] = "contrastive"
+    without_both: ClassVar[str] = "another base"
     default_batch: ClassVar[int | None] = 64
 
     max_length: int = Field(
@@ -81,15 +81,6 @@ class Embedding(Task):
     @property
     def metric_titles(self) -> Mapping[str, str]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return TITLES[self.examples]
-
-    def resolve_for_base(self, config: Mapping[str, Any], room: int) -> Self:
-        family = family_of(config)
-        if family.kind == "encoder-decoder":
-            raise RecipeError(
-                f"task embedding needs an encoder or a decoder, and '{family.name}' is both; take "
-                "another base"
-            )
-        return self
 
     def check(self, method: Any) -> None:
         if method.caches_features or method.extra_tokens:

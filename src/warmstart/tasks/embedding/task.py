@@ -167,7 +167,7 @@ class Embedding(Task):
         return evaluation.quick_scores(outputs, examples)
 
     def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:
-        return evaluation.evaluate(outputs["test"], examples["test"], ("tfidf_vectors",))
+        return evaluation.evaluate(outputs["test"], examples["test"])
 
     def to_metadata(self) -> dict[str, Any]:
         return {**super().to_metadata(), "examples": "auto"}

@@ -12,6 +12,8 @@ import numpy as np
 
 from warmstart.data.tokens.dataset import TokenizedDataset, tokenise
 from warmstart.data.tokens.encoding import tokenise_pairs
+from warmstart.errors import RecipeError
+from warmstart.models.architectures import family_of
 from warmstart.models.heads import CLASSES, Head
 from warmstart.part import Part
 from warmstart.tasks.results import TaskResult, column
@@ -78,6 +80,8 @@ class Task(Part):
     """Figures that are shown, the main one first → how they are called."""
     own_data: ClassVar[bool] = False
     """Whether the task's settings name the data, as where several tasks have theirs."""
+    without_both: ClassVar[str] = ""
+    """What to take in the place of an encoder-decoder, for a task that can do nothing with it."""
     default_batch: ClassVar[int | None] = None
     """Rows in a step where the recipe names none; None: the method's own number."""
     min_epochs: ClassVar[int] = 1
@@ -119,6 +123,11 @@ class Task(Part):
 
         Raises `RecipeError` where a setting does not go with the base.
         """
+        if self.without_both and (family := family_of(config)).kind == "encoder-decoder":
+            raise RecipeError(
+                f"task {self.part_name()} needs an encoder or a decoder, and '{family.name}' is "
+                f"both; take {self.without_both}"
+            )
         return self
 
     def resolve_for_data(self, table: pa.Table) -> Task:

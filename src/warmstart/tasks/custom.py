@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from warmstart.errors import RecipeError
 from warmstart.tasks.classification import Classification
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ class Custom(Classification):
     )
 
     def check_base(self, base: Base, labels: Sequence[str]) -> None:
-        from warmstart.errors import RecipeError
         from warmstart.models.custom_head import try_head
 
         if not self.module:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -31,23 +31,13 @@ class FewShot(Classification):
     """
 
     objective: ClassVar[str] = "contrastive"
+    without_both: ClassVar[str] = "task classification, or another base"
     default_batch: ClassVar[int | None] = 64
     default_epochs: ClassVar[int | None] = 3
 
     head_strength: float = Field(
         default=10.0, gt=0, description="C of the logistic regression: larger, less held back"
     )
-
-    def resolve_for_base(self, config: Mapping[str, Any], room: int) -> Self:
-        from warmstart.models.architectures import family_of
-
-        family = family_of(config)
-        if family.kind == "encoder-decoder":
-            raise RecipeError(
-                f"task few_shot needs an encoder or a decoder, and '{family.name}' is both; take "
-                "task classification, or another base"
-            )
-        return self
 
     def check(self, method: Any) -> None:
         if method.saves_adapter or method.caches_features:

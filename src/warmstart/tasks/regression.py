@@ -179,7 +179,19 @@ class Regression(Task):
         texts = [name for name in ("sentence1", "sentence2") if name in test.table.column_names]
         columns = {name: test.table[name] for name in texts or ["text"]}
         table = prediction_table(test.table, {**columns, "label": truth, "prediction": values})
-        mistakes = _farthest(table, test.table["text"], values, truth)
+        off, joined = np.abs(values - truth), test.table["text"]
+        order = np.argsort(-off, kind="stable")
+        least = ROUNDING * max(1.0, float(np.abs(truth).max(initial=0.0)))
+        mistakes = list_mistakes(
+            table,
+            order[off[order] > least],
+            lambda row: {
+                "text": shortened(joined[row].as_py()),
+                "label": f"{truth[row]:.4g}",
+                "prediction": f"{values[row]:.4g}",
+                "note": f"off by {off[row]:.4g}",
+            },
+        )
         lead = f"The {counted(len(mistakes), 'test row')} farthest off, the farthest first."
         notes: list[str] = []
         if self.offset:
@@ -225,25 +237,6 @@ def numbers(table: pa.Table) -> Floats:
         with suppress(ValueError):
             values[row] = float((cell or "").replace("_", "?"))
     return values
-
-
-def _farthest(
-    table: pa.Table, texts: pa.ChunkedArray, values: Floats, truth: Floats
-) -> list[dict[str, Any]]:
-    """The rows that are off, the farthest first."""
-    off = np.abs(values - truth)
-    order = np.argsort(-off, kind="stable")
-    least = ROUNDING * max(1.0, float(np.abs(truth).max(initial=0.0)))
-    return list_mistakes(
-        table,
-        order[off[order] > least],
-        lambda row: {
-            "text": shortened(texts[row].as_py()),
-            "label": f"{truth[row]:.4g}",
-            "prediction": f"{values[row]:.4g}",
-            "note": f"off by {off[row]:.4g}",
-        },
-    )
 
 
 def _errors_by_size(values: Floats, truth: Floats) -> dict[str, Any]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Vectors = np.ndarray
 DEPTH = 100
 """Places of a ranking that are looked at; what is not among them counts as missed."""
+BASELINES = ("tfidf_vectors",)
 FAR = 0.25
 """Share of the rows by which a scored pair may stand in another place before it is a mistake."""
 NEEDED = {
@@ -189,13 +190,13 @@ class Relevance:
         return self.table[("other", "negative")[column]][row].as_py()
 
 
-def evaluate(outputs: Vectors, test: Examples, baselines: Sequence[str]) -> TaskResult:
+def evaluate(outputs: Vectors, test: Examples) -> TaskResult:
     """See `Task.evaluate`."""
     split = Relevance.of(test)
-    return (_agreement if split.kind == "scored" else _search)(split, outputs, baselines)
+    return _agreement(split, outputs) if split.kind == "scored" else _search(split, outputs)
 
 
-def _search(split: Relevance, outputs: Vectors, baselines: Sequence[str]) -> TaskResult:
+def _search(split: Relevance, outputs: Vectors) -> TaskResult:
     measure, table = split.measure(), split.table
     places, cosines = split.ranking(outputs)
     names = split.names_of(places)
@@ -237,7 +238,7 @@ def _search(split: Relevance, outputs: Vectors, baselines: Sequence[str]) -> Tas
         score=split.score,
         table=made,
         mistakes=list_mistakes(made, low, describe),
-        baselines=baselines,
+        baselines=BASELINES,
         groups=numbered(texts),
         facts={"searched": searched},
         notes=[f"Each query searched {counted(searched, 'text')}; with more of them every figure "
@@ -245,7 +246,7 @@ def _search(split: Relevance, outputs: Vectors, baselines: Sequence[str]) -> Tas
     )  # fmt: skip
 
 
-def _agreement(split: Relevance, outputs: Vectors, baselines: Sequence[str]) -> TaskResult:
+def _agreement(split: Relevance, outputs: Vectors) -> TaskResult:
     cosines, scores = pair_cosines(outputs), np.array(split.right)
     off = _places(cosines) - _places(scores)
     texts, others = split.table["text"].to_pylist(), split.table["other"].to_pylist()
@@ -274,7 +275,7 @@ def _agreement(split: Relevance, outputs: Vectors, baselines: Sequence[str]) -> 
         score=split.score,
         table=made,
         mistakes=list_mistakes(made, order[np.abs(off[order]) > FAR], describe),
-        baselines=baselines,
+        baselines=BASELINES,
     )
 
 

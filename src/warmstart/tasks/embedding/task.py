@@ -12,18 +12,9 @@ from pydantic import Field
 
 from warmstart.data.tokens.dataset import TokenizedDataset, tokenise
 from warmstart.errors import DataError, RecipeError, shown
-from warmstart.models.architectures import family_of
 from warmstart.models.heads import VECTOR, Head
 from warmstart.tasks.base import Drop, Examples, OnCut, Task
-from warmstart.tasks.embedding.evaluation import (
-    MAIN,
-    TITLES,
-    evaluate,
-    kind_of,
-    numbered,
-    own_form,
-    quick_scores,
-)
+from warmstart.tasks.embedding import evaluation
 from warmstart.tasks.regression import numbers
 from warmstart.tasks.results import TaskResult
 from warmstart.types import Prediction
@@ -56,6 +47,7 @@ class Embedding(Task):
     texts: ClassVar[tuple[str, ...]] = ("text", "other")
     head: ClassVar[Head] = VECTOR
     objective: ClassVar[str] = "contrastive"
+    without_both: ClassVar[str] = "another base"
     default_batch: ClassVar[int | None] = 64
 
     max_length: int = Field(
@@ -76,20 +68,11 @@ class Embedding(Task):
 
     @property
     def main_score(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return MAIN[self.examples]
+        return evaluation.MAIN[self.examples]
 
     @property
     def metric_titles(self) -> Mapping[str, str]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return TITLES[self.examples]
-
-    def resolve_for_base(self, config: Mapping[str, Any], room: int) -> Self:
-        family = family_of(config)
-        if family.kind == "encoder-decoder":
-            raise RecipeError(
-                f"task embedding needs an encoder or a decoder, and '{family.name}' is both; take "
-                "another base"
-            )
-        return self
+        return evaluation.TITLES[self.examples]
 
     def check(self, method: Any) -> None:
         if method.caches_features or method.extra_tokens:
@@ -102,12 +85,12 @@ class Embedding(Task):
     def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
         """`text`, and by the rows' kind `other` (the label where they are labels) with `score`,
         `negative` or `label`; the text alone where a vector is asked for."""
-        return own_form(table, self.examples, drop)
+        return evaluation.own_form(table, self.examples, drop)
 
     def fit_labels(self, train: pa.Table) -> list[str]:
         """No labels. Raises `DataError` where every text belongs to every other."""
-        name = {"labels": "label", "pairs": "other"}.get(kind_of(train))
-        if name is None or len(np.unique(numbered(train[name].to_pylist()))) > 1:
+        name = {"labels": "label", "pairs": "other"}.get(evaluation.kind_of(train))
+        if name is None or len(np.unique(evaluation.numbered(train[name].to_pylist()))) > 1:
             return []
         only, file = shown(train[name][0].as_py(), 40), train["_file"][0].as_py()
         what = "has the label" if name == "label" else "is paired with"
@@ -118,7 +101,7 @@ class Embedding(Task):
 
     def resolve_for_data(self, table: pa.Table) -> Self:
         """With what the rows are, and their highest score."""
-        kind = kind_of(table)
+        kind = evaluation.kind_of(table)
         if kind == "alone":
             raise DataError(
                 f"{table['_file'][0].as_py()}: there is nothing that a text belongs to; name a "
@@ -140,7 +123,7 @@ class Embedding(Task):
     ) -> TokenizedDataset:
         """The texts as a store, the ones beside them behind it (`answers`); targets are the class
         [n] or the score [n] of each row, or the numbers of its texts [n, K]."""
-        kind = kind_of(table)
+        kind = evaluation.kind_of(table)
         names = ["text"] if kind in ("alone", "labels") else ["text", "other"]
         names += ["negative"] if kind == "triplets" else []
         texts = [[text or "" for text in table[name].to_pylist()] for name in names]
@@ -152,9 +135,9 @@ class Embedding(Task):
         if kind == "scored":
             targets = (numbers(table) / (self.full_score or 1.0)).astype(np.float32)
         elif kind == "labels":
-            targets = numbered(table["label"].to_pylist())
+            targets = evaluation.numbered(table["label"].to_pylist())
         else:
-            targets = numbered([*chain(*texts)]).reshape(len(names), -1).T.copy()
+            targets = evaluation.numbered([*chain(*texts)]).reshape(len(names), -1).T.copy()
         return replace(behind, targets=targets)
 
     def forward(self, model: Any) -> Forward:
@@ -181,10 +164,10 @@ class Embedding(Task):
         return {"vector": pa.FixedSizeListArray.from_arrays(pa.array(flat), outputs.shape[-1])}
 
     def score(self, outputs: np.ndarray, examples: Examples) -> dict[str, float]:
-        return quick_scores(outputs, examples)
+        return evaluation.quick_scores(outputs, examples)
 
     def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:
-        return evaluate(outputs["test"], examples["test"], ("tfidf_vectors",))
+        return evaluation.evaluate(outputs["test"], examples["test"])
 
     def to_metadata(self) -> dict[str, Any]:
         return {**super().to_metadata(), "examples": "auto"}

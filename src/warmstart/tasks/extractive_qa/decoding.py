@@ -105,7 +105,11 @@ def find_spans(
         inside = np.flatnonzero(spans[:, 0] >= 0)
         if not len(inside):
             continue
-        scores = banded(logits[inside, 0], logits[inside, 1], longest)
+        # [n, longest]: the spans that begin at token i and have 1, 2, … tokens; -inf past the end
+        wide = min(longest, len(inside))
+        beyond = np.concatenate([logits[inside, 1], np.full(wide - 1, -np.inf)])
+        ends = np.lib.stride_tricks.sliding_window_view(beyond, wide)
+        scores = logits[inside, :1] + ends
         peak, flat = float(scores.max()), scores.ravel()
         total[row] = np.logaddexp(total[row], peak + float(np.log(np.exp(scores - peak).sum())))
         top = np.argpartition(-flat, many - 1)[:many] if many < len(flat) else np.arange(len(flat))
@@ -120,14 +124,6 @@ def find_spans(
                    float(total[row]))
         for row, spans in enumerate(ranked)
     ]  # fmt: skip
-
-
-def banded(starts: np.ndarray, ends: np.ndarray, longest: int) -> np.ndarray:
-    """Scores [n, longest] of the spans that begin at token i and have 1, 2, … tokens: start logit
-    plus end logit; -inf beyond the end."""
-    wide = min(longest, len(starts))
-    beyond = np.concatenate([ends, np.full(wide - 1, -np.inf)])
-    return starts[:, None] + np.lib.stride_tricks.sliding_window_view(beyond, wide)
 
 
 def answers_of(

@@ -12,15 +12,8 @@ from warmstart.errors import DataError
 from warmstart.metrics.squad import Answers
 from warmstart.models.heads import SPAN, Head
 from warmstart.tasks.base import Drop, Examples, OnCut, Task
+from warmstart.tasks.extractive_qa import decoding
 from warmstart.tasks.extractive_qa.answers import data_notes, own_form, read, texts_of
-from warmstart.tasks.extractive_qa.decoding import (
-    UNTUNED,
-    SpanScores,
-    answers_of,
-    best_threshold,
-    find_spans,
-    longest_answer,
-)
 from warmstart.tasks.extractive_qa.encoding import encode, layout_of
 from warmstart.tasks.results import TaskResult, column, list_mistakes, prediction_table
 from warmstart.types import Prediction
@@ -137,7 +130,8 @@ class ExtractiveQA(Task):
     def decode(self, outputs: np.ndarray, examples: Examples) -> list[Prediction]:
         contexts, spans = _texts(examples.table, "context"), self.spans(outputs, examples)
         untuned = self.no_answer_threshold is None and UNANSWERABLE in examples.labels
-        return answers_of(spans, contexts, UNTUNED if untuned else self.no_answer_threshold)
+        threshold = decoding.UNTUNED if untuned else self.no_answer_threshold
+        return decoding.answers_of(spans, contexts, threshold)
 
     def columns(self, answers: Sequence[Prediction]) -> dict[str, pa.Array]:
         columns = super().columns(answers)
@@ -149,7 +143,7 @@ class ExtractiveQA(Task):
         sized = self._sized(examples.store)
         spans = sized.spans(outputs, examples)
         threshold = sized._chosen(spans, examples)
-        answers = answers_of(spans, _texts(examples.table, "context"), threshold)
+        answers = decoding.answers_of(spans, _texts(examples.table, "context"), threshold)
         return Answers()([answer.value for answer in answers], texts_of(examples.table["answers"]))
 
     def fit_thresholds(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> Self:
@@ -201,23 +195,23 @@ class ExtractiveQA(Task):
             facts=facts,
         )
 
-    def spans(self, outputs: np.ndarray, examples: Examples) -> list[SpanScores]:
+    def spans(self, outputs: np.ndarray, examples: Examples) -> list[decoding.SpanScores]:
         """The best spans of each question."""
         longest, place = self.max_answer_tokens or LONGEST, layout_of(examples.tokenizer).nothing
         store, rows = examples.store, len(examples.table)
-        return find_spans(outputs, store, rows, longest, self.n_best, place)
+        return decoding.find_spans(outputs, store, rows, longest, self.n_best, place)
 
     def _sized(self, store: TokenizedDataset) -> Self:
         """With the longest answer as these rows have it, unless it is set."""
         if self.max_answer_tokens is not None:
             return self
-        return self.model_copy(update={"max_answer_tokens": longest_answer(store, SHARE)})
+        return self.model_copy(update={"max_answer_tokens": decoding.longest_answer(store, SHARE)})
 
-    def _chosen(self, spans: Sequence[SpanScores], examples: Examples) -> float | None:
+    def _chosen(self, spans: Sequence[decoding.SpanScores], examples: Examples) -> float | None:
         """The threshold that is best on these rows, unless it is set; None: none is needed."""
         if self.no_answer_threshold is not None or UNANSWERABLE not in examples.labels:
             return self.no_answer_threshold
-        return best_threshold(spans, examples)
+        return decoding.best_threshold(spans, examples)
 
 
 def _texts(table: pa.Table, name: str) -> list[str]:

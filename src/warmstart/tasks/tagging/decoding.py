@@ -140,34 +140,22 @@ def best_paths(
     order = np.argsort(-lengths, kind="stable")
     order = order[lengths[order] > 0]
     paths = np.zeros(len(scores), np.int64)
-    for start in range(0, len(order), AT_ONCE):
-        rows = order[start : start + AT_ONCE]
-        _solve(scores, offsets[rows], lengths[rows], (begin, between, end), paths)
+    for at in range(0, len(order), AT_ONCE):  # texts of falling length
+        starts, sizes = offsets[order[at : at + AT_ONCE]], lengths[order[at : at + AT_ONCE]]
+        best = scores[starts] + begin
+        back: list[np.ndarray] = []
+        for place in range(1, int(sizes[0])):
+            active = int((sizes > place).sum())
+            ways = best[:active, :, None] + between
+            back.append(ways.argmax(1))
+            best[:active] = ways.max(1) + scores[starts[:active] + place]
+        label = (best + end).argmax(1)
+        for place in range(int(sizes[0]) - 1, -1, -1):
+            active = int((sizes > place).sum())
+            paths[starts[:active] + place] = label[:active]
+            if place:
+                label[:active] = back[place - 1][np.arange(active), label[:active]]
     return paths
-
-
-def _solve(
-    scores: np.ndarray,
-    starts: np.ndarray,
-    lengths: np.ndarray,
-    rules: tuple[np.ndarray, ...],
-    paths: np.ndarray,
-) -> None:
-    """Texts of falling length; writes the labels into `paths`."""
-    begin, between, end = rules
-    best = scores[starts] + begin
-    back: list[np.ndarray] = []
-    for place in range(1, int(lengths[0])):
-        active = int((lengths > place).sum())
-        ways = best[:active, :, None] + between
-        back.append(ways.argmax(1))
-        best[:active] = ways.max(1) + scores[starts[:active] + place]
-    label = (best + end).argmax(1)
-    for place in range(int(lengths[0]) - 1, -1, -1):
-        active = int((lengths > place).sum())
-        paths[starts[:active] + place] = label[:active]
-        if place:
-            label[:active] = back[place - 1][np.arange(active), label[:active]]
 
 
 SMALLEST = 1e-12  # a probability that still has a logarithm

@@ -52,11 +52,7 @@ def read_text(cell: Any, *, tagged: bool) -> tuple[str, list[Place] | None]:
     text = "" if cell is None else str(cell)
     if not tagged:
         return text, None
-    places: list[Place] = []
-    for word in text.split():
-        start = text.index(word, places[-1][1] if places else 0)
-        places.append((start, start + len(word)))
-    return text, places
+    return text, [match.span() for match in re.finditer(r"\S+", text)]
 
 
 def read_tags(cell: Any, names: Sequence[str]) -> list[str]:

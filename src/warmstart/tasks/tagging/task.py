@@ -25,15 +25,8 @@ from warmstart.models.heads import TOKENS, Head
 from warmstart.tasks.base import Drop, Examples, OnCut, Task
 from warmstart.tasks.multilabel.labels import rarest
 from warmstart.tasks.results import LISTED, TaskResult, column, prediction_table
+from warmstart.tasks.tagging import reading
 from warmstart.tasks.tagging.decoding import Tagged, label_tokens, predictions, tagged
-from warmstart.tasks.tagging.reading import (
-    Place,
-    data_notes,
-    distinct_tags,
-    own_form,
-    tags_in,
-    words_in,
-)
 from warmstart.tasks.tagging.schemes import Scheme, are_entities, labels_of, tags_of
 from warmstart.types import Prediction
 
@@ -107,16 +100,16 @@ class Tagging(Task):
     def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
         names = self.names.split(",") if self.names else []
         whole, plain = self.pieces == "first", self.entities == "no"
-        return own_form(table, drop, names=names, whole_words=whole, plain=plain)
+        return reading.own_form(table, drop, names=names, whole_words=whole, plain=plain)
 
     def data_notes(self, train: pa.Table) -> list[str]:
-        return data_notes(train)
+        return reading.data_notes(train)
 
     def resolve_for_data(self, table: pa.Table) -> Tagging:
         """With `entities` no where the tags are labels of single words."""
         if "tags" not in table.column_names:
             return self
-        every = distinct_tags(table)
+        every = reading.distinct_tags(table)
         plain = not every <= {"O"} and not are_entities(every)
         return self.model_copy(update={"entities": "no"}) if plain else self
 
@@ -130,7 +123,8 @@ class Tagging(Task):
         """The rarest type of entity, or tag, of each row."""
         if "tags" not in table.column_names:
             return None
-        return rarest([{tag.rpartition("-")[2] for tag in row} - {"O"} for row in tags_in(table)])
+        tags = reading.tags_in(table)
+        return rarest([{tag.rpartition("-")[2] for tag in row} - {"O"} for row in tags])
 
     def fit_labels(self, train: pa.Table) -> list[str]:
         """`O` and the tags of each type, or the labels of single words.
@@ -142,7 +136,7 @@ class Tagging(Task):
                 "the data have no column of tags or spans, so there is nothing to learn; name it "
                 "with --data.columns.tags NAME or --data.columns.spans NAME"
             )
-        every = distinct_tags(train)
+        every = reading.distinct_tags(train)
         if every <= {"O"}:
             raise DataError("no word of train is tagged as anything but O: nothing to learn")
         if self.finds_entities(every):
@@ -162,11 +156,11 @@ class Tagging(Task):
         store = tokenise_windows(texts, tokenizer.backend_tokenizer, longest, self.stride)
         if "tags" not in table.column_names:
             return store
-        tags = tags_in(table)
+        tags = reading.tags_in(table)
         if self.finds_entities(labels):
             tags = [tags_of(spans_of_tags(row), len(row), self.scheme) for row in tags]
         number = {label: index for index, label in enumerate(labels)}
-        targets = label_tokens(store, texts, words_in(table), tags, number, self.pieces)
+        targets = label_tokens(store, texts, reading.words_in(table), tags, number, self.pieces)
         return replace(store, targets=targets)
 
     def decode(self, outputs: np.ndarray, examples: Examples) -> list[Prediction]:
@@ -255,7 +249,7 @@ class References:
     @classmethod
     def of(cls, examples: Examples, *, entities: bool) -> References:
         """Types that only the rows have, or only the model, count as well."""
-        tags = tags_in(examples.table)
+        tags = reading.tags_in(examples.table)
         if not entities:
             known = {*examples.labels, *(tag for row in tags for tag in row)}
             return cls(tags, entities, WordLabels(sorted(known)))
@@ -275,7 +269,7 @@ def wrong_spans(
 ) -> Iterator[dict[str, Any]]:
     """Each wrong entity, or word, as `TaskResult.mistakes` wants it, with the text around it."""
     places = table.select(["_file", "_line"]).rename_columns(["file", "line"]).to_pylist()
-    rows = zip(places, table["text"].to_pylist(), words_in(table), answers, references.tags,
+    rows = zip(places, table["text"].to_pylist(), reading.words_in(table), answers, references.tags,
                strict=True)  # fmt: skip
     for place, text, words, answer, tags in rows:
         for kind, predicted, true in _wrong(answer.tags, tags, references.entities):
@@ -314,7 +308,7 @@ def _wrong(
         yield "missed", None, span
 
 
-def _named(span: Span | None, text: str, words: Sequence[Place], *, entities: bool) -> str:
+def _named(span: Span | None, text: str, words: Sequence[reading.Place], *, entities: bool) -> str:
     if span is None:
         return NOTHING
     first, last, kind = span

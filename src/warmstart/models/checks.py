@@ -13,7 +13,6 @@ from typing import Any
 from warmstart import files
 from warmstart.errors import BaseModelError, shown
 from warmstart.models.architectures import FAMILIES
-from warmstart.models.limits import check_config, check_files
 
 NOTE = "warmstart.json"
 INDEX = "model.safetensors.index.json"
@@ -29,6 +28,12 @@ WORD_EMBEDDINGS = ("word_embeddings", "tok_embeddings", "word_embedding", "wte",
 # A vocabulary is often padded to a round number, so an embedding may have some rows too many.
 SPARE_ROWS, SPARE_SHARE = 512, 0.01
 FINGERPRINTED = ("normalizer", "pre_tokenizer", "post_processor", "added_tokens")
+
+COUNTS = re.compile(r"(num_hidden_layers|n_layers?|num_(decoder_)?layers|(en|de)coder_layers|"
+                    r"num_attention_heads|num_key_value_heads|n_heads?|(en|de)coder_attention_heads|"
+                    r"num_hidden_groups|inner_group_num)")  # fmt: skip
+"""Names in a config that say how many parts of a kind there are."""
+MOST_PARTS, MOST_LABELS = 1_000, 100_000
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -166,6 +171,58 @@ def check_code(config: Mapping[str, Any], folder: Path) -> None:
         raise BaseModelError(
             f"{folder} needs remote code (model_type '{shown(name)}'), which is never run"
         )
+
+
+def check_files(folder: Path) -> None:
+    """Refuse a folder with links that lead out of it, or with what is no file: a pipe, a device.
+
+    The hub's cache keeps a model as links into its own `blobs`. Raises `BaseModelError`.
+    """
+    inside = [folder.resolve()]
+    if folder.resolve().parent.name == "snapshots":
+        inside.append(folder.resolve().parents[1] / "blobs")
+    for path in sorted(folder.iterdir()):
+        target = path.resolve()
+        if path.is_symlink() and not any(target.is_relative_to(place) for place in inside):
+            raise BaseModelError(
+                f"{path} is a link to {shown(target, 100)}, out of the model's folder; put the "
+                "file itself there"
+            )
+        if not (target.is_file() or target.is_dir()):
+            raise BaseModelError(f"{path} is no plain file; take it out of the model's folder")
+
+
+def check_config(config: Mapping[str, Any], folder: Path) -> None:
+    """Refuse numbers of layers, heads or labels that no model has, and code that a config asks for.
+
+    Raises `BaseModelError`.
+    """
+    for key, value in config.items():
+        is_count = isinstance(value, int) and COUNTS.fullmatch(key)
+        if is_count and not 1 <= value <= MOST_PARTS:
+            raise BaseModelError(
+                f"{folder / 'config.json'} says {key} = {shown(value)}; a model has 1 to "
+                f"{MOST_PARTS:,}"
+            )
+        if key.endswith("attn_implementation") and "/" in str(value):
+            raise BaseModelError(
+                f"{folder / 'config.json'} asks for code from the hub ({key} = {shown(value)}), "
+                "which is never run; take the key out"
+            )
+    names: Any = config.get("id2label")
+    labels = max(
+        len(names) if isinstance(names, dict) else 0, whole_number(config.get("num_labels"))
+    )
+    if labels > MOST_LABELS:
+        raise BaseModelError(
+            f"{folder / 'config.json'} says that there are {labels:,} labels; at most "
+            f"{MOST_LABELS:,} are read"
+        )
+
+
+def whole_number(value: Any) -> int:
+    """The value, or 0 where it is no whole number."""
+    return value if isinstance(value, int) else 0
 
 
 def check_tokenizer(folder: Path) -> str:

@@ -14,6 +14,8 @@ from warmstart.models.adapters.files import read
 from warmstart.models.architectures import family_of
 from warmstart.models.base import resolve
 from warmstart.models.checks import (
+    check_config,
+    check_files,
     check_fingerprint,
     check_sum,
     check_tokenizer,
@@ -26,7 +28,6 @@ from warmstart.models.checks import (
 from warmstart.models.custom_head import load_own, load_saved_own
 from warmstart.models.heads import HEADS, VECTOR, head_of
 from warmstart.models.hf_calls import FLOAT32, LOAD, one_line, quiet
-from warmstart.models.limits import check_config, check_files
 from warmstart.models.loading import check_layers, load_headed
 from warmstart.models.peft.quantization import quantise
 

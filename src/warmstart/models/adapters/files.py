@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from warmstart.errors import BaseModelError, RunError, nearest
+from warmstart.errors import BaseModelError, RunError, nearest, shown
 from warmstart.models.architectures import family_of
 from warmstart.models.base import PACKAGED, Base, listing, resolve
-from warmstart.models.checks import check_sum, file_sha256, header, note_of, read_json
+from warmstart.models.checks import (
+    check_files,
+    check_sum,
+    file_sha256,
+    header,
+    note_of,
+    read_json,
+    whole_number,
+)
 from warmstart.models.heads import HEADS, VARIANTS, VECTOR, Head, head_of
-from warmstart.models.limits import check_adapter, check_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +37,25 @@ MERGED = ("lora", "ia3", "layernorm")
 """The methods that change weights, so that the change can become part of them."""
 PARTS = ("lora_", "ia3_", "ln_tuning_layers", "bottleneck_", "prompt_embeddings")
 OUTPUTS = ("classifier.out_proj", "classification_head.out_proj", "classifier", "score")
+
+PEFT_TYPES = {
+    "LORA",
+    "IA3",
+    "LN_TUNING",
+    "BOTTLENECK",
+    "PROMPT_TUNING",
+    "PREFIX_TUNING",
+    "P_TUNING",
+}
+"""The adapters that are read; others of PEFT's may name files of this machine."""
+NESTED = re.compile(r"\([^()]*[*+}][^()]*\)[*+{]|([*+].*){5}")
+"""A repetition in a repeated group, or many: such a pattern may take for ever on a short name."""
+PATTERNS = ("target_modules", "exclude_modules", "layers_pattern", "modules_to_save",
+            "rank_pattern", "alpha_pattern", "target_parameters")  # fmt: skip
+LONGEST = 500  # characters of a pattern
+ROUNDS = re.compile(r"pissa_niter_(\d+)")
+MOST_ROUNDS = 128
+LARGEST_ALPHA = 1e6
 
 
 @dataclass(frozen=True)
@@ -165,8 +192,50 @@ def read(folder: str | Path) -> AdapterFile:
     check_files(folder)
     check_sum(folder)
     file = AdapterFile(folder, read_json(folder / CONFIG), note_of(folder))
-    check_adapter(file.config, file.shapes, folder)
+    _check_adapter(file.config, file.shapes, folder)
     return file
+
+
+def _check_adapter(config: Mapping[str, Any], shapes: Mapping[str, Any], folder: Path) -> None:
+    """Refuse an adapter of a kind that is not known, with more than its weights hold, or whose
+    patterns may take for ever. `shapes` are those of its tensors. Raises `BaseModelError`."""
+
+    def refuse(what: str) -> BaseModelError:
+        return BaseModelError(f"{folder / 'adapter_config.json'} {what}")
+
+    kind = config.get("peft_type")
+    if kind not in PEFT_TYPES:
+        raise refuse(f"is of the kind {shown(kind)}; known are {', '.join(sorted(PEFT_TYPES))}")
+    if config.get("layer_replication"):
+        raise refuse("repeats layers (layer_replication), which is not supported")
+    widest = max((size for shape in shapes.values() for size in shape), default=0)
+    ranks = [config.get("r"), *_values(config.get("rank_pattern"))]
+    for rank in ranks:
+        if whole_number(rank) > widest:
+            raise refuse(f"says rank {shown(rank)}, and no tensor of it is wider than {widest}")
+    alpha = config.get("lora_alpha")
+    if isinstance(alpha, int | float) and not abs(alpha) <= LARGEST_ALPHA:
+        raise refuse(f"is damaged: lora_alpha is {alpha}")
+    for key in PATTERNS:
+        for pattern in _strings(config.get(key)):
+            if len(pattern) > LONGEST or NESTED.search(pattern):
+                raise refuse(f"{key} has the pattern {shown(pattern)}; write the modules' names")
+    rounds = ROUNDS.fullmatch(str(config.get("init_lora_weights")))
+    if rounds and int(rounds[1]) > MOST_ROUNDS:
+        raise refuse(f"asks for {shown(rounds[1])} rounds to begin; at most {MOST_ROUNDS} are done")
+
+
+def _values(table: Any) -> Iterator[Any]:
+    yield from cast("dict[str, Any]", table).values() if isinstance(table, dict) else ()
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """A pattern, several, or the keys of a table of them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        entries = cast("Iterable[Any]", value)
+        yield from (entry for entry in entries if isinstance(entry, str))
 
 
 MOVED = "base_model_name_or_path of its adapter_config.json, or `warmstart adapters` with --base"

@@ -86,17 +86,10 @@ def _breaks(rows: Sequence[Sequence[str]], labels: list[str], scheme: str) -> di
     """Row → what in it does not follow the scheme."""
     begin, between, end = rules(labels, scheme)
     wrong = {
-        (tag, following): f"{following} after {tag}"
-        for i, tag in enumerate(labels)
-        for j, following in enumerate(labels)
-        if not between[i, j]
+        (labels[i], labels[j]): f"{labels[j]} after {labels[i]}" for i, j in np.argwhere(~between)
     }
-    wrong |= {
-        ("", tag): f"{tag} at the beginning"
-        for tag, ok in zip(labels, begin, strict=True)
-        if not ok
-    }
-    wrong |= {(tag, ""): f"{tag} at the end" for tag, ok in zip(labels, end, strict=True) if not ok}
+    wrong |= {("", labels[i]): f"{labels[i]} at the beginning" for i in np.flatnonzero(~begin)}
+    wrong |= {(labels[i], ""): f"{labels[i]} at the end" for i in np.flatnonzero(~end)}
     breaks = {
         number: [wrong[pair] for pair in pairwise(["", *row, ""]) if pair in wrong]
         for number, row in enumerate(rows)
@@ -118,7 +111,7 @@ def rules(labels: Sequence[str], scheme: str) -> tuple[np.ndarray, np.ndarray, n
             return inside and kind == after
         return not inside or (mark in ("B", "I") and kind == after)
 
-    begin = np.array([follows(("O", ""), part) for part in parts])
-    between = np.array([[follows(tag, successor) for successor in parts] for tag in parts])
-    end = np.array([not (closes and mark in ("B", "I")) for mark, _ in parts])
+    begin = np.array([follows(("O", ""), part) for part in parts], bool)
+    between = np.array([[follows(tag, successor) for successor in parts] for tag in parts], bool)
+    end = np.array([not (closes and mark in ("B", "I")) for mark, _ in parts], bool)
     return begin, between, end

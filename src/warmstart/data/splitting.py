@@ -111,14 +111,7 @@ def load(
     if texts is None:
         texts = [role for role in roles if role in required and role != label]
     label = label if label is not None and label in parts["train"].column_names else None
-    parts = {
-        name: _some_left(table, _without_empty(table, texts, label, ledger), ledger)
-        for name, table in parts.items()
-    }
-    if label and settings.corrections:
-        parts = correct(parts, label, settings.corrections, ledger, texts)
-    if label:
-        parts = tidy(parts, label, settings.merge_labels, ledger)
+    parts = _clean(parts, texts, label, settings, ledger)
     copies = find_copies(parts, texts, settings.similarity)
     keys = copies.by_split(hashed(copies.texts)[copies.rows])
     leakage = note_leakage(parts, keys, copies, settings.group, ledger)
@@ -132,9 +125,7 @@ def load(
     if label:
         check_classes(parts, label, any(shares.values()), ledger)
     codes = coded(train[label]).codes if label else None
-    classes = np.zeros(len(train), np.int64) if codes is None else codes
-    if codes is None and strata is not None and (words := strata(train)) is not None:
-        classes = coded(pa.chunked_array([pa.array(words, pa.string())])).codes
+    classes = _classes(train, codes, strata)
     own = alike
     if any(shares.values()):
         grouped = "_group" if settings.group else together
@@ -150,6 +141,36 @@ def load(
     for name in SIDES:
         ledger.keep(name, len(parts[name]))
     return Splits(**parts, given=given, fingerprint=stamp, leakage=leakage)
+
+
+def _clean(
+    parts: Mapping[str, pa.Table],
+    texts: Sequence[str],
+    label: str | None,
+    settings: Data,
+    ledger: Ledger,
+) -> dict[str, pa.Table]:
+    """Without rows that have no text or label, with labels corrected and spelt in one way."""
+    clean = {
+        name: _some_left(table, _without_empty(table, texts, label, ledger), ledger)
+        for name, table in parts.items()
+    }
+    if label and settings.corrections:
+        clean = correct(clean, label, settings.corrections, ledger, texts)
+    return tidy(clean, label, settings.merge_labels, ledger) if label else clean
+
+
+def _classes(
+    train: pa.Table,
+    codes: np.ndarray | None,
+    strata: Callable[[pa.Table], Sequence[str] | None] | None,
+) -> np.ndarray:
+    """The class by which each row of train is dealt out: of its label, of its word, or none."""
+    if codes is not None:
+        return codes
+    if strata is not None and (words := strata(train)) is not None:
+        return coded(pa.chunked_array([pa.array(words, pa.string())])).codes
+    return np.zeros(len(train), np.int64)
 
 
 def own_rows(table: pa.Table, rows: Rows, ledger: Ledger) -> pa.Table:

@@ -69,7 +69,7 @@ BUDGET = {
     "config": (670, 550),
     "cli": (1_580, 1_200),
     "data": (5_350, 4_300),
-    "tokenization": (1_550, 1_350),
+    "tokenization": (1_530, 1_350),
     "models": (6_370, 5_300),
     "methods": (690, 650),
     "objectives": (560, 400),

@@ -124,7 +124,8 @@ def source_of(
 def loss_of(objective: Any, outputs: Any, targets: torch.Tensor) -> tuple[Any, Any]:
     """The summed loss of a model that gives these outputs, and its weight."""
     rows = np.arange(len(targets))
-    batch = Batch({}, targets, torch.tensor(float(len(rows))), rows, 0)
+    inputs = {"lengths": torch.full((len(rows),), outputs.shape[1])} if outputs.ndim > 2 else {}
+    batch = Batch(inputs, targets, torch.tensor(float(len(rows))), rows, 0)
     batch = replace(batch, weight=objective.weigh(batch))
     model: Any = SimpleNamespace(forward=lambda _: outputs)
     loss = objective.loss(model, batch)

@@ -46,7 +46,7 @@ def made(data: Path, tiny_of: Folder, tmp_path_factory: pytest.TempPathFactory) 
         return tokenise(*arguments, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("warmstart.data.tokens.dataset.tokenise", counted)
+        patch.setattr("warmstart.tasks.base.tokenise", counted)
         out = tmp_path_factory.mktemp("several") / "both"
         found = compared(data, tiny_of("bert"), out, method=["frozen", "lora"], seed=[3, 4])
     return found, len(calls)

@@ -215,7 +215,7 @@ def check_config(config: Mapping[str, Any], folder: Path) -> None:
     )
     if labels > MOST_LABELS:
         raise BaseModelError(
-            f"{folder / 'config.json'} says that there are {labels:,} labels; at most "
+            f"{folder / 'config.json'} says num_labels = {labels:,}; at most "
             f"{MOST_LABELS:,} are read"
         )
 

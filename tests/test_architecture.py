@@ -65,7 +65,7 @@ PART_FOLDERS = ["tasks", "objectives", "methods", "inference"]
 
 BUDGET = {
     # package: (lines it may have now, lines that it is to have in the end)
-    "the root": (1_300, 950),
+    "the root": (1_330, 950),
     "config": (650, 550),
     "cli": (1_510, 1_200),
     "data": (4_860, 4_300),
@@ -74,13 +74,13 @@ BUDGET = {
     "methods": (690, 650),
     "objectives": (570, 400),
     "tasks": (4_530, 4_500),
-    "training": (2_680, 2_200),
+    "training": (2_660, 2_200),
     "metrics": (1_390, 1_350),
     "evaluation": (3_000, 2_150),
     "reporting": (1_130, 1_000),
     "inference": (410, 350),
     "serving": (0, 1_000),
-    "pipelines": (4_270, 2_800),
+    "pipelines": (4_280, 2_800),
 }
 TOTAL_FILES = (230, 230)
 SPINE = [

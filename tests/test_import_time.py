@@ -47,6 +47,13 @@ def test_starting_loads_nothing_heavy(arguments: list[str]):
     assert heavy == []
 
 
+@pytest.mark.parametrize("verb", ["recipe", "models", "predict --help", "adapters list --help"])
+def test_what_asks_no_model_loads_no_torch(verb: str):
+    code, heavy, printed = heavy_modules_after("-m", "warmstart", *verb.split())
+    assert code == 0, printed
+    assert not {"torch", "transformers", "peft", "sklearn", "scipy"} & set(heavy)
+
+
 def test_help_names_the_verbs():
     _, _, printed = heavy_modules_after("-m", "warmstart", "--help")
     missing = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,18 +12,17 @@ from warmstart.config.recipe import Recipe, settings_of
 from warmstart.data.readers.files import check_exists, unusable
 from warmstart.models.base import listing
 from warmstart.models.gguf import fetch as fetch_model
-from warmstart.pipelines import adapters
-from warmstart.pipelines import predict as asking
-from warmstart.pipelines import search as retrieval
-from warmstart.pipelines import tokenizers as tokenizer
 from warmstart.pipelines.request import Request
 from warmstart.run import Run, folder_named, usable
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
+    from warmstart.pipelines import adapters
+    from warmstart.pipelines import search as retrieval
+    from warmstart.pipelines import tokenizers as tokenizer
     from warmstart.pipelines.compare.result import Comparison
     from warmstart.pipelines.inspect import Inspection
-    from warmstart.training.trainer import Listener
+    from warmstart.types import Listener
 
 __all__ = [
     "adapters",
@@ -42,6 +42,14 @@ __all__ = [
 Folder = str | os.PathLike[str]
 """The path of a folder; a `Run` is one too."""
 SAMPLES = Path(__file__).parent / "samples"
+MODULES = {"adapters": "adapters", "retrieval": "search", "tokenizer": "tokenizers"}
+"""Names of this module that are modules, which load torch: when they are first used."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in MODULES:
+        return importlib.import_module(f"warmstart.pipelines.{MODULES[name]}")
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
 def recipe_for(data: Any, recipe: Recipe | str | Path | None, keys: Mapping[str, Any]) -> Recipe:
@@ -206,6 +214,8 @@ def predict(
         notes: is told of texts that are empty or had to be cut.
         keys: `data.*` keys, as in `tune`; `engine` and its settings.
     """
+    from warmstart.pipelines import predict as asking
+
     folder = Path(folder_named(model))
     if out is None:
         return [answer for _, answer in asking.answers(folder, data, keys, notes)]
@@ -219,6 +229,8 @@ def answers(
 
     `notes` is complete when the last answer has been given.
     """
+    from warmstart.pipelines import predict as asking
+
     return asking.answers(Path(folder_named(model)), data, keys, notes)
 
 
@@ -233,6 +245,8 @@ def evaluate(
         out: where to write `metrics.json` and `predictions.parquet`.
         keys: `data.*` and `evaluate.*` keys, as in `tune`; `engine` and its settings.
     """
+    from warmstart.pipelines import predict as asking
+
     if isinstance(data, str | Path) and unusable(data):
         check_exists(Path(data))
     folder = Path(folder_named(model))

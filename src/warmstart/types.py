@@ -305,3 +305,19 @@ class RunReport(Record):
     def verdict(self) -> str:
         """The whole result in a sentence."""
         return self.metrics.verdict if self.metrics else ""
+
+
+class Listener:
+    """Somebody who wants to know; a progress bar, for instance."""
+
+    def begin_run(self, name: str, number: int, of: int) -> None:
+        """Before each run of a comparison; `number` counts from 1."""
+
+    def step(self, step: Any, total: int) -> None:
+        """After every step (`training.loop.Step`) of `total`."""
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """After every validation."""
+
+    def note(self, text: str) -> None:
+        """Of what a person should know at once."""

@@ -26,7 +26,7 @@ import transformers.pipelines  # noqa: E402, F401
 
 from warmstart import api  # noqa: E402
 from warmstart.training import checkpoint  # noqa: E402
-from warmstart.training.trainer import Listener  # noqa: E402
+from warmstart.types import Listener  # noqa: E402
 
 
 def die() -> None:

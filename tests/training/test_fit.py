@@ -18,7 +18,8 @@ from learning import fit, weights_of
 from warmstart.errors import RunError
 from warmstart.objectives.supervised import Supervised
 from warmstart.training import checkpoint
-from warmstart.training.trainer import Interrupted, Listener
+from warmstart.training.trainer import Interrupted
+from warmstart.types import Listener
 
 Folder = Callable[[str], Path]
 

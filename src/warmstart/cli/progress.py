@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from warmstart.training.loop import Step
-from warmstart.training.trainer import Listener
+from warmstart.types import Listener
+
+if TYPE_CHECKING:
+    from warmstart.training.loop import Step
 
 REDRAW_SECONDS = 0.1
 LINES = 12  # of epochs, where stderr is no terminal

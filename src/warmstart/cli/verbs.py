@@ -11,7 +11,6 @@ from warmstart import api
 from warmstart.cli.output import adapters as show_adapters
 from warmstart.cli.output import answers as show_answers
 from warmstart.cli.output import run as show
-from warmstart.cli.output.inspection import print_inspection
 from warmstart.cli.output.tables import notes as show_notes
 from warmstart.cli.output.tables import print_json
 from warmstart.cli.output.tokenizers import PRINTERS
@@ -37,6 +36,8 @@ def tune(request: Request) -> None:
 
 def inspect(request: Request) -> None:
     """`warmstart inspect DATA`."""
+    from warmstart.cli.output.inspection import print_inspection
+
     options = request.options
     with Stages() as stages:
         inspection = api.inspect(

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from warmstart.training.loop import Step
-from warmstart.training.trainer import Listener
+from warmstart.types import Listener
 
 POWERCAP = Path("/sys/class/powercap")
 

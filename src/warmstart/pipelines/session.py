@@ -26,7 +26,8 @@ from warmstart.training.datasets import GroupRows, Rows, narrow, rows_for
 from warmstart.training.frozen_features import fitted_head
 from warmstart.training.precision import choose, device_named
 from warmstart.training.settings import Train
-from warmstart.training.trainer import Fit, Listener, Progress
+from warmstart.training.trainer import Fit, Progress
+from warmstart.types import Listener
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -23,7 +23,8 @@ from warmstart.pipelines.session import Session
 from warmstart.run import Run, now, run_folder, why
 from warmstart.training import checkpoint
 from warmstart.training.memory import give_back_memory, keep_freed_memory, small_heap
-from warmstart.training.trainer import Interrupted, Listener
+from warmstart.training.trainer import Interrupted
+from warmstart.types import Listener
 
 
 def tune(

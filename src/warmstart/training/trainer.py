@@ -27,6 +27,7 @@ from warmstart.training.loop import Step, steps
 from warmstart.training.optimizer import Optimizer
 from warmstart.training.regularization.regularizer import Regularizer
 from warmstart.training.settings import Train
+from warmstart.types import Listener
 
 OF_EACH = ("score:", "loss:")
 """How the figures begin that several tasks in one run have, each its own."""
@@ -36,22 +37,6 @@ Score = Callable[[Any], dict[str, float]]
 
 class Interrupted(RunError):
     """Stopped by Ctrl-C, SIGTERM or SIGHUP, after a checkpoint."""
-
-
-class Listener:
-    """Somebody who wants to know; a progress bar, for instance."""
-
-    def begin_run(self, name: str, number: int, of: int) -> None:
-        """Before each run of a comparison; `number` counts from 1."""
-
-    def step(self, step: Step, total: int) -> None:
-        """After every step."""
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        """After every validation."""
-
-    def note(self, text: str) -> None:
-        """Of what a person should know at once."""
 
 
 @dataclass

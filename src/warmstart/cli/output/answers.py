@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from warmstart.cli.output.tables import print_json
 from warmstart.errors import typed
 from warmstart.formatting import counted
-from warmstart.pipelines.search import Found, Index
 from warmstart.types import Prediction
+
+if TYPE_CHECKING:
+    from warmstart.pipelines.search import Found, Index
 
 NOTHING = "(none)"
 SHOWN = 3  # numbers of a vector; JSON has all

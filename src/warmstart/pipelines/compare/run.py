@@ -24,7 +24,8 @@ from warmstart.pipelines.request import Request, check_recipe
 from warmstart.pipelines.resources import Meter
 from warmstart.pipelines.tune import check_unchanged, tune
 from warmstart.run import Run, now, read_json, run_folder
-from warmstart.training.trainer import Interrupted, Listener
+from warmstart.training.trainer import Interrupted
+from warmstart.types import Listener
 
 
 def tune_asked(request: Request, listeners: Sequence[Listener] = ()) -> Comparison:

@@ -23,7 +23,8 @@ from warmstart.training.batches import BatchSource
 from warmstart.training.datasets import TokenRows, narrow
 from warmstart.training.precision import choose, device_named
 from warmstart.training.task_mixture import MixedObjective, SharedForward, TaskMixture
-from warmstart.training.trainer import Fit, Listener, Progress
+from warmstart.training.trainer import Fit, Progress
+from warmstart.types import Listener
 
 
 @dataclass

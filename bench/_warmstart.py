@@ -11,7 +11,7 @@ import warmstart
 from _common import load, peak_mb, process_seconds
 from warmstart.training import trainer as fit
 from warmstart.training.loop import Step
-from warmstart.training.trainer import Listener
+from warmstart.types import Listener
 
 
 class Clock(Listener):

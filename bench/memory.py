@@ -86,7 +86,8 @@ def work(method: str, request: dict[str, Any]) -> int:
     """In the process of one measurement."""
     import warmstart
     from warmstart.training.loop import Step
-    from warmstart.training.trainer import Interrupted, Listener
+    from warmstart.training.trainer import Interrupted
+    from warmstart.types import Listener
 
     limit = request["steps"] if method != "frozen" else 0
     marks: dict[str, float] = {}

@@ -195,18 +195,33 @@ def test_checkpoint_of_another_run(tiny_of: Folder, tmp_path: Path) -> None:
         other.run(resume=True)
 
 
-def test_sigterm_is_an_interruption_and_handlers_come_back(tiny_of: Folder, tmp_path: Path) -> None:
-    before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_an_interruption_and_handlers_come_back(
+    number: int, tiny_of: Folder, tmp_path: Path
+) -> None:
+    before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
 
     class Stop(Listener):
         def step(self, step: Any, total: int) -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
     run = fit(tiny_of("bert"), tmp_path, rows=16, listeners=[Stop()])
     with pytest.raises(Interrupted):
         run.run()
-    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
     assert checkpoint.newest(tmp_path / "checkpoints") is not None
+
+
+def test_under_nohup_a_run_outlives_its_terminal(tiny_of: Folder, tmp_path: Path) -> None:
+    class HangUp(Listener):
+        def step(self, step: Any, total: int) -> None:
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert fit(tiny_of("bert"), tmp_path, rows=16, listeners=[HangUp()]).run().step > 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_ctrl_c_stops_at_once(tiny_of: Folder, tmp_path: Path) -> None:

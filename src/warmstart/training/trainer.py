@@ -334,7 +334,9 @@ def _stop_signals() -> Iterator[threading.Event]:
         yield stopped
         return
     before = {s: signal.getsignal(s) for s in SIGNALS}
-    before = {s: handler for s, handler in before.items() if handler is not signal.SIG_IGN}  # nohup
+    hangup = getattr(signal, "SIGHUP", None)
+    if before.get(hangup) is signal.SIG_IGN:  # as nohup has it: the run outlives its terminal
+        del before[hangup]
 
     def stop(number: int, frame: Any) -> None:
         if stopped.is_set():

@@ -74,7 +74,7 @@ BUDGET = {
     "methods": (690, 650),
     "objectives": (570, 400),
     "tasks": (4_530, 4_500),
-    "training": (2_660, 2_200),
+    "training": (2_670, 2_200),
     "metrics": (1_390, 1_350),
     "evaluation": (3_000, 2_150),
     "reporting": (1_130, 1_000),

@@ -213,7 +213,8 @@ def test_long_texts_are_cut_and_told(tiny_of: Folder, tmp_path: Path) -> None:
     assert run.predict(["bad " * 500])[0].value in LABELS
 
 
-def test_golden(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_the_sample_is_learned(tmp_path: Path) -> None:
     """The sample tickets and the embedded MiniLM, one epoch: clearly better than guessing."""
     from warmstart.api import SAMPLES
 

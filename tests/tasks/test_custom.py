@@ -105,6 +105,7 @@ def test_a_head_that_does_not_fit(path: str, says: str, tiny_of: Any, tmp_path: 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow  # tests/test_trust.py tries it in this process
 def test_no_code_is_run_because_a_folder_names_it(tiny_of: Any, tmp_path: Path) -> None:
     heads = tmp_path / "lib"
     heads.mkdir()

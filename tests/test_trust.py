@@ -136,6 +136,10 @@ def test_no_verb_runs_code_that_a_folder_names(
 CALLS: dict[str, Callable[[], Any]] = {
     "tune": lambda: warmstart.tune(resume="whole"),
     "plan": lambda: warmstart.plan(resume="lora"),
+    "tune by the recipe of a run": lambda: warmstart.tune(
+        "m.csv", recipe=warmstart.Run("whole").recipe, out="o"
+    ),
+    "tune by a recipe file": lambda: warmstart.tune("m.csv", recipe="whole/recipe.toml", out="o"),
     "evaluate": lambda: warmstart.evaluate("whole", "m.csv"),
     "predict": lambda: warmstart.predict("lora", ["text"]),
     "inspect": lambda: warmstart.inspect("m.csv", base="whole/model"),

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from warmstart.errors import BaseModelError
-from warmstart.models.adapters.files import read
+from warmstart.models.adapters.files import WEIGHTS, read
 from warmstart.models.architectures import family_of
 from warmstart.models.base import resolve
 from warmstart.models.checks import (
@@ -146,7 +146,7 @@ def with_adapter(model: PreTrainedModel, folder: Path) -> Any:
         check_whole(folder, [str(error.args[0])])
         raise
     wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    check_whole(folder, wanted.keys() - header(folder / "adapter_model.safetensors").keys())
+    check_whole(folder, wanted.keys() - header(folder / WEIGHTS).keys())
     return adapted
 
 

@@ -92,7 +92,6 @@ class Request:
         below: dict[str, Any] = {}
         if isinstance(self.recipe, Recipe):
             below = self.recipe.model_dump(exclude_unset=True)
-            allow_named(below)
         elif self.recipe is not None:
             below = read_file(self.recipe)
         above, path = dict(self.keys), self.keys.get("data.path")
@@ -103,7 +102,7 @@ class Request:
             )
         if isinstance(self.data, str | Path):
             above["data.path"] = str(self.data)
-        allow_named(above)  # a recipe file is a file: the code that it names is not run by it
+        allow_named(above)  # and not `below`: a recipe may come out of a folder
         return below, above
 
     def resolved(self) -> Recipe:

@@ -5,6 +5,7 @@ The head follows https://huggingface.co/docs/hub/model-cards; figures in the tex
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from warmstart.types import RunReport
 
 WEAKEST = 3  # classes and confusions named as limits
 NAMED = ("summarization", "translation")  # tasks that the hub calls by our name
-PLACE = re.compile(r'^(\w+ = )"([^"\n]*[/\\\\][^"\n]*)"$', re.MULTILINE)
-"""A line of a recipe whose value may be a path."""
+PLACE = re.compile(r'^\w+ = "((?:[/~.]|[A-Z]:)[^"\n]*[/\\][^"\n]*)"$', re.MULTILINE)
+"""A line of a recipe whose value is a path that begins at the root, at home or at a dot."""
 TYPES = {"f1_macro": "f1", "f1_weighted": "f1"}
 """Our name → the type in the hub's list of metrics, where they differ."""
 
@@ -32,6 +33,8 @@ def model_card(report: RunReport) -> str:
     look = environment(autoescape=False)  # Markdown: `_inline` guards what comes from the data
     look.filters.update(inline=_inline, literal=repr)
     body = look.get_template("card.md.j2").render(_view(report))
+    for folder in _folders(report):
+        body = body.replace(_inline(folder), "").replace(folder, "")
     return f"---\n{head}---\n\n{body}"
 
 
@@ -95,19 +98,20 @@ def _view(report: RunReport) -> dict[str, Any]:
         "title": report.title or f"{_task_title(report)} model",
         "by_pipeline": HEADS[report.task.head].pipeline and report.task.name != "pairs",
         "labels": [str(label) for label in report.labels or (metrics and metrics.labels) or ()],
-        "base": report.base.get("hub_id") or _shareable(report.base.get("name") or ""),
+        "base": report.base.get("hub_id") or report.base.get("name") or "",
         "classes": classes,
         "weakest": weakest[:WEAKEST],
         "confusions": confusions(metrics)[:WEAKEST],
-        "recipe": PLACE.sub(lambda m: f'{m[1]}"{_shareable(m[2])}"', report.recipe_toml),
         "fence": "`" * max([3, *(len(run) + 1 for run in re.findall("`+", report.recipe_toml))]),
     }
 
 
-def _shareable(name: str) -> str:
-    """Of a path on this machine the name alone: the card goes where the model goes."""
-    path = Path(name)
-    return path.name if path.is_absolute() or name[:1] in (".", "~") or path.exists() else name
+def _folders(report: RunReport) -> list[str]:
+    """The folders of this machine that the recipe names, longest first: the card goes where the
+    model goes, and says of a file its name alone, in the recipe and in every note."""
+    paths = [Path(value) for value in PLACE.findall(report.recipe_toml)]
+    folders = {f"{path.parent}{os.sep}" for path in paths if path.parent != path.parent.parent}
+    return sorted(folders, key=len, reverse=True)
 
 
 def _inline(text: Any) -> str:

@@ -102,15 +102,17 @@ def _is_score(value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Score(Record):
-    """A figure, and the interval that holds the true one at the confidence level."""
+    """A figure, and the interval that holds the true one at the confidence level; None where the
+    rows are too few to give one."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     def times(self, scale: float) -> Score:
         """Each of them multiplied."""
-        return Score(scale * self.value, scale * self.low, scale * self.high)
+        bounds = (bound if bound is None else scale * bound for bound in (self.low, self.high))
+        return Score(scale * self.value, *bounds)
 
 
 @dataclass(frozen=True, slots=True)

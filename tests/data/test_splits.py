@@ -411,3 +411,27 @@ def test_rows_that_lack_now_a_text_and_now_a_label_leave_nothing(put, split) -> 
     path = put("d.csv", "text,label\n" + "a text,\n,x\n" * 30)
     with pytest.raises(DataError, match=r"all 60 rows .* empty text \(30 rows, first \S+:3\)"):
         split(path)
+
+
+LONG = "the parcel that was ordered last week came to the wrong house on street number"
+
+
+def test_rows_that_hang_together_count_as_one_in_the_test_split(split) -> None:
+    """Of one author, or nearly the same text; whether the test split is given or cut."""
+    rows = [{"text": f"{i} w{i} x{i}", "label": "ab"[i % 2], "author": f"n{i // 5}"}
+            for i in range(100)]  # fmt: skip
+    for source in (rows, {"train": rows[:60], "test": rows[60:]}):
+        test = split(source, group="author", validation_fraction=0).splits.test
+        authors = [int(text.split()[0]) // 5 for text in test["text"].to_pylist()]
+        units = test["_unit"].to_pylist()
+        assert len(set(units)) == len(set(authors)) < len(units)
+        assert len(set(zip(units, authors, strict=True))) == len(set(units))
+    alone = split(rows, validation_fraction=0).splits
+    assert not any("_unit" in getattr(alone, name).column_names for name in NAMES)
+    test = [
+        *rows[60:],
+        {"text": f"{LONG} nine", "label": "a"},
+        {"text": f"{LONG}, seven", "label": "b"},
+    ]
+    units = split({"train": rows[:60], "test": test}).splits.test["_unit"].to_pylist()
+    assert len(set(units)) == len(units) - 1 and units[-1] == units[-2]

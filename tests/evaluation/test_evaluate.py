@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -149,3 +150,21 @@ def test_a_score_of_nothing_is_not_certain(rows: dict[str, Any]) -> None:
         assert (metrics[name]["value"], metrics[name]["low"]) == (0.0, 0.0)
         assert metrics[name]["high"] == pytest.approx(1 - 0.025 ** (1 / sum(y == 2)))
     assert metrics["matthews_correlation"]["high"] == 0.0, "0 is its middle, not its end"
+
+
+def test_rows_that_hang_together_count_as_one(rows: dict[str, Any]) -> None:
+    """In the intervals, in the comparison with the baselines, and in what is said."""
+    test, units = rows["examples"]["test"], np.arange(400) // 20
+    grouped = {**rows["examples"], "test": replace(
+        test, table=test.table.append_column("_unit", pa.array(units)))}  # fmt: skip
+    # whole groups are right or wrong
+    wrong = np.isin(units, [1, 4, 9, 16])
+    logits = np.eye(3, dtype=np.float32)[(test.store.targets + wrong) % 3]
+    alone = evaluate(QUICK, **answering(rows, logits)).metrics
+    metrics = evaluate(QUICK, **{**answering(rows, logits), "examples": grouped}).metrics
+    width = [m["accuracy"]["high"] - m["accuracy"]["low"] for m in (alone, metrics)]
+    assert width[1] > 3 * width[0] and (metrics["units"], alone.get("units")) == (20, None)
+    assert any("400 test rows are 20 groups" in note for note in metrics["notes"])
+    gaps = [m["baselines"][0]["model_minus_baseline"] for m in (alone, metrics)]
+    assert gaps[1]["high"] - gaps[1]["low"] > 1.5 * (gaps[0]["high"] - gaps[0]["low"])
+    assert "mcnemar_p" in gaps[0] and "mcnemar_p" not in gaps[1]

@@ -8,9 +8,10 @@ from scipy import stats
 
 from warmstart.metrics.bootstrap import (
     Difference,
+    _Sample,
     difference,
     intervals,
-    resampled_weights,
+    resampled_units,
     unseen_errors,
 )
 from warmstart.metrics.classification import ClassMeasure
@@ -24,25 +25,38 @@ def exact(right: np.ndarray) -> np.ndarray:
 
 
 def test_every_resample_has_as_many_rows_and_every_row_the_same_chance() -> None:
-    blocks = list(resampled_weights(7, 3000, seed=0))
+    blocks = list(resampled_units(np.ones(7), 3000, seed=0))
     weights = np.concatenate(blocks)
     assert weights.shape == (3000, 7)
     assert (weights.sum(1) == 7).all()
     assert weights.mean(0) == pytest.approx(np.ones(7), abs=0.1)
     assert weights.var() == pytest.approx(6 / 7, abs=0.05)
-    assert np.array_equal(weights, np.concatenate(list(resampled_weights(7, 3000, seed=0))))
+    assert np.array_equal(weights, np.concatenate(list(resampled_units(np.ones(7), 3000, seed=0))))
 
 
 def test_large_tests_are_drawn_in_blocks() -> None:
-    blocks = list(resampled_weights(300_000, 8, seed=0))
+    blocks = list(resampled_units(np.ones(300_000), 8, seed=0))
     assert [len(block) for block in blocks] == [6, 2]
 
 
-def test_groups_are_drawn_whole() -> None:
-    groups = np.array(["a", "b", "a", "c", "a"])
-    weights = np.concatenate(list(resampled_weights(5, 200, 0, groups)))
-    assert (weights[:, 0] == weights[:, 2]).all()
-    assert (weights[:, 0] + weights[:, 1] + weights[:, 3] == 3).all()
+@pytest.mark.parametrize("repeats", [True, False])
+def test_groups_are_drawn_whole(repeats: bool) -> None:
+    """Five rows of three authors: where rows repeat, authors of one row are drawn by their kind."""
+    measure = ClassMeasure(3)
+    measure.repeats = repeats
+    rows = measure.rows(np.array([0, 0, 1, 2, 0, 2]), np.array([0, 0, 0, 2, 1, 2]))
+    groups = np.array(["a", "b", "a", "c", "a", "d"])
+    sample = _Sample.of(measure, [rows], groups)
+    drawn = np.concatenate(list(sample.resamples(400, seed=0)))
+    sums = {"a": np.zeros(400), "b": np.zeros(400), "cd": np.zeros(400)}
+    of_row = {(0, 1): ("a",), (1, 0): ("a",), (2, 2): ("cd",)}
+    for place, row in enumerate(sample.rows[0].astype(int).tolist()):
+        if tuple(row) in of_row:
+            sums[of_row[tuple(row)][0]] += drawn[:, place]
+    assert (sums["a"] % 2 == 0).all() and sums["a"].max() > 2  # 2 of its 3 rows are of these kinds
+    assert (sample.whole.sum(), drawn.sum(1).mean()) == (6, pytest.approx(6, rel=0.1))
+    plain = {name: value for name, value in measure.total(rows).items()}
+    assert sample.measured_by(measure).total(sample.rows[0], sample.whole) == pytest.approx(plain)
 
 
 def test_rows_that_belong_together_make_intervals_wider() -> None:

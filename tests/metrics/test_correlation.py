@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn import metrics as sk
 
-from warmstart.metrics.bootstrap import difference, intervals, resampled_weights
+from warmstart.metrics.bootstrap import difference, intervals, resampled_units
 from warmstart.metrics.correlation import Agreement, weighted_ranks
 
 values = st.integers(-4, 4).map(lambda v: v / 2)
@@ -45,7 +45,7 @@ def test_resamples_equal_scipy_on_the_rows_repeated(
 ) -> None:
     x, y = np.array(rows, float).T
     measure = Agreement()
-    (weights,) = resampled_weights(len(x), 3, seed)
+    (weights,) = resampled_units(np.ones(len(x)), 3, seed)
     found = measure.weighted(measure.rows(x, y), weights)
     for draw, times in enumerate(weights.astype(int)):
         expected = reference(np.repeat(x, times), np.repeat(y, times))

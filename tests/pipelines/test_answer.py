@@ -178,3 +178,9 @@ def test_a_missing_text_is_an_empty_one(model: Path, tmp_path: Path):
     assert warmstart.predict(model, path, out=tmp_path / "out.parquet") == 3
     table = pq.read_table(tmp_path / "out.parquet")
     assert table["text"].to_pylist() == ["good film", None, None], "columns stay as they were"
+
+
+def test_rows_of_one_group_count_as_one_when_a_model_is_evaluated(model: Path) -> None:
+    rows = [row | {"author": f"author {i // 5}"} for i, row in enumerate(ROWS)]
+    assert warmstart.evaluate(model, rows, **{"data.group": "author"})["units"] == 4
+    assert "units" not in warmstart.evaluate(model, ROWS)

@@ -16,7 +16,13 @@ from warmstart.data.columns import map_roles
 from warmstart.data.corrections import correct
 from warmstart.data.dedup.clusters import Copies, find_copies, group_values
 from warmstart.data.dedup.exact import hashed
-from warmstart.data.dedup.leakage import kept_together, near_rows, note_leakage, note_repeats
+from warmstart.data.dedup.leakage import (
+    hanging_together,
+    kept_together,
+    near_rows,
+    note_leakage,
+    note_repeats,
+)
 from warmstart.data.labels import check_classes, coded, tidy
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read_splits
@@ -126,11 +132,11 @@ def load(
         check_classes(parts, label, any(shares.values()), ledger)
     codes = coded(train[label]).codes if label else None
     classes = _classes(train, codes, strata)
-    own = alike
+    own, grouped = alike, "_group" if settings.group else together
     if any(shares.values()):
-        grouped = "_group" if settings.group else together
-        values = group_values(parts["train"], grouped) if grouped else None
+        values = group_values(train, grouped) if grouped else None
         own = kept_together(own, numbers, copies, values, ledger)
+    units = _units(parts["test"], keys["test"], copies, grouped) if given["test"] else None
     if settings.group:
         parts = {name: table.drop_columns("_group") for name, table in parts.items()}
     seed = seed if settings.split_seed is None else settings.split_seed
@@ -138,6 +144,7 @@ def load(
     note_repeats(train, alike, numbers, codes, side, copies, ledger)
     del copies, keys, alike, numbers, train
     parts |= _cut_off(parts.pop("train"), side, shares, given, own, settings.group or together)
+    parts["test"] = with_units(parts["test"], own[side == TEST] if units is None else units)
     for name in SIDES:
         ledger.keep(name, len(parts[name]))
     return Splits(**parts, given=given, fingerprint=stamp, leakage=leakage)
@@ -254,6 +261,36 @@ def _drop(table: pa.Table, rows: np.ndarray, reason: str, ledger: Ledger) -> Non
     lost = table.select(["_file", "_line"]).take(pa.array(rows))
     for file, line in zip(lost["_file"].to_pylist(), lost["_line"].to_pylist(), strict=True):
         ledger.drop(file, line, reason)
+
+
+def _units(test: pa.Table, keys: np.ndarray, copies: Copies, grouped: str | None) -> np.ndarray:
+    """Numbers [n], equal for rows of a test split that hang together."""
+    values = group_values(test, grouped) if grouped in test.column_names else None
+    return hanging_together(keys, copies.by_split(copies.rows)["test"], copies, values)[0]
+
+
+def with_units(table: pa.Table, units: np.ndarray) -> pa.Table:
+    """The table with the column `_unit` where some of its rows hang together: these count as one
+    when it is asked how sure a figure is."""
+    _, numbers = np.unique(units, return_inverse=True)
+    if len(numbers) == numbers.max(initial=-1) + 1:
+        return table
+    return table.append_column("_unit", pa.array(numbers.reshape(-1).astype(np.int64)))
+
+
+def row_units(table: pa.Table) -> np.ndarray | None:
+    """Numbers [n], equal for rows that hang together; None where each stands for itself."""
+    return np.asarray(table["_unit"]) if "_unit" in table.column_names else None
+
+
+def units_of(
+    table: pa.Table, texts: Sequence[str], settings: Data, together: str | None
+) -> np.ndarray:
+    """Numbers [n], equal for rows whose texts are copies, or nearly, or that are of one value of
+    the column `_group`, where there is one, or `together`."""
+    copies = find_copies({"test": table}, texts, settings.similarity)
+    keys = hashed(copies.texts)[copies.rows]
+    return _units(table, keys, copies, "_group" if settings.group else together)
 
 
 def _cut_off(

@@ -37,20 +37,39 @@ class SeedMean(Measure):
     def highest(self, name: str) -> float | None:
         return self.measure.highest(name)
 
+    def lowest(self, name: str) -> float:
+        return self.measure.lowest(name)
+
+    def class_units(self, rows: Floats, unit: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        return self.measure.class_units(np.split(rows, self.seeds, axis=-1)[0], unit)
+
+    def discord(self, a: Floats, b: Floats) -> float:
+        ours, theirs = (np.split(rows, self.seeds, axis=-1) for rows in (a, b))
+        pairs = zip(ours, theirs, strict=True)
+        return float(np.mean([self.measure.discord(*pair) for pair in pairs]))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answers:
     """Single labels of the same test rows by several runs, as class numbers.
 
-    `predicted` is run → [n]; `truth` [n]; `k` classes.
+    `predicted` is run → [n]; `truth` [n]; `k` classes; `groups` [n] are equal for rows that count
+    as one.
     """
 
     truth: NDArray[np.int64]
     predicted: dict[str, NDArray[np.int64]]
     k: int
+    groups: NDArray[Any] | None = None
 
     @classmethod
-    def of(cls, tables: dict[str, pa.Table], labels: Sequence[str], main: str) -> Answers | None:
+    def of(
+        cls,
+        tables: dict[str, pa.Table],
+        labels: Sequence[str],
+        main: str,
+        groups: NDArray[Any] | None = None,
+    ) -> Answers | None:
         """From each run's predictions.parquet; None where they are no single labels of the same
         rows, or the figure `main` is not of single labels."""
         number = {label: i for i, label in enumerate(labels)}
@@ -68,7 +87,7 @@ class Answers:
             truth = own if truth is None else truth
             if min(own.min(), predicted[name].min()) < 0 or not np.array_equal(own, truth):
                 return None
-        return None if truth is None else cls(truth, predicted, len(labels))
+        return None if truth is None else cls(truth, predicted, len(labels), groups)
 
     def measure(self, seeds: int) -> SeedMean:
         """The measure of a method with so many seeds."""
@@ -139,6 +158,7 @@ def standings(
     methods = list(dict.fromkeys(trial.method for trial in trials))
     table = [_standing([t for t in trials if t.method == method]) for method in methods]
     settings: dict[str, Any] = {"draws": draws, "level": level, "seed": seed}
+    settings |= {"groups": None if answers is None else answers.groups}
     for row in table:
         if answers is not None and len(row.runs) > 1:
             over = intervals(answers.measure(len(row.runs)), answers.rows(row.runs), **settings)

@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from warmstart.data.dedup.clusters import joined
+from warmstart.data.splitting import row_units
 from warmstart.errors import WarmstartError
 from warmstart.evaluation import sentences
 from warmstart.evaluation.baselines import Baseline, fit_baselines
@@ -53,7 +56,8 @@ def evaluate(
     if not rows:
         raise WarmstartError("there are no test rows, so nothing can be said about the model")
     result, main = task.evaluate(outputs, examples), task.main_score
-    chance = settings.bootstrap, settings.confidence_level, seed, result.groups
+    groups = row_groups(result, examples["test"])
+    chance = settings.bootstrap, settings.confidence_level, seed, groups
     figures = _figures(result, result.statistics, chance)
     fitted = fit_baselines(settings, task, result.baselines, outputs, examples, seed)
     baselines, comparison = _compare(task, result, fitted, examples["test"], chance)
@@ -69,6 +73,7 @@ def evaluate(
         "per_class": _per_class(result.measure, result.statistics, figures),
         "lower_is_better": sorted(result.measure.lower_is_better),
         "rows": rows,
+        **({} if groups is None else {"units": len(np.unique(groups))}),
         "confidence_level": settings.confidence_level,
         "bootstrap": settings.bootstrap,
         "baselines": baselines,
@@ -86,6 +91,16 @@ def evaluate(
     metrics["notes"] = [*sentences.notes(metrics, task.head.single_label), *result.notes]
     metrics["verdict"] = sentences.verdict_sentence(metrics)
     return Evaluation(metrics, table, [dict(mistake) for mistake in result.mistakes])
+
+
+def row_groups(result: TaskResult, test: Examples) -> NDArray[Any] | None:
+    """Numbers [n], equal for test rows that count as one: those that the task says, near copies,
+    and rows of one value of `data.group`."""
+    own, units = result.groups, row_units(test.table)
+    if own is None or units is None:
+        return units if own is None else own
+    numbers, both = np.unique(own, return_inverse=True)[1].reshape(-1), len(own)
+    return joined(both + len(own), units, both + numbers)[units]
 
 
 def scale(measure: Measure, name: str) -> float:

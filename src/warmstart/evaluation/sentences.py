@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from warmstart.formatting import counted
-from warmstart.metrics.bootstrap import Difference
+from warmstart.metrics.bootstrap import FEWEST, MACRO, Difference
 
 FEW_ROWS = 100  # test rows below which every interval is wide
 FEW_OF_CLASS = 10  # test rows below which a class's figures are rough
@@ -36,8 +36,9 @@ def verdict(result: Difference, other: str, name: str, scale: float = 1.0) -> st
 def verdict_sentence(metrics: Mapping[str, Any]) -> str:
     """The whole result in one sentence: score, interval, rows, and against the best baseline."""
     main, level = metrics["main"], percent(metrics["confidence_level"])
-    value, low, high = (figure(metrics[main][key]) for key in ("value", "low", "high"))
-    text = f"{title(metrics['titles'].get(main, main))} {value} ({level} interval {low} to {high})"
+    value, low, high = (metrics[main][key] for key in ("value", "low", "high"))
+    interval = between(low, high) if low is None else f"{level} interval {between(low, high)}"
+    text = f"{title(metrics['titles'].get(main, main))} {figure(value)} ({interval})"
     text += f" on {counted(metrics['rows'], 'test row')}"
     comparison = metrics["comparison"]
     if comparison is None:
@@ -86,6 +87,12 @@ def notes(metrics: Mapping[str, Any], single_label: bool) -> list[str]:
             f"The figures rest on {counted(count, 'test row')}, so every interval is wide: a "
             "difference of a few points says nothing."
         )
+    if metrics.get("units", count) < count:
+        texts.append(
+            f"The {counted(count, 'test row')} are {metrics['units']:,} groups of rows that belong "
+            "together (copies or nearly, one value of the group column, one passage): each counts "
+            "as one in the intervals and tests."
+        )
     if single_label and metrics["accuracy"]["value"] == 1.0:
         texts.append(
             f"No test row was wrong. That does not make the model perfect: {counted(count)} cannot "
@@ -94,7 +101,20 @@ def notes(metrics: Mapping[str, Any], single_label: bool) -> list[str]:
     if absent:
         text = f"Not in the test rows, so not judged: {listed([row['label'] for row in absent])}."
         also = f" Wrongly predicted all the same: {listed(list(wrong), wrong)}." if wrong else ""
+        if wrong and MACRO in metrics:
+            judged = len(classes) - len(absent)
+            other = metrics[MACRO]["value"] * judged / (judged + len(wrong))
+            also += " With an F1 of 0 for each of these, as scikit-learn counts, macro-F1 is "
+            also += f"{figure(other)}."
         texts.append(text + also)
+    if metrics.get(MACRO, {"low": 0})["low"] is None:
+        judged = len(classes) - len(absent)
+        rows = "rows" if single_label else "rows that have it"
+        texts.append(
+            f"No interval of macro-F1 is given, as none would hold the true one: {counted(count)} "
+            f"are too few for {counted(judged, 'class', 'classes')}. It takes {FEWEST} test {rows} "
+            f"a class on average, {FEWEST * judged:,} in all."
+        )
     if single_label and few:
         texts.append(f"Fewer than {FEW_OF_CLASS} test rows, so rough figures: {listed(few)}.")
     if single_label and silent:
@@ -146,6 +166,13 @@ def sentence(text: str) -> str:
 def title(text: str) -> str:
     """The name of a figure at the beginning of a sentence."""
     return text[:1].upper() + text[1:]
+
+
+def between(low: float | None, high: float | None) -> str:
+    """The bounds of an interval: "0.714 to 0.802", or that there are none."""
+    if low is None or high is None:
+        return "no interval"
+    return f"{figure(low)} to {figure(high)}"
 
 
 def figure(value: float) -> str:

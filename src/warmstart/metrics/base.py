@@ -69,6 +69,16 @@ class Measure:
         """How many rows bear on a figure, for those figures on which not all of them do."""
         return {}
 
+    def class_units(self, rows: Floats, unit: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Of how many units each class is that a mean is over [K], where there is such a mean;
+        row i belongs to unit `unit[i]`."""
+        return None
+
+    def discord(self, a: Floats, b: Floats) -> float:
+        """The share of the true answers that only one of two systems gives, where there is a mean
+        over classes; the statistics [n, S] are of the same rows."""
+        return 0.0
+
 
 def ratio(top: Any, bottom: Any) -> Floats:
     """top / bottom, and 0 where there is nothing to divide by."""

@@ -153,6 +153,12 @@ class ClassMeasure(Measure):
     def correct(self, rows: Floats) -> NDArray[np.bool_]:
         return rows[:, 0] == rows[:, 1]
 
+    def class_units(self, rows: Floats, unit: Ints) -> Ints:
+        return _units_of(rows[:, 0].astype(np.int64), unit)
+
+    def discord(self, a: Floats, b: Floats) -> float:
+        return float((self.correct(a) != self.correct(b)).mean())
+
 
 class CountMeasure(Measure):
     """Micro and macro figures and those of each label, from counts of every label.
@@ -183,6 +189,20 @@ class CountMeasure(Measure):
         _, predicted, actual = (part > 0 for part in _thirds(rows, self.labels))
         either = predicted | actual
         return _bearing(self.labels, either.sum(0), predicted.sum(0), actual.sum(0))
+
+    def class_units(self, rows: Floats, unit: Ints) -> Ints:
+        row, label = np.nonzero(_thirds(rows, self.labels)[2])
+        return _units_of(label, unit[row])
+
+    def discord(self, a: Floats, b: Floats) -> float:
+        (ours, _, actual), (theirs, _, _) = (_thirds(rows, self.labels) for rows in (a, b))
+        return float(ratio(np.abs(ours - theirs).sum(), actual.sum()))
+
+
+def _units_of(classes: Ints, unit: Ints) -> Ints:
+    """The number of units in which each class stands, of those that stand in any [K]."""
+    pairs = np.unique(np.stack([classes, unit], 1), axis=0)
+    return np.unique(pairs[:, 0], return_counts=True)[1]
 
 
 def _of_each_class(

@@ -19,11 +19,13 @@ from typing import Any
 import pyarrow as pa
 
 from warmstart.data.columns import map_roles
+from warmstart.data.dedup.clusters import group_values
 from warmstart.data.ledger import Ledger, place
 from warmstart.data.readers import files
 from warmstart.data.readers.read import read
 from warmstart.data.readers.text import has_header, is_plain, lines_of
 from warmstart.data.settings import Data
+from warmstart.data.splitting import units_of, with_units
 from warmstart.errors import DataError, RecipeError, RunError, nearest, shown
 from warmstart.files import write_atomically
 from warmstart.formatting import counted
@@ -126,9 +128,11 @@ def labelled(data: Any, settings: Data, predictor: Predictor) -> pa.Table:
     if isinstance(data, str | Path) and Path(data).is_dir():
         paths = sorted(path for path in Path(data).glob("test.*") if path.is_file())
         data = paths[0] if paths else data
-    task, table = predictor.task, _read(data, settings)
+    task, whole = predictor.task, _read(data, settings)
     needed = set(task.roles) if task.required is None else task.required
-    table = map_roles(table, task.roles, settings.columns, needed, task.nested)
+    table = map_roles(whole, task.roles, settings.columns, needed, task.nested)
+    if settings.group:
+        table = table.append_column("_group", group_values(whole, settings.group))
     labels: list[str] = []
     if task.label is not None:
         labels = [(label or "").strip() for label in table[task.label].to_pylist()]
@@ -150,7 +154,9 @@ def labelled(data: Any, settings: Data, predictor: Predictor) -> pa.Table:
             f"{place(table, strange[0])}: the model does not know the label '{shown(label)}' "
             f"({many} that it does not know).{nearest(label, predictor.labels)}"
         )
-    return own_form(task, table)
+    table = own_form(task, table)
+    table = with_units(table, units_of(table, task.texts, settings, task.together))
+    return table.drop_columns("_group") if settings.group else table
 
 
 def check_out(out: Path, source: Any) -> None:

@@ -22,8 +22,11 @@ COLOURS = 6  # of lines, in the style sheet; from the next one on they come agai
 APART = 24  # least distance between two numbers on the x axis
 
 
-def interval_bar(value: float, low: float, high: float, main: bool = True) -> Markup:
-    """A score from 0 to 1 as a bar, with its interval as a band and the value as a tick."""
+def interval_bar(value: float, low: float | None, high: float | None, main: bool = True) -> Markup:
+    """A score from 0 to 1 as a bar, with its interval, where there is one, as a band and the value
+    as a tick."""
+    if low is None or high is None:
+        return _bar(min(1.0, max(0.0, value)), main, Markup(""))
     value, low, high = (min(1.0, max(0.0, number)) for number in (value, low, high))
     band = Markup('<rect class="band" x="{:.2f}" y="3" width="{:.2f}" height="4"/>')
     return _bar(value, main, band.format(100 * low, max(0.4, 100 * (high - low))))

@@ -63,8 +63,13 @@ def environment(*, autoescape: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    look.filters.update(score=words.figure, counted=counted)
+    look.filters.update(score=words.figure, counted=counted, between=_between)
     return look
+
+
+def _between(score: Score) -> str:
+    """The interval of a score in words."""
+    return words.between(score.low, score.high)
 
 
 def _sure(value: float) -> str:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from warmstart.cli.output.tables import heading, notes, plain, print_json, print_next, put
 from warmstart.config.recipe import Recipe
-from warmstart.evaluation.sentences import figure, percent, points
+from warmstart.evaluation.sentences import between, figure, percent, points
 from warmstart.formatting import counted
 from warmstart.pipelines.compare.result import Comparison
 from warmstart.reporting import comparison as units
@@ -74,8 +74,7 @@ def run_of_tasks(run: Run) -> None:
     table = plain(None, "task", "figure", "value", "interval", *more)
     for name, result in tasks.items():
         main, title = result[result["main"]], result["titles"].get(result["main"], result["main"])
-        value, low, high = (figure(main[part]) for part in ("value", "low", "high"))
-        cells = [name, title, value, f"{low} to {high}"]
+        cells = [name, title, figure(main["value"]), between(main["low"], main["high"])]
         if compared:
             cells += [figure(result["alone"]["alone"]), result["alone"]["outcome"]]
         table.add_row(*cells)
@@ -110,7 +109,7 @@ def scores(metrics: Metrics) -> None:
     for name, title in metrics.titles.items():
         score = metrics.scores[name]
         others = [figure(baseline.scores[name].value) for baseline in metrics.baselines]
-        interval = f"{figure(score.low)} to {figure(score.high)}"
+        interval = between(score.low, score.high)
         table.add_row(title, figure(score.value), interval, *others)
     put(table)
     print(f"\n{metrics.verdict}")

@@ -94,20 +94,11 @@ def note_leakage(
 def kept_together(
     keys: np.ndarray, texts: np.ndarray, copies: Copies, values: pa.Array | None, ledger: Ledger
 ) -> np.ndarray:
-    """The keys by which train is cut: equal for rows whose texts or group values hang together.
-
-    `texts` are the rows' numbers in `copies`, `values` the rows' group values. Rows that hang
-    together with no other keep their key. Nearly equal texts of more than FAMILY of the rows are
-    cut like others, or there would be nothing to cut; that is noted.
-    """
-    if not len(copies.left) and values is None:
-        return keys
-    _, own = np.unique(keys, return_inverse=True)
-    near = copies.groups[texts]
-    sizes = np.bincount(near, minlength=len(copies.texts))
-    big = sizes[near] > max(LEAST_FAMILY, FAMILY * len(keys))
+    """The keys by which train is cut: equal for rows whose texts or group values hang together, see
+    `hanging_together`. Large families are noted."""
+    whole, big = hanging_together(keys, texts, copies, values)
     if big.any():
-        rows, families = int(big.sum()), len(np.unique(near[big]))
+        rows, families = int(big.sum()), len(np.unique(copies.groups[texts][big]))
         ledger.note(
             "duplicates",
             f"{counted(rows)} in {counted(families, 'large family', 'large families')} of "
@@ -116,6 +107,25 @@ def kept_together(
             rows=rows,
             families=families,
         )
+    return whole
+
+
+def hanging_together(
+    keys: np.ndarray, texts: np.ndarray, copies: Copies, values: pa.Array | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Keys that are equal for rows whose texts or group values hang together, and which rows are of
+    large families.
+
+    `texts` are the rows' numbers in `copies`, `values` the rows' group values. Rows that hang
+    together with no other keep their key. Nearly equal texts of more than FAMILY of the rows do not
+    count as copies, or there would be nothing to cut.
+    """
+    if not len(copies.left) and values is None:
+        return keys, np.zeros(len(keys), bool)
+    _, own = np.unique(keys, return_inverse=True)
+    near = copies.groups[texts]
+    sizes = np.bincount(near, minlength=len(copies.texts))
+    big = sizes[near] > max(LEAST_FAMILY, FAMILY * len(keys))
     base, count = int(own.max(initial=-1)) + 1, len(copies.texts)
     left, right = [own[~big]], [base + near[~big]]
     if values is not None:
@@ -128,7 +138,7 @@ def kept_together(
     whole = joined(base + count, np.concatenate(left), np.concatenate(right))[own]
     least = np.full(base + count, np.iinfo(np.int64).max)
     np.minimum.at(least, whole, keys)
-    return least[whole]
+    return least[whole], big
 
 
 def _first_rows(copies: Copies, texts: np.ndarray) -> np.ndarray:

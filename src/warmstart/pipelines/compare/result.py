@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from warmstart.data.splitting import row_units
 from warmstart.errors import RunError
 from warmstart.evaluation.comparison import Answers, Trial, better_buy, standings
 from warmstart.files import write_json, write_text
@@ -81,7 +82,8 @@ def finish_comparison(
     level, main = recipe.evaluate.confidence_level, task.main_score
     trials = [_trial(one, done[one.name], main) for one in wanted if one.name in done]
     tables = {name: pq.read_table(run.path / "predictions.parquet") for name, run in done.items()}
-    answers = Answers.of(tables, next(iter(done.values())).labels, main)
+    groups = row_units(prepared.examples["test"].table)
+    answers = Answers.of(tables, next(iter(done.values())).labels, main, groups)
     table = standings(
         trials, answers, main,
         draws=recipe.evaluate.bootstrap, level=level, seed=wanted[0].recipe.seed,

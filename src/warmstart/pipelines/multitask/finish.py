@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from warmstart.errors import ProofError
 from warmstart.evaluation import sentences as words
-from warmstart.evaluation.evaluate import scale
+from warmstart.evaluation.evaluate import row_groups, scale
 from warmstart.files import write_json, write_text
 from warmstart.metrics.bootstrap import difference
 from warmstart.models.architectures import family_of
@@ -134,7 +134,7 @@ def _compare_with_alone(
     measure, main = ours.measure, before.task.main_score
     gap = difference(
         measure, ours.statistics, theirs.statistics, main, settings.bootstrap,
-        settings.confidence_level, recipe.seed, ours.groups,
+        settings.confidence_level, recipe.seed, row_groups(ours, shared.examples["test"]),
     )  # fmt: skip
     verdict = words.verdict(
         gap, "the same task trained alone", titles.get(main, main), scale(measure, main)

@@ -177,11 +177,13 @@ class Verdict(Record):
 
 @dataclass(frozen=True, slots=True)
 class Reliability(Record):
-    """How far stated confidence and accuracy are apart: expected error, loss, and bins."""
+    """How far stated confidence and accuracy are apart: expected error, loss, and bins; and, in
+    `more`, what chance alone would make of it."""
 
     ece: float
     nll: float
     bins: Sequence[Json]
+    more: Json = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,7 @@ class Calibration(Record):
     before: Reliability
     after: Reliability
     sentence: str
+    alarm: bool = False
     more: Json = field(default_factory=dict[str, Any])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from warmstart.evaluation.calibration import (
     calibrate,
     calibration_error,
     fit_temperature,
+    measured,
     negative_log_likelihood,
     reliability,
 )
@@ -97,3 +99,48 @@ def test_extreme_logits_stay_finite() -> None:
     y = np.array([0, 1] * 20)
     found = calibrate(logits, y, logits, y, 15)
     assert np.isfinite([found["before"]["nll"], found["after"]["nll"], found["temperature"]]).all()
+
+
+def drawn(rows: int, rng: np.random.Generator, sharper: float = 1.0) -> dict[str, Any]:
+    """The calibration of a model that is right as often as its logits say, or surer than that."""
+    logits = rng.normal(0, 1.5, (rows, 4)) + 1.5 * np.eye(4)[rng.integers(0, 4, rows)]
+    y = (rng.random(rows)[:, None] > softmax(logits).cumsum(1)).sum(1).clip(0, 3)
+    return measured(sharper * logits, y, 15, 1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [100, 200, 400, 1000])
+def test_a_model_whose_confidence_is_true_is_seldom_told_otherwise(rows: int) -> None:
+    rng, trials = np.random.default_rng(rows), 1000
+    found = [drawn(rows, rng) for _ in range(trials)]
+    alarms, leans = (np.mean([one[key] for one in found]) for key in ("off", "leans"))
+    seen = np.mean([drawn(rows, rng, 2.0)["off"] for _ in range(200)])
+    print(f"| {rows} | {np.mean([one['ece'] for one in found]):.3f} | {alarms:.3f} | {leans:.3f} "
+          f"| {seen:.2f} |")  # fmt: skip
+    assert alarms <= 0.05 + 2 * (0.05 * 0.95 / trials) ** 0.5 and leans <= 0.04
+    assert seen > {100: 0.4, 200: 0.7, 400: 0.9, 1000: 0.99}[rows]
+
+
+def test_true_confidence_is_seldom_doubted_and_false_one_mostly() -> None:
+    rng = np.random.default_rng(0)
+    assert np.mean([drawn(200, rng)["off"] for _ in range(80)]) <= 0.1
+    assert np.mean([drawn(400, rng, 2.0)["off"] for _ in range(20)]) >= 0.8
+
+
+def test_rows_that_are_lucky_together_raise_fewer_alarms() -> None:
+    rng, alarms = np.random.default_rng(1), np.zeros(2)
+    groups = np.repeat(np.arange(20), 10)
+    for _ in range(60):
+        logits = np.repeat(rng.normal(0, 1.0, 20), 10)[:, None] * [[0.5, -0.5]]
+        luck = np.repeat(rng.random(20), 10)
+        y = (luck > softmax(logits)[:, 0]).astype(int)
+        alarms += [measured(logits, y, 15, 1.0, units)["off"] for units in (None, groups)]
+    assert alarms[0] > 30 and alarms[1] <= 6
+
+
+def test_what_is_said_of_a_true_confidence() -> None:
+    logits, y = honest(300, 4, 11)
+    found = calibrate(logits, y, logits[:0], y[:0], 15)
+    text = calibration_sentence(found)
+    assert not found["alarm"] and "can be taken at its word" in text
+    assert "too sure" not in text and "not sure enough" not in text

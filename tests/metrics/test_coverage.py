@@ -153,7 +153,7 @@ CASES = {
     "difference of macro-F1, 150 classes of 4 rows": (two_results(150, 4, 0.8), 150),
     "accuracy, 20 authors of 10 rows": (authors(20, 10, 12.0, "accuracy"), 1500),
     "accuracy, 20 authors of 10 rows, strong": (authors(20, 10, 2.0, "accuracy"), 1500),
-    "difference of accuracy, 20 authors of 10 rows, strong": (authors(20, 10, 2.0, "difference"), 1500),
+    "difference of accuracy, 20 authors of 10 rows": (authors(20, 10, 2.0, "difference"), 1500),
     "entity F1, 200 sentences": (entities(200, "f1_micro"), 600),
     "macro-F1 of entities, 200 sentences": (entities(200, "f1_macro"), 600),
     "micro-F1, 12 labels, 300 texts": (many_labels(12, 300, "f1_micro"), 800),

@@ -11,9 +11,12 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from warmstart.metrics.base import softmax
+from warmstart.metrics.bootstrap import BLOCK, unit_numbers
 
 FIT_ROWS = 30  # fewer validation rows cannot set even one number
 SOFTEST, SHARPEST = 20.0, 0.05  # bounds of the temperature
+DRAWS = 1000  # of answers by confidences that are true
+ALARM = 0.025  # of each of two questions: of 5 % of tests both together
 AT_BOUND = 1.01  # so near a bound the search was stopped by it
 
 
@@ -66,15 +69,61 @@ def calibration_error(table: list[dict[str, Any]]) -> float:
     return float(sum(gaps) / total) if total else 0.0
 
 
+def chance(
+    confidence: NDArray[Any], bins: int, units: NDArray[Any] | None = None, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What chance alone makes of confidences [n] that are true: `DRAWS` calibration errors and as
+    many gaps of mean confidence and accuracy.
+
+    Rows are right as often as their confidence says (Bröcker & Smith 2007: consistency resampling);
+    those of one number in `units` [n] are lucky together.
+    """
+    confidence, rng = np.asarray(confidence, np.float64), np.random.default_rng(seed)
+    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    order = np.argsort(place, kind="stable")
+    starts = np.unique(place[order], return_index=True)[1]
+    confidence, (count, unit) = confidence[order], unit_numbers(len(order), units)
+    unit, errors, gaps = unit[order], list[Any](), list[Any]()
+    step = max(1, BLOCK // max(1, len(order)))
+    for start in range(0, DRAWS, step):
+        luck = rng.random((min(step, DRAWS - start), count))
+        off = confidence - (luck[:, unit] < confidence)
+        errors.append(np.abs(np.add.reduceat(off, starts, axis=1)).sum(1) / len(order))
+        gaps.append(off.mean(1))
+    return np.concatenate(errors), np.concatenate(gaps)
+
+
 def measured(
-    logits: NDArray[Any], y: NDArray[Any], bins: int, temperature: float
+    logits: NDArray[Any],
+    y: NDArray[Any],
+    bins: int,
+    temperature: float,
+    units: NDArray[Any] | None = None,
 ) -> dict[str, Any]:
-    """{"ece", "nll", "bins"} of the most likely class at a temperature."""
+    """{"ece", "chance", "limit", "gap", "leans", "off", "nll", "bins"} of the most likely class.
+
+    Were every confidence true, the error would be `chance` on average, and above `limit` in
+    `ALARM` of all tests. `gap` is mean confidence - accuracy with an interval, which leaves 0 in
+    `ALARM` of all tests of true confidences; then it `leans`: it is too sure, or not sure enough.
+    `off`: the error is above the limit, or it leans.
+    """
     probabilities = softmax(logits, temperature)
-    right = probabilities.argmax(axis=1) == y
-    table = reliability(probabilities.max(axis=1), right, bins)
-    nll = negative_log_likelihood(logits, y, temperature)
-    return {"ece": calibration_error(table), "nll": nll, "bins": table}
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == y
+    table, (errors, gaps) = reliability(confidence, right, bins), chance(confidence, bins, units)
+    low, high = np.quantile(gaps, [ALARM / 2, 1 - ALARM / 2])
+    gap = float(confidence.mean() - right.mean())
+    error, limit = calibration_error(table), np.quantile(errors, 1 - ALARM)
+    leans = not low <= gap <= high
+    return {
+        "ece": error,
+        "chance": float(errors.mean()),
+        "limit": float(limit),
+        "gap": {"value": gap, "low": float(gap - high), "high": float(gap - low)},
+        "leans": bool(leans),
+        "off": bool(leans or error > limit),
+        "nll": negative_log_likelihood(logits, y, temperature),
+        "bins": table,
+    }
 
 
 def temperature_for(logits: NDArray[Any], y: NDArray[Any]) -> tuple[float, str | None]:
@@ -99,23 +148,27 @@ def calibrate(
     validation_logits: NDArray[Any],
     validation_y: NDArray[Any],
     bins: int,
+    units: NDArray[Any] | None = None,
 ) -> dict[str, Any]:
     """The test set's calibration before and after a temperature set on the validation rows.
 
     {"rows", "validation_rows", "confidence", "accuracy", "temperature", "fitted", "reason",
-    "before", "after"}: mean confidence and accuracy on the test rows, and `measured` twice. T is 1
-    where nothing was fitted; `reason` says why, and is None where something was.
+    "alarm", "before", "after"}: mean confidence and accuracy on the test rows, whether these are
+    off, and `measured` twice. T is 1 where nothing was fitted; `reason` says why, and is None where
+    something was. `units` [n] are equal for rows that count as one.
     """
     best = np.asarray(logits).argmax(axis=1)
     temperature, reason = temperature_for(validation_logits, validation_y)
+    before = measured(logits, y, bins, 1.0, units)
     return {
-        "rows": len(y),
+        "rows": unit_numbers(len(y), units)[0],
         "validation_rows": len(validation_y),
         "confidence": float(softmax(logits).max(axis=1).mean()),
         "accuracy": float((best == y).mean()),
         "temperature": temperature,
         "fitted": reason is None,
         "reason": reason,
-        "before": measured(logits, y, bins, 1.0),
-        "after": measured(logits, y, bins, temperature),
+        "alarm": before["off"],
+        "before": before,
+        "after": measured(logits, y, bins, temperature, units),
     }

@@ -83,7 +83,7 @@ def evaluate(
     }
     table = result.table
     if task.head.single_label:
-        metrics["calibration"] = _calibration(settings, outputs, examples)
+        metrics["calibration"] = _calibration(settings, outputs, examples, groups)
         softer = softmax(outputs["test"], metrics["calibration"]["temperature"])
         confidence = pa.array(softer.max(axis=1).astype(np.float32))
         place = table.column_names.index("confidence") + 1
@@ -180,12 +180,16 @@ def _count_wrong(result: TaskResult) -> int:
 
 
 def _calibration(
-    settings: Evaluate, outputs: Mapping[str, Any], examples: Mapping[str, Examples]
+    settings: Evaluate,
+    outputs: Mapping[str, Any],
+    examples: Mapping[str, Examples],
+    groups: NDArray[Any] | None,
 ) -> dict[str, Any]:
     """Whether the stated confidence is true, and the temperature of the validation rows."""
     logits, truth = outputs["test"], examples["test"].store.targets
     held_out, targets = logits[:0], truth[:0]
     if "validation" in outputs and len(examples.get("validation", ())):
         held_out, targets = outputs["validation"], examples["validation"].store.targets
-    measured = calibrate(logits, truth, held_out, targets, settings.calibration_bins)
+    bins = settings.calibration_bins
+    measured = calibrate(logits, truth, held_out, targets, bins, groups)
     return {**measured, "sentence": sentences.calibration_sentence(measured)}

@@ -48,26 +48,26 @@ def verdict_sentence(metrics: Mapping[str, Any]) -> str:
 
 def calibration_sentence(measured: Mapping[str, Any]) -> str:
     """Whether the stated confidence can be believed, from `calibration.calibrate`."""
-    sure, right = measured["confidence"], measured["accuracy"]
-    before, after = measured["before"]["ece"], measured["after"]["ece"]
-    text = f"It is {share(sure)} sure on average and right in {share(right)} of the rows"
-    if abs(sure - right) >= 0.02:
-        tendency = ", so it is too sure of itself" if sure > right else ", so it is not sure enough"
-    else:
-        tendency = ""
-    off = f"{text}{tendency}. A stated confidence is off by {points(before)} points on average"
+    sure, right, before = measured["confidence"], measured["accuracy"], measured["before"]
+    after, text = measured["after"], f"It is {share(sure)} sure on average and right in "
+    text += f"{share(right)} of the rows"
+    if before["leans"]:
+        text += f", so it is {'too sure of itself' if sure > right else 'not sure enough'}"
+    off = f"{text}. A stated confidence is off by {points(before['ece'])} points on average, where "
+    off += f"chance alone would make it {points(before['chance'])}"
     if measured["rows"] < FEW_ROWS:
         text = (
             f"Too few test rows ({measured['rows']}) to say whether its confidence can be taken at "
             "its word."
         )
-    elif before < 0.03:
-        text += ": its confidence can be taken at its word."
+    elif not measured["alarm"]:
+        text += ": its confidence can be taken at its word, as far as so many rows can tell."
     elif not measured["fitted"]:
         text = f"{off}."
-    elif after < before - 0.002:
+    elif after["ece"] < before["ece"] - 0.002:
         temperature = f"temperature {measured['temperature']:.2f}"
-        text = f"{off}; corrected ({temperature}), by {points(after)}."
+        text = f"{off}; corrected ({temperature}), it is off by {points(after['ece'])}"
+        text += "." if after["off"] else ", no more than chance."
     else:
         text = f"{off}; correcting it with a temperature did not help."
     reason = "" if measured["fitted"] else f" No temperature was fitted: {measured['reason']}."

@@ -224,7 +224,7 @@ def trust(report: RunReport) -> list[Point]:
     if metrics:
         listed.append(_comparison(metrics))
         if confidence := metrics.calibration:
-            level = "good" if confidence.before.ece < 0.05 else "watch"
+            level = "watch" if confidence.alarm else "good"
             level = "info" if "Too few" in confidence.sentence else level
             listed.append(Point(level, "Its confidence", confidence.sentence))
         if (curves := metrics.curves) and curves.verdict != "unknown":

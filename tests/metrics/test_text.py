@@ -5,8 +5,10 @@ from __future__ import annotations
 import builtins
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU, CHRF
@@ -15,6 +17,9 @@ from warmstart.errors import WarmstartError
 from warmstart.metrics.base import Measure
 from warmstart.metrics.bootstrap import intervals
 from warmstart.metrics.text import Bleu, Chrf, Lengths, Rouge, sentences, several, streams
+from warmstart.tasks.summarization import Summarization
+from warmstart.tasks.text2text import Text2Text
+from warmstart.tasks.translation import Translation
 
 GOLD = [
     ["The cat sat on the mat.", "A cat was sitting on the mat."],
@@ -155,3 +160,57 @@ def test_real_summaries_equal_the_package(shared_data: Path) -> None:
         for text, row in zip(first, rows, strict=True)
     ]
     assert scores["rouge1"] == pytest.approx(np.mean(best))
+
+
+SCRIPTS = {
+    "English": "The committee approved the new budget yesterday.",
+    "Russian": "Комитет вчера утвердил новый бюджет города.",
+    "Greek": "Η επιτροπή ενέκρινε χθες τον νέο προϋπολογισμό.",
+    "Chinese": "委员会昨天批准了新的城市预算。",
+    "Japanese": "委員会は昨日、新しい予算を承認しました。",
+    "Korean": "위원회는 어제 새 예산을 승인했습니다.",
+    "Arabic": "وافقت اللجنة أمس على الميزانية الجديدة.",
+    "Hebrew": "הוועדה אישרה אתמול את התקציב החדש.",
+    "Hindi": "समिति ने कल नए बजट को मंजूरी दी।",
+    "Thai": "คณะกรรมการอนุมัติงบประมาณใหม่เมื่อวานนี้",
+    "Khmer": "គណៈកម្មាធិការបានអនុម័តថវិកាថ្មី",
+    "Vietnamese": "Ủy ban đã phê duyệt ngân sách mới hôm qua.",
+    "mixed": "Комитет approved the новый budget yesterday.",
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_text_against_itself_is_perfect_in_every_script(name: str) -> None:
+    """By the settings that the tasks choose for such references; a text that shares some of its
+    words lies between, and another hardly any."""
+    text, table = SCRIPTS[name], pa.table({"source": ["x"], "target": [SCRIPTS[name]]})
+    for task in (Summarization(), Translation(), Text2Text()):
+        measure = task.resolve_for_data(table).measure()
+        figures = measure([text], [text])
+        for title in task.metric_titles:
+            worst = title in measure.lower_is_better
+            best = 0.0 if worst else measure.highest(title) or 1.0
+            assert figures[title] == pytest.approx(best), (task, title)
+        half = measure([text[: len(text) // 2]], [text])
+        for title in {"rouge1", "rougeL", "chrf"} & set(figures):
+            assert 0 < half[title] < figures[title], (task, title)
+        assert measure(["zzz qqq"], [text])[task.row_figure] < 5
+
+
+def test_the_words_that_are_counted_follow_the_script_and_can_be_set() -> None:
+    def settled(task: Any, *texts: str) -> Any:
+        return task.resolve_for_data(pa.table({"source": texts, "target": texts}))
+
+    assert (
+        settled(
+            Summarization(), "A cat sat.", "Für das Café nebenan gilt dies alles nicht."
+        ).rouge_words
+        == "ascii"
+    )
+    assert (
+        settled(Summarization(), SCRIPTS["Russian"], *["A cat sat."] * 99).rouge_words == "unicode"
+    )
+    assert settled(Summarization(rouge_words="ascii"), SCRIPTS["Russian"]).rouge_words == "ascii"
+    assert settled(Translation(), SCRIPTS["Chinese"]).bleu_words == "zh"
+    assert settled(Translation(), SCRIPTS["Japanese"]).bleu_words == "char"
+    assert settled(Translation(bleu_words="intl"), SCRIPTS["Chinese"]).bleu_words == "intl"

@@ -19,6 +19,7 @@ from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
 from warmstart.errors import DataError, RecipeError
 from warmstart.evaluation.baselines import Baseline, fit_baselines
+from warmstart.evaluation.evaluate import evaluate
 from warmstart.evaluation.settings import Evaluate
 from warmstart.models.checks import read_json
 from warmstart.models.generation import GenerationOutput
@@ -177,6 +178,7 @@ def test_a_separator_that_the_tokenizer_drops_is_refused(tiny_of: Folder) -> Non
 
 SOURCES = ["the film was very good . I liked it .", "the book was awful", "red green blue"]
 TARGETS = ["very good film . good fine nice song", "awful poor bad book", "one two three red"]
+HISTORY = [{"epoch": 1.0, "train_loss": 1.0, "validation_loss": 1.0, "validation_score": 0.5}] * 3
 WRITTEN = ["very good film . nice song", "awful poor bad book", "blue"]
 
 
@@ -262,3 +264,22 @@ def test_answers_that_repeat_themselves_are_noticed() -> None:
     assert found.startswith("18 % of the word pairs")
     assert "no_repeat_ngram_size 3" in found
     assert _notes({"repeated": 0.04, "empty": 0.0}) == []
+
+
+def test_a_figure_that_does_not_see_the_references_condemns_no_model(tiny_of: Folder) -> None:
+    """ROUGE of letters a-z gives Russian texts 0, also the references themselves."""
+    folder = tiny_of("t5")
+    tokenizer = load_tokenizer(base_of(folder))
+    task = task_of("summarization", rouge_words="ascii")
+    task = task.resolve_for_base(read_json(folder / "config.json"), 64)
+    texts = ["фильм был очень хорош", "всё было плохо", "цвет неба"]
+    table, _ = rows_of(task, [{"source": "a b", "target": text} for text in texts])
+    examples = Examples(table, task.encode(table, [], tokenizer, 64), [], tokenizer)
+    result = task.evaluate({"test": GenerationOutput.nothing(3)}, {"test": examples})
+    assert result.ceiling == 0
+    assert "gives the references themselves 0" in result.notes[0]
+    curves = evaluate(
+        Evaluate(bootstrap=100, baselines=False), task, {"test": GenerationOutput.nothing(3)},
+        {"test": examples}, HISTORY,
+    ).metrics["curves"]  # fmt: skip
+    assert "not learned" not in curves["sentence"]

@@ -64,6 +64,7 @@ def evaluate(
     standings = [
         Standing(row["name"], row["title"], row[main]["value"], row["outcome"]) for row in baselines
     ]
+    main_value, blind = figures[main]["value"], result.ceiling is not None and result.ceiling <= 0
     metrics: dict[str, Any] = {
         **{name: value for name, value in figures.items() if ":" not in name},
         "main": main,
@@ -78,7 +79,7 @@ def evaluate(
         "bootstrap": settings.bootstrap,
         "baselines": baselines,
         "comparison": comparison,
-        "curves": read_curves(history, figures[main]["value"], standings)._asdict(),
+        "curves": read_curves(history, None if blind else main_value, standings)._asdict(),
         **result.facts,
     }
     table = result.table

@@ -7,10 +7,9 @@ string a row, or several; of several ROUGE and chrF count the best, BLEU all (as
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +20,41 @@ from warmstart.metrics.base import Floats, Measure, Scores, ratio
 References = Sequence[str] | Sequence[Sequence[str]]
 Words = Literal["13a", "intl", "zh", "char", "none"]
 
-SENTENCE_END = re.compile(r"""(?:(?<=[.!?])|(?<=[.!?]["'”’)\]]))\s+(?=[^\s\da-z])""")
+SENTENCE_END = re.compile(
+    r"""(?:(?<=[.!?])|(?<=[.!?]["'”’)\]]))\s+(?=[^\s\da-z])|(?<=[。！？])(?=[^\s」』”’）])"""
+)
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
+"""Scripts that write no spaces between words, as a class of `regex`."""
+ENGLISH = 0.95  # share of letters a-z from which "ascii" and "13a" read a text as it is published
+
+
+def script_of(texts: Iterable[str]) -> Literal["ascii", "spaced", "zh", "unspaced"]:
+    """How words are counted in texts: "ascii" where nearly all letters are a-z and no text is
+    without any, "spaced" of other scripts with spaces, "zh" Chinese, "unspaced" others without."""
+    import regex
+
+    letters, ascii_letters, unspaced, kana, blind = 0, 0, 0, 0, False
+    for text in texts:
+        own = regex.findall(r"\p{L}", text)
+        plain = sum(letter.isascii() for letter in own)
+        letters, ascii_letters = letters + len(own), ascii_letters + plain
+        blind = blind or (bool(own) and not regex.search("[A-Za-z0-9]", text))
+        if plain < len(own):
+            unspaced += len(regex.findall(f"[{UNSPACED}]", text))
+            kana += len(regex.findall(r"\p{Hiragana}|\p{Katakana}|\p{Thai}|\p{Lao}|\p{Khmer}"
+                                      r"|\p{Myanmar}|\p{Tibetan}", text))  # fmt: skip
+    if 2 * unspaced > letters:
+        return "unspaced" if 20 * kana > unspaced else "zh"
+    return "spaced" if blind or ascii_letters < ENGLISH * letters else "ascii"
+
+
+def words_of(text: str) -> list[str]:
+    """What stands between spaces; in scripts without them each character is a word."""
+    if text.isascii():
+        return text.split()
+    import regex
+
+    return regex.sub(rf"[{UNSPACED}]\p{{M}}*", r" \g<0> ", text).split()
 
 
 class Rouge(Measure):
@@ -131,7 +164,7 @@ class Chrf(_Sacrebleu):
 class Lengths(Measure):
     """How long the answers are, how many are empty, and how much they repeat themselves.
 
-    Words are what stands between spaces; of several references the first counts. `length_ratio`:
+    Words as in `words_of`; of several references the first counts. `length_ratio`:
     words predicted per word of reference. `repeated`: share of the bigrams that occurred before in
     the same answer. Statistics [n, 6]: 1, words, words of the reference, empty, bigrams, repeated.
     """
@@ -141,9 +174,10 @@ class Lengths(Measure):
     def rows(self, predictions: Sequence[str], references: References) -> Floats:
         counts = np.ones((len(references), 6))
         for row, text, accepted in zip(counts, predictions, several(references), strict=True):
-            words = text.split()
-            pairs = list(pairwise(words))
-            reference = len(accepted[0].split())
+            words = words_of(text)
+            run = 2 if len(words) == len(text.split()) else 4  # characters: about two words
+            pairs = list(zip(*(words[first:] for first in range(run)), strict=False))
+            reference = len(words_of(accepted[0]))
             row[1:] = (len(words), reference, not words, len(pairs), len(pairs) - len(set(pairs)))
         return counts
 
@@ -229,12 +263,14 @@ def streams(references: References) -> list[list[str | None]]:
 
 
 class _UnicodeWords:
-    """Runs of letters, digits and marks of any script, in lower case."""
+    """Runs of letters, digits and marks of any script, in lower case; single characters of scripts
+    without spaces; of a text without any of these what stands between its spaces."""
 
     def tokenize(self, text: str) -> list[str]:
         import regex
 
-        return regex.findall(r"[\p{L}\p{M}\p{N}]+", text.lower())
+        word = rf"[{UNSPACED}]\p{{M}}*|[\p{{L}}\p{{M}}\p{{N}}--[{UNSPACED}]]+"
+        return regex.findall(word, text.lower(), regex.V1) or text.split()
 
 
 @contextmanager

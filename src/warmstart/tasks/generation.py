@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 NEW_TOKENS = 128
 SAMPLE, BRIEF = 6, 400
 REPEATS, EMPTY, SAME = 0.1, 0.02, 0.1
+SEEN = 1000  # rows by which it is told how words are counted
 
 
 REFERENCES = ("references", "targets", "refs", "golds")
@@ -136,6 +137,12 @@ class TextTask(Task):
                 "--data.columns.target NAME"
             )
         return self
+
+    def script(self, table: pa.Table) -> str:
+        """How the words of the first references are counted, see `metrics.text.script_of`."""
+        from warmstart.metrics.text import script_of
+
+        return script_of(text for row in references(table.slice(0, SEEN)) for text in row)
 
     def resolve_for_base(self, config: Mapping[str, Any], room: int) -> TextTask:
         """With lengths, prefix and separator for the base. Raises `RecipeError`."""
@@ -265,15 +272,21 @@ class TextTask(Task):
         if answers.tokens.sum():
             facts |= {"loss": answers.loss, "perplexity": math.exp(min(answers.loss, 700.0))}
             facts |= {"token_accuracy": answers.accuracy}
+        ceiling = measure([row[0] for row in targets[:SEEN]], targets[:SEEN])[self.main_score]
         return TaskResult(
             measure=measure,
             statistics=statistics,
+            ceiling=ceiling,
             score=lambda texts: measure.rows(texts, targets),
             table=table,
             mistakes=worst,
             baselines=self.baselines,
             facts=facts,
-            notes=_notes(measure.total(statistics)) + _same(written, [row[0] for row in targets]),
+            notes=[
+                *_blind(ceiling, self.metric_titles[self.main_score]),
+                *_notes(measure.total(statistics)),
+                *_same(written, [row[0] for row in targets]),
+            ],
         )
 
 
@@ -425,6 +438,16 @@ def _same(written: list[str], targets: list[str]) -> list[str]:
         f"{count:,} of {len(written):,} answers are the same, '{shortened(text, 80)}': the model "
         "says what is common and not yet what the source says. Train longer, or begin with a "
         "pretrained base."
+    ]
+
+
+def _blind(ceiling: float, title: str) -> list[str]:
+    """A note where a figure does not see the texts that it judges."""
+    if ceiling > 0:
+        return []
+    return [
+        f"{title} gives the references themselves 0, so it says nothing here: it cannot count "
+        "words of their script, or they are too short. Go by the other figures."
     ]
 
 

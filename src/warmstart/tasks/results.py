@@ -33,6 +33,8 @@ class TaskResult:
         groups: [n] which rows belong together (questions on one passage), for the resampling.
         facts: what else goes to metrics.json, such as thresholds.
         notes: sentences that a careful reader should know.
+        ceiling: what the references themselves have as the main figure, where it may not be the
+            best: a figure that gives them 0 does not see them.
     """
 
     measure: Measure
@@ -44,6 +46,7 @@ class TaskResult:
     groups: np.ndarray | None = None
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
     notes: Sequence[str] = ()
+    ceiling: float | None = None
 
 
 def column(values: Any, kind: str | None = None) -> pa.Array:

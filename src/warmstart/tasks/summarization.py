@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from warmstart.metrics.text import Joined, Lengths, Rouge
 from warmstart.tasks.generation import REFERENCES, TextTask
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Summarization(TextTask):
@@ -36,14 +39,21 @@ class Summarization(TextTask):
     row_figure: ClassVar[str] = "rougeL"
     baselines: ClassVar[tuple[str, ...]] = ("first_sentence", "first_three_sentences")
 
-    rouge_words: Literal["ascii", "unicode"] = Field(
-        default="ascii",
+    rouge_words: Literal["ascii", "unicode"] | None = Field(
+        default=None,
         description="what ROUGE counts: ascii as in published figures (English), unicode the words "
-        "of any script with spaces",
+        "of any script; unset: by the script of the references",
     )
 
     def default_prefix(self) -> str:
         return "summarize: "
 
+    def resolve_for_data(self, table: pa.Table) -> TextTask:
+        task = super().resolve_for_data(table)
+        if self.rouge_words is not None:
+            return task
+        words = "ascii" if self.script(table) == "ascii" else "unicode"
+        return task.model_copy(update={"rouge_words": words})
+
     def measure(self) -> Joined:
-        return Joined(Rouge(split="sentences", words=self.rouge_words), Lengths())
+        return Joined(Rouge(split="sentences", words=self.rouge_words or "ascii"), Lengths())

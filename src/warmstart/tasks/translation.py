@@ -51,9 +51,10 @@ class Translation(TextTask):
         default=None, description="key of a `translation` column, or English name for T5's prefix"
     )
     target_language: str | None = Field(default=None, description="as source_language")
-    bleu_words: Literal["13a", "intl", "zh", "char", "none"] = Field(
-        default="13a",
-        description="how BLEU cuts words: 13a for most languages, zh Chinese, char without spaces",
+    bleu_words: Literal["13a", "intl", "zh", "char", "none"] | None = Field(
+        default=None,
+        description="how BLEU cuts words: 13a for most languages, zh Chinese, char without spaces; "
+        "unset: by the script of the references",
     )
 
     def default_prefix(self) -> str:
@@ -91,5 +92,12 @@ class Translation(TextTask):
             "target": [(pair or {}).get(target) or "" for pair in pairs],
         }
 
+    def resolve_for_data(self, table: pa.Table) -> TextTask:
+        task = super().resolve_for_data(table)
+        if self.bleu_words is not None:
+            return task
+        words = {"zh": "zh", "unspaced": "char"}.get(self.script(table), "13a")
+        return task.model_copy(update={"bleu_words": words})
+
     def measure(self) -> Joined:
-        return Joined(Bleu(words=self.bleu_words), Chrf(), Exact(), Lengths())
+        return Joined(Bleu(words=self.bleu_words or "13a"), Chrf(), Exact(), Lengths())

@@ -16,6 +16,7 @@ import torch
 
 from learning import fit, weights_of
 from warmstart.errors import RunError
+from warmstart.metrics.base import score_error
 from warmstart.objectives.supervised import Supervised
 from warmstart.training import checkpoint
 from warmstart.training.trainer import Interrupted
@@ -79,6 +80,29 @@ def test_keeps_the_epoch_that_was_asked_for(
     assert progress.best_score == max(scores)
     final = weights_of(run.model)
     assert all(torch.equal(final[name], w) for name, w in watch.weights[kept - 1].items())
+
+
+@pytest.mark.parametrize(
+    ("span", "scores", "kept"),
+    [
+        ((0.0, 100.0), [10.0, 60.0, 59.0, 20.0], 3),  # BLEU had no slack at all
+        ((-1.0, 1.0), [-0.6, -0.2, -0.21, -0.9], 3),  # nor had an R² below 0
+        ((0.0, 100.0), [10.0, 60.0, 10.0, 20.0], 2),
+    ],
+)
+def test_the_slack_has_the_scale_of_the_score(
+    span: tuple[float, float], scores: list[float], kept: int, tiny_of: Folder, tmp_path: Path
+) -> None:
+    out = tmp_path
+    run, _ = watched(tiny_of("bert"), out, scores, epochs=4, patience=0, keep="one_se")
+    run.span = span
+    assert run.run().kept_epoch == kept
+
+
+def test_the_slack_is_that_of_the_rows_that_were_judged() -> None:
+    assert score_error(0.36, 50) == pytest.approx(0.068, abs=0.001)
+    assert score_error(36, 50, (0, 100)) == pytest.approx(6.8, abs=0.1)
+    assert score_error(-3.0, 50, (-1, 1)) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,14 @@ def ratio(top: Any, bottom: Any) -> Floats:
     return np.divide(top, bottom, out=np.zeros(top.shape), where=bottom > 0)
 
 
+def score_error(score: float, rows: int, span: tuple[float, float] = (0.0, 1.0)) -> float:
+    """About one standard error of a score that so many rows were judged by: that of a share, where
+    `span` are the worst and the best score."""
+    low, high = span
+    share = min(max((score - low) / (high - low), 0.0), 1.0)
+    return (high - low) * (share * (1.0 - share) / max(rows, 1)) ** 0.5
+
+
 def softmax(logits: NDArray[Any], temperature: float = 1.0) -> Floats:
     """Probabilities [..., K] of logits divided by the temperature, in float64."""
     wide = np.asarray(logits, np.float64) / temperature

@@ -247,6 +247,7 @@ class Session:
             objective=self.objective,
             score=lambda outputs: task.score(outputs, prepared.examples["validation"]),
             main=task.epoch_score,
+            span=task.score_span,
             settings=settings or prepared.recipe.train,
             seed=prepared.recipe.seed,
             folder=folder,

@@ -114,6 +114,11 @@ class Task(Part):
         """The figure of `score` that chooses the best epoch; higher is better."""
         return self.main_score
 
+    @property
+    def score_span(self) -> tuple[float, float]:
+        """The worst and the best that `epoch_score` can be."""
+        return 0.0, 1.0
+
     def resolve_for_base(self, config: Mapping[str, Any], room: int) -> Task:
         """With the choices made that depend on the base.
 

@@ -106,6 +106,10 @@ class TextTask(Task):
         """The figure of `score` that chooses the best epoch."""
         return self.main_score if self.validation_texts else LIKELY
 
+    @property
+    def score_span(self) -> tuple[float, float]:
+        return 0.0, 100.0 if self.epoch_score in ("bleu", "chrf") else 1.0
+
     def default_prefix(self) -> str:
         """What stands before a source for a model of T5's."""
         return ""

@@ -86,6 +86,11 @@ class Regression(Task):
         return self.judged_by
 
     @property
+    def score_span(self) -> tuple[float, float]:
+        """Of a correlation; an R² may be lower still."""
+        return -1.0, 1.0
+
+    @property
     def metric_titles(self) -> Mapping[str, str]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return {self.judged_by: TITLES[self.judged_by], **TITLES}
 

@@ -239,9 +239,8 @@ class WrittenRows(Rows):
 
     @property
     def unit_count(self) -> int:
-        """Target tokens."""
-        answers = self.dataset.answers
-        return len(self) if answers is None else len(answers.ids)
+        """The rows for which answers are written, or else whose targets are scored."""
+        return self.writes or len(self)
 
     def collate(self, rows: np.ndarray, answers: Sequence[np.ndarray] | None = None) -> Batch:
         """The rows beside their own answers, or others."""

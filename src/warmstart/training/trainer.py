@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from warmstart.errors import RunError
 from warmstart.files import write_json
+from warmstart.metrics.base import score_error
 from warmstart.models.forward import Forward
 from warmstart.models.modules import ParamGroup
 from warmstart.objectives.base import Objective, Position
@@ -138,6 +139,7 @@ class Fit:
         hidden: the weights inside the layers, for `train.optimizer = "muon"`.
         param_groups: what the method moves more slowly, or later (`Method.param_groups`).
         regularizer: what is done against forgetting, or None.
+        span: the worst and the best that the figure `main` can be.
     """
 
     model: nn.Module
@@ -154,6 +156,7 @@ class Fit:
     hidden: list[nn.Parameter] = field(default_factory=list[nn.Parameter])
     param_groups: list[ParamGroup] = field(default_factory=list[ParamGroup])
     regularizer: Regularizer | None = None
+    span: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         length = self.train.length()
@@ -270,13 +273,12 @@ class Fit:
     def _slack(self, best: float) -> float:
         """How far below the best a later epoch may score and still be kept.
 
-        A validation score is itself uncertain, by about sqrt(s (1 - s) / n). Among epochs that
+        A validation score is itself uncertain, see `score_error`. Among epochs that
         this cannot tell apart the latest is taken, where the learning rate has come to rest: the
         one-standard-error rule (Breiman et al. 1984) with "later" in the place of "simpler".
         """
         if self.settings.keep == "one_se":
-            units = self.validation.unit_count
-            return float(np.sqrt(max(best * (1 - best), 0.0) / max(units, 1)))
+            return score_error(best, self.validation.unit_count, self.span)
         return 0.0 if self.settings.keep == "best" else float("inf")
 
     def _enough(self) -> bool:

@@ -93,6 +93,7 @@ class TasksSession:
         models: dict[str, Any] = {
             name: one.model for name, one in {**self.each, **self.masked}.items()
         }
+        spans = [one.prepared.task.score_span for one in self.each.values()]
         blocks = [block for model in models.values() for block in layers_of(unwrap(model))]
         return Fit(
             model=nn.ModuleDict(models),
@@ -102,6 +103,7 @@ class TasksSession:
             objective=MixedObjective.of(objectives, {n: task.weight_of(n) for n in task.tasks}),
             score=self.score,
             main="mean",
+            span=(sum(low / high for low, high in spans) / len(spans), 1.0),
             settings=recipe.train,
             seed=recipe.seed,
             folder=folder,
@@ -120,7 +122,8 @@ class TasksSession:
         for name, one in self.each.items():
             task, examples = one.prepared.task, one.prepared.examples["validation"]
             scores[name] = task.score(outputs[name].outputs, examples)[task.epoch_score]
-        mean = sum(scores.values()) / len(scores)
+        highest = {name: one.prepared.task.score_span[1] for name, one in self.each.items()}
+        mean = sum(score / highest[name] for name, score in scores.items()) / len(scores)
         scores |= {name: outputs[name].metrics["accuracy"] for name in self.masked}
         figures = {f"score:{name}": score for name, score in scores.items()}
         return {"mean": mean, **figures, **{f"loss:{n}": o.loss for n, o in outputs.items()}}

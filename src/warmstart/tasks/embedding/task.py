@@ -71,6 +71,10 @@ class Embedding(Task):
         return evaluation.MAIN[self.examples]
 
     @property
+    def score_span(self) -> tuple[float, float]:
+        return (-1.0, 1.0) if self.main_score == "spearman" else (0.0, 1.0)
+
+    @property
     def metric_titles(self) -> Mapping[str, str]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return evaluation.TITLES[self.examples]
 

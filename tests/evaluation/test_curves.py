@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from warmstart.evaluation.training_curve import Standing, read_curves
+import numpy as np
+import pytest
+
+from warmstart import part as parts
+from warmstart.evaluation.training_curve import Judged, Standing, read_curves
 
 
 def history(
@@ -161,3 +165,51 @@ def test_what_learned_nothing_is_not_good() -> None:
     assert read_curves(level, 0.2, ahead).verdict == "good"
     mild = history([1, 0.5, 0.2], [0.9, 0.6, 0.7], [0.0, 0.0, 0.0])
     assert "labels can be used" not in read_curves(mild, score=0.0).advice
+
+
+def trained(
+    rows: int, rng: np.random.Generator, rise: float = 0.0, epochs: int = 8
+) -> list[dict[str, Any]]:
+    """A training whose true validation loss is level from epoch 3 on, or rises until the end, as
+    the logits grow by this factor. From epoch to epoch the logit of every row moves by chance."""
+    odds, rows_seen = rng.normal(0, 2.5, rows), list[list[float]]()
+    margin = np.where(rng.random(rows) < 1 / (1 + np.exp(-odds)), odds, -odds)
+    for epoch in range(epochs):
+        scale = [0.2, 0.5][epoch] if epoch < 2 else 0.94  # of the lowest true loss
+        scale *= 1.0 + rise * max(0, epoch - 2) / (epochs - 3)
+        logit = scale * (margin + rng.normal(0, 0.6, rows))
+        rows_seen.append([0.8 * 0.85**epoch, float(np.logaddexp(0, -logit).mean()),
+                          float((logit > 0).mean())])  # fmt: skip
+    return history(*(list(column) for column in zip(*rows_seen, strict=True)))
+
+
+def share_overfitting(rows: int, trials: int, **how: Any) -> float:
+    rng = np.random.default_rng(rows)
+    found = [read_curves(trained(rows, rng, **how), judged=Judged(rows)) for _ in range(trials)]
+    return float(np.mean([one.verdict == "overfitting" for one in found]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [50, 100, 200, 400, 1000])
+def test_a_level_loss_is_seldom_called_overfitting(rows: int) -> None:
+    false, seen = share_overfitting(rows, 2000), share_overfitting(rows, 500, rise=2.0)
+    print(f"| {rows} | {false:.3f} | {seen:.2f} |")
+    assert false <= 0.05
+    assert seen >= (0.9 if rows >= 200 else 0.5)
+
+
+def test_a_loss_that_wavers_on_few_rows_is_no_rise() -> None:
+    assert share_overfitting(60, 200) <= 0.06
+    assert share_overfitting(400, 50, rise=2.0) >= 0.9
+
+
+def test_where_there_is_no_confidence_none_is_spoken_of() -> None:
+    mild = history([1, 0.5, 0.2], [0.9, 0.6, 0.7], [0.6, 0.75, 0.755])
+    found = read_curves(mild, judged=Judged(confident=False))
+    assert found.verdict == "overfitting" and "mild" in found.sentence
+    worse = history([1, 0.5, 0.2, 0.1], [0.9, 0.6, 0.8, 1.1], [0.6, 0.75, 0.72, 0.6])
+    worse[3] |= {"kept": True, "kept_by": "one_se"}
+    for said in (found, read_curves(worse, judged=Judged(confident=False))):
+        assert "sure" not in said.sentence and "onfidence" not in said.sentence + said.advice
+    for task, states in (("regression", False), ("embedding", False), ("tagging", True)):
+        assert parts.find("task", task).head.states_confidence is states

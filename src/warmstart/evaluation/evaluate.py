@@ -21,7 +21,7 @@ from warmstart.evaluation import sentences
 from warmstart.evaluation.baselines import Baseline, fit_baselines
 from warmstart.evaluation.calibration import calibrate
 from warmstart.evaluation.settings import Evaluate
-from warmstart.evaluation.training_curve import Standing, read_curves
+from warmstart.evaluation.training_curve import Judged, Standing, read_curves
 from warmstart.metrics.base import Floats, Measure, softmax
 from warmstart.metrics.bootstrap import Difference, difference, intervals
 from warmstart.tasks.base import Examples, Task
@@ -79,7 +79,9 @@ def evaluate(
         "bootstrap": settings.bootstrap,
         "baselines": baselines,
         "comparison": comparison,
-        "curves": read_curves(history, None if blind else main_value, standings)._asdict(),
+        "curves": read_curves(
+            history, None if blind else main_value, standings, _judged(task, examples)
+        )._asdict(),
         **result.facts,
     }
     table = result.table
@@ -102,6 +104,13 @@ def row_groups(result: TaskResult, test: Examples) -> NDArray[Any] | None:
         return units if own is None else own
     numbers, both = np.unique(own, return_inverse=True)[1].reshape(-1), len(own)
     return joined(both + len(own), units, both + numbers)[units]
+
+
+def _judged(task: Task, examples: Mapping[str, Examples]) -> Judged:
+    """What the figures of the training log are of."""
+    return Judged(
+        len(examples.get("validation", ())) or None, task.head.states_confidence, task.score_span
+    )
 
 
 def scale(measure: Measure, name: str) -> float:

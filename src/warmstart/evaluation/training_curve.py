@@ -8,10 +8,12 @@ asked for. Losses are means in nats. A row without a validation score is skipped
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from warmstart.evaluation.sentences import figure
+from warmstart.metrics.base import score_error
 
 TRIVIAL = ("majority", "frequent", "mean", "nothing")  # baselines that never look at the text
 ADVICE = (
@@ -19,13 +21,14 @@ ADVICE = (
     "or bring more rows."
 )
 RISING = 1.05  # validation loss this much above its best has risen
+WAVERING = 1.8  # of n rows the mean loss wavers, from its lowest, by this share over sqrt(n)
 FALLING = 0.97  # training loss this much below has fallen
 GAIN = 0.005  # half a point of score in the last round: still learning
 SMALL_GAIN = 0.1  # of a small score this share of itself is as much
 STILL_FALLING = 0.1  # share of the whole fall of the validation loss that the last round brought
 VISIBLE = 0.02  # and the share of the loss itself below which a fall is no fall
 LEVEL = 3  # rounds before anything can have levelled off
-HARM = 0.01  # one point of score below the best: training on did harm
+HARM = 0.01  # one point of score below the best, where that is beyond its noise: it did harm
 GAP = 0.15  # training score this far above the validation score: learned by heart
 LOW = 0.70  # a training score below this has not fitted its own rows
 
@@ -49,12 +52,24 @@ class Curves(NamedTuple):
     best_epoch: float | None = None
 
 
+class Judged(NamedTuple):
+    """What the validation figures are of: how many rows (None: not known), whether the model states
+    a confidence, and the worst and the best that the score can be."""
+
+    rows: int | None = None
+    confident: bool = True
+    span: tuple[float, float] = (0.0, 1.0)
+
+
 Row = Mapping[str, Any]
 Reading = tuple[str, str, str] | None  # verdict, sentence, advice
 
 
 def read_curves(
-    history: Sequence[Row], score: float | None = None, baselines: Sequence[Standing] = ()
+    history: Sequence[Row],
+    score: float | None = None,
+    baselines: Sequence[Standing] = (),
+    judged: Judged = Judged(),
 ) -> Curves:
     """The verdict on a history; "unknown" where there is too little of it.
 
@@ -62,6 +77,7 @@ def read_curves(
         history: the rows, in order.
         score: the main figure on the test rows.
         baselines: how the model stands against each baseline.
+        judged: what the figures of the history are of.
     """
     rows = [row for row in history if row.get("validation_score") is not None]
     if not rows:
@@ -75,7 +91,7 @@ def read_curves(
         )
     else:  # overfitting first: a loss that rises outweighs a score that still creeps up
         reading = (
-            _overfitting(rows, best, missed)
+            _overfitting(rows, best, missed, judged)
             or _underfitting(rows)
             or missed
             or _short(rows)
@@ -115,29 +131,40 @@ def not_learned(score: float | None, baselines: Sequence[Standing]) -> Reading:
     return "underfitting", text, advice
 
 
-def _overfitting(rows: Sequence[Row], best: Row, missed: Reading) -> Reading:
-    """Validation loss up from its lowest while training loss went on falling."""
+def _overfitting(rows: Sequence[Row], best: Row, missed: Reading, judged: Judged) -> Reading:
+    """Validation loss up from its lowest while training loss went on falling.
+
+    The loss of the same few rows wavers from epoch to epoch, and the lowest of several is low by
+    chance too: `WAVERING` keeps false alarms below 5 % (`tests/evaluation/test_curves.py`).
+    """
     known = _with_loss(rows)
     if len(known) < 2:
         return None
     lowest, last = min(known, key=lambda row: row["validation_loss"]), known[-1]
-    rose = last["validation_loss"] > RISING * lowest["validation_loss"]
+    noise = WAVERING / math.sqrt(judged.rows) if judged.rows else 0.0
+    floor = lowest["validation_loss"]
+    rose = last["validation_loss"] > floor + max(RISING - 1, noise) * abs(floor)
     if not rose or not _fell(lowest, last):
         return None
     text = f"From {_epoch(lowest)} on the training loss kept falling while the validation loss rose"
-    if last["validation_score"] < best["validation_score"] - HARM:
-        rest, advice = _kept(next((row for row in rows if row.get("kept")), best), best)
+    highest = best["validation_score"]
+    slack = score_error(highest, judged.rows, judged.span) if judged.rows else 0.0
+    if last["validation_score"] < highest - max(HARM * judged.span[1], slack):
+        rest, advice = _kept(next((row for row in rows if row.get("kept")), best), best, judged)
         return "overfitting", text + rest, advice
+    level = f"{text}. The score did not suffer (best in {_epoch(best)})"
+    if not judged.confident:
+        advice = "The answers can be used. Fewer epochs, or more rows, would keep the loss low."
+        return missed or ("overfitting", f"{level}: mild overfitting.", advice)
     return missed or (
         "overfitting",
-        f"{text}. The score did not suffer (best in {_epoch(best)}), but the model grew too sure "
-        "of itself: mild overfitting.",
+        f"{level}, but the model grew too sure of itself: mild overfitting.",
         "The labels can be used. For confidence that can be trusted, use the corrected confidence "
         "if there is one, fewer epochs, or more rows.",
     )
 
 
-def _kept(kept: Row, best: Row) -> tuple[str, str]:
+def _kept(kept: Row, best: Row, judged: Judged) -> tuple[str, str]:
     """The rest of a sentence on a score that fell, and advice, by the rule of the kept epoch."""
     fell = f", and the score fell too: overfitting. The weights of {_epoch(kept)} were kept"
     about = _epoch(best).removeprefix("epoch ")
@@ -150,9 +177,10 @@ def _kept(kept: Row, best: Row) -> tuple[str, str]:
     text = (
         f". The weights of {_epoch(kept)} were kept: its score is within the noise of the best, "
         f"that of {_epoch(best)} ({kept['validation_score']:.3f} and "
-        f"{best['validation_score']:.3f}), on so few validation rows. Its confidence may be too "
-        "high, as the loss has risen."
+        f"{best['validation_score']:.3f}), on so few validation rows."
     )
+    if judged.confident:
+        text += " Its confidence may be too high, as the loss has risen."
     return text, f"More rows would tell. To keep {_epoch(best)} instead, say --train.keep best."
 
 

@@ -83,6 +83,11 @@ class Head:
         return self.reads == "vocabulary"
 
     @property
+    def states_confidence(self) -> bool:
+        """Whether an answer comes with a probability."""
+        return not self.gives_vectors and self.problem_type != "regression"
+
+    @property
     def gives_vectors(self) -> bool:
         """Whether the answer is the body's own states, pooled."""
         return self.reads == "body"

@@ -174,6 +174,7 @@ def fit(
     score: Callable[[np.ndarray], dict[str, float]] | None = None,
     listeners: Sequence[Any] = (),
     dropout: float | None = 0.0,
+    objective: Any = None,
     **settings: Any,
 ) -> Fit:
     """A training run over `messages`, ready to begin; trained on and scored on the same rows."""
@@ -187,7 +188,7 @@ def fit(
     forward = forward_for(model, fast=fast)
     forward.prepare(precision, CPU, checkpointing=settings.get("gradient_checkpointing", False))
     store, pad = store_of(folder, *messages(rows))
-    resolved, objective = Train(**settings), Supervised()
+    resolved, objective = Train(**settings), objective or Supervised()
     dataset = TokenRows(store, pad, CPU)
     out.mkdir(parents=True, exist_ok=True)
     return Fit(

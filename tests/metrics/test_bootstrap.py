@@ -55,7 +55,7 @@ def test_groups_are_drawn_whole(repeats: bool) -> None:
             sums[of_row[tuple(row)][0]] += drawn[:, place]
     assert (sums["a"] % 2 == 0).all() and sums["a"].max() > 2  # 2 of its 3 rows are of these kinds
     assert (sample.whole.sum(), drawn.sum(1).mean()) == (6, pytest.approx(6, rel=0.1))
-    plain = {name: value for name, value in measure.total(rows).items()}
+    plain = measure.total(rows)
     assert sample.measured_by(measure).total(sample.rows[0], sample.whole) == pytest.approx(plain)
 
 

@@ -7,6 +7,7 @@ population in the test set's own mix of classes. The quick test runs a small par
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -200,5 +201,5 @@ def test_more_right_rows_never_lower_a_bound() -> None:
     for right in range(101):
         rows = measure.rows((np.arange(100) >= right).astype(int), y)
         bounds.append(intervals(measure, rows, 1000)["accuracy"])
-    assert all(a.low < b.low and a.high < b.high + 1e-12 for a, b in zip(bounds, bounds[1:]))
+    assert all(a.low < b.low and a.high < b.high + 1e-12 for a, b in pairwise(bounds))
     assert all(0 <= one.low <= one.value <= one.high <= 1 for one in bounds)

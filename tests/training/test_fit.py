@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from learning import fit, weights_of
+from learning import fit, supervised, weights_of
 from warmstart.errors import RunError
 from warmstart.metrics.base import score_error
 from warmstart.objectives.supervised import Supervised
@@ -257,3 +257,23 @@ def test_a_second_ctrl_c_stops_at_once(tiny_of: Folder, tmp_path: Path) -> None:
     run = fit(tiny_of("bert"), tmp_path, rows=16, listeners=[Twice()])
     with pytest.raises(KeyboardInterrupt):
         run.run()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"label_smoothing": 0.2},
+        {"loss_function": "focal"},
+        {"weights": torch.tensor([0.3, 1.0, 4.0])},
+        {"weights": torch.tensor([0.3, 1.0, 4.0]), "loss_function": "focal"},
+    ],
+)
+def test_both_curves_are_of_one_loss(how: dict[str, Any], tiny_of: Folder, tmp_path: Path) -> None:
+    """Of weights that stand still the loss on the same rows is the same, whatever it is."""
+    run = fit(
+        tiny_of("bert"), tmp_path, objective=supervised(**how), learning_rate=1e-12,
+        epochs=2, batch_size=64,
+    )  # fmt: skip
+    row = run.run().history[-1]
+    assert row["validation_loss"] == pytest.approx(row["train_loss"], rel=1e-5)

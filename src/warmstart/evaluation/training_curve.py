@@ -61,6 +61,7 @@ class Judged(NamedTuple):
     span: tuple[float, float] = (0.0, 1.0)
 
 
+UNKNOWN = Judged()
 Row = Mapping[str, Any]
 Reading = tuple[str, str, str] | None  # verdict, sentence, advice
 
@@ -69,7 +70,7 @@ def read_curves(
     history: Sequence[Row],
     score: float | None = None,
     baselines: Sequence[Standing] = (),
-    judged: Judged = Judged(),
+    judged: Judged = UNKNOWN,
 ) -> Curves:
     """The verdict on a history; "unknown" where there is too little of it.
 

@@ -1,4 +1,4 @@
-"""Which texts are the same but for case, punctuation and spacing."""
+"""Which texts are the same but for case, punctuation and spacing that carry no meaning."""
 
 from __future__ import annotations
 
@@ -72,21 +72,51 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 _ASCII_PUNCTUATION = _any_of(PUNCTUATION)
 
+# Punctuation that carries meaning stays: faces, signs and parts of numbers, C#. While the rest goes
+# it stands as control characters. The pattern begins with one set of signs, and looks around from
+# there: so it is quick.
+
+_FACE = r"(?<=[:;=])['’]?[-–]?[()\[\]|]+(?!\w)|(?<=\()(?<!\w\()['-]?[:;=](?!\w)"
+_FACE += r"|(?<=[:;=])(?<![\w:;=].)[-–]?[DPpOo3/\\*](?!\w)"
+_NUMBER = r"(?<=[-–])(?<!\w.)(?=[.,]?\d)|(?<=\d%)|(?<=\d[.,:/–-])(?=\d)|(?<=\b[A-Za-z]#)(?!\w)"
+_MEANT = re.compile(rf"[:;=(.,/%#–-](?:(?P<face>{_FACE})|{_NUMBER})")
+_PER_CENT = re.compile(r"(?<=\d)\s+%")
+_MAY_BE_MEANT = (
+    r"[:;=]['-]?[-()\[\]|DPpOo3/\\*]|\(['-]?[:;=]|[0-9]\s*[%.,:/-]|-[.,]?[0-9]|[A-Za-z]#"
+)
+"""All ASCII texts that `_MEANT` finds something in, and some others: Arrow's patterns are simpler.
+"""
+_SIGNS = ":;=-()[]|.,/%#\\*'"
+_CODES = [*range(1, 9), *range(0x0E, 0x17)]
+_HIDE = {**dict(zip(map(ord, _SIGNS), _CODES, strict=True)), ord("–"): 4, ord("’"): _CODES[-1]}
+_SHOW = dict(zip(_CODES, _SIGNS, strict=True))
+
+
+def _hidden(match: re.Match[str]) -> str:
+    """What a match of `_MEANT` is while punctuation is taken out."""
+    moved = match.group().translate(_HIDE)
+    return f" {moved} " if match["face"] is not None else moved
+
 
 def normalised(text: str) -> str:
     """The text in NFKC and folded case, each run of punctuation and spaces as one space.
 
-    Apostrophes go without a trace (what's = whats); symbols and emoji stay; a text of nothing but
+    Apostrophes go without a trace (what's = whats); symbols and emoji stay, and what carries
+    meaning: `:)`, the signs and separators of numbers (-5, 1.5, 10 %), C#. A text of nothing but
     punctuation keeps it.
     """
-    if text.isascii():
+    plain = text.isascii()
+    text = text if plain else unicodedata.normalize("NFKC", text)
+    text, meant = _MEANT.subn(_hidden, _PER_CENT.sub("%", text) if "%" in text else text)
+    if plain:
         folded = text.lower()
         words = _ASCII_PUNCTUATION.sub(" ", folded.replace("'", "").replace("`", "")).split()
     else:
-        folded = unicodedata.normalize("NFKC", text).casefold()
+        folded = text.casefold()
         gone, parting = _patterns()
         words = parting.sub(" ", gone.sub("", folded)).split()
-    return " ".join(words or folded.split())
+    bare = " ".join(words or folded.split())
+    return bare.translate(_SHOW) if meant else bare
 
 
 def all_normalised(texts: list[str]) -> list[str]:
@@ -97,6 +127,7 @@ def all_normalised(texts: list[str]) -> list[str]:
 def _normal(texts: pa.Array) -> pa.Array:
     """`normalised` of each: plain ASCII in one sweep, the others one by one."""
     clean, odd = swept(texts)
+    odd |= np.asarray(pc.match_substring_regex(texts, _MAY_BE_MEANT))
     if not odd.any():
         return clean
     others = [normalised(text) for text in texts.filter(pa.array(odd)).to_pylist()]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import warmstart
-from warmstart.data.dedup.clusters import Duplicates, find_duplicates
+from warmstart.data.dedup.clusters import Duplicates, find_duplicates, values_differ
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
 
@@ -228,3 +228,34 @@ def test_clean_sets_give_few_pairs(shared_data: Path, name: str, most: int) -> N
     assert found.summary["by_kind"]["near"] <= most
     short = [p for p in found.pairs.to_pylist() if p["kind"] == "near"]
     assert all(len(p["right_text"].split()) >= 6 for p in short)
+
+
+WITHOUT = "the quick brown fox jumps over the lazy dog near the old river today"
+
+
+@pytest.mark.parametrize(
+    ("other", "differs"),
+    [
+        (WITHOUT.replace("old", "new"), True),
+        (WITHOUT.replace("brown fox", "grey wolf"), True),
+        (WITHOUT.replace("brown fox", "hen"), True),
+        (WITHOUT.replace("today", "5"), True),
+        (WITHOUT.replace("quick", "qiuck"), False),
+        (WITHOUT.replace("lazy ", ""), False),
+        (WITHOUT.replace("lazy dog", "dog lazy"), False),
+        (WITHOUT.replace("over the", "overthe"), False),
+        (WITHOUT + " again", False),
+        (" ".join(WITHOUT.split()[3:]), False),
+        (WITHOUT, False),
+    ],
+)
+def test_what_is_another_value(other: str, differs: bool) -> None:
+    assert values_differ(WITHOUT.split(), other.split()) is differs
+    assert values_differ(other.split(), WITHOUT.split()) is differs
+
+
+def test_another_value_with_another_target_is_no_copy() -> None:
+    """With the same target, or where only a misspelling differs, it is."""
+    for text, label, found in (("5 pounds", "b", 0), ("5 pounds", "a", 1), ("4 puonds", "b", 1)):
+        rows = table([f"{LONG} 4 pounds", f"{LONG} {text}"], ["a", label])
+        assert find_duplicates({"train": rows}, ["text"], "label").summary["pairs"] == found

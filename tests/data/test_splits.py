@@ -270,7 +270,7 @@ def test_requests_that_cannot_be_met(
 def test_real_splits(shared_data: Path, split) -> None:
     found = split(shared_data / "tweet_emotion")
     assert [len(getattr(found.splits, name)) for name in NAMES] == [3256, 374, 1421]
-    with pytest.raises(DataError, match=r"168 of 1,941 rows.*also in test.*citation_intent"):
+    with pytest.raises(DataError, match=r"176 of 1,941 rows.*also in test.*citation_intent"):
         split(shared_data / "citation_intent")
 
 
@@ -306,16 +306,59 @@ def test_nearly_equal_texts_stay_on_one_side(split) -> None:
 def test_near_copies_of_test_leave_train(put, split, csv_text, tmp_path: Path) -> None:
     put("d/train.csv", csv_text(40) + f"Hello - {LONG},pos\n")
     put("d/test.csv", f"text,label\n{LONG},pos\nnew one,neg\n")
-    found = split(tmp_path / "d")
+    found = split(tmp_path / "d", near_copies="drop")
     assert len(found.splits.train) == 36 and len(found.splits.test) == 2
+    assert "_near" not in found.splits.test.column_names
     dropped = found.summary["dropped"]["nearly also in test"]
     assert dropped["rows"] == 1 and dropped["first"].endswith("train.csv:42")
     near = found.splits.leakage["train~test"]["near"]
     assert near["rows"] == {"train": 1, "test": 1} and 0.8 < near["pairs"][0][2] < 1
     assert near["pairs"][0][1].endswith("test.csv:2")
     note = next(note for note in found.ledger.notes if note["kind"] == "leakage")
-    assert "train and test nearly share texts: 1 row of test" in note["message"]
+    assert "train and test nearly share texts: 1 row of test (50.0%)" in note["message"]
     assert len(split(tmp_path / "d", similarity=0.0).splits.train) == 37
+    kept = split(tmp_path / "d").splits
+    assert len(kept.train) == 37 and kept.leakage == found.splits.leakage
+    assert kept.test["_near"].to_pylist() == [True, False]
+
+
+def meaning(i: int, other: bool = False) -> dict[str, str]:
+    """A row of a data-to-text set: a filled-in form, and a sentence that says it."""
+    name = f"The {['Eagle', 'Plough', 'Mill', 'Vaults', 'Wrestlers'][i % 5]}"
+    food = ["French", "Italian", "Indian", "English", "Chinese", "Japanese"][i // 5 % 6]
+    price = f"{10 + i // 30}-{20 + i // 30}" if not other else f"{60 + i // 30}-{70 + i // 30}"
+    form = f"name[{name}], eatType[restaurant], food[{food}], priceRange[{price}], "
+    form += "customer rating[average], area[riverside], familyFriendly[yes], near[Café Rouge]"
+    return {"text": form, "target": f"{name} serves {food} food for {price} pounds."}
+
+
+def test_forms_that_differ_in_a_value_and_in_their_target_are_no_copies(split) -> None:
+    """Filled-in templates were "nearly also in validation", and the run was refused."""
+    source = {
+        "train": [meaning(i) for i in range(300)],
+        "test": [meaning(i, other=True) for i in range(60)],
+    }
+    roles = {"text": ("text",), "target": ("target",)}
+    for left, copies in ((roles, 0), ({"text": ("text",)}, 60)):
+        data = Data(validation_fraction=0)
+        found = load(data, left, set(left), 0, Ledger(), source, None, texts=("text",))
+        assert len(found.train) == 300
+        near = found.test["_near"].to_pylist() if "_near" in found.test.column_names else []
+        assert sum(near) == copies and bool(found.leakage) is bool(copies)
+
+
+def test_validation_rows_that_stand_in_test_are_left_out(put, split, csv_text, tmp_path) -> None:
+    put("d/train.csv", csv_text(60))
+    put("d/validation.csv", "text,label\n" + "".join(f"own {i},pos\n" for i in range(20))
+        + '"Shared, TEXT!",neg\n')  # fmt: skip
+    put("d/test.csv", 'text,label\n"shared text",neg\nnew one,pos\n')
+    found = split(tmp_path / "d")
+    assert len(found.splits.validation) == 20 and len(found.splits.test) == 2
+    dropped = found.summary["dropped"]["validation row also in test"]
+    assert dropped["rows"] == 1 and dropped["first"].endswith("validation.csv:22")
+    with pytest.raises(DataError, match=r"test\.csv: every row of validation is also in test"):
+        split(tmp_path / "d/train.csv", validation=str(tmp_path / "d/test.csv"),
+              test=str(put("other.csv", "text,label\nNEW one.,pos\nshared text,a\n")))  # fmt: skip
 
 
 def test_conflicting_labels_are_noted_with_places(put, split) -> None:
@@ -382,7 +425,7 @@ def test_a_large_family_is_cut_like_other_rows(split) -> None:
     ]
     found = split(rows)
     assert [len(getattr(found.splits, name)) for name in NAMES] == [140, 20, 40]
-    assert any(note.get("families") == 1 for note in found.ledger.notes)
+    assert any(note.get("families") == 2 for note in found.ledger.notes), "one of each label"
 
 
 @pytest.mark.parametrize("given", ["path", "test"])
@@ -431,7 +474,7 @@ def test_rows_that_hang_together_count_as_one_in_the_test_split(split) -> None:
     test = [
         *rows[60:],
         {"text": f"{LONG} nine", "label": "a"},
-        {"text": f"{LONG}, seven", "label": "b"},
+        {"text": f"{LONG}, seven", "label": "a"},
     ]
     units = split({"train": rows[:60], "test": test}).splits.test["_unit"].to_pylist()
     assert len(set(units)) == len(units) - 1 and units[-1] == units[-2]

@@ -168,3 +168,20 @@ def test_rows_that_hang_together_count_as_one(rows: dict[str, Any]) -> None:
     gaps = [m["baselines"][0]["model_minus_baseline"] for m in (alone, metrics)]
     assert gaps[1]["high"] - gaps[1]["low"] > 1.5 * (gaps[0]["high"] - gaps[0]["low"])
     assert "mcnemar_p" in gaps[0] and "mcnemar_p" not in gaps[1]
+
+
+def test_the_score_without_near_copies_of_train_stands_beside(rows: dict[str, Any]) -> None:
+    test, logits = rows["examples"]["test"], rows["outputs"]["test"].copy()
+    near = np.arange(400) < 100
+    logits[near] = np.eye(3, dtype=np.float32)[test.store.targets[near]]
+    table = test.table.append_column("_near", pa.array(near))
+    given = {**answering(rows, logits), "examples": {**rows["examples"],
+             "test": replace(test, table=table)}}  # fmt: skip
+    metrics = evaluate(QUICK, **given).metrics
+    apart = metrics["without_near_copies"]
+    alone = evaluate(QUICK, **part(answering(rows, logits), "test", ~near)).metrics
+    assert (apart["rows"], apart["near"]) == (300, 100)
+    assert apart["score"]["value"] == pytest.approx(alone["f1_macro"]["value"])
+    assert apart["score"]["value"] < metrics["f1_macro"]["value"] - 0.02
+    assert any("100 test rows (25 %) nearly repeat a text of train; without them macro-F1" in note
+               for note in metrics["notes"])  # fmt: skip

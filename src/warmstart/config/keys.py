@@ -50,8 +50,8 @@ ROWS = ("columns", "delimiter", "encoding", "limit")  # of data, where rows are 
 SCORES = ("bootstrap", "confidence_level", "calibration_bins")
 FILES = ("path", "train", "validation", "test")
 SPLITS = (
-    *FILES, *ROWS, "validation_fraction", "test_fraction", "split_seed", "similarity", "group",
-    "corrections", "merge_labels", "max_dropped",
+    *FILES, *ROWS, "validation_fraction", "test_fraction", "split_seed", "similarity",
+    "near_copies", "group", "corrections", "merge_labels", "max_dropped",
 )  # fmt: skip
 APPLIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "inspect": {"base": (), "revision": (), "seed": (), "data": SPLITS, "task": ()},

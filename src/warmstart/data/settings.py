@@ -64,6 +64,12 @@ class Data(Part):
         description="share of words from which texts count as nearly equal, as in 0.8; 0: only "
         "texts equal but for case and punctuation are",
     )
+    near_copies: Literal["keep", "drop"] = Field(
+        default="keep",
+        description="rows of train that nearly repeat a text of a validation or test split that "
+        "was given: keep them, and say what the score is without the test rows concerned, or drop "
+        "them (equal texts are always dropped)",
+    )
     group: str | None = Field(
         default=None,
         description="column whose rows of one value (author, thread, document) stay on one side "

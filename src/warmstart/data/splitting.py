@@ -118,10 +118,13 @@ def load(
         texts = [role for role in roles if role in required and role != label]
     label = label if label is not None and label in parts["train"].column_names else None
     parts = _clean(parts, texts, label, settings, ledger)
-    copies = find_copies(parts, texts, settings.similarity)
+    targets = [label] if label else [role for role in roles if role not in (*texts, "id")]
+    copies = find_copies(parts, texts, settings.similarity, targets=targets)
     keys = copies.by_split(hashed(copies.texts)[copies.rows])
     leakage = note_leakage(parts, keys, copies, settings.group, ledger)
-    kept = _unleaked(parts, keys, copies, ledger)
+    kept = _unleaked(parts, keys, copies, ledger, near=settings.near_copies == "drop")
+    if {"validation", "test"} <= set(parts):
+        parts["validation"] = _unseen(parts["validation"], keys, ledger)
     train = parts["train"] = parts["train"].filter(pa.array(kept))
     alike, numbers = keys["train"][kept], copies.by_split(copies.rows)["train"][kept]
     ledger.check(settings.max_dropped)
@@ -137,6 +140,8 @@ def load(
         values = group_values(train, grouped) if grouped else None
         own = kept_together(own, numbers, copies, values, ledger)
     units = _units(parts["test"], keys["test"], copies, grouped) if given["test"] else None
+    if given["test"]:
+        parts["test"] = _with_near(parts["test"], numbers, copies)
     if settings.group:
         parts = {name: table.drop_columns("_group") for name, table in parts.items()}
     seed = seed if settings.split_seed is None else settings.split_seed
@@ -238,13 +243,18 @@ def _without_empty(
 
 
 def _unleaked(
-    parts: dict[str, pa.Table], keys: dict[str, np.ndarray], copies: Copies, ledger: Ledger
+    parts: dict[str, pa.Table],
+    keys: dict[str, np.ndarray],
+    copies: Copies,
+    ledger: Ledger,
+    near: bool,
 ) -> np.ndarray:
-    """Which rows of train stay: those whose text is not, nor nearly, in test or validation."""
+    """Which rows of train stay: those whose text is not (nor, with `near`, nearly) in test or
+    validation."""
     train, own = parts["train"], keys["train"]
     lost = np.zeros(len(train), bool)
     given = [split for split in ("test", "validation") if split in parts]
-    for words, nearly in (("also in", False), ("nearly also in", True)):
+    for words, nearly in (("also in", False), ("nearly also in", True))[: 1 + near]:
         for split in given:
             shared = near_rows(copies, "train", split) if nearly else np.isin(own, keys[split])
             _drop(train, np.flatnonzero(shared & ~lost), f"{words} {split}", ledger)
@@ -255,6 +265,31 @@ def _unleaked(
             f"{file}: every row is also in test or validation, or nearly; give other rows to train"
         )
     return ~lost
+
+
+def _unseen(validation: pa.Table, keys: dict[str, np.ndarray], ledger: Ledger) -> pa.Table:
+    """The rows of a given validation split whose text is not in test: by the others epoch,
+    thresholds and temperature would be chosen on test texts."""
+    shared = np.isin(keys["validation"], keys["test"])
+    _drop(validation, np.flatnonzero(shared), "validation row also in test", ledger)
+    if shared.all():
+        raise DataError(
+            f"{validation['_file'][0].as_py()}: every row of validation is also in test; give "
+            "other rows, or leave the validation split out, and it is cut from train"
+        )
+    return validation.filter(pa.array(~shared)) if shared.any() else validation
+
+
+def _with_near(test: pa.Table, train: np.ndarray, copies: Copies) -> pa.Table:
+    """The test rows with the column `_near`, where some of them nearly repeat a text of train;
+    `train` are the numbers of its texts."""
+    there = np.zeros(len(copies.texts), bool)
+    there[train] = True
+    near = np.zeros(len(copies.texts), bool)
+    near[copies.right[there[copies.left]]] = True
+    near[copies.left[there[copies.right]]] = True
+    rows = near[copies.by_split(copies.rows)["test"]]
+    return test.append_column("_near", pa.array(rows)) if rows.any() else test
 
 
 def _drop(table: pa.Table, rows: np.ndarray, reason: str, ledger: Ledger) -> None:

@@ -93,6 +93,14 @@ def notes(metrics: Mapping[str, Any], single_label: bool) -> list[str]:
             "together (copies or nearly, one value of the group column, one passage): each counts "
             "as one in the intervals and tests."
         )
+    if apart := metrics.get("without_near_copies"):
+        main = metrics["titles"].get(metrics["main"], metrics["main"])
+        text = f"{counted(apart['near'], 'test row')} ({share(apart['near'] / count)}) nearly "
+        text += "repeat a text of train"
+        if (score := apart["score"]) is not None:
+            text += f"; without them {main} is {figure(score['value'])} "
+            text += f"({between(score['low'], score['high'])}) on {counted(apart['rows'])}"
+        texts.append(f"{text}. To take such rows out of train: --data.near_copies drop.")
     if single_label and metrics["accuracy"]["value"] == 1.0:
         texts.append(
             f"No test row was wrong. That does not make the model perfect: {counted(count)} cannot "

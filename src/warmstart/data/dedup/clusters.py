@@ -1,13 +1,15 @@
 """Copies of one text: equal, equal but for case and punctuation, and nearly equal; and where.
 
 Near is what a person would call a copy: a few words added, dropped, swapped or misspelt, or a text
-cut off. A family made from one template ("What is the capital of …?") is not.
+cut off. A family made from one template ("What is the capital of …?") is not, and neither are texts
+of which one has another value (a number, a name, a word) and another target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from itertools import combinations
 from typing import Any
 
@@ -30,6 +32,9 @@ from warmstart.errors import DataError, nearest, shown
 SIMILARITY = 0.8
 LEAST_WORDS = 8  # shorter texts are copies only if they are equal: one word makes another question
 STEPS = 4  # of the progress
+EXCHANGED = 0.4  # share of the words that may be exchanged in one sentence of different things
+VALUE_WORDS = 4  # that one value may have
+LIKE = 0.75  # share of the letters of a word that are right in a misspelling of it
 TEST_FIRST = ("test", "validation", "train")  # whose rows come first
 _LOWER = np.uint64(0xFFFFFFFF)
 _UNSPACED = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
@@ -72,8 +77,12 @@ def find_copies(
     texts: Sequence[str],
     similarity: float = SIMILARITY,
     progress: Progress | None = None,
+    targets: Sequence[str] = (),
 ) -> Copies:
     """Compare the texts in the roles `texts` of all rows of all splits.
+
+    Where `targets` name columns, texts that differ in a value and in all their targets are not near
+    (see `values_differ`).
 
     Near are texts of LEAST_WORDS words or more that share at least `similarity` of their words,
     weighed by length, in much the same order; or of which one, of LEAST_OF_CUT words or more, is
@@ -85,10 +94,75 @@ def find_copies(
     normal = [normal_texts(parts[name], texts) for name in names]
     encoded = pa.chunked_array([c for column in normal for c in column.chunks], pa.large_string())
     encoded = encoded.combine_chunks().dictionary_encode()
-    near = _near(encoded.dictionary, similarity, progress)
+    left, right, share = _near(encoded.dictionary, similarity, progress)
     sizes = {name: len(parts[name]) for name in names}
     rows = np.asarray(encoded.indices, np.int64)
-    return Copies(sizes, encoded.dictionary, rows, *near)
+    if len(left) and targets:
+        wanted = [_joined_values(parts[name], targets) for name in names]
+        same = ~_mean_others(encoded.dictionary, rows, wanted, left, right)
+        left, right, share = left[same], right[same], share[same]
+    return Copies(sizes, encoded.dictionary, rows, left, right, share)
+
+
+def _joined_values(table: pa.Table, columns: Sequence[str]) -> list[int]:
+    """A number for each row, equal for rows of equal values in the columns."""
+    values = (table[name].to_pylist() for name in columns if name in table.column_names)
+    return [hash(repr(row)) for row in zip(*values, strict=True)] or [0] * len(table)
+
+
+def _mean_others(
+    texts: pa.Array, rows: np.ndarray, targets: Sequence[list[int]], left: Any, right: Any
+) -> np.ndarray:
+    """Which pairs of texts differ in a value and have no target in common."""
+    concerned = np.zeros(len(texts), bool)
+    concerned[left] = concerned[right] = True
+    every = np.fromiter((target for part in targets for target in part), np.int64, len(rows))
+    of_text: dict[int, set[int]] = {}
+    which = np.flatnonzero(concerned[rows])
+    for text, target in zip(rows[which].tolist(), every[which].tolist(), strict=True):
+        of_text.setdefault(text, set()).add(target)
+    numbers = np.flatnonzero(concerned)
+    words = {
+        number: text.split()
+        for number, text in zip(
+            numbers.tolist(), texts.take(pa.array(numbers)).to_pylist(), strict=True
+        )
+    }
+    return np.array(
+        [of_text[a].isdisjoint(of_text[b]) and values_differ(words[a], words[b])
+         for a, b in zip(left.tolist(), right.tolist(), strict=True)], bool,
+    )  # fmt: skip
+
+
+def values_differ(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two texts, as words, are the same sentence of different things.
+
+    Words stand in the place of others, and not only as misspellings of these: a number, or any word
+    if everything else stays where it was. Words that are added, dropped or moved are no such.
+    """
+    if len(one) == len(other):
+        pairs = [(a, b) for a, b in zip(one, other, strict=True) if a != b]
+        if 0 < len(pairs) <= EXCHANGED * len(one):
+            left, right = (sorted(side) for side in zip(*pairs, strict=True))
+            return left != right and not all(_misspelt(a, b) for a, b in pairs)
+    least = min(len(one), len(other))
+    start = next((i for i in range(least) if one[i] != other[i]), least)
+    rest = least - start
+    end = next((i for i in range(rest) if one[-1 - i] != other[-1 - i]), rest)
+    middle = one[start : len(one) - end], other[start : len(other) - end]
+    if not all(middle) or "".join(middle[0]) == "".join(middle[1]):
+        return False
+    if max(map(len, middle)) <= VALUE_WORDS:
+        return not any(a == b or _misspelt(a, b) for a in middle[0] for b in middle[1])
+    only = set(one) - set(other), set(other) - set(one)
+    return all(any(c.isdigit() for word in side for c in word) for side in only)
+
+
+def _misspelt(one: str, other: str) -> bool:
+    """Whether a word is the other one with a letter or two wrong; numbers never are."""
+    if any(c.isdigit() for c in one + other) or min(len(one), len(other)) < 4:
+        return False
+    return SequenceMatcher(None, one, other).ratio() >= LIKE
 
 
 def blank_texts(texts: pa.Array) -> np.ndarray:
@@ -230,7 +304,7 @@ def find_duplicates(
     rows without text are no copies. The summary counts pairs, kinds, conflicts, and for each split
     and each two splits the rows concerned.
     """
-    copies = find_copies(parts, texts, similarity, progress)
+    copies = find_copies(parts, texts, similarity, progress, [label] if label else [])
     first = np.unique(copies.rows, return_index=True)[1]
     blank = blank_texts(copies.texts)[copies.rows]
     left, right, kind, share = _stars(copies, first, blank)

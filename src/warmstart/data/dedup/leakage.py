@@ -71,8 +71,9 @@ def note_leakage(
                 for name, other in ((left, right), (right, left))
             }
             share = (
-                f"nearly share texts: {counted(rows[right])} of {right} besides the equal ones, "
-                f"for example {pairs[0][0]} ~ {pairs[0][1]} (similarity {pairs[0][2]:.2f})"
+                f"nearly share texts: {counted(rows[right])} of {right} "
+                f"({rows[right] / len(parts[right]):.1%}) besides the equal ones, for example "
+                f"{pairs[0][0]} ~ {pairs[0][1]} (similarity {pairs[0][2]:.2f})"
             )
             note(left, right, "near", share, rows=rows, pairs=pairs)
     straddling = straddling_groups(parts, "_group") if group else pa.table({})

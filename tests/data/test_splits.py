@@ -426,6 +426,7 @@ def test_a_large_family_is_cut_like_other_rows(split) -> None:
     found = split(rows)
     assert [len(getattr(found.splits, name)) for name in NAMES] == [140, 20, 40]
     assert any(note.get("families") == 2 for note in found.ledger.notes), "one of each label"
+    assert found.splits.test["_near"].to_pylist().count(True) > 30, "the report says what it does"
 
 
 @pytest.mark.parametrize("given", ["path", "test"])

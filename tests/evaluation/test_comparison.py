@@ -149,7 +149,7 @@ def test_the_smallest_within_one_standard_error_is_the_better_buy():
     assert better_buy([full, near, far]) is near  # 5 points are more than one standard error of 3
     assert better_buy([full, far]) is full
     text = words.advice([full, near], near, 0.95)
-    assert "Take lora: within noise of full" in text
+    assert "Take lora: not to be told from full" in text
     assert "10 % of the trained weights" in text
     assert "ruled out" not in text
     wide = standing("lora", 0.79, 10, difference=-0.01, low=-0.09, high=0.07)
@@ -160,7 +160,7 @@ def test_the_words_name_the_runner_up_and_what_is_not_known():
     found, _ = compared(full=(0.80, 100), lora=(0.79, 10), frozen=(0.3, 1))
     text = words.verdict(found, "macro-F1", 400, 0.95)
     assert f"Best is {found[0].method}: macro-F1" in text
-    assert f"The runner-up, {found[1].method}, is" in text and "which is noise" in text
+    assert f"The runner-up, {found[1].method}, is" in text and "cannot be told from noise" in text
     assert "Really worse than" in text and "frozen" in text
     assert any("Two seeds" in note for note in words.notes(found, True))
     alone = standings([trial("full", 0, said(0.8, 1), 9)], None, "f1_macro")

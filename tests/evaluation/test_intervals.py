@@ -113,7 +113,22 @@ def test_the_same_answers_differ_by_nothing() -> None:
     y = np.arange(90) % 3
     same = paired(y, y, y, 3, draws=100)
     assert (same.difference, same.p_value, same.mcnemar_p, same.outcome) == (0, 1, 1, "noise")
-    assert "the difference is noise" in verdict(same, "the best baseline", "macro-F1")
+    assert "cannot be told from noise" in verdict(same, "the best baseline", "macro-F1")
+    many = np.arange(900) % 3
+    none = paired(many, many, many, 3, draws=100)
+    text = verdict(none, "the best baseline", "macro-F1")
+    assert text.startswith("no difference of more than 0.2 points: 0.0 points of macro-F1 against")
+
+
+def test_a_true_gain_that_few_rows_cannot_show_is_not_called_none() -> None:
+    """5 points on 100 rows: mostly not shown, and never said not to be there."""
+    rng, said = np.random.default_rng(6), list[str]()
+    for trial in range(60):
+        y = rng.integers(0, 2, 100)
+        a, b = (np.where(rng.random(100) < right, y, 1 - y) for right in (0.8, 0.75))
+        said.append(verdict(paired(y, a, b, 2, draws=200, seed=trial), "B", "macro-F1"))
+    assert sum("cannot be told" in text for text in said) > 30
+    assert not any("no difference" in text or "is noise" in text for text in said)
 
 
 def test_tests_that_disagree_are_not_called_noise() -> None:
@@ -127,7 +142,7 @@ def test_tests_that_disagree_are_not_called_noise() -> None:
     assert "the two tests disagree" in split and "noise" not in split
     assert "−56.2 to −11.8" in split and "p = 0.060" in split
     assert "disagree" in told(-0.7, 0.01, 0.03)
-    assert "the difference is noise" in told(-0.7, 0.01, 0.06)
+    assert "cannot be told from noise" in told(-0.7, 0.01, 0.06)
 
 
 def test_a_clear_gap_is_better_one_way_and_worse_the_other() -> None:

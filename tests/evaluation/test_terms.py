@@ -49,5 +49,5 @@ def test_a_report_has_the_terms_of_its_figures(facts: dict[str, Any]) -> None:
     }  # fmt: skip
     page = render({**facts, "metrics": metrics, "mistakes": []})
     assert "in the right order?" in page and "<dt>Interval</dt>" in page
-    for strange in ("Macro-F1", "Temperature", "Accuracy", "the difference is noise"):
+    for strange in ("Macro-F1", "Temperature", "Accuracy", "cannot be told from noise"):
         assert f"<dt>{strange}" not in page.replace(' id="temperature"', "")

@@ -140,16 +140,17 @@ def load(
         values = group_values(train, grouped) if grouped else None
         own = kept_together(own, numbers, copies, values, ledger)
     units = _units(parts["test"], keys["test"], copies, grouped) if given["test"] else None
-    if given["test"]:
-        parts["test"] = _with_near(parts["test"], numbers, copies)
     if settings.group:
         parts = {name: table.drop_columns("_group") for name, table in parts.items()}
     seed = seed if settings.split_seed is None else settings.split_seed
     side = cut(classes, own, shares["validation"], shares["test"], seed)
     note_repeats(train, alike, numbers, codes, side, copies, ledger)
+    tested = copies.by_split(copies.rows)["test"] if given["test"] else numbers[side == TEST]
+    near = _near_train(numbers[side == TRAIN], tested, copies)
     del copies, keys, alike, numbers, train
     parts |= _cut_off(parts.pop("train"), side, shares, given, own, settings.group or together)
-    parts["test"] = with_units(parts["test"], own[side == TEST] if units is None else units)
+    test = with_units(parts["test"], own[side == TEST] if units is None else units)
+    parts["test"] = test.append_column("_near", pa.array(near)) if near.any() else test
     for name in SIDES:
         ledger.keep(name, len(parts[name]))
     return Splits(**parts, given=given, fingerprint=stamp, leakage=leakage)
@@ -280,16 +281,13 @@ def _unseen(validation: pa.Table, keys: dict[str, np.ndarray], ledger: Ledger) -
     return validation.filter(pa.array(~shared)) if shared.any() else validation
 
 
-def _with_near(test: pa.Table, train: np.ndarray, copies: Copies) -> pa.Table:
-    """The test rows with the column `_near`, where some of them nearly repeat a text of train;
-    `train` are the numbers of its texts."""
-    there = np.zeros(len(copies.texts), bool)
+def _near_train(train: np.ndarray, test: np.ndarray, copies: Copies) -> np.ndarray:
+    """Which rows of test nearly repeat a text of train; both are numbers of texts."""
+    there, near = np.zeros(len(copies.texts), bool), np.zeros(len(copies.texts), bool)
     there[train] = True
-    near = np.zeros(len(copies.texts), bool)
     near[copies.right[there[copies.left]]] = True
     near[copies.left[there[copies.right]]] = True
-    rows = near[copies.by_split(copies.rows)["test"]]
-    return test.append_column("_near", pa.array(rows)) if rows.any() else test
+    return near[test]
 
 
 def _drop(table: pa.Table, rows: np.ndarray, reason: str, ledger: Ledger) -> None:

@@ -10,7 +10,8 @@ from warmstart.metrics.bootstrap import FEWEST, MACRO, Difference
 
 FEW_ROWS = 100  # test rows below which every interval is wide
 FEW_OF_CLASS = 10  # test rows below which a class's figures are rough
-NOISE = "the difference is noise"
+NOT_SHOWN = "the difference cannot be told from noise with so few test rows"
+NARROW = 0.02  # two points: an interval within them says that there is no difference to speak of
 DISPUTED = (
     "the difference cannot be told from chance with so few test rows, as the two tests disagree"
 )
@@ -28,7 +29,13 @@ def verdict(result: Difference, other: str, name: str, scale: float = 1.0) -> st
     evidence += f", {p_words(result.p_value)}"
     if result.outcome == "noise":
         gap = f"{points(scale * result.difference, sign=True)} points of {name}"
-        return f"{DISPUTED if result.disputed else NOISE}: {gap} against {other} ({evidence})"
+        most = max(abs(low), abs(high))
+        if most <= NARROW and not result.disputed:
+            return (
+                f"no difference of more than {points(most)} points: {gap} against {other} "
+                f"({evidence})"
+            )
+        return f"{DISPUTED if result.disputed else NOT_SHOWN}: {gap} against {other} ({evidence})"
     gap = f"{points(abs(scale * result.difference))} points of {name}"
     return f"{result.outcome} than {other} by {gap} ({evidence})"
 

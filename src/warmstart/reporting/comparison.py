@@ -7,7 +7,7 @@ from typing import Any
 
 from warmstart.evaluation import sentences as words
 from warmstart.evaluation.comparison import NOISE, UNKNOWN, WORSE, Standing
-from warmstart.evaluation.sentences import p_words, percent, points
+from warmstart.evaluation.sentences import NARROW, p_words, percent, points
 from warmstart.formatting import counted
 from warmstart.metrics.bootstrap import disputed
 from warmstart.reporting.page import page
@@ -38,7 +38,7 @@ def verdict(standings: Sequence[Standing], title: str, rows: int, level: float) 
     if worse := [row.method for row in standings[2:] if row.outcome == WORSE]:
         text += f" Really worse than {best.method}: {listed(worse)}."
     if noise := [row.method for row in standings[2:] if row.outcome == NOISE]:
-        text += f" Within noise of it: {listed(noise)}."
+        text += f" Not to be told from it: {listed(noise)}."
     return text
 
 
@@ -57,7 +57,7 @@ def advice(standings: Sequence[Standing], buy: Standing, level: float) -> str:
             f"Take {best.method}: no method that trains fewer weights is within one standard error "
             "of it."
         )
-    text = f"Take {buy.method}: within noise of {best.method}"
+    text = f"Take {buy.method}: not to be told from {best.method}"
     text += f" ({points(buy.against['difference'], sign=True)} points, {percent(level)} interval "
     text += (
         f"{points(buy.against['low'])} to {points(buy.against['high'])}), with {_costs(buy, best)}."
@@ -114,7 +114,7 @@ def _gap(row: Standing, title: str, level: float) -> str:
     gap = row.against
     far = f"{points(abs(gap['difference']))} points"
     if row.outcome == UNKNOWN:
-        return f"is {far} of {title} lower; whether that is noise was not tested"
+        return f"is {far} of {title} lower; whether that is more than noise was not tested"
     evidence = ""
     if gap["p_value"] is not None:
         evidence = f" ({percent(level)} interval of the difference {points(gap['low'])} to "
@@ -131,7 +131,9 @@ def _gap(row: Standing, title: str, level: float) -> str:
             f"is {far} lower, which cannot be told from chance with so few test rows, as the two "
             f"tests disagree{evidence}"
         )
-    return f"is {far} lower, which is noise{evidence}"
+    if gap["p_value"] is not None and max(abs(gap["low"]), abs(gap["high"])) <= NARROW:
+        return f"is {far} lower: no difference to speak of{evidence}"
+    return f"is {far} lower, which cannot be told from noise with so few test rows{evidence}"
 
 
 def _is_disputed(against: Mapping[str, Any]) -> bool:

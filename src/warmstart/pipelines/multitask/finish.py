@@ -183,7 +183,7 @@ def _verdict(mean: float, tasks: Mapping[str, Any], alone: Mapping[str, Any]) ->
     outcomes = {
         "better": "sharing helped {}",
         "worse": "sharing harmed {}",
-        "noise": "for {} the difference to training alone is noise",
+        "noise": "for {} the difference to training alone cannot be told from noise",
     }
     clauses: list[str] = []
     for outcome, clause in outcomes.items():

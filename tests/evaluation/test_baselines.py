@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from warmstart.evaluation.baselines import tfidf as counting
 from warmstart.evaluation.baselines.rules import MajorityClass
 from warmstart.evaluation.baselines.tfidf import TfidfClasses, blocks, picked
 from warmstart.evaluation.settings import Evaluate
+from warmstart.metrics.classification import f1_macro, tally
 from warmstart.tasks.base import Examples
 from warmstart.tasks.classification import Classification
 from warmstart.tasks.multilabel.task import Multilabel
@@ -111,3 +115,24 @@ def test_much_text_is_counted_by_words_and_that_is_said(monkeypatch: pytest.Monk
 
 def test_every_baseline_has_a_name_for_the_files() -> None:
     assert {one.name for one in BASELINES.values()} >= {"majority", "tfidf", "mean", "lead_1"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "wanted"), [("tweet_emotion", 0.658), ("citation_intent", 0.692)])
+def test_it_is_about_as_good_as_the_best_linear_model(
+    name: str, wanted: float, shared_data: Path
+) -> None:
+    """Of classes of uneven size: the best of linear SVMs and logistic regressions with many C."""
+    splits = {}
+    for split in ("train", "validation", "test"):
+        with (shared_data / name / f"{split}.csv").open(newline="", encoding="utf-8") as file:
+            splits[split] = list(csv.DictReader(file))
+    labels = sorted({row["label"] for row in splits["train"]})
+    of = {split: rows([row["text"] for row in own], [labels.index(row["label"]) for row in own],
+                      labels) for split, own in splits.items()}  # fmt: skip
+    begun = time.perf_counter()
+    fitted = tfidf(of["train"], of["validation"])
+    truth = of["test"].store.targets
+    found = f1_macro(tally(truth, fitted.predict(of["test"]), len(labels)))
+    assert found >= wanted - 0.01
+    assert time.perf_counter() - begun < 60

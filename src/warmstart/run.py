@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -214,7 +215,8 @@ def run_folder(out: str | Path | None, source: str | None, what: str) -> Path:
 
     Raises `RunError` where it cannot be made.
     """
-    stem = f"{Path(source or 'data').resolve().stem or 'data'}-{what}"
+    data = Path(re.sub(r"[*?\[\]]+", "", source or "data")).resolve()  # of a pattern, its words
+    stem = f"{data.stem or 'data'}-{what}"
     path = Path(out) if out else free_path(stem)
     check_free(path)
     check_writable(path)

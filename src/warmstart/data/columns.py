@@ -150,13 +150,12 @@ def _strings(column: pa.ChunkedArray, file: str, role: str, name: str) -> pa.Chu
 
 
 def _floats(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """3.0 as "3", 0.5 as "0.5", NaN as null: a label that pandas turned into a float is mended."""
-    distinct = pc.unique(column.cast(pa.float64()))
-    words = pa.array([as_text(value) for value in distinct.to_pylist()], pa.string())
-    chunks = [
-        words.take(pc.index_in(chunk.cast(pa.float64()), value_set=distinct))
-        for chunk in column.chunks
-    ]
+    """3.0 as "3", 0.5 as "0.5" in any width, NaN as null: a label that pandas turned into a float
+    is mended."""
+    column = column.cast(pa.float32()) if column.type == pa.float16() else column
+    distinct = pc.unique(column)
+    words = pa.array([as_text(x) for x in distinct.to_numpy(zero_copy_only=False)], pa.string())
+    chunks = [words.take(pc.index_in(chunk, value_set=distinct)) for chunk in column.chunks]
     return pa.chunked_array(chunks, type=pa.string())
 
 

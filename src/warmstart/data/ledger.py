@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,10 @@ from warmstart.formatting import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+BadRow = tuple[int, str, str]
+"""Line, reason and detail of a row that cannot be read."""
 
 
 def place(table: pa.Table, row: int) -> str:
@@ -30,6 +35,8 @@ class Ledger:
         self._first: dict[str, str] = {}
         self._tokens: dict[str, dict[str, int]] = {}
         self._notes: list[dict[str, Any]] = []
+        self.reading: dict[str, dict[str, Any]] = {}
+        """File → how it was read: encoding, delimiter, quoting, columns, columns left unused."""
         self._names: dict[str, int] = {}  # files, events and reasons, each once, and its number
         self._file, self._event, self._reason = array("I"), array("I"), array("I")
         self._line, self._cut = array("q"), array("q")
@@ -38,6 +45,16 @@ class Ledger:
     def read(self, file: str, n: int) -> None:
         """Count `n` rows as read from `file`."""
         self._read[file] += n
+
+    def describe(self, file: str, **facts: Any) -> None:
+        """Remember how a file was read, json-able."""
+        self.reading.setdefault(file, {}).update(facts)
+
+    def bad(self, file: str, rows: Iterable[BadRow]) -> None:
+        """Rows of a file that could not be read, and are left out."""
+        for line, reason, detail in rows:
+            self._read[file] += 1
+            self.drop(file, line, reason, detail)
 
     def keep(self, split: str, n: int) -> None:
         """Count `n` rows as kept in `split`."""
@@ -113,6 +130,7 @@ class Ledger:
         return {
             "rows": {"read": read, "kept": kept, "dropped": dropped},
             "files": dict(self._read),
+            "reading": dict(self.reading),
             "splits": dict(self._kept),
             "dropped": {
                 reason: {"rows": count, "first": self._first[reason]}

@@ -117,8 +117,7 @@ def _lines_as_texts(data: Any, settings: Data, task: Task, every: bool) -> pa.Ta
 
 
 def _read(data: Any, settings: Data) -> pa.Table:
-    reading = {key: getattr(settings, key) for key in ("delimiter", "encoding", "limit")}
-    return read(data, ledger=Ledger(), **reading)
+    return read(data, ledger=Ledger(), how=settings.reading)
 
 
 def labelled(data: Any, settings: Data, predictor: Predictor) -> pa.Table:

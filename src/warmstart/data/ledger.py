@@ -80,14 +80,26 @@ class Ledger:
         total, cut = before["total"] + total, before["cut"] + cut
         self._tokens[split] = {"total": total, "cut": cut, "kept": total - cut}
 
-    def note(self, kind: str, message: str, **facts: Any) -> None:
-        """Remember something worth telling, with json-able facts."""
+    def note(self, kind: str, message: str, *, loud: bool = False, **facts: Any) -> None:
+        """Remember something worth telling, with json-able facts; `loud`: on the screen at once."""
         self._notes.append({"kind": kind, "message": message, **facts})
+        if loud:
+            self._notes[-1]["loud"] = True
 
     @property
     def notes(self) -> list[dict[str, Any]]:
         """What was noted so far, in order."""
         return list(self._notes)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What belongs on the screen: loud notes, and rows of files that were left out."""
+        lost = [
+            f"{counted(count, 'row is', 'rows are')} left out: {reason} (first: "
+            f"{self._first[reason]})"
+            for reason, count in self._dropped.most_common()
+        ]
+        return [*(note["message"] for note in self._notes if note.get("loud")), *lost]
 
     def check(self, max_dropped: float) -> None:
         """Stop when a larger share of the rows than `max_dropped` is lost; raises DataError."""

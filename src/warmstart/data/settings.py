@@ -22,7 +22,9 @@ class Reading(NamedTuple):
     bad_rows: Literal["refuse", "skip"] = "refuse"
     limit: int | None = None
     usual_encoding: str | None = None
-    """Of files that are not UTF-8, as of those that a model was trained on; never set by `Data`."""
+    """Of files that are not UTF-8, as of those that a model was trained on."""
+    usual_delimiter: str | None = None
+    """Of files that have it in their first line."""
 
 
 class Data(Part):

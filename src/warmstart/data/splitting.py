@@ -193,7 +193,7 @@ def _read_all(
 ) -> dict[str, pa.Table]:
     parts: dict[str, pa.Table] = {}
     for name, _, table in read_splits(settings, source, ledger):
-        mapped = map_roles(table, roles, settings.columns, required, nested)
+        mapped = map_roles(table, roles, settings.columns, required, nested, ledger)
         if settings.group:
             mapped = mapped.append_column("_group", group_values(table, settings.group))
         own = mapped if rows is None else own_rows(mapped, rows, ledger)

@@ -74,6 +74,8 @@ def _resolved(recipe: Recipe, base: Base, rows: np.ndarray, store: TokenizedData
 
 
 SPLITS = ("train", "validation", "test")
+KEPT = ("columns", "encoding", "delimiter", "header")
+"""Of how the data were read, what a saved model keeps."""
 
 
 @dataclass
@@ -108,6 +110,13 @@ class Prepared:
     @property
     def objective(self) -> Objective:
         return self.recipe.objective  # pyright: ignore[reportReturnType]
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How the rows of train were read, for the saved model to read others alike."""
+        how = next(iter(self.ledger.reading.values()), {})
+        kept = {key: how[key] for key in KEPT if key in how}
+        return kept | {"merge_labels": self.recipe.data.merge_labels}
 
     def facts(self) -> dict[str, Any]:
         """What a dry run shows, and `run.json` keeps."""
@@ -167,6 +176,11 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
         )
     if source is None and recipe.data.path is None and recipe.data.train is None:
         raise RecipeError("no data: name a file or folder, or give --data.train FILE")
+    if recipe.data.merge_labels and task.label is None:
+        raise RecipeError(
+            f"data.merge_labels merges the spellings of one label a row, and task "
+            f"{task.part_name()} has no such label; mend the spellings in the data instead"
+        )
     ledger = Ledger()
     splits = load_splits(recipe, task, ledger, source)
     base = resolve(recipe.base, revision=recipe.revision)

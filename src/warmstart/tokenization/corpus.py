@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from warmstart.data.columns import map_roles
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers import files
-from warmstart.data.readers.objects import kind_name
 from warmstart.data.readers.files import detect
+from warmstart.data.readers.objects import kind_name
 from warmstart.data.readers.read import read
 from warmstart.data.settings import Reading as Rows
 from warmstart.errors import DataError, RecipeError, nearest, shown

@@ -51,7 +51,7 @@ def read_delimited(path: Path, encoding: str, how: Reading, ledger: Ledger) -> p
     where `how.bad_rows` is "skip".
     """
     with _cell_limit():
-        delimiter = how.delimiter or detect_delimiter(path, encoding)
+        delimiter = how.delimiter or detect_delimiter(path, encoding, how.usual_delimiter)
         table = _Table(path, encoding, delimiter, how)
         quoted = how.quoting is not False
         try:
@@ -63,7 +63,8 @@ def read_delimited(path: Path, encoding: str, how: Reading, ledger: Ledger) -> p
         if quoted and how.quoting is None:
             quoted, rows = _without_swallowed(table, rows, ledger)
         if not quoted and how.quoting is None:
-            ledger.note("quotes", f"{path}: quotes are taken as plain characters", file=str(path))
+            message = f"{path}: quotes are taken as plain characters"
+            ledger.note("quotes", message, file=str(path), loud=True)
         ledger.bad(str(path), table.bad)
         ledger.describe(
             str(path), delimiter=delimiter, quoting=quoted, header=how.header is not False
@@ -71,9 +72,7 @@ def read_delimited(path: Path, encoding: str, how: Reading, ledger: Ledger) -> p
         return rows
 
 
-def _without_swallowed(
-    table: _Table, rows: pa.Table, ledger: Ledger
-) -> tuple[bool, pa.Table]:
+def _without_swallowed(table: _Table, rows: pa.Table, ledger: Ledger) -> tuple[bool, pa.Table]:
     """Whether quotes are read as quotes, and the rows; none of them may hold other rows whole.
 
     A quoted field may have line breaks, and a stray quote may make one field of many rows: then
@@ -94,6 +93,7 @@ def _without_swallowed(
             f"{len(first)} lines); if rows are missing, close that quote, or read quotes as plain "
             "characters with --data.quoting false",
             file=str(table.path),
+            loud=True,
         )
         return True, rows
     if table.how.bad_rows == "skip":
@@ -122,15 +122,17 @@ def _holds_rows(record: list[tuple[int, str]], rows: pa.Table, delimiter: str) -
     return alike > 0 and 2 * alike >= len(record) - 1
 
 
-def detect_delimiter(path: Path, encoding: str) -> str:
+def detect_delimiter(path: Path, encoding: str, usual: str | None = None) -> str:
     """The delimiter that gives the most records the width of the header; at least two fields.
 
-    A first line such as `sep=;` says it.
+    A first line such as `sep=;` says it, and `usual` is taken where it stands in the header.
     """
     said = SEP.fullmatch(next(iter(lines(path, encoding, lenient=True)), ""))
     if said:
         return said.group(1)
     sample = _sample(path, encoding)
+    if usual and usual in next(filter(str.strip, sample), ""):
+        return usual
     favourite = {".tsv": "\t", ".tab": "\t", ".psv": "|"}.get(suffix(path), ",")
 
     def merit(delimiter: str) -> tuple[float, bool, int]:

@@ -110,7 +110,7 @@ def _read_path(path: Path, how: Reading, ledger: Ledger) -> pa.Table:
             f"{path} is not UTF-8, and {encoding} is a guess, which makes “{shown(line, 90)}” of "
             "it; if these letters are wrong, name the encoding with --data.encoding NAME"
         )
-    ledger.note("encoding", message, file=str(path), encoding=encoding, guess=bool(line))
+    ledger.note("encoding", message, file=str(path), encoding=encoding, loud=bool(line))
     ledger.describe(str(path), encoding=encoding)
     if kind == "conll":
         return read_conll(path, encoding, how.limit)
@@ -173,10 +173,8 @@ def _expand(origin: Any, ledger: Ledger) -> dict[str, Any]:
     """The splits that one source holds; a source that is one table is train."""
     if isinstance(origin, Mapping) and not is_columns(origin):
         return _by_name(origin, type(origin).__name__, ledger)
-    if isinstance(origin, list | tuple) and origin and all(map(_is_path, origin)):
-        return {"train": Files(path for part in origin for path in _paths(part))}
     if not _is_path(origin):
-        return {"train": origin}
+        return {"train": one_table(origin)}
     text = os.fspath(origin)
     check_local(text)
     if isinstance(text, str) and is_hub_id(text):
@@ -186,6 +184,14 @@ def _expand(origin: Any, ledger: Ledger) -> dict[str, Any]:
         return {"train": _several(path)}
     saved = saved_splits(path)
     return _by_name(saved, str(path), ledger) if saved is not None else _folder(path)
+
+
+def one_table(origin: Any) -> Any:
+    """What `read` takes of a source that is one table: several `Files` of a list of paths or of a
+    pattern, all else as it is."""
+    if isinstance(origin, list | tuple) and origin and all(map(_is_path, origin)):
+        return Files(path for part in origin for path in _paths(part))
+    return _several(origin) if isinstance(origin, str | os.PathLike) else origin
 
 
 def _several(path: str | os.PathLike[str]) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from pydantic import Field, PrivateAttr
 
+from warmstart.data.labels import in_order
 from warmstart.data.ledger import place
 from warmstart.errors import DataError, RecipeError, nearest, shown
 from warmstart.formatting import counted
@@ -134,7 +135,7 @@ class Multilabel(Task):
         return notes
 
     def fit_labels(self, train: pa.Table) -> list[str]:
-        """The labels of the training rows, sorted. Raises `DataError`, `RecipeError`."""
+        """The labels of the training rows, in order. Raises `DataError`, `RecipeError`."""
         first: dict[str, int] = {}
         for row, labels in enumerate(sets_in(train)):
             for label in labels:
@@ -156,7 +157,7 @@ class Multilabel(Task):
         for name in self.thresholds or {}:
             if name not in first:
                 raise RecipeError(f"task.thresholds: no label '{name}'.{nearest(name, first)}")
-        return sorted(first)
+        return in_order(first)
 
     def targets(self, table: pa.Table, labels: Sequence[str]) -> np.ndarray | None:
         return label_targets(table, labels)

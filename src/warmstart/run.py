@@ -27,6 +27,7 @@ from warmstart import files
 from warmstart.config.recipe import Recipe
 from warmstart.config.toml import read_file
 from warmstart.data.readers.files import unusable
+from warmstart.data.readers.objects import is_series
 from warmstart.errors import RecipeError, RunError, nearest, shown, typed
 from warmstart.files import write_json, write_text
 from warmstart.types import Metrics, Prediction, RunFolder, RunReport, TaskName
@@ -146,6 +147,8 @@ class Run:
         for a table, whose columns `warmstart.predict` knows."""
         from warmstart.inference.predictor import open_predictor
 
+        if is_series(texts) and not isinstance(texts, list | tuple):  # of pandas, or an array
+            texts = texts.tolist()  # pyright: ignore[reportAttributeAccessIssue]
         if not isinstance(texts, str | list | tuple):
             kind = type(texts).__name__
             raise RecipeError(

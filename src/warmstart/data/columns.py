@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from warmstart.data.ledger import Ledger
+from warmstart.data.settings import DELIMITER_NAMES, NO_DELIMITER
 from warmstart.data.tables import CHUNK, MAX_CELL, as_text, pc, too_long
 from warmstart.errors import DataError, UnknownNameError, nearest, shown
 
@@ -112,11 +113,26 @@ def _describe(
         doubt for name in unused if (doubt := _doubt(table, name, assigned, roles, named))
     ]  # fmt: skip
     if not any(n["kind"] == "columns" and n["columns"] == sentence for n in ledger.notes):
-        message = f"{files[0]}: {'; '.join([sentence, *doubts])}" if files else sentence
+        how = reading_words(ledger.reading.get(files[0], {})) if files else ""
+        where = f"{files[0]}{how}: " if files else ""
+        message = where + "; ".join([sentence, *doubts])
         plain = all(role == column for role, column in assigned.items())
         ledger.note(
             "columns", message, columns=sentence, unused=unused, plain=plain, loud=bool(doubts)
         )
+
+
+def reading_words(how: Mapping[str, Any]) -> str:
+    """` (cp1250, semicolon, no header)`: how a file of text was read; nothing for others."""
+    delimiter = how.get("delimiter")
+    words = [
+        how.get("encoding"),
+        DELIMITER_NAMES.get(delimiter, delimiter) if delimiter != NO_DELIMITER else None,
+        "no header" if how.get("header") is False else None,
+        "plain quotes" if how.get("quoting") is False else None,
+    ]
+    known = [word for word in words if word]
+    return f" ({', '.join(known)})" if known else ""
 
 
 def in_words(assigned: Mapping[str, str], unused: Sequence[str]) -> str:

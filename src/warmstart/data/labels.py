@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from warmstart.data.ledger import Ledger, place
 from warmstart.data.tables import pc
-from warmstart.errors import DataError, shown
+from warmstart.errors import DataError, escaped, shown
 from warmstart.formatting import counted
 
 UNSEEN = re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]")
@@ -89,9 +89,10 @@ def tidy(
     torn = [group for group in groups.values() if len(group) > 1]
     if torn and not merge:
         described = "; ".join(
-            " and ".join(f"'{shown(name)}' ({counted(counts[name])})" for name in group)
+            " and ".join(f"'{look(name)}' ({counted(counts[name])})" for name in group)
             + f", the last first at {first_row(parts, label, group[-1])}"
             for group in torn[:3]
+            for look in [_look(group)]
         )
         more = f"; and {len(torn) - 3} more" if len(torn) > 3 else ""
         raise DataError(
@@ -109,6 +110,14 @@ def tidy(
     if all(name == other for name, other in to.items()):
         return parts
     return {name: renamed(table, label, to) for name, table in parts.items()}
+
+
+def _look(group: list[str]) -> Callable[[str], str]:
+    """How labels are written in a message, so that they do not look alike."""
+    seen_as = {
+        " ".join(unicodedata.normalize("NFC", UNSEEN.sub("", name)).split()) for name in group
+    }
+    return shown if len(seen_as) == len(group) else escaped
 
 
 def renamed(table: pa.Table, label: str, to: Mapping[str, str]) -> pa.Table:

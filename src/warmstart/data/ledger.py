@@ -37,6 +37,8 @@ class Ledger:
         self._notes: list[dict[str, Any]] = []
         self.reading: dict[str, dict[str, Any]] = {}
         """File → how it was read: encoding, delimiter, quoting, columns, columns left unused."""
+        self.bad_rows: list[tuple[str, int, str, str]] = []
+        """File, line, reason and detail of rows that could not be read."""
         self._names: dict[str, int] = {}  # files, events and reasons, each once, and its number
         self._file, self._event, self._reason = array("I"), array("I"), array("I")
         self._line, self._cut = array("q"), array("q")
@@ -50,9 +52,14 @@ class Ledger:
         """Remember how a file was read, json-able."""
         self.reading.setdefault(file, {}).update(facts)
 
+    def put_aside(self, file: str, n: int) -> None:
+        """Count `n` rows of `file` as not read after all; a note says why."""
+        self._read[file] -= n
+
     def bad(self, file: str, rows: Iterable[BadRow]) -> None:
         """Rows of a file that could not be read, and are left out."""
         for line, reason, detail in rows:
+            self.bad_rows.append((file, line, reason, detail))
             self._read[file] += 1
             self.drop(file, line, reason, detail)
 
@@ -93,13 +100,29 @@ class Ledger:
 
     @property
     def warnings(self) -> list[str]:
-        """What belongs on the screen: loud notes, and rows of files that were left out."""
+        """What belongs on the screen: loud notes, and rows that were left out."""
         lost = [
             f"{counted(count, 'row is', 'rows are')} left out: {reason} (first: "
             f"{self._first[reason]})"
             for reason, count in self._dropped.most_common()
         ]
-        return [*(note["message"] for note in self._notes if note.get("loud")), *lost]
+        return [*self.loud, *lost]
+
+    @property
+    def loud(self) -> list[str]:
+        """The loud notes."""
+        return [note["message"] for note in self._notes if note.get("loud")]
+
+    @property
+    def told(self) -> list[str]:
+        """What a person should know before training: how the data were read, and loud notes."""
+        columns = self.columns
+        return [*columns, *(text for text in self.loud if text not in columns)]
+
+    @property
+    def columns(self) -> list[str]:
+        """How each file was read, and which of its columns."""
+        return [note["message"] for note in self._notes if note["kind"] == "columns"]
 
     def check(self, max_dropped: float) -> None:
         """Stop when a larger share of the rows than `max_dropped` is lost; raises DataError."""

@@ -9,6 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from warmstart.part import Part
 
+NO_DELIMITER = "\x1f"  # of a one-column file: a character that text does not hold
+DELIMITER_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", NO_DELIMITER: "none"}
 DELIMITER_WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 
 

@@ -17,15 +17,13 @@ from warmstart.data.columns import OURS, assign, map_roles
 from warmstart.data.corrections import correct
 from warmstart.data.ledger import Ledger
 from warmstart.data.profiling.pii import mask
-from warmstart.data.readers.csv import NO_DELIMITER
 from warmstart.data.readers.files import format_of
 from warmstart.data.readers.read import Files, read_splits
-from warmstart.data.settings import Data
+from warmstart.data.settings import DELIMITER_NAMES, Data
 from warmstart.data.tables import is_blank, pc
 from warmstart.errors import DataError
 from warmstart.formatting import counted
 
-DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", NO_DELIMITER: "none"}
 TYPES = {
     "text": (pa.types.is_string, pa.types.is_large_string),
     "true or false": (pa.types.is_boolean,),
@@ -176,7 +174,7 @@ def file_facts(source: Source, settings: Data) -> list[dict[str, Any]]:
             size, kind = sum(part.stat().st_size for part in origin), counted(len(origin), "file")
         how = source.ledger.reading.get(table["_file"][0].as_py(), {})
         encoding, delimiter = how.get("encoding"), how.get("delimiter")
-        delimiter = DELIMITERS.get(delimiter, delimiter)
+        delimiter = DELIMITER_NAMES.get(delimiter, delimiter)
         rows.append({"split": split, "file": table["_file"][0].as_py(), "rows": len(table),
                      "bytes": size, "format": kind, "encoding": encoding,
                      "delimiter": delimiter})  # fmt: skip

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from warmstart.data.ledger import BadRow, Ledger
 from warmstart.data.readers.files import NOT_TEXT, lines, suffix, why_not_text
-from warmstart.data.settings import Reading
+from warmstart.data.settings import NO_DELIMITER, Reading
 from warmstart.data.tables import (
     MAX_CELL,
     check_names,
@@ -29,7 +29,6 @@ from warmstart.errors import DataError
 from warmstart.formatting import counted
 
 CANDIDATES = ",;\t|"
-NO_DELIMITER = "\x1f"  # a one-column file: a character that text does not hold
 SAMPLE_LINES, SAMPLE_CHARACTERS = 500, 1 << 18
 SEP = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 """Excel's first line, which names the delimiter and is no row."""

@@ -119,8 +119,9 @@ def _array(file: str, name: str, values: Any) -> Any:
     if str(getattr(values, "dtype", "")).startswith("Sparse["):
         values = np.asarray(values)
     try:
-        array = pa.array(values, from_pandas=True)
-        if not isinstance(array.type, pa.BaseExtensionType):
+        array: Any = pa.array(values, from_pandas=True)
+        kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
+        if not isinstance(kind, pa.BaseExtensionType):
             return array
     except UnicodeEncodeError:
         where = lambda row: f"{file}:{row + 1}: column '{shown(name)}'"  # noqa: E731

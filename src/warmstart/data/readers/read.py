@@ -202,6 +202,7 @@ def _several(path: str | os.PathLike[str]) -> Any:
 
 def _paths(path: str | os.PathLike[str]) -> list[Path]:
     """Raises DataError where nothing fits a pattern."""
+    check_local(path)
     whole = Path(path).expanduser()
     if os.path.exists(whole) or not set("*?[") & set(str(whole)):
         return [whole]

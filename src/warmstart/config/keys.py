@@ -46,7 +46,8 @@ MEANT = {
 }
 """What other tools call it, and what it is here."""
 
-ROWS = ("columns", "delimiter", "encoding", "limit")  # of data, where rows are only read
+ROWS = ("columns", "delimiter", "encoding", "header", "quoting", "bad_rows", "limit")
+"""Of data, where rows are only read."""
 SCORES = ("bootstrap", "confidence_level", "calibration_bins")
 FILES = ("path", "train", "validation", "test")
 SPLITS = (
@@ -57,7 +58,7 @@ APPLIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "inspect": {"base": (), "revision": (), "seed": (), "data": SPLITS, "task": ()},
     "evaluate": {
         "seed": (),
-        "data": (*ROWS, "group", "similarity"),
+        "data": (*ROWS, "merge_labels", "group", "similarity"),
         "evaluate": SCORES,
         "engine": (),
     },

@@ -76,7 +76,8 @@ def inspect(
     if source is None and path is None:
         raise RecipeError("no data: name a file or folder, or give --data.train FILE")
     named, out = Path(path or "data"), run_folder(out, path, "inspect")
-    data = read_all(recipe.data, task.roles, {"text"}, Ledger(), source)
+    reading = recipe.data.model_copy(update={"bad_rows": "skip"})  # they are findings
+    data = read_all(reading, task.roles, {"text"}, Ledger(), source)
     if recipe.data.corrections and "label" in data.roles:
         data = corrected(data, recipe.data.corrections)
     if fix is not None:
@@ -124,7 +125,8 @@ def _write_copies(
         gone = removals(parts, context.duplicates.groups, keys)
         written["fix"] = write_clean(context.source, gone, fix)
     if split is not None:
-        data = recipe.data.model_copy(update={"max_dropped": 1.0})  # what is left out is told
+        lenient = {"max_dropped": 1.0, "bad_rows": "skip"}  # what is left out is told
+        data = recipe.data.model_copy(update=lenient)
         if fix is not None:
             unset = {"path": str(fix), "train": None, "validation": None, "test": None}
             data, source = data.model_copy(update=unset), None

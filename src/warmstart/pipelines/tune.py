@@ -41,6 +41,10 @@ def tune(
     if resume is None:
         _folder_of(recipe)
     ready = prepared or _prepare(recipe, source)
+    if prepared is None:
+        for text in ready.ledger.told:
+            for listener in listeners or []:
+                listener.note(text)
     if resume is None:
         out = _folder_of(recipe)
         ready = replace(ready, recipe=ready.recipe.model_copy(update={"out": str(out)}))

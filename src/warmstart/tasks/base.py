@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from warmstart.data.labels import in_order
 from warmstart.data.tokens.dataset import TokenizedDataset, tokenise
 from warmstart.data.tokens.encoding import tokenise_pairs
 from warmstart.errors import RecipeError
@@ -151,7 +150,7 @@ class Task(Part):
         """The labels, in the order of the head's outputs; empty where there are none."""
         if self.label is None:
             return []
-        return sorted(set(train[self.label].to_pylist()))
+        return in_order(set(train[self.label].to_pylist()))
 
     def encode(
         self,
@@ -246,16 +245,3 @@ def without(table: pa.Table, rows: np.ndarray, drop: Drop, reason: str) -> pa.Ta
     for row in np.flatnonzero(rows):
         drop(int(row), reason)
     return table.filter(~rows) if rows.any() else table
-
-
-def parse_cell(cell: Any) -> Any:
-    """A list or object that stands in a cell as JSON, or as Python prints it; all else as it is."""
-    if not isinstance(cell, str) or cell.strip()[:1] not in ("[", "{"):
-        return cell
-    for read in (json.loads, ast.literal_eval):
-        try:
-            value = read(cell.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-        return value if isinstance(value, list | dict) else cell
-    return cell

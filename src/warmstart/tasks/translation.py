@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from warmstart.errors import DataError
+from warmstart.data.cells import parse_cell
+from warmstart.data.ledger import place
+from warmstart.errors import DataError, shown
 from warmstart.metrics.text import Bleu, Chrf, Exact, Joined, Lengths
 from warmstart.tasks.base import Drop
 from warmstart.tasks.generation import REFERENCES, TextTask
@@ -78,6 +80,13 @@ class Translation(TextTask):
 
     def _apart(self, pairs: list[Any], table: pa.Table) -> dict[str, list[str]]:
         """Source and target of pairs by language."""
+        pairs = [parse_cell(pair) for pair in pairs]
+        strange = [row for row, pair in enumerate(pairs) if pair and not isinstance(pair, dict)]
+        if strange:
+            raise DataError(
+                f"{place(table, strange[0])}: '{shown(pairs[strange[0]], 40)}' is no pair of texts "
+                'by language, such as {"en": "…", "de": "…"}; mend or delete the row'
+            )
         known = [str(key) for key in next((pair for pair in pairs if pair), {})]
         source = self.source_language if self.source_language in known else "".join(known[:1])
         rest = [key for key in known if key != source]

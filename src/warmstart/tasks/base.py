@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -241,16 +239,3 @@ def without(table: pa.Table, rows: np.ndarray, drop: Drop, reason: str) -> pa.Ta
     for row in np.flatnonzero(rows):
         drop(int(row), reason)
     return table.filter(~rows) if rows.any() else table
-
-
-def parse_cell(cell: Any) -> Any:
-    """A list or object that stands in a cell as JSON, or as Python prints it; all else as it is."""
-    if not isinstance(cell, str) or cell.strip()[:1] not in ("[", "{"):
-        return cell
-    for read in (json.loads, ast.literal_eval):
-        try:
-            value = read(cell.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-        return value if isinstance(value, list | dict) else cell
-    return cell

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from warmstart.data.cells import parse_cell
 from warmstart.data.tokens.dataset import (
     IGNORE_INDEX,
     TokenizedDataset,
@@ -23,7 +24,7 @@ from warmstart.data.tokens.dataset import (
 from warmstart.errors import BaseModelError, DataError, RecipeError
 from warmstart.formatting import counted
 from warmstart.models.heads import TEXT, Head
-from warmstart.tasks.base import Drop, Examples, OnCut, Task, parse_cell, without
+from warmstart.tasks.base import Drop, Examples, OnCut, Task, without
 from warmstart.tasks.results import TaskResult, column, list_mistakes, prediction_table, shortened
 from warmstart.types import Prediction
 

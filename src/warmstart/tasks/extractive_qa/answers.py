@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from warmstart.data.cells import parse_cell
 from warmstart.formatting import counted
-from warmstart.tasks.base import Drop, parse_cell
+from warmstart.tasks.base import Drop
 from warmstart.tasks.results import column
 
 if TYPE_CHECKING:

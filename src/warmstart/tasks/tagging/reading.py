@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from warmstart.data.cells import parse_cell
 from warmstart.data.ledger import place
 from warmstart.errors import DataError, RowError, shown
 from warmstart.formatting import counted
 from warmstart.metrics.entities import spans_of_tags
-from warmstart.tasks.base import Drop, parse_cell
+from warmstart.tasks.base import Drop
 from warmstart.tasks.results import column
 from warmstart.tasks.tagging.schemes import NAMELESS, broken, strange, tags_of
 

@@ -55,7 +55,8 @@ def test_tuples_and_sets_keep_their_order() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "a", "(a)", "('a')", "[laughs] well", "[sic]", "{name}", "(see 3)", "a [1]",
-     "['a' ... 'b']", "[1] [2]", "[print('x')]", "[x for x in ()]", "{**{}}", "[" * 3000 + "]" * 3000],
+     "['a' ... 'b']", "[1] [2]", "[print('x')]", "[x for x in ()]", "{**{}}",
+     "[" * 3000 + "]" * 3000],
 )  # fmt: skip
 def test_what_is_no_list_stays_a_text(text: str) -> None:
     assert parse_cell(text) is text
@@ -71,9 +72,9 @@ def test_the_time_grows_with_the_length(piece: str) -> None:
     def seconds(n: int) -> float:
         best = 9.0
         for _ in range(3):
-            begun = time.perf_counter()
+            begun = time.process_time()
             parse_cell("[" + piece * n + "]")
-            best = min(best, time.perf_counter() - begun)
+            best = min(best, time.process_time() - begun)
         return best
 
-    assert seconds(40_000) <= 6 * max(seconds(10_000), 0.02)
+    assert seconds(40_000) <= 10 * max(seconds(10_000), 0.02)  # 16 if it were quadratic

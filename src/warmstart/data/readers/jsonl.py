@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from warmstart.data.readers.exports import spacy_row
 from warmstart.data.readers.files import lines
 from warmstart.data.tables import objects_to_table
 from warmstart.errors import DataError, shown
@@ -49,7 +50,21 @@ def read_json(path: Path, encoding: str, limit: int | None) -> pa.Table:
             where = f"{path}:{getattr(error, 'lineno', 1)}"
             raise DataError(f"{where}: not valid JSON ({shown(error)}); mend the file") from None
         rows = enumerate(_rows(str(path), content), 1)
-    return objects_to_table(str(path), islice(rows, limit))
+    return objects_to_table(str(path), islice(questions_apart(str(path), rows), limit))
+
+
+def questions_apart(
+    file: str, rows: Iterator[tuple[int, dict[str, Any]]]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """A row for each question of rows that are articles of SQuAD or, as of simpletransformers,
+    their paragraphs: {"context": …, "qas": […]}."""
+    for line, row in rows:
+        if isinstance(row.get("qas"), list) and "context" in row:
+            yield from ((line, question) for question in _questions(file, f"row {line}", row, {}))
+        elif isinstance(row.get("paragraphs"), list):
+            yield from ((line, question) for question in _rows(file, {"data": [row]}))
+        else:
+            yield line, row
 
 
 def _rows(file: str, content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -177,6 +192,8 @@ def _invalid(path: Path, line: int, error: Exception) -> DataError:
 def _object(path: Path, line: int, value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
+    if (row := spacy_row(value)) is not None:
+        return row
     raise DataError(
         f"{path}:{line}: {shown(value, 30)} is not a JSON object; each line must look like "
         '{"text": "...", "label": "..."}'

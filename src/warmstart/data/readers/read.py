@@ -22,6 +22,7 @@ from warmstart.data.readers.arrow import (
 )
 from warmstart.data.readers.conll import read_conll
 from warmstart.data.readers.csv import read_delimited
+from warmstart.data.readers.exports import brought
 from warmstart.data.readers.files import (
     FORMATS,
     PICKLES,
@@ -71,8 +72,12 @@ def read(
         were = "was" if limit == 1 else "were"
         message = f"only the first {counted(limit)} of {file} {were} read"
         ledger.note("limit", message, file=file)
-    ledger.read(file, len(table))
-    return with_file(table, file)
+    dropped = ledger.dropped
+    table = brought(with_file(table, file), file, ledger)
+    ledger.read(file, len(table) + ledger.dropped - dropped)
+    if not len(table):
+        raise ledger.nothing_left(file)
+    return table
 
 
 def _read_path(

@@ -149,7 +149,7 @@ def test_half_words_are_widened_and_noted() -> None:
     assert json.loads(found["tags"][1].as_py()) == ["O", "B-LOC", "O"]
     (note,) = task.data_notes(found)
     assert note.startswith(
-        "1 span of train (33.3%) with an end within a word, widened to whole words (first: <list>:2)"
+        "1 span of train (33.3%) with an end within a word, widened to whole words (first: "
     )
     assert task.data_notes(found.slice(0, 1)) == []
     (row,) = brought([{"text": "the x-rays", "spans": [[4, 5, "A"]]}], pieces="parts")

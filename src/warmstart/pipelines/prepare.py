@@ -24,6 +24,7 @@ from warmstart.models.base import Base, resolve
 from warmstart.models.checks import read_json
 from warmstart.models.loading import check_output_matrix, load_tokenizer
 from warmstart.objectives.base import Objective
+from warmstart.pipelines.recognise import with_task
 from warmstart.tasks.base import Examples, Task
 from warmstart.training.batches import BatchSource
 from warmstart.training.datasets import Rows, row_sizes
@@ -168,6 +169,8 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
     if source is None and recipe.data.path is None and recipe.data.train is None:
         raise RecipeError("no data: name a file or folder, or give --data.train FILE")
     ledger = Ledger()
+    recipe = with_task(recipe, source, ledger)
+    task = recipe.task
     splits = load_splits(recipe, task, ledger, source)
     base = resolve(recipe.base, revision=recipe.revision)
     tokenizer = load_tokenizer(base)

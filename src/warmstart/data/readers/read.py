@@ -202,9 +202,10 @@ def _folder(path: Path) -> dict[str, Any]:
             splits[split] = present[0]
     if "train" not in splits:
         listing = ", ".join(shown(name, 30) for name in sorted(os.listdir(path))[:10]) or "nothing"
+        itself = f" ({files[0]})" if files else ""
         raise DataError(
             f"{path} holds no train.csv, train.jsonl or the like ({SUPPORTED}); it holds "
-            f"{listing}. Name the file itself, or call it train.*"
+            f"{listing}. Name the file itself{itself}, or call it train.*"
         )
     return splits
 

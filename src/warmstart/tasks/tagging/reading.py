@@ -199,7 +199,7 @@ def own_form(
 
     cut = {"first": words_of, "characters": characters_of}.get(pieces, parts_of)
     cells = table.drop_columns([name for name in KEPT if name in table.column_names])
-    if "tags" in cells.column_names and _are_spans(cells["tags"].to_pylist()):
+    if "tags" in cells.column_names and are_spans(cells["tags"].to_pylist()):
         others = [name for name in cells.column_names if name not in ("tags", "spans")]
         cells = cells.select(others).append_column("spans", cells["tags"])
     close = not plain and ("tags" not in cells.column_names or _marked(cells, names))
@@ -235,7 +235,7 @@ def own_form(
     return pa.table({**arrays, **{name: rest[name] for name in others}})
 
 
-def _are_spans(cells: Sequence[Any]) -> bool:
+def are_spans(cells: Sequence[Any]) -> bool:
     """Whether the first list in a column of tags that is not empty is one of spans, as doccano and
     Label Studio write them under `label` and `labels`."""
     for cell in cells:

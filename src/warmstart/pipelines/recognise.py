@@ -24,6 +24,7 @@ from warmstart.data.readers.text import has_header, is_plain
 from warmstart.data.settings import Data
 from warmstart.data.tables import RESERVED
 from warmstart.errors import DataError, RecipeError, WarmstartError, shown, typed
+from warmstart.evaluation.inspection.tasks import CHATS
 from warmstart.tasks.base import Task
 from warmstart.tasks.classification import Classification
 from warmstart.tasks.embedding.task import Embedding
@@ -38,7 +39,6 @@ from warmstart.tasks.text2text import Text2Text
 from warmstart.tasks.translation import Translation
 
 SAMPLE = 200  # rows that are looked at
-CHATS = ("messages", "conversations", "conversation", "dialog", "turns")
 CHOICES = ("choices", "options", "endings")
 SOURCES = (*Text2Text.roles["source"], *Summarization.roles["source"], *Translation.roles["source"])
 TARGETS = (*Text2Text.roles["target"], *Summarization.roles["target"], *Translation.roles["target"])
@@ -92,7 +92,7 @@ def with_task(recipe: Recipe, source: Any, ledger: Ledger) -> Recipe:
         return recipe
     known, data = recognise(table), typed(recipe.data.path or recipe.data.train or "DATA")
     if known is None:
-        _check_columns(table, data)
+        check_columns(table, data)
         return recipe
     if known.task in NO_TASK:
         columns = f" ({known.reason})" if known.columns else ""
@@ -315,10 +315,12 @@ def _fits(task: type[Task], names: tuple[str, ...]) -> bool:
     return len(names) == 2 and all(n.lower() in r for n, r in zip(names, roles, strict=True))
 
 
-def _check_columns(table: pa.Table, data: str) -> None:
-    """Raise `DataError` with the commands that fit where not even texts and labels are named as
-    usual."""
+def check_columns(table: pa.Table, data: str, verb: str = "tune") -> None:
+    """Raise `DataError` with the command that fits where not even texts and labels are named as
+    usual; to inspect them, texts are enough."""
     columns = _Columns(table)
+    if verb == "inspect" and columns.first(*Classification.roles["text"]):
+        return
     if all(columns.first(*names) for names in Classification.roles.values()):
         return
     texts = [name for name in columns.names.values() if columns.is_text(name)]
@@ -333,6 +335,6 @@ def _check_columns(table: pa.Table, data: str) -> None:
     flags = f"--data.columns.text {typed(text)} --data.columns.label {typed(label)}"
     raise DataError(
         f"{table['_file'][0].as_py()} has the columns {', '.join(columns.names.values())}, which "
-        f"do not say what is to be learned; name a task and its columns, as in: warmstart tune "
+        f"do not say what is to be learned; name a task and its columns, as in: warmstart {verb} "
         f"{data} --task classification {flags}"
     )

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from warmstart.data.cells import parse_cell
 from warmstart.data.ledger import Ledger
-from warmstart.data.tables import objects_to_table, pc, with_file
+from warmstart.data.tables import Record, objects_to_table, pc, with_file
 from warmstart.errors import DataError, shown
 from warmstart.formatting import counted
 
@@ -42,14 +42,14 @@ def brought(table: pa.Table, file: str, ledger: Ledger) -> pa.Table:
     return _choices(_sentences(table, file, ledger))
 
 
-def spacy_row(value: Any) -> dict[str, Any] | None:
+def spacy_row(value: Any) -> Record | None:
     """`("text", {"entities": …})` and `("text", {"cats": …})` as a row; None for anything else."""
     if not isinstance(value, list | tuple) or len(value) != 2:
         return None
     text, known = value
     if not isinstance(text, str) or not isinstance(known, Mapping):
         return None
-    row: dict[str, Any] = {"text": text}
+    row: Record = {"text": text}
     spans = known.get("entities")
     if isinstance(spans, list) and all(len(span) >= 3 for span in spans):
         row["spans"] = [{"start": s[0], "end": s[1], "label": s[2]} for s in spans]
@@ -83,7 +83,7 @@ def _sentences(table: pa.Table, file: str, ledger: Ledger) -> pa.Table:
     if len(starts) == len(ids):
         return table
     group = np.searchsorted(starts, np.arange(len(ids)), side="right") - 1
-    columns: dict[str, Any] = {}
+    columns: Record = {}
     for name in table.column_names:
         if name == numbered:
             continue
@@ -121,7 +121,7 @@ def _label_studio(table: pa.Table, file: str, ledger: Ledger) -> pa.Table:
     answers = [parse_cell(cell) or [] for cell in table[source].to_pylist()]
     if not all(isinstance(record, Mapping) for record in records):
         return table  # of something else
-    known, kinds, several = list[tuple[int, dict[str, Any]]](), set[str](), 0
+    known, kinds, several = list[tuple[int, Record]](), set[str](), 0
     for record, answer, line in zip(records, answers, table["_line"].to_pylist(), strict=True):
         done = [a for a in answer if isinstance(a, Mapping) and not a.get("was_cancelled")]
         if not done:
@@ -158,7 +158,7 @@ def _label_studio(table: pa.Table, file: str, ledger: Ledger) -> pa.Table:
     return with_file(objects_to_table(file, known), file)
 
 
-def _results(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _results(results: Sequence[Mapping[str, Any]]) -> Record:
     """What the results of one annotation say: spans, choices and a text, None for each of them
     that none does."""
     values = [entry.get("value") for entry in results]

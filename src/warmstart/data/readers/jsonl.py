@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from warmstart.data.readers.exports import spacy_row
 from warmstart.data.readers.files import lines
-from warmstart.data.tables import objects_to_table
+from warmstart.data.tables import Record, objects_to_table
 from warmstart.errors import DataError, shown
 
 T = TypeVar("T")
@@ -53,9 +53,7 @@ def read_json(path: Path, encoding: str, limit: int | None) -> pa.Table:
     return objects_to_table(str(path), islice(questions_apart(str(path), rows), limit))
 
 
-def questions_apart(
-    file: str, rows: Iterator[tuple[int, dict[str, Any]]]
-) -> Iterator[tuple[int, dict[str, Any]]]:
+def questions_apart(file: str, rows: Iterator[tuple[int, Record]]) -> Iterator[tuple[int, Record]]:
     """A row for each question of rows that are articles of SQuAD or, as of simpletransformers,
     their paragraphs: {"context": …, "qas": […]}."""
     for line, row in rows:
@@ -67,7 +65,7 @@ def questions_apart(
             yield line, row
 
 
-def _rows(file: str, content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _rows(file: str, content: Mapping[str, Any]) -> Iterator[Record]:
     for number, article in enumerate(_value(file, "the file", content, "data", list)):
         place = f"data[{number}]"
         if not isinstance(article, dict) or "paragraphs" not in article:
@@ -80,15 +78,13 @@ def _rows(file: str, content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield from _questions(file, f"{place}.paragraphs[{index}]", paragraph, title)
 
 
-def _questions(
-    file: str, place: str, paragraph: Any, title: dict[str, str]
-) -> Iterator[dict[str, Any]]:
+def _questions(file: str, place: str, paragraph: Any, title: dict[str, str]) -> Iterator[Record]:
     questions = _value(file, place, paragraph, "qas", list)
     context = _value(file, place, paragraph, "context", str)
     for index, entry in enumerate(questions):
         here = f"{place}.qas[{index}]"
         question = _value(file, here, entry, "question", str)
-        row: dict[str, Any] = {**title, "context": context, "question": question}
+        row: Record = {**title, "context": context, "question": question}
         row |= {"id": str(entry["id"])} if entry.get("id") is not None else {}
         if "answers" in entry:
             row["answers"] = _answers(file, here, entry["answers"])
@@ -125,7 +121,7 @@ def _wrong(file: str, place: str, what: str) -> DataError:
     return DataError(f"{file}: {place} {what}; in SQuAD's form {REMEDY}")
 
 
-def _by_line(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _by_line(path: Path, encoding: str) -> Iterator[tuple[int, Record]]:
     for number, line in enumerate(lines(path, encoding), 1):
         if not line.strip():
             continue
@@ -136,7 +132,7 @@ def _by_line(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, _object(path, number, value)
 
 
-def _array(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _array(path: Path, encoding: str) -> Iterator[tuple[int, Record]]:
     """The elements of one array. The text is held in memory whole."""
     text = "".join(lines(path, encoding))
     decoder = json.JSONDecoder(object_pairs_hook=_unique_keys)
@@ -166,7 +162,7 @@ def _array(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
         )
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> Record:
     """An object each key of which stands in it once. Raises `ValueError`."""
     value = dict(pairs)
     if len(value) < len(pairs):
@@ -189,7 +185,7 @@ def _invalid(path: Path, line: int, error: Exception) -> DataError:
     return DataError(f"{path}:{line}: not valid JSON ({why}); mend or delete this line")
 
 
-def _object(path: Path, line: int, value: Any) -> dict[str, Any]:
+def _object(path: Path, line: int, value: Any) -> Record:
     if isinstance(value, dict):
         return value
     if (row := spacy_row(value)) is not None:

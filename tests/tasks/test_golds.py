@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -124,3 +125,11 @@ def test_rows_to_be_asked_have_no_answers() -> None:
     table, lost = own({}, {})
     assert "answers" not in table.column_names
     assert not lost
+
+
+def test_answers_as_pandas_and_datasets_write_them_to_csv() -> None:
+    places = {"text": ["1066"], "answer_start": [20]}
+    arrays = {name: np.array(values) for name, values in places.items()}
+    for cell in (str(places), str(arrays), str([{"text": "1066", "answer_start": 20}])):
+        assert answers({"answers": cell}) == RIGHT
+    assert answers({"answer_text": "['1066']", "answer_start": "[20]"}) == RIGHT

@@ -282,3 +282,50 @@ def test_it_takes_more_passes_than_single_labels(tmp_path: Path) -> None:
     keys = {"data.similarity": 0, "data.max_dropped": 1.0}
     plan = warmstart.plan(str(path), task="multilabel", **keys)
     assert plan["recipe"].train.epochs == 8
+
+
+VECTORS: list[tuple[Any, ...]] = [
+    ("[0, 1, 0]", "[1, 1, 0]"),
+    ("[0 1 0]", "[1 1 0]"),
+    ("0,1,0", "1,1,0"),
+    ([0, 1, 0], [1, 1, 0]),
+    ([0.0, 1.0, 0.0], [1.0, 1.0, 0.0]),
+    ([False, True, False], [True, True, False]),
+    ("[0, 1, 0]", "[1, 1]"),
+    ([0, 1], [1, 0]),
+]
+
+
+@pytest.mark.parametrize("cells", VECTORS)
+def test_vectors_of_0_and_1_have_no_names(cells: tuple[Any, ...]) -> None:
+    rows = [{"text": f"a text {i}", "labels": cell} for i, cell in enumerate(cells)]
+    with pytest.raises(DataError, match=r"vectors of 0 and 1.*name them in order: --task\.names"):
+        table_of(rows)
+
+
+@pytest.mark.parametrize("cells", VECTORS[:6])
+def test_vectors_are_taken_with_names(cells: tuple[Any, ...]) -> None:
+    rows = [{"text": f"a text {i}", "labels": cell} for i, cell in enumerate(cells)]
+    names = ("red", "blue", "good")
+    assert sets_of(rows, names=names) == [["blue"], ["red", "blue"]]
+    with pytest.raises(DataError, match="vector of 3 labels, and task.names has 2"):
+        sets_of(rows, names=names[:2])
+
+
+def test_labels_called_0_and_1_are_no_vectors() -> None:
+    rows = [{"text": f"a text {i}", "labels": labels} for i, labels in enumerate("1 0 0,1".split())]
+    assert sets_of(rows) == [["1"], ["0"], ["0", "1"]]
+
+
+@pytest.mark.parametrize(
+    "cell", ["{'red', 'blue'}", "('red', 'blue')", "['red' 'blue']", "['red', 'blue']",
+             "array(['red', 'blue'], dtype=object)", "red,blue"],
+)  # fmt: skip
+def test_labels_as_python_and_numpy_print_them(cell: str) -> None:
+    rows = [{"text": "a text", "labels": cell}, {"text": "another", "labels": "red"}]
+    assert sets_of(rows) == [["red", "blue"], ["red"]]
+
+
+def test_a_name_in_brackets_is_a_name() -> None:
+    rows = [{"text": f"a text {i}", "labels": cell} for i, cell in enumerate(["(other)", "red"])]
+    assert sets_of(rows) == [["(other)"], ["red"]]

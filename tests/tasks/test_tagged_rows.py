@@ -14,7 +14,8 @@ from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
 from warmstart.data.splitting import own_rows
 from warmstart.errors import DataError
-from warmstart.tasks.tagging.reading import parts_of, words_of
+from warmstart.metrics.entities import spans_of_tags
+from warmstart.tasks.tagging.words import parts_of, words_of
 
 TOKENS = ["EU", "rejects", "New", "York"]
 TAGS = ["B-ORG", "O", "B-LOC", "I-LOC"]
@@ -28,7 +29,9 @@ def brought(rows: Any, ledger: Ledger | None = None, **settings: Any) -> list[di
     ledger = ledger or Ledger()
     table = map_roles(read(rows, ledger=ledger), task.roles, {}, task.required, task.nested)
     found = own_rows(table, task.rows, ledger).drop_columns(["_file", "_line"]).to_pylist()
-    return [{k: v if k == "text" else json.loads(v) for k, v in row.items()} for row in found]
+    return [
+        {k: v if k == "text" else json.loads(v or "0") for k, v in row.items()} for row in found
+    ]
 
 
 def words(text: str) -> list[str]:
@@ -146,7 +149,7 @@ def test_half_words_are_widened_and_noted() -> None:
     assert json.loads(found["tags"][1].as_py()) == ["O", "B-LOC", "O"]
     (note,) = task.data_notes(found)
     assert note.startswith(
-        "1 span of train with an end within a word, widened to whole words (first: <list>:2)"
+        "1 span of train (33.3%) with an end within a word, widened to whole words (first: "
     )
     assert task.data_notes(found.slice(0, 1)) == []
     (row,) = brought([{"text": "the x-rays", "spans": [[4, 5, "A"]]}], pieces="parts")
@@ -199,3 +202,56 @@ def test_words() -> None:
     assert words(" \n") == []
     text = "the x-ray's"
     assert [text[a:b] for a, b in parts_of(text, (4, 11))] == ["x", "-", "ray", "'", "s"]
+
+
+THAI, KOREAN = "ผมไปเชียงใหม่เมื่อวานนี้", "저는 부산에서 살았습니다"
+
+
+def entities_of(row: dict[str, Any]) -> list[str]:
+    text, places = row["text"], row["words"]
+    return [text[places[a][0] : places[b - 1][1]] for a, b, _ in spans_of_tags(row["tags"])]
+
+
+def test_spans_in_scripts_without_spaces_stay_as_they_are() -> None:
+    row = {"text": THAI, "spans": [{"start": 4, "end": 13, "label": "CITY"}]}
+    (made,) = brought([row])
+    assert entities_of(made) == ["เชียงใหม่"]
+    assert "widened" not in made
+    assert words(THAI)[:3] == ["ผ", "ม", "ไ"]
+
+
+@pytest.mark.parametrize("count", [4, 100])
+def test_spans_within_words_stop_unless_they_are_few(count: int) -> None:
+    span = {"start": 3, "end": 5, "label": "CITY"}
+    rows = [{"text": KOREAN, "spans": [span]} for _ in range(count)]
+    match = rf"{count} of {count} spans \(100%\) begin or end within a word \(first: .*:1\)"
+    with pytest.raises(DataError, match=match + ".*--task.pieces characters"):
+        brought(rows)
+    for row in brought(rows, pieces="characters"):
+        assert entities_of(row) == ["부산"]
+    whole = [{"text": "그는 서울 사람", "spans": [span]} for _ in range(20 * count)]
+    made = brought([*rows, *whole])
+    assert sum(row["widened"] for row in made if row["text"] == KOREAN) == count
+
+
+def test_chinese_words_are_cut_as_a_plain_text_will_be() -> None:
+    (made,) = brought([{"tokens": ["12", "北京", "很", "大"], "tags": ["O", "B-CITY", "O", "O"]}])
+    assert made["text"] == "12 北京很大"
+    assert made["tags"] == ["O", "B-CITY", "I-CITY", "O", "O"]
+    assert [made["text"][a:b] for a, b in made["words"]] == words("12 北京很大")
+    assert entities_of(made) == ["北京"]
+    (plain,) = brought([{"tokens": ["北京", "大"], "pos": ["NR", "VA"]}])
+    assert plain["tags"] == ["NR", "VA"]  # whose words have labels of their own
+
+
+DOCCANO = [[0, 2, "ORG"], [11, 19, "LOC"]]
+OFFSETS = [{"id": 1, "start_offset": a, "end_offset": b, "label": kind} for a, b, kind in DOCCANO]
+STUDIO = [{"start": a, "end": b, "text": TEXT[a:b], "labels": [kind]} for a, b, kind in DOCCANO]
+
+
+@pytest.mark.parametrize("spans", [DOCCANO, OFFSETS, STUDIO], ids=["doccano", "offsets", "studio"])
+@pytest.mark.parametrize("name", ["label", "labels", "entities"])
+def test_exports_of_doccano_and_label_studio(spans: Any, name: str) -> None:
+    for cell in (spans, json.dumps(spans), str(spans)):
+        rows = [{"text": TEXT, name: cell}, {"text": TEXT, name: type(cell)()}]
+        assert [row["tags"] for row in brought(rows)] == [TAGS, ["O"] * 4]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
@@ -38,12 +39,11 @@ def task_of(name: str, **settings: Any) -> Any:
     return parts.make("task", name, settings)
 
 
-def rows_of(task: Any, rows: Sequence[Mapping[str, Any]]) -> tuple[pa.Table, list[tuple[int, str]]]:
+def rows_of(task: Any, rows: Any) -> tuple[pa.Table, list[tuple[int, str]]]:
     """Raw rows in the task's own form, and those that it dropped."""
     lost: list[tuple[int, str]] = []
-    table = map_roles(
-        read(list(rows), ledger=Ledger()), task.roles, {}, task.required or set(), task.nested
-    )
+    raw = rows if isinstance(rows, pa.Table) else read(list(rows), ledger=Ledger())
+    table = map_roles(raw, task.roles, {}, task.required or set(), task.nested)
     return task.rows(table, lambda row, why: lost.append((row, why))), lost
 
 
@@ -78,6 +78,24 @@ def test_pairs_by_language() -> None:
     three = [{"translation": {"en": "a", "de": "b", "fr": "c"}}]
     with pytest.raises(DataError, match=r"en, de, fr; say which with --task.source_language"):
         rows_of(task_of("translation"), three)
+
+
+def test_lists_and_pairs_as_pandas_writes_them_to_csv(tmp_path: Path) -> None:
+    pairs = [{"en": "a 'big' man", "de": "ein Mann"}, {"en": "b", "de": "c"}]
+    frame = pd.DataFrame({"translation": pairs, "references": [["x", "it's y"], ["z"]]})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    table, _ = rows_of(task_of("translation"), read(tmp_path / "a.csv", ledger=Ledger()))
+    assert table.select(["source", "target"]).to_pylist() == [
+        {"source": pair["en"], "target": pair["de"]} for pair in pairs
+    ]
+    assert references(table) == [["x", "it's y"], ["z"]]
+
+
+def test_a_column_translation_of_texts_is_the_target() -> None:
+    table, _ = rows_of(task_of("translation"), [{"source": "a", "translation": "b"}])
+    assert table["target"].to_pylist() == ["b"]
+    with pytest.raises(DataError, match=r":1: the translation b is no pair of languages; write"):
+        rows_of(task_of("translation"), [{"translation": "b"}])
 
 
 def test_references_may_be_lists_or_json_or_missing() -> None:

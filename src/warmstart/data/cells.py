@@ -1,8 +1,9 @@
-"""Lists and objects that stand in a cell of text: as JSON, or as Python and NumPy print them.
+"""Lists and objects that stand in a cell of text: one reader for every task and format.
 
-`DataFrame.to_csv` and `Dataset.to_csv` write what a cell holds as `print` would: `['a', 'b']`,
-`{'text': array(['a'], dtype=object)}`, `{'a', 'b'}`, `['a' 'b']`. There is one reader of all of
-these, so that every task reads them alike.
+A CSV file holds text alone, so whatever wrote a list into it printed it: `json.dumps`, pandas (the
+`repr` of a list, tuple, set or dictionary), `datasets` and NumPy (`array(['a', 'b'],
+dtype=object)`, `['a' 'b']`, `[1. 0.]`, `np.int64(3)`). Nothing of it is run: the text is taken
+apart by Python's grammar, and only literals count.
 """
 
 from __future__ import annotations
@@ -12,75 +13,85 @@ import io
 import json
 import re
 import tokenize
+import warnings
 from typing import Any
 
-BRACKETS = ("[", "{", "(")
-CONTAINERS = ("array", "list", "tuple", "set", "frozenset", "dict")
-"""Names that stand before the values of a container, as in array([1, 2])."""
-SIDE_BY_SIDE = re.compile(r"""['"]\s+[bur]?['"]|\d\.?\s+-?\d""")
-NOTHING = ("nan", "NaN", "None", "null", "NaT")
-WORDS = {"true": True, "false": False, "inf": float("inf")}
+OPENING, CLOSING = "[{(", "]})"
+CALLS = re.compile(r"(?:array|set|frozenset)\(")
+GLUED = re.compile(r"""['"]\s+[uU]?['"]""")
+"""Two strings with nothing but space between, as NumPy prints them; Python makes one of them."""
+FAULTS = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError)
+WRAPPERS = {"array", "set", "frozenset", "tuple", "list"}
 
 
 def parse_cell(cell: Any) -> Any:
-    """The list or object that a cell of text holds; all else as it is. Sets and tuples become
-    lists, and a value that is missing, as `nan`, None."""
-    if not isinstance(cell, str) or not cell.strip().startswith(BRACKETS):
+    """A list or object that stands in a cell as JSON, or as Python or NumPy print it; all else as
+    it is. A tuple, a set and an array are a list in the order in which they are written."""
+    if not isinstance(cell, str):
         return cell
     text = cell.strip()
+    if not text or text[-1] not in CLOSING:
+        return cell
+    if text[0] not in OPENING and not CALLS.match(text):
+        return cell
     for read in (json.loads, _printed):
         try:
             value = read(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
+        except FAULTS:
             continue
         return value if isinstance(value, list | dict) else cell
     return cell
 
 
 def _printed(text: str) -> Any:
-    """What `print` showed. Raises `ValueError` or `SyntaxError`."""
-    return _value(ast.parse(_with_commas(text), mode="eval").body)
+    """What Python or NumPy printed. Raises `ValueError` or `SyntaxError` for anything else."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such as of an escape that Python does not know
+        if GLUED.search(text) is None:
+            try:
+                return _value(ast.parse(text, mode="eval").body)
+            except SyntaxError:
+                pass
+        return _value(ast.parse(_with_commas(text), mode="eval").body)
 
 
 def _with_commas(text: str) -> str:
-    """NumPy prints an array without commas: ['a' 'b'] and [0 1] are given them, for Python would
-    glue the former and refuse the latter."""
-    if not SIDE_BY_SIDE.search(text):
-        return text
-    values = (tokenize.STRING, tokenize.NUMBER)
-    parts: list[str] = []
-    before, end = 0, (1, 0)
+    """An array as NumPy prints it, with a comma between two items where there is none."""
+    lines = text.splitlines(keepends=True)
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line))
+    values = (tokenize.STRING, tokenize.NUMBER, tokenize.NAME)
+    pieces, done, ended = list[str](), 0, False
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type in values and before in values and token.start > end:
-            parts.append(",")
-        if token.type not in (tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER):
-            parts.append(token.string)
-            before, end = token.type, token.end
-    return " ".join(parts)
+        begins = token.type in values or token.string in ("[", "-")
+        if begins and ended:
+            at = starts[token.start[0] - 1] + token.start[1]
+            pieces += [text[done:at], ","]
+            done = at
+        if token.string.strip():
+            ended = token.type in values or token.string == "]"
+    return "".join([*pieces, text[done:]])
 
 
 def _value(node: ast.expr) -> Any:
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.List | ast.Tuple | ast.Set):
-        return [_value(item) for item in node.elts]
-    if isinstance(node, ast.Dict):
-        keys = [_value(key) for key in node.keys if key is not None]
-        if len(keys) < len(node.values) or any(isinstance(key, list | dict) for key in keys):
-            raise ValueError("not an object")
-        return dict(zip(map(str, keys), map(_value, node.values), strict=True))
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        value = _value(node.operand)
-        if isinstance(value, int | float):
-            return -value
-    if isinstance(node, ast.Name) and node.id in WORDS:
-        return WORDS[node.id]
-    if isinstance(node, ast.Name) and node.id in NOTHING:
-        return None
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
-        name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
-        if name in CONTAINERS:
-            return _value(node.args[0]) if node.args else []
-        if name in ("str_", "float64", "float32", "int64", "int32", "bool_") and node.args:
-            return _value(node.args[0])  # as NumPy 2 prints a value
-    raise ValueError("not a value")
+    match node:
+        case ast.Constant(value=str() | int() | float() | None as value):
+            return value
+        case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items):
+            return [_value(item) for item in items]
+        case ast.Dict(keys=keys, values=values) if None not in keys:
+            pairs = zip(keys, values, strict=True)
+            return {_value(key): _value(value) for key, value in pairs if key is not None}
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+            return -number
+        case ast.Name(id="nan"):
+            return None
+        case ast.Call(func=ast.Name(id=name), args=[]) if name in WRAPPERS:
+            return []
+        case ast.Call(func=ast.Name(id=name), args=[inside, *_]) if name in WRAPPERS:
+            return _value(inside)
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="np")), args=[inside]):
+            return _value(inside)
+        case _:
+            raise ValueError("no literal")

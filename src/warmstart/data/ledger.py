@@ -31,6 +31,7 @@ class Ledger:
     def __init__(self) -> None:
         self._read: Counter[str] = Counter()
         self._kept: Counter[str] = Counter()
+        self._refused = 0
         self._dropped: Counter[str] = Counter()
         self._first: dict[str, str] = {}
         self._tokens: dict[str, dict[str, int]] = {}
@@ -77,6 +78,11 @@ class Ledger:
             self._kept[split] -= 1
         self._add(file, line, "drop", reason, 0, detail)
 
+    def refuse(self, file: str, line: int, reason: str) -> None:
+        """One row is left out because a person said so; `check` does not count it as lost."""
+        self._refused += 1
+        self.drop(file, line, reason)
+
     def cut(self, file: str, line: int, tokens: int) -> None:
         """One row lost `tokens` tokens to the length limit."""
         self._add(file, line, "cut", "too long", tokens, "")
@@ -92,6 +98,11 @@ class Ledger:
         self._notes.append({"kind": kind, "message": message, **facts})
         if loud:
             self._notes[-1]["loud"] = True
+
+    @property
+    def dropped(self) -> int:
+        """How many rows are lost so far."""
+        return self._dropped.total()
 
     @property
     def notes(self) -> list[dict[str, Any]]:
@@ -126,7 +137,8 @@ class Ledger:
 
     def check(self, max_dropped: float) -> None:
         """Stop when a larger share of the rows than `max_dropped` is lost; raises DataError."""
-        read, dropped = self._read.total(), self._dropped.total()
+        refused = self._refused
+        read, dropped = self._read.total() - refused, self._dropped.total() - refused
         if dropped <= max_dropped * read:
             return
         reason, count = self._dropped.most_common(1)[0]

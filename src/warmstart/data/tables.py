@@ -25,6 +25,8 @@ CHUNK = 4_000  # rows
 MAX_CELL = 1_000_000  # characters
 MOST_COLUMNS = 5_000
 RESERVED = ("_file", "_line")
+Record = dict[str, Any]
+"""A row as an object: column → value."""
 
 
 def safe_names(names: Iterable[str]) -> list[str]:

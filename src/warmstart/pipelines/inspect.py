@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from warmstart.config.recipe import Recipe
 from warmstart.data.dedup.exact import text_keys
 from warmstart.data.ledger import Ledger
-from warmstart.data.profiling.columns import corrected, read_all
+from warmstart.data.profiling.columns import Source, corrected, read_all
+from warmstart.data.readers.text import lines_of
 from warmstart.data.splitting import load
-from warmstart.errors import RecipeError, RunError
+from warmstart.data.tables import RESERVED
+from warmstart.errors import DataError, RecipeError, RunError, typed
 from warmstart.evaluation.inspection import run_checks
 from warmstart.evaluation.inspection.base import CheckResult, Context, Progress
+from warmstart.evaluation.inspection.tasks import flat_text
 from warmstart.files import write_atomically, write_json, write_text
 from warmstart.models.base import resolve
 from warmstart.models.loading import load_tokenizer
 from warmstart.pipelines.clean import check_fix, check_split, removals, write_clean, write_split
+from warmstart.pipelines.recognise import NO_TASK, check_columns, recognise, sample_for, texts_in
 from warmstart.pipelines.rows import ENDINGS, Writer
 from warmstart.reporting.inspection import render_inspection
 from warmstart.run import now, run_folder, why
+from warmstart.tasks.pairs import BETWEEN
 
 MAX_ROWS = 20_000
 
@@ -66,18 +74,19 @@ def inspect(
     progress: Progress | None = None,
 ) -> Inspection:
     """See `api.inspect`. Raises `WarmstartError`; nothing is written before the data are read."""
-    task: Any = recipe.task
-    if "text" not in task.roles:
-        raise RecipeError(
-            f"inspect looks at single texts and their labels, and task {task.part_name()} has no "
-            "column of these; leave --task out to look at one column of texts"
-        )
     path = recipe.data.path or recipe.data.train
     if source is None and path is None:
         raise RecipeError("no data: name a file or folder, or give --data.train FILE")
     named, out = Path(path or "data"), run_folder(out, path, "inspect")
+    recipe, kind, why_so = _recognised(recipe, source)
+    task: Any = recipe.task
+    if (fix or split) and (kind in NO_TASK or "text" not in task.roles):
+        raise RecipeError(
+            "--fix and --split write copies of single texts with their labels, and these rows are "
+            f"for {kind}; leave them out, and mend what the report lists by hand"
+        )
     reading = recipe.data.model_copy(update={"bad_rows": "skip"})  # they are findings
-    data = read_all(reading, task.roles, {"text"}, Ledger(), source)
+    data, own, left_out = read_for(kind, recipe.model_copy(update={"data": reading}), source)
     if recipe.data.corrections and "label" in data.roles:
         data = corrected(data, recipe.data.corrections)
     if fix is not None:
@@ -96,11 +105,15 @@ def inspect(
         data=path or "DATA",
         out=out,
         clean_name=f"{named.stem}-clean{ending if len(data.parts) == 1 else ''}",
-        use_features=features,
+        kind=kind,
+        own=own,
+        left_out=left_out,
+        use_features=features and kind not in ("pairs", *NO_TASK),
         max_rows=max_rows,
         progress=progress,
     )
     result = run_checks(context)
+    result.lines = {"read for": f"{kind}{why_so}", **result.lines}
     summary = {
         "created": now(),
         **result.facts,
@@ -111,6 +124,77 @@ def inspect(
     inspection = Inspection(out, summary, result.tables)
     inspection.lines = result.lines
     return inspection
+
+
+def _recognised(recipe: Recipe, source: Any) -> tuple[Recipe, str, str]:
+    """The recipe with the task that the columns say; what the rows are for, and why in words."""
+    table = sample_for(recipe, source)
+    known = None if table is None else recognise(table)
+    if known is None:
+        if table is not None:
+            check_columns(table, typed(recipe.data.path or recipe.data.train or "DATA"), "inspect")
+        return recipe, recipe.task.part_name(), ""
+    reason = f", by the columns {known.reason}" if known.columns else ""
+    if known.task in NO_TASK:
+        return recipe, known.task, reason
+    below = recipe.model_dump(exclude_unset=True)
+    return Recipe.of({"task": known.task}, below, quiet=True), known.task, reason
+
+
+def read_for(
+    kind: str, recipe: Recipe, source: Any
+) -> tuple[Source, dict[str, pa.Table], Counter[str]]:
+    """The data with one text a row, which the checks of texts read; split → the rows in the task's
+    own form; and the rows that it cannot use, by their reasons."""
+    if kind in NO_TASK:
+        data = read_all(recipe.data, {}, (), Ledger(), _lines(recipe, source) or source)
+        parts = {
+            split: _with_text(table, [flat_text(row) for row in _plain(table).to_pylist()])
+            for split, table in data.whole.items()
+        }
+        return replace(data, parts=parts), data.whole, Counter()
+    task: Any = recipe.task
+    if task.label == "label" and "text" in task.roles:
+        return read_all(recipe.data, task.roles, {"text"}, Ledger(), source), {}, Counter()
+    required = set(task.roles) if task.required is None else task.required
+    data = read_all(recipe.data, task.roles, required, Ledger(), source, task.nested)
+    own, whole, parts = dict[str, pa.Table](), dict[str, pa.Table](), dict[str, pa.Table]()
+    reasons: Counter[str] = Counter()
+    for split, table in data.parts.items():
+        lost: dict[int, str] = {}
+        own[split] = rows = task.rows(table, lost.setdefault)
+        reasons.update(lost.values())
+        if not len(rows):
+            raise DataError(
+                f"{table['_file'][0].as_py()}: task {kind} can use none of these rows "
+                f"({next(iter(lost.values()))}); name other columns with --data.columns.ROLE NAME"
+            )
+        kept = np.setdiff1d(np.arange(len(table)), list(lost))
+        whole[split] = data.whole[split].take(pa.array(kept))
+        names = [name for name in task.texts if name in rows.column_names]
+        cells = (rows[name].to_pylist() for name in names)
+        texts = [BETWEEN.join(filter(None, row)) for row in zip(*cells, strict=True)]
+        parts[split] = _with_text(rows, texts)
+    return replace(data, parts=parts, whole=whole), own, reasons
+
+
+def _with_text(table: pa.Table, texts: list[str]) -> pa.Table:
+    """One text a row, its label where there is a column of labels, and where the row stands."""
+    kept = [name for name in ("label", "_file", "_line") if name in table.column_names]
+    return table.select(kept).append_column("text", pa.array(texts, pa.string()))
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    return table.drop_columns([name for name in RESERVED if name in table.column_names])
+
+
+def _lines(recipe: Recipe, source: Any) -> pa.Table | None:
+    """The lines of files of plain text; None for anything else."""
+    path = recipe.data.path or recipe.data.train
+    tables = [lines_of(file) for file in texts_in(Path(path))] if path and source is None else []
+    if not tables:
+        return None
+    return pa.concat_tables(table.drop_columns(["_file"]) for table in tables)
 
 
 def _write_copies(

@@ -25,6 +25,7 @@ from warmstart.models.base import Base, resolve
 from warmstart.models.checks import read_json
 from warmstart.models.loading import check_output_matrix, load_tokenizer
 from warmstart.objectives.base import Objective
+from warmstart.pipelines.recognise import with_task
 from warmstart.tasks.base import Examples, Task
 from warmstart.training.batches import BatchSource
 from warmstart.training.datasets import Rows, row_sizes
@@ -180,12 +181,15 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
         )
     if source is None and recipe.data.path is None and recipe.data.train is None:
         raise RecipeError("no data: name a file or folder, or give --data.train FILE")
+    ledger = Ledger()
+    recipe = with_task(recipe, source, ledger)
+    task = recipe.task
     if recipe.data.merge_labels and task.label is None:
         raise RecipeError(
             f"data.merge_labels merges the spellings of one label a row, and task "
             f"{task.part_name()} has no such label; mend the spellings in the data instead"
         )
-    task, ledger = task.model_copy(), Ledger()  # what it learns of these rows is of them alone
+    task = task.model_copy()  # what it learns of these rows is of them alone
     recipe = recipe.model_copy(update={"task": task})
     splits = load_splits(recipe, task, ledger, source)
     base = resolve(recipe.base, revision=recipe.revision)

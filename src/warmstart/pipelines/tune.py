@@ -56,6 +56,9 @@ def tune(
         run.update(status="running")
     if prepared is None and isinstance(ready, Prepared):
         ready = rows_in(run.path, ready)
+    for note in ready.ledger.notes if isinstance(ready, Prepared) else ():
+        for listener in (listeners or []) if note["kind"] == "recognised" else ():
+            listener.note(note["message"])
     give_back_memory()
     keep_freed_memory()
     with _telling(run):

@@ -66,7 +66,9 @@ class Translation(TextTask):
 
     def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
         if "pair" in table.column_names:
-            columns = self._apart(table["pair"].to_pylist(), table)
+            pairs = [parse_cell(pair) for pair in table["pair"].to_pylist()]
+            plain = "source" in table.column_names and all(isinstance(p, str | None) for p in pairs)
+            columns = {"target": pairs} if plain else self._apart(pairs, table)
             table = table.drop_columns("pair")
             for role, values in columns.items():
                 if role not in table.column_names:
@@ -79,13 +81,14 @@ class Translation(TextTask):
         return super().rows(table, drop)
 
     def _apart(self, pairs: list[Any], table: pa.Table) -> dict[str, list[str]]:
-        """Source and target of pairs by language."""
+        """Source and target of pairs by language. Raises `DataError` for what is no pair."""
         pairs = [parse_cell(pair) for pair in pairs]
-        strange = [row for row, pair in enumerate(pairs) if pair and not isinstance(pair, dict)]
-        if strange:
+        odd = next((n for n, pair in enumerate(pairs) if pair and not isinstance(pair, dict)), None)
+        if odd is not None:
             raise DataError(
-                f"{place(table, strange[0])}: '{shown(pairs[strange[0]], 40)}' is no pair of texts "
-                'by language, such as {"en": "…", "de": "…"}; mend or delete the row'
+                f"{place(table, odd)}: the translation {shown(pairs[odd], 60)} is no pair of "
+                'languages; write {"en": "…", "de": "…"}, or name two columns with '
+                "--data.columns.source NAME --data.columns.target NAME"
             )
         known = [str(key) for key in next((pair for pair in pairs if pair), {})]
         source = self.source_language if self.source_language in known else "".join(known[:1])

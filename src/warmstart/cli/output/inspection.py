@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from warmstart.pipelines.inspect import Inspection
 
 STYLES = {"severe": "bold red", "worth fixing": "yellow", "note": "dim"}
-TABLES = {"classes": "Classes", "lengths": "Lengths"}
+TABLES = {"classes": "Classes", "kinds": "Kinds", "lengths": "Lengths"}
 HEADINGS = {"unit": "", "p95": "95 %", "p99": "99 %", "max": "longest"}
 MOST_ROWS, MOST_NOTES = 12, 8
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -119,18 +120,20 @@ def read_all(
     required: Collection[str],
     ledger: Ledger,
     source: Any = None,
+    nested: AbstractSet[str] = frozenset(),
 ) -> Source:
     """Read every split with all of its columns; nothing is dropped. Raises `DataError`.
 
-    A role that is not in `required` may be absent, but then it must be absent from every split.
+    A role that is not in `required` may be absent; a label, then, from every split. See
+    `map_roles` for `nested`.
     """
     whole: dict[str, pa.Table] = {}
     parts: dict[str, pa.Table] = {}
     origins: dict[str, Any] = {}
     for name, origin, table in read_splits(settings, source, ledger):
         origins[name], whole[name] = origin, table
-        parts[name] = map_roles(table, roles, settings.columns, required, ledger=ledger)
-    names = [set(table.column_names) for table in parts.values()]
+        parts[name] = map_roles(table, roles, settings.columns, required, nested, ledger)
+    names = [set(table.column_names) & {"text", "label"} for table in parts.values()]
     for role in sorted(set.union(*names) - set.intersection(*names)):
         lacking = next(name for name, table in parts.items() if role not in table.column_names)
         raise DataError(
@@ -213,7 +216,7 @@ def looks_like_group(column: Mapping[str, Any]) -> bool:
 
 def _count_distinct(columns: list[pa.ChunkedArray]) -> int:
     """Distinct values without null; `pc.count_distinct` knows neither null nor dictionary types."""
-    if pa.types.is_nested(columns[0].type):
+    if any(pa.types.is_nested(column.type) for column in columns):
         return len({str(value) for column in columns for value in column.to_pylist()})
     values = [pc.unique(pc.drop_null(column)) for column in columns]
     if len(values) == 1:

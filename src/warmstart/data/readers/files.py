@@ -148,11 +148,29 @@ def format_of(path: Path, encoding: str | None = None) -> str:
     if ending and ending not in FORMATS:
         raise RecipeError(f"{path}: '{ending}' files are not read; save it as {SUPPORTED}")
     kind = FORMATS.get(ending, kind)
+    if kind == "delimited" and ending != ".csv" and is_conll(head):
+        return "conll"
     if kind == "parquet":
         raise DataError(f"{path} is not a Parquet file, whatever its name says: write it again")
     if kind != "arrow" and encoding is None:
         _refuse_binary(path, head)
     return kind
+
+
+IOB = re.compile(r"(?:\S+[ \t]+)+(?:O|[BIESLU]-\S+)")
+MOST = 0.95  # of the lines that hold something
+
+
+def is_conll(head: bytes) -> bool:
+    """Whether the beginning of a file is of words with tags (O, B-PER, I-PER) at the ends of their
+    lines, and blank lines between sentences."""
+    cut = head.rpartition(b"\n")[0] or head
+    rows = [line.strip() for line in cut.decode("utf-8", "replace").splitlines()]
+    filled = [line for line in rows if line and not line.startswith(("#", "-DOCSTART-"))]
+    tagged = [line for line in filled if IOB.fullmatch(line)]
+    widths = {len(line.split()) for line in tagged}
+    some = any(line[-1] == "O" for line in tagged) and len(filled) < len(rows)
+    return some and len(widths) == 1 and len(tagged) >= MOST * len(filled)
 
 
 def _refuse(path: Path, ending: str, head: bytes) -> None:

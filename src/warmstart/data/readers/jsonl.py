@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from warmstart.data.ledger import BadRow, Ledger
+from warmstart.data.readers.exports import spacy_row
 from warmstart.data.readers.files import NOT_TEXT, lines, why_not_text
 from warmstart.data.settings import Reading
-from warmstart.data.tables import objects_to_table
+from warmstart.data.tables import Record, objects_to_table
 from warmstart.errors import DataError, shown
 
 T = TypeVar("T")
@@ -55,12 +56,24 @@ def read_json(path: Path, encoding: str, how: Reading, ledger: Ledger) -> pa.Tab
             where = f"{path}:{getattr(error, 'lineno', 1)}"
             raise DataError(f"{where}: not valid JSON ({shown(error)}); mend the file") from None
         rows = enumerate(_rows(str(path), content), 1)
-    table = objects_to_table(str(path), islice(rows, how.limit))
+    table = objects_to_table(str(path), islice(questions_apart(str(path), rows), how.limit))
     ledger.bad(str(path), bad)
     return table
 
 
-def _rows(file: str, content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def questions_apart(file: str, rows: Iterator[tuple[int, Record]]) -> Iterator[tuple[int, Record]]:
+    """A row for each question of rows that are articles of SQuAD or, as of simpletransformers,
+    their paragraphs: {"context": …, "qas": […]}."""
+    for line, row in rows:
+        if isinstance(row.get("qas"), list) and "context" in row:
+            yield from ((line, question) for question in _questions(file, f"row {line}", row, {}))
+        elif isinstance(row.get("paragraphs"), list):
+            yield from ((line, question) for question in _rows(file, {"data": [row]}))
+        else:
+            yield line, row
+
+
+def _rows(file: str, content: Mapping[str, Any]) -> Iterator[Record]:
     for number, article in enumerate(_value(file, "the file", content, "data", list)):
         place = f"data[{number}]"
         if not isinstance(article, dict) or "paragraphs" not in article:
@@ -73,15 +86,13 @@ def _rows(file: str, content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield from _questions(file, f"{place}.paragraphs[{index}]", paragraph, title)
 
 
-def _questions(
-    file: str, place: str, paragraph: Any, title: dict[str, str]
-) -> Iterator[dict[str, Any]]:
+def _questions(file: str, place: str, paragraph: Any, title: dict[str, str]) -> Iterator[Record]:
     questions = _value(file, place, paragraph, "qas", list)
     context = _value(file, place, paragraph, "context", str)
     for index, entry in enumerate(questions):
         here = f"{place}.qas[{index}]"
         question = _value(file, here, entry, "question", str)
-        row: dict[str, Any] = {**title, "context": context, "question": question}
+        row: Record = {**title, "context": context, "question": question}
         row |= {"id": str(entry["id"])} if entry.get("id") is not None else {}
         if "answers" in entry:
             row["answers"] = _answers(file, here, entry["answers"])
@@ -120,7 +131,7 @@ def _wrong(file: str, place: str, what: str) -> DataError:
 
 def _by_line(
     path: Path, encoding: str, how: Reading, bad: list[BadRow]
-) -> Iterator[tuple[int, dict[str, Any]]]:
+) -> Iterator[tuple[int, Record]]:
     lenient = how.bad_rows == "skip"
     for number, line in enumerate(lines(path, encoding, lenient=lenient), 1):
         if not line.strip():
@@ -135,13 +146,13 @@ def _by_line(
                 raise _invalid(path, number, error) from None
             bad.append((number, "not valid JSON", _why(error)))
             continue
-        if isinstance(value, dict) or not lenient:
+        if isinstance(value, dict) or not lenient or spacy_row(value) is not None:
             yield number, _object(path, number, value)
         else:
             bad.append((number, "not a JSON object", shown(value, 30)))
 
 
-def _array(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _array(path: Path, encoding: str) -> Iterator[tuple[int, Record]]:
     """The elements of one array. The text is held in memory whole."""
     text = "".join(lines(path, encoding))
     decoder = json.JSONDecoder(object_pairs_hook=_unique_keys)
@@ -171,7 +182,7 @@ def _array(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
         )
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> Record:
     """An object each key of which stands in it once. Raises `ValueError`."""
     value = dict(pairs)
     if len(value) < len(pairs):
@@ -199,9 +210,11 @@ def _why(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else shown(error)
 
 
-def _object(path: Path, line: int, value: Any) -> dict[str, Any]:
+def _object(path: Path, line: int, value: Any) -> Record:
     if isinstance(value, dict):
         return value
+    if (row := spacy_row(value)) is not None:
+        return row
     raise DataError(
         f"{path}:{line}: {shown(value, 30)} is not a JSON object; each line must look like "
         '{"text": "...", "label": "..."}'

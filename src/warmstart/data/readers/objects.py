@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from warmstart.data.readers.exports import spacy_row
+from warmstart.data.readers.jsonl import questions_apart
 from warmstart.data.tables import (
     CHUNK,
     as_text,
@@ -146,6 +148,7 @@ def _from_dataset(data: Any) -> pa.Table:
 
 
 def _from_rows(file: str, rows: list[Any] | tuple[Any, ...]) -> pa.Table:
+    rows = [row if isinstance(row, Mapping) else spacy_row(row) or row for row in rows]
     for number, row in enumerate(rows, 1):
         if not isinstance(row, Mapping):
             raise DataError(
@@ -153,4 +156,4 @@ def _from_rows(file: str, rows: list[Any] | tuple[Any, ...]) -> pa.Table:
                 "{'text': ..., 'label': ...}"
             )
     named = ((i, {str(key): row[key] for key in row}) for i, row in enumerate(rows, 1))
-    return objects_to_table(file, named)
+    return objects_to_table(file, questions_apart(file, named))

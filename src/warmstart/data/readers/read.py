@@ -21,6 +21,7 @@ from warmstart.data.readers.arrow import (
 )
 from warmstart.data.readers.conll import read_conll
 from warmstart.data.readers.csv import read_delimited
+from warmstart.data.readers.exports import brought
 from warmstart.data.readers.files import (
     FORMATS,
     PICKLES,
@@ -75,8 +76,12 @@ def read(
         were = "was" if how.limit == 1 else "were"
         message = f"only the first {counted(how.limit)} of {file} {were} read"
         ledger.note("limit", message, file=file)
-    ledger.read(file, len(table))
-    return with_file(table, file)
+    dropped = ledger.dropped
+    table = brought(with_file(table, file), file, ledger)
+    ledger.read(file, len(table) + ledger.dropped - dropped)
+    if not len(table):
+        raise ledger.nothing_left(file)
+    return table
 
 
 def _together(tables: list[pa.Table]) -> pa.Table:
@@ -259,10 +264,11 @@ def _folder(path: Path) -> dict[str, Any]:
             splits[split] = present[0] if present else Files(shards)
     if "train" not in splits:
         listing = ", ".join(shown(name, 30) for name in sorted(os.listdir(path))[:10]) or "nothing"
+        itself = f" ({files[0]})" if files else ""
         raise DataError(
             f"{path} holds no train.csv, train.jsonl or the like ({SUPPORTED}); it holds "
-            f"{listing}. Name the file itself, call it train.*, or name several by a pattern, as "
-            f"in '{path}/*.csv'"
+            f"{listing}. Name the file itself{itself}, call it train.*, or name several by a "
+            f"pattern, as in '{path}/*.csv'"
         )
     return splits
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from warmstart.data.readers.csv import CANDIDATES, even_share
-from warmstart.data.readers.files import detect, lines
+from warmstart.data.readers.files import detect, is_conll, lines, open_bytes
 from warmstart.data.tables import with_file
 from warmstart.errors import DataError, RecipeError
 
@@ -20,8 +20,11 @@ MOST, NEARLY_ALL = 0.5, 0.9
 
 
 def is_plain(path: Path) -> bool:
-    """Whether the file is plain text by its name."""
-    return path.suffix.lower() in PLAIN and path.is_file()
+    """Whether the file is plain text by its name, and not of words with tags."""
+    if path.suffix.lower() not in PLAIN or not path.is_file():
+        return False
+    with open_bytes(path) as stream:
+        return not is_conll(stream.read(8192))
 
 
 def lines_of(

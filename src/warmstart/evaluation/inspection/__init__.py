@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from warmstart.evaluation.inspection import labels, texts
+from warmstart.evaluation.inspection import labels, tasks, texts
 from warmstart.evaluation.inspection.base import SEVERITIES, CheckResult, Context
 
 CHECKS: tuple[Callable[[Context], CheckResult], ...] = (
     labels.check_labels,
+    tasks.check_task,
     texts.check_leakage,
     labels.check_shortcuts,
     texts.check_conflicts,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -78,6 +78,11 @@ class Context:
     data: str  # as it was named
     out: Path
     clean_name: str  # suggested for a clean copy
+    kind: str = "classification"  # the task, or what the rows are that none learns from
+    own: Mapping[str, pa.Table] = field(default_factory=dict[str, pa.Table])
+    """Split → the rows in the task's own form, where they are more than a text and its label."""
+    left_out: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Reason → rows that the task cannot use."""
     use_features: bool = True  # whether the base judges the labels
     max_rows: int = 20_000  # judged at most
     progress: Progress | None = None

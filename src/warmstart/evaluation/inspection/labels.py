@@ -31,6 +31,8 @@ def check_labels(context: Context) -> CheckResult:
     result = CheckResult({"classes": None}, tables={"classes": pa.table({"label": pa.nulls(0)})})
     rows, counts = len(context.source.table), context.source.class_counts
     if not context.source.has_labels:
+        if context.kind != "classification":
+            return result
         result.add(
             "no_label", NOTE, rows,
             "No label column was recognised, so nothing is said about classes.",
@@ -190,7 +192,7 @@ def check_label_errors(context: Context) -> CheckResult:
         return CheckResult(
             {"noise": {"skipped": sample}},
             tables={"suspicious": empty},
-            lines={"labels": f"not judged: {sample}"},
+            lines={"labels": f"not judged: {sample}"} if context.source.has_labels else {},
         )
     context.report("labels")
     with threadpool_limits(1):  # many small problems: threads would wait for each other

@@ -15,11 +15,13 @@ from typing import Any
 
 from warmstart.config.recipe import Recipe
 from warmstart.config.toml import toml_table
+from warmstart.data.ledger import Ledger
 from warmstart.errors import RecipeError, RunError, WarmstartError, typed
 from warmstart.files import write_json
 from warmstart.pipelines.compare.request import Wanted, wanted
 from warmstart.pipelines.compare.result import Comparison, finish_comparison
 from warmstart.pipelines.prepare import Prepared, prepare, prepare_again
+from warmstart.pipelines.recognise import with_task
 from warmstart.pipelines.request import Request, check_recipe
 from warmstart.pipelines.resources import Meter
 from warmstart.pipelines.tune import check_unchanged, tune
@@ -40,10 +42,15 @@ def tune_asked(request: Request, listeners: Sequence[Listener] = ()) -> Comparis
         begun = Comparison(request.resume)
         if begun.summary["status"] == "done":
             return begun
-    runs, out, summary = _runs_of(request)
+    ledger = Ledger()
+    runs, out, summary = _runs_of(request, ledger)
     if summary is not None:
         request.check_source(runs[0].recipe, summary)
     prepared = _prepare_all(runs, request.source)
+    for note in ledger.notes[:1]:
+        prepared[0].ledger.note(**note)
+        for listener in listeners:
+            listener.note(note["message"])
     if summary is None:
         out.mkdir(parents=True, exist_ok=True)
         _write(out, runs, status="running", created=now(), began_in=os.getcwd())
@@ -71,10 +78,13 @@ def tune_asked(request: Request, listeners: Sequence[Listener] = ()) -> Comparis
 
 def plan_asked(request: Request) -> dict[str, Any]:
     """What `tune_asked` would do; see `api.plan`."""
-    runs, out, summary = _runs_of(request)
+    ledger = Ledger()
+    runs, out, summary = _runs_of(request, ledger)
     if summary is not None:
         request.check_place(runs[0].recipe, summary)
     prepared = _prepare_all(runs, request.source)
+    for note in ledger.notes[:1]:
+        prepared[0].ledger.note(**note)
     plans = [
         {"name": one.name, "method": one.method, "seed": one.recipe.seed, "recipe": ready.recipe,
          "done": _is_done(out / one.name)}
@@ -84,10 +94,14 @@ def plan_asked(request: Request) -> dict[str, Any]:
     return {**first.facts(), "ledger": first.ledger.summary(), "out": str(out), "runs": plans}
 
 
-def _runs_of(request: Request) -> tuple[list[Wanted], Path, dict[str, Any] | None]:
-    """The runs that are meant, their folder, and the summary of a comparison to go on with."""
+def _runs_of(request: Request, ledger: Ledger) -> tuple[list[Wanted], Path, dict[str, Any] | None]:
+    """The runs that are meant, their folder, and the summary of a comparison to go on with; a task
+    that the columns say is noted in the ledger."""
     if request.resume is None:
-        runs = wanted(*request.layers())
+        runs = [
+            replace(run, recipe=with_task(run.recipe, request.source, ledger))
+            for run in wanted(*request.layers())
+        ]
         recipe, methods = runs[0].recipe, {one.method for one in runs}
         what = "methods" if len(methods) > 1 else f"{runs[0].method}-seeds"
         return runs, run_folder(recipe.out, recipe.data.path or recipe.data.train, what), None

@@ -25,15 +25,20 @@ COLUMN = "label: "
 """Before the name of a column of 0 and 1, so that it can be called as anything."""
 YES, NO = ("1", "true", "yes"), ("0", "false", "no", "")
 REPEATED = 3  # rows of a cell
+SET, UNSET = ("1", "1.0", "true"), ("0", "0.0", "false")
+"""Items of a vector."""
 NAMED = 5  # labels that are named in a message
 
 
-def labels_of(table: pa.Table, columns: Sequence[str], separator: str | None) -> list[str] | None:
+def labels_of(
+    table: pa.Table, columns: Sequence[str], separator: str | None, names: Sequence[str] = ()
+) -> list[str] | None:
     """The labels of each row as a JSON list of strings, or None where the table has no labels.
 
     Args:
         columns: those of 0 and 1, in the table under `COLUMN` and their name.
         separator: between the labels of a text; None: guessed, "" if there is none.
+        names: of the places of vectors of 0 and 1, in order.
 
     Raises `DataError` with file and line.
     """
@@ -46,41 +51,70 @@ def labels_of(table: pa.Table, columns: Sequence[str], separator: str | None) ->
     cells = table["labels"].to_pylist()
     if separator is None:
         separator = guess_separator(cell for cell in cells if isinstance(cell, str))
-    lists: list[str] = []
+    lists: list[list[str]] = []
     for row, cell in enumerate(cells):
         try:
-            labels = parsed(cell, separator)
+            lists.append(parsed(cell, separator))
         except ValueError as error:
             raise DataError(f"{place(table, row)}: {error}") from None
-        lists.append(json.dumps(labels, ensure_ascii=False))
-    return lists
+    if are_vectors(lists):
+        lists = _from_vectors(table, lists, names)
+    return [json.dumps(list(dict.fromkeys(labels)), ensure_ascii=False) for labels in lists]
 
 
 def parsed(cell: Any, separator: str) -> list[str]:
-    """The labels of one cell, each once, in order. Raises `ValueError`."""
+    """The labels of one cell, in order. Raises `ValueError`."""
     if cell is None:
         return []
-    if isinstance(cell, str):
-        text = cell.strip()
-        values: Any = parse_cell(text)
-        if isinstance(values, str) and text[:1] not in ("[", "{"):
-            values = text.split(separator) if separator else [text]
-        if isinstance(values, str):
+    value = parse_cell(cell)
+    if isinstance(value, str):
+        text = value.strip()
+        if text[:1] in ("[", "{"):
             raise ValueError(
                 f"the labels {shown(text, 60)} begin as a list and are none; mend the row"
             )
-    else:
-        values = cell if isinstance(cell, list | Mapping) else [cell]
-    if isinstance(values, Mapping):
-        raise ValueError(f"labels {shown(cell, 60)} is an object; give a list of labels")
-    names: dict[str, None] = {}
-    for value in values:
-        if isinstance(value, list | Mapping):
-            raise ValueError(f"the label {shown(value, 60)} is no name; give a list of names")
-        name = "" if value is None else str(value).strip()
-        if name:
-            names[name] = None
-    return list(names)
+        value = text.split(separator) if separator else [text]
+    elif isinstance(value, Mapping):
+        raise ValueError(f"labels {shown(value, 60)} is an object; give a list of labels")
+    labels: list[str] = []
+    for entry in value if isinstance(value, list) else [value]:
+        if isinstance(entry, list | Mapping):
+            raise ValueError(f"the label {shown(entry, 60)} is no name; give a list of names")
+        name = "" if entry is None else str(entry).strip()
+        labels += [name] if name else []
+    return labels
+
+
+def are_vectors(lists: Sequence[Sequence[str]]) -> bool:
+    """Whether the labels are a 0 or 1 for each of several labels whose names are not told: nothing
+    but these two, and one of them twice in a row, or equally many in every row."""
+    filled = [labels for labels in lists if labels]
+    if not filled or not all(name.lower() in SET + UNSET for labels in filled for name in labels):
+        return False
+    sizes = {len(labels) for labels in filled}
+    return any(len(set(labels)) < len(labels) for labels in filled) or sizes == {2}
+
+
+def _from_vectors(
+    table: pa.Table, lists: Sequence[Sequence[str]], names: Sequence[str]
+) -> list[list[str]]:
+    """The names of the places that hold a 1. Raises `DataError`."""
+    width = len(names) or max(map(len, lists))
+    if not names:
+        raise DataError(
+            f"{table['_file'][0].as_py()}: the labels are vectors of 0 and 1, {width} in a row, "
+            "and do not say what these stand for; name them in order: --task.names a,b,c"
+        )
+    for row, labels in enumerate(lists):
+        if labels and len(labels) != width:
+            raise DataError(
+                f"{place(table, row)}: a vector of {counted(len(labels), 'label')}, and task.names "
+                f"has {width}; mend the row, or name as many as there are"
+            )
+    return [
+        [name for name, sign in zip(names, labels, strict=False) if sign.lower() in SET]
+        for labels in lists
+    ]
 
 
 def separator_in(table: pa.Table) -> str | None:

@@ -66,6 +66,11 @@ class Multilabel(Task):
         description="what stands between the labels of a cell of text; unset: found, one of , ; | "
         "(a list, or a list as JSON, needs none); empty: a cell is one label",
     )
+    names: tuple[str, ...] = Field(
+        default=(),
+        description="names of the labels, in order, where a cell holds a 0 or 1 for each of them "
+        "as in [0, 1, 0]",
+    )
     label_columns: tuple[str, ...] = Field(
         default=(), description="columns that hold 0 or 1, each a label of that name"
     )
@@ -103,7 +108,7 @@ class Multilabel(Task):
         separator = self.separator if self.separator is not None else self._separator
         if separator is None:
             separator = self._separator = separator_in(table)
-        lists = labels_of(table, self.label_columns, separator)
+        lists = labels_of(table, self.label_columns, separator, self.names)
         kept = ("text", "_file", "_line", "_group")
         table = table.select([name for name in kept if name in table.column_names])
         return table if lists is None else table.append_column("labels", column(lists, "string"))

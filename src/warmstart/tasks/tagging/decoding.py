@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import numpy as np
 from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.metrics.base import softmax
 from warmstart.metrics.entities import spans_of_tags
-from warmstart.tasks.tagging.reading import Place, parts_of, words_in
+from warmstart.tasks.tagging.reading import words_in
 from warmstart.tasks.tagging.schemes import renewed, rules, tags_of
+from warmstart.tasks.tagging.words import Place, parts_of
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
@@ -175,6 +177,7 @@ def tagged(
     """The answer for every word, from its first token in the window where that has most context.
 
     A word that the tokenizer makes nothing of is O, or, in labels of single words, the first label.
+    Words of one token, as characters are, have one answer: all of them belong to its entity.
 
     Args:
         scheme: whose rules the tags of entities have to obey; None: none.
@@ -182,21 +185,30 @@ def tagged(
     texts: list[str] = examples.table["text"].to_pylist()
     places = flat(words_in(examples.table), texts)
     tokens = first_tokens(examples.store, texts, places)
+    leads = np.ones(len(tokens), bool)
+    if entities:
+        leads[1:] = (tokens[1:] != tokens[:-1]) | (tokens[1:] < 0)
+    heads, tokens = np.flatnonzero(leads), tokens[leads]
+    offsets = np.concatenate([[0], np.cumsum(leads)])[places.offsets]
     labels = list(examples.labels)
     probabilities = softmax(outputs[np.maximum(tokens, 0)])
     lost = labels.index("O") if "O" in labels else 0
     probabilities[tokens < 0] = np.eye(len(labels))[lost]
     if entities and scheme is not None:
         allowed = rules(labels, scheme)
-        best = best_paths(np.log(np.maximum(probabilities, SMALLEST)), places.offsets, allowed)
+        best = best_paths(np.log(np.maximum(probabilities, SMALLEST)), offsets, allowed)
     else:
         best = probabilities.argmax(-1)
-    sure = probabilities[np.arange(len(best)), best]
-    cuts = zip(places.offsets[:-1], places.offsets[1:], strict=True)
-    rows = [([labels[i] for i in best[a:b]], sure[a:b]) for a, b in cuts]
-    if entities:
-        rows = [(tags_of(spans_of_tags(tags), len(tags), "iob2"), sure) for tags, sure in rows]
-    return [Tagged(tags, sure) for tags, sure in rows]
+    sure = probabilities[np.arange(len(best)), best][np.cumsum(leads) - 1]
+    rows: list[Tagged] = []
+    for (a, b), (first, last) in zip(pairwise(offsets), pairwise(places.offsets), strict=True):
+        tags = [labels[i] for i in best[a:b]]
+        if entities:
+            begins = [*(heads[a:b] - first).tolist(), int(last - first)]
+            spans = [(begins[x], begins[y], kind) for x, y, kind in spans_of_tags(tags)]
+            tags = tags_of(spans, int(last - first), "iob2")
+        rows.append(Tagged(tags, sure[first:last]))
+    return rows
 
 
 def predictions(answers: Sequence[Tagged], table: pa.Table, *, entities: bool) -> list[Prediction]:

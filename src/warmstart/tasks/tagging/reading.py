@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
-from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -26,30 +24,40 @@ from warmstart.metrics.entities import spans_of_tags
 from warmstart.tasks.base import Drop
 from warmstart.tasks.results import column
 from warmstart.tasks.tagging.schemes import NAMELESS, broken, strange, tags_of
+from warmstart.tasks.tagging.words import (
+    Cut,
+    Place,
+    characters_of,
+    joined,
+    parts_of,
+    recut,
+    unlike,
+    words_of,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-Place = tuple[int, int]
-"""First character and the one after the last."""
-
-ALONE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # kana and Han: written without spaces
+WIDENED, FEW = 0.05, 3
+"""Share of the spans that may be widened to whole words, and a number that always may."""
+ONE_WORD = 10  # rows of a single word each that are no texts
 Marked = tuple[int, int, str]
 """First character, the one after the last, type."""
-TYPE_KEYS = ("label", "type", "tag", "entity_group", "entity")
+TYPE_KEYS = ("label", "type", "tag", "entity_group", "entity", "labels")
+STARTS, ENDS = ("start", "start_offset", "start_char"), ("end", "end_offset", "end_char")
 KEPT = ("_file", "_line", "_group")
 
 
-def read_text(cell: Any, *, tagged: bool) -> tuple[str, list[Place] | None]:
-    """A text, and the places of its tokens where it came as tokens.
+def read_text(cell: Any, *, tagged: bool, close: bool = False) -> tuple[str, list[Place] | None]:
+    """A text, and the places of its tokens where it came as tokens; `close` as in `joined`.
 
     A plain text that has tags is a text of tokens with spaces between. Raises `RowError`.
     """
     tokens = _listed(cell)
     if tokens is not None:
         placed = _placed(tokens)
-        return placed or joined([_token(token) for token in tokens])
+        return placed or joined([_token(token) for token in tokens], close=close)
     text = "" if cell is None else str(cell)
     if not tagged:
         return text, None
@@ -138,8 +146,15 @@ def _span(entry: Any, text: str) -> Marked:
     own_text = None
     if isinstance(entry, Mapping):
         own_text = entry.get("text")
-        kind = next((entry[key] for key in TYPE_KEYS if entry.get(key)), None)
-        entry = (entry.get("start"), entry.get("end"), kind)
+        kind, start, end = (
+            next((entry[key] for key in keys if entry.get(key) is not None), None)
+            for keys in (TYPE_KEYS, STARTS, ENDS)
+        )
+        if isinstance(kind, list):  # as Label Studio has it
+            if len(kind) != 1:
+                raise RowError("a span with several labels, or none")
+            kind = kind[0]
+        entry = (start, end, kind)
     if not isinstance(entry, Sequence) or isinstance(entry, str) or len(entry) != 3:
         raise RowError("a span is no {start, end, label}")
     start, end, kind = entry
@@ -169,30 +184,48 @@ Row = tuple[str, list[Place], list[str] | None, int]
 
 
 def own_form(
-    table: pa.Table, drop: Drop, *, names: Sequence[str], whole_words: bool, plain: bool
+    table: pa.Table, drop: Drop, *, names: Sequence[str], pieces: str, plain: bool
 ) -> pa.Table:
-    """The table in the task's own form. Raises `DataError` for tags that no scheme has.
+    """The table in the task's own form. Raises `DataError` for tags that no scheme has, for texts
+    of a word each, and where more than a few spans begin or end within a word.
 
     Args:
         names: of tags that are given as numbers.
-        whole_words: a plain text is tagged by words as `words_of` finds them, else by their parts.
+        pieces: how a plain text is cut: "first" into words as `words_of` finds them, "characters",
+            else into their parts.
         plain: tags are labels of single words, whatever they look like.
     """
     import pyarrow as pa
 
+    cut = {"first": words_of, "characters": characters_of}.get(pieces, parts_of)
     cells = table.drop_columns([name for name in KEPT if name in table.column_names])
+    if "tags" in cells.column_names and are_spans(cells["tags"].to_pylist()):
+        others = [name for name in cells.column_names if name not in ("tags", "spans")]
+        cells = cells.select(others).append_column("spans", cells["tags"])
+    close = not plain and ("tags" not in cells.column_names or _marked(cells, names))
     rows: dict[int, Row] = {}
     for number, row in enumerate(cells.to_pylist()):
         try:
-            rows[number] = _row(row, names, whole_words)
+            rows[number] = _row(row, names, cut, close)
         except RowError as error:
             drop(number, str(error))
     others = [name for name in KEPT if name in table.column_names]
     rest = table.select(others).take(np.array(list(rows), np.int64))
     texts, words, tags, widened = zip(*rows.values(), strict=True) if rows else ((), (), (), ())
-    columns = {"text": texts, "words": [json.dumps(row) for row in words]}
-    if {"tags", "spans"} & set(cells.column_names):
+    tagged = bool({"tags", "spans"} & set(cells.column_names))
+    unified, mended = [["O"] * len(row) for row in words], dict[int, str]()
+    if tagged:
+        _check_words(rest, words, [row or [] for row in tags], "tags" in cells.column_names)
         unified, mended = _unified(rest, [row or [] for row in tags], names, plain)
+        if any(widened):
+            _check_widened(rest, widened, unified)
+    if close and not strange({tag for row in unified for tag in row}):
+        pairs = zip(texts, words, unified, strict=True)
+        words, unified = (
+            zip(*(recut(*row, cut) for row in pairs), strict=True) if rows else ((), ())
+        )
+    columns = {"text": texts, "words": [json.dumps(row) for row in words]}
+    if tagged:
         columns["tags"] = [json.dumps(row, ensure_ascii=False) for row in unified]
         if any(widened):
             columns["widened"] = [str(count or "") for count in widened]
@@ -202,15 +235,61 @@ def own_form(
     return pa.table({**arrays, **{name: rest[name] for name in others}})
 
 
-def _row(cells: dict[str, Any], names: Sequence[str], whole_words: bool) -> Row:
+def are_spans(cells: Sequence[Any]) -> bool:
+    """Whether the first list in a column of tags that is not empty is one of spans, as doccano and
+    Label Studio write them under `label` and `labels`."""
+    for cell in cells:
+        value = parse_cell(cell)
+        if isinstance(value, list) and value:
+            span = value[0]
+            if isinstance(span, Mapping):
+                return any(key in span for key in STARTS)
+            return isinstance(span, list) and len(span) == 3 and _whole(span[0]) and _whole(span[1])
+    return False
+
+
+def _marked(cells: pa.Table, names: Sequence[str]) -> bool:
+    """Whether tags are marked as those of entities are."""
+    tags = (str(cell) for cell in cells["tags"].to_pylist())
+    return any("B-" in cell or "I-" in cell for cell in (*names, *tags))
+
+
+def _check_words(
+    rows: pa.Table, words: Sequence[Sequence[Place]], tags: Sequence[Sequence[str]], own: bool
+) -> None:
+    """Raise `DataError` where every row is a single word with its tag."""
+    if own and len(words) >= ONE_WORD and all(len(row) == 1 for row in tags):
+        raise DataError(
+            f"{rows['_file'][0].as_py()}: every row holds a single word, so that no sentence could "
+            "be learned; say which words belong together: a column sentence_id, the same number in "
+            "all words of a sentence, beside words and labels"
+        )
+
+
+def _check_widened(rows: pa.Table, widened: Sequence[int], tags: Sequence[Sequence[str]]) -> None:
+    """Raise `DataError` where more than a few spans would be learned, and judged, wider than they
+    are."""
+    wide, spans = sum(widened), sum(len(spans_of_tags(row)) for row in tags)
+    if wide <= max(FEW, WIDENED * spans):
+        return
+    first = next(number for number, count in enumerate(widened) if count)
+    raise DataError(
+        f"{rows['_file'][0].as_py()}: {wide:,} of {counted(spans, 'span')} ({wide / spans:.0%}) "
+        f"begin or end within a word (first: {place(rows, first)}), and would be learned and "
+        "judged as whole words; learn them as they are with --task.pieces characters, or mend "
+        "their ends"
+    )
+
+
+def _row(cells: dict[str, Any], names: Sequence[str], cut: Cut, close: bool) -> Row:
     tags = None
     if cells.get("tags") is not None:
         tags = read_tags(cells["tags"], names)
         if cells.get("tokens") is not None:
             cells["text"] = cells["tokens"]
-    text, words = read_text(cells["text"], tagged=tags is not None)
+    text, words = read_text(cells["text"], tagged=tags is not None, close=close)
     if words is None:
-        words = words_of(text) if whole_words else parts_of(text, (0, len(text)))
+        words = cut(text)
     if tags is not None:
         if len(tags) != len(words):
             raise RowError(f"{counted(len(words), 'token')} and {counted(len(tags), 'tag')}")
@@ -259,19 +338,28 @@ def _unified(
     return [tags_of(own, len(row), "iob2") for own, row in zip(spans, tags, strict=True)], mended
 
 
-def data_notes(train: pa.Table) -> list[str]:
-    """What to say of spans that were widened to whole words, and of tags that do not follow their
-    scheme."""
+def data_notes(train: pa.Table, *, entities: bool) -> list[str]:
+    """What to say of spans that were widened to whole words, of tags that do not follow their
+    scheme, and of words that a plain text would not be cut into."""
     marked: dict[str, dict[int, str]] = {}
     for name in ("widened", "mended"):
         cells = train[name].to_pylist() if name in train.column_names else []
         marked[name] = {row: cell for row, cell in enumerate(cells) if cell}
     notes: list[str] = []
     if spans := marked["widened"]:
-        count = counted(sum(map(int, spans.values())), "span")
+        wide, every = (
+            sum(map(int, spans.values())),
+            sum(len(spans_of_tags(r)) for r in tags_in(train)),
+        )
         notes.append(
-            f"{count} of train with an end within a word, widened to whole words (first: "
-            f"{place(train, min(spans))}); where that is too wide, try --task.pieces parts"
+            f"{counted(wide, 'span')} of train ({wide / every:.1%}) with an end within a word, "
+            f"widened to whole words (first: {place(train, min(spans))}); where that is too wide, "
+            "try --task.pieces parts, or characters"
+        )
+    if not entities and (others := unlike(train["text"].to_pylist(), words_in(train))):
+        notes.append(
+            f"words such as '{others[0]}' are labelled whole, and a plain text is cut into their "
+            "characters; give texts as lists of words to predict, too"
         )
     if tags := [(row, *json.loads(cell)) for row, cell in marked["mended"].items()]:
         row, _, scheme, first = tags[0]
@@ -296,55 +384,3 @@ def tags_in(table: pa.Table) -> list[list[str]]:
 def distinct_tags(table: pa.Table) -> set[str]:
     """The tags that the rows have."""
     return {tag for row in tags_in(table) for tag in row}
-
-
-def words_of(text: str) -> list[Place]:
-    """Runs of letters and digits, and every other visible character by itself.
-
-    One hyphen, apostrophe or the like between letters belongs to the word, as in `don't`, `x-ray`
-    and `U.S`; Han characters and kana are words by themselves.
-    """
-    return [match.span() for match in _words().finditer(text)]
-
-
-def parts_of(text: str, place: Place) -> list[Place]:
-    """The runs of letters and digits in one word, and its other characters: `x-ray` has three."""
-    return [match.span() for match in _parts().finditer(text, *place)]
-
-
-def joined(tokens: Sequence[str]) -> tuple[str, list[Place]]:
-    """Given tokens as one text, a space between them, and their places in it."""
-    places: list[Place] = []
-    at = 0
-    for token in tokens:
-        places.append((at, at + len(token)))
-        at += len(token) + 1
-    return " ".join(tokens), places
-
-
-@cache
-def _words() -> re.Pattern[str]:
-    letter, marks = rf"[^\W_{ALONE}]", rf"[{_marks()}]"
-    between = rf"(?:['’.&_@-]|(?<=\d)[,:/](?=\d))(?={letter})"
-    word = rf"{letter}(?:{letter}|{marks}|{between})*"
-    return re.compile(rf"https?://\S*{letter}|[{ALONE}]|{word}|\S", re.IGNORECASE)
-
-
-@cache
-def _parts() -> re.Pattern[str]:
-    letter = rf"[^\W_{ALONE}]"
-    return re.compile(rf"[{ALONE}]|{letter}(?:{letter}|[{_marks()}])*|\S")
-
-
-@cache
-def _marks() -> str:
-    """Combining marks, which `re` does not count among the letters, as ranges of a class."""
-    codes = [code for code in range(0x300, 0x11000) if unicodedata.category(chr(code))[0] == "M"]
-    codes += [0x200C, 0x200D]
-    ranges: list[list[int]] = []
-    for code in codes:
-        if ranges and code == ranges[-1][1] + 1:
-            ranges[-1][1] = code
-        else:
-            ranges.append([code, code])
-    return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)

@@ -28,6 +28,7 @@ from warmstart.tasks.results import LISTED, TaskResult, column, prediction_table
 from warmstart.tasks.tagging import reading
 from warmstart.tasks.tagging.decoding import Tagged, label_tokens, predictions, tagged
 from warmstart.tasks.tagging.schemes import Scheme, are_entities, labels_of, tags_of
+from warmstart.tasks.tagging.words import Place
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
@@ -58,9 +59,12 @@ class Tagging(Task):
     roles: ClassVar[Mapping[str, Sequence[str]]] = {
         "text": ("text", "sentence", "content", "document", "body", "tokens", "words"),
         "tokens": ("tokens", "words"),
-        "tags": ("ner_tags", "tags", "ner", "labels", "bio_tags", "upos", "pos_tags", "pos"),
+        "tags": (
+            "ner_tags", "tags", "ner", "labels", "bio_tags", "tag", "label", "upos", "pos_tags",
+            "pos",
+        ),
         "spans": ("spans", "entities", "annotations"),
-    }
+    }  # fmt: skip
     required: ClassVar[frozenset[str] | None] = frozenset({"text"})
     nested: ClassVar[frozenset[str]] = frozenset({"text", "tokens", "tags", "spans"})
     head: ClassVar[Head] = TOKENS
@@ -76,10 +80,10 @@ class Tagging(Task):
     scheme: Scheme = Field(
         default="iob2", description="tags that the model learns, whatever the data have"
     )
-    pieces: Literal["first", "parts", "all"] = Field(
+    pieces: Literal["first", "parts", "all", "characters"] = Field(
         default="first",
         description="tokens of a word that are labelled: its first, the first of each of its parts "
-        "(x-ray has three), or all",
+        "(x-ray has three), or all; characters: entities may begin and end within a word",
     )
     constrained: bool = Field(
         default=True, description="answer only tags that can follow each other: no I- without B-"
@@ -99,11 +103,12 @@ class Tagging(Task):
 
     def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
         names = self.names.split(",") if self.names else []
-        whole, plain = self.pieces == "first", self.entities == "no"
-        return reading.own_form(table, drop, names=names, whole_words=whole, plain=plain)
+        plain = self.entities == "no"
+        return reading.own_form(table, drop, names=names, pieces=self.pieces, plain=plain)
 
     def data_notes(self, train: pa.Table) -> list[str]:
-        return reading.data_notes(train)
+        entities = self.finds_entities(reading.distinct_tags(train))
+        return reading.data_notes(train, entities=entities)
 
     def resolve_for_data(self, table: pa.Table) -> Tagging:
         """With `entities` no where the tags are labels of single words."""
@@ -160,7 +165,8 @@ class Tagging(Task):
         if self.finds_entities(labels):
             tags = [tags_of(spans_of_tags(row), len(row), self.scheme) for row in tags]
         number = {label: index for index, label in enumerate(labels)}
-        targets = label_tokens(store, texts, reading.words_in(table), tags, number, self.pieces)
+        pieces = "first" if self.pieces == "characters" else self.pieces
+        targets = label_tokens(store, texts, reading.words_in(table), tags, number, pieces)
         return replace(store, targets=targets)
 
     def decode(self, outputs: np.ndarray, examples: Examples) -> list[Prediction]:
@@ -308,7 +314,7 @@ def _wrong(
         yield "missed", None, span
 
 
-def _named(span: Span | None, text: str, words: Sequence[reading.Place], *, entities: bool) -> str:
+def _named(span: Span | None, text: str, words: Sequence[Place], *, entities: bool) -> str:
     if span is None:
         return NOTHING
     first, last, kind = span

@@ -1,0 +1,160 @@
+"""The task is taken from the columns where they are unmistakable, and said; else one line says
+which command it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import warmstart
+from warmstart.cli.main import main
+from warmstart.config.recipe import Recipe
+from warmstart.data.ledger import Ledger
+from warmstart.errors import DataError, RecipeError
+from warmstart.pipelines.recognise import recognise, with_task
+
+LONG = "The committee met on Monday and talked about the new harbour for a long time. " * 6
+ENGLISH = "A man is riding a brown horse along the beach in the evening"
+GERMAN = "Ein Mann reitet am Abend auf einem braunen Pferd den Strand entlang"
+SPAN = [{"start": 0, "end": 3, "label": "PER"}]
+CHAT = [{"role": "user", "content": "Hi"}]
+ROWS: Mapping[str, dict[str, Any]] = {
+    "tagging": {"tokens": ["a", "b"], "ner_tags": ["O", "B-X"]},
+    "tagging, in cells": {"tokens": "['a', 'b']", "tags": "['O', 'B-X']"},
+    "tagging, doccano": {"text": "Zoë", "label": '[[0, 3, "PER"]]'},
+    "tagging, spans": {"text": "Zoë", "entities": SPAN},
+    "extractive_qa": {"context": "In 1066.", "question": "?", "answers": "{'text': ['1066']}"},
+    "extractive_qa, a text": {"context": "In 1066.", "question": "When?", "answer": "1066"},
+    "translation, pairs": {"translation": {"en": "a", "de": "b"}},
+    "translation": {"source": ENGLISH, "target": GERMAN},
+    "summarization": {"source": LONG, "target": "A new harbour."},
+    "summarization, by name": {"dialogue": "A: Hi. B: Hi.", "summary": "They greet."},
+    "text2text": {"prompt": "1 + 1", "response": "2"},
+    "text2text, alpaca": {"instruction": "Add", "input": "1 + 1", "output": "2"},
+    "embedding": {"anchor": "a", "positive": "b", "negative": "c"},
+    "pairs": {"premise": "a", "hypothesis": "b", "label": "yes"},
+    "regression": {"text": "a", "label": 0.5},
+    "regression, pairs": {"sentence1": "a", "sentence2": "b", "score": "3"},
+    "multilabel": {"text": "a", "labels": ["x", "y"]},
+    "multilabel, in cells": {"text": "a", "labels": "{'x', 'y'}"},
+    "preferences": {"prompt": "a", "chosen": "b", "rejected": "c"},
+    "conversations": {"messages": CHAT},
+    "multiple choice": {"question": "a?", "choices": ["b", "c"], "answer": 1},
+    "plain text": {"text": "a"},
+    "None": {"text": "a", "label": "x"},
+    "None, whole numbers": {"text": "a", "label": "3"},
+    "None, 1.0": {"text": "a", "label": "1.0"},
+    "None, a question and its class": {"question": "a?", "answer": "b", "category": "c"},
+    "None, a list and a label": {"text": "[1, 2]", "label": "x"},
+}
+
+
+def varied(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Twenty rows, whose texts of an answer differ."""
+    free = ("target", "response", "output", "summary")
+    return [{k: f"{v} {n}" if k in free else v for k, v in row.items()} for n in range(20)]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_columns_say_the_task(name: str) -> None:
+    known = recognise(pa.Table.from_pylist(varied(ROWS[name])))
+    assert (known.task if known else "None") == name.partition(",")[0]
+
+
+def test_a_request_that_names_a_task_or_columns_is_left_alone() -> None:
+    rows = varied(ROWS["multilabel"])
+    assert with_task(Recipe.of({}), rows, Ledger()).task.part_name() == "multilabel"
+    for keys in ({"task": "classification"}, {"data.columns.label": "labels"}):
+        recipe = Recipe.of(keys)
+        assert with_task(recipe, rows, Ledger()) is recipe
+
+
+def test_what_is_taken_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"text": f"word {n} here", "labels": ["x"] if n % 2 else ["x", "y"]} for n in range(60)]
+    pd.DataFrame(rows).to_csv(tmp_path / "a.csv", index=False)
+    assert main(["tune", str(tmp_path / "a.csv"), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "# note: task multilabel, by the columns 'text' and 'labels'" in said
+    assert 'name = "multilabel"' in said
+    plan = warmstart.plan(rows, method="frozen,lora")
+    assert [run["recipe"].task.part_name() for run in plan["runs"]] == ["multilabel"] * 2
+    assert any(note["kind"] == "recognised" for note in plan["ledger"]["notes"])
+
+
+def test_what_no_task_learns_from_is_called_by_its_name(tmp_path: Path) -> None:
+    for name in ("preferences", "conversations", "multiple choice"):
+        with pytest.raises(DataError, match=rf"holds {name} \(.*there is no task for"):
+            warmstart.plan(varied(ROWS[name]))
+    with pytest.raises(RecipeError, match=r"minilm, writes no texts.*--task text2text --base"):
+        warmstart.plan(varied(ROWS["text2text"]))
+    (tmp_path / "books" / "old").mkdir(parents=True)
+    for place in ("a.txt", "old/b.txt"):
+        (tmp_path / "books" / place).write_text("It was a night.\n\nAnd it rained.\n" * 9)
+    for path in (tmp_path / "books", tmp_path / "books" / "a.txt"):
+        with pytest.raises(
+            DataError, match=rf"{path} holds plain text: `warmstart pretrain {path}"
+        ):
+            warmstart.plan(path)
+
+
+def test_columns_that_say_nothing_are_answered_with_a_command() -> None:
+    row = {"good": "A longer text", "bad": "Text"}
+    rows = [{k: f"{v} {n}" for k, v in row.items()} | {"kind": "ab"[n % 2]} for n in range(30)]
+    match = r"columns good, bad, kind, .*--data.columns.text good --data.columns.label kind"
+    with pytest.raises(DataError, match=match):
+        warmstart.plan(rows)
+
+
+SETS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("banking77", "clinc150", "cola", "scicite", "sib200", "sms_spam", "sst2", "trec",
+         "tweet_emotion", "tweet_irony", "leakage", "citation_intent", "winobias/test.csv",
+         "identity_templates/test.csv", "corpus/peps"), "classification"),
+    "goemotions": "multilabel", "stsb": "regression", "rte": "pairs",
+    **dict.fromkeys(("wnut17", "scierc_ner"), "tagging"),
+    **dict.fromkeys(("wiki_qa", "policyqa", "xquad/test_en.jsonl"), "extractive_qa"),
+    **dict.fromkeys(("scitldr", "dialogsum"), "--task summarization --base smollm2"),
+    "multi30k_en_de": "--task translation --base smollm2",
+    **dict.fromkeys(
+        ("dolly_open_qa", "task_prompts", "short_instructions", "seed_tasks", "gsm8k",
+         "lambada/test.jsonl"), "--task text2text --base smollm2"),
+    **dict.fromkeys(("hh_harmless", "qa_feedback_pref", "politeness_pref"), "holds preferences"),
+    "tool_chat": "holds conversations",
+    **dict.fromkeys(
+        ("arc_challenge", "bbq/test.jsonl", "openbookqa/test.jsonl", "truthfulqa/test.jsonl",
+         "winogrande/validation.jsonl"), "holds multiple choice"),
+    **dict.fromkeys(
+        ("corpus/prose", "corpus/wikitext2", "corpus/tinyshakespeare/input.txt"),
+        "`warmstart pretrain"),
+    "blimp/test.csv": "--data.columns.text sentence_good --data.columns.label phenomenon",
+    "crows_pairs/test.csv": "--data.columns.label direction",
+    "xstest/test.csv": "--data.columns.text prompt --data.columns.label label",
+    **dict.fromkeys(("bbq", "blimp", "xquad"), "Name the file itself ("),
+}  # fmt: skip
+
+
+WHOLE = {"banking77", "clinc150", "winobias/test.csv"}
+"""Sets whose first rows are of too few classes, or of too many."""
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_first_command_on_real_data(shared_data: Path, name: str) -> None:
+    """`tune DATA --dry-run` is right, or one line with the command that is."""
+    try:
+        limit = {} if name in WHOLE else {"data.limit": 200}
+        plan = warmstart.plan(shared_data / name, **limit, **{"data.max_dropped": 0.5})
+        answer = plan["recipe"].task.part_name()
+    except warmstart.WarmstartError as error:
+        answer = str(error)
+        assert "\n" not in answer
+    assert SETS[name] in answer
+
+
+def test_no_set_is_left_out(shared_data: Path) -> None:
+    there = {path.name for path in shared_data.iterdir() if path.is_dir()}
+    assert there == {name.partition("/")[0] for name in SETS}

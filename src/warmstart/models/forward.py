@@ -213,6 +213,9 @@ class Forward:
         for module in self.model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
+            for name, value in [*vars(module).items()]:  # kept as a number by BART, T5, ...
+                if "drop" in name and isinstance(value, float):
+                    setattr(module, name, 0.0)
 
     @property
     def output_layer(self) -> Any:

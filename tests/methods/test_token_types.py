@@ -84,9 +84,7 @@ def by_transformers(model: Any, ids: Tensor, types: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("name", "head", "family"), CELLS, ids=[f"{m}-{h.name}-{f}" for m, h, f in CELLS]
 )
-def test_token_types_reach_the_model(
-    name: str, head: Head, family: str, tiny_of: Folder
-) -> None:
+def test_token_types_reach_the_model(name: str, head: Head, family: str, tiny_of: Folder) -> None:
     labels = ["0"] if head is VALUE else ["a", "b", "c"]
     model: Any = load_headed(base_of(tiny_of(family)), head, labels, 0, 0.0)
     part, settings = METHODS[name]
@@ -98,7 +96,9 @@ def test_token_types_reach_the_model(
         plain = ready(model).logits(IDS, LENGTHS, training=False)
         assert not torch.allclose(typed[0], plain[0], atol=1e-4), "types change the answer"
         for row, length in enumerate(LENGTHS.tolist()):
-            wanted = by_transformers(model, IDS[row : row + 1, :length], TYPES[row : row + 1, :length])
+            wanted = by_transformers(
+                model, IDS[row : row + 1, :length], TYPES[row : row + 1, :length]
+            )
             of = slice(None) if typed.ndim == 2 else slice(0, length)
             for logits in (typed, slow):
                 torch.testing.assert_close(logits[row][of], wanted[0], atol=1e-5, rtol=1e-4)

@@ -144,13 +144,12 @@ class Case:
         )
         examples = {"train": found, "validation": found, "test": found}
         nothing: Any = None
-        session = Session.begin(
+        return Session.begin(
             Prepared(
                 recipe, nothing, Ledger(), labels, base_of(self.folder), examples,
                 found.tokenizer, np.arange(len(found.store)),
             )
         )  # fmt: skip
-        return session
 
     def learn(self, session: Session) -> None:
         count = getattr(self.made, "STEPS", 80)

@@ -372,7 +372,10 @@ def body_of(model: nn.Module) -> nn.Module:
 
 
 def layers_of(model: nn.Module) -> list[nn.Module]:
-    """The blocks of the model from first to last; an encoder-decoder's encoder comes first."""
+    """The blocks of the model from first to last; an encoder-decoder's encoder comes first, and
+    stands alone in T5's class for tokens."""
     family, body = family_of(model.config), body_of(model)
-    paths = [family.layers] + ([family.decoder_layers] if family.decoder_layers else [])
+    paths, decoder = [family.layers], family.decoder_layers
+    if decoder and hasattr(body, decoder.partition(".")[0]):
+        paths.append(decoder)
     return [block for path in paths for block in body.get_submodule(path).children()]

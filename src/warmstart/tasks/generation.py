@@ -23,9 +23,9 @@ from warmstart.data.tokens.dataset import (
 from warmstart.errors import BaseModelError, DataError, RecipeError
 from warmstart.formatting import counted
 from warmstart.models.heads import TEXT, Head
-from warmstart.models.languages import set_first_token, writing
 from warmstart.tasks.base import Drop, Examples, OnCut, Task, parse_cell, without
 from warmstart.tasks.results import TaskResult, column, list_mistakes, prediction_table, shortened
+from warmstart.tokenization.languages import set_first_token, writing
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:

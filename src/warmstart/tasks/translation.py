@@ -9,10 +9,10 @@ from pydantic import Field
 
 from warmstart.errors import DataError
 from warmstart.metrics.text import Bleu, Chrf, Exact, Joined, Lengths
-from warmstart.models.languages import set_languages
 from warmstart.tasks.base import Drop
 from warmstart.tasks.generation import REFERENCES, TextTask
 from warmstart.tasks.results import column
+from warmstart.tokenization.languages import set_languages
 
 if TYPE_CHECKING:
     import pyarrow as pa

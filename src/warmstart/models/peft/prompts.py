@@ -76,7 +76,7 @@ def _named(types: Tensor | None) -> dict[str, Tensor]:
 def _typed(body: nn.Module, types: Tensor | None) -> Iterator[None]:
     """Inside, the body reads these token types, whatever the wrapper around it hands on."""
 
-    def hand_on(_: Any, args: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def hand_on(_: Any, args: Any, named: Any) -> Any:
         return args, {**named, **_named(types)}
 
     hook = body.register_forward_pre_hook(hand_on, with_kwargs=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from learning import base_of, ready
 from warmstart import part as parts
 from warmstart.models.architectures import body_of
+from warmstart.models.custom_head import load_own
 from warmstart.models.heads import CLASSES, LABELS, SPAN, TOKENS, VALUE, Head
 from warmstart.models.loading import load_headed
 from warmstart.models.peft.prompts import is_prompted
@@ -87,6 +88,17 @@ def by_transformers(model: Any, ids: Tensor, types: Tensor) -> Tensor:
 def test_token_types_reach_the_model(name: str, head: Head, family: str, tiny_of: Folder) -> None:
     labels = ["0"] if head is VALUE else ["a", "b", "c"]
     model: Any = load_headed(base_of(tiny_of(family)), head, labels, 0, 0.0)
+    check(model, name)
+
+
+@pytest.mark.parametrize("name", ["full", "lora", "adapter"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_token_types_reach_a_head_of_ones_own(name: str, family: str, tiny_of: Folder) -> None:
+    parts.allow_named({"module": "own_heads.Attending"})
+    check(load_own(base_of(tiny_of(family)), "own_heads.Attending", {}, ["a", "b"], 0), name)
+
+
+def check(model: Any, name: str) -> None:
     part, settings = METHODS[name]
     method: Any = parts.make("method", part, settings)
     model = moved(method.attach(model, 0))

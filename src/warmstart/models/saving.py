@@ -122,7 +122,7 @@ KIND = "sentence_transformers.models."
 def write_modules(folder: Path, pooling: str, normalise: bool, max_length: int) -> None:
     """`modules.json`, `1_Pooling`, `2_Normalize` and the length, in the form that every version
     of sentence-transformers reads. Raises `RunError`."""
-    width = width_of(read_json(folder / "config.json"))
+    width = width_of(read_json(config_file(folder)))
     kinds = ["Transformer", "Pooling", *(["Normalize"] if normalise else [])]
     modules = [
         {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": KIND + kind}

@@ -19,6 +19,7 @@ from warmstart.models.base import remember
 from warmstart.models.checks import (
     ADAPTED,
     NOTE,
+    config_file,
     file_sha256,
     fingerprint,
     read_json,

@@ -41,6 +41,10 @@ TASKS: dict[str, Any] = {
 }
 
 
+QUICK: dict[str, Any] = {"train.epochs": 1, "evaluate.baselines": False, "evaluate.bootstrap": 100,
+                         "train.precision": "fp32"}  # fmt: skip
+
+
 def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     content = json.loads(path.read_text())
     change(content)
@@ -363,6 +367,56 @@ def test_the_card_names_no_place_of_this_machine(room: Path) -> None:
     assert "m.csv" in str(run.ledger["notes"]), "a note that names the file"
     assert str(room) not in card.replace("\\", "")
     assert 'path = "m.csv"' in card and 'base = "base"' in card
+
+
+def test_an_adapter_is_one_for_transformers_and_peft(room: Path) -> None:
+    """`AutoModel…` and PEFT take the folder as they take one that PEFT wrote, and answer as we."""
+    import torch
+    from peft import AutoPeftModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    run = warmstart.tune("m.csv", base="base", method="lora", out="new", **QUICK)
+    assert not (run.model / "config.json").exists()
+    ours = run.predict(["a good film"])[0].scores
+    tokenizer = AutoTokenizer.from_pretrained(run.model)
+    for kind in (AutoModelForSequenceClassification, AutoPeftModelForSequenceClassification):
+        model: Any = kind.from_pretrained(run.model, num_labels=len(ours)).eval()
+        with torch.no_grad():
+            logits = model(**tokenizer("a good film", return_tensors="pt")).logits
+        assert logits.softmax(-1)[0].tolist() == pytest.approx(list(ours.values()), abs=1e-5)
+
+
+@pytest.mark.parametrize("method", ["lora", "full", "prompt_tuning"])
+def test_a_model_names_no_place_and_is_opened_wherever_it_stands(
+    method: str, room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = warmstart.tune("m.csv", base=str(room / "base"), method=method, out="new", **QUICK)
+    for file in run.model.iterdir():
+        assert str(room).encode() not in file.read_bytes(), file
+        assert str(Path.home()).encode() not in file.read_bytes(), file
+    first = warmstart.predict(run.model, ["a good film"])[0]
+    moved = shutil.move(run.model, room.parent / "elsewhere")
+    (room.parent / "empty").mkdir()
+    monkeypatch.chdir(room.parent / "empty")
+    assert warmstart.predict(moved, ["a good film"])[0].scores == first.scores
+
+
+def test_a_base_that_comes_with_us_is_named_as_the_hub_does(room: Path) -> None:
+    run = warmstart.tune("m.csv", method="lora", out="new", **QUICK)
+    named = json.loads((run.model / "adapter_config.json").read_text())
+    assert named["base_model_name_or_path"] == "sentence-transformers/all-MiniLM-L6-v2"
+    assert "site-packages" not in (run.model / NOTE).read_text()
+    assert run.predict(["a good film"])[0].value
+
+
+def test_a_folder_that_is_gone_is_not_asked_for_at_a_hub(
+    room: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = warmstart.tune("m.csv", base=str(room / "base"), method="lora", out="new", **QUICK)
+    (room / "base").rename(room / "other")
+    assert main(["predict", str(run.path), "a text"]) == 2
+    error = capsys.readouterr().err
+    assert "the folder 'base', is not to be found" in error and error.count("\n") == 1
 
 
 def test_a_text_cannot_steer_the_terminal() -> None:

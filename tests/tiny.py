@@ -39,8 +39,62 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "mbart": BART_LIKE,
     "pegasus": BART_LIKE,
 }  # fmt: skip
-DECODERS = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
-SEQ2SEQ = ("t5", "bart", "mbart", "pegasus")
+T5_LIKE, GPT_LIKE = CONFIGS["t5"], {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64}
+OTHERS: dict[str, dict[str, Any]] = {
+    "albert": BERT_LIKE | {"embedding_size": 16},
+    "big_bird": BERT_LIKE | {"attention_type": "original_full"},
+    "camembert": BERT_LIKE,
+    "canine": BERT_LIKE,
+    "convbert": BERT_LIKE | {"embedding_size": 32},
+    "data2vec-text": BERT_LIKE,
+    "deberta": BERT_LIKE,
+    "deberta-v2": BERT_LIKE | {"relative_attention": True},
+    "ernie": BERT_LIKE,
+    "eurobert": LLAMA_LIKE,
+    "fnet": BERT_LIKE,
+    "layoutlm": BERT_LIKE,
+    "longformer": BERT_LIKE | {"attention_window": 8, "max_position_embeddings": 80},
+    "megatron-bert": BERT_LIKE,
+    "mobilebert": BERT_LIKE | {"embedding_size": 16, "intra_bottleneck_size": 16,
+                               "true_hidden_size": 16},
+    "mpnet": BERT_LIKE,
+    "nystromformer": BERT_LIKE | {"segment_means_seq_len": 64},
+    "rembert": BERT_LIKE | {"input_embedding_size": 16, "output_embedding_size": 32},
+    "roberta-prelayernorm": BERT_LIKE,
+    "roformer": BERT_LIKE | {"embedding_size": 32},
+    "splinter": BERT_LIKE,
+    "squeezebert": BERT_LIKE | {"embedding_size": 32},
+    "xmod": BERT_LIKE | {"languages": ["en_XX"], "default_language": "en_XX"},
+    "yoso": BERT_LIKE,
+    "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 2},
+    "falcon": BERT_LIKE,
+    "gemma": LLAMA_LIKE | {"head_dim": 16},
+    "gpt_bigcode": GPT_LIKE,
+    "gpt_neo": {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "max_position_embeddings": 64,
+                "attention_types": [[["global", "local"], 1]]},
+    "gpt_neox": BERT_LIKE,
+    "gptj": GPT_LIKE | {"rotary_dim": 8},
+    "mixtral": LLAMA_LIKE | {"num_local_experts": 2},
+    "opt": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 64,
+            "max_position_embeddings": 66, "word_embed_proj_dim": 32},
+    "phi": BERT_LIKE,
+    "bigbird_pegasus": BART_LIKE | {"attention_type": "original_full"},
+    "blenderbot": BART_LIKE,
+    "led": BART_LIKE | {"max_encoder_position_embeddings": 64,
+                        "max_decoder_position_embeddings": 64, "attention_window": 8},
+    "longt5": T5_LIKE,
+    "m2m_100": BART_LIKE,
+    "marian": BART_LIKE,
+    "mt5": T5_LIKE,
+    "mvp": BART_LIKE,
+    "plbart": BART_LIKE,
+    "umt5": T5_LIKE,
+}  # fmt: skip
+"""Families that stand in no table of ours."""
+DECODERS = ("gpt2", "llama", "mistral", "qwen2", "qwen3", "bloom", "falcon", "gemma",
+            "gpt_bigcode", "gpt_neo", "gpt_neox", "gptj", "mixtral", "opt", "phi")  # fmt: skip
+SEQ2SEQ = ("t5", "bart", "mbart", "pegasus", "bigbird_pegasus", "blenderbot", "led", "longt5",
+           "m2m_100", "marian", "mt5", "mvp", "plbart", "umt5")  # fmt: skip
 
 
 def tiny(
@@ -63,7 +117,7 @@ def tiny(
     tokenizer = tiny_tokenizer(family, vocab_words)
     config = AutoConfig.for_model(
         family,
-        **CONFIGS[family]
+        **{**CONFIGS, **OTHERS}[family]
         | {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
         | {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
         | ({"cls_token_id": 1, "sep_token_id": 2} if family == "modernbert" else {})
@@ -96,12 +150,14 @@ def tiny_tokenizer(family: str, words: Sequence[str] = WORDS) -> Any:
     backend.normalizer = normalizers.Lowercase()
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     single = {"t5": "$A </s>", "pegasus": "$A </s>", "xlnet": "$A </s> <s>"}
+    pairs = {"longformer": "<s> $A </s> </s> $B </s>"}
     typed = dict.fromkeys(("bert", "electra"), "<s>:0 $A:0 </s>:0 $B:1 </s>:1")
     typed["xlnet"] = "$A:0 </s>:0 $B:1 </s>:1 <s>:2"
     if family not in DECODERS:
         backend.post_processor = processors.TemplateProcessing(
             single=single.get(family, "<s> $A </s>"),
             pair=typed.get(family)
+            or pairs.get(family)
             or single.get(family, "<s> $A </s>").replace(" </s>", " </s> $B </s>", 1),
             special_tokens=[("<s>", 1), ("</s>", 2)],
         )

@@ -12,6 +12,7 @@ Everything here is loaded when it is first used; `import warmstart` loads no tor
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,11 @@ if TYPE_CHECKING:
     from warmstart.types import Prediction
 
 __version__ = "0.1.0"
+
+# Read by OpenMP when torch is loaded: threads that wait sleep. By default they spin, which on a
+# machine with other work takes the cores from the threads that they wait for (bench/busy.py).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _NAMES = {
     "api": "adapters demo evaluate fetch inspect models plan predict retrieval tokenizer tune",

@@ -39,6 +39,7 @@ LONGEST = 200  # bytes of a name; most systems allow 255
 KINDS: Mapping[str, tuple[type, ...]] = {
     "status": (str,), "labels": (list, dict), "rows": (dict,), "base": (dict,), "recipe": (str,),
     "created": (str,), "versions": (dict,), "size": (dict,), "speed": (dict,), "history": (list,),
+    "threads": (int,),
 }  # fmt: skip
 """What the facts of `run.json` are, where they are there."""
 

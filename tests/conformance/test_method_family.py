@@ -132,7 +132,8 @@ class Case:
         more = {} if pegasus else {"num_labels": len(LABELS)}
         with warnings.catch_warnings(), quiet():
             warnings.simplefilter("ignore")
-            base = kind.from_pretrained(config.base_model_name_or_path, **more)
+            assert config.base_model_name_or_path == self.folder.name, "and not where it lies"
+            base = kind.from_pretrained(self.folder, **more)
             base.config.pad_token_id = 2 if self.family in ("gpt2", "llama") else 0
             return peft.PeftModel.from_pretrained(base, out).eval()
 

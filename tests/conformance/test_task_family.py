@@ -29,7 +29,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from learning import base_of
+from learning import base_of, grads_of
 from warmstart import part as parts
 from warmstart.config.recipe import Recipe
 from warmstart.data.columns import map_roles
@@ -41,7 +41,7 @@ from warmstart.models.loading import load_tokenizer
 from warmstart.pipelines.prepare import Prepared
 from warmstart.pipelines.session import Session
 from warmstart.tasks.base import Examples, Task
-from warmstart.training.loop import steps
+from warmstart.training.loop import compute_gradients, steps
 from warmstart.training.optimizer import Optimizer
 from warmstart.training.settings import Train
 
@@ -126,6 +126,12 @@ class Case:
 
     def session(self) -> Session:
         """A model that has learnt ROWS, all of them in one batch."""
+        session = self.begun()
+        self.learn(session)
+        return session
+
+    def begun(self) -> Session:
+        """A model that is to learn ROWS."""
         rows = self.made.ROWS
         labels = self.task.fit_labels(self.table(rows))
         found = self.examples(rows, labels)
@@ -138,14 +144,12 @@ class Case:
         )
         examples = {"train": found, "validation": found, "test": found}
         nothing: Any = None
-        session = Session.begin(
+        return Session.begin(
             Prepared(
                 recipe, nothing, Ledger(), labels, base_of(self.folder), examples,
                 found.tokenizer, np.arange(len(found.store)),
             )
         )  # fmt: skip
-        self.learn(session)
-        return session
 
     def learn(self, session: Session) -> None:
         count = getattr(self.made, "STEPS", 80)
@@ -196,6 +200,34 @@ def test_task_on_family(name: str, family: str, tiny_of: Folder, tmp_path: Path)
         unread, _ = predictor.outputs(it.table(it.made.OTHER))
         assert_same(unread, again, "target unread: with another")
     perfect_predictions_score_one(it, task, examples)
+
+
+@pytest.mark.parametrize(("name", "family"), CELLS)
+def test_micro_batches_are_exact(name: str, family: str, tiny_of: Folder) -> None:
+    """A step in small parts of unequal size has the loss and the gradient of the whole."""
+    session = Case(name, family, tiny_of(family)).begun()
+    session.forward.without_dropout()
+    source = session.source("train")
+    rows = np.arange(len(source))
+    losses: list[torch.Tensor] = []
+    gradients: list[dict[str, torch.Tensor]] = []
+    for tokens in (10_000, 16):
+        source.settings = source.settings.model_copy(update={"micro_batch_tokens": tokens})
+        session.forward.begin_epoch(0)
+        session.forward.begin_step(0)
+        batches = source.batches(rows, np.random.default_rng(0))
+        loss, _, _ = compute_gradients(session.objective, session.forward, batches)
+        losses.append(loss)
+        gradients.append(grads_of(session.model))
+        session.forward.after_step()
+    assert len(batches) > 1 or source.dataset.undivided
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-6, atol=1e-6)
+    assert gradients[0].keys() == gradients[1].keys()
+    for weights, gradient in gradients[0].items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(
+            gradients[1][weights], gradient, rtol=0, atol=1e-5 * scale + 1e-7, msg=weights
+        )
 
 
 def perfect_predictions_score_one(it: Case, task: Task, examples: Examples) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,7 +232,9 @@ def test_what_does_not_go_together(tiny_of: Folder, tmp_path: Path) -> None:
     assert not out.exists()
 
 
-def test_the_base_is_known_by_its_sum(tiny_of: Folder, tmp_path: Path) -> None:
+def test_the_base_is_known_by_its_sum(
+    tiny_of: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base = tiny("bert", tmp_path / "base", seed=3)
     file = read(made(base, tmp_path / "a"))
     assert base_state(file) == "present"
@@ -242,7 +245,10 @@ def test_the_base_is_known_by_its_sum(tiny_of: Folder, tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match="say where it is now in base_model_name_or_path"):
         base_of_file(file)
     combine.merge(file, tmp_path / "m", str(moved))
+    assert base_state(file) == "present", "where it was last used"
+    shutil.rmtree(moved)
     tiny("bert", base, seed=4)
+    monkeypatch.chdir(tmp_path)
     assert base_state(read(file.folder)) == "another"
 
 

@@ -83,7 +83,7 @@ def test_listed(runs: Path, tiny_of: Folder, capsys: pytest.CaptureFixture[str])
     assert [Path(row["folder"]).name for row in rows] == ["a", "b", "bottle", "bert"]
     first = rows[0]
     assert (first["method"], first["rank"], first["base_state"]) == ("lora", 4, "present")
-    assert first["base"] == str(tiny_of("bert")) and first["labels"] == list(LABELS)
+    assert first["base"] == tiny_of("bert").name and first["labels"] == list(LABELS)
     weights = runs / "a" / "model" / "adapter_model.safetensors"
     assert first["bytes"] == weights.stat().st_size
     assert 0 < first["bytes"] - 4 * first["parameters"] < 20_000

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
-from learning import CPU
+from learning import CPU, ENVIRONMENT
 from warmstart.errors import RecipeError
 from warmstart.training import precision
 from warmstart.training.memory import give_back_memory, keep_freed_memory, small_heap
@@ -65,3 +69,56 @@ def test_freed_memory_is_kept_and_given_back() -> None:
         if heard:
             assert kept > full - (50 << 20)
             assert held() < full - (150 << 20)
+
+
+@pytest.mark.parametrize(
+    ("files", "own", "cores"),
+    [
+        ({"cpu.max": "max 100000"}, "0::/", None),
+        ({"cpu.max": "150000 100000"}, "0::/", 1.5),
+        ({"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, "0::/a/b", 3.0),
+        ({"a/cpu.max": "50000 100000", "a/b/cpu.max": "400000 100000"}, "0::/a/b", 0.5),
+        (
+            {"cpu,cpuacct/x/cpu.cfs_quota_us": "200000",
+             "cpu,cpuacct/x/cpu.cfs_period_us": "100000"},
+            "4:cpu,cpuacct:/x\n3:memory:/y", 2.0,
+        ),
+        ({"cpu/x/cpu.cfs_quota_us": "-1", "cpu/x/cpu.cfs_period_us": "100000"}, "4:cpu:/x", None),
+        ({"cpu.max": "what"}, "no group", None),
+        ({}, "0::/", None),
+    ],
+)  # fmt: skip
+def test_a_quota_of_a_container_is_read(
+    files: dict[str, str], own: str, cores: float | None, tmp_path: Path
+) -> None:
+    for name, text in files.items():
+        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / name).write_text(text)
+    (tmp_path / "own").write_text(own)
+    assert precision.cpu_quota(tmp_path / "groups", tmp_path / "own") == cores
+
+
+def test_threads_are_no_more_than_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    try:
+        for asked, quota, used in [(4, None, 4), (4, 1.5, 2), (4, 0.2, 1), (1, 8.0, 1)]:
+            torch.set_num_threads(asked)
+            monkeypatch.setattr(precision, "cpu_quota", lambda quota=quota: quota)
+            assert precision.use_cores() == used == torch.get_num_threads()
+        assert precision.use_cores(3) == 3 == torch.get_num_threads(), "as a run had"
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("own", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")]
+)
+def test_threads_that_wait_sleep_unless_the_user_says_otherwise(
+    own: dict[str, str], policy: str
+) -> None:
+    clean = {k: v for k, v in ENVIRONMENT.items() if k not in ("OMP_WAIT_POLICY", "KMP_BLOCKTIME")}
+    code = "import os, sys, warmstart; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=clean | own, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [policy, "False"]

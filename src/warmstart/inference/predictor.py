@@ -24,7 +24,7 @@ from warmstart.inference.engine import Engine, Runner, TokenBatch
 from warmstart.models.adapters.files import read
 from warmstart.models.adapters.open import opened
 from warmstart.models.architectures import positions_of
-from warmstart.models.checks import NOTE, note_of, read_json
+from warmstart.models.checks import NOTE, config_file, note_of, read_json
 from warmstart.models.generation import GenerationOutput
 from warmstart.models.heads import CLASSES, HEADS, VECTOR, head_of
 from warmstart.models.saved import saved_config, saved_tokenizer
@@ -187,7 +187,7 @@ def _check(folder: Path) -> None:
     """Raise `RunError` unless this is a model that answers."""
     if (folder / "adapter_config.json").exists():
         return
-    if not (folder / "config.json").exists():
+    if not config_file(folder).exists():
         if (folder / "run.json").exists():
             raise RunError(
                 f"the run {folder} has no model yet; go on with it: "
@@ -212,7 +212,7 @@ def _check(folder: Path) -> None:
 
 def _task_of(folder: Path, longest: int) -> Task:
     """The task of a saved model; texts may have `longest` tokens. Raises `RunError`."""
-    note, config = note_of(folder), folder / "config.json"
+    note, config = note_of(folder), config_file(folder)
     saved = dict(note.get("task") or {})
     name = saved.pop("name", None)
     if name is None:

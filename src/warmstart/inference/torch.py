@@ -38,13 +38,14 @@ class TorchRunner(Runner):
         from warmstart.models.saved import saved_model
         from warmstart.training.datasets import CACHED_TOKENS
         from warmstart.training.memory import trim
-        from warmstart.training.precision import choose, device_named
+        from warmstart.training.precision import choose, device_named, use_cores
 
         self.model: Any = saved_model(folder)
         if self.model.config.pad_token_id is None:
             self.model.config.pad_token_id = pad_id
         self.model.requires_grad_(False)
         self.pad_id, device = pad_id, device_named(engine.device)
+        use_cores()
         self.forward = task.forward(self.model)
         self.forward.prepare(choose(engine.precision, device), device, checkpointing=False)
         if device.type == "cpu":

@@ -87,7 +87,7 @@ class Method(Part):
         from warmstart.models.saving import save_model
 
         for config in getattr(model, "peft_config", {}).values():
-            config.base_model_name_or_path = base.name if base.source == "hub" else str(base.path)
+            config.base_model_name_or_path = base.hub_id or base.shared_name
         save_model(model, tokenizer, folder, base, notes={**self.notes(), **(notes or {})})
 
     def notes(self) -> dict[str, Any]:

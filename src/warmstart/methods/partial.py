@@ -31,7 +31,7 @@ class Partial(Method):
         return self.cached
 
     def check(self, model: PreTrainedModel) -> None:
-        have = len(layers_of(model))
+        have = len(layers_of(model)) - _added(model)
         if self.layers > have:
             raise RecipeError(
                 f"method.layers is {self.layers}, but '{model.config.model_type}' here has {have} "
@@ -40,8 +40,14 @@ class Partial(Method):
 
     def attach(self, model: PreTrainedModel, seed: int) -> PreTrainedModel:
         self.check(model)
-        train_top(model, self.layers)
+        train_top(model, self.layers + _added(model))
         return model
 
     def cut(self, model: PreTrainedModel) -> int:
-        return len(layers_of(model)) - self.layers
+        return len(layers_of(model)) - self.layers - _added(model)
+
+
+def _added(model: PreTrainedModel) -> int:
+    """How many of the last layers are none of the base's own: one that gives the mean over the
+    tokens, which stands still (see `models.head_layers.append_mean_layer`)."""
+    return sum(hasattr(block, "gives_mean") for block in layers_of(model))

@@ -130,7 +130,8 @@ def _family(name: str, model: Any, values: Mapping[str, Any]) -> Family:
         body_path = max(sizes, key=sizes.__getitem__) if classifies else ""
     body: nn.Module = model.get_submodule(body_path) if body_path else model
     kind: Kind = "encoder"
-    if getattr(model.config, "is_encoder_decoder", False):
+    usual = type(model.config)()  # MT5's class for tokens says in its config that it has no decoder
+    if getattr(model.config, "is_encoder_decoder", False) or usual.is_encoder_decoder:
         kind = "encoder-decoder"
     elif type(model.config) in CAUSAL and type(model.config) not in MASKED:
         kind = "decoder"
@@ -318,6 +319,8 @@ FAMILIES: Mapping[str, Family] = {
 MOST_POSITIONS = 1 << 16
 OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 """Families whose first position comes after that of padding."""
+FLOAT32_ONLY = ("deberta", "xmod")
+"""Families that transformers cannot compute in bfloat16."""
 WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
 """What the families' configs call the width of their layers."""
 
@@ -372,7 +375,10 @@ def body_of(model: nn.Module) -> nn.Module:
 
 
 def layers_of(model: nn.Module) -> list[nn.Module]:
-    """The blocks of the model from first to last; an encoder-decoder's encoder comes first."""
+    """The blocks of the model from first to last; an encoder-decoder's encoder comes first, and
+    stands alone in T5's class for tokens."""
     family, body = family_of(model.config), body_of(model)
-    paths = [family.layers] + ([family.decoder_layers] if family.decoder_layers else [])
+    paths, decoder = [family.layers], family.decoder_layers
+    if decoder and hasattr(body, decoder.partition(".")[0]):
+        paths.append(decoder)
     return [block for path in paths for block in body.get_submodule(path).children()]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from warmstart.errors import BaseModelError, HubError, nearest, shown
+from warmstart.files import write_json
 from warmstart.models.checks import (
     check_tokenizer,
     file_sha256,
@@ -23,7 +24,15 @@ from warmstart.models.checks import (
     weights_sha256,
     weights_size,
 )
-from warmstart.models.gguf import FETCHABLE, ORIGIN, Packaged, convert, fetched_folder, is_gguf
+from warmstart.models.gguf import (
+    FETCHABLE,
+    ORIGIN,
+    Packaged,
+    cache_folder,
+    convert,
+    fetched_folder,
+    is_gguf,
+)
 from warmstart.models.hub import COMMIT, download
 
 
@@ -124,6 +133,50 @@ class Base:
         if self.source == "hub":
             return self.name
         return PACKAGED[self.name].hub_id if self.name in PACKAGED else None
+
+    @property
+    def shared_name(self) -> str:
+        """What a folder that is handed on calls the base, which tells nothing of this machine: our
+        name for it, its id on the hub; of a folder or file a relative path as it was given, else
+        its last part."""
+        if self.source not in ("folder", "gguf"):
+            return self.name
+        typed = Path(self.name)
+        aside = typed.is_absolute() or self.name.startswith("~") or ".." in typed.parts
+        return last_part(Path(self.name).expanduser()) if aside else typed.as_posix()
+
+
+def last_part(path: Path) -> str:
+    """The name of a folder or file; `RUN/model` of a run's model."""
+    path = path.resolve()
+    return f"{path.parent.name}/model" if path.name == "model" else path.name
+
+
+_last_used: dict[str, str] = {}
+"""As in the cache, which may not be written everywhere."""
+
+
+def remember(base: Base) -> None:
+    """Keep for this user where a folder or file lies, under the sum of its weights: what was made
+    of it names it without its place, and finds it again by that sum."""
+    if base.source in ("folder", "gguf"):
+        path = Path(base.name).expanduser().resolve() if base.source == "gguf" else base.path
+        _last_used[base.sha256] = str(path)
+        with contextlib.suppress(OSError):
+            _remembered(base.sha256).parent.mkdir(parents=True, exist_ok=True)
+            write_json(_remembered(base.sha256), {"path": str(path)})
+
+
+def remembered(sha256: str) -> str | None:
+    """Where a folder or file with this sum lay when it was last used."""
+    path = _last_used.get(sha256)
+    with contextlib.suppress(BaseModelError):
+        path = path or read_json(_remembered(sha256)).get("path")
+    return str(path) if path and os.path.exists(str(path)) else None
+
+
+def _remembered(sha256: str) -> Path:
+    return cache_folder() / "bases" / f"{sha256}.json"
 
 
 def resolve(base: str, *, revision: str | None = None) -> Base:

@@ -17,6 +17,8 @@ from warmstart.models.architectures import FAMILIES
 NOTE = "warmstart.json"
 INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
+ADAPTED = "model_config.json"
+"""The config of the model that an adapter makes of its base: its head, its labels."""
 CONVERT = (
     "Convert it once where you trust it: "
     "AutoModel.from_pretrained(...).save_pretrained(folder) writes safetensors"
@@ -49,6 +51,13 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BaseModelError(f"{path} is not a JSON object")
     return value
+
+
+def config_file(folder: Path) -> Path:
+    """The `config.json` of a model; of an adapter `model_config.json`, since transformers takes a
+    folder with a `config.json` for a whole model, and looks for its weights."""
+    adapted = folder / ADAPTED
+    return adapted if adapted.exists() else folder / "config.json"
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,7 @@ def _with_head(body: Any, head: nn.Module) -> PreTrainedModel:
     from transformers.modeling_outputs import SequenceClassifierOutput
 
     family = family_of(body.config)
-    reads_types = "token_type_ids" in type(body).forward.__code__.co_varnames
+    reads_types = "token_type_ids" in inspect.signature(type(body).forward).parameters
 
     class WithOwnHead(transformers.PreTrainedModel):
         config_class = type(body.config)

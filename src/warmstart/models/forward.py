@@ -213,6 +213,9 @@ class Forward:
         for module in self.model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
+            for name, value in [*vars(module).items()]:  # kept as a number by BART, T5, ...
+                if "drop" in name and isinstance(value, float):
+                    setattr(module, name, 0.0)
 
     @property
     def output_layer(self) -> Any:
@@ -270,11 +273,12 @@ class Forward:
             return self._head_inputs(ids, lengths, types)
         if self.readout.source == "head":
             return self._head_logits(ids, lengths, types).float()
-        ids, mask, _ = self._padded(ids, lengths, types)
+        ids, mask, types = self._padded(ids, lengths, types)
         if not ids.shape[1]:
             return torch.zeros(len(ids), unwrap(self.model).config.hidden_size, device=ids.device)
         with self.autocast():
-            hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+            named = {} if types is None else {"token_type_ids": types}
+            hidden = self.model(input_ids=ids, attention_mask=mask, **named).last_hidden_state
             return self.readout.pool(hidden, mask)
 
     def autocast(self) -> torch.autocast:

@@ -154,12 +154,14 @@ class Language:
     def start(self) -> int:
         """The id that the decoder of an encoder-decoder begins with. Raises `BaseModelError`."""
         config: Any = self._inner.config
-        if config.decoder_start_token_id is None:
+        start = self.generation.decoder_start_token_id
+        start = config.decoder_start_token_id if start is None else start
+        if start is None:
             raise BaseModelError(
                 f"the config of this '{config.model_type}' names no decoder_start_token_id; "
                 "put it into config.json: mostly the id of the padding token"
             )
-        return int(config.decoder_start_token_id)
+        return int(start)
 
     def forward(
         self, ids: Tensor, mask: Tensor, decoder_ids: Tensor | None = None, *, training: bool

@@ -120,6 +120,7 @@ def append_mean_layer(model: PreTrainedModel) -> None:
     part["attention_out"].weight.copy_(WEIGHT * torch.eye(part["value"].weight.shape[0]))
     part["attention_norm"].weight.fill_(1.0)
     part["output_norm"].weight.fill_(1.0)
+    layer.gives_mean = True
     layers.append(layer.requires_grad_(False))
     name = "n_layers" if hasattr(model.config, "n_layers") else "num_hidden_layers"
     setattr(model.config, name, len(layers))
@@ -191,6 +192,6 @@ def straighten(model: PreTrainedModel) -> None:
 
 def freeze_head(model: PreTrainedModel) -> None:
     """Let the head, and the layer that makes the mean, stand still."""
-    mean = [layers_of(model)[-1]] if can_append(model) else []
+    mean = [block for block in layers_of(model) if hasattr(block, "gives_mean")]
     for module in [*head_modules(model), *mean]:
         module.requires_grad_(False)

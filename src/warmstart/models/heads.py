@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from warmstart.errors import BaseModelError
 from warmstart.metrics.base import softmax
+from warmstart.models.architectures import family_of
+from warmstart.models.hf_calls import LOAD, one_line, quiet
 
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 Activation = Literal["softmax", "sigmoid", "identity"]
@@ -118,8 +121,20 @@ class Head:
         head = self._variant(family.kind)
         classes = getattr(transformers, head.auto)._model_mapping.get(type(config), None)
         if classes is None:
-            raise BaseModelError(f"transformers has no {head.what} model for '{family.name}'")
+            raise BaseModelError(
+                f"transformers has no {head.what} model for '{family.name}'; take another --base "
+                "(`warmstart models` lists those that are here) or another task"
+            )
         return classes[0] if isinstance(classes, tuple) else classes
+
+    def check(self, folder: Path) -> None:
+        """Refuse a base for which transformers has no model with this head; its weights are not
+        read. Raises `BaseModelError`."""
+        import transformers
+
+        with one_line(f"the config of {folder} cannot be read"), quiet():
+            config: Any = transformers.AutoConfig.from_pretrained(folder, **LOAD)
+        self.class_for(config, family_of(config))
 
     def _variant(self, family_kind: str) -> Head:
         return CAUSAL if self.generates and family_kind == "decoder" else self

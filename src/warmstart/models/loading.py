@@ -115,9 +115,10 @@ def load_headed(
         fresh = set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
         # the modules that a checkpoint of the body alone does not give
         heads = head_names(model) or [*family.head_modules, "pooler"]
-        if type(model).__name__.endswith(LANGUAGE_MODELS):
+        writes = type(model).__name__.endswith(LANGUAGE_MODELS)
+        if writes:
             heads = ["lm_head", "final_logits_bias"]
-        output = family.output if head.problem_type else (heads[-1] if heads else "")
+        output = family.output if head.problem_type else (heads[-1] if heads and not writes else "")
         kept = had == list(labels) and not any(key.startswith(output) for key in fresh)
         if output and not kept:
             std = getattr(config, "initializer_range", None) or getattr(config, "init_std", None)

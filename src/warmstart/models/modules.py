@@ -8,6 +8,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from warmstart.models.architectures import body_of, family_of, layers_of
+from warmstart.models.heads import carried_by
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,12 +31,20 @@ def head_names(model: PreTrainedModel) -> list[str]:
     if kind.endswith("ForSequenceClassification"):
         return list(family.head_modules)
     body = body_of(model)
-    if kind.endswith(LANGUAGE_MODELS) or body is model:
+    if kind.endswith(LANGUAGE_MODELS):
         return []
+    inside: list[Any] = [body]
+    if body is model:
+        head = carried_by(kind)
+        if head is None or not head.gives_logits:
+            return []
+        # T5's class for questions has its stacks and its head side by side
+        stacks = {path.partition(".")[0] for path in (family.layers, family.decoder_layers) if path}
+        inside = [model.get_input_embeddings(), *(getattr(model, name) for name in stacks)]
     return [
         name
         for name, child in model.named_children()
-        if child is not body and any(True for _ in child.parameters())
+        if all(child is not part for part in inside) and any(True for _ in child.parameters())
     ]
 
 

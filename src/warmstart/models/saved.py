@@ -10,9 +10,8 @@ import torch
 import transformers
 
 from warmstart.errors import BaseModelError
-from warmstart.models.adapters.files import WEIGHTS, read
+from warmstart.models.adapters.files import WEIGHTS, base_of, read
 from warmstart.models.architectures import family_of
-from warmstart.models.base import resolve
 from warmstart.models.checks import (
     check_config,
     check_files,
@@ -20,6 +19,7 @@ from warmstart.models.checks import (
     check_sum,
     check_tokenizer,
     check_whole,
+    config_file,
     header,
     note_of,
     read_json,
@@ -67,9 +67,9 @@ def saved_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 def saved_config(folder: Path) -> Any:
     """The config of a folder, as transformers reads it. Raises `BaseModelError`."""
-    check_config(read_json(folder / "config.json"), folder)
+    check_config(read_json(config_file(folder)), folder)
     with one_line(f"the model in {folder} cannot be loaded"), quiet():
-        return transformers.AutoConfig.from_pretrained(folder, **LOAD)
+        return transformers.AutoConfig.from_pretrained(config_file(folder), **LOAD)
 
 
 def saved_model(folder: Path) -> PreTrainedModel:
@@ -113,10 +113,8 @@ def _whole(folder: Path) -> Any:
 
 def _adapter(folder: Path) -> Any:
     note = note_of(folder)
-    base = resolve(note["base"])
-    if base.sha256 != note["base_sha256"]:
-        raise BaseModelError(f"the base '{base.name}' is not the one that {folder} was trained on")
-    config: Any = transformers.AutoConfig.from_pretrained(folder, **LOAD)
+    base = base_of(read(folder))
+    config: Any = transformers.AutoConfig.from_pretrained(config_file(folder), **LOAD)
     labels = [config.id2label[i] for i in range(config.num_labels)]
     task = note.get("task", {})
     if path := task.get("module"):

@@ -15,7 +15,16 @@ from warmstart.errors import RunError, shown
 from warmstart.files import read_json as read_list
 from warmstart.files import usual_mode, write_atomically, write_json
 from warmstart.models.architectures import width_of
-from warmstart.models.checks import NOTE, file_sha256, fingerprint, read_json, weights_sha256
+from warmstart.models.base import remember
+from warmstart.models.checks import (
+    ADAPTED,
+    NOTE,
+    config_file,
+    file_sha256,
+    fingerprint,
+    read_json,
+    weights_sha256,
+)
 from warmstart.models.hf_calls import quiet
 from warmstart.models.peft.wrap import as_ordinary
 
@@ -43,7 +52,7 @@ def save_model(
             _save_weights(model, fresh)
             tokenizer.init_kwargs.pop("auto_map", None)
             tokenizer.save_pretrained(fresh)
-        note = {"base": named(base), "base_sha256": base.sha256} if base else {}
+        note = note_of_base(base) if base else {}
         note |= {"tokenizer_sha256": fingerprint(fresh), **(notes or {})}
         write_note(fresh, note)
     return Path(folder).absolute()
@@ -80,11 +89,10 @@ def write_note(folder: Path, note: Mapping[str, Any]) -> None:
     write_json(folder / NOTE, note)
 
 
-def named(base: Base) -> str:
-    """What finds the base again from any current folder."""
-    if base.source == "gguf":
-        return str(Path(base.name).expanduser().resolve())
-    return str(base.path) if base.source == "folder" else base.name
+def note_of_base(base: Base) -> dict[str, str]:
+    """What finds the base again, and knows it; where it lies stays on this machine."""
+    remember(base)
+    return {"base": base.shared_name, "base_source": base.source, "base_sha256": base.sha256}
 
 
 def _save_weights(model: Any, folder: Path) -> None:
@@ -98,6 +106,7 @@ def _save_weights(model: Any, folder: Path) -> None:
     inner = model.get_base_model()
     inner.config.architectures = [type(inner).__name__]
     inner.config.save_pretrained(folder)
+    (folder / "config.json").rename(folder / ADAPTED)
     if inner.can_generate():
         inner.generation_config.save_pretrained(folder)
 
@@ -114,7 +123,7 @@ KIND = "sentence_transformers.models."
 def write_modules(folder: Path, pooling: str, normalise: bool, max_length: int) -> None:
     """`modules.json`, `1_Pooling`, `2_Normalize` and the length, in the form that every version
     of sentence-transformers reads. Raises `RunError`."""
-    width = width_of(read_json(folder / "config.json"))
+    width = width_of(read_json(config_file(folder)))
     kinds = ["Transformer", "Pooling", *(["Normalize"] if normalise else [])]
     modules = [
         {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": KIND + kind}

@@ -71,7 +71,9 @@ def finish(
     run.update(status="done")
 
 
-def speed_of(progress: Progress, caching: float, device: str, precision: str) -> dict[str, Any]:
+def speed_of(
+    progress: Progress, caching: float, device: str, precision: str, threads: int | None
+) -> dict[str, Any]:
     """How long training took; `caching` are the seconds before it, for states computed once.
 
     Where a head alone learned from such states, no token passed through the model in training and
@@ -86,6 +88,7 @@ def speed_of(progress: Progress, caching: float, device: str, precision: str) ->
         "feature_seconds": round(caching, 2),
         "device": device,
         "precision": precision,
+        "threads": threads,
     }
 
 

@@ -20,7 +20,7 @@ from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.errors import DataError, RecipeError, shown
 from warmstart.formatting import counted
 from warmstart.methods.base import Method
-from warmstart.models.architectures import family_of, skeleton, width_of
+from warmstart.models.architectures import FLOAT32_ONLY, family_of, skeleton, width_of
 from warmstart.models.base import Base, resolve
 from warmstart.models.checks import read_json
 from warmstart.models.loading import check_output_matrix, load_tokenizer
@@ -66,7 +66,10 @@ def _resolved(recipe: Recipe, base: Base, rows: np.ndarray, store: TokenizedData
         passes = (train.max_steps or 0) / steps + (train.tokens or 0) / max(tokens, 1)
         epochs = math.ceil(passes)
     device = device_named(train.device)
-    precision = "bf16" if "bfloat16" in str(choose(train.precision, device)) else "fp32"
+    wanted_type = train.precision
+    if wanted_type == "auto" and config.get("model_type") in FLOAT32_ONLY:
+        wanted_type = "fp32"
+    precision = "bf16" if "bfloat16" in str(choose(wanted_type, device)) else "fp32"
     chosen = {
         "epochs": None if train.max_steps or train.tokens else epochs,
         "patience": max(3, epochs // 4) if train.patience is None else train.patience,

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 
 from warmstart.data.tokens.dataset import TokenizedDataset
-from warmstart.models.architectures import layers_of
+from warmstart.errors import BaseModelError, shown
+from warmstart.models.architectures import family_of, layers_of
 from warmstart.models.forward import BELOW_HEAD, FEATURES, HEAD, Forward
 from warmstart.models.head_layers import unwrap
 from warmstart.models.heads import Head
+from warmstart.models.hf_calls import seeded
 from warmstart.objectives.base import Objective
 from warmstart.pipelines.forgetting import Forgetting
 from warmstart.pipelines.prepare import Prepared
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FITTED = ("train", "validation")
+TRIED, CLOSE = 1000, 1e-4
+"""Rows among which the shortest and the longest are tried, and how close their outputs have to be.
+"""
 
 
 @dataclass
@@ -67,7 +72,45 @@ class Session:
             datasets, pad_id = narrow(forward, datasets, pad_id)
         dtype = choose(settings.precision, device)
         forward.prepare(dtype, device, checkpointing=settings.gradient_checkpointing)
-        return cls(prepared, model, forward, datasets, pad_id, device, knowledge)
+        session = cls(prepared, model, forward, datasets, pad_id, device, knowledge)
+        if family_of(unwrap(model).config).note:
+            session.check_computes()
+        return session
+
+    def check_computes(self) -> None:
+        """Try an architecture that is in no table of ours: a row answers alone as it does beside a
+        longer one, in float32, and can be computed in the type of the run. Raises `BaseModelError`.
+        """
+        forward, rows, dtype = self.forward, self.rows("train"), self.forward.dtype
+        kind = unwrap(self.model).config.model_type
+        lengths = self.datasets["train"].lengths[:TRIED]
+        both = np.array([lengths.argmin(), lengths.argmax()])
+        try:
+            with forward.evaluating(), seeded(0):
+                forward.forward(rows.collate(both))
+                forward.dtype = torch.float32
+                pairs = [forward.forward(rows.collate(some)) for some in (both[:1], both)]
+        except Exception as error:  # whatever transformers raises
+            more = "" if dtype == torch.float32 else "; with --train.precision fp32 it may"
+            raise BaseModelError(
+                f"'{kind}' cannot compute the rows of task {self.prepared.task.part_name()}{more}: "
+                f"{shown(error, 120)}"
+            ) from error
+        finally:
+            forward.dtype = dtype
+        alone, beside = (
+            (outputs if isinstance(outputs, torch.Tensor) else outputs.logits())[0].detach()
+            for outputs in pairs
+        )
+        if alone.ndim > 1 and not self.head.gives_vectors:  # one for each token
+            beside = beside[: len(alone)]
+        gap = float((alone - beside).abs().max())
+        if not gap <= CLOSE * max(1.0, float(alone.abs().max())):
+            raise BaseModelError(
+                f"'{kind}' answers otherwise where a text stands beside longer ones (its outputs "
+                f"differ by {gap:.2g}): its layers read the padding, and no answer could be "
+                "repeated; take another --base"
+            )
 
     @property
     def head(self) -> Head:

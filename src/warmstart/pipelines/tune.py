@@ -23,6 +23,7 @@ from warmstart.pipelines.session import Session
 from warmstart.run import Run, now, run_folder, why
 from warmstart.training import checkpoint
 from warmstart.training.memory import give_back_memory, keep_freed_memory, small_heap
+from warmstart.training.precision import use_cores
 from warmstart.training.trainer import Interrupted
 from warmstart.types import Listener
 
@@ -38,8 +39,11 @@ def tune(
     """Train, evaluate, save and prove. Raises `WarmstartError`; nothing is written before the
     data, the base and the recipe are known to be good. `prepared` is of this recipe."""
     small_heap()
+    threads = use_cores()
     if resume is None:
         _folder_of(recipe)
+    else:  # the same sums in the same order
+        threads = use_cores(Run(resume).facts.get("threads"))
     ready = prepared or _prepare(recipe, source)
     if prepared is None:
         for text in ready.ledger.told:
@@ -48,7 +52,13 @@ def tune(
     if resume is None:
         out = _folder_of(recipe)
         ready = replace(ready, recipe=ready.recipe.model_copy(update={"out": str(out)}))
-        facts = {**ready.facts(), "created": now(), "versions": versions(), "began_in": os.getcwd()}
+        facts = {
+            **ready.facts(),
+            "created": now(),
+            "versions": versions(),
+            "began_in": os.getcwd(),
+            "threads": threads,
+        }
         run = Run.create(out, ready.recipe, facts)
     else:
         run = Run(resume)
@@ -112,7 +122,8 @@ def _train(
     outputs, prepared = session.answers(), session.prepared
     session.save(run.model)
     forgetting = session.forgetting()
-    speed = speed_of(progress, caching, session.device.type, prepared.recipe.train.precision)
+    precision, threads = prepared.recipe.train.precision, run.facts.get("threads")
+    speed = speed_of(progress, caching, session.device.type, precision, threads)
     size = session.size()
     del session
     give_back_memory()

@@ -21,7 +21,9 @@ import torch
 from warmstart.data.tokens.dataset import IGNORE_INDEX, TokenizedDataset
 from warmstart.errors import ProofError, shown
 from warmstart.formatting import counted
+from warmstart.models.adapters.files import base_of, read
 from warmstart.models.architectures import family_of
+from warmstart.models.checks import config_file
 from warmstart.models.heads import Head
 from warmstart.models.hf_calls import quiet
 from warmstart.models.saved import base_bits, load_saved, with_adapter
@@ -140,7 +142,8 @@ class _Saved:
         self.own_head = bool(getattr(task, "module", None))
         self.settings: Any = read_modules(folder) if task.head.gives_vectors else None
         with quiet():
-            self.config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
+            config = config_file(folder)
+            self.config: Any = AutoConfig.from_pretrained(config, local_files_only=True)
             self.model: Any
             if self.own_head:
                 self.model, self.loader = load_saved(folder)[0], "AutoModel, with your own head"
@@ -248,8 +251,7 @@ def _load_alone(folder: Path, config: Any, head: Head) -> tuple[Any, str]:
     from warmstart.models.peft.wrap import can_merge, merged
 
     register()
-    adapter: Any = peft.PeftConfig.from_pretrained(str(folder))
-    base = auto.from_pretrained(adapter.base_model_name_or_path, config=config, **options)
+    base = auto.from_pretrained(base_of(read(folder)).path, config=config, **options)
     adapted: Any = with_adapter(base, folder)
     loader = f"PeftModel, peft {peft.__version__}, {loader}"
     if bits := base_bits(folder):

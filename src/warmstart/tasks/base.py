@@ -178,8 +178,9 @@ class Task(Part):
         raise NotImplementedError
 
     def check_base(self, base: Base, labels: Sequence[str]) -> None:
-        """Raise `RecipeError` where the task cannot be done on this base, before anything is
-        written."""
+        """Raise `RecipeError` or `BaseModelError` where the task cannot be done on this base,
+        before its weights are read and anything is written."""
+        self.head.check(base.path)
 
     def build_model(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
         """The base's body under this task's head."""

@@ -26,6 +26,7 @@ from warmstart.formatting import counted
 from warmstart.models.heads import TEXT, Head
 from warmstart.tasks.base import Drop, Examples, OnCut, Task, without
 from warmstart.tasks.results import TaskResult, column, list_mistakes, prediction_table, shortened
+from warmstart.tokenization.languages import set_first_token, writing
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
@@ -198,11 +199,17 @@ class TextTask(Task):
         new = self.max_new_tokens or NEW_TOKENS
         if self.separator is not None:
             return prompted(sources, targets, self.separator, tokenizer, longest, new, on_cut)
+        language = self.set_languages(tokenizer)
         backend = tokenizer.backend_tokenizer
         store = tokenise(sources, backend, longest, on_cut)
         if targets is None:
             return store
-        return replace(store, answers=tokenise(targets, backend, new, on_cut))
+        with writing(tokenizer, language):
+            return replace(store, answers=tokenise(targets, backend, new, on_cut))
+
+    def set_languages(self, tokenizer: Any) -> str | None:
+        """Have the tokenizer mark the language of what is read, where the base wants that; the
+        token of the language that is written. Raises `RecipeError`."""
 
     def build_model(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
         from warmstart.models.generation import generation_config
@@ -220,6 +227,8 @@ class TextTask(Task):
             length_penalty=self.length_penalty,
             no_repeat_ngram_size=self.no_repeat_ngram_size,
         )
+        if self.separator is None:
+            set_first_token(model, tokenizer, self.set_languages(tokenizer))
         return model
 
     def decode(self, outputs: GenerationOutput, examples: Examples) -> list[Prediction]:

@@ -14,6 +14,7 @@ from warmstart.metrics.text import Bleu, Chrf, Exact, Joined, Lengths
 from warmstart.tasks.base import Drop
 from warmstart.tasks.generation import REFERENCES, TextTask
 from warmstart.tasks.results import column
+from warmstart.tokenization.languages import set_languages
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,7 +51,9 @@ class Translation(TextTask):
     baselines: ClassVar[tuple[str, ...]] = ("copy",)
 
     source_language: str | None = Field(
-        default=None, description="key of a `translation` column, or English name for T5's prefix"
+        default=None,
+        description="key of a `translation` column, English name for T5's prefix, or the code of "
+        "a base that marks languages by a token, as eng_Latn (NLLB), en (M2M100), en_XX (mBART)",
     )
     target_language: str | None = Field(default=None, description="as source_language")
     bleu_words: Literal["13a", "intl", "zh", "char", "none"] | None = Field(
@@ -63,6 +66,9 @@ class Translation(TextTask):
         if not (self.source_language and self.target_language):
             return ""
         return f"translate {self.source_language} to {self.target_language}: "
+
+    def set_languages(self, tokenizer: Any) -> str | None:
+        return set_languages(tokenizer, self.source_language, self.target_language)
 
     def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
         if "pair" in table.column_names:
@@ -82,7 +88,6 @@ class Translation(TextTask):
 
     def _apart(self, pairs: list[Any], table: pa.Table) -> dict[str, list[str]]:
         """Source and target of pairs by language. Raises `DataError` for what is no pair."""
-        pairs = [parse_cell(pair) for pair in pairs]
         odd = next((n for n, pair in enumerate(pairs) if pair and not isinstance(pair, dict)), None)
         if odd is not None:
             raise DataError(
@@ -91,13 +96,17 @@ class Translation(TextTask):
                 "--data.columns.source NAME --data.columns.target NAME"
             )
         known = [str(key) for key in next((pair for pair in pairs if pair), {})]
-        source = self.source_language if self.source_language in known else "".join(known[:1])
-        rest = [key for key in known if key != source]
-        target = self.target_language if self.target_language in rest else "".join(rest[:1])
-        if not target or (len(rest) > 1 and self.target_language not in rest):
+        source, target = (_key(name, known) for name in self._languages)
+        if len(known) == 2 and not any(self._languages):
+            source, target = known
+        elif len(known) == 2:  # one of two says which is the other
+            source = source or next((key for key in known if target and key != target), None)
+            target = target or next((key for key in known if source and key != source), None)
+        if source is None or target is None or source == target:
             raise DataError(
                 f"{table['_file'][0].as_py()}: the pairs have the languages {', '.join(known)}; "
-                "say which with --task.source_language and --task.target_language"
+                "say which with --task.source_language and --task.target_language, or give two "
+                "columns"
             )
         return {
             "source": [(pair or {}).get(source) or "" for pair in pairs],
@@ -113,3 +122,16 @@ class Translation(TextTask):
 
     def measure(self) -> Joined:
         return Joined(Bleu(words=self.bleu_words or "13a"), Chrf(), Exact(), Lengths())
+
+    @property
+    def _languages(self) -> tuple[str | None, str | None]:
+        return self.source_language, self.target_language
+
+
+def _key(language: str | None, known: Sequence[str]) -> str | None:
+    """The key of a `translation` column that a language means: itself, or the one that its name or
+    code begins with (`en` of en_XX, eng_Latn and English); None where that is not clear."""
+    if language in known:
+        return language
+    begun = [key for key in known if language and language.lower().startswith(key.lower())]
+    return begun[0] if len(begun) == 1 else None

@@ -1,8 +1,12 @@
-"""Which number type to compute in, by measurement."""
+"""How to compute on this machine: in which number type, by measurement, where, and with how many
+threads."""
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
+from pathlib import Path
 
 import torch
 
@@ -21,6 +25,52 @@ def choose(precision: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     slow, fast = _seconds(torch.float32, torch.bfloat16)
     return torch.bfloat16 if slow > WORTH * fast else torch.float32
+
+
+def use_cores(threads: int | None = None) -> int:
+    """Compute with so many threads, or as many as there are cores that this process may use: those
+    of its affinity, and no more than a container's quota. Returns their number.
+
+    What was asked by `OMP_NUM_THREADS` or `torch.set_num_threads` is less, and stays.
+    """
+    allowed = torch.get_num_threads()
+    if threads is None:
+        quota = cpu_quota()
+        threads = allowed if quota is None else min(allowed, max(1, math.ceil(quota)))
+    if threads != allowed:
+        torch.set_num_threads(threads)
+    return threads
+
+
+GROUPS, OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
+def cpu_quota(root: Path = GROUPS, own: Path = OWN_GROUP) -> float | None:
+    """The cores' worth of time that the control groups of this process leave it (Linux's cgroup v2
+    and v1); None where they leave it all."""
+    quotas: list[float] = []
+    with contextlib.suppress(OSError, ValueError):
+        for line in own.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            base = root / controllers if controllers else root
+            place = base / path.strip("/")
+            for folder in (place, *place.parents):
+                quotas += _quota_in(folder)
+                if folder == base:
+                    break
+    return min(quotas, default=None)
+
+
+def _quota_in(folder: Path) -> list[float]:
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (folder / "cpu.max").read_text().split()
+        return [] if quota == "max" else [int(quota) / int(period)]
+    with contextlib.suppress(OSError, ValueError):
+        quota = int((folder / "cpu.cfs_quota_us").read_text())
+        return [quota / int((folder / "cpu.cfs_period_us").read_text())] if quota > 0 else []
+    return []
 
 
 def device_named(name: str) -> torch.device:

@@ -48,7 +48,7 @@ def run(run: Run, *, as_json: bool) -> None:
     speed, proof = report.speed, report.proof
     task: Any = run.recipe.task
     what = task.head.row_unit  # a long passage is read in several windows
-    rate = f"{speed['rows_per_second']:,.0f} {what}/s, {speed['precision']} on {speed['device']}"
+    rate = f"{speed['rows_per_second']:,.0f} {what}/s, {computed(speed)}"
     cached = speed["feature_seconds"]
     first = f"{cached:.1f} s for the outputs of the body, then " if cached else ""
     for reason, rows in report.data["dropped"].items():
@@ -61,6 +61,13 @@ def run(run: Run, *, as_json: bool) -> None:
     print(f"model      {run.model}")
     print(f"report     {run.report}")
     print_next(next_steps(task, run.answers_from))
+
+
+def computed(speed: Mapping[str, Any]) -> str:
+    """How the run was computed: "bf16 on cpu, 2 threads"."""
+    threads = speed.get("threads") if speed["device"] == "cpu" else None
+    where = f"{speed['precision']} on {speed['device']}"
+    return f"{where}, {counted(threads, 'thread')}" if threads else where
 
 
 def run_of_tasks(run: Run) -> None:
@@ -81,7 +88,7 @@ def run_of_tasks(run: Run) -> None:
     put(table)
     console.print(metrics["verdict"], markup=False)
     speed, proof = metrics["speed"], run.proof
-    rate = f"{speed['rows_per_second']:,.0f} rows/s, {speed['precision']} on {speed['device']}"
+    rate = f"{speed['rows_per_second']:,.0f} rows/s, {computed(speed)}"
     console.print(f"trained    {counted(speed['rows'])} in {speed['seconds']:.1f} s ({rate})")
     same = f"{proof['shared']['tensors']} tensors of the body are the same in all"
     console.print(f"proof      every saved folder answers as the trained model did; {same}")

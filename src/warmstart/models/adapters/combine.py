@@ -27,6 +27,7 @@ from warmstart.models.adapters.files import (
     tensors_of,
 )
 from warmstart.models.adapters.open import TOLERANCE, opened, outputs, prove_equal
+from warmstart.models.base import last_part
 from warmstart.models.checks import fingerprint, note_of
 from warmstart.models.hf_calls import quiet
 from warmstart.models.loading import load_headed
@@ -70,7 +71,11 @@ def merge(file: AdapterFile, out: Path, base: str | None = None) -> dict[str, An
         note = note_of(folder)
     expected = outputs(model, tokenizer)
     whole = wrap.merged(model)
-    source = {"adapter": str(file.folder), "adapter_sha256": file.sha256, "method": file.method}
+    source = {
+        "adapter": last_part(file.folder),
+        "adapter_sha256": file.sha256,
+        "method": file.method,
+    }
     with whole_folder(out, "the merged model") as fresh:
         with quiet():
             whole.save_pretrained(fresh)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,10 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from warmstart.errors import BaseModelError, RunError, nearest, shown
 from warmstart.models.architectures import family_of
-from warmstart.models.base import PACKAGED, Base, listing, resolve
+from warmstart.models.base import PACKAGED, Base, listing, remembered, resolve
 from warmstart.models.checks import (
     check_files,
     check_sum,
+    config_file,
     file_sha256,
     header,
     note_of,
@@ -149,7 +152,7 @@ class AdapterFile:
 
     @cached_property
     def _model_config(self) -> dict[str, Any]:
-        path = self.folder / "config.json"
+        path = config_file(self.folder)
         return read_json(path) if path.exists() else {}
 
     def _outputs(self, base: Base) -> int:
@@ -238,7 +241,7 @@ def _strings(value: Any) -> Iterator[str]:
         yield from (entry for entry in entries if isinstance(entry, str))
 
 
-MOVED = "base_model_name_or_path of its adapter_config.json, or `warmstart adapters` with --base"
+MOVED = "in base_model_name_or_path of its adapter_config.json, or `warmstart adapters` with --base"
 
 
 def base_of(file: AdapterFile, base: str | None = None) -> Base:
@@ -246,21 +249,51 @@ def base_of(file: AdapterFile, base: str | None = None) -> Base:
 
     Raises `BaseModelError` where it is not there or is another one.
     """
-    name = base or file.base
-    if name is None:
+    places = [base] if base else _places(file)
+    if not places and not file.base:
         raise BaseModelError(f"{file.folder} names no base model; say which: --base NAME")
-    try:
-        model = resolve(str(name))
-    except BaseModelError as error:
-        more = "" if base else f" It is the base of {file.folder}; say where it is now in {MOVED}"
-        raise BaseModelError(f"{str(error).rstrip('.')}.{more}") from error
-    expected = file.note.get("base_sha256")
-    if expected and expected != model.sha256:
+    if not places:
         raise BaseModelError(
-            f"'{model.name}' is not the base that {file.folder} was trained on "
-            f"(sha256 {model.sha256[:12]}… instead of {expected[:12]}…)"
+            f"the base of {file.folder}, the folder '{shown(file.base)}', is not to be found; say "
+            f"where it is now {MOVED}"
         )
-    return model
+    expected, other = file.note.get("base_sha256"), None
+    for place in places:
+        try:
+            model = resolve(place)
+        except BaseModelError as error:
+            if place != places[-1] or other:
+                continue
+            more = "" if base else f" It is the base of {file.folder}; say where it is now {MOVED}"
+            raise BaseModelError(f"{str(error).rstrip('.')}.{more}") from error
+        if not expected or expected == model.sha256:
+            return model
+        other = other or model
+    assert other is not None
+    raise BaseModelError(
+        f"'{other.name}' is not the base that {file.folder} was trained on "
+        f"(sha256 {other.sha256[:12]}… instead of {str(expected)[:12]}…)"
+    )
+
+
+def _places(file: AdapterFile) -> list[str]:
+    """Where the base may be, the likeliest first: by the names that the folder has for it, and
+    where one with its sum was last used. What was a folder is never asked for at a hub."""
+    named = [file.note.get("base"), file.config.get("base_model_name_or_path")]
+    names = [str(name) for name in dict.fromkeys(named) if name]
+    here = [name for name in names if name in PACKAGED or os.path.exists(name)]
+    last = remembered(str(file.note.get("base_sha256"))) or _base_of_run(file.folder.parent)
+    at_hub = file.note.get("base_source", "hub") == "hub"
+    places = [*here, *([last] if last else []), *(names if at_hub else [])]
+    return list(dict.fromkeys(places))
+
+
+def _base_of_run(run: Path) -> str | None:
+    """The base in the recipe of the run that an adapter stands in, where it is a folder or file."""
+    with contextlib.suppress(OSError, ValueError):
+        base = tomllib.loads((run / "recipe.toml").read_text("utf-8")).get("base")
+        return base if isinstance(base, str) and os.path.exists(base) else None
+    return None
 
 
 def base_state(file: AdapterFile) -> str:
@@ -278,13 +311,14 @@ def sum_of_base(file: AdapterFile) -> str | None:
 
 def _sum_here(file: AdapterFile) -> str | None:
     """The sha256 of the base that stands where the adapter says; no hub is asked."""
-    place = file.base
-    if place is not None and place not in PACKAGED and not os.path.exists(place):
-        place = {r["name"]: r["path"] for r in listing() if r["source"] == "hub"}.get(place)
-    try:
-        return resolve(place).sha256 if place is not None else None
-    except BaseModelError:
-        return None
+    cached = {row["name"]: row["path"] for row in listing() if row["source"] == "hub"}
+    expected, sums = file.note.get("base_sha256"), list[str]()
+    for place in _places(file):
+        here = place in PACKAGED or os.path.exists(place)
+        with contextlib.suppress(BaseModelError):
+            if here or place in cached:
+                sums.append(resolve(place if here else cached[place]).sha256)
+    return expected if expected in sums else next(iter(sums), None)
 
 
 def tensors_of(file: AdapterFile) -> dict[str, Tensor]:

@@ -16,12 +16,12 @@ from warmstart.errors import ProofError, RunError
 from warmstart.files import write_json
 from warmstart.models.adapters.files import CONFIG, PARTS, WEIGHTS, AdapterFile, base_of
 from warmstart.models.architectures import body_of, family_of
-from warmstart.models.checks import fingerprint, headers, read_json
+from warmstart.models.checks import ADAPTED, config_file, fingerprint, headers, read_json
 from warmstart.models.head_layers import unwrap
 from warmstart.models.heads import head_of
 from warmstart.models.hf_calls import LOAD, quiet, set_labels
 from warmstart.models.saved import load_saved
-from warmstart.models.saving import named, write_note
+from warmstart.models.saving import note_of_base, write_note
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +49,7 @@ def opened(file: AdapterFile, base: str | Base | None = None) -> Iterator[Path]:
     `RunError` where neither the adapter nor the base has all of the head.
     """
     model = base_of(file, base) if base is None or isinstance(base, str) else base
-    ours = "base_sha256" in file.note and (file.folder / "config.json").exists()
+    ours = "base_sha256" in file.note and config_file(file.folder).exists()
     if ours and not isinstance(base, str):
         yield file.folder
         return
@@ -65,14 +65,14 @@ def _complete(file: AdapterFile, base: Base, folder: Path) -> None:
     for name in (CONFIG, WEIGHTS):
         shutil.copyfile(file.folder / name, folder / name)
     settings = read_json(folder / CONFIG)
-    settings["base_model_name_or_path"] = base.name if base.source == "hub" else str(base.path)
+    settings["base_model_name_or_path"] = base.hub_id or base.shared_name
     write_json(folder / CONFIG, settings)
     own = (file.folder / "tokenizer.json").exists()
     with quiet():
         tokenizer = AutoTokenizer.from_pretrained(file.folder if own else base.path, **LOAD)
         tokenizer.save_pretrained(folder)
-    if (file.folder / "config.json").exists():
-        shutil.copyfile(file.folder / "config.json", folder / "config.json")
+    if config_file(file.folder).exists():
+        shutil.copyfile(config_file(file.folder), folder / ADAPTED)
     else:  # that of the base under the adapter's head
         with quiet():
             config: Any = AutoConfig.from_pretrained(base.path, **LOAD)
@@ -81,7 +81,8 @@ def _complete(file: AdapterFile, base: Base, folder: Path) -> None:
             if labels := file.labels_on(base):
                 set_labels(config, labels)
             config.save_pretrained(folder)
-    note = {**file.note, "base": named(base), "base_sha256": base.sha256, "head": file.head.name}
+            (folder / "config.json").rename(folder / ADAPTED)
+    note = {**file.note, **note_of_base(base), "head": file.head.name}
     write_note(folder, {**note, "tokenizer_sha256": fingerprint(folder)})
 
 

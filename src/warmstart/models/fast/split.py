@@ -95,9 +95,10 @@ class SlowCut(Cut):
         ids = torch.arange(5, 17, device=device).view(2, 6)
         lengths = torch.tensor([6, 4], device=device)
         try:
-            states = self.states(ids, lengths)
+            # a model that pads by itself (Longformer) is given as many as there are ids
+            states = self.states(ids, lengths)[:, : ids.shape[1]]
             parts = self.logits(states, ids, lengths, training=False)
-        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
+        except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError):
             return False
         whole = self.compute.logits(ids, lengths, training=False)
         return torch.allclose(parts, whole, atol=1e-5)

@@ -7,11 +7,12 @@ between the virtual tokens and the text, so that an answer does not depend on it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from warmstart.models.architectures import body_of, family_of, width_of
 from warmstart.models.modules import head_names
@@ -33,32 +34,56 @@ def is_prompted(model: Any) -> bool:
 
 def answer_of(model: Any, family: Family) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
     """The function from ids [B, L], mask [B, L] and token types [B, L] or None, padded on the
-    family's side, to logits; of a span's first and last token [B, L, 2]."""
+    family's side, to logits; of a span's first and last token [B, L, 2].
+
+    Adapters stand inside the model, which is asked itself: PEFT's wrapper around it drops the
+    token types of a question and its passage.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
 
     def plain(ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
-        named = {} if types is None else {"token_type_ids": types}
-        outputs = model(input_ids=ids, attention_mask=mask, **named)
-        return _logits(outputs, ids.shape[1])
+        return _logits(inner(input_ids=ids, attention_mask=mask, **_named(types)), ids.shape[1])
+
+    def prefixed(ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
+        with _typed(body_of(inner), types):
+            return _logits(model(input_ids=ids, attention_mask=mask), ids.shape[1])
 
     def at_last(ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
-        inner = model.get_base_model()
-        embedded, whole = _joined(model, ids, mask)
+        embedded, whole, _ = _joined(model, ids, mask, types)
         hidden = body_of(inner)(inputs_embeds=embedded, attention_mask=whole).last_hidden_state
         last = whole.sum(1) - 1
         pooled = hidden[torch.arange(len(ids), device=ids.device), last]
         return inner.get_submodule(family.output)(pooled)
 
-    def left(ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
-        embedded, whole = _joined(model, ids, mask)
-        outputs = model.get_base_model()(inputs_embeds=embedded, attention_mask=whole)
+    def joined(ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
+        embedded, whole, types = _joined(model, ids, mask, types)
+        outputs = inner(inputs_embeds=embedded, attention_mask=whole, **_named(types))
         return _logits(outputs, ids.shape[1])
 
-    if not is_prompted(model) or model.active_peft_config.peft_type == "PREFIX_TUNING":
+    if not is_prompted(model):
         return plain
-    if family.padding_side == "left":
-        return left
-    classifies = task_type(model.get_base_model()) == "SEQ_CLS"
-    return at_last if family.kind == "decoder" and classifies else plain
+    if model.active_peft_config.peft_type == "PREFIX_TUNING":
+        return prefixed
+    classifies = task_type(inner) == "SEQ_CLS"
+    return at_last if family.kind == "decoder" and classifies else joined
+
+
+def _named(types: Tensor | None) -> dict[str, Tensor]:
+    return {} if types is None else {"token_type_ids": types}
+
+
+@contextmanager
+def _typed(body: nn.Module, types: Tensor | None) -> Iterator[None]:
+    """Inside, the body reads these token types, whatever the wrapper around it hands on."""
+
+    def hand_on(_: Any, args: Any, named: Any) -> Any:
+        return args, {**named, **_named(types)}
+
+    hook = body.register_forward_pre_hook(hand_on, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _logits(outputs: Any, length: int) -> Tensor:
@@ -68,8 +93,11 @@ def _logits(outputs: Any, length: int) -> Tensor:
     return logits if logits.ndim == 2 else logits[:, -length:]
 
 
-def _joined(model: Any, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Embeddings [B, P + L, E] of virtual tokens and text, the padding outside, and their mask."""
+def _joined(
+    model: Any, ids: Tensor, mask: Tensor, types: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Embeddings [B, P + L, E] of virtual tokens and text, the padding outside; their mask and
+    their types, 0 of a virtual token."""
     prompt = model.get_prompt(batch_size=len(ids))
     embedded = torch.cat([prompt, model.word_embeddings(ids).to(prompt.dtype)], dim=1)
     virtual = prompt.shape[1]
@@ -80,8 +108,11 @@ def _joined(model: Any, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         columns - before, columns),
     )  # fmt: skip
     whole = torch.cat([torch.ones_like(mask[:, :1]).expand(-1, virtual), mask], dim=1)
+    if types is not None:
+        types = torch.cat([torch.zeros_like(types[:, :1]).expand(-1, virtual), types], dim=1)
+        types = types.gather(1, source)
     index = source[..., None].expand(-1, -1, embedded.shape[-1])
-    return embedded.gather(1, index), whole.gather(1, source)
+    return embedded.gather(1, index), whole.gather(1, source), types
 
 
 def prompt_settings(model: PreTrainedModel, tokens: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from warmstart.evaluation.evaluate import row_groups, scale
 from warmstart.files import write_json, write_text
 from warmstart.metrics.bootstrap import difference
 from warmstart.models.architectures import family_of
+from warmstart.models.checks import config_file
 from warmstart.pipelines.finish import finish, next_steps_of_tasks, peak_memory_mb
 from warmstart.pipelines.multitask.prepare import PreparedTasks
 from warmstart.pipelines.session import Session
@@ -202,7 +203,7 @@ def prove_shared(folders: Sequence[Path]) -> dict[str, Any]:
          for name, value in load_file(file).items()}
         for folder in folders
     ]  # fmt: skip
-    config = folders[0] / "config.json"
+    config = config_file(folders[0])
     heads = family_of(read_json(config)).head_modules if config.exists() else ()
     common = set.intersection(*(set(tensors) for tensors in saved))
     body = sorted(

@@ -58,7 +58,7 @@ class Reader:
         self.tokenizer, self.pad = tokenizer, int(tokenizer.pad_token_id)
         self.lm: Any = lm
         config = unwrap(model).config
-        self.kind, self.at_once = family_of(config).kind, 16
+        self.kind, self.at_once = family_of(config if lm is None else lm.config).kind, 16
         self.longest = min(TOKENS, int(tokenizer.model_max_length), positions_of(config))
         if lm is not None:
             self.at_once = max(1, min(16, LOGITS // (self.longest * lm.config.vocab_size)))
@@ -121,7 +121,8 @@ class Reader:
     def states(self, pieces: Sequence[Piece], dtype: torch.dtype = torch.float32) -> Tensor:
         """The mean of the last hidden states over the tokens of each passage [n, H], float32."""
         ids, mask = self._padded([piece.ids for piece in pieces], self.pad)
-        body = self.body.get_encoder() if self.kind == "encoder-decoder" else self.body
+        both = self.kind == "encoder-decoder" and hasattr(self.body, "decoder")
+        body = self.body.get_encoder() if both else self.body
         with self._autocast(dtype):
             hidden = body(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         weights = mask[..., None].float()

@@ -32,7 +32,8 @@ class Forgetting:
         self.prepared, self.general = prepared, prepared.general or shipped()
         self.changes = prepared.method.changes
         """See `Method.changes`."""
-        self.writes = prepared.task.head.generates
+        head = prepared.task.head
+        self.writes = head.generates or head.predicts_itself
         """Whether the model itself is a language model."""
         self.reader: Reader | None = None
         self.before: Floats | None = None

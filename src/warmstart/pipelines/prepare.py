@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from warmstart.config.keys import part_table
 from warmstart.config.recipe import Recipe
 from warmstart.data import sampling, splitting
+from warmstart.data.corpus import Filters, load_corpus
 from warmstart.data.ledger import Ledger
 from warmstart.data.splitting import Splits
 from warmstart.data.tables import mapped
@@ -20,10 +22,11 @@ from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.errors import DataError, RecipeError
 from warmstart.methods.base import Method
 from warmstart.models.architectures import family_of, skeleton, width_of
-from warmstart.models.base import Base, resolve
+from warmstart.models.base import Base
 from warmstart.models.checks import read_json
 from warmstart.models.loading import check_output_matrix, load_tokenizer
 from warmstart.objectives.base import Objective
+from warmstart.pipelines.scratch import base_of
 from warmstart.tasks.base import Examples, Task
 from warmstart.training.batches import BatchSource
 from warmstart.training.datasets import Rows, row_sizes
@@ -169,8 +172,9 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
         raise RecipeError("no data: name a file or folder, or give --data.train FILE")
     ledger = Ledger()
     splits = load_splits(recipe, task, ledger, source)
-    base = resolve(recipe.base, revision=recipe.revision)
+    base = base_of(recipe, splits, ledger)
     tokenizer = load_tokenizer(base)
+    recipe = _for_base(recipe, base, tokenizer)
     _check_method(recipe, base)
     task = _fitted(recipe, base, tokenizer, splits)
     labels = task.fit_labels(splits.train)
@@ -181,7 +185,10 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
     for name in SPLITS:
         table = getattr(splits, name)
         cut = Cut(table, ledger)
-        store = task.encode(table, labels, tokenizer, task.max_length, cut)
+        if name == "train" and getattr(task, "documents", "") == "joined":
+            store = task.encode_joined(table, tokenizer, task.max_length)
+        else:
+            store = task.encode(table, labels, tokenizer, task.max_length, cut)
         examples[name] = Examples(table, store, labels, tokenizer)
         ledger.tokens(name, int(store.offsets[-1]) + cut.tokens, cut.tokens)
     recipe, store = recipe.model_copy(update={"task": task}), examples["train"].store
@@ -217,6 +224,9 @@ def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
 
 def load_splits(recipe: Recipe, task: Any, ledger: Ledger, source: Any = None) -> Splits:
     """The data of a task, read and split. There are always rows to test on."""
+    if task.reads_documents:
+        filters = Filters(quality=task.quality, duplicates=task.duplicates == "drop")
+        return load_corpus(recipe.data, task.document, filters, recipe.seed, ledger, source)
     splits = splitting.load(
         recipe.data, task.roles, set(task.roles) if task.required is None else task.required,
         recipe.seed, ledger, source, task.label,
@@ -229,6 +239,20 @@ def load_splits(recipe: Recipe, task: Any, ledger: Ledger, source: Any = None) -
             "--data.test FILE, or a --data.test_fraction above 0"
         )
     return splits
+
+
+def _for_base(recipe: Recipe, base: Base, tokenizer: Any) -> Recipe:
+    """The recipe with what an objective without labels settles. Raises `RecipeError` where it does
+    not go with the base."""
+    objective: Any = recipe.objective
+    task: Any = recipe.task
+    if not task.head.predicts_itself:
+        return recipe
+    config = read_json(base.path / "config.json")
+    objective.check_base(config, family_of(config).kind, tokenizer)
+    settled = {"trained_by": part_table(objective), "covers_text": objective.covers_text and
+               task.long == "split"}  # fmt: skip
+    return recipe.model_copy(update={"task": task.model_copy(update=settled)})
 
 
 def _check_method(recipe: Recipe, base: Base) -> None:
@@ -252,7 +276,8 @@ def _check_method(recipe: Recipe, base: Base) -> None:
             "decoder (GPT-2, Llama, Qwen)"
         )
     if writes or type(method).check is not Method.check:
-        frame = skeleton(config, writes=writes)
+        itself = task.head.predicts_itself and family_of(config).kind != "encoder"
+        frame = skeleton(config, writes=writes or itself)
         method.check(frame)
         if writes:
             check_output_matrix(frame, base)

@@ -16,6 +16,7 @@ from warmstart.models.architectures import layers_of
 from warmstart.models.forward import BELOW_HEAD, FEATURES, HEAD, Forward
 from warmstart.models.head_layers import unwrap
 from warmstart.models.heads import Head
+from warmstart.models.saving import save_model
 from warmstart.objectives.base import Objective
 from warmstart.pipelines.forgetting import Forgetting
 from warmstart.pipelines.prepare import Prepared
@@ -57,13 +58,14 @@ class Session:
     def begin(cls, prepared: Prepared) -> Session:
         """Load the base, put the head on it, attach the method, choose type and device."""
         settings, seed = prepared.recipe.train, prepared.recipe.seed
-        model = prepared.task.build_model(prepared.base, prepared.labels, seed)
+        model = build_model(prepared)
         knowledge = Forgetting(prepared, model)
         model = prepared.method.attach(model, seed)
         knowledge.attached(model)
         forward, device = prepared.task.forward(model), device_named(settings.device)
         datasets, pad_id = prepared.stores, prepared.tokenizer.pad_token_id
-        if settings.active_vocabulary and not knowledge.needs_vocabulary:
+        narrows = settings.active_vocabulary and not prepared.task.head.predicts_itself
+        if narrows and not knowledge.needs_vocabulary:
             datasets, pad_id = narrow(forward, datasets, pad_id)
         dtype = choose(settings.precision, device)
         forward.prepare(dtype, device, checkpointing=settings.gradient_checkpointing)
@@ -85,13 +87,18 @@ class Session:
         """The targets of the rows that are trained on, with repeats."""
         return self.datasets["train"].targets[self.prepared.rows]
 
+    @property
+    def mean_length(self) -> float:
+        """Tokens of a row of train, on average."""
+        return float(self.datasets["train"].lengths.mean())
+
     def reference(self, dtype: torch.dtype | None = None) -> Forward:
         """The base under this task's head as it is before training, frozen, for the same batches.
 
         It computes in the type of the session, unless another one is named.
         """
         prepared = self.prepared
-        model = prepared.task.build_model(prepared.base, prepared.labels, prepared.recipe.seed)
+        model = build_model(prepared)
         forward = prepared.task.forward(model.requires_grad_(True))
         if self.forward.used_rows is not None:
             forward.narrow_vocabulary(self.forward.used_rows.cpu().numpy())
@@ -181,6 +188,9 @@ class Session:
         """Write the whole vocabulary, the weights and the tokenizer. Raises `RunError`."""
         prepared = self.prepared
         self.forward.widen_vocabulary()
+        if self.head.predicts_itself:
+            for name, helper in self.objective.detach(self.model).items():
+                save_model(helper, prepared.tokenizer, folder.parent / name)
         prepared.tokenizer.model_max_length = prepared.task.max_length
         notes = {"task": prepared.task.to_metadata(), "head": self.head.name}
         prepared.method.save(self.model, prepared.tokenizer, folder, prepared.base, notes)
@@ -208,6 +218,8 @@ class Session:
         grouped = self.in_two_steps and not last
         if grouped or self.head.gives_vectors:
             return GroupRows(dataset, self.pad_id, self.device, settings.micro_batch_tokens)
+        if self.head.predicts_itself:
+            return rows_for(self.head, dataset, self.forward, self.pad_id, objective=self.objective)
         if not self.head.generates:
             return rows_for(self.head, dataset, self.forward, self.pad_id)
         tried: int = getattr(self.prepared.task, "validation_texts", 0)
@@ -255,6 +267,12 @@ class Session:
             param_groups=prepared.method.param_groups(self.model),
             regularizer=knowledge.regularizer(self.model, self.forward) if knowledge else None,
         )
+
+
+def build_model(prepared: Prepared) -> PreTrainedModel:
+    """The base under the head that the objective trains."""
+    task, seed = prepared.task, prepared.recipe.seed
+    return prepared.objective.build_model(task, prepared.base, prepared.labels, seed)
 
 
 class _FittedHead(BatchSource):

@@ -42,6 +42,8 @@ class Step:
     metrics: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     """Of the objective, as means."""
     after: Position = BEGINNING
+    validates: bool = False
+    """Whether validation follows in the middle of an epoch."""
 
 
 def steps(
@@ -81,7 +83,7 @@ def steps(
             weight = planned.rows
         yield Step(
             index + 1, epoch + 1, loss, norm, rate, planned.rows, tokens, seconds,
-            planned.ends_epoch, weight, metrics, planned.after,
+            planned.ends_epoch, weight, metrics, planned.after, planned.validates,
         )  # fmt: skip
 
 

@@ -55,17 +55,25 @@ def _flat(run: list[nn.Parameter]) -> Tensor:
     return flat
 
 
-def rate_at(step: int, total: int, warmup: float, schedule: str) -> float:
-    """Share of the peak learning rate at `step` of `total`, counted from 0."""
-    rising = round(warmup * total)
+def rate_at(step: int, total: int, settings: Train) -> float:
+    """Share of the peak learning rate at `step` of `total`, counted from 0.
+
+    After the warm-up it stays (constant), goes down to `min_rate` in a line or in half a cosine, or
+    stays and goes down in a line at the end (wsd: warm-up, stable, decay; Hu et al. 2024).
+    """
+    rising = round(settings.warmup * total)
     if step < rising:
         return (step + 1) / rising
-    if schedule == "constant":
+    if settings.schedule == "constant":
         return 1.0
     done = (step - rising) / max(1, total - rising)
-    if schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * done))
-    return 1.0 - done
+    if settings.schedule == "cosine":
+        left = 0.5 * (1 + math.cos(math.pi * done))
+    elif settings.schedule == "wsd":
+        left = min(1.0, (total - step) / max(1, round(settings.decay * total)))
+    else:
+        left = 1.0 - done
+    return settings.min_rate + (1 - settings.min_rate) * left
 
 
 class Optimizer:
@@ -122,7 +130,8 @@ class Optimizer:
                 })  # fmt: skip
             made: torch.optim.Optimizer
             if adamw:
-                made = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+                betas = 0.9, settings.adam_beta2
+                made = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, fused=True)
             else:
                 decay = settings.weight_decay
                 made = torch.optim.Muon(groups, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
@@ -130,8 +139,7 @@ class Optimizer:
 
     def step(self, index: int) -> tuple[float, Tensor]:
         """Clip and move; returns the learning rate and the norm of the gradient before clipping."""
-        warmup, schedule = self.settings.warmup, self.settings.schedule
-        rate = self.learning_rate * rate_at(index, self.total, warmup, schedule)
+        rate = self.learning_rate * rate_at(index, self.total, self.settings)
         parts = [part for start, part in self._parts if start <= index]
         norm = nn.utils.get_total_norm(_gradients(parts), foreach=True)
         factor = torch.clamp(self.settings.max_grad_norm / (norm + 1e-6), max=1.0)

@@ -48,7 +48,7 @@ class Progress:
     """
 
     step: int = 0
-    epoch: int = 0
+    epoch: float = 0
     passes: int = 0
     within: int = 0
     rows: int = 0
@@ -56,8 +56,8 @@ class Progress:
     seconds: float = 0.0
     best_score: float | None = None
     best_step: int | None = None
-    best_epoch: int | None = None
-    kept_epoch: int | None = None
+    best_epoch: float | None = None
+    kept_epoch: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
@@ -80,7 +80,7 @@ class Log:
 
     def step(self, step: Step) -> None:
         """Log a step, if it is one of those that are."""
-        if step.index % self.every and not step.ends_epoch:
+        if step.index % self.every and not (step.ends_epoch or step.validates):
             return
         self.write(
             step=step.index,
@@ -208,7 +208,7 @@ class Fit:
             log.step(step)
             for listener in self.listeners:
                 listener.step(step, self.total)
-            if step.ends_epoch:
+            if step.ends_epoch or step.validates:
                 self._validate(step, log)
             now = time.perf_counter()
             where.seconds, begun = where.seconds + now - begun, now
@@ -240,7 +240,10 @@ class Fit:
     def _validate(self, step: Step, log: Log) -> None:
         """What an epoch came to; without validation rows the last one is kept."""
         where = self.progress
-        row: dict[str, Any] = {"epoch": step.epoch, "step": step.index}
+        epoch = step.epoch
+        if not step.ends_epoch:  # the place within all epochs
+            epoch = round(step.index / self.total * self.epochs, 3)
+        row: dict[str, Any] = {"epoch": epoch, "step": step.index}
         row |= {f"train_{name}": value / (weight or 1.0)
                 for name, (value, weight) in self._sums.items()}  # fmt: skip
         self._sums = {}
@@ -251,19 +254,19 @@ class Fit:
             row |= {"validation_loss": result.loss, "validation_score": figures[self.main]}
             row |= {f"validation_{name}": value for name, value in result.metrics.items()}
         row |= {key: value for key, value in figures.items() if key.startswith(OF_EACH)}
-        where.epoch = step.epoch
+        where.epoch = epoch
         where.history.append(row)
         named = {f"eval_{key}": value for key, value in figures.items()}
-        log.write(step=step.index, epoch=step.epoch, **named)
+        log.write(step=step.index, epoch=epoch, **named)
         if figures:
             score, best = figures[self.main], where.best_score
             if best is None or score > best:
-                where.best_score, where.best_step, where.best_epoch = score, step.index, step.epoch
+                where.best_score, where.best_step, where.best_epoch = score, step.index, epoch
             if best is None or score > best - self._slack(best):
-                where.kept_epoch = step.epoch
+                where.kept_epoch = epoch
                 self._remember()
         else:
-            where.kept_epoch = step.epoch
+            where.kept_epoch = epoch
         for listener in self.listeners:
             listener.epoch(row)
 

@@ -69,6 +69,26 @@ class MeanNumber(Baseline):
         return np.full(len(rows), self.mean)
 
 
+class Unigram(Baseline):
+    """Each token as likely as it is in train, whatever stands around it."""
+
+    name = "unigram"
+    title = "the frequency of each token"
+
+    def fit(self, train: Examples, validation: Examples | None = None) -> Self:
+        ids = train.store.ids
+        counts = np.bincount(ids, minlength=len(train.tokenizer)) + 1.0  # Laplace
+        self.nll = -np.log(counts / counts.sum())
+        return self
+
+    def predict(self, rows: Examples) -> NDArray[np.float64]:
+        """Nats of a token of each document [n]."""
+        store, size = rows.store, len(rows)
+        owner = np.repeat(store.of_row, store.lengths)
+        total = np.bincount(owner, self.nll[store.ids], minlength=size)
+        return total / np.maximum(np.bincount(owner, minlength=size), 1)
+
+
 class DictionaryTags(Baseline):
     """Of each word the tag that it has most often in train."""
 

@@ -28,7 +28,7 @@ def infill(
         left -= max(size, 1)
     gone, before = np.zeros(len(ids), bool), np.zeros(len(ids), bool)
     for size in sorted(sizes, reverse=True):
-        at = int(rng.integers(0, max(1, len(ids) - size + 1)))
+        at = int(rng.integers(0, max(1, len(ids) - max(size, 1) + 1)))
         if size and not gone[at : at + size].any() and not gone[max(0, at - 1) : at].any():
             gone[at : at + size] = True
             before[at] = True

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.data.tokens.windows import document_windows
+from warmstart.formatting import counted
 from warmstart.metrics.language import TITLES, TextFit
 from warmstart.models.architectures import family_of
 from warmstart.models.heads import LANGUAGE, Head
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from warmstart.metrics.base import Floats
 
 SHOWN = 400  # characters of a document in the report
+FEW = 10
+"""Documents below which the intervals are those of windows."""
 
 
 class LanguageModel(Task):
@@ -106,11 +109,18 @@ class LanguageModel(Task):
 
     def statistics(self, outputs: Any, examples: Examples) -> Floats:
         """Of each document [n, 4]; see `TextFit`."""
-        rows, owner = len(examples.table), examples.store.of_row
+        owner = examples.store.of_row
         assert owner is not None
-        sums = [np.bincount(owner, values, minlength=rows)
-                for values in (outputs.nll, outputs.tokens, outputs.hits)]  # fmt: skip
-        return np.stack([*sums, byte_lengths(examples.table)], 1).astype(np.float64)
+        return per_document(self.window_statistics(outputs, examples), owner, len(examples.table))
+
+    def window_statistics(self, outputs: Any, examples: Examples) -> Floats:
+        """Of each window [n, 4]; a document's bytes are shared out by tokens."""
+        store = examples.store
+        assert store.of_row is not None
+        tokens = np.bincount(store.of_row, store.lengths, minlength=len(examples.table))
+        part = store.lengths / np.maximum(tokens, 1)[store.of_row]
+        size = byte_lengths(examples.table)[store.of_row] * part
+        return np.stack([outputs.nll, outputs.tokens, outputs.hits, size], 1).astype(np.float64)
 
     def score(self, outputs: Any, examples: Examples) -> dict[str, float]:
         return {"log_likelihood": -outputs.loss}
@@ -129,8 +139,11 @@ class LanguageModel(Task):
 
     def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:
         test, measure = examples["test"], TextFit(covers_text=self.covers_text)
-        rows = self.statistics(outputs["test"], test)
+        windows, owner = self.window_statistics(outputs["test"], test), test.store.of_row
+        assert owner is not None
+        rows = per_document(windows, owner, len(test.table))
         losses = rows[:, 0] / np.maximum(rows[:, 1], 1)
+        few = len(rows) < FEW
         texts = [shortened(text, SHOWN) for text in test.table["text"].to_pylist()]
         columns = {"text": column(texts, "string"), "loss": losses, "tokens": rows[:, 1],
                    "bytes": rows[:, 3]}  # fmt: skip
@@ -141,17 +154,28 @@ class LanguageModel(Task):
         )  # fmt: skip
 
         def of_baseline(nll: Floats) -> Floats:
-            """Statistics of a baseline, which gives the nats of a token of each document."""
-            others = rows.copy()
-            others[:, 0], others[:, 2] = nll * rows[:, 1], 0
-            return others
+            """Statistics of a baseline, which gives the nats of a token of each window."""
+            others = windows.copy()
+            others[:, 0], others[:, 2] = nll * windows[:, 1], 0
+            return others if few else per_document(others, owner, len(rows))
 
+        notes = [
+            f"There are only {counted(len(rows), 'held-out document')}, so the intervals are those "
+            f"of its {counted(len(windows), 'window')}, and speak of texts of this kind alone."
+        ]  # fmt: skip
         return TaskResult(
-            measure=measure, statistics=rows, score=of_baseline, table=table, mistakes=mistakes,
-            baselines=("unigram",),
+            measure=measure, statistics=windows if few else rows, score=of_baseline, table=table,
+            mistakes=mistakes, baselines=("unigram",), notes=notes if few else (),
             facts={"mistakes_lead": "The held-out documents that surprise the model most, in nats "
                    "a token."},
         )  # fmt: skip
+
+
+def per_document(windows: Floats, owner: np.ndarray, documents: int) -> Floats:
+    """Statistics of windows [w, S] summed by document [n, S]."""
+    sums = np.zeros((documents, windows.shape[1]))
+    np.add.at(sums, owner, windows)
+    return sums
 
 
 def byte_lengths(table: pa.Table) -> np.ndarray:

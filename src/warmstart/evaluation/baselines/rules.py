@@ -82,11 +82,10 @@ class Unigram(Baseline):
         return self
 
     def predict(self, rows: Examples) -> NDArray[np.float64]:
-        """Nats of a token of each document [n]."""
-        store, size = rows.store, len(rows)
-        owner = np.repeat(store.of_row, store.lengths)
-        total = np.bincount(owner, self.nll[store.ids], minlength=size)
-        return total / np.maximum(np.bincount(owner, minlength=size), 1)
+        """Nats of a token of each window [n]."""
+        store = rows.store
+        total = np.add.reduceat(self.nll[store.ids], store.offsets[:-1])
+        return total / np.maximum(store.lengths, 1)
 
 
 class DictionaryTags(Baseline):

@@ -81,6 +81,15 @@ def load_corpus(
                   leakage=leakage)  # fmt: skip
 
 
+def read_documents(data: Any, settings: Data, unit: Unit) -> pa.Table:
+    """The documents on which a trained model is evaluated: those of test, where a folder has such,
+    else all. Raises `DataError` where there are none."""
+    ledger, source = Ledger(), None if isinstance(data, str | Path) else data
+    settings = settings.model_copy(update={"path": None if source is not None else str(data)})
+    parts = _read(settings, unit, source, ledger)
+    return _cleaned(parts.get("test", parts["train"]), Filters(), ledger)
+
+
 def _first_copies(copies: Copies, lost: np.ndarray) -> np.ndarray:
     """Which documents of train are the first of their kind, among those that are left."""
     groups = copies.groups[copies.by_split(copies.rows)["train"]]

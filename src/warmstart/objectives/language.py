@@ -156,8 +156,8 @@ class LanguageObjective(Objective):
             rows = chosen.nonzero()[:, 0]
             at = outputs[0]  # pyright: ignore[reportIndexIssue]
             return Predictions(at, targets[0], rows)
-        real = targets != IGNORE_INDEX
-        at: Any = outputs.at(real) if hasattr(outputs, "at") else outputs[real]  # pyright: ignore
+        real, given = targets != IGNORE_INDEX, outputs
+        at: Any = given.at(real) if hasattr(given, "at") else given[real]  # pyright: ignore[reportAttributeAccessIssue]
         return Predictions(at, targets[real], real.nonzero()[:, 0])
 
     def loss(self, model: Forward, batch: Batch) -> Loss:

@@ -29,6 +29,18 @@ def split_place(ends: np.ndarray) -> int:
     return int(places[np.abs(places - middle).argmin()]) if len(places) else middle
 
 
+def strangers(
+    rows: np.ndarray, store: Any, count: int, rng: np.random.Generator, tries: int = 8
+) -> np.ndarray:
+    """For each row another one by chance, of another document where there are several."""
+    others = rng.integers(0, count, len(rows))
+    owner = getattr(store, "of_row", None)
+    for _ in range(tries if owner is not None else 0):
+        same = owner[others] == owner[rows]
+        others[same] = rng.integers(0, count, int(same.sum()))
+    return others
+
+
 class NSP(MLM):
     """Next-sentence prediction beside masked tokens (Devlin et al. 2018): in half of the rows the
     second part comes from another document, and the model tells which."""
@@ -64,7 +76,7 @@ class NSP(MLM):
         import torch
 
         batch = dataset.collate(rows)
-        others = rng.integers(0, len(dataset), len(rows))
+        others = strangers(rows, getattr(dataset, "dataset", None), len(dataset), rng)
         apart = self.rows_of(dataset.collate(others))
         swaps, device, words = rng.random(len(rows)) < 0.5, batch.inputs["ids"].device, self._words
         joined, types = list[np.ndarray](), list[np.ndarray]()

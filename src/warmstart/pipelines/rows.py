@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from warmstart.data.columns import map_roles
+from warmstart.data.corpus import read_documents
 from warmstart.data.ledger import Ledger, place
 from warmstart.data.readers import files
 from warmstart.data.readers.read import read
@@ -123,6 +124,9 @@ def _read(data: Any, settings: Data) -> pa.Table:
 
 def labelled(data: Any, settings: Data, predictor: Predictor) -> pa.Table:
     """The columns of every row, all of which the model can be scored on. Raises `DataError`."""
+    own: Any = predictor.task
+    if own.reads_documents:
+        return read_documents(data, settings, own.document)
     if isinstance(data, str | Path) and Path(data).is_dir():
         paths = sorted(path for path in Path(data).glob("test.*") if path.is_file())
         data = paths[0] if paths else data

@@ -136,25 +136,16 @@ class Train(Part):
         return self
 
 
+Architecture = Literal[
+    "bert", "roberta", "distilbert", "albert", "electra", "gpt2", "llama", "t5", "bart", "pegasus",
+    "xlnet",
+]  # fmt: skip
+
+
 class Scratch(Part):
     """A base that is made and not taken: `[scratch]`. Unset, the recipe's base is taken."""
 
-    architecture: (
-        Literal[
-            "bert",
-            "roberta",
-            "distilbert",
-            "albert",
-            "electra",
-            "gpt2",
-            "llama",
-            "t5",
-            "bart",
-            "pegasus",
-            "xlnet",
-        ]
-        | None
-    ) = Field(  # fmt: skip
+    architecture: Architecture | None = Field(
         default=None,
         description="begin with random weights of this architecture, in the place of base",
     )

@@ -110,6 +110,9 @@ def _sizes(
         **dict.fromkeys(("max_position_embeddings", "n_positions"), positions),
         "d_kv": width // heads,
         "scale_embedding": True,  # of BART: else the positions drown the words at first
+        "activation_function": {"gelu_new": "gelu_pytorch_tanh"}.get(  # the same, in one piece
+            known.get("activation_function", ""), known.get("activation_function")
+        ),
     }
     return sizes | {name: size for name, size in others.items() if name in known}
 

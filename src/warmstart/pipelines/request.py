@@ -77,7 +77,7 @@ PRETRAINING: Mapping[str, Any] = {
     "task": {"name": "language_model"},
     "data": {"validation_fraction": 0.05, "test_fraction": 0.05},
     "train": {"keep": "last", "patience": 0, "schedule": "cosine", "min_rate": 0.1,
-              "warmup": 0.02, "weight_decay": 0.1, "adam_beta2": 0.99},
+              "warmup": 0.02, "weight_decay": 0.1, "adam_beta2": 0.99, "guard": True},
 }  # fmt: skip
 """What `pretrain` has in the place of the defaults of fine-tuning."""
 BATCH_TOKENS = 8_192

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 
 from warmstart.data.tokens.dataset import TokenizedDataset
-from warmstart.models.architectures import layers_of
+from warmstart.data.tokens.windows import separator_of
+from warmstart.models.architectures import family_of, layers_of
 from warmstart.models.forward import BELOW_HEAD, FEATURES, HEAD, Forward
 from warmstart.models.head_layers import unwrap
 from warmstart.models.heads import Head
+from warmstart.models.hf_calls import quiet
 from warmstart.models.saving import save_model
 from warmstart.objectives.base import Objective
 from warmstart.pipelines.forgetting import Forgetting
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FITTED = ("train", "validation")
+SAMPLE = 48
+"""Tokens of a text that is written after each validation."""
 
 
 @dataclass
@@ -69,6 +73,8 @@ class Session:
             datasets, pad_id = narrow(forward, datasets, pad_id)
         dtype = choose(settings.precision, device)
         forward.prepare(dtype, device, checkpointing=settings.gradient_checkpointing)
+        if prepared.task.head.predicts_itself:
+            forward.attend_plainly(prepared.task.max_length)
         return cls(prepared, model, forward, datasets, pad_id, device, knowledge)
 
     @property
@@ -266,7 +272,31 @@ class Session:
             hidden=[p for block in layers_of(unwrap(self.model)) for p in block.parameters()],
             param_groups=prepared.method.param_groups(self.model),
             regularizer=knowledge.regularizer(self.model, self.forward) if knowledge else None,
+            sample=self._sample if self._writes_on else None,
         )
+
+    @property
+    def _writes_on(self) -> bool:
+        """Whether it writes texts as it is trained: a decoder that learns from raw text."""
+        causal = family_of(unwrap(self.model).config).kind == "decoder"
+        return self.head.predicts_itself and causal
+
+    @torch.no_grad()
+    def _sample(self) -> str:
+        """A text that the model writes by itself, always by the same chances."""
+        model: Any = self.model
+        self.forward.set_mode(False)
+        start = torch.tensor([[separator_of(self.tokenizer)]], device=self.device)
+        before = torch.get_rng_state()
+        torch.manual_seed(self.prepared.recipe.seed)
+        with self.forward.autocast(), quiet():
+            ids = model.generate(
+                input_ids=start, attention_mask=torch.ones_like(start), do_sample=True, top_k=50,
+                max_new_tokens=min(SAMPLE, self.prepared.task.max_length - 1),
+                pad_token_id=self.pad_id,
+            )  # fmt: skip
+        torch.set_rng_state(before)
+        return str(self.tokenizer.decode(ids[0, 1:], skip_special_tokens=True))
 
 
 def build_model(prepared: Prepared) -> PreTrainedModel:

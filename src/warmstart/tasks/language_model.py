@@ -123,7 +123,13 @@ class LanguageModel(Task):
         return np.stack([outputs.nll, outputs.tokens, outputs.hits, size], 1).astype(np.float64)
 
     def score(self, outputs: Any, examples: Examples) -> dict[str, float]:
-        return {"log_likelihood": -outputs.loss}
+        sums = self.statistics(outputs, examples).sum(0, keepdims=True)
+        figures = {name: float(value[0]) for name, value in self._measure.score(sums).items()}
+        return {"log_likelihood": -figures.pop("loss"), **figures}
+
+    @property
+    def _measure(self) -> TextFit:
+        return TextFit(covers_text=self.covers_text)
 
     def decode(self, outputs: Any, examples: Examples) -> list[Prediction]:
         """Of each text the loss in nats a token; its confidence is the mean probability of a token
@@ -138,7 +144,7 @@ class LanguageModel(Task):
         return {"loss": column([answer.value for answer in answers], "float64")}
 
     def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:
-        test, measure = examples["test"], TextFit(covers_text=self.covers_text)
+        test, measure = examples["test"], self._measure
         windows, owner = self.window_statistics(outputs["test"], test), test.store.of_row
         assert owner is not None
         rows = per_document(windows, owner, len(test.table))

@@ -118,6 +118,12 @@ class Optimizer:
 
         keyed = [(group_of(p, True), p) for p in decayed] + [(group_of(p, False), p) for p in rest]
         keyed.sort(key=lambda entry: entry[0])
+        names = {id(p): name for name, p in model.named_parameters()}
+        self.holds: dict[str, list[str]] = {
+            "adamw": [names[id(p)] for group, p in keyed if group[1]],
+            "muon": [names[id(p)] for group, p in keyed if not group[1]],
+        }
+        """Which tensors each optimizer moves, by their names in the model."""
         self._parts: list[tuple[int, torch.optim.Optimizer]] = []
         for (start, adamw), part in groupby(keyed, lambda entry: entry[0][:2]):
             groups: list[dict[str, Any]] = []
@@ -137,19 +143,26 @@ class Optimizer:
                 made = torch.optim.Muon(groups, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
             self._parts.append((start, made))
 
-    def step(self, index: int) -> tuple[float, Tensor]:
-        """Clip and move; returns the learning rate and the norm of the gradient before clipping."""
+    def norm(self, index: int) -> Tensor:
+        """The norm of the gradient that step `index` would move by, before clipping."""
+        return nn.utils.get_total_norm(_gradients(self._moving(index)), foreach=True)
+
+    def step(self, index: int, norm: Tensor | None = None) -> tuple[float, Tensor]:
+        """Clip and move; returns the learning rate and the norm of the gradient before clipping,
+        which is `norm` where it is known."""
+        norm = self.norm(index) if norm is None else norm
         rate = self.learning_rate * rate_at(index, self.total, self.settings)
-        parts = [part for start, part in self._parts if start <= index]
-        norm = nn.utils.get_total_norm(_gradients(parts), foreach=True)
         factor = torch.clamp(self.settings.max_grad_norm / (norm + 1e-6), max=1.0)
-        for part in parts:
+        for part in self._moving(index):
             for group in part.param_groups:
                 group["lr"] = rate * group["share"]
             if self.settings.max_grad_norm > 0:
                 _clip(part, factor)
             part.step()
         return rate, norm
+
+    def _moving(self, index: int) -> list[torch.optim.Optimizer]:
+        return [part for start, part in self._parts if start <= index]
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the optimizers remember, by name."""

@@ -80,6 +80,11 @@ class Train(Part):
     max_grad_norm: float = Field(
         default=1.0, ge=0, description="gradients are clipped to it; 0: never"
     )
+    guard: bool = Field(
+        default=False,
+        description="leave out steps whose loss or gradient is far out of line or no number, and "
+        "after 8 in a row go back to the last checkpoint; else the run stops at such a loss",
+    )
     precision: Literal["auto", "bf16", "fp32"] = Field(
         default="auto", description="auto: bf16 where a short measurement finds it faster"
     )

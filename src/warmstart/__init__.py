@@ -25,7 +25,9 @@ if TYPE_CHECKING:
         inspect,
         models,
         plan,
+        plan_pretraining,
         predict,
+        pretrain,
         retrieval,
         tokenizer,
         tune,
@@ -48,7 +50,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES = {
-    "api": "adapters demo evaluate fetch inspect models plan predict retrieval tokenizer tune",
+    "api": "adapters demo evaluate fetch inspect models plan plan_pretraining predict pretrain "
+    "retrieval tokenizer tune",
     "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
     "config.recipe": "Recipe",
     "run": "Run",
@@ -78,7 +81,9 @@ __all__ = [
     "inspect",
     "models",
     "plan",
+    "plan_pretraining",
     "predict",
+    "pretrain",
     "retrieval",
     "tokenizer",
     "tune",

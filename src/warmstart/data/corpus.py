@@ -181,7 +181,8 @@ def _units(file: Path, unit: Unit, encoding: str | None) -> Iterator[tuple[int, 
             begun = number
         block.append(plain)
     if block:
-        yield begun, "".join(block)
+        text = "".join(block)
+        yield begun, text if unit == "file" else text.rstrip("\n")
 
 
 def _cleaned(table: pa.Table, filters: Filters, ledger: Ledger) -> pa.Table:

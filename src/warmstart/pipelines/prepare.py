@@ -16,14 +16,17 @@ from warmstart.data import sampling, splitting
 from warmstart.data.corpus import Filters, load_corpus
 from warmstart.data.ledger import Ledger
 from warmstart.data.splitting import Splits
+from warmstart.data.splitting import fingerprint as fingerprint_of
 from warmstart.data.tables import mapped
 from warmstart.data.tokens.batching import plan
 from warmstart.data.tokens.dataset import TokenizedDataset
+from warmstart.data.tokens.shards import kept_windows, shard_key
 from warmstart.errors import DataError, RecipeError
 from warmstart.methods.base import Method
 from warmstart.models.architectures import family_of, skeleton, width_of
 from warmstart.models.base import Base
 from warmstart.models.checks import read_json
+from warmstart.models.gguf import cache_folder
 from warmstart.models.loading import check_output_matrix, load_tokenizer
 from warmstart.objectives.base import Objective
 from warmstart.pipelines.scratch import base_of
@@ -36,6 +39,8 @@ from warmstart.training.settings import Train
 
 CLASS_STEPS = 60
 """Steps that each class wants: 77 classes need twice the passes that 4 do (bench/scores.py)."""
+SHARDS = 1
+"""Goes up when `document_windows` gives something else."""
 USUAL_WIDTH = 768
 """Of the layers of a base whose config names no width."""
 
@@ -185,8 +190,8 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
     for name in SPLITS:
         table = getattr(splits, name)
         cut = Cut(table, ledger)
-        if name == "train" and getattr(task, "documents", "") == "joined":
-            store = task.encode_joined(table, tokenizer, task.max_length)
+        if task.reads_documents:
+            store = _windows(task, name, table, tokenizer, base, splits.fingerprint, cut)
         else:
             store = task.encode(table, labels, tokenizer, task.max_length, cut)
         examples[name] = Examples(table, store, labels, tokenizer)
@@ -239,6 +244,21 @@ def load_splits(recipe: Recipe, task: Any, ledger: Ledger, source: Any = None) -
             "--data.test FILE, or a --data.test_fraction above 0"
         )
     return splits
+
+
+def _windows(
+    task: Any, split: str, table: Any, tokenizer: Any, base: Base, fingerprint: str, on_cut: Any
+) -> TokenizedDataset:
+    """The windows of a split's documents, kept in the cache where they are many."""
+    joined = split == "train" and task.documents == "joined"
+    settings = task.model_dump(mode="json", exclude={"trained_by", "covers_text"})
+    lines = fingerprint_of({split: table})
+    key = shard_key(fingerprint, lines, base.tokenizer_sha256, settings, joined, SHARDS)
+    if joined:
+        make = lambda cut: task.encode_joined(table, tokenizer, task.max_length)  # noqa: E731
+    else:
+        make = lambda cut: task.encode(table, [], tokenizer, task.max_length, cut)  # noqa: E731
+    return kept_windows(cache_folder() / "tokens" / key, on_cut, make)
 
 
 def _for_base(recipe: Recipe, base: Base, tokenizer: Any) -> Recipe:

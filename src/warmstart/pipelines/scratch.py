@@ -18,6 +18,7 @@ from warmstart.config.recipe import Recipe
 from warmstart.data.ledger import Ledger
 from warmstart.data.splitting import Splits
 from warmstart.errors import RecipeError
+from warmstart.models.architectures import family_of
 from warmstart.models.base import Base, resolve
 from warmstart.models.from_config import SIZES, new_base
 from warmstart.models.gguf import cache_folder, exclusive
@@ -59,6 +60,9 @@ def base_of(recipe: Recipe, splits: Splits, ledger: Ledger) -> Base:
             f"method {method.part_name()} adapts a base that was trained, and scratch.architecture "
             "makes one that was not; take method full"
         )
+    objective: Any = recipe.objective
+    family = {"model_type": scratch.architecture}
+    objective.check_base(family, family_of(family).kind, None)
     longest = int(task.max_length)
     settings = {**scratch.model_dump(mode="json"), "seed": recipe.seed, "longest": longest,
                 "corpus": splits.fingerprint, "transformers": transformers.__version__}  # fmt: skip
@@ -90,7 +94,10 @@ def _make(scratch: Scratch, folder: Path, splits: Splits, longest: int, seed: in
         texts = [text for text in splits.train["text"].to_pylist() if text]
         # lines: a text of a book's length is no word list
         rows = [line for text in texts for line in text.splitlines(keepends=True)]
-        backend, specials, _ = training.train(how, Corpus([rows], how))
+        try:
+            backend, specials, _ = training.train(how, Corpus([rows], how))
+        except RecipeError as error:
+            raise RecipeError(f"scratch.vocabulary_size: {error}") from None
         words_path = words
         if not words.exists():
             training.save(training.as_transformers(backend, specials, how), {}, words)

@@ -229,7 +229,8 @@ class Fit:
                 raise Interrupted(f"stopped after step {where.step} of {self.total}")
             if step.ends_epoch and self._enough():
                 return
-            if time.monotonic() - saved >= self.settings.checkpoint_seconds:
+            due = time.monotonic() - saved >= self.settings.checkpoint_seconds
+            if due and not step.skipped:  # else there would be nothing to go back to
                 self._save()
                 saved, begun = time.monotonic(), time.perf_counter()
 

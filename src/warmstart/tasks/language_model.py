@@ -20,8 +20,10 @@ from warmstart.types import Prediction
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from transformers import PreTrainedModel
 
     from warmstart.metrics.base import Floats
+    from warmstart.models.forward import Forward
 
 SHOWN = 400  # characters of a document in the report
 FEW = 10
@@ -86,6 +88,13 @@ class LanguageModel(Task):
         if self.trained_by or family_of(config).kind != "decoder":
             return self
         return self.model_copy(update={"covers_text": True})
+
+    def forward(self, model: PreTrainedModel) -> Forward:
+        """By the fast encoder where masked tokens alone are guessed; what computes a batch in its
+        own way needs the model's own forward pass."""
+        from warmstart.models.fast.forward import forward_for
+
+        return forward_for(model, fast=type(model).__name__.endswith("ForMaskedLM"))
 
     def targets(self, table: pa.Table, labels: Sequence[str]) -> np.ndarray | None:
         """None: the tokens are the targets."""

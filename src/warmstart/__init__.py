@@ -26,7 +26,9 @@ if TYPE_CHECKING:
         inspect,
         models,
         plan,
+        plan_pretraining,
         predict,
+        pretrain,
         retrieval,
         tokenizer,
         tune,
@@ -54,7 +56,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _NAMES = {
-    "api": "adapters demo evaluate fetch inspect models plan predict retrieval tokenizer tune",
+    "api": "adapters demo evaluate fetch inspect models plan plan_pretraining predict pretrain "
+    "retrieval tokenizer tune",
     "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
     "config.recipe": "Recipe",
     "run": "Run",
@@ -84,7 +87,9 @@ __all__ = [
     "inspect",
     "models",
     "plan",
+    "plan_pretraining",
     "predict",
+    "pretrain",
     "retrieval",
     "tokenizer",
     "tune",

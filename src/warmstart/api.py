@@ -12,7 +12,7 @@ from warmstart.config.recipe import Recipe, settings_of
 from warmstart.data.readers.files import check_exists, unusable
 from warmstart.models.base import listing
 from warmstart.models.gguf import fetch as fetch_model
-from warmstart.pipelines.request import Request
+from warmstart.pipelines.request import Request, pretraining
 from warmstart.run import Run, folder_named, usable
 from warmstart.types import Prediction
 
@@ -33,7 +33,9 @@ __all__ = [
     "inspect",
     "models",
     "plan",
+    "plan_pretraining",
     "predict",
+    "pretrain",
     "recipe_for",
     "retrieval",
     "tokenizer",
@@ -159,6 +161,54 @@ def tune(
     if run.status == "done":
         return run
     return run_it(run.recipe, request.source, resume=run.path, listeners=[*listeners])
+
+
+def pretrain(
+    corpus: Any = None,
+    *,
+    recipe: Recipe | str | Path | None = None,
+    resume: Folder | None = None,
+    listeners: Sequence[Listener] = (),
+    **keys: Any,
+) -> Run:
+    """Pretrain a language model on raw text: from scratch, or going on with a base.
+
+    Args:
+        corpus: text files or a folder of them, a table with a text column, a hub dataset id, or a
+            list of texts.
+        recipe, resume, listeners: as in `tune`.
+        keys: any recipe key. `architecture` and `size` stand for those of `scratch`; without an
+            architecture training goes on with `base`. Unset, the objective is the usual one of the
+            architecture.
+
+    Raises `WarmstartError`.
+    """
+    from warmstart.pipelines.tune import tune as run_it
+
+    request = pretraining(corpus, recipe, keys, _folder(resume))
+    if resume is None:
+        return run_it(request.resolved(), request.source, listeners=[*listeners])
+    run = request.run()
+    if run.status == "done":
+        return run
+    return run_it(run.recipe, request.source, resume=run.path, listeners=[*listeners])
+
+
+def plan_pretraining(
+    corpus: Any = None,
+    *,
+    recipe: Recipe | str | Path | None = None,
+    resume: Folder | None = None,
+    **keys: Any,
+) -> dict[str, Any]:
+    """What `pretrain` would do; see `plan`."""
+    from warmstart.pipelines.tune import dry_run
+
+    request = pretraining(corpus, recipe, keys, _folder(resume))
+    if resume is None:
+        return dry_run(request.resolved(), request.source)
+    run = request.run()
+    return dry_run(run.recipe, request.source, out=run.path)
 
 
 def plan(

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from learning import CPU, base_of, messages, store_of
+from warmstart.models.fast.forward import forward_for
 from warmstart.models.forward import Forward
 from warmstart.models.loading import load_masked, load_tokenizer
 from warmstart.objectives.mlm import MLM, mask_tokens
@@ -132,3 +133,29 @@ def test_accumulation_is_exact(tiny_of: Folder) -> None:
     assert float(mean) == pytest.approx(total / float(weight), rel=1e-6)
     hits = sum(int(loss.metrics["accuracy"]) for loss in losses)
     assert float(metrics["accuracy"]) == pytest.approx(hits / float(weight))
+
+
+def test_a_step_leaves_no_gradient_behind(tiny_of: Folder) -> None:
+    """The output matrix is the embedding, so that every row of it has a gradient, of words that are
+    in no text too: nothing of it may be left for the next step."""
+    base = base_of(tiny_of("bert"))
+    tokenizer = load_tokenizer(base)
+    model: Any = load_masked(base, 0)
+    for part in model.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    forward = forward_for(model.requires_grad_(True))
+    forward.prepare(torch.float32, CPU, checkpointing=False)
+    objective = MLM()
+    objective.setup(SimpleNamespace(tokenizer=tokenizer, model=model))  # pyright: ignore[reportArgumentType]
+    store, pad = store_of(tiny_of("bert"), *messages(8))
+    rows = TokenRows(store, pad, CPU)
+    grads: list[torch.Tensor] = []
+    for _ in range(2):
+        forward.begin_step(0)
+        batch = objective.collate(rows, np.arange(8), np.random.default_rng(0))
+        compute_gradients(objective, forward, [batch])
+        grads.append(model.get_input_embeddings().weight.grad.clone())
+        forward.after_step()
+    assert (grads[0].abs().sum(1) > 0).all()
+    torch.testing.assert_close(*grads, rtol=0, atol=0)

@@ -55,7 +55,7 @@ def pull(model: nn.Module, step: int, factor: float = 1.0) -> torch.Tensor:
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.06])
 def test_schedule(schedule: str, warmup: float) -> None:
     """Rises evenly to 1, then falls towards 0 as torch's own schedules do."""
-    rates = [rate_at(step, 100, warmup, schedule) for step in range(100)]
+    rates = [rate_at(step, 100, Train(warmup=warmup, schedule=schedule)) for step in range(100)]
     rising = round(warmup * 100)
     assert rates[:rising] == pytest.approx([(i + 1) / rising for i in range(rising)])
     rest = 100 - rising
@@ -69,8 +69,8 @@ def test_schedule(schedule: str, warmup: float) -> None:
 
 
 def test_a_single_step_has_a_rate() -> None:
-    assert rate_at(0, 1, 0.06, "linear") == 1.0
-    assert rate_at(0, 1, 0.9, "cosine") == 1.0
+    assert rate_at(0, 1, Train()) == 1.0
+    assert rate_at(0, 1, Train(warmup=0.9, schedule="cosine")) == 1.0
 
 
 @pytest.mark.parametrize("family", [*FAST, *SLOW])
@@ -123,7 +123,9 @@ def test_a_plain_torch_loop(name: str, schedule: str, clip: float, factor: float
     optimizer = optimizer_of(model, optimizer=name, schedule=schedule, max_grad_norm=clip)
     theirs = torchs(twin, name)
     course = [
-        torch.optim.lr_scheduler.LambdaLR(o, lambda s: rate_at(s, 20, 0.1, schedule))
+        torch.optim.lr_scheduler.LambdaLR(
+            o, lambda s: rate_at(s, 20, Train(warmup=0.1, schedule=schedule))
+        )
         for o in theirs
     ]
     clipped = 0

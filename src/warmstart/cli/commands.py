@@ -80,6 +80,12 @@ VERBS = {
     "tune": Verb("fine-tune on labelled data: a model, a report, a proof",
                  {"[DATA]": "file, folder, or hub dataset id"}, RECIPE | RESUME | DRY_RUN,
                  tuple(Recipe.model_fields)),
+    "pretrain": Verb("pretrain a language model on raw text, from scratch or going on with a base",
+                     {"[CORPUS]": "text files or a folder of them, a table, or hub dataset id"},
+                     {"architecture NAME": "from scratch: bert, roberta, distilbert, albert, "
+                                           "electra, gpt2, llama, t5, bart, pegasus or xlnet",
+                      "size NAME": "of it: nano, tiny, mini, small or base; unset: tiny"}
+                     | RECIPE | RESUME | DRY_RUN, tuple(Recipe.model_fields)),
     "inspect": Verb("look at the data before training: what is wrong, and what to do",
                     {"[DATA]": "file, folder, or hub dataset id"},
                     {"out FOLDER": "where the report goes; unset: runs/<data>-inspect",

@@ -115,6 +115,10 @@ class Bars(_Bar, Listener):
                         if key.startswith("train_") and key != "train_loss")  # fmt: skip
         if "validation_score" in row:
             score = f"score {row['validation_score']:.3f}"
+            if (fit := row.get("validation_bits_per_byte")) is not None:
+                score = f"{fit:.3f} bits per byte"
+            elif (fit := row.get("validation_perplexity")) is not None:
+                score = f"perplexity {fit:.1f}"
             self._score = f"validation {score}"
             line += f"validation loss {row['validation_loss']:.3f}, {score}, "
         line += f"{self._rate:.0f} rows/s"

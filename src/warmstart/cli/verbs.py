@@ -34,6 +34,19 @@ def tune(request: Request) -> None:
     show.tuned(result, as_json=options["json"])
 
 
+def pretrain(request: Request) -> None:
+    """`warmstart pretrain CORPUS`."""
+    corpus, options = request.words.get("CORPUS"), request.options
+    own = {key: options[key] for key in ("architecture", "size") if options[key] is not None}
+    source: dict[str, Any] = {"recipe": options["recipe"], "resume": options["resume"]}
+    if options["dry-run"]:
+        _show(request, api.plan_pretraining(corpus, **source, **own, **request.keys), show.plan)
+        return
+    with Bars() as bars:
+        run = api.pretrain(corpus, **source, listeners=[bars], **own, **request.keys)
+    show.tuned(run, as_json=options["json"])
+
+
 def inspect(request: Request) -> None:
     """`warmstart inspect DATA`."""
     from warmstart.cli.output.inspection import print_inspection

@@ -15,7 +15,7 @@ from warmstart.data.settings import Data
 from warmstart.errors import RecipeError, RenamedKeyWarning, nearest, shown
 from warmstart.evaluation.settings import Evaluate
 from warmstart.part import Part
-from warmstart.training.settings import Forgetting, Train
+from warmstart.training.settings import Forgetting, Scratch, Train
 
 Fields = Mapping[str, FieldInfo]
 
@@ -23,7 +23,8 @@ PARTS = {"task": "classification", "objective": "supervised", "method": "full", 
 """Kind → the part that is taken where none is named. An engine stands in no recipe: verbs that ask
 a saved model take one."""
 SECTIONS: dict[str, type[Part]] = {
-    "data": Data, "train": Train, "forgetting": Forgetting, "evaluate": Evaluate,
+    "scratch": Scratch, "data": Data, "train": Train, "forgetting": Forgetting,
+    "evaluate": Evaluate,
 }  # fmt: skip
 
 RENAMED: Mapping[str, str] = {"keep": "forgetting"}

@@ -30,7 +30,7 @@ from warmstart.data.settings import Data
 from warmstart.errors import RecipeError, shown
 from warmstart.evaluation.settings import Evaluate
 from warmstart.part import Part
-from warmstart.training.settings import Forgetting, Train
+from warmstart.training.settings import Forgetting, Scratch, Train
 
 NAMED: Any = PARTS  # a name stands for a part until it is read
 ENGINE = FieldInfo(description="what computes the answers")
@@ -81,6 +81,9 @@ class Recipe(BaseModel):
     )
     method: Annotated[Part, _reader("method"), PlainSerializer(part_table)] = Field(
         default=NAMED["method"], description="which weights move"
+    )
+    scratch: Scratch = Field(
+        default_factory=Scratch, description="a new base with random weights, to be pretrained"
     )
     data: Data = Field(default_factory=Data, description="what is read and how it is split")
     train: Train = Field(default_factory=Train, description="how the weights are moved")

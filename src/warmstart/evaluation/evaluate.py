@@ -167,7 +167,8 @@ def _compare(
         )
     if not table:
         return [], None
-    best = max(range(len(table)), key=lambda place: table[place][main]["value"])
+    sign = -1 if main in measure.lower_is_better else 1
+    best = max(range(len(table)), key=lambda place: sign * table[place][main]["value"])
     against, called = differences[best], f"the best baseline ({table[best]['title']})"
     return table, {
         "baseline": table[best]["name"],

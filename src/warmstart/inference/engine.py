@@ -53,7 +53,8 @@ class Runner:
         raise NotImplementedError
 
     def log_probs(self, dataset: TokenizedDataset) -> TokenScores:
-        """What the model says of the tokens of `dataset.answers` after those of `dataset`."""
+        """What the model says of the tokens of `dataset.answers` after those of `dataset`; of a
+        language model, of the windows themselves, as its objective asks for them."""
         raise NotImplementedError
 
 

@@ -108,9 +108,12 @@ class Predictor:
 
     def compute(self, dataset: TokenizedDataset) -> Any:
         """Outputs [n, K]; [tokens, K] of a head that reads every token, parallel to the ids;
-        vectors [n, texts, H]; or a `GenerationOutput`."""
+        vectors [n, texts, H]; a `GenerationOutput`; or, of a language model, what it says of
+        each window (`TokenScores`)."""
         if self.task.head.generates:
             return self._texts(dataset)
+        if self.task.head.predicts_itself:
+            return self.runner.log_probs(dataset)
         if not self.task.head.gives_vectors:
             return self._rows(dataset)
         texts = [dataset]

@@ -40,6 +40,7 @@ class TorchRunner(Runner):
         from warmstart.training.memory import trim
         from warmstart.training.precision import choose, device_named, use_cores
 
+        self.folder, self.task = folder, task
         self.model: Any = saved_model(folder)
         if self.model.config.pad_token_id is None:
             self.model.config.pad_token_id = pad_id
@@ -68,7 +69,21 @@ class TorchRunner(Runner):
         return [ids or [] for ids in output.ids], output.confidence
 
     def log_probs(self, dataset: TokenizedDataset) -> TokenScores:
+        if self.task.head.predicts_itself:
+            return self._windows(dataset)
         return self._compute_texts(dataset, writes=0)
+
+    def _windows(self, dataset: TokenizedDataset) -> TokenScores:
+        from warmstart.models.architectures import family_of
+        from warmstart.models.saved import saved_tokenizer
+        from warmstart.objectives.language import objective_of
+        from warmstart.training.datasets import LanguageRows
+
+        model, kind = self.model, family_of(self.model.config).kind
+        objective = objective_of(self.task, kind, model, saved_tokenizer(self.folder))
+        objective.attach(model, self.folder.parent)
+        rows = LanguageRows(dataset, self.pad_id, self.forward.device, objective)
+        return rows.predict(self.forward)
 
     def _compute_texts(
         self, dataset: TokenizedDataset, writes: int | None = None

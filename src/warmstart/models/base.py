@@ -95,7 +95,7 @@ def check_sums(model: Embedded, folder: Path) -> dict[str, str]:
     return sums
 
 
-Source = Literal["embedded", "fetched", "gguf", "folder", "hub"]
+Source = Literal["embedded", "fetched", "gguf", "folder", "hub", "scratch"]
 PACKAGED: Mapping[str, Packaged] = {**EMBEDDED, **FETCHABLE}
 """The bases that need no hub."""
 NO_REVISION = {

@@ -29,8 +29,12 @@ from warmstart.models.peft.prompts import answer_of, is_prompted
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Outputs = Tensor | Unprojected
-"""Logits or vectors in float32; of a language model what stands before its logits."""
+Outputs = Tensor | Unprojected | Mapping[str, Any]
+"""Logits or vectors in float32; of a language model what stands before its logits; by name, what a
+batch says itself how to compute."""
+
+PLAIN_ATTENTION = 512
+"""Tokens of a row up to which attention is computed plainly in 16 bits on a CPU."""
 
 Pooling = Literal["mean", "first", "last"]
 
@@ -84,6 +88,8 @@ class Batch:
             vocabulary is asked for;
             features [B, H], what the head reads;
             ids, mask [B, L] and, for an encoder-decoder, decoder_ids [B, T];
+            by, a function of the model and these inputs that computes what an objective of its own
+            kind needs, with whatever it reads;
             parts, of which each has ids and lengths, texts, how many a row has, and order: text k
             of row i of B is number k B + i, and `order` says where each computed vector belongs.
         targets: what the outputs should be; -100 counts nothing.
@@ -136,6 +142,10 @@ class Forward:
             vectors = [self.logits(**part, training=self.training) for part in inputs["parts"]]
             flat = self._join(vectors)[inputs["order"]]
             return flat.view(inputs["texts"], -1, flat.shape[-1]).transpose(0, 1)
+        if "by" in inputs:
+            self.set_mode(self.training)
+            with self.autocast():
+                return inputs["by"](self.model, inputs)
         if "features" in inputs:
             return self.head(inputs["features"], training=self.training)
         if "chosen" in inputs:
@@ -238,6 +248,15 @@ class Forward:
                 )
             newer = getattr(inner, "activation_checkpointing_enable", None)
             (newer or inner.gradient_checkpointing_enable)({"use_reentrant": False})
+
+    def attend_plainly(self, longest: int) -> None:
+        """Compute attention as products of matrices, which takes less time than torch's fused
+        kernel does for short rows in 16 bits on a CPU (two thirds of a step at 64 tokens)."""
+        if self.dtype == torch.float32 or self.device.type != "cpu" or longest > PLAIN_ATTENTION:
+            return
+        inner: Any = unwrap(self.model)
+        if inner.config._attn_implementation == "sdpa":
+            inner.set_attn_implementation("eager")
 
     def narrow_vocabulary(self, used: np.ndarray) -> np.ndarray | None:
         """Train only the embedding rows in `used`; returns old id → new id, or None if refused."""

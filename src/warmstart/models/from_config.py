@@ -9,13 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from warmstart.errors import BaseModelError, nearest, shown
 from warmstart.models.architectures import FAMILIES, family_of
 from warmstart.models.heads import TEXT, VECTOR
 from warmstart.models.hf_calls import LOAD, one_line, quiet, seeded
 from warmstart.models.saving import save_model
+
+
+class Size(NamedTuple):
+    """How large an architecture is made."""
+
+    layers: int
+    hidden_size: int
+    heads: int
+
+
+SIZES: Mapping[str, Size] = {
+    "nano": Size(4, 128, 4),
+    "tiny": Size(4, 256, 4),
+    "mini": Size(6, 384, 6),
+    "small": Size(8, 512, 8),
+    "base": Size(12, 768, 12),
+}
 
 
 def new_base(
@@ -51,7 +68,7 @@ def new_base(
 
     if Path(out).exists():
         raise BaseModelError(f"{out} exists already; choose another folder")
-    if family not in FAMILIES:
+    if family not in transformers.CONFIG_MAPPING:
         raise BaseModelError(f"there is no family '{shown(family)}'.{nearest(family, FAMILIES)}")
     if not (Path(tokenizer) / "tokenizer.json").is_file():
         raise BaseModelError(
@@ -93,6 +110,9 @@ def _sizes(
         **dict.fromkeys(("max_position_embeddings", "n_positions"), positions),
         "d_kv": width // heads,
         "scale_embedding": True,  # of BART: else the positions drown the words at first
+        "activation_function": {"gelu_new": "gelu_pytorch_tanh"}.get(  # the same, in one piece
+            known.get("activation_function", ""), known.get("activation_function")
+        ),
     }
     return sizes | {name: size for name, size in others.items() if name in known}
 

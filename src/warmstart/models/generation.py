@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -42,6 +42,16 @@ class TokenScores:
     hits: np.ndarray
     tokens: np.ndarray
 
+    @classmethod
+    def nothing(cls, rows: int) -> Self:
+        """For so many rows, to be filled in."""
+        return cls(np.zeros(rows), np.zeros(rows), np.zeros(rows), np.zeros(rows, np.int64))
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy of a target token in nats."""
+        return float(self.nll.sum() / max(self.tokens.sum(), 1))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GenerationOutput(TokenScores):
@@ -56,7 +66,7 @@ class GenerationOutput(TokenScores):
     confidence: np.ndarray
 
     @classmethod
-    def nothing(cls, rows: int) -> GenerationOutput:
+    def nothing(cls, rows: int) -> Self:
         """For so many rows, to be filled in."""
         nll, sure, hits, confidence = (np.zeros(rows) for _ in range(4))
         return cls(nll, sure, hits, np.zeros(rows, np.int64), [None] * rows, confidence)
@@ -66,11 +76,6 @@ class GenerationOutput(TokenScores):
 
     def __iter__(self) -> Iterator[list[int] | None]:
         return iter(self.ids)
-
-    @property
-    def loss(self) -> float:
-        """Mean cross-entropy of a target token in nats."""
-        return float(self.nll.sum() / max(self.tokens.sum(), 1))
 
     @property
     def probability(self) -> float:

@@ -37,7 +37,7 @@ class Head:
         task: the task of a saved model that says nothing but its head.
         does: what it does with `{one}` text, for people.
         reads: what it reads of the body: one pooled state, every token's, or all of them to give
-            logits over the vocabulary or a vector.
+            logits over the vocabulary (of an answer, or of the row itself) or a vector.
         activation: what turns its outputs into probabilities or values.
         problem_type: of the config, where the class serves several heads.
         labelled: whether the labels of the task stand in the config.
@@ -55,7 +55,7 @@ class Head:
     peft_task: str
     task: str
     does: str
-    reads: Literal["pooled", "tokens", "vocabulary", "body"]
+    reads: Literal["pooled", "tokens", "vocabulary", "itself", "body"]
     activation: Activation = "identity"
     problem_type: Problem | None = None
     labelled: bool = False
@@ -89,6 +89,11 @@ class Head:
     def states_confidence(self) -> bool:
         """Whether an answer comes with a probability."""
         return not self.gives_vectors and self.problem_type != "regression"
+
+    @property
+    def predicts_itself(self) -> bool:
+        """Whether the tokens of a row are what is predicted, so that no label is needed."""
+        return self.reads == "itself"
 
     @property
     def gives_vectors(self) -> bool:
@@ -137,7 +142,10 @@ class Head:
         self.class_for(config, family_of(config))
 
     def _variant(self, family_kind: str) -> Head:
-        return CAUSAL if self.generates and family_kind == "decoder" else self
+        if self.predicts_itself and family_kind == "encoder-decoder":
+            return TEXT
+        writes = self.generates or self.predicts_itself
+        return CAUSAL if writes and family_kind == "decoder" else self
 
 
 CLASSES = Head(
@@ -207,6 +215,22 @@ CAUSAL = replace(
     what="language",
     peft_task="CAUSAL_LM",
 )
+LANGUAGE = Head(
+    "language",
+    auto="AutoModelForMaskedLM",
+    endings=("ForMaskedLM",),
+    what="masked language",
+    hub_tag="fill-mask",
+    peft_task="FEATURE_EXTRACTION",
+    task="language_model",
+    does="says how likely {one} is",
+    reads="itself",
+    answers_file="scored.csv",
+    row_unit="windows",
+)
+PRETRAINING = replace(
+    LANGUAGE, auto="AutoModelForPreTraining", endings=("ForPreTraining",), what="pretraining",
+)  # fmt: skip
 VECTOR = Head(
     "vector",
     auto="AutoModel",
@@ -221,9 +245,9 @@ VECTOR = Head(
 )
 
 HEADS: Mapping[str, Head] = {
-    head.name: head for head in (CLASSES, LABELS, VALUE, TOKENS, SPAN, TEXT, VECTOR)
+    head.name: head for head in (CLASSES, LABELS, VALUE, TOKENS, SPAN, TEXT, LANGUAGE, VECTOR)
 }
-VARIANTS = (CLASSES, TOKENS, SPAN, TEXT, CAUSAL, VECTOR)
+VARIANTS = (CLASSES, TOKENS, SPAN, TEXT, CAUSAL, LANGUAGE, PRETRAINING, VECTOR)
 """One record for each class of transformers that carries a head; `VECTOR` fits every name that no
 other fits."""
 
@@ -242,4 +266,21 @@ def head_of(config: Mapping[str, Any]) -> Head | None:
             return next((h for h in HEADS.values() if problem and h.problem_type == problem), head)
         if head is not None:
             return HEADS[head.name]
+    return None
+
+
+LANGUAGE_MAPPINGS = ("PRETRAINING", "MASKED_LM", "CAUSAL_LM", "SEQ_TO_SEQ_CAUSAL_LM")
+"""Which of transformers' mappings have classes that predict the tokens of a row."""
+
+
+def language_class(config: Any, name: str) -> Any:
+    """The class of transformers called `name`, if it is a language model of this config (an object
+    of transformers); else None."""
+    import transformers
+
+    for mapping in LANGUAGE_MAPPINGS:
+        known = getattr(transformers, f"MODEL_FOR_{mapping}_MAPPING").get(type(config), None)
+        for kind in known if isinstance(known, tuple) else (known,):
+            if kind is not None and kind.__name__ == name:
+                return kind
     return None

@@ -97,6 +97,8 @@ def load_headed(
     with one_line(f"the config of {base.name} cannot be read"), quiet():
         config, had = _config(base, head, labels, dropout)
     family = family_of(config)
+    if head.predicts_itself:
+        return load_language(base, head.auto_for(family.kind), seed)
     kind = head.class_for(config, family)
     prefix = kind.base_model_prefix  # a class may have a name of its own for the body
     renamed = None if prefix == family.body else {rf"^{family.body}\.": f"{prefix}."}
@@ -203,19 +205,44 @@ def masked_class(config: Any) -> Any:
 
 
 def load_masked(base: Base, seed: int, fresh: set[str] | None = None) -> PreTrainedModel:
-    """The base, an encoder, with its masked-language head, in float32 and eval mode.
+    """The base, an encoder, with its masked-language head; see `load_language`."""
+    return load_language(base, "AutoModelForMaskedLM", seed, fresh)
 
-    Where the checkpoint brings no head, its inner layer begins with fresh weights that depend on
-    `seed` alone, and its outputs are tied to the word embeddings. `fresh` takes the names of the
-    weights that the checkpoint did not give.
+
+def load_language(
+    base: Base, auto: str, seed: int, fresh: set[str] | None = None
+) -> PreTrainedModel:
+    """The base under the head with which the Auto class `auto` predicts the tokens of a text, in
+    float32 and eval mode.
+
+    What the checkpoint does not bring of the head begins with fresh weights that depend on `seed`
+    alone; outputs that the config ties to the word embeddings are tied. `fresh` takes the names of
+    these weights. Raises `BaseModelError` where transformers has no such class for the base, or
+    its body is not whole.
     """
     with one_line(f"{base.name} cannot be loaded"), quiet(), seeded(seed):
         config: Any = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
-        model, info = masked_class(config).from_pretrained(
-            base.path, config=config, output_loading_info=True, **FLOAT32
-        )
+        if config.pad_token_id is None:
+            config.pad_token_id = load_tokenizer(base).pad_token_id
+        kind = getattr(transformers, auto)._model_mapping.get(type(config), None)
+        if kind is None:
+            raise BaseModelError(
+                f"transformers has no {auto.removeprefix('AutoModelFor')} model for "
+                f"'{config.model_type}'"
+            )
+        kind = kind[0] if isinstance(kind, tuple) else kind
+        loaded: Any = kind.from_pretrained(
+            base.path, config=config, output_loading_info=True,
+            attn_implementation="sdpa" if kind._supports_sdpa else "eager", **FLOAT32
+        )  # fmt: skip
+        model, info = loaded
+    missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    body = f"{model.base_model_prefix}."
+    lost = {key for key in missing if key.startswith(body) and "pooler" not in key}
+    _check_fresh(model, base, lost, [])
+    check_layers(info["unexpected_keys"], model, base.name)
     if fresh is not None:
-        fresh.update(info["missing_keys"], (key for key, *_ in info["mismatched_keys"]))
+        fresh.update(missing)
     return model.eval()
 
 

@@ -26,7 +26,7 @@ from warmstart.models.checks import (
     weight_files,
 )
 from warmstart.models.custom_head import load_own, load_saved_own
-from warmstart.models.heads import HEADS, VECTOR, head_of
+from warmstart.models.heads import HEADS, LANGUAGE, VECTOR, head_of, language_class
 from warmstart.models.hf_calls import FLOAT32, LOAD, one_line, quiet
 from warmstart.models.loading import check_layers, load_headed
 from warmstart.models.peft.quantization import quantise
@@ -99,6 +99,10 @@ def _whole(folder: Path) -> Any:
     config = read_json(folder / "config.json")
     family, head = family_of(config), head_of(config) or VECTOR
     auto: Any = getattr(transformers, head.auto_for(family.kind))
+    if task.get("name") == LANGUAGE.task or head.predicts_itself:  # its head is no Auto class's
+        name = (config.get("architectures") or [""])[0]
+        own = language_class(transformers.AutoConfig.from_pretrained(folder, **LOAD), name)
+        auto = auto if own is None else own
     loaded: Any = auto.from_pretrained(
         folder, ignore_mismatched_sizes=True, output_loading_info=True, **FLOAT32
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -58,6 +58,7 @@ class PlannedStep:
         epoch: the pass over the rows that it belongs to, from 0.
         ends_epoch: whether it is the last of its pass, or of the run: then validation follows.
         after: where the run stands when it is done.
+        validates: whether validation follows although no pass ends.
     """
 
     batches: Callable[[np.random.Generator], list[Batch]]
@@ -65,6 +66,7 @@ class PlannedStep:
     epoch: int
     ends_epoch: bool
     after: Position
+    validates: bool = False
 
 
 class Dataset(Protocol):
@@ -99,6 +101,11 @@ class Setting(Protocol):
         """The targets of the rows that are trained on, with repeats."""
         ...
 
+    @property
+    def mean_length(self) -> float:
+        """Tokens of a row of train, on average."""
+        ...
+
     def reference(self) -> Forward:
         """The model as it is before training, frozen; it reads the same batches."""
         ...
@@ -114,6 +121,10 @@ class Objective(Part):
     kind: ClassVar[str] = "objective"
     heads: ClassVar[frozenset[str]]
     """The names of the heads that it trains; see `models.heads`."""
+
+    def build_model(self, task: Any, base: Any, labels: Sequence[str], seed: int) -> Any:
+        """The base under the head that is trained: the task's own, unless said otherwise."""
+        return task.build_model(base, labels, seed)
 
     def setup(self, session: Setting) -> None:
         """Get ready: a reference model, a teacher, weights of the classes."""

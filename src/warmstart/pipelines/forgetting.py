@@ -10,6 +10,7 @@ from torch import Tensor
 
 from warmstart.evaluation.forgetting import compared, fewer, statistics, unchanged
 from warmstart.metrics.base import Floats
+from warmstart.models.modules import LANGUAGE_MODELS
 from warmstart.pipelines.prepare import Prepared
 from warmstart.training.regularization.language_model import Reader, reader_for
 from warmstart.training.regularization.regularizer import (
@@ -32,13 +33,16 @@ class Forgetting:
         self.prepared, self.general = prepared, prepared.general or shipped()
         self.changes = prepared.method.changes
         """See `Method.changes`."""
-        self.writes = prepared.task.head.generates
+        head = prepared.task.head
+        itself = head.predicts_itself and type(model).__name__.endswith(LANGUAGE_MODELS)
+        self.writes = head.generates or itself
         """Whether the model itself is a language model."""
         self.reader: Reader | None = None
         self.before: Floats | None = None
         self.fisher: dict[str, Tensor] = {}
         self.passages: Sequence[str] = ()
-        measured = prepared.recipe.evaluate.forgetting and self.changes != "nothing"
+        known = self.changes != "nothing" and prepared.base.source != "scratch"
+        measured = prepared.recipe.evaluate.forgetting and known
         if measured or prepared.recipe.forgetting.acts:
             tokenizer, writes = prepared.tokenizer, self.writes
             self.reader = reader_for(prepared.base, model, tokenizer, writes=writes)

@@ -10,22 +10,28 @@ from typing import Any
 import numpy as np
 import torch
 
+from warmstart.config.keys import part_table
 from warmstart.config.recipe import Recipe
 from warmstart.data import sampling, splitting
+from warmstart.data.corpus import Filters, load_corpus
 from warmstart.data.ledger import Ledger
 from warmstart.data.splitting import Splits
+from warmstart.data.splitting import fingerprint as fingerprint_of
 from warmstart.data.tables import mapped
 from warmstart.data.tokens.batching import plan
 from warmstart.data.tokens.dataset import TokenizedDataset
+from warmstart.data.tokens.shards import kept_windows, shard_key
 from warmstart.errors import DataError, RecipeError, shown
 from warmstart.formatting import counted
 from warmstart.methods.base import Method
 from warmstart.models.architectures import FLOAT32_ONLY, family_of, skeleton, width_of
-from warmstart.models.base import Base, resolve
+from warmstart.models.base import Base
 from warmstart.models.checks import read_json
+from warmstart.models.gguf import cache_folder
 from warmstart.models.loading import check_output_matrix, load_tokenizer
 from warmstart.objectives.base import Objective
 from warmstart.pipelines.recognise import with_task
+from warmstart.pipelines.scratch import base_of
 from warmstart.tasks.base import Examples, Task
 from warmstart.training.batches import BatchSource
 from warmstart.training.datasets import Rows, row_sizes
@@ -38,6 +44,8 @@ CLASS_STEPS = 60
 MANY_CUT, MANY_UNKNOWN = 0.05, 0.01
 """Shares of texts, of tokens, from which they are told on the screen."""
 MOST_WORDS, SHOWN_WORDS = 20, 3
+SHARDS = 1
+"""Goes up when `document_windows` gives something else."""
 USUAL_WIDTH = 768
 """Of the layers of a base whose config names no width."""
 
@@ -195,8 +203,9 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
     task = task.model_copy()  # what it learns of these rows is of them alone
     recipe = recipe.model_copy(update={"task": task})
     splits = load_splits(recipe, task, ledger, source)
-    base = resolve(recipe.base, revision=recipe.revision)
+    base = base_of(recipe, splits, ledger)
     tokenizer = load_tokenizer(base)
+    recipe = _for_base(recipe, base, tokenizer)
     _check_method(recipe, base)
     task = _fitted(recipe, base, tokenizer, splits)
     labels = task.fit_labels(splits.train)
@@ -207,7 +216,10 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
     for name in SPLITS:
         table = getattr(splits, name)
         cut = Cut(table, ledger)
-        store = task.encode(table, labels, tokenizer, task.max_length, cut)
+        if task.reads_documents:
+            store = _windows(task, name, table, tokenizer, base, splits.fingerprint, cut)
+        else:
+            store = task.encode(table, labels, tokenizer, task.max_length, cut)
         examples[name] = Examples(table, store, labels, tokenizer)
         ledger.tokens(name, int(store.offsets[-1]) + cut.tokens, cut.tokens)
         cut.tell(name, task.max_length)
@@ -245,6 +257,9 @@ def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
 
 def load_splits(recipe: Recipe, task: Any, ledger: Ledger, source: Any = None) -> Splits:
     """The data of a task, read and split. There are always rows to test on."""
+    if task.reads_documents:
+        filters = Filters(quality=task.quality, duplicates=task.duplicates == "drop")
+        return load_corpus(recipe.data, task.document, filters, recipe.seed, ledger, source)
     splits = splitting.load(
         recipe.data, task.roles, set(task.roles) if task.required is None else task.required,
         recipe.seed, ledger, source, task.label,
@@ -257,6 +272,35 @@ def load_splits(recipe: Recipe, task: Any, ledger: Ledger, source: Any = None) -
             "--data.test FILE, or a --data.test_fraction above 0"
         )
     return splits
+
+
+def _windows(
+    task: Any, split: str, table: Any, tokenizer: Any, base: Base, fingerprint: str, on_cut: Any
+) -> TokenizedDataset:
+    """The windows of a split's documents, kept in the cache where they are many."""
+    joined = split == "train" and task.documents == "joined"
+    settings = task.model_dump(mode="json", exclude={"trained_by", "covers_text"})
+    lines = fingerprint_of({split: table})
+    key = shard_key(fingerprint, lines, base.tokenizer_sha256, settings, joined, SHARDS)
+    if joined:
+        make = lambda cut: task.encode_joined(table, tokenizer, task.max_length)  # noqa: E731
+    else:
+        make = lambda cut: task.encode(table, [], tokenizer, task.max_length, cut)  # noqa: E731
+    return kept_windows(cache_folder() / "tokens" / key, on_cut, make)
+
+
+def _for_base(recipe: Recipe, base: Base, tokenizer: Any) -> Recipe:
+    """The recipe with what an objective without labels settles. Raises `RecipeError` where it does
+    not go with the base."""
+    objective: Any = recipe.objective
+    task: Any = recipe.task
+    if not task.head.predicts_itself:
+        return recipe
+    config = read_json(base.path / "config.json")
+    objective.check_base(config, family_of(config).kind, tokenizer)
+    settled = {"trained_by": part_table(objective), "covers_text": objective.covers_text and
+               task.long == "split"}  # fmt: skip
+    return recipe.model_copy(update={"task": task.model_copy(update=settled)})
 
 
 def _check_method(recipe: Recipe, base: Base) -> None:
@@ -280,7 +324,8 @@ def _check_method(recipe: Recipe, base: Base) -> None:
             "decoder (GPT-2, Llama, Qwen)"
         )
     if writes or type(method).check is not Method.check:
-        frame = skeleton(config, writes=writes)
+        itself = task.head.predicts_itself and family_of(config).kind != "encoder"
+        frame = skeleton(config, writes=writes or itself)
         method.check(frame)
         if writes:
             check_output_matrix(frame, base)

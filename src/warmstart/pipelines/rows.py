@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from warmstart.data.columns import map_roles
+from warmstart.data.corpus import read_documents
 from warmstart.data.dedup.clusters import group_values
 from warmstart.data.labels import one_name_a_value, seen
 from warmstart.data.ledger import Ledger, place
@@ -170,6 +171,9 @@ def _lines_as_texts(data: Any, settings: Data, task: Task, every: bool) -> pa.Ta
 
 def labelled(data: Any, reader: AsTrained) -> pa.Table:
     """The columns of every row, all of which the model can be scored on. Raises `DataError`."""
+    own: Any = predictor.task
+    if own.reads_documents:
+        return read_documents(data, settings, own.document)
     if isinstance(data, str | Path) and Path(data).is_dir():
         paths = sorted(path for path in Path(data).glob("test.*") if path.is_file())
         data = paths[0] if paths else data

@@ -79,6 +79,8 @@ class Task(Part):
     """Figures that are shown, the main one first → how they are called."""
     own_data: ClassVar[bool] = False
     """Whether the task's settings name the data, as where several tasks have theirs."""
+    reads_documents: ClassVar[bool] = False
+    """Whether the data are documents, of which nothing but the text is read."""
     without_both: ClassVar[str] = ""
     """What to take in the place of an encoder-decoder, for a task that can do nothing with it."""
     default_batch: ClassVar[int | None] = None

@@ -12,11 +12,8 @@ import numpy as np
 from warmstart.errors import RecipeError
 from warmstart.models.forward import Batch, Forward, Outputs
 from warmstart.objectives.base import Objective, PlannedStep, Position
-from warmstart.training.datasets import Rows
+from warmstart.training.datasets import EVALUATION, Rows
 from warmstart.training.settings import Train
-
-EVALUATION = 16
-"""Tells random numbers of validation from those of training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +157,8 @@ class BatchSource:
             rows = np.arange(number * self.batch_size, (number + 1) * self.batch_size)
             step = number + 1
             after = Position(step, 0, step)
-            yield PlannedStep(partial(self.batches, rows), len(rows), 0, step == last, after)
+            batches, ends = partial(self.batches, rows), step == last
+            yield PlannedStep(batches, len(rows), 0, ends, after, self._validates(step))
         while step < last:
             plan = self.plan(epoch)
             for rows in plan[within:]:
@@ -168,10 +166,15 @@ class BatchSource:
                 over = within == len(plan)
                 after = Position(step, epoch + 1, 0) if over else Position(step, epoch, within)
                 batches = partial(self.batches, rows)
-                yield PlannedStep(batches, len(rows), epoch, over or step == last, after)
+                ends, validates = over or step == last, self._validates(step)
+                yield PlannedStep(batches, len(rows), epoch, ends, after, validates)
                 if step == last:
                     return
             epoch, within = epoch + 1, 0
+
+    def _validates(self, step: int) -> bool:
+        every = self.settings.validate_every
+        return bool(every) and step % (every or 1) == 0
 
     def evaluate(self, forward: Forward, *, answers: bool = True) -> EvalOutput:
         """The loss of all rows, always under the same random numbers, and the outputs for them.

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from warmstart.data.tokens.batching import micro, ordered, pad, plan, width
+from warmstart.data.tokens.batching import micro, ordered, pad, pad_rows, plan, width
 from warmstart.data.tokens.dataset import IGNORE_INDEX, TokenizedDataset, joined
-from warmstart.models.fast.loss import score_targets
+from warmstart.models.fast.loss import Unprojected, score_targets
 from warmstart.models.forward import Batch, Forward, Outputs
 from warmstart.models.generation import GenerationOutput, Language, TokenScores
 from warmstart.training.memory import trim
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from warmstart.models.heads import Head
+    from warmstart.objectives.language import LanguageObjective
 
 INFERENCE_TOKENS = 4096
 CACHED_TOKENS = 1024
@@ -33,6 +34,8 @@ GENERATED_TOKENS = 16384
 """Tokens of texts and answers, beams not counted, that are generated at once."""
 PART_TOKENS = 2048
 """On a CPU, of texts under one loss: short ones do not pay for the padding of long ones."""
+EVALUATION = 16
+"""Tells random numbers of validation from those of training."""
 GROUP = 4
 """Texts of one class that are put into a batch together."""
 
@@ -275,9 +278,7 @@ class WrittenRows(Rows):
         """What the model says of the targets, where there are some, and what it writes itself."""
         found = GenerationOutput.nothing(len(self))
         for batch, outputs in answers:
-            scores, rows = _token_scores(outputs, batch.targets), batch.rows
-            found.nll[rows], found.sure[rows] = scores.nll, scores.sure
-            found.hits[rows], found.tokens[rows] = scores.hits, scores.tokens
+            _put(found, batch.rows, _scores_of(outputs, batch))
         self._write(forward, found)
         return found
 
@@ -294,10 +295,45 @@ class WrittenRows(Rows):
             ids, mask = pad_rows(texts, self.pad_id, left=self.language.decodes)
             written = forward.generate(self._send(ids), self._send(mask))
             batch = self.collate(rows, [np.asarray(row, np.int64) for row in written])
-            scores = _token_scores(forward.forward(batch), batch.targets)
+            scores = _scores_of(forward.forward(batch), batch)
             found.confidence[rows] = scores.sure / np.maximum(scores.tokens, 1)
             for row, text in zip(rows.tolist(), written, strict=True):
                 found.ids[row] = text
+
+
+class LanguageRows(TokenRows):
+    """Windows of documents, whose own tokens are what is predicted. Outputs are what the model says
+    of each window under the same random numbers, whenever it is asked.
+
+    Args:
+        objective: makes the batches.
+    """
+
+    def __init__(
+        self,
+        dataset: TokenizedDataset,
+        pad_id: int,
+        device: torch.device,
+        objective: LanguageObjective,
+    ) -> None:
+        super().__init__(dataset, pad_id, device)
+        self.objective = objective
+
+    def gather(self, forward: Forward, answers: Iterable[tuple[Batch, Outputs]]) -> TokenScores:
+        scores = TokenScores.nothing(len(self))
+        for batch, outputs in answers:
+            at = self.objective.predictions(outputs, batch)
+            _put(scores, batch.rows, _token_scores(at.outputs, at.targets, at.rows, batch.rows))
+        return scores
+
+    def predict(self, forward: Forward) -> TokenScores:
+        """What the model says of all windows."""
+        with forward.evaluating():
+            batches = (
+                self.objective.collate(self, rows, np.random.default_rng([number, EVALUATION]))
+                for number, rows in enumerate(self.ordered(1))
+            )
+            return self.gather(forward, ((batch, forward.forward(batch)) for batch in batches))
 
 
 def rows_for(
@@ -306,6 +342,8 @@ def rows_for(
     """The rows of a dataset as a head needs them; `more` as the kind takes it."""
     if head.generates:
         return WrittenRows(dataset, forward.language, pad_id, forward.device, **more)
+    if head.predicts_itself:
+        return LanguageRows(dataset, pad_id, forward.device, **more)
     kind = GroupRows if head.gives_vectors else TokenRows
     return kind(dataset, pad_id, forward.device, **more)
 
@@ -359,27 +397,29 @@ def narrow(
     return {name: renumber(dataset) for name, dataset in datasets.items()}, int(table[pad_id])
 
 
-def _token_scores(outputs: Outputs, targets: Tensor) -> TokenScores:
-    """What a model says of each row's target."""
-    real = targets != IGNORE_INDEX
-    at_targets = outputs[real] if isinstance(outputs, Tensor) else outputs.at(real)
-    tokens = score_targets(at_targets, targets[real])
-    owner, nll = real.nonzero()[:, 0].cpu().numpy(), tokens.nll.double().numpy()
+def _scores_of(outputs: Outputs, batch: Batch) -> TokenScores:
+    """What a model that writes says of each row's target."""
+    real = batch.targets != IGNORE_INDEX
+    assert not isinstance(outputs, Mapping)
+    at = outputs[real] if isinstance(outputs, Tensor) else outputs.at(real)
+    return _token_scores(at, batch.targets[real], real.nonzero()[:, 0], batch.rows)
+
+
+def _token_scores(
+    outputs: Tensor | Unprojected, targets: Tensor, owners: Tensor, rows: np.ndarray
+) -> TokenScores:
+    """What a model says of the targets [T] of each of some rows; `owners` [T] says whose they
+    are."""
+    tokens = score_targets(outputs, targets)
+    owner, nll = owners.cpu().numpy(), tokens.nll.double().numpy()
 
     def summed(values: np.ndarray | None = None) -> np.ndarray:
-        return np.bincount(owner, values, minlength=len(real))
+        return np.bincount(owner, values, minlength=len(rows))
 
     return TokenScores(summed(nll), summed(np.exp(-nll)), summed(tokens.is_top.numpy()), summed())
 
 
-def pad_rows(
-    rows: Sequence[np.ndarray], fill: int, *, left: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows as int64 [n, longest], filled up with `fill`, and a mask of what is real."""
-    longest = max(1, *(len(row) for row in rows))
-    ids = np.full((len(rows), longest), fill, np.int64)
-    mask = np.zeros_like(ids)
-    for number, row in enumerate(rows):
-        place = slice(longest - len(row), longest) if left else slice(len(row))
-        ids[number, place], mask[number, place] = row, 1
-    return ids, mask
+def _put(scores: TokenScores, rows: np.ndarray, some: TokenScores) -> None:
+    """Put the scores of some rows in their places."""
+    scores.nll[rows], scores.sure[rows] = some.nll, some.sure
+    scores.hits[rows], scores.tokens[rows] = some.hits, some.tokens

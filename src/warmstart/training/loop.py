@@ -12,6 +12,7 @@ from torch import Tensor
 
 from warmstart.models.forward import Batch, Forward
 from warmstart.objectives.base import Objective, Position, Source
+from warmstart.training.guard import Guard
 from warmstart.training.optimizer import Optimizer
 from warmstart.training.regularization.regularizer import Regularizer
 
@@ -42,6 +43,10 @@ class Step:
     metrics: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     """Of the objective, as means."""
     after: Position = BEGINNING
+    validates: bool = False
+    """Whether validation follows in the middle of an epoch."""
+    skipped: str = ""
+    """Why the weights were not moved; empty where they were."""
 
 
 def steps(
@@ -53,6 +58,7 @@ def steps(
     seed: int,
     done: Position = BEGINNING,
     regularizer: Regularizer | None = None,
+    guard: Guard | None = None,
 ) -> Iterator[Step]:
     """Train, yielding after every step of the optimizer.
 
@@ -73,7 +79,9 @@ def steps(
         loss, weight, metrics = compute_gradients(objective, forward, batches, share)
         if regularizer is not None:
             regularizer.add(index)
-        rate, norm = optimizer.step(index)
+        norm = optimizer.norm(index)
+        skipped = "" if guard is None else guard.fault(float(loss), float(norm))
+        rate = 0.0 if skipped else optimizer.step(index, norm)[0]
         forward.after_step()
         seconds = time.perf_counter() - begun
         tokens = sum(batch.tokens for batch in batches)
@@ -81,7 +89,7 @@ def steps(
             weight = planned.rows
         yield Step(
             index + 1, epoch + 1, loss, norm, rate, planned.rows, tokens, seconds,
-            planned.ends_epoch, weight, metrics, planned.after,
+            planned.ends_epoch, weight, metrics, planned.after, planned.validates, skipped,
         )  # fmt: skip
 
 

@@ -55,17 +55,25 @@ def _flat(run: list[nn.Parameter]) -> Tensor:
     return flat
 
 
-def rate_at(step: int, total: int, warmup: float, schedule: str) -> float:
-    """Share of the peak learning rate at `step` of `total`, counted from 0."""
-    rising = round(warmup * total)
+def rate_at(step: int, total: int, settings: Train) -> float:
+    """Share of the peak learning rate at `step` of `total`, counted from 0.
+
+    After the warm-up it stays (constant), goes down to `min_rate` in a line or in half a cosine, or
+    stays and goes down in a line at the end (wsd: warm-up, stable, decay; Hu et al. 2024).
+    """
+    rising = round(settings.warmup * total)
     if step < rising:
         return (step + 1) / rising
-    if schedule == "constant":
+    if settings.schedule == "constant":
         return 1.0
     done = (step - rising) / max(1, total - rising)
-    if schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * done))
-    return 1.0 - done
+    if settings.schedule == "cosine":
+        left = 0.5 * (1 + math.cos(math.pi * done))
+    elif settings.schedule == "wsd":
+        left = min(1.0, (total - step) / max(1, round(settings.decay * total)))
+    else:
+        left = 1.0 - done
+    return settings.min_rate + (1 - settings.min_rate) * left
 
 
 class Optimizer:
@@ -110,6 +118,12 @@ class Optimizer:
 
         keyed = [(group_of(p, True), p) for p in decayed] + [(group_of(p, False), p) for p in rest]
         keyed.sort(key=lambda entry: entry[0])
+        names = {id(p): name for name, p in model.named_parameters()}
+        self.holds: dict[str, list[str]] = {
+            "adamw": [names[id(p)] for group, p in keyed if group[1]],
+            "muon": [names[id(p)] for group, p in keyed if not group[1]],
+        }
+        """Which tensors each optimizer moves, by their names in the model."""
         self._parts: list[tuple[int, torch.optim.Optimizer]] = []
         for (start, adamw), part in groupby(keyed, lambda entry: entry[0][:2]):
             groups: list[dict[str, Any]] = []
@@ -122,26 +136,33 @@ class Optimizer:
                 })  # fmt: skip
             made: torch.optim.Optimizer
             if adamw:
-                made = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+                betas = 0.9, settings.adam_beta2
+                made = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, fused=True)
             else:
                 decay = settings.weight_decay
                 made = torch.optim.Muon(groups, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
             self._parts.append((start, made))
 
-    def step(self, index: int) -> tuple[float, Tensor]:
-        """Clip and move; returns the learning rate and the norm of the gradient before clipping."""
-        warmup, schedule = self.settings.warmup, self.settings.schedule
-        rate = self.learning_rate * rate_at(index, self.total, warmup, schedule)
-        parts = [part for start, part in self._parts if start <= index]
-        norm = nn.utils.get_total_norm(_gradients(parts), foreach=True)
+    def norm(self, index: int) -> Tensor:
+        """The norm of the gradient that step `index` would move by, before clipping."""
+        return nn.utils.get_total_norm(_gradients(self._moving(index)), foreach=True)
+
+    def step(self, index: int, norm: Tensor | None = None) -> tuple[float, Tensor]:
+        """Clip and move; returns the learning rate and the norm of the gradient before clipping,
+        which is `norm` where it is known."""
+        norm = self.norm(index) if norm is None else norm
+        rate = self.learning_rate * rate_at(index, self.total, self.settings)
         factor = torch.clamp(self.settings.max_grad_norm / (norm + 1e-6), max=1.0)
-        for part in parts:
+        for part in self._moving(index):
             for group in part.param_groups:
                 group["lr"] = rate * group["share"]
             if self.settings.max_grad_norm > 0:
                 _clip(part, factor)
             part.step()
         return rate, norm
+
+    def _moving(self, index: int) -> list[torch.optim.Optimizer]:
+        return [part for start, part in self._parts if start <= index]
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the optimizers remember, by name."""

@@ -56,18 +56,34 @@ class Train(Part):
         gt=0,
         description="peak of the schedule; unset: by method and size of the model",
     )
-    schedule: Literal["linear", "cosine", "constant"] = Field(
-        default="linear", description="course of the learning rate after warm-up"
+    schedule: Literal["linear", "cosine", "constant", "wsd"] = Field(
+        default="linear",
+        description="course of the learning rate after warm-up; wsd: constant, then down to 0 over "
+        "the last part (decay)",
+    )
+    decay: float = Field(
+        default=0.2, gt=0, le=1, description="share of the steps over which wsd goes down"
+    )
+    min_rate: float = Field(
+        default=0.0, ge=0, lt=1, description="share of the peak at which the schedule ends"
     )
     warmup: float = Field(default=0.06, ge=0, lt=1, description="share of the steps that warm up")
     optimizer: Literal["adamw", "muon"] = Field(
         default="adamw", description="muon moves the hidden matrices, adamw the rest"
+    )
+    adam_beta2: float = Field(
+        default=0.999, gt=0, lt=1, description="of AdamW: memory of the squared gradients"
     )
     weight_decay: float = Field(
         default=0.01, ge=0, description="not applied to norms, biases and embeddings"
     )
     max_grad_norm: float = Field(
         default=1.0, ge=0, description="gradients are clipped to it; 0: never"
+    )
+    guard: bool = Field(
+        default=False,
+        description="leave out steps whose loss or gradient is far out of line or no number, and "
+        "after 8 in a row go back to the last checkpoint; else the run stops at such a loss",
     )
     precision: Literal["auto", "bf16", "fp32"] = Field(
         default="auto", description="auto: bf16 where a short measurement finds it faster"
@@ -79,6 +95,12 @@ class Train(Part):
     active_vocabulary: bool = Field(
         default=True,
         description="train only the embedding rows that occur in the data; same result",
+    )
+    validate_every: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000_000,
+        description="validate after so many steps too; unset: at the end of each epoch",
     )
     patience: int | None = Field(
         default=None,
@@ -117,6 +139,49 @@ class Train(Part):
                 f"{keys[0]} and {keys[1]} both say how long to train; give one of them"
             )
         return self
+
+
+Architecture = Literal[
+    "bert", "roberta", "distilbert", "albert", "electra", "gpt2", "llama", "t5", "bart", "pegasus",
+    "xlnet",
+]  # fmt: skip
+
+
+class Scratch(Part):
+    """A base that is made and not taken: `[scratch]`. Unset, the recipe's base is taken."""
+
+    architecture: Architecture | None = Field(
+        default=None,
+        description="begin with random weights of this architecture, in the place of base",
+    )
+    size: Literal["nano", "tiny", "mini", "small", "base"] = Field(
+        default="tiny",
+        description="layers x width: nano 4 x 128, tiny 4 x 256, mini 6 x 384, small 8 x 512, base "
+        "12 x 768",
+    )
+    layers: int | None = Field(default=None, ge=1, le=200, description="unset: as size says")
+    hidden_size: int | None = Field(
+        default=None, ge=8, le=65_536, description="width of the layers; unset: as size says"
+    )
+    heads: int | None = Field(
+        default=None, ge=1, le=1_024, description="attention heads; unset: as size says"
+    )
+    dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="of all dropouts; unset: as the architecture has it"
+    )
+    tokenizer: str = Field(
+        default="own",
+        description="own: trained on the corpus as the architecture has it; char: one token a "
+        "character; else a base or a folder whose tokenizer is taken",
+    )
+    vocabulary_size: int = Field(
+        default=8_000, ge=16, le=1_000_000, description="tokens of a tokenizer that is trained"
+    )
+    config: dict[str, Any] = Field(
+        default_factory=dict,
+        description="more values of the config by their names in transformers, as in "
+        "{rope_theta = 10000}",
+    )
 
 
 class Forgetting(Part):

@@ -24,6 +24,7 @@ from warmstart.models.modules import ParamGroup
 from warmstart.objectives.base import Objective, Position
 from warmstart.training import checkpoint
 from warmstart.training.batches import BatchSource
+from warmstart.training.guard import PATIENCE, Guard
 from warmstart.training.loop import Step, steps
 from warmstart.training.optimizer import Optimizer
 from warmstart.training.regularization.regularizer import Regularizer
@@ -32,6 +33,8 @@ from warmstart.types import Listener
 
 OF_EACH = ("score:", "loss:")
 """How the figures begin that several tasks in one run have, each its own."""
+SHOWN = ("bits_per_byte", "perplexity")
+"""Figures of a validation that are shown besides its loss and its score."""
 LOGGED = 1000  # steps, about
 Score = Callable[[Any], dict[str, float]]
 
@@ -49,16 +52,17 @@ class Progress:
     """
 
     step: int = 0
-    epoch: int = 0
+    epoch: float = 0
     passes: int = 0
     within: int = 0
     rows: int = 0
     tokens: int = 0
+    skipped: int = 0
     seconds: float = 0.0
     best_score: float | None = None
     best_step: int | None = None
-    best_epoch: int | None = None
-    kept_epoch: int | None = None
+    best_epoch: float | None = None
+    kept_epoch: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
@@ -81,7 +85,7 @@ class Log:
 
     def step(self, step: Step) -> None:
         """Log a step, if it is one of those that are."""
-        if step.index % self.every and not step.ends_epoch:
+        if step.index % self.every and not (step.ends_epoch or step.validates):
             return
         self.write(
             step=step.index,
@@ -139,7 +143,11 @@ class Fit:
         hidden: the weights inside the layers, for `train.optimizer = "muon"`.
         param_groups: what the method moves more slowly, or later (`Method.param_groups`).
         regularizer: what is done against forgetting, or None.
+<<<<<<< HEAD
         span: the worst and the best that the figure `main` can be.
+=======
+        sample: writes a text after each validation, or None.
+>>>>>>> pretrain
     """
 
     model: nn.Module
@@ -156,7 +164,11 @@ class Fit:
     hidden: list[nn.Parameter] = field(default_factory=list[nn.Parameter])
     param_groups: list[ParamGroup] = field(default_factory=list[ParamGroup])
     regularizer: Regularizer | None = None
+<<<<<<< HEAD
     span: tuple[float, float] = (0.0, 1.0)
+=======
+    sample: Callable[[], str] | None = None
+>>>>>>> pretrain
 
     def __post_init__(self) -> None:
         length = self.train.length()
@@ -171,6 +183,7 @@ class Fit:
         )  # fmt: skip
         self._trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self._kept: dict[str, Tensor] = {}
+        self._guard = Guard() if self.settings.guard else None
         self._sums: dict[str, list[float]] = {}
         """Of the epoch so far, of the loss and of each metric: its sum, and its weight."""
 
@@ -182,6 +195,8 @@ class Fit:
         """
         if resume:
             self._load()
+        if self.settings.optimizer == "muon":
+            write_json(self.folder / "optimizer.json", self.optimizer.holds)
         log = Log(self.folder, self.total, self.progress.step)
         with log.file, _stop_signals() as stopped:
             self._loop(log, stopped)
@@ -205,13 +220,16 @@ class Fit:
         running = steps(
             self.train, self.forward, self.optimizer, self.objective, seed=self.seed,
             done=Position(where.step, where.passes, where.within), regularizer=self.regularizer,
+            guard=self._guard,
         )  # fmt: skip
         for step in running:
             self._count(step)
+            if step.skipped:
+                self._skip(step, log)
             log.step(step)
             for listener in self.listeners:
                 listener.step(step, self.total)
-            if step.ends_epoch:
+            if step.ends_epoch or step.validates:
                 self._validate(step, log)
             now = time.perf_counter()
             where.seconds, begun = where.seconds + now - begun, now
@@ -220,14 +238,37 @@ class Fit:
                 raise Interrupted(f"stopped after step {where.step} of {self.total}")
             if step.ends_epoch and self._enough():
                 return
-            if time.monotonic() - saved >= self.settings.checkpoint_seconds:
+            due = time.monotonic() - saved >= self.settings.checkpoint_seconds
+            if due and not step.skipped:  # else there would be nothing to go back to
                 self._save()
                 saved, begun = time.monotonic(), time.perf_counter()
+
+    def _skip(self, step: Step, log: Log) -> None:
+        """Note a step that was left out; after several, take the weights of the last checkpoint."""
+        log.write(step=step.index, epoch=step.epoch, skipped=step.skipped)
+        self.progress.skipped += 1
+        assert self._guard is not None
+        if self._guard.in_a_row < PATIENCE:
+            return
+        path = checkpoint.newest(self.folder / "checkpoints")
+        if path is None:
+            raise RunError(
+                f"{PATIENCE} steps in a row were left out, the last one because {step.skipped}, "
+                "and there is no checkpoint to go back to; lower train.learning_rate (it is "
+                f"{self.settings.learning_rate})"
+            )
+        tensors, state = checkpoint.load(path)
+        self._put_back(tensors)
+        self._guard.in_a_row = 0
+        log.write(step=step.index, epoch=step.epoch, rolled_back_to=state["step"])
+        for listener in self.listeners:
+            listener.note(f"step {step.index}: back to the weights of step {state['step']}, for "
+                          f"{step.skipped}")  # fmt: skip
 
     def _count(self, step: Step) -> None:
         where = self.progress
         loss = float(step.loss)
-        if not np.isfinite(loss):
+        if not step.skipped and not np.isfinite(loss):
             raise RunError(
                 f"the loss became {loss} at step {step.index}; "
                 f"lower train.learning_rate (it is {self.settings.learning_rate})"
@@ -235,6 +276,8 @@ class Fit:
         where.step, where.rows = step.index, where.rows + step.rows
         where.passes, where.within = step.after.epoch, step.after.within
         where.tokens += step.tokens
+        if step.skipped:
+            return
         weight = float(step.weight)
         for name, value in {"loss": loss, **step.metrics}.items():
             total, whole = self._sums.get(name, (0.0, 0.0))
@@ -243,7 +286,10 @@ class Fit:
     def _validate(self, step: Step, log: Log) -> None:
         """What an epoch came to; without validation rows the last one is kept."""
         where = self.progress
-        row: dict[str, Any] = {"epoch": step.epoch, "step": step.index}
+        epoch = step.epoch
+        if not step.ends_epoch:  # the place within all epochs
+            epoch = round(step.index / self.total * self.epochs, 3)
+        row: dict[str, Any] = {"epoch": epoch, "step": step.index}
         row |= {f"train_{name}": value / (weight or 1.0)
                 for name, (value, weight) in self._sums.items()}  # fmt: skip
         self._sums = {}
@@ -254,19 +300,22 @@ class Fit:
             row |= {"validation_loss": result.loss, "validation_score": figures[self.main]}
             row |= {f"validation_{name}": value for name, value in result.metrics.items()}
         row |= {key: value for key, value in figures.items() if key.startswith(OF_EACH)}
-        where.epoch = step.epoch
+        row |= {f"validation_{key}": figures[key] for key in SHOWN if key in figures}
+        if self.sample is not None:
+            row["sample"] = self.sample()
+        where.epoch = epoch
         where.history.append(row)
         named = {f"eval_{key}": value for key, value in figures.items()}
-        log.write(step=step.index, epoch=step.epoch, **named)
+        log.write(step=step.index, epoch=epoch, **named)
         if figures:
             score, best = figures[self.main], where.best_score
             if best is None or score > best:
-                where.best_score, where.best_step, where.best_epoch = score, step.index, step.epoch
+                where.best_score, where.best_step, where.best_epoch = score, step.index, epoch
             if best is None or score > best - self._slack(best):
-                where.kept_epoch = step.epoch
+                where.kept_epoch = epoch
                 self._remember()
         else:
-            where.kept_epoch = step.epoch
+            where.kept_epoch = epoch
         for listener in self.listeners:
             listener.epoch(row)
 
@@ -301,6 +350,8 @@ class Fit:
         tensors |= {f"kept.{name}": weights for name, weights in self._kept.items()}
         tensors |= {f"optimizer.{key}": value for key, value in self.optimizer.state().items()}
         state = {**vars(where), "sums": self._sums, "total": self.total}
+        if self._guard is not None:
+            state["guard"] = self._guard.state()
         checkpoint.save(self.folder / "checkpoints", where.step, tensors, state)
 
     @torch.no_grad()
@@ -311,17 +362,25 @@ class Fit:
         tensors, state = checkpoint.load(path)
         if state.pop("total") != self.total or "sums" not in state:
             raise RunError(f"{path} is of another run: its number of steps differs")
-        self._sums = state.pop("sums")
+        self._sums, guarded = state.pop("sums"), state.pop("guard", None)
+        if self._guard is not None and guarded is not None:
+            self._guard.load_state(guarded)
         self.progress = Progress(**state)
+        self._kept = self._put_back(tensors)
+
+    @torch.no_grad()
+    def _put_back(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Put the weights and the optimizer's memory of a checkpoint in their places; returns the
+        weights that were kept."""
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "kept": {}, "optimizer": {}}
         for name, value in tensors.items():
             kind, _, rest = name.partition(".")
             parts[kind][rest] = value.to(self.forward.device)
         for name, value in parts["model"].items():
             self._trained[name].copy_(value)
-        self._kept = parts["kept"]
         self.optimizer.load_state(parts["optimizer"])
         self.forward.refresh()
+        return parts["kept"]
 
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from warmstart.data.tokens.dataset import TokenizedDataset
@@ -79,6 +81,19 @@ def pad(
     lengths = store.offsets[np.asarray(rows) + 1] - store.offsets[rows]
     wide = int(lengths.max(initial=0)) if columns is None else columns
     return store.padded(store.ids, rows, wide, pad_id), lengths
+
+
+def pad_rows(
+    rows: Sequence[np.ndarray], fill: int, *, left: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows as int64 [n, longest], filled up with `fill`, and a mask of what is real."""
+    longest = max([1, *(len(row) for row in rows)])
+    ids = np.full((len(rows), longest), fill, np.int64)
+    mask = np.zeros_like(ids)
+    for number, row in enumerate(rows):
+        place = slice(longest - len(row), longest) if left else slice(len(row))
+        ids[number, place], mask[number, place] = row, 1
+    return ids, mask
 
 
 def _by_tokens(rows: np.ndarray, lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:

@@ -69,6 +69,25 @@ class MeanNumber(Baseline):
         return np.full(len(rows), self.mean)
 
 
+class Unigram(Baseline):
+    """Each token as likely as it is in train, whatever stands around it."""
+
+    name = "unigram"
+    title = "the frequency of each token"
+
+    def fit(self, train: Examples, validation: Examples | None = None) -> Self:
+        ids = train.store.ids
+        counts = np.bincount(ids, minlength=len(train.tokenizer)) + 1.0  # Laplace
+        self.nll = -np.log(counts / counts.sum())
+        return self
+
+    def predict(self, rows: Examples) -> NDArray[np.float64]:
+        """Nats of a token of each window [n]."""
+        store = rows.store
+        total = np.add.reduceat(self.nll[store.ids], store.offsets[:-1])
+        return total / np.maximum(store.lengths, 1)
+
+
 class DictionaryTags(Baseline):
     """Of each word the tag that it has most often in train."""
 

@@ -161,6 +161,14 @@ class FastForward(Forward):
         finally:
             self.encoder.cls_only = cls_only
 
+    def _chosen_logits(
+        self, ids: Tensor, lengths: Tensor, chosen: Tensor, types: Tensor | None = None
+    ) -> Tensor:
+        logits = super()._chosen_logits(ids, lengths, chosen, types)
+        if torch.is_grad_enabled():
+            self.filled()  # the output matrix is the embedding: all of its rows have a gradient
+        return logits
+
     def _take_gradients(self, *, accumulate: bool) -> None:
         if self._mixed_precision is not None:
             self._mixed_precision.collect(accumulate=accumulate)

@@ -1,0 +1,273 @@
+"""A corpus: documents read from files, filtered, held out, and freed of copies.
+
+Documents are held out before copies are looked for, so that no held-out document has a copy in
+train; every document that is left out stands in the ledger with its reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from warmstart.data.columns import map_roles
+from warmstart.data.dedup.clusters import Copies, find_copies
+from warmstart.data.dedup.exact import hashed
+from warmstart.data.dedup.leakage import near_rows, note_leakage
+from warmstart.data.ledger import Ledger
+from warmstart.data.readers.files import check_exists, check_local, detect, lines
+from warmstart.data.readers.read import ALIASES, read_splits
+from warmstart.data.readers.text import PLAIN, is_plain
+from warmstart.data.settings import Data
+from warmstart.data.splitting import SIDES, Splits, fingerprint
+from warmstart.data.tables import is_blank, with_file
+from warmstart.errors import DataError
+from warmstart.formatting import counted
+
+Unit = Literal["file", "paragraph", "line"]
+ROLES = ("text", "content", "document", "body", "article", "abstract", "source", "sentence")
+FEW = 10  # documents, of which whole ones are not held out but the end of each
+
+
+class Filters(NamedTuple):
+    """What is left out of a corpus besides what is empty."""
+
+    quality: bool = False
+    duplicates: bool = True
+
+
+def load_corpus(
+    settings: Data, unit: Unit, filters: Filters, seed: int, ledger: Ledger, source: Any = None
+) -> Splits:
+    """Read documents and split them. Raises `DataError` for what cannot be used.
+
+    Plain text files are documents by `unit`; a folder's files stand in train, or, where it has
+    folders or files of these names, in train, validation and test. Of tables every row is a
+    document. Splits that are not given are cut from train: whole documents, or of fewer than ten
+    the last part of each, at the end of a line.
+    """
+    parts = {name: _cleaned(table, filters, ledger)
+             for name, table in _read(settings, unit, source, ledger).items()}  # fmt: skip
+    stamp = fingerprint(parts)
+    given = {name: name in parts for name in SIDES}
+    shares = {name: 0.0 if given[name] else share for name, share in
+              (("validation", settings.validation_fraction), ("test", settings.test_fraction))
+              }  # fmt: skip
+    parts |= _held_out(parts["train"], shares, seed, ledger)
+    for name in SIDES:
+        parts.setdefault(name, parts["train"].slice(0, 0))
+    copies = find_copies(parts, ["text"], settings.similarity)
+    keys = copies.by_split(hashed(copies.texts)[copies.rows])
+    leakage = note_leakage(parts, keys, copies, None, ledger)
+    lost = np.zeros(len(parts["train"]), bool)
+    for split in ("test", "validation"):
+        shared = np.isin(keys["train"], keys[split]) | near_rows(copies, "train", split)
+        lost |= _drop(parts["train"], shared & ~lost, f"also in {split}, or nearly", ledger)
+    if filters.duplicates:
+        first = _first_copies(copies, lost)
+        lost |= _drop(parts["train"], ~first & ~lost, "repeats an earlier document", ledger)
+    parts["train"] = parts["train"].filter(pa.array(~lost))
+    if not len(parts["train"]):
+        raise DataError("no document is left to train on; see the reasons above, or give more text")
+    for name in SIDES:
+        ledger.keep(name, len(parts[name]))
+    return Splits(**{name: parts[name] for name in SIDES}, given=given, fingerprint=stamp,
+                  leakage=leakage)  # fmt: skip
+
+
+def read_documents(data: Any, settings: Data, unit: Unit) -> pa.Table:
+    """The documents on which a trained model is evaluated: those of test, where a folder has such,
+    else all. Raises `DataError` where there are none."""
+    ledger, source = Ledger(), None if isinstance(data, str | Path) else data
+    settings = settings.model_copy(update={"path": None if source is not None else str(data)})
+    parts = _read(settings, unit, source, ledger)
+    return _cleaned(parts.get("test", parts["train"]), Filters(), ledger)
+
+
+def _first_copies(copies: Copies, lost: np.ndarray) -> np.ndarray:
+    """Which documents of train are the first of their kind, among those that are left."""
+    groups = copies.groups[copies.by_split(copies.rows)["train"]]
+    left = np.flatnonzero(~lost)
+    first = np.zeros(len(lost), bool)
+    first[left[np.unique(groups[left], return_index=True)[1]]] = True
+    return first
+
+
+def _read(settings: Data, unit: Unit, source: Any, ledger: Ledger) -> dict[str, pa.Table]:
+    """The documents of each split, as `text`, `_file` and `_line`."""
+    origin = settings.path if source is None else source
+    if isinstance(origin, str | Path):
+        check_local(origin)
+        path = Path(origin).expanduser()
+        plain = _plain_files(path)
+        if plain:
+            return {name: _documents(files, unit, settings.encoding, ledger)
+                    for name, files in plain.items()}  # fmt: skip
+    if isinstance(origin, list) and all(isinstance(text, str) for text in origin):
+        table = with_file(pa.table({"text": pa.array(origin, pa.string())}), "list")
+        ledger.read("list", len(table))
+        return {"train": table}
+    parts: dict[str, pa.Table] = {}
+    for name, _, table in read_splits(settings, source, ledger):
+        parts[name] = map_roles(table, {"text": ROLES}, settings.columns, {"text"})
+    return parts
+
+
+def _plain_files(path: Path) -> dict[str, list[Path]]:
+    """The text files of each split; empty where there are none (or only tables)."""
+    if is_plain(path):
+        return {"train": [path]}
+    if not path.is_dir():
+        check_exists(path)
+        return {}
+    splits: dict[str, list[Path]] = {}
+    for split, names in ALIASES.items():
+        for name in names:
+            inside = _below(path / name) if (path / name).is_dir() else []
+            single = [path / f"{name}{ending}" for ending in PLAIN]
+            splits.setdefault(split, []).extend(inside or filter(Path.is_file, single))
+    splits = {name: files for name, files in splits.items() if files}
+    if splits and "train" not in splits:
+        raise DataError(
+            f"{path} holds documents for {' and '.join(splits)} and none to train on; put them "
+            "into its folder train/"
+        )
+    return splits or ({"train": files} if (files := _below(path)) else {})
+
+
+def _below(folder: Path) -> list[Path]:
+    """The text files of a folder at any depth, by name; links out of it are not followed."""
+    inside = folder.resolve()
+    return sorted(
+        file for file in folder.rglob("*")
+        if file.suffix.lower() in PLAIN and file.is_file() and file.resolve().is_relative_to(inside)
+    )  # fmt: skip
+
+
+def _documents(files: list[Path], unit: Unit, encoding: str | None, ledger: Ledger) -> pa.Table:
+    tables: list[pa.Table] = []
+    for file in files:
+        texts, numbers = list[str](), list[int]()
+        for number, text in _units(file, unit, encoding):
+            texts.append(text)
+            numbers.append(number)
+        ledger.read(str(file), len(texts))
+        rows = {"text": pa.array(texts, pa.large_string()), "_line": pa.array(numbers, pa.int64())}
+        tables.append(with_file(pa.table(rows), str(file)))
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+
+
+def _units(file: Path, unit: Unit, encoding: str | None) -> Iterator[tuple[int, str]]:
+    """Each document of a text file with the line that it begins in; line breaks are kept."""
+    block, begun = list[str](), 1
+    for number, line in enumerate(lines(file, detect(file, encoding)), 1):
+        bare = line.rstrip("\r\n")
+        plain = bare if bare == line else f"{bare}\n"
+        if unit == "line":
+            yield number, plain.rstrip("\n")
+            continue
+        if unit == "paragraph" and not line.strip():
+            if block:
+                yield begun, "".join(block).rstrip("\n")
+            block = []
+            continue
+        if not block:
+            begun = number
+        block.append(plain)
+    if block:
+        text = "".join(block)
+        yield begun, text if unit == "file" else text.rstrip("\n")
+
+
+def _cleaned(table: pa.Table, filters: Filters, ledger: Ledger) -> pa.Table:
+    """Without documents that are empty or, where asked for, hardly text."""
+    table = table.set_column(
+        table.column_names.index("text"), "text", table["text"].cast(pa.large_string())
+    )
+    lost = is_blank(table["text"])
+    _drop(table, lost, "empty", ledger)
+    if filters.quality:
+        texts = table["text"].to_pylist()
+        reasons = [None if gone else fault(text) for text, gone in zip(texts, lost, strict=True)]
+        for reason in dict.fromkeys(filter(None, reasons)):
+            lost = lost | _drop(table, np.array([r == reason for r in reasons]), reason, ledger)
+    if lost.all():
+        raise (
+            ledger.nothing_left(table["_file"][0].as_py())
+            if len(table)
+            else DataError("the corpus holds no text: give files with text in them")
+        )
+    return table.filter(pa.array(~lost)) if lost.any() else table
+
+
+def fault(text: str) -> str | None:
+    """Why a document is hardly text, by the rules of Gopher (Rae et al. 2021, table A1); None where
+    it is. Rules of words are for scripts that part words by spaces."""
+    words = text.split()
+    letters = sum(character.isalpha() for character in text)
+    if len(text) < 200 and len(words) < 20:
+        return "quality: fewer than 20 words"
+    if letters < 0.5 * sum(not character.isspace() for character in text):
+        return "quality: more than half of it no letters"
+    if len(re.findall(r"#|…|\.\.\.", text)) > 0.1 * max(len(words), 1):
+        return "quality: more than one # or … for ten words"
+    rows = [row.strip() for row in text.splitlines() if row.strip()]
+    repeated = sum(len(row) * (n - 1) for row, n in Counter(rows).items())
+    if len(rows) > 3 and repeated > 0.2 * max(sum(map(len, rows)), 1):
+        return "quality: more than a fifth of it repeated lines"
+    if len(rows) > 3 and sum(row[:1] in "•*-" for row in rows) > 0.9 * len(rows):
+        return "quality: nine lines of ten are list items"
+    return None
+
+
+def _held_out(
+    train: pa.Table, shares: dict[str, float], seed: int, ledger: Ledger
+) -> dict[str, pa.Table]:
+    """Train and the splits that are cut from it."""
+    wanted = {name: share for name, share in shares.items() if share}
+    if not wanted:
+        return {"train": train}
+    if len(train) < FEW:
+        return _ends(train, wanted, ledger)
+    order = np.random.default_rng(seed).permutation(len(train))
+    parts, at = dict[str, pa.Table](), 0
+    for name, share in wanted.items():
+        count = max(1, round(share * len(train)))
+        parts[name] = train.take(pa.array(np.sort(order[at : at + count])))
+        at += count
+    return {"train": train.take(pa.array(np.sort(order[at:]))), **parts}
+
+
+def _ends(train: pa.Table, shares: dict[str, float], ledger: Ledger) -> dict[str, pa.Table]:
+    """Of few documents the last part of each is held out, and counts as a document of its own."""
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in ("train", *shares)}
+    for row in train.to_pylist():
+        text, line = str(row["text"]), int(row["_line"])
+        cuts, left = [0], 1.0 - sum(shares.values())
+        for share in shares.values():
+            place = text.rfind("\n", 0, max(1, round(left * len(text)))) + 1
+            cuts.append(max(place or round(left * len(text)), cuts[-1]))
+            left += share
+        cuts.append(len(text))
+        for name, (begin, end) in zip(rows, pairwise(cuts), strict=True):
+            if text[begin:end].strip():
+                at = line + text.count("\n", 0, begin)
+                rows[name].append({**row, "text": text[begin:end], "_line": at})
+    more = sum(map(len, rows.values())) - len(train)
+    ledger.read("(documents that were cut in parts)", more)
+    ledger.note("held out", f"the corpus has {counted(len(train), 'document')}: of each the last "
+                f"{sum(shares.values()):.0%} is held out")  # fmt: skip
+    return {name: pa.Table.from_pylist(some, train.schema) for name, some in rows.items()}
+
+
+def _drop(table: pa.Table, rows: np.ndarray, reason: str, ledger: Ledger) -> np.ndarray:
+    """Tell the ledger of the rows that are marked [n]; returns the marks."""
+    for row in np.flatnonzero(rows).tolist():
+        ledger.drop(table["_file"][row].as_py(), table["_line"][row].as_py(), reason)
+    return rows

@@ -1,0 +1,83 @@
+"""PEGASUS' objective: the sentences that tell most of a text are left out, and written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, PrivateAttr
+
+from warmstart.errors import RecipeError
+from warmstart.objectives.base import Dataset, Setting
+from warmstart.objectives.language import LanguageObjective, decoder_start, written
+
+if TYPE_CHECKING:
+    from warmstart.models.forward import Batch
+
+
+def overlap(sentence: np.ndarray, rest: Sequence[np.ndarray]) -> float:
+    """ROUGE-1 F1 of a sentence with the others: the share of tokens that they have in common."""
+    own, others = Counter(sentence.tolist()), Counter(np.concatenate(rest).tolist())
+    common = sum((own & others).values())
+    return 2 * common / max(1, len(sentence) + sum(map(len, rest)))
+
+
+def principal(sentences: Sequence[np.ndarray], count: int) -> list[int]:
+    """The numbers of the sentences that have most in common with the rest, each by itself (Zhang et
+    al. 2020, "Ind-Orig"), in the order of the text."""
+    scores = [
+        overlap(own, [*sentences[:at], *sentences[at + 1 :]]) for at, own in enumerate(sentences)
+    ]
+    return sorted(np.argsort(-np.array(scores), kind="stable")[:count].tolist())
+
+
+class GapSentences(LanguageObjective):
+    """Gap sentences (Zhang et al. 2020): sentences that stand for a text are replaced by a mask and
+    written, one after the other."""
+
+    auto: ClassVar[str] = "AutoModelForSeq2SeqLM"
+    kinds: ClassVar[frozenset[str]] = frozenset({"encoder-decoder"})
+
+    share: float = Field(
+        default=0.3, gt=0, lt=1, description="share of the sentences that are left out"
+    )
+    choose: Literal["principal", "random"] = Field(
+        default="principal", description="which: those that tell most of the rest, or any"
+    )
+
+    _start: int = PrivateAttr(default=0)
+    _gap: int = PrivateAttr(default=0)
+
+    def setup(self, session: Setting) -> None:
+        """Learn the token that stands for a sentence. Raises `RecipeError` where there is none."""
+        super().setup(session)
+        self._start = decoder_start(session.model)
+        named = session.tokenizer.get_vocab().get("<mask_1>")  # of PEGASUS
+        gap = next((t for t in (named, self._words.mask, *self._words.sentinels[:1])
+                    if t is not None), None)  # fmt: skip
+        if gap is None:
+            raise RecipeError(
+                "objective gap_sentences needs a token that stands for a sentence (<mask_1> or a "
+                "mask_token), and the tokenizer of the base has none; take another base"
+            )
+        self._gap = int(gap)
+
+    def collate(self, dataset: Dataset, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+        """The texts without these sentences, and the sentences that are to be written."""
+        batch, read, wanted = dataset.collate(rows), list[np.ndarray](), list[np.ndarray]()
+        for row in self.rows_of(batch):
+            body, end = row[:-1], row[-1:]
+            sentences = np.split(body, np.flatnonzero(self._words.ends[body[:-1]]) + 1)
+            if len(sentences) < 2:  # of one sentence the second half
+                sentences = np.array_split(body, 2)
+            count = max(1, round(self.share * len(sentences)))
+            chosen = principal(sentences, count)
+            if self.choose == "random":
+                chosen = sorted(rng.permutation(len(sentences))[:count].tolist())
+            gap = np.array([self._gap])
+            parts = [gap if at in chosen else own for at, own in enumerate(sentences)]
+            read.append(np.concatenate([*parts, end]))
+            wanted.append(np.concatenate([*(sentences[at] for at in chosen), end]))
+        return written(batch, read, wanted, self._start, self._words.pad)

@@ -1,0 +1,128 @@
+"""ELECTRA's objective: which tokens did a small generator put in the place of others?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from warmstart.objectives.base import Dataset, Loss
+from warmstart.objectives.language import Predictions, summed_nll
+from warmstart.objectives.mlm import MLM
+
+if TYPE_CHECKING:
+    import torch
+
+    from warmstart.models.forward import Batch, Forward, Outputs
+
+
+class ReplacedToken(MLM):
+    """Replaced-token detection (Clark et al. 2020): a small masked model, trained beside it, fills
+    hidden places; the model says of each token whether it is the original one."""
+
+    heads: ClassVar[frozenset[str]] = frozenset({"language"})
+    auto: ClassVar[str] = "AutoModelForPreTraining"
+    architectures: ClassVar[frozenset[str]] = frozenset({"electra"})
+
+    generator_size: float = Field(
+        default=0.25, gt=0, le=1, description="width of the generator, as a share of the model's"
+    )
+    detection_weight: float = Field(
+        default=50.0, gt=0, description="weight of the detection's loss beside the generator's"
+    )
+
+    def build_model(self, task: Any, base: Any, labels: Sequence[str], seed: int) -> Any:
+        """The discriminator, with a fresh generator that reads the same word embeddings."""
+        import copy
+
+        import transformers
+
+        from warmstart.models.hf_calls import quiet, seeded
+
+        model = super().build_model(task, base, labels, seed)
+        config = copy.deepcopy(model.config)
+        heads = max(1, round(config.num_attention_heads * self.generator_size))
+        width = max(heads * 8, round(config.hidden_size * self.generator_size) // heads * heads)
+        config.hidden_size, config.num_attention_heads = width, heads
+        config.intermediate_size = max(8, round(config.intermediate_size * self.generator_size))
+        with quiet(), seeded(seed):
+            _share(transformers.ElectraForMaskedLM(config).eval(), model)
+        return model
+
+    def collate(self, dataset: Dataset, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+        """Rows with places hidden for the generator, and random numbers for its samples."""
+        import torch
+
+        plain = dataset.collate(rows)
+        batch, ids = self.hide(plain, rng), plain.inputs["ids"]
+        columns = torch.arange(ids.shape[1], device=ids.device)
+        mask = (columns < plain.inputs["lengths"][:, None]).long()
+        draws = torch.from_numpy(rng.random(batch.targets.numel(), np.float32)).to(ids.device)
+        inputs = {
+            "by": detect, "named": {"input_ids": batch.inputs["ids"], "attention_mask": mask},
+            "hidden_at": batch.inputs["chosen"], "original": ids, "draws": draws,
+        }  # fmt: skip
+        return replace(batch, weight=mask.sum().float(), inputs=inputs)
+
+    def predictions(self, outputs: Outputs, batch: Batch) -> Predictions:
+        """What the generator says of the hidden tokens."""
+        assert isinstance(outputs, Mapping)
+        rows = batch.inputs["hidden_at"].nonzero()[:, 0]
+        return Predictions(outputs["generator_logits"], batch.targets[0], rows)
+
+    def loss(self, model: Forward, batch: Batch) -> Loss:
+        """The generator's mean loss, plus the weighted mean loss of the detection."""
+        from torch.nn.functional import binary_cross_entropy_with_logits as detection_loss
+
+        outputs = model.forward(batch)
+        assert isinstance(outputs, Mapping)
+        hidden = summed_nll(self.predictions(outputs, batch)) / self.share
+        logits, changed = outputs["logits"].float(), outputs["changed"]
+        real = batch.inputs["named"]["attention_mask"].bool()
+        detected = detection_loss(logits[real], changed[real], reduction="sum")
+        right = ((logits.detach() > 0) == changed.bool())[real].sum()
+        metrics = {"generator_loss": hidden.detach(), "detection_loss": detected.detach(),
+                   "detection_accuracy": right.float()}  # fmt: skip
+        return Loss(hidden + self.detection_weight * detected, batch.weight, metrics)
+
+    def attach(self, model: Any, folder: Path) -> None:
+        """The generator beside the discriminator."""
+        import transformers
+
+        from warmstart.models.hf_calls import FLOAT32
+
+        place = folder / "generator"
+        _share(transformers.ElectraForMaskedLM.from_pretrained(place, **FLOAT32).eval(), model)
+
+    def detach(self, model: Any) -> Mapping[str, Any]:
+        """The discriminator alone; the generator is kept beside it."""
+        generator = model.generator
+        del model.generator
+        return {"generator": generator}
+
+
+def _share(generator: Any, model: Any) -> None:
+    """Give the generator the embeddings of the discriminator, and put it beside it."""
+    own, words = generator.electra.embeddings, model.electra.embeddings
+    for name in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
+        setattr(own, name, getattr(words, name))
+    generator.generator_lm_head.weight = words.word_embeddings.weight
+    model.generator = generator
+
+
+def detect(model: Any, inputs: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
+    """The generator fills the hidden places by chance, as likely as it finds each token, and the
+    discriminator reads what came out."""
+    chosen, named = inputs["hidden_at"], inputs["named"]
+    logits = model.generator(**named).logits[chosen].float()
+    rising = logits.detach().softmax(-1).cumsum(-1)
+    sampled = (rising < inputs["draws"][:, None] * rising[:, -1:]).sum(-1)
+    ids = named["input_ids"].clone()
+    ids[chosen] = sampled.clamp(max=logits.shape[-1] - 1)
+    outputs = model(input_ids=ids, attention_mask=named["attention_mask"])
+    changed = (ids != inputs["original"]).float()
+    return {"generator_logits": logits, "logits": outputs.logits, "changed": changed}

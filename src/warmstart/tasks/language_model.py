@@ -1,0 +1,201 @@
+"""Raw text: the tokens themselves are what is predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from warmstart.data.tokens.dataset import TokenizedDataset
+from warmstart.data.tokens.windows import document_windows
+from warmstart.formatting import counted
+from warmstart.metrics.language import TITLES, TextFit
+from warmstart.models.architectures import family_of
+from warmstart.models.heads import LANGUAGE, Head
+from warmstart.tasks.base import Examples, OnCut, Task
+from warmstart.tasks.results import TaskResult, column, list_mistakes, prediction_table, shortened
+from warmstart.types import Prediction
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from transformers import PreTrainedModel
+
+    from warmstart.metrics.base import Floats
+    from warmstart.models.forward import Forward
+
+SHOWN = 400  # characters of a document in the report
+FEW = 10
+"""Documents below which the intervals are those of windows."""
+
+
+class LanguageModel(Task):
+    """Language modelling: documents are read, and no label is needed."""
+
+    roles: ClassVar[Mapping[str, Sequence[str]]] = {
+        "text": ("text", "content", "document", "body", "article", "abstract", "source", "sentence")
+    }
+    head: ClassVar[Head] = LANGUAGE
+    objective: ClassVar[str] = "mlm"
+    main_score: ClassVar[str] = "loss"
+    metric_titles: ClassVar[Mapping[str, str]] = TITLES
+    default_epochs: ClassVar[int | None] = 1
+    reads_documents: ClassVar[bool] = True
+
+    max_length: int = Field(
+        default=512, ge=4, description="tokens of a window that is computed at once"
+    )
+    document: Literal["file", "paragraph", "line"] = Field(
+        default="file",
+        description="what a document is in plain text: a whole file, what stands between empty "
+        "lines, or a line; in a table it is a row",
+    )
+    documents: Literal["separate", "joined"] = Field(
+        default="separate",
+        description="in training: windows of one document each, or documents joined into one "
+        "stream, where a window may hold several that see each other",
+    )
+    long: Literal["split", "drop", "crop"] = Field(
+        default="split",
+        description="a document longer than a window is split into several, dropped, or cropped "
+        "to its first window",
+    )
+    quality: bool = Field(
+        default=False,
+        description="leave out documents that are hardly text: too short, repeated lines, mostly "
+        "symbols (the rules of Gopher, each with its reason in the ledger)",
+    )
+    duplicates: Literal["drop", "keep"] = Field(
+        default="drop", description="documents of train that repeat an earlier one, or nearly"
+    )
+    trained_by: dict[str, Any] = Field(
+        default_factory=dict, description="of a trained model: its objective; set by the run"
+    )
+    covers_text: bool = Field(
+        default=False,
+        description="of a trained model: whether it predicts every token of a text once, so that "
+        "bits per byte are known; set by the run",
+    )
+
+    @property
+    def epoch_score(self) -> str:
+        """Minus the loss: higher is better."""
+        return "log_likelihood"
+
+    def resolve_for_base(self, config: Mapping[str, Any], room: int) -> Task:
+        """A decoder that was trained elsewhere predicts every token of a text."""
+        if self.trained_by or family_of(config).kind != "decoder":
+            return self
+        return self.model_copy(update={"covers_text": True})
+
+    def forward(self, model: PreTrainedModel) -> Forward:
+        """By the fast encoder where masked tokens alone are guessed; what computes a batch in its
+        own way needs the model's own forward pass."""
+        from warmstart.models.fast.forward import forward_for
+
+        return forward_for(model, fast=type(model).__name__.endswith("ForMaskedLM"))
+
+    def targets(self, table: pa.Table, labels: Sequence[str]) -> np.ndarray | None:
+        """None: the tokens are the targets."""
+        return None
+
+    def encode(
+        self,
+        table: pa.Table,
+        labels: Sequence[str],
+        tokenizer: Any,
+        longest: int,
+        on_cut: OnCut | None = None,
+    ) -> TokenizedDataset:
+        """The documents in windows; see `document_windows`. Held-out documents, and those of a
+        model that is asked, are always read one by one: `for_training` joins them."""
+        return document_windows(table["text"], tokenizer, longest, long=self.long, on_cut=on_cut)
+
+    def encode_joined(self, table: pa.Table, tokenizer: Any, longest: int) -> TokenizedDataset:
+        """The documents of train as one stream."""
+        return document_windows(table["text"], tokenizer, longest, joined=True)
+
+    def statistics(self, outputs: Any, examples: Examples) -> Floats:
+        """Of each document [n, 4]; see `TextFit`."""
+        owner = examples.store.of_row
+        assert owner is not None
+        return per_document(self.window_statistics(outputs, examples), owner, len(examples.table))
+
+    def window_statistics(self, outputs: Any, examples: Examples) -> Floats:
+        """Of each window [n, 4]; a document's bytes are shared out by tokens."""
+        store = examples.store
+        assert store.of_row is not None
+        tokens = np.bincount(store.of_row, store.lengths, minlength=len(examples.table))
+        part = store.lengths / np.maximum(tokens, 1)[store.of_row]
+        size = byte_lengths(examples.table)[store.of_row] * part
+        return np.stack([outputs.nll, outputs.tokens, outputs.hits, size], 1).astype(np.float64)
+
+    def score(self, outputs: Any, examples: Examples) -> dict[str, float]:
+        sums = self.statistics(outputs, examples).sum(0, keepdims=True)
+        figures = {name: float(value[0]) for name, value in self._measure.score(sums).items()}
+        return {"log_likelihood": -figures.pop("loss"), **figures}
+
+    @property
+    def _measure(self) -> TextFit:
+        return TextFit(covers_text=self.covers_text)
+
+    def decode(self, outputs: Any, examples: Examples) -> list[Prediction]:
+        """Of each text the loss in nats a token; its confidence is the mean probability of a token
+        (the geometric one)."""
+        rows = self.statistics(outputs, examples)
+        losses = rows[:, 0] / np.maximum(rows[:, 1], 1)
+        return [Prediction(str(i), float(f"{loss:.6g}"), float(np.exp(-loss)))
+                for i, loss in enumerate(losses)]  # fmt: skip
+
+    def columns(self, answers: Sequence[Prediction]) -> dict[str, pa.Array]:
+        """The loss of each text, in nats a token."""
+        return {"loss": column([answer.value for answer in answers], "float64")}
+
+    def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:
+        test, measure = examples["test"], self._measure
+        windows, owner = self.window_statistics(outputs["test"], test), test.store.of_row
+        assert owner is not None
+        rows = per_document(windows, owner, len(test.table))
+        losses = rows[:, 0] / np.maximum(rows[:, 1], 1)
+        few = len(rows) < FEW
+        texts = [shortened(text, SHOWN) for text in test.table["text"].to_pylist()]
+        columns = {"text": column(texts, "string"), "loss": losses, "tokens": rows[:, 1],
+                   "bytes": rows[:, 3]}  # fmt: skip
+        table = prediction_table(test.table, columns)
+        mistakes = list_mistakes(
+            table, np.argsort(-losses, kind="stable"),
+            lambda row: {"text": texts[row], "label": "", "prediction": f"{losses[row]:.3f}"},
+        )  # fmt: skip
+
+        def of_baseline(nll: Floats) -> Floats:
+            """Statistics of a baseline, which gives the nats of a token of each window."""
+            others = windows.copy()
+            others[:, 0], others[:, 2] = nll * windows[:, 1], 0
+            return others if few else per_document(others, owner, len(rows))
+
+        notes = [
+            f"There are only {counted(len(rows), 'held-out document')}, so the intervals are those "
+            f"of its {counted(len(windows), 'window')}, and speak of texts of this kind alone."
+        ]  # fmt: skip
+        return TaskResult(
+            measure=measure, statistics=windows if few else rows, score=of_baseline, table=table,
+            mistakes=mistakes, baselines=("unigram",), notes=notes if few else (),
+            facts={"mistakes_lead": "The held-out documents that surprise the model most, in nats "
+                   "a token."},
+        )  # fmt: skip
+
+
+def per_document(windows: Floats, owner: np.ndarray, documents: int) -> Floats:
+    """Statistics of windows [w, S] summed by document [n, S]."""
+    sums = np.zeros((documents, windows.shape[1]))
+    np.add.at(sums, owner, windows)
+    return sums
+
+
+def byte_lengths(table: pa.Table) -> np.ndarray:
+    """UTF-8 bytes of each text [n]."""
+    import pyarrow.compute
+
+    counts: Any = pyarrow.compute
+    return np.asarray(counts.binary_length(table["text"]), np.float64)

@@ -1,0 +1,222 @@
+"""Pretraining as its user has it: from raw text to a folder that transformers loads."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+
+import warmstart
+from warmstart.data.tokens import shards
+from warmstart.errors import RecipeError
+from warmstart.run import Run
+
+Folder = Callable[[str], Path]
+Job = Callable[..., int]
+WORDS = "the river ran past an old stone house where nobody had lived for many years and".split()
+FAST: dict[str, Any] = {
+    "layers": 2, "hidden_size": 32, "heads": 2, "vocabulary_size": 400, "task.max_length": 32,
+    "train.max_steps": 6, "train.batch_size": 8, "evaluate.bootstrap": 100,
+    "train.precision": "fp32", "train.device": "cpu",
+}  # fmt: skip
+
+
+def write_corpus(folder: Path, documents: int = 24, seed: int = 0) -> Path:
+    rng = random.Random(seed)
+    for number in range(documents):
+        sentences = [" ".join(rng.choices(WORDS, k=rng.randint(4, 12))).capitalize() + "."
+                     for _ in range(rng.randint(6, 20))]  # fmt: skip
+        place = folder / f"{number:02}.txt"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(" ".join(sentences) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path_factory.getbasetemp() / "pretraining-cache"
+    monkeypatch.setenv("WARMSTART_CACHE", str(place))
+
+
+def test_a_decoder_from_scratch(corpus: Path, tmp_path: Path) -> None:
+    """Every step, the ledger, figures that agree with transformers', and a model that is used."""
+    run = warmstart.pretrain(corpus, architecture="gpt2", out=tmp_path / "run", **FAST)
+    assert run.status == "done"
+    recipe, metrics = run.recipe, run.metrics
+    task: Any = recipe.task
+    assert recipe.objective.part_name() == "clm" and task.covers_text
+    tokens = run.ledger["tokens"]
+    assert all(told["cut"] == 0 for told in tokens.values())
+    model = AutoModelForCausalLM.from_pretrained(run.model)
+    tokenizer = AutoTokenizer.from_pretrained(run.model)
+    nll = count = size = 0.0
+    for row in pq.read_table(run.path / "predictions.parquet").to_pylist():
+        text = Path(row["file"]).read_text()
+        end = tokenizer.eos_token_id
+        ids = [end, *tokenizer(text)["input_ids"], end]
+        for at in range(0, len(ids) - 1, 32):
+            window = torch.tensor([ids[at : at + 33]])
+            with torch.no_grad():
+                logits = model(window[:, :-1]).logits[0]
+            nll += float(torch.nn.functional.cross_entropy(logits, window[0, 1:], reduction="sum"))
+            count += window.shape[1] - 1
+        size += len(text.encode())
+    assert metrics["loss"]["value"] == pytest.approx(nll / count, abs=1e-4)
+    assert metrics["perplexity"]["value"] == pytest.approx(math.exp(nll / count), rel=1e-3)
+    assert metrics["bits_per_byte"]["value"] == pytest.approx(nll / math.log(2) / size, abs=1e-4)
+    assert metrics["baselines"][0]["name"] == "unigram"
+    assert run.proof["passed"] and run.proof["max_difference"] < 1e-4
+    assert [row["sample"] for row in run.facts["history"]]
+    figures = warmstart.evaluate(run, corpus / "00.txt", **{"evaluate.bootstrap": 100})
+    assert figures["loss"]["value"] < 6 and figures["bits_per_byte"]["value"] > 0
+    (answer,) = warmstart.predict(run, "The river ran past.")
+    assert answer.confidence == pytest.approx(math.exp(-answer.value), rel=1e-4)
+
+
+def test_an_encoder_goes_on(tiny_of: Folder, corpus: Path, tmp_path: Path) -> None:
+    """A base without its head gets a fresh one; the loss falls; what was learned is the base of a
+    fine-tuning."""
+    keys = {**FAST, "train.max_steps": 60, "train.learning_rate": 3e-3, "train.validate_every": 20}
+    for key in ("layers", "hidden_size", "heads", "vocabulary_size"):
+        keys.pop(key)
+    run = warmstart.pretrain(corpus, base=str(tiny_of("bert")), out=tmp_path / "run", **keys)
+    assert run.recipe.objective.part_name() == "mlm"
+    losses = [row["validation_loss"] for row in run.facts["history"]]
+    assert losses[-1] < losses[0]
+    assert {20, 40, 60} <= {row["step"] for row in run.facts["history"]}
+    assert "bits_per_byte" not in run.metrics
+    AutoModelForMaskedLM.from_pretrained(run.model)
+    plan = warmstart.plan(labelled(), base=str(run.path))
+    assert plan["base"]["name"] == str(run.path)
+
+
+def labelled() -> Any:
+    texts = [f"{a} {b} {c}" for a in WORDS[:4] for b in WORDS[4:9] for c in WORDS[9:]]
+    return pa.table({"text": texts, "label": ["a", "b"] * (len(texts) // 2)})
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({"architecture": "gpt3"}, "scratch.architecture"),
+        ({"architecture": "gpt2", "objective": "mlm"}, "objective mlm trains an encoder"),
+        ({"architecture": "bert", "objective": "replaced_token"}, "trains electra, and 'bert'"),
+        ({"architecture": "bert", "method": "lora"}, "method lora adapts a base that was trained"),
+        ({"architecture": "bart", "objective": "span_corruption"}, "<extra_id_0>"),
+        ({"architecture": "gpt2", "task": "classification"}, "task classification"),
+        ({"architecture": "bert", "objective.rate": 0.3}, "has no setting 'rate'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be(corpus: Path, tmp_path: Path, keys: dict[str, Any], reason: str) -> None:
+    """One line, and nothing is written."""
+    with pytest.raises(RecipeError, match=reason):
+        warmstart.pretrain(corpus, out=tmp_path / "run", **FAST, **keys)
+    assert not (tmp_path / "run").exists()
+
+
+DEATHS: dict[str, tuple[dict[str, Any], list[dict[str, int]]]] = {
+    "gpt2": ({"task.documents": "joined"}, [{"step": 3}, {"save": 16}, {"step": 19}]),
+    "bert": ({"train.optimizer": "muon", "objective.unit": "span"}, [{"step": 17}]),
+}
+
+
+@pytest.mark.parametrize("family", DEATHS)
+def test_killed_also_in_the_second_pass_and_twice(
+    family: str, tiny_of: Folder, corpus: Path, job: Job, tmp_path: Path
+) -> None:
+    """The weights of the run are those of one that nothing happened to."""
+    more, deaths = DEATHS[family]
+    keys: dict[str, Any] = {
+        "base": str(tiny_of(family)), "task": {"name": "language_model"},
+        "objective": {"name": "clm" if family == "gpt2" else "mlm"}, "task.max_length": 32,
+        "train.epochs": 2, "train.batch_tokens": 200, "train.checkpoint_seconds": 0,
+        "train.guard": True, "train.validate_every": 4, "evaluate.bootstrap": 100,
+        "train.learning_rate": 1e-3, **more,
+    }  # fmt: skip
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert job(data=corpus, out=whole, keys=keys) == 0
+    lines = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
+    second = next(line["step"] for line in lines if line["epoch"] > 1 and "loss" in line)
+    assert second <= 16 < lines[-1]["step"], "the deaths are not where they should be"
+    for number, moment in enumerate(deaths):
+        status = job(data=corpus, out=broken, keys=keys, die=moment, resume=number > 0)
+        assert status == -signal.SIGKILL
+    assert job(out=broken, resume=True) == 0
+    (ours,), (theirs,) = ((run / "model").glob("*.safetensors") for run in (broken, whole))
+    assert ours.read_bytes() == theirs.read_bytes()
+    assert Run(broken).metrics["loss"] == Run(whole).metrics["loss"]
+    if family == "bert":
+        held = json.loads((whole / "optimizer.json").read_text())
+        assert not any("embedding" in name or "cls." in name for name in held["muon"])
+        assert all("weight" in name for name in held["muon"]) and held["muon"]
+
+
+def test_a_corpus_is_tokenised_once(
+    tiny_of: Folder, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kept on disk, mapped into memory, and read again as it was, what was cut included."""
+    monkeypatch.setattr(shards, "LEAST", 1)
+    keys = {"base": str(tiny_of("gpt2")), "task.max_length": 16, "task.long": "crop"}
+    first = warmstart.plan_pretraining(corpus, **keys)
+    monkeypatch.setattr(
+        "warmstart.tasks.language_model.document_windows", lambda *_, **__: pytest.fail("again")
+    )
+    again = warmstart.plan_pretraining(corpus, **keys)
+    assert again["tokens"] == first["tokens"] and again["ledger"] == first["ledger"]
+    assert first["ledger"]["tokens"]["train"]["cut"] > 0
+
+
+def test_shards_are_mapped_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    store = shards.TokenizedDataset(
+        np.arange(shards.LEAST + 1, dtype=np.uint32), np.array([0, 5, shards.LEAST + 1]),
+        np.zeros(2, np.float32), of_row=np.array([0, 3]),
+    )  # fmt: skip
+    cuts: list[tuple[int, int]] = []
+
+    def make(on_cut: Any) -> Any:
+        on_cut(1, 7)
+        return store
+
+    def hear(row: int, tokens: int) -> None:
+        cuts.append((row, tokens))
+
+    for _ in range(2):
+        opened = shards.kept_windows(tmp_path / "kept", hear, make)
+        assert isinstance(opened.ids, np.memmap) and (opened.ids == store.ids).all()
+        assert (opened.offsets == store.offsets).all() and (opened.of_row == store.of_row).all()
+    assert cuts == [(1, 7), (1, 7)]
+    ids = tmp_path / "kept" / "ids.npy"
+    ids.write_bytes(ids.read_bytes()[:-9])
+    with pytest.raises(shards.DataError, match="are damaged .* delete the folder"):
+        shards.kept_windows(tmp_path / "kept", hear, make)
+
+
+@pytest.mark.slow
+def test_tiny_shakespeare(shared_data: Path, tmp_path: Path) -> None:
+    """nanoGPT's configuration for a laptop: 4 layers, 4 heads, 128 wide, context 64, 2,000 steps of
+    12 windows; its README has 1.88 nats a character."""
+    run = warmstart.pretrain(
+        shared_data / "corpus" / "tinyshakespeare" / "input.txt", architecture="gpt2", size="nano",
+        out=tmp_path / "run", **{
+            "tokenizer": "char", "scratch.dropout": 0, "task.max_length": 64,
+            "train.max_steps": 2000, "train.batch_size": 12, "data.validation_fraction": 0,
+            "data.test_fraction": 0.1,
+        },
+    )  # fmt: skip
+    assert run.metrics["loss"]["value"] <= 1.90

@@ -179,6 +179,7 @@ class Forward:
         Of a language model the logits of all targets are made at once.
         """
         outputs, real = self.forward(batch), batch.targets != IGNORE_INDEX
+        assert not isinstance(outputs, Mapping)
         logits = outputs[real] if isinstance(outputs, Tensor) else outputs.at(real).logits()
         nll = cross_entropy(logits, batch.targets[real], reduction="none")
         return nll.new_zeros(real.shape).masked_scatter(real, -nll)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import PrivateAttr
@@ -156,8 +156,8 @@ class LanguageObjective(Objective):
             rows = chosen.nonzero()[:, 0]
             at = outputs[0]  # pyright: ignore[reportIndexIssue]
             return Predictions(at, targets[0], rows)
-        real, given = targets != IGNORE_INDEX, outputs
-        at: Any = given.at(real) if hasattr(given, "at") else given[real]  # pyright: ignore[reportAttributeAccessIssue]
+        real, every = targets != IGNORE_INDEX, cast("Any", outputs)
+        at: Any = every.at(real) if hasattr(every, "at") else every[real]
         return Predictions(at, targets[real], real.nonzero()[:, 0])
 
     def loss(self, model: Forward, batch: Batch) -> Loss:

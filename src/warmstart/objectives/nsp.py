@@ -34,8 +34,10 @@ def strangers(
 ) -> np.ndarray:
     """For each row another one by chance, of another document where there are several."""
     others = rng.integers(0, count, len(rows))
-    owner = getattr(store, "of_row", None)
-    for _ in range(tries if owner is not None else 0):
+    owner: Any = getattr(store, "of_row", None)
+    if owner is None:
+        return others
+    for _ in range(tries):
         same = owner[others] == owner[rows]
         others[same] = rng.integers(0, count, int(same.sum()))
     return others

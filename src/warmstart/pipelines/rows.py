@@ -171,9 +171,9 @@ def _lines_as_texts(data: Any, settings: Data, task: Task, every: bool) -> pa.Ta
 
 def labelled(data: Any, reader: AsTrained) -> pa.Table:
     """The columns of every row, all of which the model can be scored on. Raises `DataError`."""
-    own: Any = predictor.task
+    own: Any = reader.predictor.task
     if own.reads_documents:
-        return read_documents(data, settings, own.document)
+        return read_documents(data, reader.settings, own.document)
     if isinstance(data, str | Path) and Path(data).is_dir():
         paths = sorted(path for path in Path(data).glob("test.*") if path.is_file())
         data = paths[0] if paths else data

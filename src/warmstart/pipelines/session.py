@@ -1,0 +1,368 @@
+"""A model in training: built from what was prepared, fitted, saved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from warmstart.data.tokens.dataset import TokenizedDataset
+from warmstart.data.tokens.windows import separator_of
+from warmstart.errors import BaseModelError, shown
+from warmstart.models.architectures import family_of, layers_of
+from warmstart.models.fast.loss import Unprojected
+from warmstart.models.forward import BELOW_HEAD, FEATURES, HEAD, Forward
+from warmstart.models.head_layers import unwrap
+from warmstart.models.heads import Head
+from warmstart.models.hf_calls import quiet, seeded
+from warmstart.models.saving import save_model
+from warmstart.objectives.base import Objective
+from warmstart.pipelines.forgetting import Forgetting
+from warmstart.pipelines.prepare import Prepared
+from warmstart.tasks.base import Task
+from warmstart.training.batches import BatchSource, EvalOutput
+from warmstart.training.cached_states import cached_features, split_states
+from warmstart.training.datasets import GroupRows, Rows, narrow, rows_for
+from warmstart.training.frozen_features import fitted_head
+from warmstart.training.precision import choose, device_named
+from warmstart.training.settings import Train
+from warmstart.training.trainer import Fit, Progress
+from warmstart.types import Listener
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+FITTED = ("train", "validation")
+TRIED, CLOSE = 1000, 1e-4
+"""Rows among which the shortest and the longest are tried, and how close their outputs have to be.
+"""
+SAMPLE = 48
+"""Tokens of a text that is written after each validation."""
+
+
+@dataclass
+class Session:
+    """The model, how it computes, its data under the ids that it computes with, and an objective
+    of its own, set up."""
+
+    prepared: Prepared
+    model: PreTrainedModel
+    forward: Forward
+    datasets: dict[str, TokenizedDataset]
+    pad_id: int
+    device: torch.device
+    knowledge: Forgetting | None = None
+    objective: Objective = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.objective = self.prepared.objective.model_copy()
+        self.objective.setup(self)
+
+    @classmethod
+    def begin(cls, prepared: Prepared) -> Session:
+        """Load the base, put the head on it, attach the method, choose type and device."""
+        settings, seed = prepared.recipe.train, prepared.recipe.seed
+        model = build_model(prepared)
+        knowledge = Forgetting(prepared, model)
+        model = prepared.method.attach(model, seed)
+        knowledge.attached(model)
+        forward, device = prepared.task.forward(model), device_named(settings.device)
+        datasets, pad_id = prepared.stores, prepared.tokenizer.pad_token_id
+        narrows = settings.active_vocabulary and not prepared.task.head.predicts_itself
+        if narrows and not knowledge.needs_vocabulary:
+            datasets, pad_id = narrow(forward, datasets, pad_id)
+        dtype = choose(settings.precision, device)
+        forward.prepare(dtype, device, checkpointing=settings.gradient_checkpointing)
+        session = cls(prepared, model, forward, datasets, pad_id, device, knowledge)
+        if prepared.task.head.predicts_itself:
+            forward.attend_plainly(prepared.task.max_length)
+        elif family_of(unwrap(model).config).note:
+            session.check_computes()
+        return session
+
+    def check_computes(self) -> None:
+        """Try an architecture that is in no table of ours: a row answers alone as it does beside a
+        longer one, in float32, and can be computed in the type of the run. Raises `BaseModelError`.
+        """
+        forward, rows, dtype = self.forward, self.rows("train"), self.forward.dtype
+        kind = unwrap(self.model).config.model_type
+        lengths = self.datasets["train"].lengths[:TRIED]
+        both = np.array([lengths.argmin(), lengths.argmax()])
+        try:
+            with forward.evaluating(), seeded(0):
+                forward.forward(rows.collate(both))
+                forward.dtype = torch.float32
+                pairs = [forward.forward(rows.collate(some)) for some in (both[:1], both)]
+        except Exception as error:  # whatever transformers raises
+            more = "" if dtype == torch.float32 else "; with --train.precision fp32 it may"
+            raise BaseModelError(
+                f"'{kind}' cannot compute the rows of task {self.prepared.task.part_name()}{more}: "
+                f"{shown(error, 120)}"
+            ) from error
+        finally:
+            forward.dtype = dtype
+        alone, beside = (
+            (outputs.logits() if isinstance(outputs, Unprojected) else outputs)[0].detach()
+            for outputs in pairs
+            if not isinstance(outputs, Mapping)
+        )
+        if alone.ndim > 1 and not self.head.gives_vectors:  # one for each token
+            beside = beside[: len(alone)]
+        gap = float((alone - beside).abs().max())
+        if not gap <= CLOSE * max(1.0, float(alone.abs().max())):
+            raise BaseModelError(
+                f"'{kind}' answers otherwise where a text stands beside longer ones (its outputs "
+                f"differ by {gap:.2g}): its layers read the padding, and no answer could be "
+                "repeated; take another --base"
+            )
+
+    @property
+    def head(self) -> Head:
+        return self.prepared.task.head
+
+    @property
+    def labels(self) -> list[str]:
+        return self.prepared.labels
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.prepared.tokenizer
+
+    def train_targets(self) -> np.ndarray:
+        """The targets of the rows that are trained on, with repeats."""
+        return self.datasets["train"].targets[self.prepared.rows]
+
+    @property
+    def mean_length(self) -> float:
+        """Tokens of a row of train, on average."""
+        return float(self.datasets["train"].lengths.mean())
+
+    def reference(self, dtype: torch.dtype | None = None) -> Forward:
+        """The base under this task's head as it is before training, frozen, for the same batches.
+
+        It computes in the type of the session, unless another one is named.
+        """
+        prepared = self.prepared
+        model = build_model(prepared)
+        forward = prepared.task.forward(model.requires_grad_(True))
+        if self.forward.used_rows is not None:
+            forward.narrow_vocabulary(self.forward.used_rows.cpu().numpy())
+        model.requires_grad_(False)
+        forward.prepare(dtype or self.forward.dtype, self.device, checkpointing=False)
+        forward.training = False
+        return forward
+
+    def fit(
+        self, folder: Path, listeners: list[Listener], *, resume: bool
+    ) -> tuple[Progress, float]:
+        """Train; returns where it ended, and the seconds spent on cached states (or 0)."""
+        if self.in_two_steps:
+            return self._fit_in_two_steps(folder, listeners, resume=resume), 0.0
+        method, begun = self.prepared.method, time.perf_counter()
+        rows: dict[str, Any] = {name: self.rows(name) for name in FITTED}
+        if method.caches_features and self.forward.caches_features:
+            with cached_features(rows, self.forward, folder / "states") as cached:
+                seconds = time.perf_counter() - begun
+                fit = self.fitting(folder, self.sources(cached), listeners)
+                return fit.run(resume=resume), seconds
+        blocks = method.cut(self.model) if self.head.gives_logits else 0
+        keep = method.keeps_states
+        with split_states(rows, self.forward, blocks, folder / "hidden", keep=keep) as above:
+            seconds = time.perf_counter() - begun if above and keep else 0.0
+            fit = self.fitting(folder, self.sources(above or rows), listeners)
+            return fit.run(resume=resume), seconds
+
+    def _fit_in_two_steps(
+        self, folder: Path, listeners: list[Listener], *, resume: bool
+    ) -> Progress:
+        """Train the body by contrast for all its epochs; the last weights are kept, `set_head` does
+        the rest.
+
+        All passes are one epoch, and validation follows at the end: so few rows choose nothing.
+        """
+        length = self.source("train").length()
+        settings = self.prepared.recipe.train.model_copy(
+            update={"epochs": None, "tokens": None, "max_steps": length.steps, "keep": "last",
+                    "patience": 0},
+        )  # fmt: skip
+        train, validation = self.source("train"), _FittedHead(self, settings)
+        train.settings, train.passes = settings, length.epochs
+        sources = {"train": train, "validation": validation}
+        return self.fitting(folder, sources, listeners, settings).run(resume=resume)
+
+    @torch.no_grad()
+    def set_head(self) -> None:
+        """Fit the head's last layer to the training rows; from here on the model gives logits."""
+        task: Any = self.prepared.task
+        layer: Any = self.forward.output_layer
+        self.forward.readout = FEATURES
+        features = self.rows("train", last=True).predict(self.forward)
+        weight, shift = fitted_head(
+            features, self.datasets["train"].targets, len(self.labels), task.head_strength,
+            bias=layer.bias is not None,
+        )  # fmt: skip
+        layer.weight.copy_(weight)
+        if layer.bias is not None and shift is not None:
+            layer.bias.copy_(shift)
+        self.forward.readout = HEAD
+
+    def predict(self) -> dict[str, Any]:
+        """The outputs for the test and the validation split, in float32."""
+        self.forward.full_precision()
+        if self.in_two_steps:
+            self.set_head()
+        splits = ("test", "validation")
+        outputs = {name: self.rows(name, last=True).predict(self.forward) for name in splits}
+        if self.head.gives_vectors and self.prepared.recipe.evaluate.baselines:
+            untuned = self.reference(torch.float32)
+            outputs["untuned"] = self.rows("test", last=True).predict(untuned)
+        return outputs
+
+    def answers(self) -> dict[str, Any]:
+        """See `predict`; the task is settled by the trained model, and then by what it gives."""
+        self._settle(self.prepared.task.fold_into_weights(self.model))
+        outputs = self.predict()
+        self._settle(self.prepared.task.fit_thresholds(outputs, self.prepared.examples))
+        return outputs
+
+    def _settle(self, task: Task) -> None:
+        recipe = self.prepared.recipe.model_copy(update={"task": task})
+        self.prepared = replace(self.prepared, recipe=recipe)
+
+    def save(self, folder: Path) -> None:
+        """Write the whole vocabulary, the weights and the tokenizer. Raises `RunError`."""
+        prepared = self.prepared
+        self.forward.widen_vocabulary()
+        if self.head.predicts_itself:
+            objective: Any = self.objective
+            for name, helper in objective.detach(self.model).items():
+                save_model(helper, prepared.tokenizer, folder.parent / name)
+        prepared.tokenizer.model_max_length = prepared.task.max_length
+        notes = {"task": prepared.task.to_metadata(), "head": self.head.name}
+        notes["data"] = prepared.reading
+        prepared.method.save(self.model, prepared.tokenizer, folder, prepared.base, notes)
+        prepared.task.write_extras(folder)
+
+    def forgetting(self) -> dict[str, Any] | None:
+        """What was forgotten of general text; to be asked when the model has been saved."""
+        return self.knowledge.figure(self.model) if self.knowledge else None
+
+    def size(self) -> dict[str, int]:
+        """Parameters of the whole model, and those that were trained."""
+        sizes = [(p.numel(), p.requires_grad) for p in self.model.parameters()]
+        trained = sum(count for count, moves in sizes if moves)
+        return {"parameters": sum(count for count, _ in sizes), "trainable": trained}
+
+    @property
+    def in_two_steps(self) -> bool:
+        """Whether the body is trained by contrast, and the head fitted afterwards."""
+        contrastive = self.prepared.objective.part_name() == "contrastive"
+        return contrastive and self.head.single_label
+
+    def rows(self, name: str, *, last: bool = False) -> Rows:
+        """One split as the head needs it; `last`: for the final answers."""
+        dataset, settings = self.datasets[name], self.prepared.recipe.train
+        grouped = self.in_two_steps and not last
+        if grouped or self.head.gives_vectors:
+            return GroupRows(dataset, self.pad_id, self.device, settings.micro_batch_tokens)
+        if self.head.predicts_itself:
+            return rows_for(self.head, dataset, self.forward, self.pad_id, objective=self.objective)
+        if not self.head.generates:
+            return rows_for(self.head, dataset, self.forward, self.pad_id)
+        tried: int = getattr(self.prepared.task, "validation_texts", 0)
+        counts = {"test": None} if last else {"validation": tried}
+        writes = counts.get(name, 0)
+        return rows_for(self.head, dataset, self.forward, self.pad_id, writes=writes)
+
+    def source(self, name: str, rows: Rows | None = None) -> BatchSource:
+        """The batches of one split, or of other rows in its place."""
+        recipe = self.prepared.recipe
+        return BatchSource(
+            self.rows(name) if rows is None else rows,
+            self.objective,
+            recipe.train,
+            recipe.seed,
+            rows=self.prepared.rows if name == "train" else None,
+        )
+
+    def sources(self, rows: Mapping[str, Rows]) -> dict[str, BatchSource]:
+        """The batches of several splits, each of the rows that stand for it."""
+        return {name: self.source(name, own) for name, own in rows.items()}
+
+    def fitting(
+        self,
+        folder: Path,
+        sources: Mapping[str, BatchSource],
+        listeners: list[Listener],
+        settings: Train | None = None,
+    ) -> Fit:
+        """A training run, ready to begin; `settings` in the place of the recipe's."""
+        prepared, task, knowledge = self.prepared, self.prepared.task, self.knowledge
+        return Fit(
+            model=self.model,
+            forward=self.forward,
+            train=sources["train"],
+            validation=sources["validation"],
+            objective=self.objective,
+            score=lambda outputs: task.score(outputs, prepared.examples["validation"]),
+            main=task.epoch_score,
+            span=task.score_span,
+            settings=settings or prepared.recipe.train,
+            seed=prepared.recipe.seed,
+            folder=folder,
+            listeners=listeners,
+            hidden=[p for block in layers_of(unwrap(self.model)) for p in block.parameters()],
+            param_groups=prepared.method.param_groups(self.model),
+            regularizer=knowledge.regularizer(self.model, self.forward) if knowledge else None,
+            sample=self._sample if self._writes_on else None,
+        )
+
+    @property
+    def _writes_on(self) -> bool:
+        """Whether it writes texts as it is trained: a decoder that learns from raw text."""
+        causal = family_of(unwrap(self.model).config).kind == "decoder"
+        return self.head.predicts_itself and causal
+
+    @torch.no_grad()
+    def _sample(self) -> str:
+        """A text that the model writes by itself, always by the same chances."""
+        model: Any = self.model
+        self.forward.set_mode(False)
+        start = torch.tensor([[separator_of(self.tokenizer)]], device=self.device)
+        before = torch.get_rng_state()
+        torch.manual_seed(self.prepared.recipe.seed)
+        with self.forward.autocast(), quiet():
+            ids = model.generate(
+                input_ids=start, attention_mask=torch.ones_like(start), do_sample=True, top_k=50,
+                max_new_tokens=min(SAMPLE, self.prepared.task.max_length - 1),
+                pad_token_id=self.pad_id,
+            )  # fmt: skip
+        torch.set_rng_state(before)
+        return str(self.tokenizer.decode(ids[0, 1:], skip_special_tokens=True))
+
+
+def build_model(prepared: Prepared) -> PreTrainedModel:
+    """The base under the head that the objective trains."""
+    task, seed = prepared.task, prepared.recipe.seed
+    return prepared.objective.build_model(task, prepared.base, prepared.labels, seed)
+
+
+class _FittedHead(BatchSource):
+    """The validation split, whose answers are those of a head that is fitted to train."""
+
+    def __init__(self, session: Session, settings: Train) -> None:
+        seed = session.prepared.recipe.seed
+        super().__init__(session.rows("validation"), session.objective, settings, seed)
+        self.session = session
+
+    def evaluate(self, forward: Forward, *, answers: bool = True) -> EvalOutput:
+        output = super().evaluate(forward, answers=False)
+        self.session.set_head()
+        logits = self.session.rows("validation", last=True).predict(forward)
+        forward.readout = BELOW_HEAD
+        return replace(output, outputs=logits)

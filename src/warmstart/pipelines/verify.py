@@ -23,11 +23,8 @@ from warmstart.errors import ProofError, shown
 from warmstart.formatting import counted
 from warmstart.models.adapters.files import base_of, read
 from warmstart.models.architectures import family_of
-<<<<<<< HEAD
 from warmstart.models.checks import config_file
-=======
 from warmstart.models.forward import Forward
->>>>>>> pretrain
 from warmstart.models.heads import Head
 from warmstart.models.hf_calls import quiet
 from warmstart.models.saved import base_bits, load_saved, with_adapter

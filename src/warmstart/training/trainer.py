@@ -143,11 +143,8 @@ class Fit:
         hidden: the weights inside the layers, for `train.optimizer = "muon"`.
         param_groups: what the method moves more slowly, or later (`Method.param_groups`).
         regularizer: what is done against forgetting, or None.
-<<<<<<< HEAD
         span: the worst and the best that the figure `main` can be.
-=======
         sample: writes a text after each validation, or None.
->>>>>>> pretrain
     """
 
     model: nn.Module
@@ -164,11 +161,8 @@ class Fit:
     hidden: list[nn.Parameter] = field(default_factory=list[nn.Parameter])
     param_groups: list[ParamGroup] = field(default_factory=list[ParamGroup])
     regularizer: Regularizer | None = None
-<<<<<<< HEAD
     span: tuple[float, float] = (0.0, 1.0)
-=======
     sample: Callable[[], str] | None = None
->>>>>>> pretrain
 
     def __post_init__(self) -> None:
         length = self.train.length()

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from warmstart.errors import DataError
-from warmstart.metrics.text import Bleu, Chrf, Exact, Joined, Lengths
+from warmstart.metrics.text import Bleu, Chrf, Exact, Joined, Lengths, script_of
 from warmstart.tasks.base import Drop
-from warmstart.tasks.generation import REFERENCES, TextTask
+from warmstart.tasks.generation import REFERENCES, TextTask, seen
 from warmstart.tasks.results import column
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Translation(TextTask):
         task = super().resolve_for_data(table)
         if self.bleu_words is not None:
             return task
-        words = {"zh": "zh", "unspaced": "char"}.get(self.script(table), "13a")
+        words = {"zh": "zh", "unspaced": "char"}.get(script_of(seen(table)), "13a")
         return task.model_copy(update={"bleu_words": words})
 
     def measure(self) -> Joined:

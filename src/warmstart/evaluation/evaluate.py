@@ -188,7 +188,7 @@ def _compare(
 
 
 def _per_class(
-    measure: Measure, statistics: Floats, figures: Mapping[str, Mapping[str, float]]
+    measure: Measure, statistics: Floats, figures: Mapping[str, Mapping[str, float | None]]
 ) -> list[dict[str, Any]]:
     """Per class: precision, recall, F1 with its interval, and the number of rows that have it."""
     bearing = measure.bearing(statistics)

@@ -139,13 +139,13 @@ def load(
     if any(shares.values()):
         values = group_values(train, grouped) if grouped else None
         own = kept_together(own, numbers, copies, values, ledger)
-    units = _units(parts["test"], keys["test"], copies, grouped) if given["test"] else None
+    units = _units(parts["test"], keys["test"], copies, grouped) if "test" in parts else None
     if settings.group:
         parts = {name: table.drop_columns("_group") for name, table in parts.items()}
     seed = seed if settings.split_seed is None else settings.split_seed
     side = cut(classes, own, shares["validation"], shares["test"], seed)
     note_repeats(train, alike, numbers, codes, side, copies, ledger)
-    tested = copies.by_split(copies.rows)["test"] if given["test"] else numbers[side == TEST]
+    tested = copies.by_split(copies.rows)["test"] if "test" in parts else numbers[side == TEST]
     near = _near_train(numbers[side == TRAIN], tested, copies)
     del copies, keys, alike, numbers, train
     parts |= _cut_off(parts.pop("train"), side, shares, given, own, settings.group or together)
@@ -325,7 +325,7 @@ def _drop(table: pa.Table, rows: np.ndarray, reason: str, ledger: Ledger) -> Non
 
 def _units(test: pa.Table, keys: np.ndarray, copies: Copies, grouped: str | None) -> np.ndarray:
     """Numbers [n], equal for rows of a test split that hang together."""
-    values = group_values(test, grouped) if grouped in test.column_names else None
+    values = group_values(test, grouped) if grouped and grouped in test.column_names else None
     return hanging_together(keys, copies.by_split(copies.rows)["test"], copies, values)[0]
 
 

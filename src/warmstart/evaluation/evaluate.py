@@ -92,8 +92,11 @@ def evaluate(
         place = table.column_names.index("confidence") + 1
         table = table.add_column(place, "confidence_calibrated", confidence)
     if "_near" in examples["test"].table.column_names:
-        metrics["without_near_copies"] = _without_near(result, examples["test"], main, chance)
-    metrics["notes"] = [*sentences.notes(metrics, task.head.single_label), *result.notes]
+        metrics |= _without_near(result, examples["test"], main, chance)
+    own = (
+        [sentences.unseen_texts(metrics["titles"][main]), *result.notes] if blind else result.notes
+    )
+    metrics["notes"] = [*sentences.notes(metrics, task.head.single_label), *own]
     metrics["verdict"] = sentences.verdict_sentence(metrics)
     return Evaluation(metrics, table, [dict(mistake) for mistake in result.mistakes])
 
@@ -121,15 +124,20 @@ def scale(measure: Measure, name: str) -> float:
     return 1.0 if highest is None else 1.0 / highest
 
 
-def _figures(result: TaskResult, statistics: Floats, chance: Any) -> dict[str, dict[str, float]]:
+def _figures(
+    result: TaskResult, statistics: Floats, chance: Any
+) -> dict[str, dict[str, float | None]]:
     """Every figure with its interval; `chance` is how rows are drawn again."""
     table = intervals(result.measure, statistics, *chance)
     return {name: interval.as_dict() for name, interval in table.items()}
 
 
-def _without_near(result: TaskResult, test: Examples, main: str, chance: Any) -> dict[str, Any]:
-    """The main figure on the test rows that do not nearly repeat a text of train: {"rows", "near",
-    "score"}; the score is None where there are no such rows."""
+def _without_near(
+    result: TaskResult, test: Examples, main: str, chance: Any
+) -> Mapping[str, Mapping[str, Any]]:
+    """The main figure on the test rows that do not nearly repeat a text of train, as
+    `without_near_copies`: {"rows", "near", "score"}; the score is None where there are no such
+    rows."""
     far = ~np.asarray(test.table["_near"])
     draws, level, seed, groups = chance
     kept = None if groups is None else groups[far]
@@ -137,7 +145,8 @@ def _without_near(result: TaskResult, test: Examples, main: str, chance: Any) ->
     if far.any() and len(far) == len(result.statistics):
         own = intervals(result.measure, result.statistics[far], draws, level, seed, kept)
         score = own[main].as_dict()
-    return {"rows": int(far.sum()), "near": int((~far).sum()), "score": score}
+    counts = {"rows": int(far.sum()), "near": int((~far).sum())}
+    return {"without_near_copies": {**counts, "score": score}}
 
 
 def _compare(
@@ -180,7 +189,7 @@ def _compare(
 
 
 def _per_class(
-    measure: Measure, statistics: Floats, figures: Mapping[str, Mapping[str, float]]
+    measure: Measure, statistics: Floats, figures: Mapping[str, Mapping[str, float | None]]
 ) -> list[dict[str, Any]]:
     """Per class: precision, recall, F1 with its interval, and the number of rows that have it."""
     bearing = measure.bearing(statistics)

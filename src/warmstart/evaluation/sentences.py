@@ -141,6 +141,14 @@ def notes(metrics: Mapping[str, Any], single_label: bool) -> list[str]:
     ]
 
 
+def unseen_texts(name: str) -> str:
+    """What is said of a figure that gives the references themselves 0."""
+    return (
+        f"{name} gives the references themselves 0, so it says nothing here: it cannot count words "
+        "of their script, or they are too short. Go by the other figures."
+    )
+
+
 def listed(names: Sequence[str], remarks: Mapping[str, str] | None = None) -> str:
     """Names, some with a remark, as a list that stays short: "a, b (3 rows), c and 4 more"."""
     beside = {name: f" ({remark})" for name, remark in (remarks or {}).items()}

@@ -118,7 +118,7 @@ class _Sample:
             np.split(table[np.concatenate([single, cells[:, 1]])], len(systems), axis=1),
             np.concatenate([counts, np.ones(len(names))]),
             np.concatenate([np.arange(len(single)), len(single) + own.reshape(-1)]),
-            np.concatenate([np.ones(len(single)), times]),
+            np.concatenate([np.ones(len(single)), times.astype(np.float64)]),
         )
 
     @property

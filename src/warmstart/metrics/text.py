@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
+import regex
 
 from warmstart.errors import WarmstartError
 from warmstart.metrics.base import Floats, Measure, Scores, ratio
@@ -31,8 +32,6 @@ ENGLISH = 0.95  # share of letters a-z from which "ascii" and "13a" read a text 
 def script_of(texts: Iterable[str]) -> Literal["ascii", "spaced", "zh", "unspaced"]:
     """How words are counted in texts: "ascii" where nearly all letters are a-z and no text is
     without any, "spaced" of other scripts with spaces, "zh" Chinese, "unspaced" others without."""
-    import regex
-
     letters, ascii_letters, unspaced, kana, blind = 0, 0, 0, 0, False
     for text in texts:
         own = regex.findall(r"\p{L}", text)
@@ -52,8 +51,6 @@ def words_of(text: str) -> list[str]:
     """What stands between spaces; in scripts without them each character is a word."""
     if text.isascii():
         return text.split()
-    import regex
-
     return regex.sub(rf"[{UNSPACED}]\p{{M}}*", r" \g<0> ", text).split()
 
 
@@ -267,8 +264,6 @@ class _UnicodeWords:
     without spaces; of a text without any of these what stands between its spaces."""
 
     def tokenize(self, text: str) -> list[str]:
-        import regex
-
         word = rf"[{UNSPACED}]\p{{M}}*|[\p{{L}}\p{{M}}\p{{N}}--[{UNSPACED}]]+"
         return regex.findall(word, text.lower(), regex.V1) or text.split()
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from warmstart.metrics.text import Joined, Lengths, Rouge
-from warmstart.tasks.generation import REFERENCES, TextTask
+from warmstart.metrics.text import Joined, Lengths, Rouge, script_of
+from warmstart.tasks.generation import REFERENCES, TextTask, seen
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,7 +52,7 @@ class Summarization(TextTask):
         task = super().resolve_for_data(table)
         if self.rouge_words is not None:
             return task
-        words = "ascii" if self.script(table) == "ascii" else "unicode"
+        words = "ascii" if script_of(seen(table)) == "ascii" else "unicode"
         return task.model_copy(update={"rouge_words": words})
 
     def measure(self) -> Joined:

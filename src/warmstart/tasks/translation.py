@@ -10,9 +10,9 @@ from pydantic import Field
 from warmstart.data.cells import parse_cell
 from warmstart.data.ledger import place
 from warmstart.errors import DataError, shown
-from warmstart.metrics.text import Bleu, Chrf, Exact, Joined, Lengths
+from warmstart.metrics.text import Bleu, Chrf, Exact, Joined, Lengths, script_of
 from warmstart.tasks.base import Drop
-from warmstart.tasks.generation import REFERENCES, TextTask
+from warmstart.tasks.generation import REFERENCES, TextTask, seen
 from warmstart.tasks.results import column
 from warmstart.tokenization.languages import set_languages
 
@@ -117,7 +117,7 @@ class Translation(TextTask):
         task = super().resolve_for_data(table)
         if self.bleu_words is not None:
             return task
-        words = {"zh": "zh", "unspaced": "char"}.get(self.script(table), "13a")
+        words = {"zh": "zh", "unspaced": "char"}.get(script_of(seen(table)), "13a")
         return task.model_copy(update={"bleu_words": words})
 
     def measure(self) -> Joined:

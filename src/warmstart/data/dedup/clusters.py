@@ -134,35 +134,35 @@ def _mean_others(
     )  # fmt: skip
 
 
-def values_differ(one: Sequence[str], other: Sequence[str]) -> bool:
+def values_differ(first: Sequence[str], second: Sequence[str]) -> bool:
     """Whether two texts, as words, are the same sentence of different things.
 
     Words stand in the place of others, and not only as misspellings of these: a number, or any word
     if everything else stays where it was. Words that are added, dropped or moved are no such.
     """
-    if len(one) == len(other):
-        pairs = [(a, b) for a, b in zip(one, other, strict=True) if a != b]
-        if 0 < len(pairs) <= EXCHANGED * len(one):
+    if len(first) == len(second):
+        pairs = [(a, b) for a, b in zip(first, second, strict=True) if a != b]
+        if 0 < len(pairs) <= EXCHANGED * len(first):
             left, right = (sorted(side) for side in zip(*pairs, strict=True))
             return left != right and not all(_misspelt(a, b) for a, b in pairs)
-    least = min(len(one), len(other))
-    start = next((i for i in range(least) if one[i] != other[i]), least)
+    least = min(len(first), len(second))
+    start = next((i for i in range(least) if first[i] != second[i]), least)
     rest = least - start
-    end = next((i for i in range(rest) if one[-1 - i] != other[-1 - i]), rest)
-    middle = one[start : len(one) - end], other[start : len(other) - end]
+    end = next((i for i in range(rest) if first[-1 - i] != second[-1 - i]), rest)
+    middle = first[start : len(first) - end], second[start : len(second) - end]
     if not all(middle) or "".join(middle[0]) == "".join(middle[1]):
         return False
     if max(map(len, middle)) <= VALUE_WORDS:
         return not any(a == b or _misspelt(a, b) for a in middle[0] for b in middle[1])
-    only = set(one) - set(other), set(other) - set(one)
+    only = set(first) - set(second), set(second) - set(first)
     return all(any(c.isdigit() for word in side for c in word) for side in only)
 
 
-def _misspelt(one: str, other: str) -> bool:
+def _misspelt(first: str, second: str) -> bool:
     """Whether a word is the other one with a letter or two wrong; numbers never are."""
-    if any(c.isdigit() for c in one + other) or min(len(one), len(other)) < 4:
+    if any(c.isdigit() for c in first + second) or min(len(first), len(second)) < 4:
         return False
-    return SequenceMatcher(None, one, other).ratio() >= LIKE
+    return SequenceMatcher(None, first, second).ratio() >= LIKE
 
 
 def blank_texts(texts: pa.Array) -> np.ndarray:

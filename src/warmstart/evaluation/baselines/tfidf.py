@@ -204,8 +204,8 @@ class TfidfClasses(Tfidf):
         truth, scores = np.concatenate([y[away], validation.store.targets]), list[float]()
         for choice in choices if away.any() else ():
             model = self.train(matrix[~away], y[~away], choice)
-            given = [model.predict(matrix[away]), self._classes(model, validation)]
-            scores.append(float(f1_macro(tally(truth, np.concatenate(given), self.k))))
+            answers = [model.predict(matrix[away]), self._classes(model, validation)]
+            scores.append(float(f1_macro(tally(truth, np.concatenate(answers), self.k))))
         return np.array(scores) if scores else 0.0
 
     def predict(self, rows: Examples) -> NDArray[np.int64]:

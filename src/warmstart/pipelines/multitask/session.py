@@ -93,7 +93,7 @@ class TasksSession:
         models: dict[str, Any] = {
             name: one.model for name, one in {**self.each, **self.masked}.items()
         }
-        spans = [one.prepared.task.score_span for one in self.each.values()]
+        spans = [each.task.score_span for each in prepared.each.values()]
         blocks = [block for model in models.values() for block in layers_of(unwrap(model))]
         return Fit(
             model=nn.ModuleDict(models),
@@ -122,8 +122,8 @@ class TasksSession:
         for name, one in self.each.items():
             task, examples = one.prepared.task, one.prepared.examples["validation"]
             scores[name] = task.score(outputs[name].outputs, examples)[task.epoch_score]
-        highest = {name: one.prepared.task.score_span[1] for name, one in self.each.items()}
-        mean = sum(score / highest[name] for name, score in scores.items()) / len(scores)
+        spans = {name: own.task.score_span for name, own in self.prepared.each.items()}
+        mean = sum(score / spans[name][1] for name, score in scores.items()) / len(scores)
         scores |= {name: outputs[name].metrics["accuracy"] for name in self.masked}
         figures = {f"score:{name}": score for name, score in scores.items()}
         return {"mean": mean, **figures, **{f"loss:{n}": o.loss for n, o in outputs.items()}}

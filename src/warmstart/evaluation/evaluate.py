@@ -155,13 +155,14 @@ def _compare(
     """The baselines' figures and how the model stands against each, and against the strongest."""
     main, measure = task.main_score, result.measure
     title, share = task.metric_titles.get(main, main), scale(measure, main)
+    unit = str(result.facts.get("unit", ""))
     table: list[dict[str, Any]] = []
     differences: list[Difference] = []
     for baseline in fitted:
         statistics = result.score(baseline.predict(test))
         figures = _figures(result, statistics, chance)
         against = difference(measure, result.statistics, statistics, main, *chance)
-        text = sentences.verdict(against, baseline.title, title, share)
+        text = sentences.verdict(against, baseline.title, title, share, unit)
         differences.append(against)
         table.append(
             {
@@ -184,7 +185,7 @@ def _compare(
         "title": table[best]["title"],
         **against.as_dict(),
         "outcome": against.outcome,
-        "sentence": sentences.verdict(against, called, title, share),
+        "sentence": sentences.verdict(against, called, title, share, unit),
     }
 
 

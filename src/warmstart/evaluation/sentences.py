@@ -18,11 +18,13 @@ DISPUTED = (
 NAMED = 6  # class names listed before "and n more"
 
 
-def verdict(result: Difference, other: str, name: str, scale: float = 1.0) -> str:
+def verdict(result: Difference, other: str, name: str, scale: float = 1.0, unit: str = "") -> str:
     """A comparison in words: "better than <other> by 9.8 points of macro-F1 (95 % interval …)".
 
-    `name` is that of the figure, `scale` makes it a share.
+    `name` is that of the figure, `scale` makes it a share; a figure that is no share has a `unit`.
     """
+    if unit:
+        return _verdict_in(result, other, unit)
     sign = -1 if result.outcome == "worse" else 1
     low, high = sorted((sign * scale * result.low, sign * scale * result.high))
     evidence = f"{percent(result.level)} interval {points(low)} to {points(high)}"
@@ -40,13 +42,26 @@ def verdict(result: Difference, other: str, name: str, scale: float = 1.0) -> st
     return f"{result.outcome} than {other} by {gap} ({evidence})"
 
 
+def _verdict_in(result: Difference, other: str, unit: str) -> str:
+    """The comparison of a figure that is no share, in its own unit."""
+    low, high = sorted((abs(result.low), abs(result.high)))
+    evidence = f"{percent(result.level)} interval {low:.3f} to {high:.3f}"
+    if result.low < 0 < result.high:
+        evidence = f"{percent(result.level)} interval {result.low:.3f} to {result.high:.3f}"
+    evidence += f", {p_words(result.p_value)}"
+    gap = f"{abs(result.difference):.3f} {unit}"
+    if result.outcome == "noise":
+        return f"{DISPUTED if result.disputed else NOT_SHOWN}: {gap} from {other} ({evidence})"
+    return f"{result.outcome} than {other} by {gap} ({evidence})"
+
+
 def verdict_sentence(metrics: Mapping[str, Any]) -> str:
     """The whole result in one sentence: score, interval, rows, and against the best baseline."""
     main, level = metrics["main"], percent(metrics["confidence_level"])
     value, low, high = (metrics[main][key] for key in ("value", "low", "high"))
     interval = between(low, high) if low is None else f"{level} interval {between(low, high)}"
     text = f"{title(metrics['titles'].get(main, main))} {figure(value)} ({interval})"
-    text += f" on {counted(metrics['rows'], 'test row')}"
+    text += f" on {counted(metrics['rows'], metrics.get('row_name', 'test row'))}"
     comparison = metrics["comparison"]
     if comparison is None:
         return f"{text}; no baseline was computed, so it stands alone."

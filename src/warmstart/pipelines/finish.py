@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ def finish(
     if forgetting:
         sections = [*(metrics.sections or ()), section(forgetting)]
         metrics = replace(metrics, forgetting=Verdict.from_json(forgetting), sections=sections)
+    if written := samples(progress.history):
+        metrics = replace(metrics, sections=[*(metrics.sections or ()), written])
     write_json(run.path / "metrics.json", metrics.to_json())
     with write_atomically(run.path / "predictions.parquet") as part:
         pq.write_table(evaluation.predictions, part)
@@ -69,6 +71,18 @@ def finish(
     write_report(run.report, report)
     write_text(run.model / "README.md", model_card(report))
     run.update(status="done")
+
+
+def samples(history: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """A section of the report: the texts that a model wrote as it was trained."""
+    rows = [[row["step"], row["sample"]] for row in history if row.get("sample")]
+    if not rows:
+        return None
+    return {
+        "title": "What it writes",
+        "lead": "A text after each validation, by chance, always with the same seed.",
+        "columns": ["Step", "Text"], "rows": rows[-12:],
+    }  # fmt: skip
 
 
 def speed_of(
@@ -118,6 +132,10 @@ def next_steps(task: Task, model: Path) -> Steps:
          "does so with every row of a file"),
         (f"warmstart evaluate {folder} other.csv{own}", "scores the model on other labelled data"),
     ]  # fmt: skip
+    if task.head.predicts_itself:
+        base = (f"warmstart tune data.csv --base {folder}", "fine-tunes it on labelled data")
+        other = (f"warmstart evaluate {folder} other.txt", "measures it on other texts")
+        return [base, other, steps[0]]
     if not task.head.gives_vectors:
         return steps
     index = f"warmstart index {folder} texts.csv --out texts-index"

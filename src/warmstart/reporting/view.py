@@ -93,6 +93,8 @@ def training(
         return {"lead": lead, "charts": [], "figures": figures}
     x = [float(row.get("epoch") or number + 1) for number, row in enumerate(rows)]
     titles = {"loss": "Loss (lower is better)", "score": f"{watched} (higher is better)"}
+    if "bits_per_byte" in own or "perplexity" in own:  # whose score is the loss again
+        del titles["score"]
     drawn = [
         charts.line_chart(
             title,
@@ -103,7 +105,7 @@ def training(
             },
             "epoch",
         )
-        for name, title in (titles | {name: name for name in own}).items()
+        for name, title in (titles | {name: name.replace("_", " ") for name in own}).items()
     ]
     return {"lead": lead, "charts": [chart for chart in drawn if chart], "figures": []}
 
@@ -253,9 +255,11 @@ def _comparison(metrics: Metrics) -> Point:
     if not comparison:
         return Point("info", "Baselines", "None were computed, so the score stands alone.")
     if comparison.outcome == "better":
-        gap = words.points(comparison.difference * metrics.scale)
+        gap = f"{words.points(comparison.difference * metrics.scale)} points"
+        if unit := metrics.more.get("unit"):
+            gap = f"{abs(comparison.difference):.3f} {unit}"
         p = words.p_words(comparison.p_value)
-        text = f"It beats the best of them, {comparison.title}, by {gap} points. "
+        text = f"It beats the best of them, {comparison.title}, by {gap}. "
         return Point("good", AGAINST, f"{text}A gap like this is unlikely to be chance ({p}).")
     level = "bad" if comparison.outcome == "worse" else "watch"
     advice = "More test rows would tell."

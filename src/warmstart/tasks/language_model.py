@@ -175,13 +175,14 @@ class LanguageModel(Task):
             return others if few else per_document(others, owner, len(rows))
 
         notes = [
-            f"There are only {counted(len(rows), 'held-out document')}, so the intervals are those "
-            f"of its {counted(len(windows), 'window')}, and speak of texts of this kind alone."
-        ]  # fmt: skip
+            f"Only {counted(len(rows), 'document')} held out, so the intervals are those of "
+            f"{counted(len(windows), 'window')}, and speak of texts of this kind alone."
+        ]
         return TaskResult(
             measure=measure, statistics=windows if few else rows, score=of_baseline, table=table,
             mistakes=mistakes, baselines=("unigram",), notes=notes if few else (),
-            facts={"mistakes_lead": "The held-out documents that surprise the model most, in nats "
+            facts={"unit": "nats a token", "row_name": "held-out document", "mistakes_lead":
+                   "The held-out documents that surprise the model most, in nats "
                    "a token."},
         )  # fmt: skip
 

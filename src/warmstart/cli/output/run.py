@@ -107,7 +107,7 @@ def metrics(figures: Mapping[str, Any], out: Any) -> None:
 
 def scores(metrics: Metrics) -> None:
     """A table: the model beside the baselines, with intervals; and the verdict in words."""
-    table = plain(f"{counted(metrics.rows, 'test row')}")
+    table = plain(counted(metrics.rows, str(metrics.more.get("row_name", "test row"))))
     table.add_column("", no_wrap=True)
     table.add_column("this model", justify="right")
     table.add_column(f"{percent(metrics.confidence_level)} interval", justify="right", no_wrap=True)

@@ -12,7 +12,8 @@ from warmstart.config.recipe import Recipe, settings_of
 from warmstart.data.readers.files import check_exists, unusable
 from warmstart.models.base import listing
 from warmstart.models.gguf import fetch as fetch_model
-from warmstart.pipelines.request import Request, pretraining
+from warmstart.pipelines.pretrain.request import pretraining
+from warmstart.pipelines.request import Request
 from warmstart.run import Run, folder_named, usable
 from warmstart.types import Prediction
 

@@ -30,8 +30,8 @@ from warmstart.models.checks import read_json
 from warmstart.models.gguf import cache_folder
 from warmstart.models.loading import check_output_matrix, load_tokenizer
 from warmstart.objectives.base import Objective
+from warmstart.pipelines.pretrain.scratch import base_of
 from warmstart.pipelines.recognise import with_task
-from warmstart.pipelines.scratch import base_of
 from warmstart.tasks.base import Examples, Task
 from warmstart.training.batches import BatchSource
 from warmstart.training.datasets import Rows, row_sizes

@@ -1,0 +1,61 @@
+"""The request of `pretrain`: what it leaves open is settled as language models are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from warmstart.config.keys import nested, over
+from warmstart.models.architectures import family_of
+from warmstart.models.base import resolve
+from warmstart.models.checks import read_json
+from warmstart.objectives.language import USUAL
+from warmstart.pipelines.request import Request
+
+PRETRAINING: Mapping[str, Any] = {
+    "task": {"name": "language_model"},
+    "data": {"validation_fraction": 0.05, "test_fraction": 0.05},
+    "train": {"keep": "last", "patience": 0, "schedule": "cosine", "min_rate": 0.1,
+              "warmup": 0.02, "weight_decay": 0.1, "adam_beta2": 0.99, "guard": True},
+}  # fmt: skip
+"""What `pretrain` has in the place of the defaults of fine-tuning."""
+BATCH_TOKENS = 8_192
+RATES = {"nano": 2e-3, "tiny": 1e-3, "mini": 8e-4, "small": 6e-4, "base": 4e-4}
+"""Size of a new base → the peak of its learning rate."""
+OBJECTIVES = {
+    "albert": "sop", "electra": "replaced_token", "gpt2": "clm", "llama": "clm",
+    "t5": "span_corruption", "bart": "denoising", "pegasus": "gap_sentences",
+    "xlnet": "permutation",
+}  # fmt: skip
+"""Architecture → the objective that it is known for; all others: mlm."""
+SHORT = ("architecture", "size", "tokenizer", "vocabulary_size", "layers", "hidden_size", "heads")
+"""Keys of `scratch` that `pretrain` takes without it."""
+
+
+def pretraining(corpus: Any, recipe: Any, keys: Mapping[str, Any], resume: Path | None) -> Request:
+    """A request whose recipe has the usual settings below what was typed. Raises `RecipeError`, and
+    `BaseModelError` where the base to go on with is not there."""
+    keys = {f"scratch.{key}" if key in SHORT else key: value for key, value in keys.items()}
+    if resume is not None:
+        return Request(corpus, recipe, keys, resume)
+    below, above = Request(corpus, recipe, keys).layers()
+    asked = over(nested(below), nested(above))
+    train, scratch = dict(asked.get("train") or {}), dict(asked.get("scratch") or {})
+    name = scratch.get("architecture")
+    usual = {key: dict(value) for key, value in PRETRAINING.items()}
+    if not train.keys() & {"batch_size", "batch_tokens"}:
+        usual["train"]["batch_tokens"] = BATCH_TOKENS
+    if name is not None:
+        usual["train"]["learning_rate"] = RATES.get(str(scratch.get("size", "tiny")), 1e-3)
+        if "max_length" not in dict(asked.get("task") or {}):
+            usual["task"]["max_length"] = 256
+    if "objective" not in asked:
+        if name is None:
+            path = resolve(str(asked.get("base", "minilm")), revision=asked.get("revision")).path
+            config = read_json(path / "config.json")
+            name, kind = str(config.get("model_type")), family_of(config).kind
+            usual["objective"] = {"name": OBJECTIVES.get(name) or USUAL[kind]}
+        else:
+            usual["objective"] = {"name": OBJECTIVES.get(str(name), "mlm")}
+    return Request(corpus, over(usual, below) if below else usual, above)

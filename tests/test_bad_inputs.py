@@ -173,7 +173,7 @@ CASES = [
     Bad("10 MB cell", TUNE, ("bad.csv:26", "column 'text'", "1,000,000", "shorten"),
         rows("x" * 10_000_000 + ",pos")),
     Bad("ragged row", TUNE, ("bad.csv:26", "3 fields", "header has 2", "quote"), rows("a,b,pos")),
-    Bad("unclosed quote", TUNE, ("bad.csv:26", "quote opened here"), rows('"never closed,pos')),
+    Bad("unclosed quote", TUNE, ("bad.csv:26", "quote opened here"), rows('"never, closed,pos')),
     Bad("invalid JSONL", "tune bad.jsonl --base base", ("bad.jsonl:2", "not valid JSON", "mend"),
         data('{"text": "a", "label": "b"}\n{"text": \n', "bad.jsonl")),
     Bad("wrong encoding named", "tune bad.csv --base base --data.encoding ascii",

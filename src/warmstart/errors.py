@@ -77,6 +77,19 @@ def typed(path: object) -> str:
 
 
 def shown(value: object, width: int = 60) -> str:
-    """A value as it may stand in a one-line message: printable and short."""
-    text = str(value).encode("unicode_escape", "replace").decode("ascii")
+    """A value as it may stand in a one-line message: printable and short, in its own letters."""
+    return _short("".join(map(_visible, str(value))), width)
+
+
+def escaped(value: object, width: int = 60) -> str:
+    """As `shown`, in ASCII, so that texts which look alike can be told apart."""
+    return _short(str(value).encode("unicode_escape", "replace").decode("ascii"), width)
+
+
+def _visible(letter: str) -> str:
+    """A letter of any script as it is; what cannot be seen, or moves the text, as an escape."""
+    return letter if letter.isprintable() and letter != "\\" else escaped(letter)
+
+
+def _short(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"

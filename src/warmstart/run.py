@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from warmstart import files
 from warmstart.config.recipe import Recipe
 from warmstart.config.toml import read_file
 from warmstart.data.readers.files import unusable
+from warmstart.data.readers.objects import is_series
 from warmstart.errors import RecipeError, RunError, nearest, shown, typed
 from warmstart.files import write_json, write_text
 from warmstart.types import Metrics, Prediction, RunFolder, RunReport, TaskName
@@ -145,6 +147,8 @@ class Run:
         for a table, whose columns `warmstart.predict` knows."""
         from warmstart.inference.predictor import open_predictor
 
+        if is_series(texts) and not isinstance(texts, list | tuple):  # of pandas, or an array
+            texts = texts.tolist()  # pyright: ignore[reportAttributeAccessIssue]
         if not isinstance(texts, str | list | tuple):
             kind = type(texts).__name__
             raise RecipeError(
@@ -214,7 +218,8 @@ def run_folder(out: str | Path | None, source: str | None, what: str) -> Path:
 
     Raises `RunError` where it cannot be made.
     """
-    stem = f"{Path(source or 'data').resolve().stem or 'data'}-{what}"
+    data = Path(re.sub(r"[*?\[\]]+", "", source or "data")).resolve()  # of a pattern, its words
+    stem = f"{data.stem or 'data'}-{what}"
     path = Path(out) if out else free_path(stem)
     check_free(path)
     check_writable(path)

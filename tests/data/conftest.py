@@ -11,7 +11,7 @@ import pytest
 
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
-from warmstart.data.settings import Data
+from warmstart.data.settings import Data, Reading
 from warmstart.data.splitting import load
 
 ROLES = {
@@ -39,7 +39,7 @@ def rows() -> Callable[..., SimpleNamespace]:
 
     def reading(source: Any, **options: Any) -> SimpleNamespace:
         ledger = Ledger()
-        table = read(source, ledger=ledger, **options)
+        table = read(source, ledger=ledger, how=Reading(**options))
         return SimpleNamespace(table=table, ledger=ledger, rows=table.to_pylist())
 
     return reading

@@ -9,6 +9,7 @@ import pytest
 
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
+from warmstart.data.settings import Reading
 from warmstart.errors import DataError
 
 CONLL_2003 = """-DOCSTART- -X- -X- O
@@ -70,7 +71,7 @@ def test_named_columns_and_comments(tmp_path: Path) -> None:
 def test_packed_and_limited(tmp_path: Path) -> None:
     path = tmp_path / "a.conll.gz"
     path.write_bytes(gzip.compress(CONLL_2003.encode()))
-    assert len(read(path, ledger=Ledger(), limit=1)) == 1
+    assert len(read(path, ledger=Ledger(), how=Reading(limit=1))) == 1
 
 
 @pytest.mark.parametrize(

@@ -101,9 +101,9 @@ def test_field_size_limit_of_the_csv_module_is_restored(put, rows) -> None:
     [
         ("text,label\na,x\nb\n", "d.csv:3", ["1 fields", "header has 2", "--data.delimiter"]),
         ("text,label\na,x\nb,c,y\n", "d.csv:3", ["3 fields", "quote fields", "','"]),
-        ('text,label\na,x\n"open,y\nb,z\n', "d.csv:3", ["quote opened here", "close it"]),
+        ('text,label\n"a,",x\n"open,y\nb,z\n', "d.csv:3", ["quote opened here", "close it"]),
         ('text,label\na,x\n"ok\n","open\nb,z\n', "d.csv:4", ["quote opened here"]),
-        ('text,label\n"a"b,x\n', "d.csv:2", ["quote", '("")']),
+        ('text,label\n"a"b,x\n"c,d",y\n', "d.csv:2", ["quote", '("")']),
         ("text,label,text\na,x,b\n", "d.csv:1", ["two columns", "'text'", "rename"]),
         ("text,label\na,x\nb\0c,y\n", "d.csv:3", ["NUL byte", "delete"]),
         ("text,label\n", "d.csv", ["header but no rows"]),

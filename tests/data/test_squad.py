@@ -10,6 +10,7 @@ import pytest
 
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
+from warmstart.data.settings import Reading
 from warmstart.errors import DataError
 
 FIRST: dict[str, Any] = {
@@ -37,7 +38,7 @@ def write(path: Path, content: Any, indent: int | None = None) -> Path:
 
 
 def rows(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
-    table = read(path, ledger=Ledger(), limit=limit)
+    table = read(path, ledger=Ledger(), how=Reading(limit=limit))
     return table.drop_columns(["_file"]).to_pylist()
 
 

@@ -51,3 +51,18 @@ def test_quotas_add_up() -> None:
     assert quotas(np.array([3, 3]), 0.1, 0).sum() == 1
     assert quotas(np.array([3, 3]), 0.1, 1).tolist() == [1, 1]
     assert quotas(np.array([3, 3]), 0.0, 1).tolist() == [0, 0]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 8)), min_size=2, max_size=60),
+    st.sampled_from([(0.1, 0.2), (0.0, 0.5), (0.45, 0.45), (0.3, 0.0)]),
+    st.integers(0, 5),
+)
+def test_every_class_keeps_rows_in_train(rows: list[tuple[int, int]], shares, seed: int) -> None:
+    """Whatever the groups, which hold rows of several classes, the sizes and the seed."""
+    codes, groups = (np.array(values) for values in zip(*rows, strict=True))
+    side = cut(codes, groups, *shares, seed)
+    assert set(codes[side == TRAIN]) == set(codes)
+    for value in groups:
+        assert len(set(side[groups == value])) == 1, "a group stands on one side"

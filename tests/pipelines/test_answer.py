@@ -174,7 +174,10 @@ def test_a_missing_text_is_an_empty_one(model: Path, tmp_path: Path):
     found = warmstart.predict(model, path, notes=notes)
     empty = warmstart.predict(model, [""])[0].scores
     assert [one.scores for one in found[1:]] == [pytest.approx(empty)] * 2
-    assert notes == [f"2 texts have no text: a label there means nothing (first: {path}:2)"]
+    assert notes == [
+        f"2 texts have no text: a label there means nothing (first: {path}:2)",
+        f"{path} (utf-8): text = text; not read: other",
+    ]
     assert warmstart.predict(model, path, out=tmp_path / "out.parquet") == 3
     table = pq.read_table(tmp_path / "out.parquet")
     assert table["text"].to_pylist() == ["good film", None, None], "columns stay as they were"

@@ -74,6 +74,9 @@ def test_what_stands_between_labels_is_found() -> None:
     assert guess_separator(["a, b|c", "c", "a, b"]) == "|"
     assert guess_separator(["a", "b"]) == "" == guess_separator([])
     assert separator_for(["a,b", "c"]) == ";"
+    classes = ["Food, Drink & Tobacco", "Home, Garden", "Toys", "Health"]
+    assert guess_separator(classes * 5) == "", "names of classes, not lists of labels"
+    assert guess_separator([f"{name};Toys" for name in classes] + classes * 5) == ";"
 
 
 @pytest.mark.parametrize(
@@ -90,11 +93,11 @@ def test_cells_that_cannot_be_read(cell: Any, words: str) -> None:
 
 
 def test_columns_of_0_and_1() -> None:
-    rows = {"text": ["a", "b", "c"], "Toxic": [1, 0, 0], "rude, or so": ["yes", "1.0", ""]}
+    rows = {"text": ["a", "b", "c"], "Toxic": [1, 0, 0], "rude, or so": ["yes", "2", ""]}
     names = ("Toxic", "rude, or so")
-    table = pa.table({**rows, "rude, or so": ["yes", "1", ""]})
+    table = pa.table({**rows, "rude, or so": ["yes", "1.0", ""]})
     assert sets_of(table, label_columns=names) == [list(names), ["rude, or so"], []]
-    with pytest.raises(DataError, match=r"a\.csv:2: column 'rude, or so' holds '1\.0', and"):
+    with pytest.raises(DataError, match=r"a\.csv:2: column 'rude, or so' holds '2', and"):
         table_of(pa.table(rows), label_columns=names)
     said = r"no column 'toxicc'; .* Did you mean 'Toxic'\? .* or mend --task.label_columns"
     with pytest.raises(DataError, match=said):

@@ -46,7 +46,8 @@ MEANT = {
 }
 """What other tools call it, and what it is here."""
 
-ROWS = ("columns", "delimiter", "encoding", "limit")  # of data, where rows are only read
+ROWS = ("columns", "delimiter", "encoding", "header", "quoting", "bad_rows", "limit")
+"""Of data, where rows are only read."""
 SCORES = ("bootstrap", "confidence_level", "calibration_bins")
 FILES = ("path", "train", "validation", "test")
 SPLITS = (
@@ -55,7 +56,7 @@ SPLITS = (
 )  # fmt: skip
 APPLIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "inspect": {"base": (), "revision": (), "seed": (), "data": SPLITS, "task": ()},
-    "evaluate": {"seed": (), "data": ROWS, "evaluate": SCORES, "engine": ()},
+    "evaluate": {"seed": (), "data": (*ROWS, "merge_labels"), "evaluate": SCORES, "engine": ()},
     "predict": {"data": ROWS, "engine": ()},
     "index": {"data": ROWS, "engine": ()},
 }

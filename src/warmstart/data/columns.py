@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from difflib import get_close_matches
@@ -11,10 +12,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from warmstart.data.ledger import Ledger
+from warmstart.data.settings import DELIMITER_NAMES, NO_DELIMITER
 from warmstart.data.tables import CHUNK, MAX_CELL, as_text, pc, too_long
 from warmstart.errors import DataError, UnknownNameError, nearest, shown
 
 OURS = ("_file", "_line")
+LISTED = 8  # columns in a message
+LOOKED_AT = 5_000  # rows
+WORDY, MANY_TO_A_CLASS = 3, 10  # words of a text; rows of a class
+SENTENCE = 5  # words
+NUMBER = re.compile(r"-?\d+([.,]\d+)?")
 
 
 def map_roles(
@@ -23,13 +31,15 @@ def map_roles(
     named: Mapping[str, str],
     required: Collection[str],
     nested: AbstractSet[str] = frozenset(),
+    ledger: Ledger | None = None,
 ) -> pa.Table:
     """The columns of the roles, under the names of the roles, plus `_file` and `_line`.
 
     `roles` gives for each role the column names that mean it, best first, in any case; `named`
     wins. Values become strings (3 and 3.0 are "3", a ClassLabel its name), but in the roles of
     `nested` lists and structs stay. A role that is not required may be absent. Raises DataError
-    with the columns there are, UnknownNameError for a role that does not exist.
+    with the columns there are, UnknownNameError for a role that does not exist. The ledger is told
+    which column was taken for what, and which are not read.
     """
     for role in named:
         if role not in roles:
@@ -39,7 +49,9 @@ def map_roles(
     assigned = assign(file, columns, roles, named)
     missing = [role for role in roles if role in required and role not in assigned]
     if missing:
-        raise _missing(file, columns, roles, missing, assigned)
+        raise _missing(table, columns, roles, missing, assigned)
+    if ledger is not None:
+        _describe(table, assigned, roles, named, ledger)
     classes = _class_names(table)
     arrays: dict[str, Any] = {}
     for role, column in assigned.items():
@@ -84,13 +96,93 @@ def assign(
     return assigned
 
 
+def _describe(
+    table: pa.Table,
+    assigned: Mapping[str, str],
+    roles: Mapping[str, Sequence[str]],
+    named: Mapping[str, str],
+    ledger: Ledger,
+) -> None:
+    """Tell the ledger the columns of each file, once where those of the next are the same."""
+    unused = [n for n in table.column_names if n not in OURS and n not in assigned.values()]
+    files = pc.unique(table["_file"]).to_pylist()
+    for file in files:
+        ledger.describe(file, columns=dict(assigned), unused=unused)
+    sentence = in_words(assigned, unused)
+    doubts = [
+        doubt for name in unused if (doubt := _doubt(table, name, assigned, roles, named))
+    ]  # fmt: skip
+    if not any(n["kind"] == "columns" and n["columns"] == sentence for n in ledger.notes):
+        how = reading_words(ledger.reading.get(files[0], {})) if files else ""
+        where = f"{files[0]}{how}: " if files else ""
+        message = where + "; ".join([sentence, *doubts])
+        plain = all(role == column for role, column in assigned.items())
+        ledger.note(
+            "columns", message, columns=sentence, unused=unused, plain=plain, loud=bool(doubts)
+        )
+
+
+def reading_words(how: Mapping[str, Any]) -> str:
+    """` (cp1250, semicolon, no header)`: how a file of text was read; nothing for others."""
+    delimiter = how.get("delimiter")
+    words = [
+        how.get("encoding"),
+        DELIMITER_NAMES.get(delimiter, delimiter) if delimiter != NO_DELIMITER else None,
+        "no header" if how.get("header") is False else None,
+        "plain quotes" if how.get("quoting") is False else None,
+    ]
+    known = [word for word in words if word]
+    return f" ({', '.join(known)})" if known else ""
+
+
+def in_words(assigned: Mapping[str, str], unused: Sequence[str]) -> str:
+    """`text = sentence, label = label; not read: question`."""
+    plain = {role: column for role, column in assigned.items() if role.isidentifier()}
+    parts = [f"{role} = {shown(column, 40)}" for role, column in plain.items()]
+    if others := len(assigned) - len(plain):
+        parts.append(f"{others} columns of labels")
+    more = f" and {len(unused) - LISTED} more" if len(unused) > LISTED else ""
+    rest = ", ".join(shown(name, 40) for name in unused[:LISTED]) + more
+    return ", ".join(parts) + (f"; not read: {rest}" if unused else "")
+
+
+def _doubt(
+    table: pa.Table,
+    name: str,
+    assigned: Mapping[str, str],
+    roles: Mapping[str, Sequence[str]],
+    named: Mapping[str, str],
+) -> str:
+    """What a column that is not read may be needed for; nothing where the user has named those
+    that are."""
+    plain = name.strip().lower()
+    for role, usual in roles.items():
+        if plain in usual and role in assigned and role not in named:
+            return f"'{shown(name, 40)}' could be the {role} too (--data.columns.{role} NAME)"
+    single = {"text", "label"} <= assigned.keys() and not {"text", "label"} & named.keys()
+    values = table[name].slice(0, LOOKED_AT)
+    if not single or not pa.types.is_string(values.type) or not len(values):
+        return ""
+    distinct = len(pc.unique(values)) / len(values)
+    words = pc.mean(pc.count_substring_regex(pc.fill_null(values, ""), r"\S+")).as_py()
+    if words >= WORDY and distinct > 0.5 and assigned["text"].strip().lower() != "text":
+        return (
+            f"'{shown(name, 40)}' holds texts too (if the label is about both, take --task pairs)"
+        )
+    odd_label = assigned["label"].strip().lower() not in ("label", "labels")
+    if odd_label and len(values) >= MANY_TO_A_CLASS and distinct * MANY_TO_A_CLASS <= 1:
+        return f"'{shown(name, 40)}' holds classes too (--data.columns.label NAME)"
+    return ""
+
+
 def _missing(
-    file: str,
+    table: pa.Table,
     columns: list[str],
     roles: Mapping[str, Sequence[str]],
     missing: list[str],
     assigned: Mapping[str, str],
 ) -> DataError:
+    file = table["_file"][0].as_py() if len(table) else "the data"
     ours = [role for role in missing if role.isidentifier()] or missing
     listing = ", ".join(shown(column, 30) for column in columns[:30])
     free = sorted(column for column in columns if column not in assigned.values())
@@ -110,10 +202,30 @@ def _missing(
             taken += f" '{shown(assigned[other])}' would be the {role}, and is taken as {other} "
             taken += "already."
     flags = " ".join(f"--data.columns.{role} NAME" for role in ours)
+    if headless(table):
+        numbered = " ".join(f"--data.columns.{role} 'column N'" for role in ours)
+        return DataError(
+            f"{file}: the first row looks like data, not like the names of columns ({listing}); if "
+            f"the file has no header, number its columns: --data.header false {numbered}"
+        )
     return DataError(
         f"{file} has no column for {' and '.join(ours)}; its columns are: {listing}.{taken}{guess} "
         f"Name it with {flags}"
     )
+
+
+def headless(table: pa.Table) -> bool:
+    """Whether the names of the columns look like a row: one is a value of its own column, a number,
+    or as long as a sentence."""
+    for name in table.column_names:
+        if name in OURS or not pa.types.is_string(table[name].type):
+            continue
+        bare = name.strip()
+        if NUMBER.fullmatch(bare) or len(bare.split()) >= SENTENCE:
+            return True
+        if pc.index(table[name], name).as_py() >= 0:
+            return True
+    return False
 
 
 def _chunked(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -150,13 +262,12 @@ def _strings(column: pa.ChunkedArray, file: str, role: str, name: str) -> pa.Chu
 
 
 def _floats(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """3.0 as "3", 0.5 as "0.5", NaN as null: a label that pandas turned into a float is mended."""
-    distinct = pc.unique(column.cast(pa.float64()))
-    words = pa.array([as_text(value) for value in distinct.to_pylist()], pa.string())
-    chunks = [
-        words.take(pc.index_in(chunk.cast(pa.float64()), value_set=distinct))
-        for chunk in column.chunks
-    ]
+    """3.0 as "3", 0.5 as "0.5" in any width, NaN as null: a label that pandas turned into a float
+    is mended."""
+    column = column.cast(pa.float32()) if column.type == pa.float16() else column
+    distinct = pc.unique(column)
+    words = pa.array([as_text(x) for x in distinct.to_numpy(zero_copy_only=False)], pa.string())
+    chunks = [words.take(pc.index_in(chunk, value_set=distinct)) for chunk in column.chunks]
     return pa.chunked_array(chunks, type=pa.string())
 
 

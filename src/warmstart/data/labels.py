@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +13,13 @@ import pyarrow as pa
 
 from warmstart.data.ledger import Ledger, place
 from warmstart.data.tables import pc
-from warmstart.errors import DataError, shown
+from warmstart.errors import DataError, escaped, shown
 from warmstart.formatting import counted
 
 UNSEEN = re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]")
 SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u3000 ]")
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
+WHOLE = re.compile(r"\.0+$")
 FREE_TEXT_ROWS, FREE_TEXT_SHARE = 20, 0.5
 
 
@@ -34,6 +37,28 @@ def coded(column: pa.ChunkedArray) -> Coded:
     return Coded(np.asarray(codes, np.int64), names)
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Labels sorted; those that are all numbers by their value, so that 2 stands before 10."""
+    ordered = sorted(names)
+    if all(NUMBER.fullmatch(name) for name in ordered):
+        ordered.sort(key=float)
+    return ordered
+
+
+def one_name_a_value(names: Iterable[str]) -> dict[str, str]:
+    """Old → new name of labels whose value has several spellings: where all are numbers, 1.0 is 1;
+    where all are truth values, True and TRUE are true."""
+    names = list(names)
+    bare = [name.strip() for name in names]
+    if all(name.lower() in ("true", "false") for name in bare):
+        new = [name.lower() for name in bare]
+    elif all(NUMBER.fullmatch(name) for name in bare):
+        new = [WHOLE.sub("", name) for name in bare]
+    else:
+        return {}
+    return {a: b for a, b, c in zip(names, new, bare, strict=True) if b != c}
+
+
 def seen(name: str) -> str:
     """What is equal for labels that look alike: those that differ in case, in spaces around them,
     in characters that cannot be seen, or in how a character is put together (é: one, or two)."""
@@ -48,6 +73,11 @@ def tidy(
 
     Raises DataError when labels look alike (see `seen`), unless `merge`.
     """
+    values = {name for table in parts.values() for name in pc.unique(table[label]).to_pylist()}
+    if to := one_name_a_value(values):
+        parts = {name: renamed(table, label, to) for name, table in parts.items()}
+        listing = ", ".join(f"{old!r} is read as {new!r}" for old, new in sorted(to.items())[:5])
+        ledger.note("labels", f"one name for one value: {listing}", renamed=to)
     counts: Counter[str] = Counter()
     for table in parts.values():
         labels = coded(table[label])
@@ -59,9 +89,10 @@ def tidy(
     torn = [group for group in groups.values() if len(group) > 1]
     if torn and not merge:
         described = "; ".join(
-            " and ".join(f"'{shown(name)}' ({counted(counts[name])})" for name in group)
+            " and ".join(f"'{look(name)}' ({counted(counts[name])})" for name in group)
             + f", the last first at {first_row(parts, label, group[-1])}"
             for group in torn[:3]
+            for look in [_look(group)]
         )
         more = f"; and {len(torn) - 3} more" if len(torn) > 3 else ""
         raise DataError(
@@ -78,13 +109,22 @@ def tidy(
     to = {name: group[0].strip() for group in groups.values() for name in group}
     if all(name == other for name, other in to.items()):
         return parts
-    return {name: _renamed(table, label, to) for name, table in parts.items()}
+    return {name: renamed(table, label, to) for name, table in parts.items()}
 
 
-def _renamed(table: pa.Table, label: str, to: dict[str, str]) -> pa.Table:
+def _look(group: list[str]) -> Callable[[str], str]:
+    """How labels are written in a message, so that they do not look alike."""
+    seen_as = {
+        " ".join(unicodedata.normalize("NFC", UNSEEN.sub("", name)).split()) for name in group
+    }
+    return shown if len(seen_as) == len(group) else escaped
+
+
+def renamed(table: pa.Table, label: str, to: Mapping[str, str]) -> pa.Table:
+    """The table with other names for some of its labels."""
     column = table[label]
     old = pc.unique(column)
-    new = pa.array([to[name] for name in old.to_pylist()], pa.string())
+    new = pa.array([to.get(name, name) for name in old.to_pylist()], pa.string())
     chunks = [new.take(pc.index_in(chunk, value_set=old)) for chunk in column.chunks]
     at = table.column_names.index(label)
     return table.set_column(at, label, pa.chunked_array(chunks, type=pa.string()))

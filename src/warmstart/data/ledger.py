@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,10 @@ from warmstart.formatting import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+BadRow = tuple[int, str, str]
+"""Line, reason and detail of a row that cannot be read."""
 
 
 def place(table: pa.Table, row: int) -> str:
@@ -31,6 +36,10 @@ class Ledger:
         self._first: dict[str, str] = {}
         self._tokens: dict[str, dict[str, int]] = {}
         self._notes: list[dict[str, Any]] = []
+        self.reading: dict[str, dict[str, Any]] = {}
+        """File → how it was read: encoding, delimiter, quoting, columns, columns left unused."""
+        self.bad_rows: list[tuple[str, int, str, str]] = []
+        """File, line, reason and detail of rows that could not be read."""
         self._names: dict[str, int] = {}  # files, events and reasons, each once, and its number
         self._file, self._event, self._reason = array("I"), array("I"), array("I")
         self._line, self._cut = array("q"), array("q")
@@ -39,6 +48,21 @@ class Ledger:
     def read(self, file: str, n: int) -> None:
         """Count `n` rows as read from `file`."""
         self._read[file] += n
+
+    def describe(self, file: str, **facts: Any) -> None:
+        """Remember how a file was read, json-able."""
+        self.reading.setdefault(file, {}).update(facts)
+
+    def put_aside(self, file: str, n: int) -> None:
+        """Count `n` rows of `file` as not read after all; a note says why."""
+        self._read[file] -= n
+
+    def bad(self, file: str, rows: Iterable[BadRow]) -> None:
+        """Rows of a file that could not be read, and are left out."""
+        for line, reason, detail in rows:
+            self.bad_rows.append((file, line, reason, detail))
+            self._read[file] += 1
+            self.drop(file, line, reason, detail)
 
     def keep(self, split: str, n: int) -> None:
         """Count `n` rows as kept in `split`."""
@@ -69,9 +93,11 @@ class Ledger:
         total, cut = before["total"] + total, before["cut"] + cut
         self._tokens[split] = {"total": total, "cut": cut, "kept": total - cut}
 
-    def note(self, kind: str, message: str, **facts: Any) -> None:
-        """Remember something worth telling, with json-able facts."""
+    def note(self, kind: str, message: str, *, loud: bool = False, **facts: Any) -> None:
+        """Remember something worth telling, with json-able facts; `loud`: on the screen at once."""
         self._notes.append({"kind": kind, "message": message, **facts})
+        if loud:
+            self._notes[-1]["loud"] = True
 
     @property
     def dropped(self) -> int:
@@ -82,6 +108,32 @@ class Ledger:
     def notes(self) -> list[dict[str, Any]]:
         """What was noted so far, in order."""
         return list(self._notes)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What belongs on the screen: loud notes, and rows that were left out."""
+        lost = [
+            f"{counted(count, 'row is', 'rows are')} left out: {reason} (first: "
+            f"{self._first[reason]})"
+            for reason, count in self._dropped.most_common()
+        ]
+        return [*self.loud, *lost]
+
+    @property
+    def loud(self) -> list[str]:
+        """The loud notes."""
+        return [note["message"] for note in self._notes if note.get("loud")]
+
+    @property
+    def told(self) -> list[str]:
+        """What a person should know before training: how the data were read, and loud notes."""
+        columns = self.columns
+        return [*columns, *(text for text in self.loud if text not in columns)]
+
+    @property
+    def columns(self) -> list[str]:
+        """How each file was read, and which of its columns."""
+        return [note["message"] for note in self._notes if note["kind"] == "columns"]
 
     def check(self, max_dropped: float) -> None:
         """Stop when a larger share of the rows than `max_dropped` is lost; raises DataError."""
@@ -125,6 +177,7 @@ class Ledger:
         return {
             "rows": {"read": read, "kept": kept, "dropped": dropped},
             "files": dict(self._read),
+            "reading": dict(self.reading),
             "splits": dict(self._kept),
             "dropped": {
                 reason: {"rows": count, "first": self._first[reason]}

@@ -19,8 +19,9 @@ def cut(
     """The side of each row: TRAIN, VALIDATION or TEST (int8).
 
     `codes` are class numbers, `keys` say which rows belong together and never part. `validation`
-    and `test` are shares of all rows. Every class keeps at least one group in train; where test is
-    cut, every class of two groups or more has one there.
+    and `test` are shares of all rows. Every class keeps rows in train; where test is cut, every
+    class that owns two groups or more (a group is owned by the class of its first row) has one
+    there, unless it has to give it back for that.
     """
     _, first, group, sizes = np.unique(
         keys, return_index=True, return_inverse=True, return_counts=True
@@ -37,7 +38,23 @@ def cut(
         free = order[starts[label] : starts[label + 1]]
         free = _take(side, free, sizes, int(wanted_test[label]), TEST)
         _take(side, free, sizes, int(wanted_validation[label]), VALIDATION)
+    _keep_in_train(side, group, sizes, codes)
     return side[group]
+
+
+def _keep_in_train(
+    side: np.ndarray, group: np.ndarray, sizes: np.ndarray, codes: np.ndarray
+) -> None:
+    """Give back to train the smallest group of each class whose rows were all taken, as where they
+    stand in groups that other classes own."""
+    missing = np.bincount(codes) > 0
+    missing[codes[side[group] == TRAIN]] = False
+    for label in np.flatnonzero(missing):
+        if missing[label]:
+            own = np.unique(group[codes == label])
+            back = own[np.argmin(sizes[own])]
+            side[back] = TRAIN
+            missing[codes[group == back]] = False
 
 
 def quotas(counts: np.ndarray, share: float, least: int) -> np.ndarray:

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import codecs
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from warmstart.part import Part
 
+NO_DELIMITER = "\x1f"  # of a one-column file: a character that text does not hold
+DELIMITER_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", NO_DELIMITER: "none"}
 DELIMITER_WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+
+
+class Reading(NamedTuple):
+    """How a source is to be read, in the words of `Data`."""
+
+    delimiter: str | None = None
+    encoding: str | None = None
+    header: bool | None = None
+    quoting: bool | None = None
+    bad_rows: Literal["refuse", "skip"] = "refuse"
+    limit: int | None = None
+    usual_encoding: str | None = None
+    """Of files that are not UTF-8, as of those that a model was trained on."""
+    usual_delimiter: str | None = None
+    """Of files that have it in their first line."""
 
 
 class Data(Part):
@@ -41,6 +58,21 @@ class Data(Part):
     encoding: str | None = Field(
         default=None,
         description="the encoding of text files, as in utf-8 or cp1252; unset: detected",
+    )
+    header: bool | None = Field(
+        default=None,
+        description="whether the first row of a CSV file names the columns; false: they are called "
+        "'column 1', 'column 2', …",
+    )
+    quoting: bool | None = Field(
+        default=None,
+        description="whether quotes enclose fields of a CSV file, or are plain characters; unset: "
+        "they enclose fields unless every line has as many delimiters as the first",
+    )
+    bad_rows: Literal["refuse", "skip"] = Field(
+        default="refuse",
+        description="rows that cannot be read, such as those with too many fields or with broken "
+        "JSON: stop at the first, or leave them out and name each in the ledger",
     )
     validation_fraction: float = Field(
         default=0.1,
@@ -95,6 +127,13 @@ class Data(Part):
         le=1,
         description="share of the rows that may be lost before the run stops",
     )
+
+    @property
+    def reading(self) -> Reading:
+        """How the files are to be read."""
+        return Reading(
+            self.delimiter, self.encoding, self.header, self.quoting, self.bad_rows, self.limit
+        )
 
     @field_validator("delimiter")
     @classmethod

@@ -106,7 +106,7 @@ def load(
         together: a column whose rows of one value are not parted where no group is named.
         strata: gives each row of train a word, in the place of `label` where there is none.
     """
-    parts = _read_all(settings, roles, required, ledger, source, nested, rows)
+    parts = _read_all(settings, roles, required, ledger, source, nested, rows, label)
     stamp = fingerprint(parts)
     if texts is None:
         texts = [role for role in roles if role in required and role != label]
@@ -190,15 +190,42 @@ def _read_all(
     source: Any,
     nested: AbstractSet[str],
     rows: Rows | None,
+    label: str | None,
 ) -> dict[str, pa.Table]:
     parts: dict[str, pa.Table] = {}
     for name, _, table in read_splits(settings, source, ledger):
-        mapped = map_roles(table, roles, settings.columns, required, nested)
+        mapped = map_roles(table, roles, settings.columns, required, nested, ledger)
         if settings.group:
             mapped = mapped.append_column("_group", group_values(table, settings.group))
         own = mapped if rows is None else own_rows(mapped, rows, ledger)
         parts[name] = _some_left(mapped, own, ledger)
+    return parts if label is None else _without_hidden(parts, label, ledger)
+
+
+def _without_hidden(parts: dict[str, pa.Table], label: str, ledger: Ledger) -> dict[str, pa.Table]:
+    """Where the labels of test are hidden, as those of a benchmark are (-1, or none at all), the
+    rows of validation stand for it, and validation is cut from train."""
+    if "test" not in parts or not _is_hidden(parts["test"], label):
+        return parts
+    if _is_hidden(parts["train"], label):
+        return parts  # a column without labels, which is told elsewhere
+    test = parts.pop("test")
+    file, rows = test["_file"][0].as_py(), counted(len(test))
+    ledger.put_aside(file, len(test))
+    instead = "a test split is cut from train"
+    if "validation" in parts and not _is_hidden(parts["validation"], label):
+        parts["test"] = parts.pop("validation")
+        instead = "the model is tested on the rows of validation, and validation is cut from train"
+    message = f"{file}: the {rows} of test have hidden labels (-1, or none), so {instead}"
+    ledger.note("hidden", message, rows=len(test), loud=True)
     return parts
+
+
+def _is_hidden(table: pa.Table, label: str) -> bool:
+    if label not in table.column_names:
+        return False
+    bare = pc.utf8_trim_whitespace(pc.fill_null(table[label], ""))
+    return pc.all(pc.is_in(bare, pa.array(["", "-1", "-1.0"]))).as_py()
 
 
 def _some_left(before: pa.Table, after: pa.Table, ledger: Ledger) -> pa.Table:

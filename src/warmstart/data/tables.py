@@ -8,6 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -137,14 +138,22 @@ def with_file(table: pa.Table, file: str) -> pa.Table:
 
 
 def as_text(value: Any) -> str | None:
-    """A cell as text: 3.0 as "3", true as "true", nested values as JSON."""
+    """A cell as text: 3.0 as "3", true as "true", nested values as JSON, a period as "2024-01"."""
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, float):
+    if isinstance(value, Enum):
+        return as_text(value.value)
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, float | np.floating):
         if value != value:
             return None
-        return str(int(value)) if value.is_integer() else repr(value)
-    return json.dumps(value, ensure_ascii=False, default=str)
+        return str(int(value)) if float(value).is_integer() else str(value)
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value, ensure_ascii=False, default=as_text)
+    return str(value)
 
 
 def _column(file: str, name: str, chunk: list[tuple[int, dict[str, Any]]]) -> pa.Array:

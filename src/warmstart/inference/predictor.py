@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,9 @@ class Predictor:
     tokenizer: Any
     labels: list[str]
     runner: Runner
+    reading: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """How the data that it was trained on were read: columns by role, encoding, delimiter, header,
+    merge_labels."""
 
     def predict(self, rows: Sequence[Any]) -> list[Prediction]:
         """One prediction a row, in order; ids count from 0. A row is a text, or, for a task with
@@ -165,8 +168,9 @@ def open_predictor(folder: Path, engine: Engine | None = None) -> Predictor:
         form = chosen.build(whole, folder / "engines" / chosen.part_name())
         pad_id: Any = tokenizer.pad_token_id
         runner = chosen.open(form, task, pad_id)
+        reading = note_of(whole).get("data")
     labels = [str(config.id2label[i]) for i in range(config.num_labels)]
-    return Predictor(task, tokenizer, labels, runner)
+    return Predictor(task, tokenizer, labels, runner, reading if isinstance(reading, dict) else {})
 
 
 @contextmanager

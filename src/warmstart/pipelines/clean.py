@@ -178,6 +178,14 @@ def write_clean(source: Source, gone: Sequence[Removal], out: Path) -> dict[str,
             twins = [place(source.whole[r.kept[0]], r.kept[1]) if r.kept else "" for r in of_split]
             removed.append(_with_places(rows, [removal.reason for removal in of_split], twins))
     reasons = Counter(removal.reason.partition(":")[0] for removal in gone)
+    if bad := source.ledger.bad_rows:
+        reasons.update(reason for _, _, reason, _ in bad)
+        places: dict[str, list[Any]] = {
+            "removed_from": [file for file, _, _, _ in bad],
+            "removed_line": [line for _, line, _, _ in bad],
+            "removed_because": [f"{reason}: {why}".rstrip(": ") for _, _, reason, why in bad],
+        }
+        removed.append(pa.table(places))
     written = _write(source, kept, removed, out, folder=len(source.parts) > 1)
     return {**written, "removed": str(removed_path(out)), "reasons": dict(reasons.most_common())}
 

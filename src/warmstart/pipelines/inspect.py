@@ -85,7 +85,8 @@ def inspect(
             "--fix and --split write copies of single texts with their labels, and these rows are "
             f"for {kind}; leave them out, and mend what the report lists by hand"
         )
-    data, own, left_out = read_for(kind, recipe, source)
+    skipping = recipe.data.model_copy(update={"bad_rows": "skip"})  # they are findings
+    data, own, left_out = read_for(kind, recipe.model_copy(update={"data": skipping}), source)
     if recipe.data.corrections and "label" in data.roles:
         data = corrected(data, recipe.data.corrections)
     if fix is not None:
@@ -208,7 +209,8 @@ def _write_copies(
         gone = removals(parts, context.duplicates.groups, keys)
         written["fix"] = write_clean(context.source, gone, fix)
     if split is not None:
-        data = recipe.data.model_copy(update={"max_dropped": 1.0})  # what is left out is told
+        lenient = {"max_dropped": 1.0, "bad_rows": "skip"}  # what is left out is told
+        data = recipe.data.model_copy(update=lenient)
         if fix is not None:
             unset = {"path": str(fix), "train": None, "validation": None, "test": None}
             data, source = data.model_copy(update=unset), None

@@ -16,7 +16,7 @@ from warmstart.files import write_atomically, write_json
 from warmstart.formatting import counted
 from warmstart.inference.predictor import OnCut, Predictor, open_predictor
 from warmstart.part import OWN_HEAD, allow_named
-from warmstart.pipelines.rows import Writer, check_out, labelled, parts_of, source_of
+from warmstart.pipelines.rows import AsTrained, Writer, check_out, labelled, parts_of, source_of
 from warmstart.run import why
 from warmstart.types import Prediction
 
@@ -107,12 +107,14 @@ def _parts(
     if out is not None:
         check_out(out, source)
     predictor = _open(model, keys)
-    seen, start = _Notes(), 0
-    for rows, inputs in parts_of(source, settings, predictor, seen.set_table):
+    seen, start, reader = _Notes(), 0, AsTrained(settings, predictor)
+    for rows, inputs in parts_of(source, reader, seen.set_table):
         texts = seen.see(predictor.task.as_text(inputs).to_pylist(), start)
         yield _Part(predictor, rows, inputs, texts, start, seen.see_cut)
         start += len(inputs)
     seen.add_to(notes, predictor.task.max_length)
+    if notes is not None:
+        notes += reader.notes
 
 
 def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, Any]:
@@ -127,7 +129,8 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
     if out is not None and out.exists() and any(out.iterdir()):  # perhaps the results of a run
         raise RunError(f"{out} exists and is not empty; choose another --out")
     predictor = _open(model, keys)
-    table = labelled(data, recipe.data, predictor)
+    reader = AsTrained(recipe.data, predictor)
+    table = labelled(data, reader)
     task = predictor.task.resolve_for_data(table)
     seen = _Notes(table)
     if task.head.generates:  # the texts that are wanted are scored whole, and noted by none
@@ -140,6 +143,7 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
         recipe.evaluate, task, {"test": outputs}, {"test": examples}, seed=recipe.seed
     )
     seen.add_to(evaluation.metrics["notes"], predictor.task.max_length)
+    evaluation.metrics["notes"] += reader.notes
     if out is not None:
         try:
             out.mkdir(parents=True, exist_ok=True)

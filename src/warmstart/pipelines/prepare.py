@@ -17,7 +17,8 @@ from warmstart.data.splitting import Splits
 from warmstart.data.tables import mapped
 from warmstart.data.tokens.batching import plan
 from warmstart.data.tokens.dataset import TokenizedDataset
-from warmstart.errors import DataError, RecipeError
+from warmstart.errors import DataError, RecipeError, shown
+from warmstart.formatting import counted
 from warmstart.methods.base import Method
 from warmstart.models.architectures import family_of, skeleton, width_of
 from warmstart.models.base import Base, resolve
@@ -34,6 +35,9 @@ from warmstart.training.settings import Train
 
 CLASS_STEPS = 60
 """Steps that each class wants: 77 classes need twice the passes that 4 do (bench/scores.py)."""
+MANY_CUT, MANY_UNKNOWN = 0.05, 0.01
+"""Shares of texts, of tokens, from which they are told on the screen."""
+MOST_WORDS, SHOWN_WORDS = 20, 3
 USUAL_WIDTH = 768
 """Of the layers of a base whose config names no width."""
 
@@ -75,6 +79,8 @@ def _resolved(recipe: Recipe, base: Base, rows: np.ndarray, store: TokenizedData
 
 
 SPLITS = ("train", "validation", "test")
+KEPT = ("columns", "encoding", "delimiter", "header")
+"""Of how the data were read, what a saved model keeps."""
 
 
 @dataclass
@@ -109,6 +115,13 @@ class Prepared:
     @property
     def objective(self) -> Objective:
         return self.recipe.objective  # pyright: ignore[reportReturnType]
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How the rows of train were read, for the saved model to read others alike."""
+        how = next(iter(self.ledger.reading.values()), {})
+        kept = {key: how[key] for key in KEPT if key in how}
+        return kept | {"merge_labels": self.recipe.data.merge_labels}
 
     def facts(self) -> dict[str, Any]:
         """What a dry run shows, and `run.json` keeps."""
@@ -170,7 +183,13 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
         raise RecipeError("no data: name a file or folder, or give --data.train FILE")
     ledger = Ledger()
     recipe = with_task(recipe, source, ledger)
-    task = recipe.task
+    task = recipe.task.model_copy()  # what it learns of these rows is of them alone
+    if recipe.data.merge_labels and task.label is None:
+        raise RecipeError(
+            f"data.merge_labels merges the spellings of one label a row, and task "
+            f"{task.part_name()} has no such label; mend the spellings in the data instead"
+        )
+    recipe = recipe.model_copy(update={"task": task})
     splits = load_splits(recipe, task, ledger, source)
     base = resolve(recipe.base, revision=recipe.revision)
     tokenizer = load_tokenizer(base)
@@ -187,6 +206,8 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
         store = task.encode(table, labels, tokenizer, task.max_length, cut)
         examples[name] = Examples(table, store, labels, tokenizer)
         ledger.tokens(name, int(store.offsets[-1]) + cut.tokens, cut.tokens)
+        cut.tell(name, task.max_length)
+        note_unknown(name, examples[name], task, ledger)
     recipe, store = recipe.model_copy(update={"task": task}), examples["train"].store
     rows = _rows(recipe, store)
     if recipe.data.sampling != "none":
@@ -288,9 +309,72 @@ class Cut:
     """Tells the ledger about texts that are too long."""
 
     def __init__(self, table: Any, ledger: Ledger) -> None:
-        self.table, self.ledger, self.tokens = table, ledger, 0
+        self.table, self.ledger, self.tokens, self.rows = table, ledger, 0, 0
 
     def __call__(self, row: int, tokens: int) -> None:
-        self.tokens += tokens
+        self.tokens, self.rows = self.tokens + tokens, self.rows + 1
         file, line = self.table["_file"][row].as_py(), self.table["_line"][row].as_py()
         self.ledger.cut(file, line, tokens)
+
+    def tell(self, split: str, longest: int) -> None:
+        """Note the share of the texts that were cut."""
+        if self.rows:
+            share = self.rows / max(len(self.table), 1)
+            self.ledger.note(
+                "cut",
+                f"{share:.1%} of the texts of {split} have more than {longest} tokens and are cut "
+                "(task.max_length)",
+                loud=share >= MANY_CUT,
+                rows=self.rows,
+            )
+
+
+def note_unknown(split: str, examples: Examples, task: Task, ledger: Ledger) -> None:
+    """Note the share of tokens that the tokenizer of the base does not know, in texts and in the
+    targets that are to be written: all of them are one token to the model."""
+    tokenizer, store = examples.tokenizer, examples.store
+    unknown, table = tokenizer.unk_token_id, examples.table
+    if unknown is None or unknown in (tokenizer.eos_token_id, tokenizer.pad_token_id):
+        return
+    hits = np.flatnonzero(store.ids == unknown)
+    if len(hits):
+        rows = np.unique(np.searchsorted(store.offsets, hits, "right") - 1)
+        rows = rows[rows < len(table)]
+        share = len(hits) / len(store.ids)
+        words = _unknown_words(task.as_text(table).take(rows[:MOST_WORDS]), tokenizer)
+        ledger.note(
+            "unknown",
+            f"{share:.1%} of the tokens of {split} are unknown to the base's tokenizer{words}; the "
+            "model cannot tell them apart: take a base for this language, or add to its "
+            "vocabulary (warmstart tokenizer extend)",
+            loud=share >= MANY_UNKNOWN,
+            tokens=len(hits),
+            share=share,
+        )
+    answers = store.answers
+    if answers is None or not task.head.generates or "target" not in table.column_names:
+        return
+    lost = np.unique(np.searchsorted(answers.offsets, np.flatnonzero(answers.ids == unknown),
+                                     "right") - 1)  # fmt: skip
+    if len(lost):
+        words = _unknown_words(table["target"].take(lost[:MOST_WORDS]), tokenizer)
+        ledger.note(
+            "unknown",
+            f"{len(lost):,} of {counted(len(table), 'target')} of {split} hold what the tokenizer "
+            f"of the base cannot write{words}; such an answer can never be right: take another "
+            "base, or change these signs in the targets",
+            loud=True,
+            rows=len(lost),
+        )
+
+
+def _unknown_words(texts: Any, tokenizer: Any) -> str:
+    """` (such as “…”)`: the first words of these texts that the tokenizer does not know."""
+    words = dict.fromkeys(word for text in texts.to_pylist() for word in (text or "").split())
+    strange: list[str] = []
+    for word in words:
+        if len(strange) == SHOWN_WORDS:
+            break
+        if tokenizer.unk_token_id in tokenizer(word, add_special_tokens=False).input_ids:
+            strange.append(f"“{shown(word, 30)}”")
+    return f" (such as {', '.join(strange)})" if strange else ""

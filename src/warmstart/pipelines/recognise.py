@@ -111,7 +111,7 @@ def with_task(recipe: Recipe, source: Any, ledger: Ledger) -> Recipe:
         )
     below = recipe.model_dump(exclude_unset=True)
     message = f"task {known.task}, by the columns {known.reason}; for another say --task NAME"
-    ledger.note("recognised", message, task=known.task, columns=list(known.columns))
+    ledger.note("recognised", message, loud=True, task=known.task, roles=list(known.columns))
     return Recipe.of({"task": known.task}, below, quiet=True)
 
 
@@ -129,7 +129,8 @@ def sample(data: Data, source: Any) -> pa.Table | None:
         columns: dict[str, Any] = {PLAIN: [""], "_file": [str(path)], "_line": [1]}
         return pa.table(columns)
     with suppress(WarmstartError):
-        fewer = data.model_copy(update={"limit": min(SAMPLE, data.limit or SAMPLE)})
+        few = {"limit": min(SAMPLE, data.limit or SAMPLE), "bad_rows": "skip"}
+        fewer = data.model_copy(update=few)
         for _, _, table in read_splits(fewer, source, Ledger()):
             return table
     return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -19,9 +19,11 @@ from typing import Any
 import pyarrow as pa
 
 from warmstart.data.columns import map_roles
+from warmstart.data.labels import one_name_a_value, seen
 from warmstart.data.ledger import Ledger, place
 from warmstart.data.readers import files
-from warmstart.data.readers.read import read
+from warmstart.data.readers.objects import is_series
+from warmstart.data.readers.read import Files, one_table, read
 from warmstart.data.readers.text import has_header, is_plain, lines_of
 from warmstart.data.settings import Data
 from warmstart.errors import DataError, RecipeError, RunError, nearest, shown
@@ -41,6 +43,8 @@ def source_of(data: Any) -> Any:
     One that ends as the name of a data file does is taken for a file that is missing, unless it
     has a space, as in "see report.csv", and names no folder that exists.
     """
+    if is_series(data) and not isinstance(data, list | tuple):  # of pandas, or an array
+        return data.tolist()
     if not isinstance(data, str | Path) or os.path.exists(data):
         return data
     known = files.FORMATS.keys() | files.PICKLES | files.SPREADSHEETS
@@ -48,14 +52,61 @@ def source_of(data: Any) -> Any:
     sentence = len(str(data).split()) > 1 and not (folder and os.path.isdir(folder))
     if isinstance(data, Path) or (files.suffix(Path(data)) in known and not sentence):
         files.check_local(data)
+        if isinstance(several := one_table(data), Files):
+            return several
         files.check_exists(Path(data))
     return [data]
 
 
+class AsTrained:
+    """How rows are read for a saved model: as those that it was trained on, unless `settings` say
+    otherwise."""
+
+    def __init__(self, settings: Data, predictor: Predictor) -> None:
+        self.settings, self.predictor, self.ledger = settings, predictor, Ledger()
+        self.trained, self._notes = predictor.reading, list[str]()
+        self.merges = settings.merge_labels or self.trained.get("merge_labels") is True
+
+    @property
+    def notes(self) -> list[str]:
+        """What belongs on the screen."""
+        columns = [note for note in self.ledger.notes if note["kind"] == "columns"]
+        how = [note["message"] for note in columns if note["unused"] or not note["plain"]]
+        return [*how, *self._notes, *(text for text in self.ledger.warnings if text not in how)]
+
+    def table(self, data: Any) -> pa.Table:
+        """All columns of a source."""
+        how, header = self.settings.reading, self.trained.get("header")
+        if how.header is None and header is False:
+            how = how._replace(header=False)
+        kept = [self.trained.get(name) for name in ("encoding", "delimiter")]
+        encoding, delimiter = (value if isinstance(value, str) else None for value in kept)
+        how = how._replace(usual_encoding=encoding, usual_delimiter=delimiter)
+        return read(data, ledger=self.ledger, how=how)
+
+    def columns_of(self, table: pa.Table, roles: Mapping[str, Sequence[str]]) -> pa.Table:
+        """The columns of some roles, all of which the model needs; see `map_roles`."""
+        task, named = self.predictor.task, dict[str, str]()
+        trained = self.trained.get("columns")
+        file = table["_file"][0].as_py() if len(table) else "the data"
+        for role in roles:
+            usual = trained.get(role) if isinstance(trained, dict) else None
+            if role in self.settings.columns:
+                named[role] = self.settings.columns[role]
+            elif usual in table.column_names:
+                named[role] = usual
+            elif usual is not None and role.isidentifier():
+                self._notes.append(
+                    f"{file} has no column '{shown(usual)}', from which the model learned its "
+                    f"{role}; name the one to read with --data.columns.{role} NAME"
+                )
+        needed = set(task.roles) if task.required is None else task.required
+        return map_roles(table, roles, named, needed & set(roles), task.nested, self.ledger)
+
+
 def parts_of(
     source: Any,
-    settings: Data,
-    predictor: Predictor,
+    reader: AsTrained,
     on_table: Callable[[pa.Table], None],
     *,
     every: bool = True,
@@ -65,6 +116,7 @@ def parts_of(
     `on_table` is called with the table of a file, whose rows have lines. Of a plain text file
     `every` line is a row as it stands, as of stdin; else those that hold something are.
     """
+    predictor, settings = reader.predictor, reader.settings
     task, live = predictor.task, isinstance(source, Iterator)
     texts = isinstance(source, list | tuple) and all(
         isinstance(item, str | tuple | list) for item in source
@@ -76,10 +128,8 @@ def parts_of(
             yield table.select(list(task.inputs)), table
         return
     whole = _lines_as_texts(source, settings, task, every)
-    whole = _read(source, settings) if whole is None else whole
-    columns = {role: name for role, name in settings.columns.items() if role in task.inputs}
-    roles = {role: task.roles[role] for role in task.inputs}
-    inputs = map_roles(whole, roles, columns, set(task.inputs), task.nested)
+    whole = reader.table(source) if whole is None else whole
+    inputs = reader.columns_of(whole, {role: task.roles[role] for role in task.inputs})
     on_table(whole)
     extra = [name for name in ("_file", "_line") if name in whole.column_names]
     for start in range(0, len(whole), AT_ONCE):
@@ -116,22 +166,16 @@ def _lines_as_texts(data: Any, settings: Data, task: Task, every: bool) -> pa.Ta
     return table.rename_columns([role if name == "text" else name for name in table.column_names])
 
 
-def _read(data: Any, settings: Data) -> pa.Table:
-    reading = {key: getattr(settings, key) for key in ("delimiter", "encoding", "limit")}
-    return read(data, ledger=Ledger(), **reading)
-
-
-def labelled(data: Any, settings: Data, predictor: Predictor) -> pa.Table:
+def labelled(data: Any, reader: AsTrained) -> pa.Table:
     """The columns of every row, all of which the model can be scored on. Raises `DataError`."""
     if isinstance(data, str | Path) and Path(data).is_dir():
         paths = sorted(path for path in Path(data).glob("test.*") if path.is_file())
         data = paths[0] if paths else data
-    task, table = predictor.task, _read(data, settings)
-    needed = set(task.roles) if task.required is None else task.required
-    table = map_roles(table, task.roles, settings.columns, needed, task.nested)
+    predictor, task = reader.predictor, reader.predictor.task
+    table = reader.columns_of(reader.table(one_table(data)), task.roles)
     labels: list[str] = []
     if task.label is not None:
-        labels = [(label or "").strip() for label in table[task.label].to_pylist()]
+        labels = _known_names(table[task.label].to_pylist(), predictor.labels, reader.merges)
         at = table.column_names.index(task.label)
         table = table.set_column(at, task.label, pa.chunked_array([pa.array(labels, pa.string())]))
     for role in (*task.texts, *([task.label] if task.label else [])):
@@ -151,6 +195,19 @@ def labelled(data: Any, settings: Data, predictor: Predictor) -> pa.Table:
             f"({many} that it does not know).{nearest(label, predictor.labels)}"
         )
     return own_form(task, table)
+
+
+def _known_names(labels: list[str | None], known: list[str], merges: bool) -> list[str]:
+    """Labels without outer spaces, in the spelling of the model: 1.0 for 1, true for True; and,
+    where spellings are merged, those that look alike."""
+    distinct = {(label or "").strip() for label in labels}
+    to = {name: name for name in distinct}
+    shapes = [lambda name: one_name_a_value([name]).get(name, name)]
+    shapes += [seen] if merges else []
+    for shape in shapes:
+        alike = {shape(name): name for name in known}
+        to |= {x: alike.get(shape(to[x]), to[x]) for x in distinct if to[x] and to[x] not in known}
+    return [to[(label or "").strip()] for label in labels]
 
 
 def check_out(out: Path, source: Any) -> None:

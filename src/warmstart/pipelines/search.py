@@ -34,7 +34,7 @@ from warmstart.metrics.retrieval import nearest
 from warmstart.models.base import resolve
 from warmstart.models.saving import whole_folder
 from warmstart.part import allow_named
-from warmstart.pipelines.rows import AT_ONCE, parts_of, source_of
+from warmstart.pipelines.rows import AT_ONCE, AsTrained, parts_of, source_of
 from warmstart.run import check_free, folder_named, read_json
 
 __all__ = ["Found", "Index", "embed", "index", "search"]
@@ -204,7 +204,8 @@ def _texts(data: Any, predictor: Predictor, settings: Data) -> Iterator[pa.Table
         return
     if isinstance(data, str | Path) and not os.path.exists(data):
         raise DataError(f"there is no file or folder {data}")
-    for _, table in parts_of(source_of(data), settings, predictor, lambda _: None, every=False):
+    reader = AsTrained(settings, predictor)
+    for _, table in parts_of(source_of(data), reader, lambda _: None, every=False):
         yield table
 
 

@@ -183,6 +183,7 @@ class Session:
         self.forward.widen_vocabulary()
         prepared.tokenizer.model_max_length = prepared.task.max_length
         notes = {"task": prepared.task.to_metadata(), "head": self.head.name}
+        notes["data"] = prepared.reading
         prepared.method.save(self.model, prepared.tokenizer, folder, prepared.base, notes)
         prepared.task.write_extras(folder)
 

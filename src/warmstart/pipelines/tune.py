@@ -41,6 +41,10 @@ def tune(
     if resume is None:
         _folder_of(recipe)
     ready = prepared or _prepare(recipe, source)
+    if prepared is None:
+        for text in ready.ledger.told:
+            for listener in listeners or []:
+                listener.note(text)
     if resume is None:
         out = _folder_of(recipe)
         ready = replace(ready, recipe=ready.recipe.model_copy(update={"out": str(out)}))
@@ -52,9 +56,6 @@ def tune(
         run.update(status="running")
     if prepared is None and isinstance(ready, Prepared):
         ready = rows_in(run.path, ready)
-    for note in ready.ledger.notes if isinstance(ready, Prepared) else ():
-        for listener in (listeners or []) if note["kind"] == "recognised" else ():
-            listener.note(note["message"])
     give_back_memory()
     keep_freed_memory()
     with _telling(run):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from warmstart.data.labels import in_order
 from warmstart.data.tokens.dataset import TokenizedDataset, tokenise
 from warmstart.data.tokens.encoding import tokenise_pairs
 from warmstart.errors import RecipeError
@@ -144,7 +145,7 @@ class Task(Part):
         """The labels, in the order of the head's outputs; empty where there are none."""
         if self.label is None:
             return []
-        return sorted(set(train[self.label].to_pylist()))
+        return in_order(set(train[self.label].to_pylist()))
 
     def encode(
         self,

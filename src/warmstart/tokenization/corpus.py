@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from warmstart.data.columns import map_roles
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers import files
-from warmstart.data.readers.arrow import kind_name
 from warmstart.data.readers.files import detect
+from warmstart.data.readers.objects import kind_name
 from warmstart.data.readers.read import read
+from warmstart.data.settings import Reading as Rows
 from warmstart.errors import DataError, RecipeError, nearest, shown
 from warmstart.tokenization.settings import Extension, Reading
 
@@ -100,10 +101,8 @@ class Corpus:
             while texts := list(islice(lines, BATCH)):
                 yield Batch(texts, [name] * len(texts))
             return
-        table = read(
-            source, delimiter=how.delimiter, encoding=how.encoding, limit=how.limit,
-            ledger=Ledger(),
-        )  # fmt: skip
+        rows = Rows(delimiter=how.delimiter, encoding=how.encoding, limit=how.limit)
+        table = read(source, ledger=Ledger(), how=rows)
         columns = _columns(table, name, how.column, by, self.lenient)
         for column in columns:
             roles = {"text": column} | ({"group": by} if by else {})

@@ -18,14 +18,13 @@ from warmstart.data.columns import OURS, assign, map_roles
 from warmstart.data.corrections import correct
 from warmstart.data.ledger import Ledger
 from warmstart.data.profiling.pii import mask
-from warmstart.data.readers.csv import NO_DELIMITER, detect_delimiter
 from warmstart.data.readers.files import format_of
-from warmstart.data.readers.read import read_splits
-from warmstart.data.settings import Data
+from warmstart.data.readers.read import Files, read_splits
+from warmstart.data.settings import DELIMITER_NAMES, Data
 from warmstart.data.tables import is_blank, pc
 from warmstart.errors import DataError
+from warmstart.formatting import counted
 
-DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", NO_DELIMITER: "none"}
 TYPES = {
     "text": (pa.types.is_string, pa.types.is_large_string),
     "true or false": (pa.types.is_boolean,),
@@ -133,7 +132,7 @@ def read_all(
     origins: dict[str, Any] = {}
     for name, origin, table in read_splits(settings, source, ledger):
         origins[name], whole[name] = origin, table
-        parts[name] = map_roles(table, roles, settings.columns, required, nested)
+        parts[name] = map_roles(table, roles, settings.columns, required, nested, ledger)
     names = [set(table.column_names) & {"text", "label"} for table in parts.values()]
     for role in sorted(set.union(*names) - set.intersection(*names)):
         lacking = next(name for name, table in parts.items() if role not in table.column_names)
@@ -165,20 +164,20 @@ def corrected(source: Source, path: str) -> Source:
 
 def file_facts(source: Source, settings: Data) -> list[dict[str, Any]]:
     """Of each split: file, rows, bytes, format, encoding, delimiter (None where not known)."""
-    encodings = {n["file"]: n["encoding"] for n in source.ledger.notes if n["kind"] == "encoding"}
     rows: list[dict[str, Any]] = []
     for split, origin in source.origins.items():
         table = source.whole[split]
-        size, kind, encoding, delimiter = None, "object", None, None
+        size, kind = None, "object"
         path = Path(origin).expanduser() if isinstance(origin, str | os.PathLike) else None
         if path is not None and path.is_file():
             size, kind = path.stat().st_size, format_of(path, settings.encoding)
-            encoding = encodings.get(str(path))
-            if kind == "delimited" and encoding:
-                mark = settings.delimiter or detect_delimiter(path, encoding)
-                delimiter = DELIMITERS.get(mark, mark)
         elif path is not None:
             kind = "datasets folder"
+        elif isinstance(origin, Files):
+            size, kind = sum(part.stat().st_size for part in origin), counted(len(origin), "file")
+        how = source.ledger.reading.get(table["_file"][0].as_py(), {})
+        encoding, delimiter = how.get("encoding"), how.get("delimiter")
+        delimiter = DELIMITER_NAMES.get(delimiter, delimiter)
         rows.append({"split": split, "file": table["_file"][0].as_py(), "rows": len(table),
                      "bytes": size, "format": kind, "encoding": encoding,
                      "delimiter": delimiter})  # fmt: skip

@@ -1,25 +1,14 @@
-"""Tables that need no parsing: Parquet, Arrow, saved `datasets`, and objects of Python."""
+"""Tables that need no parsing: Parquet, Arrow, saved `datasets`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from warmstart.data.readers.exports import spacy_row
-from warmstart.data.readers.jsonl import questions_apart
-from warmstart.data.tables import (
-    CHUNK,
-    as_text,
-    check_names,
-    concatenate,
-    freed,
-    objects_to_table,
-    torn,
-)
-from warmstart.errors import DataError, RecipeError, shown
+from warmstart.data.tables import CHUNK, concatenate, freed
+from warmstart.errors import DataError, shown
 from warmstart.files import read_json
 
 
@@ -109,73 +98,3 @@ def _listed(path: Path, key: str) -> list[Any]:
 
 def _no_index(path: Path) -> DataError:
     return DataError(f"{path} is not what `datasets` writes there: save the data set again")
-
-
-ACCEPTED = (
-    "a path, a pandas DataFrame, a datasets.Dataset or DatasetDict, a pyarrow.Table, or a list of "
-    "dictionaries"
-)
-
-
-def kind_name(source: Any) -> str:
-    """What an object is called in messages and in `_file`."""
-    return f"<{type(source).__name__}>"
-
-
-def read_object(source: Any, limit: int | None) -> pa.Table:
-    """The object as a table; known by the module of its class, so that nothing is imported.
-
-    Raises RecipeError for a type that is not known, DataError for one
-    whose contents are not a table."""
-    file = kind_name(source)
-    library = type(source).__module__.partition(".")[0]
-    if isinstance(source, list | tuple):
-        return _from_rows(file, source).slice(0, limit)
-    if isinstance(source, pa.Table):
-        table = source
-    elif library == "pandas" and hasattr(source, "columns"):
-        table = _from_pandas(file, source)
-    elif library == "datasets" and hasattr(source, "with_format"):
-        table = _from_dataset(source)
-    else:
-        raise RecipeError(f"data of type {type(source).__name__} are not read; give {ACCEPTED}")
-    return freed(table).slice(0, limit)
-
-
-def _from_pandas(file: str, frame: Any) -> pa.Table:
-    names = [str(name) for name in frame.columns]
-    check_names(file, names)
-    arrays: list[Any] = []
-    for i, name in enumerate(names):
-        values, where = frame.iloc[:, i], f"column '{shown(name)}'"
-        try:
-            arrays.append(pa.array(values, from_pandas=True))
-        except UnicodeEncodeError:
-            place = lambda row, where=where: f"{file}:{row + 1}: {where}"  # noqa: E731
-            raise torn(values.tolist(), place) from None
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            texts = [as_text(value) for value in values.tolist()]
-            arrays.append(pa.array(texts, pa.string()))
-    return pa.table(arrays, names=names)
-
-
-def _from_dataset(data: Any) -> pa.Table:
-    if not hasattr(data, "__len__"):
-        raise RecipeError("a streaming data set cannot be split; load it without streaming=True")
-    if not len(data):
-        raise DataError(f"{kind_name(data)} has no rows; give some")
-    tables = list(data.with_format("arrow").iter(batch_size=CHUNK))
-    metadata = data.features.arrow_schema.metadata
-    return concatenate(tables).replace_schema_metadata(metadata)
-
-
-def _from_rows(file: str, rows: list[Any] | tuple[Any, ...]) -> pa.Table:
-    rows = [row if isinstance(row, Mapping) else spacy_row(row) or row for row in rows]
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, Mapping):
-            raise DataError(
-                f"{file}:{number}: {shown(row, 30)} is not a dictionary; each row must look like "
-                "{'text': ..., 'label': ...}"
-            )
-    named = ((i, {str(key): row[key] for key in row}) for i, row in enumerate(rows, 1))
-    return objects_to_table(file, questions_apart(file, named))

@@ -8,10 +8,11 @@ import gzip
 import io
 import os
 import re
+import unicodedata
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from warmstart.errors import DataError, RecipeError, nearest, shown
 
@@ -51,16 +52,31 @@ def open_bytes(path: Path) -> BinaryIO:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def lines(path: Path, encoding: str) -> Iterator[str]:
-    """The physical lines of a text file with their line ends. Raises DataError at a NUL byte."""
-    with io.TextIOWrapper(open_bytes(path), encoding, newline="") as text:
+def lines(path: Path, encoding: str, *, lenient: bool = False) -> Iterator[str]:
+    """The physical lines of a text file with their line ends. Raises DataError at a NUL byte.
+
+    `lenient`: bytes that are not of the encoding become lone surrogates, and NUL bytes stay; then
+    `NOT_TEXT` finds both.
+    """
+    errors = "surrogateescape" if lenient else "strict"
+    with io.TextIOWrapper(open_bytes(path), encoding, errors, newline="") as text:
         for number, line in enumerate(text, 1):
-            if "\0" in line:
+            if "\0" in line and not lenient:
                 raise DataError(
                     f"{path}:{number}: NUL byte; the file is damaged or not text. Export it again, "
-                    "or delete the NUL bytes (tr -d '\\000')"
+                    "delete the NUL bytes (tr -d '\\000'), or leave such rows out with "
+                    "--data.bad_rows skip"
                 )
             yield line.removeprefix("\ufeff") if number == 1 else line
+
+
+NOT_TEXT = re.compile("[\0\udc80-\udcff]")
+"""What `lines` leaves, where it is lenient, of bytes that are no text."""
+
+
+def why_not_text(line: str, encoding: str) -> str:
+    """The reason for leaving out a line that `NOT_TEXT` matches."""
+    return "a NUL byte" if "\0" in line else f"bytes that are not {encoding}"
 
 
 def unusable(path: str | os.PathLike[str]) -> str | None:
@@ -190,7 +206,13 @@ def _refuse_binary(path: Path, head: bytes) -> None:
 
 BLOCK = 1 << 20  # bytes
 SAMPLE = 1 << 18  # bytes given to the statistics
-WESTERN = 0.25  # largest share of bytes over 127 in text of a western language
+COMMON = (
+    "cp1252", "mac_roman", "cp1250", "iso8859_2", "cp1254", "cp1251", "koi8_r", "cp1253", "cp1255",
+    "cp1256", "cp1257", "gb18030", "big5", "cp932", "euc_jp", "cp949", "cp874",
+)  # fmt: skip
+"""Encodings in the order in which they are taken where the statistics do not tell them apart."""
+EQUAL, CHAOS, RARE = 0.01, 2.0, 0.15  # in the merit of an encoding
+WIDE = re.compile(r"utf-?(16|32)")
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -200,25 +222,49 @@ MARKS = (
 )
 
 
-def detect(path: Path, encoding: str | None = None) -> str:
+class Encoding(NamedTuple):
+    """`line` is one to check by, where the encoding is a guess."""
+
+    name: str
+    line: str = ""
+
+
+def detect(
+    path: Path, encoding: str | None = None, *, usual: str | None = None, lenient: bool = False
+) -> str:
+    """See `detected`."""
+    return detected(path, encoding, usual=usual, lenient=lenient).name
+
+
+def detected(
+    path: Path, encoding: str | None = None, *, usual: str | None = None, lenient: bool = False
+) -> Encoding:
     """The encoding in which every byte of the file can be read; `encoding` is only checked.
 
-    Byte order mark, then UTF-8, then cp1252 where the bytes are those of a western language, then
-    charset-normalizer. Raises DataError with the line of the first byte that cannot be decoded,
-    RecipeError for an encoding that does not exist.
+    Byte order mark, then UTF-8, then `usual`, then what the statistics of the letters say. Raises
+    DataError with the line of the first byte that cannot be decoded, RecipeError for an encoding
+    that does not exist. `lenient`: lines may hold other bytes where the encoding is known.
     """
     head = next(_blocks(path))
     named = encoding or next((name for mark, name in MARKS if head.startswith(mark)), None)
     known = named or "utf-8"
     bad = first_bad_line(path, known)
     if bad is None:
-        return known
-    for guess in () if named or _mostly_utf8(path) else _guesses(path):
-        if first_bad_line(path, guess) is None:
-            return guess
+        return Encoding(known)
+    damaged = named is not None or _mostly_utf8(path)
+    if lenient and damaged and not WIDE.match(codecs.lookup(known).name):
+        return Encoding(known)
+    if not damaged:
+        if usual is not None and first_bad_line(path, usual) is None:
+            return Encoding(usual)
+        sample = _sample(path)
+        for guess in _guesses(sample):
+            if first_bad_line(path, guess) is None:
+                return Encoding(guess, _telling_line(sample, guess))
     raise DataError(
-        f"{path}:{bad}: bytes that are not {known}; mend the line, or name the encoding of the "
-        "file with --data.encoding (for instance cp1252 or utf-16)"
+        f"{path}:{bad}: bytes that are not {known}; mend the line, leave such rows out with "
+        "--data.bad_rows skip, or name the encoding of the file with --data.encoding (for instance "
+        "cp1252 or utf-16)"
     )
 
 
@@ -264,8 +310,8 @@ def _mostly_utf8(path: Path) -> bool:
     return sound > broken
 
 
-def _guesses(path: Path) -> Iterator[str]:
-    """cp1252 if it looks western, then what charset-normalizer makes of the lines beyond ASCII."""
+def _sample(path: Path) -> bytes:
+    """The first lines that are not ASCII."""
     sample = bytearray()
     with open_bytes(path) as stream:
         for line in stream:
@@ -273,11 +319,43 @@ def _guesses(path: Path) -> Iterator[str]:
                 sample += line[:BLOCK]
             if len(sample) > SAMPLE:
                 break
-    high = len(sample) - len(sample.translate(None, bytes(range(128, 256))))
-    if high <= WESTERN * len(sample) and not re.search(rb"[\xc0-\xff]{4}", sample):
-        yield "cp1252"
+    return bytes(sample)
+
+
+def _guesses(sample: bytes) -> list[str]:
+    """Encodings by how well their letters make words of a language, the best first; among equals
+    the commonest one."""
     from charset_normalizer import from_bytes
 
-    best = from_bytes(bytes(sample)).best()
-    if best is not None:
-        yield best.encoding
+    matches = from_bytes(sample)
+    names = dict.fromkeys(name for match in matches for name in match.could_be_from_charset)
+    merits: dict[str, float] = {}
+    for name in names:
+        own = from_bytes(sample, cp_isolation=[name]).best()
+        if own is not None:
+            odd = _odd_share(sample.decode(name, "replace"))
+            merits[name] = own.coherence - CHAOS * own.chaos - odd - RARE * (name not in COMMON)
+    best = max(merits.values(), default=0.0)
+    equal = [name for name in COMMON if merits.get(name, -9.0) > best - EQUAL]
+    return [*equal, *sorted(merits, key=lambda name: -merits[name])]
+
+
+def _odd_share(text: str) -> float:
+    """The share of the characters beyond ASCII that stand where no language has them: signs
+    between letters, as in ma–ana for mañana, and capitals behind small letters."""
+    far = [i for i in range(1, len(text) - 1) if text[i] > "\x7f"]
+    odd = 0
+    for i in far:
+        before, here, behind = text[i - 1 : i + 2]
+        is_sign = unicodedata.category(here)[0] in "SPNC" and here not in "’·"
+        odd += is_sign and before.isalpha() and behind.isalpha()
+        odd += before.islower() and here.isupper()
+    return odd / max(len(far), 1)
+
+
+def _telling_line(sample: bytes, encoding: str) -> str:
+    """The words around the first letters beyond ASCII."""
+    text = sample.decode(encoding, "replace").splitlines()
+    line = next(line for line in text if not line.isascii())
+    first = next(i for i, letter in enumerate(line) if not letter.isascii())
+    return " ".join(line[max(0, first - 30) : first + 50].split())

@@ -6,14 +6,17 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from warmstart.data.ledger import BadRow, Ledger
 from warmstart.data.readers.exports import spacy_row
-from warmstart.data.readers.files import lines
+from warmstart.data.readers.files import NOT_TEXT, lines, why_not_text
+from warmstart.data.settings import Reading
 from warmstart.data.tables import Record, objects_to_table
 from warmstart.errors import DataError, shown
 
@@ -25,8 +28,9 @@ QUESTIONS = re.compile(r'"(paragraphs|qas|question)"\s*:')
 REMEDY = 'a question is {"question": "…", "answers": [{"text": "…", "answer_start": 0}]}'
 
 
-def read_json(path: Path, encoding: str, limit: int | None) -> pa.Table:
-    """The objects of the file as a table with `_line`. Raises DataError with file and line.
+def read_json(path: Path, encoding: str, how: Reading, ledger: Ledger) -> pa.Table:
+    """The objects of the file as a table with `_line`. Raises DataError with file and line; where
+    `how.bad_rows` is "skip", lines that are no objects go to the ledger.
 
     SQuAD 1.1 (Rajpurkar et al. 2016), 2.0 (2018, with unanswerable questions), XQuAD, MLQA and
     many others are articles, their paragraphs, and the questions on each of them; so is `{"data":
@@ -34,12 +38,14 @@ def read_json(path: Path, encoding: str, limit: int | None) -> pa.Table:
     {text: […], answer_start: […]}, is_impossible, those that no question has left out, and other
     keys of flat rows; `_line` counts the questions from 1.
     """
-    first = next((line for line in lines(path, encoding) if line.strip()), "").lstrip()
+    lenient, bad = how.bad_rows == "skip", list[BadRow]()
+    whole = partial(lines, path, encoding, lenient=lenient)
+    first = next((line for line in whole() if line.strip()), "").lstrip()
     if not first:
         raise DataError(f"{path} is empty: it holds no rows; give another file")
-    rows = _array(path, encoding) if first[0] == "[" else _by_line(path, encoding)
+    rows = _array(path, encoding) if first[0] == "[" else _by_line(path, encoding, how, bad)
     head = ""  # of a file that is one long line no more is kept
-    for line in lines(path, encoding):
+    for line in whole():
         head += line[: HEAD - len(head)]
         if len(head) >= HEAD:
             break
@@ -50,7 +56,10 @@ def read_json(path: Path, encoding: str, limit: int | None) -> pa.Table:
             where = f"{path}:{getattr(error, 'lineno', 1)}"
             raise DataError(f"{where}: not valid JSON ({shown(error)}); mend the file") from None
         rows = enumerate(_rows(str(path), content), 1)
-    return objects_to_table(str(path), islice(questions_apart(str(path), rows), limit))
+    rows = questions_apart(str(path), iter(rows))
+    table = objects_to_table(str(path), islice(rows, how.limit))
+    ledger.bad(str(path), bad)
+    return table
 
 
 def questions_apart(file: str, rows: Iterator[tuple[int, Record]]) -> Iterator[tuple[int, Record]]:
@@ -121,15 +130,27 @@ def _wrong(file: str, place: str, what: str) -> DataError:
     return DataError(f"{file}: {place} {what}; in SQuAD's form {REMEDY}")
 
 
-def _by_line(path: Path, encoding: str) -> Iterator[tuple[int, Record]]:
-    for number, line in enumerate(lines(path, encoding), 1):
+def _by_line(
+    path: Path, encoding: str, how: Reading, bad: list[BadRow]
+) -> Iterator[tuple[int, Record]]:
+    lenient = how.bad_rows == "skip"
+    for number, line in enumerate(lines(path, encoding, lenient=lenient), 1):
         if not line.strip():
+            continue
+        if lenient and NOT_TEXT.search(line):
+            bad.append((number, why_not_text(line, encoding), ""))
             continue
         try:
             value = json.loads(line, object_pairs_hook=_unique_keys)
         except (ValueError, RecursionError) as error:
-            raise _invalid(path, number, error) from None
-        yield number, _object(path, number, value)
+            if not lenient:
+                raise _invalid(path, number, error) from None
+            bad.append((number, "not valid JSON", _why(error)))
+            continue
+        if isinstance(value, dict) or not lenient:
+            yield number, _object(path, number, value)
+        else:
+            bad.append((number, "not a JSON object", shown(value, 30)))
 
 
 def _array(path: Path, encoding: str) -> Iterator[tuple[int, Record]]:
@@ -178,11 +199,16 @@ def _next(text: str, at: int) -> int:
 
 
 def _invalid(path: Path, line: int, error: Exception) -> DataError:
+    return DataError(
+        f"{path}:{line}: not valid JSON ({_why(error)}); mend or delete this line, or leave such "
+        "rows out with --data.bad_rows skip"
+    )
+
+
+def _why(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
-        why = f"{error.msg}, character {error.colno}"
-    else:
-        why = "nested too deeply" if isinstance(error, RecursionError) else shown(error)
-    return DataError(f"{path}:{line}: not valid JSON ({why}); mend or delete this line")
+        return f"{error.msg}, character {error.colno}"
+    return "nested too deeply" if isinstance(error, RecursionError) else shown(error)
 
 
 def _object(path: Path, line: int, value: Any) -> Record:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,8 @@ import pyarrow as pa
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.arrow import (
     is_dataset,
-    kind_name,
     read_arrow,
     read_dataset,
-    read_object,
     read_parquet,
     saved_splits,
 )
@@ -31,46 +30,51 @@ from warmstart.data.readers.files import (
     check_exists,
     check_local,
     data_files,
-    detect,
+    detected,
     format_of,
     suffix,
 )
 from warmstart.data.readers.jsonl import read_json
-from warmstart.data.settings import Data
-from warmstart.data.tables import SPLITS, check_names, with_file
+from warmstart.data.readers.objects import is_columns, kind_name, read_object
+from warmstart.data.readers.text import is_fasttext, read_fasttext
+from warmstart.data.settings import Data, Reading
+from warmstart.data.tables import SPLITS, check_names, concatenate, with_file
 from warmstart.errors import DataError, HubError, RecipeError, shown
 from warmstart.formatting import counted
 
+AS_IT_IS = Reading()
+
+
+class Files(tuple[Path, ...]):
+    """Several files that are one table, such as shards."""
+
 
 def read(
-    source: Any,
-    *,
-    delimiter: str | None = None,
-    encoding: str | None = None,
-    ledger: Ledger,
-    limit: int | None = None,
-    name: str | None = None,
+    source: Any, *, ledger: Ledger, how: Reading = AS_IT_IS, name: str | None = None
 ) -> pa.Table:
     """All columns of one source, plus `_file` (dictionary) and `_line` (int64, from 1).
 
-    `source` is a path or a Python object; `name` is what it is called in messages. `_line` is the
-    physical line where a record starts, for columnar files and objects the row number. Counts the
-    rows in the ledger. Raises DataError (file, line, remedy) or RecipeError (not a known source).
+    `source` is a path, several `Files` or a Python object; `name` is what it is called in messages.
+    `_line` is the physical line where a record starts, for columnar files and objects the row
+    number. Counts the rows in the ledger, and tells it how a file was read. Raises DataError (file,
+    line, remedy) or RecipeError (not a known source).
     """
+    if isinstance(source, Files):
+        return _together([read(path, ledger=ledger, how=how) for path in source])
     if isinstance(source, str | os.PathLike):
         check_local(source)
         path = Path(source).expanduser()
         file = name or str(path)
-        table = _read_path(path, delimiter, encoding, limit, ledger)
+        table = _read_path(path, how, ledger)
     else:
         file = name or kind_name(source)
-        table = read_object(source, limit)
+        table = read_object(source, how.limit)
     check_names(file, table.column_names)
     if not len(table):
         raise DataError(f"{file} has no rows; add some, or give another file")
-    if limit is not None and len(table) == limit:
-        were = "was" if limit == 1 else "were"
-        message = f"only the first {counted(limit)} of {file} {were} read"
+    if how.limit is not None and len(table) == how.limit:
+        were = "was" if how.limit == 1 else "were"
+        message = f"only the first {counted(how.limit)} of {file} {were} read"
         ledger.note("limit", message, file=file)
     dropped = ledger.dropped
     table = brought(with_file(table, file), file, ledger)
@@ -80,23 +84,46 @@ def read(
     return table
 
 
-def _read_path(
-    path: Path, delimiter: str | None, encoding: str | None, limit: int | None, ledger: Ledger
-) -> pa.Table:
+def _together(tables: list[pa.Table]) -> pa.Table:
+    """One table of files that have the same columns."""
+    first = tables[0]
+    for table in tables[1:]:
+        other = set(first.column_names) ^ set(table.column_names)
+        if other:
+            raise DataError(
+                f"{table['_file'][0].as_py()} and {first['_file'][0].as_py()} are to be one table, "
+                f"and only one of them has a column '{shown(min(other))}'; give them the same "
+                "columns, or leave one out"
+            )
+    return concatenate(tables).unify_dictionaries()
+
+
+def _read_path(path: Path, how: Reading, ledger: Ledger) -> pa.Table:
     check_exists(path)
     if path.is_dir():
         if is_dataset(path):
-            return read_dataset(path, limit)
+            return read_dataset(path, how.limit)
         raise RecipeError(f"{path} is a folder, and one table was asked for; name a file in it")
-    kind = format_of(path, encoding)
+    kind = format_of(path, how.encoding)
     if kind in ("parquet", "arrow"):
-        return (read_parquet if kind == "parquet" else read_arrow)(path, limit)
-    encoding = detect(path, encoding)
+        return (read_parquet if kind == "parquet" else read_arrow)(path, how.limit)
+    skips = how.bad_rows == "skip"
+    encoding, line = detected(path, how.encoding, usual=how.usual_encoding, lenient=skips)
     message = f"{path} is read as {encoding}"
-    ledger.note("encoding", message, file=str(path), encoding=encoding)
-    if kind in ("json", "conll"):
-        return (read_json if kind == "json" else read_conll)(path, encoding, limit)
-    return read_delimited(path, encoding, delimiter, limit, ledger)
+    if line:
+        message = (
+            f"{path} is not UTF-8, and {encoding} is a guess, which makes “{shown(line, 90)}” of "
+            "it; if these letters are wrong, name the encoding with --data.encoding NAME"
+        )
+    ledger.note("encoding", message, file=str(path), encoding=encoding, loud=bool(line))
+    ledger.describe(str(path), encoding=encoding)
+    if kind == "conll":
+        return read_conll(path, encoding, how.limit)
+    if kind == "json":
+        return read_json(path, encoding, how, ledger)
+    if is_fasttext(path, encoding):
+        return read_fasttext(path, encoding, how.limit)
+    return read_delimited(path, encoding, how, ledger)
 
 
 def read_splits(settings: Data, source: Any, ledger: Ledger) -> Iterator[tuple[str, Any, pa.Table]]:
@@ -105,16 +132,12 @@ def read_splits(settings: Data, source: Any, ledger: Ledger) -> Iterator[tuple[s
     `source` (a path or Python object) stands in for `settings.path`.
     """
     for name, origin in gather(settings, source, ledger).items():
-        is_path = isinstance(origin, str | os.PathLike)
-        table = read(
-            origin,
-            delimiter=settings.delimiter,
-            encoding=settings.encoding,
-            limit=settings.limit,
-            ledger=ledger,
-            name=None if is_path else f"{kind_name(origin)}[{name}]",
-        )
-        yield name, origin, table
+        own = None if _is_path(origin) else f"{kind_name(origin)}[{name}]"
+        yield name, origin, read(origin, ledger=ledger, how=settings.reading, name=own)
+
+
+def _is_path(origin: Any) -> bool:
+    return isinstance(origin, str | os.PathLike | Files)
 
 
 ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -133,39 +156,66 @@ def gather(settings: Data, source: Any, ledger: Ledger) -> dict[str, Any]:
     own = {name: file for name in SPLITS if (file := getattr(settings, name)) is not None}
     if origin is not None and "train" in own and set(splits) == {"train"}:
         raise RecipeError("two sources to train on; give either the path or --data.train")
-    splits |= own
+    splits |= {name: _several(file) for name, file in own.items()}
     if "train" not in splits:
         has = f"only {' and '.join(splits)} data were given" if splits else "no data were given"
         raise RecipeError(f"{has}; name a file to train on, or --data.train FILE")
     seen: dict[Any, str] = {}
     for split, origin in splits.items():
-        is_path = isinstance(origin, str | os.PathLike)
-        key = os.path.realpath(os.path.expanduser(origin)) if is_path else id(origin)
-        if key in seen:
-            raise RecipeError(
-                f"{origin if is_path else 'one object'} is given as {seen[key]} and as {split}; a "
-                "score on rows that were trained on means nothing. Leave "
-                f"--data.{split} out to have one cut off"
-            )
-        seen[key] = split
+        files = origin if isinstance(origin, Files) else [origin]
+        for file in files:
+            key = os.path.realpath(os.path.expanduser(file)) if _is_path(file) else id(file)
+            if seen.setdefault(key, split) != split:
+                raise RecipeError(
+                    f"{file if _is_path(file) else 'one object'} is given as {seen[key]} and as "
+                    f"{split}; a score on rows that were trained on means nothing. Leave "
+                    f"--data.{split} out to have one cut off"
+                )
     return {name: splits[name] for name in SPLITS if name in splits}
 
 
 def _expand(origin: Any, ledger: Ledger) -> dict[str, Any]:
     """The splits that one source holds; a source that is one table is train."""
-    if isinstance(origin, Mapping):
+    if isinstance(origin, Mapping) and not is_columns(origin):
         return _by_name(origin, type(origin).__name__, ledger)
-    if not isinstance(origin, str | os.PathLike):
-        return {"train": origin}
+    if not _is_path(origin):
+        return {"train": one_table(origin)}
     text = os.fspath(origin)
     check_local(text)
     if isinstance(text, str) and is_hub_id(text):
         return _by_name(load_hub(text), text, ledger)
     path = Path(origin).expanduser()
     if not os.path.isdir(path) or is_dataset(path):
-        return {"train": path}
+        return {"train": _several(path)}
     saved = saved_splits(path)
     return _by_name(saved, str(path), ledger) if saved is not None else _folder(path)
+
+
+def one_table(origin: Any) -> Any:
+    """What `read` takes of a source that is one table: several `Files` of a list of paths or of a
+    pattern, all else as it is."""
+    if isinstance(origin, list | tuple) and origin and all(map(_is_path, origin)):
+        return Files(path for part in origin for path in _paths(part))
+    return _several(origin) if isinstance(origin, str | os.PathLike) else origin
+
+
+def _several(path: str | os.PathLike[str]) -> Any:
+    """A path as it is, or the files that a pattern such as `part-*.csv` names."""
+    several = _paths(path)
+    return Files(several) if len(several) > 1 else several[0]
+
+
+def _paths(path: str | os.PathLike[str]) -> list[Path]:
+    """Raises DataError where nothing fits a pattern."""
+    check_local(path)
+    whole = Path(path).expanduser()
+    if os.path.exists(whole) or not set("*?[") & set(str(whole)):
+        return [whole]
+    fitting = sorted(Path(name) for name in glob(str(whole), recursive=True))
+    fitting = [name for name in fitting if name.is_file()]
+    if not fitting:
+        raise DataError(f"no file fits {whole}; check the pattern and the folder")
+    return fitting
 
 
 def _by_name(parts: Mapping[Any, Any], where: str, ledger: Ledger) -> dict[str, Any]:
@@ -186,26 +236,39 @@ def _by_name(parts: Mapping[Any, Any], where: str, ledger: Ledger) -> dict[str, 
     return splits
 
 
+SHARD = re.compile(r"[-_.]?\d+([-_]of[-_]\d+)?(-[0-9a-f]{16})?")
+"""What stands behind the name of the split where it is in several files."""
+
+
 def _folder(path: Path) -> dict[str, Any]:
-    """The files train.*, validation.* and test.* of a folder."""
+    """The files train.*, validation.* and test.* of a folder, each one file or numbered shards, as
+    train-00000-of-00002.parquet; or those of its folder `data`."""
     try:
         files = data_files(path)
+        if not files and (path / "data").is_dir():
+            files = data_files(path / "data")
     except PermissionError:
         raise DataError(f"folder {path} may not be read: change its permissions") from None
     splits: dict[str, Any] = {}
     for split, aliases in ALIASES.items():
-        present = [file for file in files if file.name.lower().partition(".")[0] in aliases]
-        if len(present) > 1:
-            both = " and ".join(file.name for file in present[:2])
+        stems = [(file, file.name.lower().partition(".")[0]) for file in files]
+        present = [file for file, stem in stems if stem in aliases]
+        shards = [
+            file for file, stem in stems for alias in aliases
+            if stem.startswith(alias) and SHARD.fullmatch(stem.removeprefix(alias))
+        ]  # fmt: skip
+        if len(present) > 1 or (present and shards):
+            both = " and ".join(file.name for file in [*present, *shards][:2])
             raise DataError(f"{path} holds both {both}; keep one, or name it with --data.{split}")
-        if present:
-            splits[split] = present[0]
+        if present or shards:
+            splits[split] = present[0] if present else Files(shards)
     if "train" not in splits:
         listing = ", ".join(shown(name, 30) for name in sorted(os.listdir(path))[:10]) or "nothing"
         itself = f" ({files[0]})" if files else ""
         raise DataError(
             f"{path} holds no train.csv, train.jsonl or the like ({SUPPORTED}); it holds "
-            f"{listing}. Name the file itself{itself}, or call it train.*"
+            f"{listing}. Name the file itself{itself}, call it train.*, or name several by a "
+            f"pattern, as in '{path}/*.csv'"
         )
     return splits
 

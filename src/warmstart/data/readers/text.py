@@ -70,6 +70,35 @@ def _is_header(path: Path, first: str, mark: str, names: Collection[str], encodi
     return bare if share is None else share >= (MOST if bare else NEARLY_ALL)
 
 
+LABEL = "__label__"
+
+
+def is_fasttext(path: Path, encoding: str) -> bool:
+    """Whether the first line that holds something begins as fastText writes labels."""
+    return next(filter(str.strip, lines(path, encoding, lenient=True)), "").startswith(LABEL)
+
+
+def read_fasttext(path: Path, encoding: str, limit: int | None) -> pa.Table:
+    """Lines such as `__label__food __label__hot the text` (Joulin et al. 2016) as `text` and
+    `label`, or as `labels`, a list, where a line has several or none."""
+    numbers: list[int] = []
+    texts: list[str] = []
+    labels: list[list[str]] = []
+    for number, line in enumerate(lines(path, encoding), 1):
+        words = line.split()
+        if not words:
+            continue
+        n = next((i for i, word in enumerate(words) if not word.startswith(LABEL)), len(words))
+        numbers.append(number)
+        labels.append([word.removeprefix(LABEL) for word in words[:n]])
+        texts.append(" ".join(words[n:]))
+        if limit is not None and len(texts) == limit:
+            break
+    single = all(len(own) == 1 for own in labels)
+    answers = pa.array([own[0] for own in labels]) if single else pa.array(labels)
+    return pa.table({"text": texts, "label" if single else "labels": answers, "_line": numbers})
+
+
 def stdin_lines() -> Iterator[str]:
     """The lines of stdin as UTF-8, without their ends. Raises `RecipeError` where it is closed,
     and `DataError` at the first line that is not text."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pyarrow.csv import write_csv
 
 from warmstart.data.dedup.clusters import straddling_groups
 from warmstart.data.profiling.columns import column_facts, file_facts, looks_like_group
@@ -25,6 +26,7 @@ from warmstart.formatting import counted
 MANY_CONFLICTS, MANY_REPEATS, MUCH_CUT = 0.01, 0.005, 0.01  # shares of the rows
 SEVERAL = 0.9  # share of the commonest language below which the data are of several
 LANGUAGE_ROWS = 200_000
+SHOWN_PLACES = 8  # of bad rows in a message
 LISTED = 200  # rows of a kind that are kept with their text
 LIMIT = 1 << 30  # tokens that no text has
 LIMITS = (32, 64, 128, 256, 512)  # tokens
@@ -167,15 +169,41 @@ def check_columns(context: Context) -> CheckResult:
 
 
 def check_files(context: Context) -> CheckResult:
-    """Files, and how they were read."""
-    files = file_facts(context.source, context.settings)
-    result = CheckResult({"files": files})
+    """Files, how they were read, and the rows that could not be."""
+    files, ledger = file_facts(context.source, context.settings), context.source.ledger
+    schema = pa.schema({"file": pa.string(), "line": pa.int64(), "reason": pa.string(),
+                        "detail": pa.string()})  # fmt: skip
+    rows = [dict(zip(schema.names, row, strict=True)) for row in ledger.bad_rows]
+    bad = pa.Table.from_pylist(rows, schema)
+    result = CheckResult({"files": files, "bad_rows": len(bad)}, tables={"bad_rows": bad})
+    result.lines["read"] = "; ".join(ledger.columns)
+    guesses = {note["file"]: note["message"] for note in ledger.notes
+               if note["kind"] == "encoding" and note.get("loud")}  # fmt: skip
     for file in files:
-        if file["encoding"] not in (None, "utf-8"):
+        if guess := guesses.get(file["file"]):
+            message, _, remedy = guess.partition("; if these letters are wrong, ")
+            result.add("encoding", WORTH, file["rows"], f"{message}.", f"else {remedy}")
+        elif file["encoding"] not in (None, "utf-8"):
             result.add(
                 "encoding", NOTE, file["rows"],
                 f"{file['file']} is not UTF-8 and was read as {file['encoding']}.",
                 "if letters look wrong, name the encoding: --data.encoding NAME")  # fmt: skip
+    for note in ledger.notes:
+        if note["kind"] == "quotes":
+            result.add("quotes", WORTH, 0, f"{note['message']}.", "look at the lines named")
+    reasons: dict[str, list[str]] = {}
+    for file, line, reason, _ in ledger.bad_rows:
+        reasons.setdefault(reason, []).append(f"{file}:{line}")
+    for reason, places in reasons.items():
+        more = f" and {len(places) - SHOWN_PLACES} more" if len(places) > SHOWN_PLACES else ""
+        result.add(
+            "bad_row", SEVERE, len(places),
+            f"{n_rows(len(places), 'cannot be read', 'cannot be read')}: {reason} "
+            f"({', '.join(places[:SHOWN_PLACES])}{more}).",
+            f"mend them (all are in {context.out}/bad_rows.csv), write a copy without them: "
+            f"{context.fix_flag}, or leave them out: --data.bad_rows skip")  # fmt: skip
+    if len(bad):
+        result.files["bad_rows.csv"] = lambda path: write_csv(bad, path)
     return result
 
 

@@ -57,6 +57,11 @@ class TaskLedgers(dict[str, Ledger]):
         for ledger in self.values():
             ledger.note(kind, message)
 
+    @property
+    def told(self) -> list[str]:
+        """See `Ledger.told`."""
+        return [f"{name}: {text}" for name, ledger in self.items() for text in ledger.told]
+
     def summary(self) -> dict[str, Any]:
         """Reasons and notes stand under the name of their task."""
         whole: dict[str, Any] = {"dropped": {}, "notes": [], "tokens": {}}

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from warmstart.data.cells import parse_cell
+from warmstart.data.labels import WHOLE
 from warmstart.data.ledger import place
+from warmstart.data.tables import as_text
 from warmstart.errors import DataError, nearest, shown
 from warmstart.formatting import counted
 
@@ -24,6 +26,7 @@ COLUMN = "label: "
 YES, NO = ("1", "true", "yes"), ("0", "false", "no", "")
 SET, UNSET = ("1", "1.0", "true"), ("0", "0.0", "false")
 """Items of a vector."""
+REPEATED = 3  # rows of a cell
 NAMED = 5  # labels that are named in a message
 
 
@@ -114,17 +117,40 @@ def _from_vectors(
     ]
 
 
+def separator_in(table: pa.Table) -> str | None:
+    """What stands between the labels of a table; None where no cell says it."""
+    if "labels" not in table.column_names:
+        return None
+    cells = [cell for cell in table["labels"].to_pylist() if isinstance(cell, str)]
+    cells = [cell for cell in cells if isinstance(parse_cell(cell), str)]
+    marked = any(mark in cell for cell in cells for mark in SEPARATORS)
+    return guess_separator(cells) if marked else None
+
+
 def guess_separator(cells: Iterable[str]) -> str:
     """What stands between the labels of texts: of those that occur the one that leaves the fewest
-    different labels, for a wrong one leaves labels glued together; "" where none occurs."""
-    texts = {cell.strip() for cell in cells if isinstance(parse_cell(cell), str)}
+    different labels, for a wrong one leaves labels glued together; "" where none occurs, and where
+    the cells are better not split (see `_are_whole`)."""
+    every = [cell.strip() for cell in cells if isinstance(parse_cell(cell), str)]
+    texts = {cell for cell in every if cell}
     best: tuple[int, int, str] | None = None
     for mark in SEPARATORS:
         used = sum(mark in text for text in texts)
         if used:
             distinct = {piece.strip() for text in texts for piece in text.split(mark)} - {""}
             best = min(best or (len(distinct), -used, mark), (len(distinct), -used, mark))
-    return "" if best is None else best[2]
+    if best is None or _are_whole(len(every), texts, best[2]):
+        return ""
+    return best[2]
+
+
+def _are_whole(rows: int, texts: set[str], mark: str) -> bool:
+    """Whether cells are labels as they are, such as `Food, Drink & Tobacco`: they come back whole,
+    their pieces make no other cells, and there would be more labels if they were split."""
+    pieces = Counter(piece for text in texts for piece in {p.strip() for p in text.split(mark)})
+    parts = {p.strip() for text in texts if mark in text for p in text.split(mark)} - {""}
+    again = sum(pieces[part] > 1 for part in parts)
+    return len(texts) <= len(pieces) and 2 * again < len(parts) and rows >= REPEATED * len(texts)
 
 
 def separator_for(labels: Sequence[str]) -> str:
@@ -137,7 +163,7 @@ def _from_flags(table: pa.Table, columns: Sequence[str]) -> list[str]:
     rows: list[list[str]] = [[] for _ in range(len(table))]
     for column in columns:
         for row, value in enumerate(table[COLUMN + column].to_pylist()):
-            word = ("" if value is None else str(value)).strip().lower()
+            word = WHOLE.sub("", (as_text(value) or "").strip().lower())
             if word in YES:
                 rows[row].append(column)
             elif word not in NO:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from pydantic import Field, PrivateAttr
 
+from warmstart.data.labels import in_order
 from warmstart.data.ledger import place
 from warmstart.errors import DataError, RecipeError, nearest, shown
 from warmstart.formatting import counted
@@ -24,6 +25,7 @@ from warmstart.tasks.multilabel.labels import (
     listed,
     rarest,
     separator_for,
+    separator_in,
     sets_in,
     unknown_labels,
 )
@@ -84,6 +86,8 @@ class Multilabel(Task):
     )
     _shares: Mapping[str, float] = PrivateAttr(default_factory=dict[str, float])
     """How often each label is given in train, from where the head begins."""
+    _separator: str | None = PrivateAttr(default=None)
+    """What was found between the labels of the first table, which is that of train."""
 
     @property
     def roles(self) -> Mapping[str, Sequence[str]]:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -101,14 +105,18 @@ class Multilabel(Task):
         return {**texts, "labels": (*names, "classes", "keywords", "codes", "y")}
 
     def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
-        lists = labels_of(table, self.label_columns, self.separator, self.names)
+        separator = self.separator if self.separator is not None else self._separator
+        if separator is None:
+            separator = self._separator = separator_in(table)
+        lists = labels_of(table, self.label_columns, separator, self.names)
         kept = ("text", "_file", "_line", "_group")
         table = table.select([name for name in kept if name in table.column_names])
         return table if lists is None else table.append_column("labels", column(lists, "string"))
 
     def resolve_for_data(self, table: pa.Table) -> Task:
         """With the share of the rows that have each label, one row with and one without added."""
-        task = self.model_copy()
+        found = self._separator if self.separator is None else self.separator
+        task = self.model_copy(update={"separator": found})
         if "labels" in table.column_names:
             counts = Counter(name for names in sets_in(table) for name in names)
             task._shares = {name: (n + 1) / (len(table) + 2) for name, n in counts.items()}
@@ -131,7 +139,11 @@ class Multilabel(Task):
         """How many labels the rows have, and how many rows have none."""
         sets = sets_in(train)
         none, each = sum(not labels for labels in sets), sum(map(len, sets)) / max(len(sets), 1)
-        notes = [f"{each:.2f} labels a row in train; {none:,} of {counted(len(sets))} without any"]
+        between = "" if self.separator is None else "; a cell is one label"
+        if self.separator:
+            between = f"; labels are parted by '{shown(self.separator)}' (task.separator)"
+        count = f"{none:,} of {counted(len(sets))} without any"
+        notes = [f"{each:.2f} labels a row in train; {count}{between}"]
         rare = sorted(name for name, n in Counter(n for s in sets for n in s).items() if n == 1)
         if rare:
             many = counted(len(rare), "label has", "labels have")
@@ -139,7 +151,7 @@ class Multilabel(Task):
         return notes
 
     def fit_labels(self, train: pa.Table) -> list[str]:
-        """The labels of the training rows, sorted. Raises `DataError`, `RecipeError`."""
+        """The labels of the training rows, in order. Raises `DataError`, `RecipeError`."""
         first: dict[str, int] = {}
         for row, labels in enumerate(sets_in(train)):
             for label in labels:
@@ -161,7 +173,7 @@ class Multilabel(Task):
         for name in self.thresholds or {}:
             if name not in first:
                 raise RecipeError(f"task.thresholds: no label '{name}'.{nearest(name, first)}")
-        return sorted(first)
+        return in_order(first)
 
     def targets(self, table: pa.Table, labels: Sequence[str]) -> np.ndarray | None:
         return label_targets(table, labels)

@@ -173,3 +173,21 @@ def test_an_inspection_reads_past_bad_rows(
     plan = warmstart.plan("d.csv", base=base, **{"data.bad_rows": "skip"}, **KEYS,
                           **{"data.max_dropped": 0.2})  # fmt: skip
     assert plan["ledger"]["rows"] == {"read": 44, "kept": 40, "dropped": 4}
+
+
+def test_several_columns_are_one_text_when_asked_as_when_learned(
+    tmp_path: Path, base: Path
+) -> None:
+    columns = {"data.columns.text": "title,full_message", "data.columns.label": "team"}
+    data = written(tmp_path / "t.csv")
+    run = warmstart.tune(data, base=base, out=tmp_path / "run", **columns, **KEYS)
+    with data.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    texts = [f"{row['title']}\n{row['full_message']}" for row in rows]
+    answers = [(answer.value, answer.scores) for answer in run.predict(texts)]
+    notes: list[str] = []
+    assert [(a.value, a.scores) for a in warmstart.predict(run, data, notes=notes)] == answers
+    assert any("text = title,full_message" in note for note in notes)
+    seen = warmstart.inspect(data, out=tmp_path / "seen", features=False, **columns)
+    roles = {column["column"]: column["role"] for column in seen.summary["columns"]}
+    assert roles == {"title": "text", "full_message": "text", "team": "label"}

@@ -294,6 +294,9 @@ def _texts(columns: _Columns) -> Recognised | None:
         return None
     if not (columns.is_text(source) and columns.is_text(target)):
         return None
+    instruction = columns.first("instruction")
+    if instruction and (more := columns.first("input", "context")) not in (None, target):
+        return Recognised("text2text", (instruction, more or source, target))
     left, right = ([v for v in columns.values(n) if isinstance(v, str)] for n in (source, target))
     if len(set(right)) <= FEW_KINDS * len(right):
         return None  # classes

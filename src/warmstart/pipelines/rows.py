@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from warmstart.data.columns import map_roles
+from warmstart.data.columns import columns_in, map_roles
 from warmstart.data.labels import one_name_a_value, seen
 from warmstart.data.ledger import Ledger, place
 from warmstart.data.readers import files
@@ -93,7 +93,7 @@ class AsTrained:
             usual = trained.get(role) if isinstance(trained, dict) else None
             if role in self.settings.columns:
                 named[role] = self.settings.columns[role]
-            elif usual in table.column_names:
+            elif usual and set(columns_in(usual, names := table.column_names)) <= set(names):
                 named[role] = usual
             elif usual is not None and role.isidentifier():
                 self._notes.append(

@@ -192,3 +192,21 @@ def test_questions_under_their_passages(put: Put, rows: Rows) -> None:
         assert read.table["question"].to_pylist() == ["1?", "2?"]
         assert read.table["context"].to_pylist() == ["From Bath"] * 2
         assert read.table["answers"][0].as_py() == {"text": ["Bath"], "answer_start": [5]}
+
+
+def test_lists_of_positives_and_negatives(put: Put, rows: Rows) -> None:
+    made = [
+        {"query": "a", "pos": ["b", "c"], "neg": ["d", "e"]},
+        {"query": "f", "pos": ["g"], "neg": []},
+        {"query": "h", "pos": [], "neg": ["i"]},
+    ]
+    read = rows(put("a.jsonl", "\n".join(map(json.dumps, made))))
+    names = ["query", "positive", "negative_1", "negative_2"]
+    assert list(zip(*(read.table[name].to_pylist() for name in names), strict=True)) == [
+        ("a", "b", "d", "e"), ("a", "c", "d", "e"), ("f", "g", "", "")
+    ]  # fmt: skip
+    assert read.table["_line"].to_pylist() == [1, 1, 2]
+    read.ledger.keep("train", 3)
+    assert read.ledger.summary()["dropped"]["empty pos"]["first"].endswith("a.jsonl:3")
+    tagged = [{"text": "a b", "pos": ["DT", "NN"]}]
+    assert rows(tagged).table["pos"].to_pylist() == [["DT", "NN"]]

@@ -254,7 +254,7 @@ def _translations(columns: _Columns) -> Recognised | None:
 
 
 def _anchors(columns: _Columns) -> Recognised | None:
-    anchor, positive = columns.first("anchor", "query", "question"), columns.first("positive")
+    anchor, positive = columns.first(*Embedding.roles["text"]), columns.first("positive")
     return Recognised("embedding", (anchor, positive)) if anchor and positive else None
 
 

@@ -1,8 +1,9 @@
-"""Lists and objects that stand in a cell of text: as JSON, or as Python and NumPy print them.
+"""What stands in a cell: a value as text, and a list or an object that was written as text.
 
-`DataFrame.to_csv` and `Dataset.to_csv` write what a cell holds as `print` would: `['a', 'b']`,
-`{'text': array(['a'], dtype=object)}`, `{'a', 'b'}`, `['a' 'b']`. There is one reader of all of
-these, so that every task reads them alike.
+One value has one text, whatever the format that it comes from. `DataFrame.to_csv` and
+`Dataset.to_csv` write what a cell holds as `print` would: `['a', 'b']`, `{'a', 'b'}`,
+`{'text': array(['a'], dtype=object)}`, `['a' 'b']`. There is one reader of all of these, so that
+every task reads them alike.
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ import io
 import json
 import re
 import tokenize
+from collections.abc import Iterable
+from enum import Enum
 from typing import Any
+
+import numpy as np
 
 BRACKETS = ("[", "{", "(")
 CONTAINERS = ("array", "list", "tuple", "set", "frozenset", "dict")
@@ -20,6 +25,51 @@ CONTAINERS = ("array", "list", "tuple", "set", "frozenset", "dict")
 SIDE_BY_SIDE = re.compile(r"""['"]\s+[bur]?['"]|\d\.?\s+-?\d""")
 NOTHING = ("nan", "NaN", "None", "null", "NaT")
 WORDS = {"true": True, "false": False, "inf": float("inf")}
+
+
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
+WHOLE = re.compile(r"\.0+$")
+
+
+def as_text(value: Any) -> str | None:
+    """A cell as text: 3.0 as "3", true as "true", nested values as JSON, a period as "2024-01"."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, Enum):
+        return as_text(value.value)
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, float | np.floating):
+        if value != value:
+            return None
+        return str(int(value)) if float(value).is_integer() else str(value)
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value, ensure_ascii=False, default=as_text)
+    return str(value)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Labels sorted; those that are all numbers by their value, so that 2 stands before 10."""
+    ordered = sorted(names)
+    if all(NUMBER.fullmatch(name) for name in ordered):
+        ordered.sort(key=float)
+    return ordered
+
+
+def one_name_a_value(names: Iterable[str]) -> dict[str, str]:
+    """Old → new name of labels whose value has several spellings: where all are numbers, 1.0 is 1;
+    where all are truth values, True and TRUE are true."""
+    names = list(names)
+    bare = [name.strip() for name in names]
+    if all(name.lower() in ("true", "false") for name in bare):
+        new = [name.lower() for name in bare]
+    elif all(NUMBER.fullmatch(name) for name in bare):
+        new = [WHOLE.sub("", name) for name in bare]
+    else:
+        return {}
+    return {a: b for a, b, c in zip(names, new, bare, strict=True) if b != c}
 
 
 def parse_cell(cell: Any) -> Any:

@@ -18,8 +18,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from warmstart.data.cells import one_name_a_value
 from warmstart.data.columns import map_roles
-from warmstart.data.labels import one_name_a_value, seen
+from warmstart.data.labels import seen
 from warmstart.data.ledger import Ledger, place
 from warmstart.data.readers import files
 from warmstart.data.readers.objects import is_series
@@ -93,7 +94,7 @@ class AsTrained:
             usual = trained.get(role) if isinstance(trained, dict) else None
             if role in self.settings.columns:
                 named[role] = self.settings.columns[role]
-            elif usual in table.column_names:
+            elif isinstance(usual, str) and usual in table.column_names:
                 named[role] = usual
             elif usual is not None and role.isidentifier():
                 self._notes.append(

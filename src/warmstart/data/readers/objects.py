@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from warmstart.data.cells import as_text
 from warmstart.data.tables import (
     CHUNK,
-    as_text,
     check_names,
     concatenate,
     freed,

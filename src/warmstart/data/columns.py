@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from warmstart.data.cells import as_text
 from warmstart.data.ledger import Ledger
 from warmstart.data.settings import DELIMITER_NAMES, NO_DELIMITER
-from warmstart.data.tables import CHUNK, MAX_CELL, as_text, pc, too_long
+from warmstart.data.tables import CHUNK, MAX_CELL, pc, too_long
 from warmstart.errors import DataError, UnknownNameError, nearest, shown
 
 OURS = ("_file", "_line")
@@ -97,7 +98,7 @@ def assign(
         for column in columns:
             if column not in taken:
                 by_lower.setdefault(column.strip().lower(), column)
-        parts = ([by_lower.get(part) for part in c.split(",")] for c in candidates)
+        parts = ([by_lower.get(part) for part in columns_in(c, by_lower)] for c in candidates)
         guess = next((",".join(filter(None, names)) for names in parts if all(names)), None)
         column = named.get(role, guess)
         if column is not None:
@@ -154,10 +155,10 @@ def _describe(
 
 def reading_words(how: Mapping[str, Any]) -> str:
     """` (cp1250, semicolon, no header)`: how a file of text was read; nothing for others."""
-    delimiter = how.get("delimiter")
+    mark = how.get("delimiter")
     words = [
         how.get("encoding"),
-        DELIMITER_NAMES.get(delimiter, delimiter) if delimiter != NO_DELIMITER else None,
+        DELIMITER_NAMES.get(mark, mark) if mark and mark != NO_DELIMITER else None,
         "no header" if how.get("header") is False else None,
         "plain quotes" if how.get("quoting") is False else None,
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ class Prepared:
         return self.recipe.objective  # pyright: ignore[reportReturnType]
 
     @property
-    def reading(self) -> dict[str, Any]:
+    def reading(self) -> Mapping[str, Any]:
         """How the rows of train were read, for the saved model to read others alike."""
         how = next(iter(self.ledger.reading.values()), {})
         kept = {key: how[key] for key in KEPT if key in how}

@@ -42,7 +42,7 @@ def tune(
         _folder_of(recipe)
     ready = prepared or _prepare(recipe, source)
     if prepared is None:
-        for text in ready.ledger.told:
+        for text in ready.ledger.first_remarks:
             for listener in listeners or []:
                 listener.note(text)
     if resume is None:

@@ -176,8 +176,8 @@ def file_facts(source: Source, settings: Data) -> list[dict[str, Any]]:
         elif isinstance(origin, Files):
             size, kind = sum(part.stat().st_size for part in origin), counted(len(origin), "file")
         how = source.ledger.reading.get(table["_file"][0].as_py(), {})
-        encoding, delimiter = how.get("encoding"), how.get("delimiter")
-        delimiter = DELIMITER_NAMES.get(delimiter, delimiter)
+        encoding, mark = how.get("encoding"), how.get("delimiter")
+        delimiter = DELIMITER_NAMES.get(mark, mark) if mark else None
         rows.append({"split": split, "file": table["_file"][0].as_py(), "rows": len(table),
                      "bytes": size, "format": kind, "encoding": encoding,
                      "delimiter": delimiter})  # fmt: skip

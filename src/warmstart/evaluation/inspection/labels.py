@@ -191,11 +191,17 @@ def check_label_errors(context: Context) -> CheckResult:
     sample = context.features
     if isinstance(sample, str):
         empty = context.source.listing([], suggested=[], confidence=[])
-        return CheckResult(
+        result = CheckResult(
             {"noise": {"skipped": sample}},
             tables={"suspicious": empty},
             lines={"labels": f"not judged: {sample}"} if context.source.has_labels else {},
         )
+        if context.source.has_labels and context.use_features and context.strange_to_base:
+            result.add(
+                "not_judged", NOTE, len(context.source.table),
+                f"Whether labels are wrong is not said: {sample}.",
+                "take a base for this language: --base owner/name")  # fmt: skip
+        return result
     context.report("labels")
     with threadpool_limits(1):  # many small problems: threads would wait for each other
         errors = find_label_errors(

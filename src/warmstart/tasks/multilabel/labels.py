@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from warmstart.data.cells import parse_cell
-from warmstart.data.labels import WHOLE
+from warmstart.data.cells import WHOLE, as_text, parse_cell
 from warmstart.data.ledger import place
-from warmstart.data.tables import as_text
 from warmstart.errors import DataError, nearest, shown
 from warmstart.formatting import counted
 

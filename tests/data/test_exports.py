@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import warmstart
-from warmstart.errors import DataError
+from warmstart.errors import DataError, RecipeError
 
 Rows = Callable[..., SimpleNamespace]
 Put = Callable[[str, str | bytes], Path]
@@ -173,7 +173,9 @@ def test_prodigy_for_classes(rows: Rows) -> None:
 
 def test_spacy_tuples(put: Put, rows: Rows) -> None:
     tuples = [("Zoë lives", {"entities": [(0, 3, "PER")]}), ("Nobody", {"entities": []})]
-    for read in (rows(tuples), rows(put("a.json", json.dumps(tuples)))):
+    whole = json.dumps({"classes": ["PER"], "annotations": [*tuples, None]})
+    files = (put("a.json", json.dumps(tuples)), put("b.json", whole))
+    for read in (rows(tuples), *map(rows, files)):
         assert read.table["text"].to_pylist() == ["Zoë lives", "Nobody"]
         assert read.table["spans"].to_pylist() == [[{"start": 0, "end": 3, "label": "PER"}], []]
     cats = rows([("a", {"cats": {"x": 1.0, "y": 0.0}}), ("b", {"cats": {"x": 1, "y": 1}})])
@@ -210,3 +212,9 @@ def test_lists_of_positives_and_negatives(put: Put, rows: Rows) -> None:
     assert read.ledger.summary()["dropped"]["empty pos"]["first"].endswith("a.jsonl:3")
     tagged = [{"text": "a b", "pos": ["DT", "NN"]}]
     assert rows(tagged).table["pos"].to_pylist() == [["DT", "NN"]]
+
+
+def test_what_is_not_read_is_called_by_its_name(put: Put, rows: Rows) -> None:
+    for name, words in (("a.spacy", "a DocBin of spaCy"), ("a.ann", "annotations of brat")):
+        with pytest.raises(RecipeError, match=f"{name} is {words}.*save it as JSONL"):
+            rows(put(name, "T1\tPER 0 3\tZoë\n"))

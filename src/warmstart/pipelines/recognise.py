@@ -116,9 +116,9 @@ def with_task(recipe: Recipe, source: Any, ledger: Ledger) -> Recipe:
 
 
 def sample_for(recipe: Recipe, source: Any) -> pa.Table | None:
-    """As `sample`, where the recipe names neither a task nor columns."""
-    named = "task" in recipe.model_fields_set or bool(recipe.data.columns)
-    return None if named else sample(recipe.data, source)
+    """As `sample`, where the recipe names no task, no objective and no columns."""
+    named = {"task", "objective"} & recipe.model_fields_set
+    return None if named or recipe.data.columns else sample(recipe.data, source)
 
 
 def sample(data: Data, source: Any) -> pa.Table | None:
@@ -128,6 +128,10 @@ def sample(data: Data, source: Any) -> pa.Table | None:
     if path is not None and any(texts_in(path)):
         columns: dict[str, Any] = {PLAIN: [""], "_file": [str(path)], "_line": [1]}
         return pa.table(columns)
+    if isinstance(source, list):
+        source = source[:SAMPLE]
+    elif hasattr(source, "iloc"):  # of pandas
+        source = source.iloc[:SAMPLE]
     with suppress(WarmstartError):
         few = {"limit": min(SAMPLE, data.limit or SAMPLE), "bad_rows": "skip"}
         fewer = data.model_copy(update=few)

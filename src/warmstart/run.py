@@ -149,7 +149,7 @@ class Run:
         from warmstart.inference.predictor import open_predictor
 
         if is_series(texts) and not isinstance(texts, list | tuple):  # of pandas, or an array
-            texts = texts.tolist()  # pyright: ignore[reportAttributeAccessIssue]
+            return self.predict(cast("Any", texts).tolist())
         if not isinstance(texts, str | list | tuple):
             kind = type(texts).__name__
             raise RecipeError(

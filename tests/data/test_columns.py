@@ -107,3 +107,28 @@ def test_unknown_role() -> None:
 def test_huge_cell() -> None:
     with pytest.raises(DataError, match=r"d\.csv:2: .*'body'.*1,000,000"):
         mapped({"body": ["a", "b" * 1_000_001], "label": ["x", "y"]})
+
+
+def test_several_columns_are_one_text_with_a_new_line_between() -> None:
+    columns = {"title": ["a", "", None], "body": ["b", "c", " "], "label": ["x"] * 3}
+    table = mapped(columns, text="title, body")
+    assert table["text"].to_pylist() == ["a\nb", "c", ""]
+    assert (
+        mapped({"title,body": ["d"], "label": ["x"]}, text="title,body")["text"][0].as_py() == "d"
+    )
+    with pytest.raises(DataError, match="d.csv has no column 'boby'. Did you mean 'body'"):
+        mapped(columns, text="title,boby")
+
+
+def test_usual_columns_may_be_several_too() -> None:
+    roles = {"source": ("instruction,input", "input", "instruction"), "target": ("output",)}
+
+    def of(**columns: str) -> Any:
+        table = with_file(pa.table({name: [value] for name, value in columns.items()}), "d.csv")
+        return (
+            map_roles(table, roles, {}, set(roles)).drop_columns(["_file", "_line"]).to_pylist()[0]
+        )
+
+    assert of(Instruction="a", input="b", output="c") == {"source": "a\nb", "target": "c"}
+    assert of(instruction="a", input="", output="c") == {"source": "a", "target": "c"}
+    assert of(instruction="a", output="c") == {"source": "a", "target": "c"}

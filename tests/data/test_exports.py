@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import warmstart
-from warmstart.errors import DataError
+from warmstart.errors import DataError, RecipeError
 
 Rows = Callable[..., SimpleNamespace]
 Put = Callable[[str, str | bytes], Path]
@@ -173,7 +173,9 @@ def test_prodigy_for_classes(rows: Rows) -> None:
 
 def test_spacy_tuples(put: Put, rows: Rows) -> None:
     tuples = [("Zoë lives", {"entities": [(0, 3, "PER")]}), ("Nobody", {"entities": []})]
-    for read in (rows(tuples), rows(put("a.json", json.dumps(tuples)))):
+    whole = json.dumps({"classes": ["PER"], "annotations": [*tuples, None]})
+    files = (put("a.json", json.dumps(tuples)), put("b.json", whole))
+    for read in (rows(tuples), *map(rows, files)):
         assert read.table["text"].to_pylist() == ["Zoë lives", "Nobody"]
         assert read.table["spans"].to_pylist() == [[{"start": 0, "end": 3, "label": "PER"}], []]
     cats = rows([("a", {"cats": {"x": 1.0, "y": 0.0}}), ("b", {"cats": {"x": 1, "y": 1}})])
@@ -192,3 +194,27 @@ def test_questions_under_their_passages(put: Put, rows: Rows) -> None:
         assert read.table["question"].to_pylist() == ["1?", "2?"]
         assert read.table["context"].to_pylist() == ["From Bath"] * 2
         assert read.table["answers"][0].as_py() == {"text": ["Bath"], "answer_start": [5]}
+
+
+def test_lists_of_positives_and_negatives(put: Put, rows: Rows) -> None:
+    made = [
+        {"query": "a", "pos": ["b", "c"], "neg": ["d", "e"]},
+        {"query": "f", "pos": ["g"], "neg": []},
+        {"query": "h", "pos": [], "neg": ["i"]},
+    ]
+    read = rows(put("a.jsonl", "\n".join(map(json.dumps, made))))
+    names = ["query", "positive", "negative_1", "negative_2"]
+    assert list(zip(*(read.table[name].to_pylist() for name in names), strict=True)) == [
+        ("a", "b", "d", "e"), ("a", "c", "d", "e"), ("f", "g", "", "")
+    ]  # fmt: skip
+    assert read.table["_line"].to_pylist() == [1, 1, 2]
+    read.ledger.keep("train", 3)
+    assert read.ledger.summary()["dropped"]["empty pos"]["first"].endswith("a.jsonl:3")
+    tagged = [{"text": "a b", "pos": ["DT", "NN"]}]
+    assert rows(tagged).table["pos"].to_pylist() == [["DT", "NN"]]
+
+
+def test_what_is_not_read_is_called_by_its_name(put: Put, rows: Rows) -> None:
+    for name, words in (("a.spacy", "a DocBin of spaCy"), ("a.ann", "annotations of brat")):
+        with pytest.raises(RecipeError, match=f"{name} is {words}.*save it as JSONL"):
+            rows(put(name, "T1\tPER 0 3\tZoë\n"))

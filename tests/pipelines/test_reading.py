@@ -173,3 +173,42 @@ def test_an_inspection_reads_past_bad_rows(
     plan = warmstart.plan("d.csv", base=base, **{"data.bad_rows": "skip"}, **KEYS,
                           **{"data.max_dropped": 0.2})  # fmt: skip
     assert plan["ledger"]["rows"] == {"read": 44, "kept": 40, "dropped": 4}
+
+
+def test_several_columns_are_one_text_when_asked_as_when_learned(
+    tmp_path: Path, base: Path
+) -> None:
+    columns = {"data.columns.text": "title,full_message", "data.columns.label": "team"}
+    data = written(tmp_path / "t.csv")
+    run = warmstart.tune(data, base=base, out=tmp_path / "run", **columns, **KEYS)
+    with data.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    texts = [f"{row['title']}\n{row['full_message']}" for row in rows]
+    answers = [(answer.value, answer.scores) for answer in run.predict(texts)]
+    notes: list[str] = []
+    assert [(a.value, a.scores) for a in warmstart.predict(run, data, notes=notes)] == answers
+    assert any("text = title,full_message" in note for note in notes)
+    seen = warmstart.inspect(data, out=tmp_path / "seen", features=False, **columns)
+    roles = {column["column"]: column["role"] for column in seen.summary["columns"]}
+    assert roles == {"title": "text", "full_message": "text", "team": "label"}
+
+
+def test_labels_of_a_language_that_the_base_does_not_know_are_not_judged(tmp_path: Path) -> None:
+    ends = ["und die Rechnung war falsch", "aber die Lieferung kam verspätet an",
+            "weil das Gerät nicht mehr eingeschaltet werden konnte"]  # fmt: skip
+    rows = [
+        {"text": f"Sehr geehrte Damen und Herren, ich schreibe Ihnen zum {i}. Mal, {ends[i % 3]}",
+         "label": "abc"[i % 3]}
+        for i in range(60)
+    ]  # fmt: skip
+    seen = warmstart.inspect(rows, out=tmp_path / "de", **{"data.similarity": 0})
+    assert "the texts are German" in seen.summary["noise"]["skipped"]
+    (finding,) = [one for one in seen.findings if one["kind"] == "not_judged"]
+    assert "cannot tell which labels are wrong" in finding["message"]
+    english = [
+        {"text": f"Dear all, I am writing for time {i}, {'bill' if i % 2 else 'parcel'} was wrong",
+         "label": "ab"[i % 2]}
+        for i in range(60)
+    ]  # fmt: skip
+    seen = warmstart.inspect(english, out=tmp_path / "en", **{"data.similarity": 0})
+    assert "skipped" not in seen.summary["noise"]

@@ -155,6 +155,21 @@ def test_the_first_command_on_real_data(shared_data: Path, name: str) -> None:
     assert SETS[name] in answer
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETS)
+def test_the_first_look_at_real_data(shared_data: Path, tmp_path: Path, name: str) -> None:
+    """`inspect DATA` looks at what the rows are for, or says which command does."""
+    settings = {"data.limit": 60, "features": False, "out": tmp_path / "out"}
+    if "--data.columns" in SETS[name] or SETS[name].startswith("Name the file"):
+        with pytest.raises(DataError, match=r"warmstart inspect|Name the file itself"):
+            warmstart.inspect(shared_data / name, **settings)
+        return
+    read_for = warmstart.inspect(shared_data / name, **settings).lines["read for"]
+    expected = "plain text" if "pretrain" in SETS[name] else SETS[name]
+    words = expected.removeprefix("--task ").removeprefix("holds ").removesuffix(" --base smollm2")
+    assert read_for.partition(",")[0] == words
+
+
 def test_no_set_is_left_out(shared_data: Path) -> None:
     there = {path.name for path in shared_data.iterdir() if path.is_dir()}
     assert there == {name.partition("/")[0] for name in SETS}

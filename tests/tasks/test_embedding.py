@@ -24,6 +24,7 @@ from warmstart.evaluation.baselines.tfidf import TfidfVectors
 from warmstart.evaluation.settings import Evaluate
 from warmstart.models.loading import load_tokenizer
 from warmstart.models.saving import read_modules, write_modules
+from warmstart.objectives.contrastive import Contrastive
 from warmstart.pipelines.verify import prove_task
 from warmstart.tasks.base import Examples
 from warmstart.tasks.embedding.evaluation import kind_of, quick_scores
@@ -280,3 +281,28 @@ def test_vectors_go_to_a_file(run_of: Callable[..., Any], tmp_path: Path) -> Non
     found = pq.read_table(out)
     assert found.column_names == ["text", "vector"]
     assert np.array(found["vector"].to_pylist()).shape == (2, 32)
+
+
+def test_several_negatives_a_row_are_all_learned_from(tiny_of: Folder, tmp_path: Path) -> None:
+    rows = [
+        {"anchor": "good film", "positive": "nice movie", "negative_1": "bad food",
+         "negative_2": "late order"},
+        {"anchor": "red", "positive": "blue", "negative_1": "green", "negative_2": ""},
+    ]  # fmt: skip
+    found = examples(tiny_of("bert"), rows)
+    targets = found.store.targets
+    assert kind_of(found.table) == "triplets" and targets.shape == (2, 4)
+    assert targets[1, 3] == -1 and len({*targets[0].tolist(), *targets[1, :3].tolist()}) == 7
+    vectors = torch.randn(2, 4, 8, generator=torch.Generator().manual_seed(0))
+    with_all = Contrastive().mean(vectors, torch.from_numpy(targets))
+    with_first = Contrastive().mean(vectors[:, :3], torch.from_numpy(targets[:, :3].copy()))
+    assert float(with_all) > float(with_first)
+    texts, _ = messages(90, seed=2)
+    pairs = list(zip(texts[:30], texts[30:60], texts[60:], strict=True))
+    data = [{"query": a, "pos": [b], "neg": [c, "late order"]} for a, b, c in pairs]
+    run = warmstart.tune(
+        data, base=str(tiny_of("bert")), out=str(tmp_path / "run"),
+        **{"train.epochs": 1, "evaluate.bootstrap": 100, "data.similarity": 0},
+    )  # fmt: skip
+    assert run.recipe.task.part_name() == "embedding" and run.proof["passed"]
+    assert run.metrics["searched"] > run.metrics["rows"] + 1  # positives, and both negatives

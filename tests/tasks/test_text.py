@@ -94,7 +94,7 @@ def test_lists_and_pairs_as_pandas_writes_them_to_csv(tmp_path: Path) -> None:
 def test_a_column_translation_of_texts_is_the_target() -> None:
     table, _ = rows_of(task_of("translation"), [{"source": "a", "translation": "b"}])
     assert table["target"].to_pylist() == ["b"]
-    with pytest.raises(DataError, match=r":1: the translation b is no pair of languages; write"):
+    with pytest.raises(DataError, match=r":1: 'b' is no pair of texts by language"):
         rows_of(task_of("translation"), [{"translation": "b"}])
 
 

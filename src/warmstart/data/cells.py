@@ -1,9 +1,10 @@
-"""Lists and objects that stand in a cell of text: one reader for every task and format.
+"""What stands in a cell: a value as text, and a list or an object that was written as text.
 
-A CSV file holds text alone, so whatever wrote a list into it printed it: `json.dumps`, pandas (the
-`repr` of a list, tuple, set or dictionary), `datasets` and NumPy (`array(['a', 'b'],
-dtype=object)`, `['a' 'b']`, `[1. 0.]`, `np.int64(3)`). Nothing of it is run: the text is taken
-apart by Python's grammar, and only literals count.
+One value has one text, whatever the format that it comes from. A CSV file holds text alone, so
+whatever wrote a list into it printed it: `json.dumps`, pandas (the `repr` of a list, tuple, set or
+dictionary), `datasets` and NumPy (`array(['a', 'b'], dtype=object)`, `['a' 'b']`, `[1. 0.]`,
+`np.int64(3)`). There is one reader of all of these, for every task and format. Nothing of it is
+run: the text is taken apart by Python's grammar, and only literals count.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ import json
 import re
 import tokenize
 import warnings
+from collections.abc import Iterable
+from enum import Enum
 from typing import Any
+
+import numpy as np
 
 OPENING, CLOSING = "[{(", "]})"
 CALLS = re.compile(r"(?:array|set|frozenset)\(")
@@ -22,6 +27,51 @@ GLUED = re.compile(r"""['"]\s+[uU]?['"]""")
 """Two strings with nothing but space between, as NumPy prints them; Python makes one of them."""
 FAULTS = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError)
 WRAPPERS = {"array", "set", "frozenset", "tuple", "list"}
+NOTHING = {"nan", "NaN", "NaT", "null"}
+WORDS = {"true": True, "false": False}
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
+WHOLE = re.compile(r"\.0+$")
+
+
+def as_text(value: Any) -> str | None:
+    """A cell as text: 3.0 as "3", true as "true", nested values as JSON, a period as "2024-01"."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, Enum):
+        return as_text(value.value)
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, float | np.floating):
+        if value != value:
+            return None
+        return str(int(value)) if float(value).is_integer() else str(value)
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value, ensure_ascii=False, default=as_text)
+    return str(value)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Labels sorted; those that are all numbers by their value, so that 2 stands before 10."""
+    ordered = sorted(names)
+    if all(NUMBER.fullmatch(name) for name in ordered):
+        ordered.sort(key=float)
+    return ordered
+
+
+def one_name_a_value(names: Iterable[str]) -> dict[str, str]:
+    """Old → new name of labels whose value has several spellings: where all are numbers, 1.0 is 1;
+    where all are truth values, True and TRUE are true."""
+    names = list(names)
+    bare = [name.strip() for name in names]
+    if all(name.lower() in ("true", "false") for name in bare):
+        new = [name.lower() for name in bare]
+    elif all(NUMBER.fullmatch(name) for name in bare):
+        new = [WHOLE.sub("", name) for name in bare]
+    else:
+        return {}
+    return {a: b for a, b, c in zip(names, new, bare, strict=True) if b != c}
 
 
 def parse_cell(cell: Any) -> Any:
@@ -85,8 +135,10 @@ def _value(node: ast.expr) -> Any:
             return {_value(key): _value(value) for key, value in pairs if key is not None}
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
             return -number
-        case ast.Name(id="nan"):
+        case ast.Name(id=name) if name in NOTHING:
             return None
+        case ast.Name(id=name) if name in WORDS:
+            return WORDS[name]
         case ast.Call(func=ast.Name(id=name), args=[]) if name in WRAPPERS:
             return []
         case ast.Call(func=ast.Name(id=name), args=[inside, *_]) if name in WRAPPERS:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from warmstart.data.cells import as_text
 from warmstart.data.ledger import Ledger
 from warmstart.data.settings import DELIMITER_NAMES, NO_DELIMITER
-from warmstart.data.tables import CHUNK, MAX_CELL, as_text, pc, too_long
+from warmstart.data.tables import CHUNK, MAX_CELL, pc, too_long
 from warmstart.errors import DataError, UnknownNameError, nearest, shown
 
 OURS = ("_file", "_line")
@@ -36,7 +37,8 @@ def map_roles(
     """The columns of the roles, under the names of the roles, plus `_file` and `_line`.
 
     `roles` gives for each role the column names that mean it, best first, in any case; `named`
-    wins. Values become strings (3 and 3.0 are "3", a ClassLabel its name), but in the roles of
+    wins, and may name several columns with commas between, whose texts are joined by a new line.
+    Values become strings (3 and 3.0 are "3", a ClassLabel its name), but in the roles of
     `nested` lists and structs stay. A role that is not required may be absent. Raises DataError
     with the columns there are, UnknownNameError for a role that does not exist. The ledger is told
     which column was taken for what, and which are not read.
@@ -55,6 +57,10 @@ def map_roles(
     classes = _class_names(table)
     arrays: dict[str, Any] = {}
     for role, column in assigned.items():
+        several = columns_in(column, columns)
+        if len(several) > 1:
+            arrays[role] = _joined(table, several, file, role)
+            continue
         values = _chunked(table.column(column))
         if column in classes:
             is_list = pa.types.is_list(values.type) or pa.types.is_large_list(values.type)
@@ -76,24 +82,47 @@ def assign(
     roles: Mapping[str, Sequence[str]],
     named: Mapping[str, str],
 ) -> dict[str, str]:
-    """Role to column: those named by the user first, then by the usual names, each column once."""
+    """Role to column: those named by the user first, then by the usual names, each column once.
+    Several columns with commas between are read as one text (see `columns_in`)."""
     for role, column in named.items():
-        if column not in columns:
-            raise DataError(
-                f"{file} has no column '{shown(column)}'.{nearest(column, columns)} Name the "
-                f"column with --data.columns.{role} NAME"
-            )
+        for name in columns_in(column, columns):
+            if name not in columns:
+                raise DataError(
+                    f"{file} has no column '{shown(name)}'.{nearest(name, columns)} Name the "
+                    f"column with --data.columns.{role} NAME"
+                )
     assigned: dict[str, str] = {}
     for role, candidates in roles.items():
-        free = [c for c in columns if c not in {**assigned, **named}.values()]
+        taken = {name for c in {**assigned, **named}.values() for name in columns_in(c, columns)}
         by_lower: dict[str, str] = {}
-        for column in free:
-            by_lower.setdefault(column.strip().lower(), column)
-        guess = next((by_lower[c] for c in candidates if c in by_lower), None)
+        for column in columns:
+            if column not in taken:
+                by_lower.setdefault(column.strip().lower(), column)
+        parts = ([by_lower.get(part) for part in columns_in(c, by_lower)] for c in candidates)
+        guess = next((",".join(filter(None, names)) for names in parts if all(names)), None)
         column = named.get(role, guess)
         if column is not None:
             assigned[role] = column
     return assigned
+
+
+JOINT = "\n"
+"""Between the columns that are read as one text."""
+
+
+def columns_in(named: str, columns: Collection[str]) -> list[str]:
+    """The columns that a name stands for: itself, or, where there is none of this name, those
+    between its commas, as in title,body."""
+    parts = [part.strip() for part in named.split(",")]
+    return parts if named not in columns and len(parts) > 1 and all(parts) else [named]
+
+
+def _joined(table: pa.Table, names: Sequence[str], file: str, role: str) -> pa.ChunkedArray:
+    """Several columns as one text a row, a new line between; what is empty is left out."""
+    texts = [_strings(_chunked(table.column(name)), file, role, name) for name in names]
+    rows = zip(*(values.to_pylist() for values in texts), strict=True)
+    whole = [JOINT.join(cell for cell in row if cell and cell.strip()) for row in rows]
+    return _chunked(pa.chunked_array([pa.array(whole, pa.string())]))
 
 
 def _describe(
@@ -104,7 +133,9 @@ def _describe(
     ledger: Ledger,
 ) -> None:
     """Tell the ledger the columns of each file, once where those of the next are the same."""
-    unused = [n for n in table.column_names if n not in OURS and n not in assigned.values()]
+    names = table.column_names
+    used = {name for column in assigned.values() for name in columns_in(column, names)}
+    unused = [name for name in names if name not in OURS and name not in used]
     files = pc.unique(table["_file"]).to_pylist()
     for file in files:
         ledger.describe(file, columns=dict(assigned), unused=unused)
@@ -124,10 +155,10 @@ def _describe(
 
 def reading_words(how: Mapping[str, Any]) -> str:
     """` (cp1250, semicolon, no header)`: how a file of text was read; nothing for others."""
-    delimiter = how.get("delimiter")
+    mark = how.get("delimiter")
     words = [
         how.get("encoding"),
-        DELIMITER_NAMES.get(delimiter, delimiter) if delimiter != NO_DELIMITER else None,
+        DELIMITER_NAMES.get(mark, mark) if mark and mark != NO_DELIMITER else None,
         "no header" if how.get("header") is False else None,
         "plain quotes" if how.get("quoting") is False else None,
     ]

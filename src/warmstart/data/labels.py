@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from warmstart.data.cells import one_name_a_value
 from warmstart.data.ledger import Ledger, place
 from warmstart.data.tables import pc
 from warmstart.errors import DataError, escaped, shown
@@ -18,8 +19,6 @@ from warmstart.formatting import counted
 
 UNSEEN = re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]")
 SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u3000 ]")
-NUMBER = re.compile(r"-?\d+(\.\d+)?")
-WHOLE = re.compile(r"\.0+$")
 FREE_TEXT_ROWS, FREE_TEXT_SHARE = 20, 0.5
 
 
@@ -35,28 +34,6 @@ def coded(column: pa.ChunkedArray) -> Coded:
     names = sorted(pc.unique(column).to_pylist())
     codes = pc.index_in(column, value_set=pa.array(names, pa.string()))
     return Coded(np.asarray(codes, np.int64), names)
-
-
-def in_order(names: Iterable[str]) -> list[str]:
-    """Labels sorted; those that are all numbers by their value, so that 2 stands before 10."""
-    ordered = sorted(names)
-    if all(NUMBER.fullmatch(name) for name in ordered):
-        ordered.sort(key=float)
-    return ordered
-
-
-def one_name_a_value(names: Iterable[str]) -> dict[str, str]:
-    """Old → new name of labels whose value has several spellings: where all are numbers, 1.0 is 1;
-    where all are truth values, True and TRUE are true."""
-    names = list(names)
-    bare = [name.strip() for name in names]
-    if all(name.lower() in ("true", "false") for name in bare):
-        new = [name.lower() for name in bare]
-    elif all(NUMBER.fullmatch(name) for name in bare):
-        new = [WHOLE.sub("", name) for name in bare]
-    else:
-        return {}
-    return {a: b for a, b, c in zip(names, new, bare, strict=True) if b != c}
 
 
 def seen(name: str) -> str:

@@ -125,7 +125,7 @@ class Ledger:
         return [note["message"] for note in self._notes if note.get("loud")]
 
     @property
-    def told(self) -> list[str]:
+    def first_remarks(self) -> list[str]:
         """What a person should know before training: how the data were read, and loud notes."""
         columns = self.columns
         return [*columns, *(text for text in self.loud if text not in columns)]

@@ -49,7 +49,8 @@ class Data(Part):
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description="column of each role whose name is not recognised, as in {text = 'body'}",
+        description="column of each role whose name is not recognised, as in {text = 'body'}; "
+        "several, as in 'title,body', are read as one text with a new line between",
     )
     delimiter: str | None = Field(
         default=None,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from enum import Enum
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from warmstart.data.cells import as_text
 from warmstart.errors import DataError, shown
 
 pc: Any = pyarrow.compute  # its functions are made at import, so that no type checker sees them
@@ -135,25 +134,6 @@ def with_file(table: pa.Table, file: str) -> pa.Table:
     if not numbered:
         table = table.append_column("_line", pa.array(np.arange(1, len(table) + 1)))
     return table
-
-
-def as_text(value: Any) -> str | None:
-    """A cell as text: 3.0 as "3", true as "true", nested values as JSON, a period as "2024-01"."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, Enum):
-        return as_text(value.value)
-    if isinstance(value, bool | np.bool_):
-        return "true" if value else "false"
-    if isinstance(value, float | np.floating):
-        if value != value:
-            return None
-        return str(int(value)) if float(value).is_integer() else str(value)
-    if type(value).__name__ in ("NAType", "NaTType"):
-        return None
-    if isinstance(value, list | tuple | dict):
-        return json.dumps(value, ensure_ascii=False, default=as_text)
-    return str(value)
 
 
 def _column(file: str, name: str, chunk: list[tuple[int, dict[str, Any]]]) -> pa.Array:

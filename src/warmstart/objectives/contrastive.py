@@ -32,7 +32,7 @@ def ranking(vectors: Tensor, names: Tensor, scale: float, symmetric: bool = Fals
     (multiple negatives ranking, Henderson et al. 2017; InfoNCE, van den Oord et al. 2018).
 
     Args:
-        vectors: [B, K, H]: anchor, positive and, where K is 3, a negative.
+        vectors: [B, K, H]: anchor, positive and K - 2 negatives.
         names: [B, K] numbers of the texts, equal where the texts are; `NOTHING` for no text. What
             is also right for an anchor, because the positive or the anchor stands in the batch
             more than once, is no negative of it.
@@ -124,7 +124,7 @@ class Contrastive(Objective):
         """The mean loss of a batch's rows.
 
         Args:
-            vectors: [B, K, H] of a text (K 1), a pair (2), or a triplet (3).
+            vectors: [B, K, H] of a text (K 1), a pair (2), or a pair with negatives (3 or more).
             targets: classes [B] of single texts; scores [B], float, of pairs; or, of pairs and
                 triplets, the numbers of their texts [B, K] (see `ranking`).
         """

@@ -80,13 +80,9 @@ def inspect(
     named, out = Path(path or "data"), run_folder(out, path, "inspect")
     recipe, kind, why_so = _recognised(recipe, source)
     task: Any = recipe.task
-    if (fix or split) and (kind in NO_TASK or "text" not in task.roles):
-        raise RecipeError(
-            "--fix and --split write copies of single texts with their labels, and these rows are "
-            f"for {kind}; leave them out, and mend what the report lists by hand"
-        )
-    reading = recipe.data.model_copy(update={"bad_rows": "skip"})  # they are findings
-    data, own, left_out = read_for(kind, recipe.model_copy(update={"data": reading}), source)
+    if fix or split:
+        _check_copies(kind, task)
+    data, own, left_out = read_for(kind, recipe, source)
     if recipe.data.corrections and "label" in data.roles:
         data = corrected(data, recipe.data.corrections)
     if fix is not None:
@@ -126,6 +122,15 @@ def inspect(
     return inspection
 
 
+def _check_copies(kind: str, task: Any) -> None:
+    """Raise `RecipeError` where no clean copy can be written of such rows."""
+    if kind in NO_TASK or "text" not in task.roles:
+        raise RecipeError(
+            "--fix and --split write copies of single texts with their labels, and these rows are "
+            f"for {kind}; leave them out, and mend what the report lists by hand"
+        )
+
+
 def _recognised(recipe: Recipe, source: Any) -> tuple[Recipe, str, str]:
     """The recipe with the task that the columns say; what the rows are for, and why in words."""
     table = sample_for(recipe, source)
@@ -146,8 +151,10 @@ def read_for(
 ) -> tuple[Source, dict[str, pa.Table], Counter[str]]:
     """The data with one text a row, which the checks of texts read; split → the rows in the task's
     own form; and the rows that it cannot use, by their reasons."""
+    settings = recipe.data.model_copy(update={"bad_rows": "skip"})  # they are findings
     if kind in NO_TASK:
-        data = read_all(recipe.data, {}, (), Ledger(), _lines(recipe, source) or source)
+        lines = _lines(recipe, source)
+        data = read_all(settings, {}, (), Ledger(), source if lines is None else lines)
         parts = {
             split: _with_text(table, [flat_text(row) for row in _plain(table).to_pylist()])
             for split, table in data.whole.items()
@@ -155,9 +162,9 @@ def read_for(
         return replace(data, parts=parts), data.whole, Counter()
     task: Any = recipe.task
     if task.label == "label" and "text" in task.roles:
-        return read_all(recipe.data, task.roles, {"text"}, Ledger(), source), {}, Counter()
+        return read_all(settings, task.roles, {"text"}, Ledger(), source), {}, Counter()
     required = set(task.roles) if task.required is None else task.required
-    data = read_all(recipe.data, task.roles, required, Ledger(), source, task.nested)
+    data = read_all(settings, task.roles, required, Ledger(), source, task.nested)
     own, whole, parts = dict[str, pa.Table](), dict[str, pa.Table](), dict[str, pa.Table]()
     reasons: Counter[str] = Counter()
     for split, table in data.parts.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ class Prepared:
         return self.recipe.objective  # pyright: ignore[reportReturnType]
 
     @property
-    def reading(self) -> dict[str, Any]:
+    def reading(self) -> Mapping[str, Any]:
         """How the rows of train were read, for the saved model to read others alike."""
         how = next(iter(self.ledger.reading.values()), {})
         kept = {key: how[key] for key in KEPT if key in how}
@@ -194,13 +195,12 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
         raise RecipeError("no data: name a file or folder, or give --data.train FILE")
     ledger = Ledger()
     recipe = with_task(recipe, source, ledger)
-    task = recipe.task
+    task = recipe.task.model_copy()  # what it learns of these rows is of them alone
     if recipe.data.merge_labels and task.label is None:
         raise RecipeError(
             f"data.merge_labels merges the spellings of one label a row, and task "
             f"{task.part_name()} has no such label; mend the spellings in the data instead"
         )
-    task = task.model_copy()  # what it learns of these rows is of them alone
     recipe = recipe.model_copy(update={"task": task})
     splits = load_splits(recipe, task, ledger, source)
     base = base_of(recipe, splits, ledger)

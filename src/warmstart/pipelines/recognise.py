@@ -111,14 +111,14 @@ def with_task(recipe: Recipe, source: Any, ledger: Ledger) -> Recipe:
         )
     below = recipe.model_dump(exclude_unset=True)
     message = f"task {known.task}, by the columns {known.reason}; for another say --task NAME"
-    ledger.note("recognised", message, task=known.task, columns=list(known.columns))
+    ledger.note("recognised", message, loud=True, task=known.task, roles=list(known.columns))
     return Recipe.of({"task": known.task}, below, quiet=True)
 
 
 def sample_for(recipe: Recipe, source: Any) -> pa.Table | None:
-    """As `sample`, where the recipe names neither a task nor columns."""
-    named = "task" in recipe.model_fields_set or bool(recipe.data.columns)
-    return None if named else sample(recipe.data, source)
+    """As `sample`, where the recipe names no task, no objective and no columns."""
+    named = {"task", "objective"} & recipe.model_fields_set
+    return None if named or recipe.data.columns else sample(recipe.data, source)
 
 
 def sample(data: Data, source: Any) -> pa.Table | None:
@@ -128,8 +128,13 @@ def sample(data: Data, source: Any) -> pa.Table | None:
     if path is not None and any(texts_in(path)):
         columns: dict[str, Any] = {PLAIN: [""], "_file": [str(path)], "_line": [1]}
         return pa.table(columns)
+    if isinstance(source, list):
+        source = source[:SAMPLE]
+    elif hasattr(source, "iloc"):  # of pandas
+        source = source.iloc[:SAMPLE]
     with suppress(WarmstartError):
-        fewer = data.model_copy(update={"limit": min(SAMPLE, data.limit or SAMPLE)})
+        few = {"limit": min(SAMPLE, data.limit or SAMPLE), "bad_rows": "skip"}
+        fewer = data.model_copy(update=few)
         for _, _, table in read_splits(fewer, source, Ledger()):
             return table
     return None
@@ -253,7 +258,7 @@ def _translations(columns: _Columns) -> Recognised | None:
 
 
 def _anchors(columns: _Columns) -> Recognised | None:
-    anchor, positive = columns.first("anchor", "query", "question"), columns.first("positive")
+    anchor, positive = columns.first(*Embedding.roles["text"]), columns.first("positive")
     return Recognised("embedding", (anchor, positive)) if anchor and positive else None
 
 
@@ -293,6 +298,9 @@ def _texts(columns: _Columns) -> Recognised | None:
         return None
     if not (columns.is_text(source) and columns.is_text(target)):
         return None
+    instruction = columns.first("instruction")
+    if instruction and (more := columns.first("input", "context")) not in (None, target):
+        return Recognised("text2text", (instruction, more or source, target))
     left, right = ([v for v in columns.values(n) if isinstance(v, str)] for n in (source, target))
     if len(set(right)) <= FEW_KINDS * len(right):
         return None  # classes

@@ -18,10 +18,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from warmstart.data.columns import map_roles
+from warmstart.data.cells import one_name_a_value
+from warmstart.data.columns import columns_in, map_roles
 from warmstart.data.corpus import read_documents
 from warmstart.data.dedup.clusters import group_values
-from warmstart.data.labels import one_name_a_value, seen
+from warmstart.data.labels import seen
 from warmstart.data.ledger import Ledger, place
 from warmstart.data.readers import files
 from warmstart.data.readers.objects import is_series
@@ -96,7 +97,7 @@ class AsTrained:
             usual = trained.get(role) if isinstance(trained, dict) else None
             if role in self.settings.columns:
                 named[role] = self.settings.columns[role]
-            elif usual in table.column_names:
+            elif isinstance(usual, str) and _is_there(usual, table.column_names):
                 named[role] = usual
             elif usual is not None and role.isidentifier():
                 self._notes.append(
@@ -105,6 +106,11 @@ class AsTrained:
                 )
         needed = set(task.roles) if task.required is None else task.required
         return map_roles(table, roles, named, needed & set(roles), task.nested, self.ledger)
+
+
+def _is_there(column: str, columns: list[str]) -> bool:
+    """Whether there is this column, or each of several with commas between."""
+    return set(columns_in(column, columns)) <= set(columns)
 
 
 def parts_of(

@@ -46,7 +46,7 @@ def tune(
         threads = use_cores(Run(resume).facts.get("threads"))
     ready = prepared or _prepare(recipe, source)
     if prepared is None:
-        for text in ready.ledger.told:
+        for text in ready.ledger.first_remarks:
             for listener in listeners or []:
                 listener.note(text)
     if resume is None:
@@ -66,9 +66,6 @@ def tune(
         run.update(status="running")
     if prepared is None and isinstance(ready, Prepared):
         ready = rows_in(run.path, ready)
-    for note in ready.ledger.notes if isinstance(ready, Prepared) else ():
-        for listener in (listeners or []) if note["kind"] == "recognised" else ():
-            listener.note(note["message"])
     give_back_memory()
     keep_freed_memory()
     with _telling(run):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from warmstart.data.labels import in_order
+from warmstart.data.cells import in_order
 from warmstart.data.tokens.dataset import TokenizedDataset, tokenise
 from warmstart.data.tokens.encoding import tokenise_pairs
 from warmstart.errors import RecipeError

@@ -16,7 +16,8 @@ class Text2Text(TextTask):
 
     roles: ClassVar[Mapping[str, Sequence[str]]] = {
         "source": (
-            "source", "input", "inputs", "input_text", "prompt", "question", "instruction", "text",
+            "instruction,input", "instruction,context", "source", "input", "inputs", "input_text",
+            "prompt", "question", "instruction", "text",
         ),
         "target": (
             "target", "output", "outputs", "target_text", "answer", "response", "completion",

@@ -91,8 +91,8 @@ class Translation(TextTask):
         odd = next((n for n, pair in enumerate(pairs) if pair and not isinstance(pair, dict)), None)
         if odd is not None:
             raise DataError(
-                f"{place(table, odd)}: the translation {shown(pairs[odd], 60)} is no pair of "
-                'languages; write {"en": "…", "de": "…"}, or name two columns with '
+                f"{place(table, odd)}: '{shown(pairs[odd], 40)}' is no pair of texts by language, "
+                'such as {"en": "…", "de": "…"}; mend the row, or name two columns with '
                 "--data.columns.source NAME --data.columns.target NAME"
             )
         known = [str(key) for key in next((pair for pair in pairs if pair), {})]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from warmstart.data.columns import OURS, assign, map_roles
+from warmstart.data.columns import OURS, assign, columns_in, map_roles
 from warmstart.data.corrections import correct
 from warmstart.data.ledger import Ledger
 from warmstart.data.profiling.pii import mask
@@ -176,8 +176,8 @@ def file_facts(source: Source, settings: Data) -> list[dict[str, Any]]:
         elif isinstance(origin, Files):
             size, kind = sum(part.stat().st_size for part in origin), counted(len(origin), "file")
         how = source.ledger.reading.get(table["_file"][0].as_py(), {})
-        encoding, delimiter = how.get("encoding"), how.get("delimiter")
-        delimiter = DELIMITER_NAMES.get(delimiter, delimiter)
+        encoding, mark = how.get("encoding"), how.get("delimiter")
+        delimiter = DELIMITER_NAMES.get(mark, mark) if mark else None
         rows.append({"split": split, "file": table["_file"][0].as_py(), "rows": len(table),
                      "bytes": size, "format": kind, "encoding": encoding,
                      "delimiter": delimiter})  # fmt: skip
@@ -186,7 +186,8 @@ def file_facts(source: Source, settings: Data) -> list[dict[str, Any]]:
 
 def column_facts(source: Source) -> list[dict[str, Any]]:
     """Of each column: type, role, distinct values, share that is empty, what is odd about it."""
-    by_column = {column: role for role, column in source.roles.items()}
+    names = source.whole["train"].column_names
+    by_column = {n: role for role, c in source.roles.items() for n in columns_in(c, names)}
     facts: list[dict[str, Any]] = []
     tables = list(source.whole.values())
     for name in dict.fromkeys(n for table in tables for n in table.column_names if n not in OURS):

@@ -126,9 +126,9 @@ def detect_delimiter(path: Path, encoding: str, usual: str | None = None) -> str
 
     A first line such as `sep=;` says it, and `usual` is taken where it stands in the header.
     """
-    said = SEP.fullmatch(next(iter(lines(path, encoding, lenient=True)), ""))
-    if said:
-        return said.group(1)
+    named = SEP.fullmatch(next(iter(lines(path, encoding, lenient=True)), ""))
+    if named:
+        return named.group(1)
     sample = _sample(path, encoding)
     if usual and usual in next(filter(str.strip, sample), ""):
         return usual

@@ -39,7 +39,7 @@ def brought(table: pa.Table, file: str, ledger: Ledger) -> pa.Table:
         return _label_studio(table, file, ledger)
     if "answer" in names and names & PRODIGY and _values(table["answer"]) <= ANSWERS:
         return _prodigy(table, file, ledger)
-    return _choices(_sentences(table, file, ledger))
+    return _choices(_passages(_sentences(table, file, ledger), file, ledger))
 
 
 def spacy_row(value: Any) -> Record | None:
@@ -109,6 +109,53 @@ def _same(values: pa.Array, first: pa.Array, group: np.ndarray) -> bool:
         return False
     whole, own = values.to_pylist(), first.to_pylist()
     return all(value == own[number] for value, number in zip(whole, group.tolist(), strict=True))
+
+
+# Lists of positives and negatives.
+
+ANCHORS = {"query", "anchor", "question"}
+POSITIVES, NEGATIVES = ("positives", "positive", "pos"), ("negatives", "negative", "neg")
+MOST_NEGATIVES = 16  # of a row
+
+
+def _passages(table: pa.Table, file: str, ledger: Ledger) -> pa.Table:
+    """A row for each text in a list of positives, with `negative_1`, `negative_2` and so on of the
+    list of negatives, as of FlagEmbedding ({"query": …, "pos": […], "neg": […]})."""
+    if not ANCHORS & {name.strip().lower() for name in table.column_names}:
+        return table
+    positives, negatives = _texts(table, POSITIVES), _texts(table, NEGATIVES)
+    if positives is not None:
+        column, rows = positives
+        numbers = np.repeat(np.arange(len(table)), [len(row) for row in rows])
+        for row in (number for number, row in enumerate(rows) if not row):
+            ledger.drop(file, table["_line"][row].as_py(), f"empty {column}")
+        table = table.drop_columns([column]).take(pa.array(numbers))
+        flat = [text for row in rows for text in row]
+        table = table.append_column("positive", pa.array(flat, pa.string()))
+        ledger.note("lists", f"{file}: a row for each text in '{shown(column)}'", file=file)
+    else:
+        numbers = np.arange(len(table))
+    if negatives is not None:
+        column, rows = negatives
+        table = table.drop_columns([column])
+        for place in range(min(max(map(len, rows), default=0), MOST_NEGATIVES)):
+            own = [row[place] if place < len(row) else "" for row in rows]
+            cells = pa.array(own, pa.string()).take(pa.array(numbers))
+            table = table.append_column(f"negative_{place + 1}", cells)
+    return table
+
+
+def _texts(table: pa.Table, names: Sequence[str]) -> tuple[str, list[list[str]]] | None:
+    """The column of one of these names and its lists of texts; None where it holds no lists."""
+    known = {name.strip().lower(): name for name in table.column_names}
+    column = next((known[name] for name in names if name in known), None)
+    if column is None:
+        return None
+    cells = [parse_cell(cell) for cell in table[column].to_pylist()]
+    if not any(isinstance(c, list) for c in cells) or any(isinstance(c, dict) for c in cells):
+        return None
+    lists = [cell if isinstance(cell, list) else [cell] if cell else [] for cell in cells]
+    return column, [[str(text) for text in row if text] for row in lists]
 
 
 # Label Studio.

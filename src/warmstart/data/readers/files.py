@@ -23,6 +23,13 @@ FORMATS = {
     **dict.fromkeys((".conll", ".conllu", ".conllup", ".bio", ".iob", ".iob2"), "conll"),
     ".parquet": "parquet",
 }
+ANNOTATIONS = {
+    ".spacy": "a DocBin of spaCy",
+    ".ann": "annotations of brat, apart from their text",
+    ".tcf": "annotations of WebLicht",
+    ".xmi": "annotations of UIMA",
+}
+"""What tools for annotation write that is not read → how it is called."""
 SPREADSHEETS = {".xlsx", ".xls", ".xlsm", ".ods", ".numbers"}
 PICKLES = {".pkl", ".pickle", ".joblib", ".pt", ".pth"}
 SUPPORTED = "CSV, TSV, JSONL, CoNLL (each also .gz), Parquet and Arrow"
@@ -178,6 +185,11 @@ def _refuse(path: Path, ending: str, head: bytes) -> None:
     if ending in PICKLES or re.match(rb"\x80[\x02-\x05]", head):
         raise RecipeError(
             f"{path} is a pickle, which can run code when it is opened; save it as CSV or Parquet"
+        )
+    if ending in ANNOTATIONS:
+        raise RecipeError(
+            f"{path} is {ANNOTATIONS[ending]}; save it as JSONL, a text with its spans a line: "
+            '{"text": "…", "spans": [{"start": 0, "end": 3, "label": "PER"}]}, or as CoNLL'
         )
     if ending in SPREADSHEETS:
         raise RecipeError(f"{path} is a spreadsheet; save it as CSV (UTF-8) and give that file")

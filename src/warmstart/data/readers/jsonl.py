@@ -56,7 +56,8 @@ def read_json(path: Path, encoding: str, how: Reading, ledger: Ledger) -> pa.Tab
             where = f"{path}:{getattr(error, 'lineno', 1)}"
             raise DataError(f"{where}: not valid JSON ({shown(error)}); mend the file") from None
         rows = enumerate(_rows(str(path), content), 1)
-    table = objects_to_table(str(path), islice(questions_apart(str(path), rows), how.limit))
+    rows = questions_apart(str(path), iter(rows))
+    table = objects_to_table(str(path), islice(rows, how.limit))
     ledger.bad(str(path), bad)
     return table
 
@@ -67,6 +68,9 @@ def questions_apart(file: str, rows: Iterator[tuple[int, Record]]) -> Iterator[t
     for line, row in rows:
         if isinstance(row.get("qas"), list) and "context" in row:
             yield from ((line, question) for question in _questions(file, f"row {line}", row, {}))
+        elif isinstance(pairs := row.get("annotations"), list) and any(map(spacy_row, pairs)):
+            made = (spacy_row(pair) for pair in pairs)  # {"classes": […], "annotations": [pair, …]}
+            yield from ((line, own) for own in made if own is not None)
         elif isinstance(row.get("paragraphs"), list):
             yield from ((line, question) for question in _rows(file, {"data": [row]}))
         else:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from warmstart.data.cells import as_text
 from warmstart.data.readers.exports import spacy_row
 from warmstart.data.readers.jsonl import questions_apart
 from warmstart.data.tables import (
     CHUNK,
-    as_text,
     check_names,
     concatenate,
     freed,

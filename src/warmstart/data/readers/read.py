@@ -178,7 +178,7 @@ def _expand(origin: Any, ledger: Ledger) -> dict[str, Any]:
     """The splits that one source holds; a source that is one table is train."""
     if isinstance(origin, Mapping) and not is_columns(origin):
         return _by_name(origin, type(origin).__name__, ledger)
-    if not _is_path(origin):
+    if not isinstance(origin, str | os.PathLike):
         return {"train": one_table(origin)}
     text = os.fspath(origin)
     check_local(text)

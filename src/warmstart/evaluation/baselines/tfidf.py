@@ -22,6 +22,7 @@ from warmstart.metrics.base import Floats
 from warmstart.metrics.classification import f1_macro, tally
 from warmstart.metrics.multilabel import Labels, tuned_thresholds
 from warmstart.tasks.base import Examples
+from warmstart.tasks.embedding.evaluation import texts_in
 
 Texts = Sequence[str] | pa.ChunkedArray | pa.Array
 
@@ -310,13 +311,14 @@ class TfidfVectors(Baseline):
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         table = rows.table
-        names = [n for n in ("text", "other", "negative") if n in table.column_names]
+        names = texts_in(table)
         names = names[:1] if "label" in table.column_names else names
         words = min(20_000, max(1_000, NUMBERS // (len(table) * len(names) or 1)))
         counter: Any = TfidfVectorizer(sublinear_tf=True, max_features=words)
         nothing = np.zeros((len(table), len(names), 1), np.float32)
         try:
-            counter.fit([text or "" for name in names for text in self.known[name].to_pylist()])
+            known = names[:1] if len(names) == 1 else texts_in(self.known)
+            counter.fit([text or "" for name in known for text in self.known[name].to_pylist()])
         except ValueError:  # no words at all
             return nothing
         flat = [text or "" for name in names for text in table[name].to_pylist()]

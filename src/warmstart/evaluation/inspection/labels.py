@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
+from warmstart.data.columns import columns_in
 from warmstart.data.corrections import write_suspicious
 from warmstart.data.labels import seen
 from warmstart.data.profiling.shortcuts import column_rules, sorted_by_label, word_rules
@@ -152,7 +153,8 @@ def check_shortcuts(context: Context) -> CheckResult:
     codes = np.unique(labels, return_inverse=True)[1].astype(np.int64)
     codes[labels == ""] = -1
     table = pa.concat_tables(source.whole.values(), promote_options="permissive")
-    used = {*source.roles.values(), "_file", "_line"}
+    read = (columns_in(column, table.column_names) for column in source.roles.values())
+    used = {*(name for names in read for name in names), "_file", "_line"}
     columns = [name for name in table.column_names if name not in used]
     labelled = np.flatnonzero(codes >= 0)
     texts = source.texts.take(pa.array(labelled)).to_pylist()
@@ -189,11 +191,17 @@ def check_label_errors(context: Context) -> CheckResult:
     sample = context.features
     if isinstance(sample, str):
         empty = context.source.listing([], suggested=[], confidence=[])
-        return CheckResult(
+        result = CheckResult(
             {"noise": {"skipped": sample}},
             tables={"suspicious": empty},
             lines={"labels": f"not judged: {sample}"} if context.source.has_labels else {},
         )
+        if context.source.has_labels and context.use_features and context.strange_to_base:
+            result.add(
+                "not_judged", NOTE, len(context.source.table),
+                f"Whether labels are wrong is not said: {sample}.",
+                "take a base for this language: --base owner/name")  # fmt: skip
+        return result
     context.report("labels")
     with threadpool_limits(1):  # many small problems: threads would wait for each other
         errors = find_label_errors(

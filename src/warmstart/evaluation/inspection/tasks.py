@@ -19,6 +19,7 @@ from warmstart.evaluation.inspection.base import NOTE, SEVERE, WORTH, CheckResul
 from warmstart.evaluation.sentences import listed, share
 from warmstart.formatting import counted
 from warmstart.metrics.entities import spans_of_tags
+from warmstart.tasks.embedding.evaluation import texts_in
 from warmstart.tasks.extractive_qa.answers import mended, texts_of
 from warmstart.tasks.multilabel.labels import sets_in
 from warmstart.tasks.regression import numbers
@@ -271,14 +272,15 @@ def _embedding(own: Tables, result: CheckResult) -> None:
         _scores(own, result)
     if "other" not in there or "label" in there:
         return
-    names = ["text", "other"] + ["negative"] * ("negative" in there)
+    names = texts_in(own["train"])
     rows = [
-        row for table in own.values()
-        for row in zip(*(_texts(table, name) for name in names), strict=True)
-    ]  # fmt: skip
+        [text.strip() for text in row]
+        for table in own.values()
+        for row in zip(*(_texts(table, name) for name in texts_in(table)), strict=True)
+    ]
     result.lines["pairs"] = f"{len(rows):,} of {' and '.join(names)}"
-    same = sum(row[0].strip() == row[1].strip() for row in rows)
-    wrong = sum(row[-1].strip() in (row[0].strip(), row[1].strip()) for row in rows if len(row) > 2)
+    same = sum(row[0] == row[1] for row in rows)
+    wrong = sum(bool({*row[2:]} & {*row[:2]}) for row in rows)
     if same:
         result.add("equal_pair", WORTH, same, f"{n_rows(same)} the same text twice.",
                    "take them out: nothing is learned from them")  # fmt: skip

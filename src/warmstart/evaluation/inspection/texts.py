@@ -14,7 +14,7 @@ from pyarrow.csv import write_csv
 
 from warmstart.data.dedup.clusters import straddling_groups
 from warmstart.data.profiling.columns import column_facts, file_facts, looks_like_group
-from warmstart.data.profiling.language import find_languages, name_of
+from warmstart.data.profiling.language import name_of
 from warmstart.data.profiling.pii import excerpt, find_pii, mask
 from warmstart.data.tables import is_blank, pc
 from warmstart.data.tokens.dataset import tokenise
@@ -25,7 +25,6 @@ from warmstart.formatting import counted
 
 MANY_CONFLICTS, MANY_REPEATS, MUCH_CUT = 0.01, 0.005, 0.01  # shares of the rows
 SEVERAL = 0.9  # share of the commonest language below which the data are of several
-LANGUAGE_ROWS = 200_000
 SHOWN_PLACES = 8  # of bad rows in a message
 LISTED = 200  # rows of a kind that are kept with their text
 LIMIT = 1 << 30  # tokens that no text has
@@ -324,13 +323,8 @@ def odd_rows(texts: pa.ChunkedArray) -> dict[str, np.ndarray]:
 
 
 def check_language(context: Context) -> CheckResult:
-    """The languages, of at most LANGUAGE_ROWS rows, and the rows in another than most."""
-    texts, index = context.source.texts, np.arange(len(context.source.table))
-    if len(index) > LANGUAGE_ROWS:
-        rng = np.random.default_rng([context.seed, 0x1A46])
-        index = np.sort(rng.choice(index, LANGUAGE_ROWS, replace=False))
-        texts = texts.take(pa.array(index))
-    languages = find_languages(texts.to_pylist(), context.progress)
+    """The languages of the texts, and the rows in another than most."""
+    languages, index = context.languages
     majority, n = name_of(languages.majority), len(languages.rows)
     shares = {name_of(code): round(part, 5) for code, part in languages.shares.items()}
     surest = sorted(languages.rows, key=lambda row: -row[2])[: 10 * LISTED]

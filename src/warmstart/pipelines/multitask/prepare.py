@@ -58,9 +58,9 @@ class TaskLedgers(dict[str, Ledger]):
             ledger.note(kind, message)
 
     @property
-    def told(self) -> list[str]:
-        """See `Ledger.told`."""
-        return [f"{name}: {text}" for name, ledger in self.items() for text in ledger.told]
+    def first_remarks(self) -> list[str]:
+        """See `Ledger.first_remarks`."""
+        return [f"{name}: {text}" for name, ledger in self.items() for text in ledger.first_remarks]
 
     def summary(self) -> dict[str, Any]:
         """Reasons and notes stand under the name of their task."""

@@ -47,6 +47,8 @@ TITLES: Mapping[str, Mapping[str, str]] = {
 }
 EMPTY = -1
 """The number of a text that is not there."""
+NEGATIVES = ("negative", *(f"negative_{n}" for n in range(2, 17)))
+"""Columns of texts that do not belong to a row's text, in the task's own form."""
 
 
 def kind_of(table: pa.Table) -> str:
@@ -55,6 +57,11 @@ def kind_of(table: pa.Table) -> str:
         if name in table.column_names:
             return kind
     return "pairs" if "other" in table.column_names else "alone"
+
+
+def texts_in(table: pa.Table) -> list[str]:
+    """The columns of texts of pairs or triplets in the task's own form."""
+    return [name for name in ("text", "other", *NEGATIVES) if name in table.column_names]
 
 
 def own_form(table: pa.Table, examples: str, drop: Drop) -> pa.Table:
@@ -69,6 +76,7 @@ def own_form(table: pa.Table, examples: str, drop: Drop) -> pa.Table:
     if kind == "scored":
         table = with_numbers(table, drop)
     kept = {"text", "other", *NEEDED[kind], "_file", "_line", "_group"}
+    kept |= {*NEGATIVES} if kind == "triplets" else set()
     return table.select([name for name in table.column_names if name in kept])
 
 
@@ -141,7 +149,7 @@ class Relevance:
             by_class = {int(c): np.flatnonzero(classes == c) for c in np.unique(classes)}
             mates = [by_class[int(c)][by_class[int(c)] != i] for i, c in enumerate(classes)]
             return cls(kind, table, nothing, classes, [rows.tolist() for rows in mates])
-        columns = ["text", "other"] + ["negative"] * (kind == "triplets")
+        columns = texts_in(table)
         flat = numbered([text or "" for name in columns for text in table[name].to_pylist()])
         texts = flat.reshape(len(columns), -1)
         names, first = np.unique(texts[1:].reshape(-1), return_index=True)
@@ -187,7 +195,7 @@ class Relevance:
         if self.kind == "labels":
             return f"{self.table['text'][place].as_py()} ({self.table['label'][place].as_py()})"
         column, row = divmod(int(self.offered[place]), len(self.table))
-        return self.table[("other", "negative")[column]][row].as_py()
+        return self.table[texts_in(self.table)[1 + column]][row].as_py()
 
 
 def evaluate(outputs: Vectors, test: Examples) -> TaskResult:

@@ -39,7 +39,8 @@ class Embedding(Task):
             "positive", "answer", "passage", "document", "sentence2", "hypothesis", "text2",
             "context", "response", "duplicate", "target",
         ),
-        "negative": ("negative", "hard_negative", "negative_passage"),
+        "negative": ("negative", "hard_negative", "negative_passage", "negative_1"),
+        **{name: (name,) for name in evaluation.NEGATIVES[1:]},
         "score": ("score", "similarity", "similarity_score", "relatedness", "relatedness_score"),
         "label": ("label", "category", "class", "intent", "topic"),
     }  # fmt: skip
@@ -60,7 +61,7 @@ class Embedding(Task):
     examples: Literal["auto", "pairs", "scored", "triplets", "labels"] = Field(
         default="auto",
         description="what the rows are: pairs (text, other), scored (and score), triplets (and "
-        "negative), labels (text, label); auto: by their columns",
+        "negative, negative_2, …), labels (text, label); auto: by their columns",
     )
     full_score: float | None = Field(
         default=None, gt=0, description="the score of equal texts; unset: the highest in train"
@@ -128,8 +129,7 @@ class Embedding(Task):
         """The texts as a store, the ones beside them behind it (`answers`); targets are the class
         [n] or the score [n] of each row, or the numbers of its texts [n, K]."""
         kind = evaluation.kind_of(table)
-        names = ["text"] if kind in ("alone", "labels") else ["text", "other"]
-        names += ["negative"] if kind == "triplets" else []
+        names = ["text"] if kind in ("alone", "labels") else evaluation.texts_in(table)
         texts = [[text or "" for text in table[name].to_pylist()] for name in names]
         behind: TokenizedDataset | None = None
         for column in reversed(texts):

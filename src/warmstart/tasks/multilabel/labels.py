@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from warmstart.data.cells import parse_cell
-from warmstart.data.labels import WHOLE
+from warmstart.data.cells import WHOLE, as_text, parse_cell
 from warmstart.data.ledger import place
-from warmstart.data.tables import as_text
 from warmstart.errors import DataError, nearest, shown
 from warmstart.formatting import counted
 
@@ -24,9 +22,9 @@ SEPARATORS = (",", ";", "|")
 COLUMN = "label: "
 """Before the name of a column of 0 and 1, so that it can be called as anything."""
 YES, NO = ("1", "true", "yes"), ("0", "false", "no", "")
-REPEATED = 3  # rows of a cell
 SET, UNSET = ("1", "1.0", "true"), ("0", "0.0", "false")
 """Items of a vector."""
+REPEATED = 3  # rows of a cell
 NAMED = 5  # labels that are named in a message
 
 

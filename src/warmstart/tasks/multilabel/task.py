@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from pydantic import Field, PrivateAttr
 
-from warmstart.data.labels import in_order
+from warmstart.data.cells import in_order
 from warmstart.data.ledger import place
 from warmstart.errors import DataError, RecipeError, nearest, shown
 from warmstart.formatting import counted
@@ -115,8 +115,8 @@ class Multilabel(Task):
 
     def resolve_for_data(self, table: pa.Table) -> Task:
         """With the share of the rows that have each label, one row with and one without added."""
-        found = self._separator if self.separator is None else self.separator
-        task = self.model_copy(update={"separator": found})
+        separator = self._separator if self.separator is None else self.separator
+        task = self.model_copy(update={"separator": separator})
         if "labels" in table.column_names:
             counts = Counter(name for names in sets_in(table) for name in names)
             task._shares = {name: (n + 1) / (len(table) + 2) for name, n in counts.items()}

@@ -249,7 +249,7 @@ def test_what_is_not_read_is_said(put, split, header: tuple[str, ...], says: str
     data = Data(path=str(put("d.csv", table(rows, header))), similarity=0)
     load(data, ROLES, {"text", "label"}, 0, ledger, label="label")
     (note,) = [note for note in ledger.notes if note["kind"] == "columns"]
-    assert says in note["message"] and "(utf-8, comma)" in note["message"]
+    assert says in note["message"] and "(UTF-8, comma)" in note["message"]
     assert bool(note.get("loud")) is loud
     assert next(iter(ledger.summary()["reading"].values()))["delimiter"] == ","
 

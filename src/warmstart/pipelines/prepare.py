@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -156,8 +157,13 @@ def rows_in(folder: Path, prepared: Prepared) -> Prepared:
     return replace(prepared, splits=replace(prepared.splits, **tables), examples=examples)
 
 
-def prepare(recipe: Recipe, source: Any = None) -> Prepared:
-    """Read and check everything: data, base, tokens, recipe. Raises `WarmstartError`."""
+Loaded = tuple[Splits, Ledger]
+"""The data of a task, read and split, and their account."""
+
+
+def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) -> Prepared:
+    """Read and check everything: data (unless `loaded`), base, tokens, recipe. Raises
+    `WarmstartError`."""
     task: Any = recipe.task
     device_named(recipe.train.device)
     if task.own_data:
@@ -167,8 +173,7 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
         )
     if source is None and recipe.data.path is None and recipe.data.train is None:
         raise RecipeError("no data: name a file or folder, or give --data.train FILE")
-    ledger = Ledger()
-    splits = load_splits(recipe, task, ledger, source)
+    splits, ledger = loaded or load_splits(recipe, source)
     base = resolve(recipe.base, revision=recipe.revision)
     tokenizer = load_tokenizer(base)
     _check_method(recipe, base)
@@ -215,20 +220,25 @@ def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
     return replace(prepared, recipe=recipe, tokenizer=tokenizer, rows=rows)
 
 
-def load_splits(recipe: Recipe, task: Any, ledger: Ledger, source: Any = None) -> Splits:
-    """The data of a task, read and split. There are always rows to test on."""
+def load_splits(
+    recipe: Recipe, source: Any = None, taken: Mapping[int, int] | None = None
+) -> Loaded:
+    """The data of a task, read and split. There are always rows to test on. `taken`: see
+    `splitting.load`."""
+    task: Any = recipe.task
+    ledger = Ledger()
     splits = splitting.load(
         recipe.data, task.roles, set(task.roles) if task.required is None else task.required,
         recipe.seed, ledger, source, task.label,
         texts=task.texts, nested=task.nested, rows=task.rows, together=task.together,
-        strata=task.strata,
+        strata=task.strata, taken=taken,
     )  # fmt: skip
     if not len(splits.test):
         raise DataError(
             "there are no rows to test on, and a model is judged on rows it has not seen: give "
             "--data.test FILE, or a --data.test_fraction above 0"
         )
-    return splits
+    return splits, ledger
 
 
 def _check_method(recipe: Recipe, base: Base) -> None:

@@ -38,7 +38,7 @@ from warmstart.data.readers.read import read
 from warmstart.inference.predictor import open_predictor, own_form
 from warmstart.models.checks import read_json
 from warmstart.models.loading import load_tokenizer
-from warmstart.pipelines.prepare import Prepared
+from warmstart.pipelines.prepare import Prepared, load_splits
 from warmstart.pipelines.session import Session
 from warmstart.tasks.base import Examples, Task
 from warmstart.training.loop import compute_gradients, steps
@@ -277,3 +277,14 @@ def assert_same(found: Any, wanted: Any, what: str) -> None:
         np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=1e-4, err_msg=what)
     else:
         assert list(found) == list(wanted), what
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_of_one_group_count_as_one_in_every_task(name: str) -> None:
+    """What `data.group` says reaches the test rows, by which intervals and tests are made."""
+    made = builder(name)
+    first, *train, last = ({**row, "author": "Ann"} for row in made.ROWS)
+    settings = {"name": name, **getattr(made, "SETTINGS", {})}
+    recipe = Recipe.of({"task": settings, "data.group": "author", "data.validation_fraction": 0})
+    splits, _ = load_splits(recipe, {"train": train, "test": [first, last]})
+    assert splits.test["_unit"].to_pylist() == [0, 0]

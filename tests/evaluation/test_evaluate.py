@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 import pytest
 from sklearn.metrics import f1_score
 
+from reports import model_card, render
+from warmstart.cli.output.run import scores
 from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.errors import WarmstartError
 from warmstart.evaluation.baselines.tfidf import TfidfClasses
@@ -20,6 +22,7 @@ from warmstart.evaluation.settings import Evaluate
 from warmstart.metrics.base import softmax
 from warmstart.tasks.base import Examples
 from warmstart.tasks.results import list_mistakes
+from warmstart.types import Metrics
 
 LABELS = ["billing", "delivery", "praise"]
 QUICK = Evaluate(bootstrap=100)
@@ -185,3 +188,31 @@ def test_the_score_without_near_copies_of_train_stands_beside(rows: dict[str, An
     assert apart["score"]["value"] < metrics["f1_macro"]["value"] - 0.02
     assert any("100 test rows (25 %) nearly repeat a text of train; without them macro-F1" in note
                for note in metrics["notes"])  # fmt: skip
+
+
+def test_what_scikit_learn_would_say_stands_beside(rows: dict[str, Any]) -> None:
+    """Where a class is predicted of which there is no row."""
+    y = rows["examples"]["test"].store.targets
+    metrics = evaluate(QUICK, **part(rows, "test", y != 2)).metrics
+    predicted = rows["outputs"]["test"][y != 2].argmax(1)
+    theirs, ours = f1_score(y[y != 2], predicted, average="macro"), metrics["f1_macro"]["value"]
+    assert theirs < ours - 0.1
+    assert any(f"as scikit-learn counts, macro-F1 is {theirs:.3f}" in note
+               for note in metrics["notes"])  # fmt: skip
+
+
+def test_too_few_rows_a_class_have_no_interval_and_it_is_said(
+    rows: dict[str, Any], facts: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    y = rows["examples"]["test"].store.targets
+    few = np.concatenate([np.flatnonzero(y == c)[:n] for c, n in ((0, 5), (1, 2), (2, 1))])
+    metrics = evaluate(QUICK, **part(rows, "test", few)).metrics
+    assert (metrics["f1_macro"]["low"], metrics["f1_macro"]["high"]) == (None, None)
+    assert "(no interval) on 8 test rows" in metrics["verdict"]
+    assert any("8 rows are too few for 3 classes. It takes 3 test rows a class on average, 9 in all"
+               in note for note in metrics["notes"])  # fmt: skip
+    page = render({**facts, "metrics": metrics})
+    assert "no interval" in page and "too few for so many classes" in page
+    assert "(no interval)" in model_card({**facts, "metrics": metrics})
+    scores(Metrics.from_json(metrics))
+    assert "no interval" in capsys.readouterr().out

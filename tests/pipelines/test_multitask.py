@@ -17,6 +17,7 @@ import warmstart
 from learning import write_messages
 from tiny import WORDS, tiny
 from warmstart.config.recipe import Recipe
+from warmstart.data.dedup.exact import normalised
 from warmstart.errors import DataError, RecipeError, RunError
 from warmstart.inference.predictor import open_predictor
 from warmstart.models.fast.forward import FastForward
@@ -356,3 +357,52 @@ def test_the_fast_way_gives_the_gradients_of_the_slow_one(
             torch.testing.assert_close(ours[key], wanted, atol=1e-4, rtol=1e-3, msg=f"{name} {key}")
         other = "mood" if name == "things" else "things"
         assert not any(key.startswith(f"{other}.classifier") for key in ours)
+
+
+def test_no_task_is_trained_on_what_another_is_judged_by(tiny_of: Folder, tmp_path: Path) -> None:
+    """Two tasks over nearly the same texts, one that brings its own test split, and texts whose
+    words are guessed: a text stands on one side in all of them."""
+    texts = [f"the {word} film number{i} was not late" for i in range(60)
+             for word in (list(TAGS)[i % 4],)]  # fmt: skip
+    mood = tmp_path / "mood.csv"
+    rows = [f"{text},{'pos' if i % 2 else 'neg'}" for i, text in enumerate(texts[:50])]
+    mood.write_text("\n".join(["text,label", *rows]))
+    tagged = [{"tokens": text.split(), "ner_tags": [TAGS.get(w, "O") for w in text.split()]}
+              for text in texts[10:]]  # fmt: skip
+    things = tmp_path / "things.jsonl"
+    things.write_text("\n".join(map(json.dumps, tagged)))
+    topic = tmp_path / "topic"
+    topic.mkdir()
+    (topic / "train.csv").write_text(
+        "text,label\n"
+        + "".join(f"{text},{'x' if i % 3 else 'y'}\n" for i, text in enumerate(texts[:40]))
+    )
+    (topic / "test.csv").write_text(
+        "text,label\n"
+        + "".join(f"{text},{'x' if i % 3 else 'y'}\n" for i, text in enumerate(texts[40:]))
+    )
+    words = tmp_path / "words.txt"
+    words.write_text("\n".join([*texts, *(f"other words {i} here" for i in range(40))]))
+    tasks = {
+        "mood": {"data": str(mood)},
+        "things": {"name": "tagging", "data": str(things)},
+        "topic": {"data": str(topic)},
+        "words": {"name": "mlm", "data": str(words)},
+    }
+    prepared = prepare_tasks(Recipe.of(keys(tiny_of("bert"), tasks) | {"data.max_dropped": 1.0}))
+
+    def read(table: Any) -> set[str]:
+        role = "text" if "text" in table.column_names else "tokens"
+        return {normalised(text) for text in table[role].to_pylist()}
+
+    seen = {name: [read(getattr(own.splits, split)) for split in ("train", "validation", "test")]
+            for name, own in prepared.each.items()}  # fmt: skip
+    for name, (train, _, _) in seen.items():
+        for other, (_, validation, test) in seen.items():
+            assert not train & (validation | test), (name, other)
+        assert len(train) >= 15, "cut alike, few rows have to go"
+    held = set.union(*(test | validation for _, validation, test in seen.values()))
+    rows_left = len(prepared.texts["words"].stores["train"])
+    assert rows_left < 90 - len(held) * 0.5
+    summary = prepared.ledger.summary()
+    assert any("also in validation or test of task" in reason for reason in summary["dropped"])

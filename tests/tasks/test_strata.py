@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from warmstart.api import recipe_for
-from warmstart.data.ledger import Ledger
 from warmstart.pipelines.prepare import load_splits
 
 ROWS = 300
@@ -21,7 +20,7 @@ def cut(tmp_path: Path, task: str, rows: list[dict[str, Any]], seed: int) -> Any
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     keys = {"task": task, "seed": seed, "data.similarity": 0}
     recipe: Any = recipe_for(str(path), None, keys)
-    return load_splits(recipe, recipe.task, Ledger())
+    return load_splits(recipe)[0]
 
 
 @pytest.mark.parametrize("seed", range(5))

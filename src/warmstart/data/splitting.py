@@ -96,6 +96,7 @@ def load(
     rows: Rows | None = None,
     together: str | None = None,
     strata: Callable[[pa.Table], Sequence[str] | None] | None = None,
+    taken: Mapping[int, int] | None = None,
 ) -> Splits:
     """Read, clean and split the data; `source` stands in for `settings.path`.
 
@@ -111,6 +112,8 @@ def load(
         rows: brings the columns of one source into the task's own form; told where rows go.
         together: a column whose rows of one value are not parted where no group is named.
         strata: gives each row of train a word, in the place of `label` where there is none.
+        taken: key of a text (`text_keys`) → the side on which it stands in other data of the run,
+            and on which it is to stand here where these are cut.
     """
     parts = _read_all(settings, roles, required, ledger, source, nested, rows, label)
     stamp = fingerprint(parts)
@@ -143,7 +146,7 @@ def load(
     if settings.group:
         parts = {name: table.drop_columns("_group") for name, table in parts.items()}
     seed = seed if settings.split_seed is None else settings.split_seed
-    side = cut(classes, own, shares["validation"], shares["test"], seed)
+    side = _cut(classes, own, shares, seed, _taken(alike, own, taken, shares))
     note_repeats(train, alike, numbers, codes, side, copies, ledger)
     tested = copies.by_split(copies.rows)["test"] if "test" in parts else numbers[side == TEST]
     near = _near_train(numbers[side == TRAIN], tested, copies)
@@ -321,6 +324,34 @@ def _drop(table: pa.Table, rows: np.ndarray, reason: str, ledger: Ledger) -> Non
     lost = table.select(["_file", "_line"]).take(pa.array(rows))
     for file, line in zip(lost["_file"].to_pylist(), lost["_line"].to_pylist(), strict=True):
         ledger.drop(file, line, reason)
+
+
+def _taken(
+    keys: np.ndarray, own: np.ndarray, taken: Mapping[int, int] | None, shares: Mapping[str, float]
+) -> np.ndarray:
+    """The side on which each row has to stand, -1 where it is free: the latest of those of the rows
+    that hang together with it, among the sides that are cut off."""
+    sides = np.full(len(keys), -1, np.int64)
+    if not taken or not any(shares.values()):
+        return sides
+    cut_off = {TRAIN, *(SIDES[name] for name, share in shares.items() if share)}
+    wanted = np.array([taken.get(key, -1) for key in keys.tolist()], np.int64)
+    wanted[~np.isin(wanted, list(cut_off))] = -1
+    _, group = np.unique(own, return_inverse=True)
+    latest = np.full(int(group.max(initial=-1)) + 1, -1, np.int64)
+    np.maximum.at(latest, group, wanted)
+    return latest[group]
+
+
+def _cut(
+    classes: np.ndarray, own: np.ndarray, shares: Mapping[str, float], seed: int, side: np.ndarray
+) -> np.ndarray:
+    """The side of each row; those whose `side` is -1 are dealt out."""
+    free = side < 0
+    if free.any():
+        side = side.copy()
+        side[free] = cut(classes[free], own[free], shares["validation"], shares["test"], seed)
+    return side
 
 
 def _units(test: pa.Table, keys: np.ndarray, copies: Copies, grouped: str | None) -> np.ndarray:

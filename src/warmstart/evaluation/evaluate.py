@@ -64,7 +64,8 @@ def evaluate(
     standings = [
         Standing(row["name"], row["title"], row[main]["value"], row["outcome"]) for row in baselines
     ]
-    main_value, blind = figures[main]["value"], result.ceiling is not None and result.ceiling <= 0
+    blind = result.ceiling is not None and result.ceiling <= 0
+    score = None if blind else figures[main]["value"]
     metrics: dict[str, Any] = {
         **{name: value for name, value in figures.items() if ":" not in name},
         "main": main,
@@ -79,9 +80,7 @@ def evaluate(
         "bootstrap": settings.bootstrap,
         "baselines": baselines,
         "comparison": comparison,
-        "curves": read_curves(
-            history, None if blind else main_value, standings, _judged(task, examples)
-        )._asdict(),
+        "curves": read_curves(history, score, standings, _judged(task, examples))._asdict(),
         **result.facts,
     }
     table = result.table
@@ -93,10 +92,9 @@ def evaluate(
         table = table.add_column(place, "confidence_calibrated", confidence)
     if "_near" in examples["test"].table.column_names:
         metrics |= _without_near(result, examples["test"], main, chance)
-    own = (
-        [sentences.unseen_texts(metrics["titles"][main]), *result.notes] if blind else result.notes
-    )
-    metrics["notes"] = [*sentences.notes(metrics, task.head.single_label), *own]
+    unseen = [sentences.unseen_texts(metrics["titles"][main])] if blind else []
+    notes = sentences.notes(metrics, task.head.single_label)
+    metrics["notes"] = [*notes, *unseen, *result.notes]
     metrics["verdict"] = sentences.verdict_sentence(metrics)
     return Evaluation(metrics, table, [dict(mistake) for mistake in result.mistakes])
 

@@ -182,8 +182,13 @@ def rows_in(folder: Path, prepared: Prepared) -> Prepared:
     return replace(prepared, splits=replace(prepared.splits, **tables), examples=examples)
 
 
-def prepare(recipe: Recipe, source: Any = None) -> Prepared:
-    """Read and check everything: data, base, tokens, recipe. Raises `WarmstartError`."""
+Loaded = tuple[Splits, Ledger]
+"""The data of a task, read and split, and their account."""
+
+
+def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) -> Prepared:
+    """Read and check everything: data (unless `loaded`), base, tokens, recipe. Raises
+    `WarmstartError`."""
     task: Any = recipe.task
     device_named(recipe.train.device)
     if task.own_data:
@@ -193,16 +198,12 @@ def prepare(recipe: Recipe, source: Any = None) -> Prepared:
         )
     if source is None and recipe.data.path is None and recipe.data.train is None:
         raise RecipeError("no data: name a file or folder, or give --data.train FILE")
-    ledger = Ledger()
-    recipe = with_task(recipe, source, ledger)
-    task = recipe.task.model_copy()  # what it learns of these rows is of them alone
-    if recipe.data.merge_labels and task.label is None:
-        raise RecipeError(
-            f"data.merge_labels merges the spellings of one label a row, and task "
-            f"{task.part_name()} has no such label; mend the spellings in the data instead"
-        )
-    recipe = recipe.model_copy(update={"task": task})
-    splits = load_splits(recipe, task, ledger, source)
+    if loaded is None:
+        ledger = Ledger()
+        recipe = _own_task(with_task(recipe, source, ledger))
+        loaded = load_splits(recipe, source, ledger=ledger)
+    splits, ledger = loaded
+    task = recipe.task
     base = base_of(recipe, splits, ledger)
     tokenizer = load_tokenizer(base)
     recipe = _for_base(recipe, base, tokenizer)
@@ -257,23 +258,43 @@ def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
     return replace(prepared, recipe=recipe, tokenizer=tokenizer, rows=rows)
 
 
-def load_splits(recipe: Recipe, task: Any, ledger: Ledger, source: Any = None) -> Splits:
-    """The data of a task, read and split. There are always rows to test on."""
+def _own_task(recipe: Recipe) -> Recipe:
+    """The recipe with a task of its own: what it learns of these rows is of them alone."""
+    task: Any = recipe.task
+    if recipe.data.merge_labels and task.label is None:
+        raise RecipeError(
+            f"data.merge_labels merges the spellings of one label a row, and task "
+            f"{task.part_name()} has no such label; mend the spellings in the data instead"
+        )
+    return recipe.model_copy(update={"task": task.model_copy()})
+
+
+def load_splits(
+    recipe: Recipe,
+    source: Any = None,
+    taken: Mapping[int, int] | None = None,
+    ledger: Ledger | None = None,
+) -> Loaded:
+    """The data of a task, read and split. There are always rows to test on. `taken`: see
+    `splitting.load`."""
+    task: Any = recipe.task
+    ledger = Ledger() if ledger is None else ledger
     if task.reads_documents:
         filters = Filters(quality=task.quality, duplicates=task.duplicates == "drop")
-        return load_corpus(recipe.data, task.document, filters, recipe.seed, ledger, source)
+        own = load_corpus(recipe.data, task.document, filters, recipe.seed, ledger, source)
+        return own, ledger
     splits = splitting.load(
         recipe.data, task.roles, set(task.roles) if task.required is None else task.required,
         recipe.seed, ledger, source, task.label,
         texts=task.texts, nested=task.nested, rows=task.rows, together=task.together,
-        strata=task.strata,
+        strata=task.strata, taken=taken,
     )  # fmt: skip
     if not len(splits.test):
         raise DataError(
             "there are no rows to test on, and a model is judged on rows it has not seen: give "
             "--data.test FILE, or a --data.test_fraction above 0"
         )
-    return splits
+    return splits, ledger
 
 
 def _windows(

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
 
 from warmstart import part
 from warmstart.config.recipe import Recipe
 from warmstart.config.toml import toml_table
 from warmstart.data import splitting
+from warmstart.data.dedup.exact import text_keys
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.text import is_plain, lines_of
 from warmstart.data.sampling import shares
+from warmstart.data.splitting import Splits
 from warmstart.data.tokens.dataset import TokenizedDataset, joined, tokenise
 from warmstart.errors import DataError, RecipeError
 from warmstart.files import write_json
@@ -24,7 +28,15 @@ from warmstart.models.architectures import family_of
 from warmstart.models.base import Base
 from warmstart.models.hf_calls import LOAD
 from warmstart.models.loading import masked_class
-from warmstart.pipelines.prepare import SPLITS, Cut, Prepared, planned_source, prepare
+from warmstart.pipelines.prepare import (
+    SPLITS,
+    Cut,
+    Loaded,
+    Prepared,
+    load_splits,
+    planned_source,
+    prepare,
+)
 from warmstart.tasks.multitask import Multitask, kind_of
 from warmstart.training.batches import BatchSource
 from warmstart.training.settings import Train
@@ -139,7 +151,7 @@ def prepare_tasks(recipe: Recipe, source: Any = None) -> PreparedTasks:
     """Read and check everything. Raises `WarmstartError`."""
     task: Any = recipe.task
     _check(recipe, task, source)
-    each = {name: _prepared(recipe, task, name) for name in task.labelled_tasks}
+    each = _prepared(recipe, task)
     texts = {name: _texts(name, entry, recipe, each) for name, entry in task.masked_tasks.items()}
     parts = each | texts
     wanted = shares({name: len(parts[name].rows) for name in task.tasks}, task.temperature)
@@ -184,30 +196,98 @@ def _check(recipe: Recipe, task: Multitask, source: Any) -> None:
         )
 
 
-def _prepared(recipe: Recipe, task: Multitask, name: str) -> Prepared:
-    """One of the tasks as if it were the only one."""
-    entry, objective = task.tasks[name], recipe.objective
-    kind: Any = part.find("task", kind_of(entry))
-    usual: Any = objective
-    fits = kind.head.name in usual.heads
-    common = recipe.data.model_dump(exclude_unset=True)
+def _prepared(recipe: Recipe, task: Multitask) -> dict[str, Prepared]:
+    """Each of the tasks as if it were the only one, but that all are cut alike: a text stands on
+    one side in all of them, and none is trained on that another is judged by."""
+    recipes = {name: _alone(recipe, task, name) for name in task.labelled_tasks}
+    loaded: dict[str, Loaded] = {}
+    taken: dict[int, int] = {}
+    for name, own in recipes.items():
+        with _named(name):
+            loaded[name] = load_splits(own, taken=taken)
+        for split, side in splitting.SIDES.items():
+            table = getattr(loaded[name][0], split)
+            keys = text_keys(table, [role for role in _roles(own) if role in table.column_names])
+            taken |= {key: side for key in keys.tolist() if key not in taken}
+    each: dict[str, Prepared] = {}
+    for name, own in recipes.items():
+        splits, ledger = loaded[name]
+        others = {other: (recipes[other], loaded[other][0]) for other in loaded if other != name}
+        with _named(name):
+            splits = replace(splits, train=_kept(splits.train, _roles(own), others, ledger))
+            each[name] = prepare(own, loaded=(splits, ledger))
+        ledger.note("task", "Trained together with other tasks over one body.")
+        if not _fits(recipe, task, name):
+            ledger.note(
+                "task", "objective.* is for single labels: this task learns by its usual loss."
+            )
+    return each
+
+
+def _alone(recipe: Recipe, task: Multitask, name: str) -> Recipe:
+    """The recipe of one of the tasks by itself."""
     alone = {
         **recipe.model_dump(exclude={"task", "objective", "method", "data"}),
         "task": task.settings_of(name),
-        "data": {**common, **_place(entry)},
+        "data": {**recipe.data.model_dump(exclude_unset=True), **_place(task.tasks[name])},
         "method": recipe.method,
-        **({"objective": objective} if fits else {}),
+        **({"objective": recipe.objective} if _fits(recipe, task, name) else {}),
     }
+    with _named(name):
+        return Recipe.of(alone)
+
+
+def _fits(recipe: Recipe, task: Multitask, name: str) -> bool:
+    """Whether a task can learn by the objective of the run."""
+    kind: Any = part.find("task", kind_of(task.tasks[name]))
+    usual: Any = recipe.objective
+    return kind.head.name in usual.heads
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Errors inside say of which task they are."""
     try:
-        prepared = prepare(Recipe.of(alone))
+        yield
     except (RecipeError, DataError) as error:
         raise type(error)(f"task.tasks.{name}: {error}") from error
-    prepared.ledger.note("task", "Trained together with other tasks over one body.")
-    if not fits:
-        prepared.ledger.note(
-            "task", "objective.* is for single labels: this task learns by its usual loss."
+
+
+def _roles(recipe: Recipe) -> Sequence[str]:
+    """The columns of a task's texts."""
+    task: Any = recipe.task
+    return task.texts
+
+
+def _kept(
+    train: pa.Table,
+    roles: Sequence[str],
+    others: Mapping[str, tuple[Recipe, Splits]],
+    ledger: Ledger,
+) -> pa.Table:
+    """The rows of train of which no text stands in the validation or test rows of other tasks."""
+    for name, (recipe, splits) in others.items():
+        held = [
+            text_keys(table, [role])
+            for table in (splits.test, splits.validation)
+            for role in _roles(recipe)
+            if role in table.column_names
+        ]
+        known = np.concatenate(held)
+        shared = np.zeros(len(train), bool)
+        for role in roles:
+            if role in train.column_names:
+                shared |= np.isin(text_keys(train, [role]), known)
+        for row in np.flatnonzero(shared).tolist():
+            file, line = train["_file"][row].as_py(), train["_line"][row].as_py()
+            ledger.drop(file, line, f"also in validation or test of task {name}", split="train")
+        train = train.filter(pa.array(~shared))
+    if not len(train):
+        raise DataError(
+            "every row of train is also in validation or test of another task; give other rows, or "
+            "the same splits to both"
         )
-    return prepared
+    return train
 
 
 def _place(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,7 +303,7 @@ def _texts(
     _check_masked(where, first)
     ledger, stamp = Ledger(), ""
     if entry.get("data"):
-        stores, stamp = _texts_of_file(where, entry, recipe, first.tokenizer, ledger)
+        stores, stamp = _texts_of_file(where, entry, recipe, each, ledger)
     else:
         stores = {
             split: joined([prepared.stores[split] for prepared in each.values()])
@@ -254,11 +334,16 @@ def _check_masked(where: str, prepared: Prepared) -> None:
 
 
 def _texts_of_file(
-    where: str, entry: Mapping[str, Any], recipe: Recipe, tokenizer: Any, ledger: Ledger
+    where: str,
+    entry: Mapping[str, Any],
+    recipe: Recipe,
+    each: Mapping[str, Prepared],
+    ledger: Ledger,
 ) -> tuple[dict[str, TokenizedDataset], str]:
     """The texts of a file, split, and what tells whether they have changed."""
     settings = recipe.data.model_copy(update={**_place(entry), "test_fraction": 0.0})
     path, task = Path(str(entry["data"])), cast("Multitask", recipe.task)
+    tokenizer = next(iter(each.values())).tokenizer
     longest = min(int(entry.get("max_length", task.max_length)), tokenizer.model_max_length)
     try:
         lines = lines_of(path).select(["text"]) if is_plain(path) else None
@@ -266,6 +351,8 @@ def _texts_of_file(
             settings, {"text": TEXT}, {"text"}, recipe.seed, ledger, lines,
             label=None, texts=("text",),
         )  # fmt: skip
+        others = {name: (own.recipe, own.splits) for name, own in each.items()}
+        splits = replace(splits, train=_kept(splits.train, ("text",), others, ledger))
     except (DataError, RecipeError) as error:
         raise type(error)(f"{where}: {error}") from error
     stores: dict[str, TokenizedDataset] = {}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from learning import ENVIRONMENT
 from warmstart.config.recipe import Recipe
 from warmstart.errors import RunError
 from warmstart.files import write_json, write_text
@@ -132,3 +136,43 @@ def test_a_damaged_file_is_named(tmp_path: Path):
     (tmp_path / "a.json").write_text(json.dumps({"a": 1})[:-2])
     with pytest.raises(RunError, match=r"a\.json is damaged"):
         read_json(tmp_path / "a.json")
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from warmstart.run import Run
+with Run(Path(sys.argv[1])).held():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_one_process_at_a_time_works_in_a_run(tmp_path: Path):
+    run = Run.create(tmp_path / "x", Recipe(), FACTS)
+    command = [sys.executable, "-c", HOLD, str(run.path)]
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"held\n"
+            said = f"process {other.pid} on .* is at work in {run.path}; wait until it ends"
+            with pytest.raises(RunError, match=said), run.held():
+                raise AssertionError("two at once")
+        finally:
+            other.kill()
+    with run.held():  # killed, and the lock with it
+        assert run.facts["process"]["number"] == os.getpid()
+    with run.held():
+        pass
+
+
+def test_a_folder_without_locks_is_worked_in_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    run = Run.create(tmp_path / "x", Recipe(), FACTS)
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with run.held():
+        assert run.facts["process"]["number"] == os.getpid()

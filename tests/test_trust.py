@@ -419,6 +419,18 @@ def test_a_folder_that_is_gone_is_not_asked_for_at_a_hub(
     assert "the folder 'base', is not to be found" in error and error.count("\n") == 1
 
 
+def test_a_run_that_another_process_works_in_is_left_alone(
+    room: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(room / "whole/run.json", lambda facts: facts.update(status="stopped"))
+    before = (room / "whole/run.json").read_text()
+    with warmstart.Run("whole").held():
+        held = (room / "whole/run.json").read_text()
+        assert main(["tune", "--resume", "whole"]) == 2
+        assert "is at work in whole; wait" in capsys.readouterr().err
+        assert (room / "whole/run.json").read_text() == held != before
+
+
 def test_a_text_cannot_steer_the_terminal() -> None:
     class Stream:
         text = ""

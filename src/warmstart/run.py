@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -31,6 +32,11 @@ from warmstart.data.readers.objects import is_series
 from warmstart.errors import RecipeError, RunError, nearest, shown, typed
 from warmstart.files import write_json, write_text
 from warmstart.types import Metrics, Prediction, RunFolder, RunReport, TaskName
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl: Any = None
 
 if TYPE_CHECKING:
     from warmstart.inference.predictor import Predictor
@@ -160,6 +166,14 @@ class Run:
             self._predictor = open_predictor(self.path)
         return self._predictor.predict([texts] if isinstance(texts, str) else texts)
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the run for this process; a lock that ends with it, however it ends. Raises
+        `RunError` where another process has it."""
+        with held(self.path):
+            self.update(process={"number": os.getpid(), "machine": platform.node()})
+            yield
+
     def update(self, **facts: Any) -> None:
         """Change facts in `run.json`; why it stopped is of no interest once it goes on."""
         now = {**self.facts, **facts}
@@ -194,6 +208,31 @@ def report_of(run: Run, recipe: Recipe, text: str) -> RunReport:
         proof=run.proof,
         versions=facts["versions"],
     )
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep a folder for this process. Raises `RunError` where another one has it, and names it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(AttributeError, OSError):  # no locks here: not on this system
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(
+                    f"{_holder(folder)} is at work in {folder}; wait until it ends, or end it first"
+                ) from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def _holder(folder: Path) -> str:
+    """Who says of itself that it works in a folder."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        process = files.read_json(folder / "run.json")["process"]
+        return f"process {shown(process['number'])} on {shown(process['machine'])}"
+    return "another process"
 
 
 def folder_named(model: Any) -> str:

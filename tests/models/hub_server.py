@@ -9,9 +9,11 @@ with HubServer() as hub:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,6 +38,12 @@ class HubServer:
     """Files that break off again and again: 503 to every GET behind the first cut."""
     garble: set[str] = field(default_factory=set)
     """Files that come with another last byte than their ETag promises."""
+    etag: dict[str, str] = field(default_factory=dict)
+    """File → what its ETag says instead."""
+    endless: set[str] = field(default_factory=set)
+    """Files that are announced with their size, and whose GET then never ends."""
+    slow: set[str] = field(default_factory=set)
+    """Files of which a byte comes every tenth of a second."""
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
 
     def __enter__(self) -> HubServer:
@@ -126,7 +134,11 @@ class HubServer:
         if data is None or revision not in ("main", COMMIT):
             self._send(to, 404, headers={"X-Error-Code": "EntryNotFound"})
             return
-        about = {"ETag": f'"{self._etag(name, data)}"', "X-Repo-Commit": COMMIT}
+        about = {"ETag": f'"{self.etag.get(name) or self._etag(name, data)}"'}
+        about["X-Repo-Commit"] = COMMIT
+        if to.command == "GET" and name in self.endless | self.slow:
+            self._pour(to, about, b"x" * (1 << 16) if name in self.endless else b"x")
+            return
         if name in self.garble:
             data = data[:-1] + bytes([data[-1] ^ 1])
         asked = re.fullmatch(r"bytes=(\d+)-", headers.get("range", ""))
@@ -158,6 +170,19 @@ class HubServer:
         to.wfile.flush()
         if limit is not None:
             to.close_connection = True
+
+    def _pour(self, to: BaseHTTPRequestHandler, headers: dict[str, str], piece: bytes) -> None:
+        to.send_response(200)
+        for key, value in headers.items():
+            to.send_header(key, value)
+        to.end_headers()
+        to.close_connection = True
+        with contextlib.suppress(OSError):
+            while True:
+                to.wfile.write(piece)
+                to.wfile.flush()
+                if len(piece) == 1:
+                    time.sleep(0.1)
 
     def _json(self, to: BaseHTTPRequestHandler, value: object) -> None:
         self._send(to, 200, json.dumps(value).encode(), {"Content-Type": "application/json"})

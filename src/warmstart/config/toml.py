@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from warmstart.config.keys import PARTS
 from warmstart.config.validation import NOTHING, Quoted
 from warmstart.errors import RecipeError, nearest, shown
 from warmstart.part import Part
+
+LARGEST = 10_000_000  # bytes
 
 
 def read_toml(text: str, where: str = "the recipe") -> dict[str, Any]:
@@ -36,7 +39,12 @@ def _quoted(value: Any) -> Any:
 def read_file(path: str | Path) -> dict[str, Any]:
     """A recipe file as nested dicts. Raises `RecipeError`."""
     try:
-        raw = Path(path).read_bytes()
+        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+            raise RecipeError(f"the recipe {path} is no file but a pipe or a device; give a file")
+        with Path(path).open("rb") as file:
+            raw = file.read(LARGEST + 1)
+        if len(raw) > LARGEST:
+            raise RecipeError(f"the recipe {path} has more than {LARGEST:,} bytes; is it one?")
         wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as PowerShell writes
         return read_toml(raw.decode("utf-16" if wide else "utf-8"), str(path))
     except FileNotFoundError:

@@ -10,9 +10,12 @@ import errno
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from warmstart.errors import BaseModelError, HubError, shown
 from warmstart.models.checks import CONVERT, INDEX, WEIGHTS, file_sha256
@@ -92,15 +95,101 @@ def download(repo_id: str, revision: str | None = None) -> Path:
     """
     for attempt in range(1, TRIES + 1):
         try:
-            with quiet(bars=sys.stderr.isatty()):
+            with quiet(bars=sys.stderr.isatty()), guarded():
                 return _download(repo_id, revision)
         except BaseModelError:
             raise
         except Exception as error:
             if attempt == TRIES or not broke_off(error):
                 raise explained(error, repo_id, revision) from error
+            again = f"trying again ({attempt + 1} of {TRIES})"
+            print(f"warmstart: '{shown(repo_id)}' broke off on its way; {again}", file=sys.stderr)
             time.sleep(attempt)
     raise AssertionError("unreachable")
+
+
+# A hub is somebody else's machine, or stands behind one. What it names becomes the name of a file
+# in the cache; what it sends goes on until it says so.
+
+NAMED = ("etag", "x-linked-etag", "x-repo-commit")
+"""Headers whose values huggingface_hub makes names of files and folders of."""
+SAFE = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._-]*")
+MOST_SAID = 100_000_000  # bytes of an answer whose size was not announced
+SLACK, BEGINNING, LEAST_SPEED = 1 << 20, 30.0, 1_000
+"""Bytes over what was announced, seconds that are not judged, and bytes a second after them."""
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Inside, an answer of a hub that names a file elsewhere, holds more than was announced, or
+    hardly moves, is a `HubError`."""
+    from huggingface_hub.utils import get_session
+
+    client: Any = get_session()
+    before, sizes = client.event_hooks, dict[str, int]()
+    library: Any = sys.modules[type(client).__module__.partition(".")[0]]  # httpx, or its successor
+    stream = type("Stream", (_Bounded, library.SyncByteStream), {})
+
+    def check(response: Any) -> None:
+        _check_names(response.headers)
+        path, length = response.request.url.path, _size(response.headers)
+        if response.request.method == "HEAD":
+            if length is not None:
+                sizes[path] = length
+                if place := response.headers.get("location"):
+                    sizes[urlsplit(place).path] = length
+            return
+        most = sizes.get(path, MOST_SAID if length is None else length)
+        response.stream = stream(response.stream, most + SLACK, path)
+
+    client.event_hooks = {**before, "response": [*before.get("response", []), check]}
+    try:
+        yield
+    finally:
+        client.event_hooks = before
+
+
+def _check_names(headers: Mapping[str, str]) -> None:
+    for name in NAMED:
+        value = headers.get(name, "").removeprefix("W/").strip('"')
+        if value and not SAFE.fullmatch(value):
+            raise HubError(
+                f"the hub answers with {name} = '{shown(value, 60)}', which is no name of a file; "
+                "ask whoever runs it, and the network between"
+            )
+
+
+def _size(headers: Mapping[str, str]) -> int | None:
+    """The bytes that an answer announces: of the file it stands for, if it says so."""
+    told = headers.get("x-linked-size") or headers.get("content-length")
+    return int(told) if told and told.isdecimal() else None
+
+
+class _Bounded:
+    """The bytes of an answer, so many at most and not too slowly."""
+
+    def __init__(self, stream: Any, most: int, what: str) -> None:
+        self.stream, self.most, self.what = stream, most, shown(what, 80)
+
+    def __iter__(self) -> Iterator[bytes]:
+        came, begun = 0, time.monotonic()
+        for piece in self.stream:
+            came += len(piece)
+            if came > self.most:
+                raise HubError(
+                    f"the hub sends more than the {self.most - SLACK:,} bytes that it announced "
+                    f"({self.what}); nothing of it was kept"
+                )
+            seconds = time.monotonic() - begun
+            if seconds > BEGINNING and came < LEAST_SPEED * seconds:
+                raise HubError(
+                    f"the hub sends {came / seconds:.0f} bytes a second ({self.what}): too slow to "
+                    "wait for; try again later"
+                )
+            yield piece
+
+    def close(self) -> None:
+        self.stream.close()
 
 
 def _download(repo_id: str, revision: str | None) -> Path:

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from warmstart.config.recipe import engine_of, settings_of
+from warmstart.data.readers.files import check_text
 from warmstart.data.readers.text import PLAIN
 from warmstart.data.settings import Data
 from warmstart.errors import DataError, RecipeError, RunError, shown
@@ -219,10 +220,12 @@ def _paragraphs(folder: Path) -> pa.Table:
     rows: list[dict[str, Any]] = []
     for path in paths:
         begun, lines = 1, list[str]()
+        check_text(path)
         text = path.read_text(encoding="utf-8", errors="replace")
         for number, line in enumerate([*text.splitlines(), ""], 1):
             if line.strip():
-                begun, lines = (begun if lines else number), [*lines, line.strip()]
+                begun = begun if lines else number
+                lines.append(line.strip())
             elif lines:
                 rows.append({"text": " ".join(lines), "_file": str(path), "_line": begun})
                 lines = []

@@ -61,12 +61,13 @@ def tune(
     else:
         run = Run(resume)
         check_unchanged(run.facts, ready, resume)
-        run.update(status="running")
-    if prepared is None and isinstance(ready, Prepared):
-        ready = rows_in(run.path, ready)
-    give_back_memory()
-    keep_freed_memory()
-    with _telling(run):
+    with run.held(), _telling(run):
+        if resume is not None:
+            run.update(status="running")
+        if prepared is None and isinstance(ready, Prepared):
+            ready = rows_in(run.path, ready)
+        give_back_memory()
+        keep_freed_memory()
         _train(run, ready, listeners or [], resume is not None)
     return Run(run.path)
 

@@ -7,9 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from warmstart.data.tables import CHUNK, concatenate, freed
+from warmstart.data.tables import CHUNK, concatenate, freed, pc
 from warmstart.errors import DataError, shown
 from warmstart.files import read_json
+
+DAMAGED = (pa.ArrowException, OSError, EOFError, ValueError, LookupError, TypeError, MemoryError)
+"""What pyarrow raises where bytes were changed: names that are no text, counts without end."""
 
 
 def read_parquet(path: Path, limit: int | None) -> pa.Table:
@@ -21,15 +24,19 @@ def read_parquet(path: Path, limit: int | None) -> pa.Table:
     try:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
+            check_rows(path, file.metadata.num_rows)
+            columns = _repeated(path, file.metadata, schema)
+        with pq.ParquetFile(path, read_dictionary=columns) as file:
             for batch in file.iter_batches(batch_size=CHUNK):
                 batches.append(batch)
                 rows += len(batch)
                 if limit is not None and rows >= limit:
                     break
-        table = pa.Table.from_batches(batches, schema)
+            table = pa.Table.from_batches(batches, file.schema_arrow)
         table.validate(full=True)
-        return freed(table).slice(0, limit)
-    except (pa.ArrowException, OSError) as error:
+        check_size(path, table)
+        return freed(table.cast(schema)).slice(0, limit)
+    except DAMAGED as error:
         raise _damaged(path, "Parquet", error) from None
 
 
@@ -43,9 +50,56 @@ def read_arrow(path: Path, limit: int | None) -> pa.Table:
                 file.seek(0)
                 table = pa.ipc.open_stream(file).read_all()
         table.validate(full=True)  # offsets may point anywhere
-    except (pa.ArrowException, OSError, EOFError) as error:
+        check_rows(path, len(table))
+        check_size(path, table)
+    except DAMAGED as error:
         raise _damaged(path, "Arrow", error) from None
     return freed(table).slice(0, limit)
+
+
+MOST_TIMES, SMALL, FEW, SMALL_FILE = 100, 1 << 28, 1_000_000, 1 << 26
+"""How many times its size a file may hold in memory; bytes and rows that any file may hold; bytes
+of a file that is looked at more closely."""
+
+
+def check_rows(path: Path, rows: int) -> None:
+    """Raises DataError for more rows than a file of this size holds texts and labels for."""
+    if rows > max(FEW, MOST_TIMES * path.stat().st_size):
+        raise DataError(
+            f"{path} has {rows:,} rows in {path.stat().st_size:,} bytes, so they hold next to "
+            "nothing; write those that hold a text to a new file"
+        )
+
+
+def check_size(path: Path, table: pa.Table) -> None:
+    """Raises DataError where the texts, each as often as a row repeats it, are far more than the
+    file."""
+    held = 0
+    for column in table.columns:
+        for chunk in column.chunks if pa.types.is_dictionary(column.type) else ():
+            if is_text(chunk.type.value_type):
+                lengths = pc.binary_length(chunk.dictionary)
+                held += pc.sum(pc.take(lengths, chunk.indices)).as_py() or 0
+    if held > max(SMALL, MOST_TIMES * path.stat().st_size):
+        raise DataError(
+            f"{path} holds {held:,} characters in {path.stat().st_size:,} bytes: the same texts "
+            "over and over; write each once to a new file"
+        )
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values of this type are texts."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _repeated(path: Path, metadata: Any, schema: pa.Schema) -> list[str]:
+    """The columns of texts in a Parquet file that are measured before each row has a text of its
+    own: of a small file, which may name one long text again and again."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    most = max((group.num_rows * group.total_byte_size for group in groups), default=0)
+    if path.stat().st_size > SMALL_FILE or most <= SMALL:
+        return []
+    return [field.name for field in schema if is_text(field.type)]
 
 
 def is_dataset(folder: Path) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from warmstart.data.readers.files import lines, suffix
-from warmstart.data.tables import objects_to_table
+from warmstart.data.tables import MAX_CELL, objects_to_table
 from warmstart.errors import DataError, shown
 from warmstart.formatting import counted
 
@@ -53,6 +53,11 @@ def _sentences(
     first, rows, width, tabbed = 0, list[list[str]](), 0, False
     for number, line in chain(numbered, [(0, "")]):
         line = line.rstrip("\r\n")
+        if len(line) > MAX_CELL:
+            raise DataError(
+                f"{path}:{number}: a line of more than {MAX_CELL:,} characters; write one word and "
+                "its tags on each line"
+            )
         if not line.strip() or line.startswith(BREAK):
             if rows:
                 yield first, rows

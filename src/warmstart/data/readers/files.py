@@ -180,6 +180,11 @@ def is_conll(head: bytes) -> bool:
     return some and len(widths) == 1 and len(tagged) >= MOST * len(filled)
 
 
+def check_text(path: Path) -> None:
+    """Raises DataError for a file that is no text by its first bytes."""
+    _refuse_binary(path, next(_blocks(path))[:8192])
+
+
 def _refuse(path: Path, ending: str, head: bytes) -> None:
     """Formats that are known and not read, each with the way out."""
     if ending in PICKLES or re.match(rb"\x80[\x02-\x05]", head):
@@ -217,6 +222,8 @@ def _refuse_binary(path: Path, head: bytes) -> None:
 
 
 BLOCK = 1 << 20  # bytes
+SMALL, MOST_PACKED = 1 << 26, 100
+"""Bytes that any file may unpack to, and how many times its size a larger one."""
 SAMPLE = 1 << 18  # bytes given to the statistics
 COMMON = (
     "cp1252", "mac_roman", "cp1250", "iso8859_2", "cp1254", "cp1251", "koi8_r", "cp1253", "cp1255",
@@ -302,10 +309,18 @@ def first_bad_line(path: Path, encoding: str) -> int | None:
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """The file in blocks, with an empty one to close."""
+    """The file in blocks, with an empty one to close. Raises DataError where it unpacks to far
+    more than a packed text does."""
+    unpacked, most = 0, max(SMALL, MOST_PACKED * path.stat().st_size)
     try:
         with open_bytes(path) as stream:
             while block := stream.read(BLOCK):
+                unpacked += len(block)
+                if unpacked > most:
+                    raise DataError(
+                        f"{path} unpacks to more than {MOST_PACKED} times its size, which no text "
+                        "does; if you trust it, unpack it (gunzip), and give the file inside"
+                    )
                 yield block
     except DAMAGED_GZIP:
         raise DataError(f"{path} is a damaged gzip file: pack or download it again") from None

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from warmstart.data.readers.csv import CANDIDATES, even_share
 from warmstart.data.readers.files import detect, is_conll, lines, open_bytes
-from warmstart.data.tables import with_file
+from warmstart.data.tables import MAX_CELL, with_file
 from warmstart.errors import DataError, RecipeError
 
 PLAIN = (".txt", ".md")
@@ -112,8 +112,13 @@ def _lines() -> Iterator[str]:
         print("reading texts, one a line; Ctrl-D ends", file=sys.stderr)
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # pyright: ignore[reportAttributeAccessIssue]
-    for number, line in enumerate(sys.stdin, 1):
+    for number, line in enumerate(iter(lambda: sys.stdin.readline(MAX_CELL + 1), ""), 1):
         place = f"stdin:{number}"
+        if len(line) > MAX_CELL:
+            raise DataError(
+                f"{place}: a line of more than {MAX_CELL:,} characters; shorten the text, or write "
+                "texts that hold line breaks to a file (CSV, JSONL) and give that"
+            )
         if "\0" in line:
             raise DataError(f"{place}: NUL byte, so this is not text; delete it (tr -d '\\000')")
         if re.search("[\ud800-\udfff]", line):  # what no UTF-8 was

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -259,6 +260,9 @@ def base_of(file: AdapterFile, base: str | None = None) -> Base:
         )
     expected, other = file.note.get("base_sha256"), None
     for place in places:
+        if place != base and place not in PACKAGED and not os.path.exists(place):
+            told = f"{file.folder} names '{shown(place, 100)}' as its base: the hub is asked for it"
+            print(f"warmstart: {told}", file=sys.stderr)
         try:
             model = resolve(place)
         except BaseModelError as error:

@@ -213,8 +213,8 @@ class LanguageObjective(Objective):
             rows = chosen.nonzero()[:, 0]
             at = outputs[0]  # pyright: ignore[reportIndexIssue]
             return Predictions(at, targets[0], rows)
-        real, given = targets != IGNORE_INDEX, outputs
-        at: Any = given.at(real) if hasattr(given, "at") else given[real]  # pyright: ignore[reportAttributeAccessIssue]
+        real, logits = targets != IGNORE_INDEX, outputs
+        at: Any = logits.at(real) if hasattr(logits, "at") else logits[real]  # pyright: ignore[reportAttributeAccessIssue]
         return Predictions(at, targets[real], real.nonzero()[:, 0])
 
     def loss(self, model: Forward, batch: Batch) -> Loss:

@@ -86,16 +86,14 @@ def document_windows(
                 continue
         if joined:
             begins = before if decodes and stream and before != behind else []
-            stream.append(np.concatenate([np.asarray(begins, kind), ids,
-                                          np.asarray(behind[:1], kind)]))  # fmt: skip
+            stream.append(np.array([*begins, *ids, *behind[:1]], kind))
             continue
         parts = _parts(ids, before, behind, room, decodes, cropped=long == "crop")
         pieces += parts
         owners += [row] * len(parts)
     if joined and stream:
         ends = np.cumsum([len(part) for part in stream])
-        flat = np.concatenate(stream)
-        whole = flat[: -len(behind[:1]) or None]
+        whole = np.concatenate(stream)[: -len(behind[:1]) or None]
         pieces = _parts(whole, before, behind, room, decodes)
         at = np.arange(len(pieces)) * room
         owners = np.searchsorted(ends, at, side="right").tolist()

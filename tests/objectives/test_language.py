@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from learning import CPU
-from pretraining import Tiny
+from learning import CPU, base_of
+from pretraining import Tiny, tiny_base
+from warmstart import part as parts
 from warmstart.data.tokens.dataset import IGNORE_INDEX
+from warmstart.errors import BaseModelError, RecipeError
 from warmstart.models.forward import Forward
+from warmstart.models.loading import load_language
+from warmstart.pipelines.request import OBJECTIVES
 from warmstart.training.batches import BatchSource
 from warmstart.training.loop import compute_gradients
+from warmstart.training.optimizer import Optimizer
 from warmstart.training.settings import Train
 
 CASES = [
@@ -165,3 +172,52 @@ def test_nothing_but_real_tokens_is_read(it: Tiny) -> None:
     batch = it.batch(unequal(it))
     targets = batch.targets[batch.targets != IGNORE_INDEX]
     assert int(targets.min()) >= 0 and int(targets.max()) < len(it.tokenizer)
+
+
+def test_a_fresh_head_is_trained_alone_first(folder: Path) -> None:
+    """Of a base that brings a body alone; the rest stands still, and then moves."""
+    it = Tiny("roberta", folder, "mlm", head_steps=2)
+    assert "begins with fresh weights and is trained alone for 2 steps" in it.objective.attached(
+        it.model
+    )
+    optimizer = Optimizer(
+        it.model, Train(learning_rate=1e-2), 4, param_groups=it.objective.param_groups(it.model, 4)
+    )
+    it.forward.prepare(torch.float32, CPU, checkpointing=False)
+    moved = list[set[str]]()
+    for step in range(4):
+        before = {name: p.detach().clone() for name, p in it.model.named_parameters()}
+        it.forward.begin_step(step)
+        compute_gradients(it.objective, it.forward, [it.batch(np.arange(8), step)])
+        optimizer.step(step)
+        it.forward.after_step()
+        moved.append({n for n, p in it.model.named_parameters() if not torch.equal(p, before[n])})
+    assert moved[0] == moved[1] and all(name.startswith("lm_head.") for name in moved[0])
+    assert len(moved[0]) == 5 and len(moved[2]) > 20 and moved[2] == moved[3]
+    assert [len(it.objective.param_groups(it.model, steps)) for steps in (4, 100)] == [1, 1]
+    usual = it.objective.model_copy(update={"head_steps": None})
+    assert usual.param_groups(it.model, 200)[0].wait_steps == 10
+    it.model.requires_grad_(False)
+    with pytest.raises(RecipeError, match="brings no head.*take method full"):
+        it.objective.attached(it.model)
+
+
+def test_a_whole_base_waits_for_nothing(folder: Path) -> None:
+    it = Tiny("gpt2", folder, "clm")
+    assert not it.objective.attached(it.model) and not it.objective.param_groups(it.model, 100)
+
+
+@pytest.mark.parametrize("architecture", ["t5", "bart", "bert"])
+def test_a_body_with_a_hole_is_no_base(architecture: str, folder: Path, tmp_path: Path) -> None:
+    """What a checkpoint lacks of the body is never begun anew in silence."""
+    from safetensors.torch import load_file, save_file
+
+    whole = tiny_base(architecture, folder)
+    shutil.copytree(whole, tmp_path / "base")
+    tensors = load_file(whole / "model.safetensors")
+    lost = next(name for name in sorted(tensors) if ".1." in name and name.endswith(".weight"))
+    del tensors[lost]
+    save_file(tensors, tmp_path / "base" / "model.safetensors", {"format": "pt"})
+    aim: Any = parts.make("objective", OBJECTIVES.get(architecture, "mlm"), {}).model_copy()
+    with pytest.raises(BaseModelError, match="is not a whole"):
+        load_language(replace(base_of(whole), path=tmp_path / "base"), aim.auto, 0)

@@ -12,12 +12,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from warmstart import part as parts
 from warmstart.data.tokens.batching import pad_rows
 from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.errors import RecipeError
+from warmstart.models.modules import ParamGroup
 from warmstart.objectives.base import Loss, Objective, Setting
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["encoder", "decoder", "encoder-decoder"]
 SENTINEL = "<extra_id_{}>"
+HEAD_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,15 @@ class LanguageObjective(Objective):
     covers_text: ClassVar[bool] = False
     """Whether every token of a text is predicted exactly once, so that bits per byte are known."""
 
+    head_steps: int | None = Field(
+        default=None,
+        ge=0,
+        description="steps in which a head that the base does not bring is trained alone, before "
+        "the rest moves; unset: 5 % of them; never where the base itself is new",
+    )
+
     _words: Vocabulary = PrivateAttr()
+    _fresh: frozenset[str] = PrivateAttr(default=frozenset())
     _device: Any = PrivateAttr(default=None)
 
     def check_base(self, config: Mapping[str, Any], kind: str, tokenizer: Any) -> None:
@@ -199,7 +209,38 @@ class LanguageObjective(Objective):
         """The base under the head that this objective trains."""
         from warmstart.models.loading import load_language
 
-        return load_language(base, self.auto, seed)
+        fresh = set[str]()
+        model = load_language(base, self.auto, seed, fresh)
+        self._fresh = frozenset(() if base.source == "scratch" else fresh)
+        return model
+
+    def attached(self, model: Any) -> str:
+        """What is to be told of a head that begins with fresh weights; else nothing. Raises
+        `RecipeError` where the method lets it stand still."""
+        moves = [p.requires_grad for name, p in model.named_parameters() if self._is_fresh(name)]
+        if not moves:
+            return ""
+        if not all(moves):
+            raise RecipeError(
+                f"the base brings no head for objective {self.part_name()}, and the method does "
+                "not train one; take method full"
+            )
+        alone = "for the first 5 % of the steps" if self.head_steps is None else (
+            f"for {self.head_steps:,} steps"
+        )  # fmt: skip
+        return (f"the base brings no head for objective {self.part_name()}: it begins with fresh "
+                f"weights and is trained alone {alone}")  # fmt: skip
+
+    def param_groups(self, model: Any, steps: int) -> list[ParamGroup]:
+        """The weights that wait until a fresh head has been trained, in a run of so many steps."""
+        first = round(HEAD_SHARE * steps) if self.head_steps is None else self.head_steps
+        if not self._fresh or not first:
+            return []
+        waiting = [p for name, p in model.named_parameters() if not self._is_fresh(name)]
+        return [ParamGroup(waiting, wait_steps=min(first, steps))]
+
+    def _is_fresh(self, name: str) -> bool:
+        return any(name == key or name.endswith(f".{key}") for key in self._fresh)
 
     def setup(self, session: Setting) -> None:
         """Learn the tokens of the tokenizer."""

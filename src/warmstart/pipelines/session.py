@@ -62,6 +62,8 @@ class Session:
         knowledge = Forgetting(prepared, model)
         model = prepared.method.attach(model, seed)
         knowledge.attached(model)
+        if prepared.task.head.predicts_itself and (note := prepared.objective.attached(model)):
+            prepared.ledger.note("head", note)
         forward, device = prepared.task.forward(model), device_named(settings.device)
         datasets, pad_id = prepared.stores, prepared.tokenizer.pad_token_id
         narrows = settings.active_vocabulary and not prepared.task.head.predicts_itself
@@ -251,6 +253,10 @@ class Session:
     ) -> Fit:
         """A training run, ready to begin; `settings` in the place of the recipe's."""
         prepared, task, knowledge = self.prepared, self.prepared.task, self.knowledge
+        groups = prepared.method.param_groups(self.model)
+        if self.head.predicts_itself:
+            steps = sources["train"].length().steps
+            groups += self.objective.param_groups(self.model, steps)
         return Fit(
             model=self.model,
             forward=self.forward,
@@ -264,7 +270,7 @@ class Session:
             folder=folder,
             listeners=listeners,
             hidden=[p for block in layers_of(unwrap(self.model)) for p in block.parameters()],
-            param_groups=prepared.method.param_groups(self.model),
+            param_groups=groups,
             regularizer=knowledge.regularizer(self.model, self.forward) if knowledge else None,
         )
 

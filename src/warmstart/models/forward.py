@@ -146,7 +146,8 @@ class Forward:
         if "features" in inputs:
             return self.head(inputs["features"], training=self.training)
         if "chosen" in inputs:
-            return self._chosen_logits(**inputs)
+            states = self.token_states(inputs["ids"], inputs["lengths"], inputs.get("types"))
+            return self.vocabulary(states[inputs["chosen"]][None])
         if "mask" in inputs:
             return self.language.forward(**inputs, training=self.training)
         if self._split is None:
@@ -185,6 +186,7 @@ class Forward:
         Of a language model the logits of all targets are made at once.
         """
         outputs, real = self.forward(batch), batch.targets != IGNORE_INDEX
+        assert not isinstance(outputs, Mapping)
         logits = outputs[real] if isinstance(outputs, Tensor) else outputs.at(real).logits()
         nll = cross_entropy(logits, batch.targets[real], reduction="none")
         return nll.new_zeros(real.shape).masked_scatter(real, -nll)
@@ -337,13 +339,6 @@ class Forward:
         with self.autocast():
             mask = (columns < lengths[:, None]).long()
             return body(input_ids=ids, attention_mask=mask, **named).last_hidden_state
-
-    def _chosen_logits(
-        self, ids: Tensor, lengths: Tensor, chosen: Tensor, types: Tensor | None = None
-    ) -> Tensor:
-        """Logits over the vocabulary [1, M, V] of the M tokens where `chosen` [B, L] is true: the
-        language-model head reads these tokens alone."""
-        return self.vocabulary(self.token_states(ids, lengths, types)[chosen][None])
 
     def features(
         self, ids: Tensor, lengths: Tensor, *, training: bool = False, types: Tensor | None = None

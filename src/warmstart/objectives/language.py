@@ -254,8 +254,9 @@ class LanguageObjective(Objective):
             rows = chosen.nonzero()[:, 0]
             at = outputs[0]  # pyright: ignore[reportIndexIssue]
             return Predictions(at, targets[0], rows)
-        real, logits = targets != IGNORE_INDEX, outputs
-        at: Any = logits.at(real) if hasattr(logits, "at") else logits[real]  # pyright: ignore[reportAttributeAccessIssue]
+        real = targets != IGNORE_INDEX
+        logits: Any = outputs
+        at: Any = logits.at(real) if hasattr(logits, "at") else logits[real]
         return Predictions(at, targets[real], real.nonzero()[:, 0])
 
     def loss(self, model: Forward, batch: Batch) -> Loss:

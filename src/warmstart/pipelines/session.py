@@ -62,7 +62,8 @@ class Session:
         knowledge = Forgetting(prepared, model)
         model = prepared.method.attach(model, seed)
         knowledge.attached(model)
-        if prepared.task.head.predicts_itself and (note := prepared.objective.attached(model)):
+        objective: Any = prepared.objective
+        if prepared.task.head.predicts_itself and (note := objective.attached(model)):
             prepared.ledger.note("head", note)
         forward, device = prepared.task.forward(model), device_named(settings.device)
         datasets, pad_id = prepared.stores, prepared.tokenizer.pad_token_id
@@ -191,7 +192,8 @@ class Session:
         prepared = self.prepared
         self.forward.widen_vocabulary()
         if self.head.predicts_itself:
-            for name, helper in self.objective.detach(self.model).items():
+            aim: Any = self.objective
+            for name, helper in aim.detach(self.model).items():
                 save_model(helper, prepared.tokenizer, folder.parent / name)
         prepared.tokenizer.model_max_length = prepared.task.max_length
         notes = {"task": prepared.task.to_metadata(), "head": self.head.name}
@@ -253,10 +255,10 @@ class Session:
     ) -> Fit:
         """A training run, ready to begin; `settings` in the place of the recipe's."""
         prepared, task, knowledge = self.prepared, self.prepared.task, self.knowledge
+        aim: Any = self.objective
         groups = prepared.method.param_groups(self.model)
         if self.head.predicts_itself:
-            steps = sources["train"].length().steps
-            groups += self.objective.param_groups(self.model, steps)
+            groups += aim.param_groups(self.model, sources["train"].length().steps)
         return Fit(
             model=self.model,
             forward=self.forward,

@@ -88,8 +88,8 @@ class Batch:
             vocabulary is asked for;
             features [B, H], what the head reads;
             ids, mask [B, L] and, for an encoder-decoder, decoder_ids [B, T];
-            by, a function of the model and these inputs that computes what an objective of its own
-            kind needs, with whatever it reads;
+            by, a function of this forward pass and these inputs that computes what an objective of
+            its own kind needs, with whatever it reads;
             parts, of which each has ids and lengths, texts, how many a row has, and order: text k
             of row i of B is number k B + i, and `order` says where each computed vector belongs.
         targets: what the outputs should be; -100 counts nothing.
@@ -145,11 +145,12 @@ class Forward:
         if "by" in inputs:
             self.set_mode(self.training)
             with self.autocast():
-                return inputs["by"](self.model, inputs)
+                return inputs["by"](self, inputs)
         if "features" in inputs:
             return self.head(inputs["features"], training=self.training)
         if "chosen" in inputs:
-            return self._chosen_logits(**inputs)
+            states = self.token_states(inputs["ids"], inputs["lengths"], inputs.get("types"))
+            return self.vocabulary(states[inputs["chosen"]][None])
         if "mask" in inputs:
             return self.language.forward(**inputs, training=self.training)
         if self._split is None:
@@ -171,7 +172,16 @@ class Forward:
 
     def hidden(self, batch: Batch) -> Tensor:
         """The last hidden states [B, L, H]; those of padding mean nothing."""
-        return self._states(**batch.inputs)
+        inputs = batch.inputs
+        return self.token_states(inputs["ids"], inputs["lengths"], inputs.get("types"))
+
+    def vocabulary(self, states: Tensor) -> Tensor:
+        """What the language-model head makes of last hidden states [B, L, H]: logits over the
+        vocabulary, in float32."""
+        inner: Any = unwrap(self.model)
+        ids = torch.zeros(1, 1, dtype=torch.long, device=states.device)
+        with self.autocast(), given_states(inner, states):
+            return inner(input_ids=ids).logits.float()
 
     def log_probs(self, batch: Batch) -> Tensor:
         """The log-probability of each target [B, ...]; 0 where there is none (-100).
@@ -336,7 +346,8 @@ class Forward:
         with self.autocast():
             return self._answer(ids, mask, types)
 
-    def _states(self, ids: Tensor, lengths: Tensor, types: Tensor | None = None) -> Tensor:
+    def token_states(self, ids: Tensor, lengths: Tensor, types: Tensor | None = None) -> Tensor:
+        """The last hidden states [B, L, H] of rows of tokens; those of padding mean nothing."""
         self.set_mode(self.training)
         body: Any = body_of(unwrap(self.model))
         columns = torch.arange(ids.shape[1], device=ids.device)
@@ -344,16 +355,6 @@ class Forward:
         with self.autocast():
             mask = (columns < lengths[:, None]).long()
             return body(input_ids=ids, attention_mask=mask, **named).last_hidden_state
-
-    def _chosen_logits(
-        self, ids: Tensor, lengths: Tensor, chosen: Tensor, types: Tensor | None = None
-    ) -> Tensor:
-        """Logits over the vocabulary [1, M, V] of the M tokens where `chosen` [B, L] is true: the
-        language-model head reads these tokens alone."""
-        states = self._states(ids, lengths, types)[chosen][None]
-        inner: Any = unwrap(self.model)
-        with self.autocast(), given_states(inner, states):
-            return inner(input_ids=ids[:1, :1]).logits.float()
 
     def features(
         self, ids: Tensor, lengths: Tensor, *, training: bool = False, types: Tensor | None = None

@@ -237,8 +237,12 @@ def load_language(
         )  # fmt: skip
         model, info = loaded
     missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
-    body = f"{model.base_model_prefix}."
-    lost = {key for key in missing if key.startswith(body) and "pooler" not in key}
+    output = model.get_output_embeddings()  # of T5 its own body's
+    own = {id(p) for p in body_of(model).parameters()} - {
+        id(p) for p in (output.parameters() if output is not None else ())
+    }
+    named = model.named_parameters(remove_duplicate=False)
+    lost = {key for key, p in named if id(p) in own and "pooler" not in key} & missing
     _check_fresh(model, base, lost, [])
     check_layers(info["unexpected_keys"], model, base.name)
     if fresh is not None:

@@ -18,11 +18,13 @@ LANGUAGE_MODELS = ("LMHeadModel", "ForCausalLM", "ForConditionalGeneration", "Fo
 
 
 class ParamGroup(NamedTuple):
-    """A share of the learning rate for some parameters, after so many epochs of standing still."""
+    """A share of the learning rate for some parameters, after so many epochs, or steps, of standing
+    still."""
 
     parameters: list[nn.Parameter]
     rate: float = 1.0
     wait: int = 0
+    wait_steps: int = 0
 
 
 def head_names(model: PreTrainedModel) -> list[str]:

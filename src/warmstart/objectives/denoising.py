@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr
 
 from warmstart.errors import RecipeError
 from warmstart.objectives.base import Dataset, Setting
-from warmstart.objectives.language import LanguageObjective, decoder_start, written
+from warmstart.objectives.language import LanguageObjective, by_row, decoder_start, written
 
 if TYPE_CHECKING:
     from warmstart.models.forward import Batch
@@ -18,25 +18,30 @@ if TYPE_CHECKING:
 def infill(
     ids: np.ndarray, share: float, span: float, mask: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Spans whose lengths are Poisson distributed, `share` of the tokens in all, each replaced by
-    one mask; a span of no tokens puts a mask between two others (Lewis et al. 2020)."""
-    left = round(share * len(ids))
-    sizes: list[int] = []
+    """A text [L] with `share` of its tokens, rounded, in spans that are each replaced by one mask.
+
+    The lengths of the spans are Poisson distributed, the last one cut to what is left to hide; a
+    span of no tokens puts a mask between two others (Lewis et al. 2020). Spans do not touch, where
+    the tokens that stay are enough to part them; all ways to place them are equally likely.
+    """
+    left, sizes = round(share * len(ids)), list[int]()
     while left > 0:
-        size = min(int(rng.poisson(span)), left)
-        sizes.append(size)
-        left -= max(size, 1)
-    gone, before = np.zeros(len(ids), bool), np.zeros(len(ids), bool)
-    for size in sorted(sizes, reverse=True):
-        at = int(rng.integers(0, max(1, len(ids) - max(size, 1) + 1)))
-        if size and not gone[at : at + size].any() and not gone[max(0, at - 1) : at].any():
-            gone[at : at + size] = True
-            before[at] = True
-        elif not size and not gone[at]:
-            before[at] = True
-    pieces = [np.array([mask] if before[i] else [], ids.dtype) if gone[i] else
-              np.array([mask, ids[i]] if before[i] else [ids[i]], ids.dtype)
-              for i in range(len(ids))]  # fmt: skip
+        sizes.append(min(int(rng.poisson(span)), left))
+        left -= sizes[-1]
+    stay = len(ids) - sum(sizes)
+    if len(sizes) > stay + 1:  # more masks than places between tokens that stay
+        sizes = sorted(sizes, reverse=True)[: stay + 1]
+        sizes[-1] += len(ids) - stay - sum(sizes)
+    # which of the places before, between and behind the tokens that stay have a span
+    before = np.zeros(stay + 1, np.int64)
+    before[rng.permutation(stay + 1)[: len(sizes)]] = np.array(sizes, np.int64) + 1
+    pieces, at = list[np.ndarray](), 0
+    for place, size in enumerate(before.tolist()):
+        if size:
+            pieces.append(np.array([mask], ids.dtype))
+            at += size - 1
+        pieces.append(ids[at : at + (place < stay)])
+        at += 1
     return np.concatenate([ids[:0], *pieces])
 
 
@@ -75,13 +80,11 @@ class Denoising(LanguageObjective):
         batch, words = dataset.collate(rows), self._words
         mask = words.sentinels[0] if words.mask is None else words.mask
         read, wanted = list[np.ndarray](), self.rows_of(batch)
-        for row in wanted:
-            special = np.isin(row, words.special)
-            inner = np.flatnonzero(~special)
-            begin, end = (int(inner[0]), int(inner[-1]) + 1) if len(inner) else (0, 0)
-            text = row[begin:end]
+        for row, own in zip(wanted, by_row(rng, batch.rows), strict=True):
+            at = words.inner(row)
+            text = row[at]
             if self.shuffle and len(text):
-                text = shuffled(text, words.ends[text], rng)
-            text = infill(text, self.share, self.span, mask, rng)
-            read.append(np.concatenate([row[:begin], text, row[end:]]))
+                text = shuffled(text, words.sentence_ends(text), own)
+            text = infill(text, self.share, self.span, mask, own)
+            read.append(np.concatenate([row[: at.start], text, row[at.stop :]]))
         return written(batch, read, wanted, self._start, words.pad)

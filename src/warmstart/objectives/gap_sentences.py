@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr
 
 from warmstart.errors import RecipeError
 from warmstart.objectives.base import Dataset, Setting
-from warmstart.objectives.language import LanguageObjective, decoder_start, written
+from warmstart.objectives.language import LanguageObjective, by_row, decoder_start, written
 
 if TYPE_CHECKING:
     from warmstart.models.forward import Batch
@@ -67,17 +67,20 @@ class GapSentences(LanguageObjective):
     def collate(self, dataset: Dataset, rows: np.ndarray, rng: np.random.Generator) -> Batch:
         """The texts without these sentences, and the sentences that are to be written."""
         batch, read, wanted = dataset.collate(rows), list[np.ndarray](), list[np.ndarray]()
-        for row in self.rows_of(batch):
-            body, end = row[:-1], row[-1:]
-            sentences = np.split(body, np.flatnonzero(self._words.ends[body[:-1]]) + 1)
-            if len(sentences) < 2:  # of one sentence the second half
+        gap = np.array([self._gap])
+        for row, own in zip(self.rows_of(batch), by_row(rng, batch.rows), strict=True):
+            at = self._words.inner(row)
+            body, end = row[at], row[at.stop :]
+            ends = np.flatnonzero(self._words.sentence_ends(body)[:-1])
+            sentences = np.split(body, ends + 1)
+            if len(sentences) < 2:  # of one sentence a half
                 sentences = np.array_split(body, 2)
-            count = max(1, round(self.share * len(sentences)))
-            chosen = principal(sentences, count)
-            if self.choose == "random":
-                chosen = sorted(rng.permutation(len(sentences))[:count].tolist())
-            gap = np.array([self._gap])
-            parts = [gap if at in chosen else own for at, own in enumerate(sentences)]
-            read.append(np.concatenate([*parts, end]))
-            wanted.append(np.concatenate([*(sentences[at] for at in chosen), end]))
+            count = min(max(1, round(self.share * len(sentences))), len(sentences) - 1)
+            if self.choose == "principal":
+                chosen = principal(sentences, count)
+            else:
+                chosen = sorted(own.permutation(len(sentences))[:count].tolist())
+            parts = [gap if i in chosen else sentence for i, sentence in enumerate(sentences)]
+            read.append(np.concatenate([row[: at.start], *parts, end]))
+            wanted.append(np.concatenate([*(sentences[i] for i in chosen), end]))
         return written(batch, read, wanted, self._start, self._words.pad)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from warmstart import part as parts
 from warmstart.data.tokens.batching import pad_rows
 from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.errors import RecipeError
+from warmstart.models.modules import ParamGroup
 from warmstart.objectives.base import Loss, Objective, Setting
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["encoder", "decoder", "encoder-decoder"]
 SENTINEL = "<extra_id_{}>"
+HEAD_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,69 +49,123 @@ class Predictions:
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What an objective knows of the tokens.
+    """What an objective knows of the tokens; arrays say it of each id.
 
     Args:
         ordinary: the ids that are no special token, in order.
-        special: those that are.
-        begins: of each id whether it begins a word, whatever stands before it.
-        letters: of each id whether it is made of letters or digits.
-        ends: of each id whether it ends a sentence.
+        maskable: whether it is no special token.
+        spaced: whether it begins a word whatever stands before it: by WordPiece's ##, or the space
+            in front of a piece.
+        opens: whether it begins with a letter or digit, so that it may go on with a word.
+        closes: whether it ends with one (or is a bare space), so that a word may go on behind it.
+        ends: whether it ends a sentence.
         sentinels: T5's, the first one first; empty where there are none.
     """
 
     ordinary: np.ndarray
-    special: np.ndarray
-    begins: np.ndarray
-    letters: np.ndarray
+    maskable: np.ndarray
+    spaced: np.ndarray
+    opens: np.ndarray
+    closes: np.ndarray
     ends: np.ndarray
     mask: int | None
     pad: int
-    start: int
-    """The first token behind which a text is written, for families that begin with one."""
     sentinels: Sequence[int] = ()
 
     @classmethod
     def of(cls, tokenizer: Any, size: int) -> Vocabulary:
         """Of a tokenizer, for a model with so many output rows."""
-        size = min(len(tokenizer), size)
+        size, backend = min(len(tokenizer), size), tokenizer.backend_tokenizer
+        prefix = getattr(backend.model, "continuing_subword_prefix", None) or ""
+        pieced = bool(prefix) and type(backend.model).__name__ == "WordPiece"
         names = tokenizer.convert_ids_to_tokens(list(range(size)))
-        tokens: list[str] = [name or "" for name in names]
-        if any(token.startswith("##") for token in tokens):
-            begins = np.array([not token.startswith("##") for token in tokens])
-        else:
-            begins = np.array([t[:1] in MARKS or not t[:1].isalnum() for t in tokens])
-        special = {i for i in tokenizer.all_special_ids if i < size}
+        texts = [text_of(name or "", "ByteLevel" in repr(backend.decoder)) for name in names]
+        own = [bool(name) and str(name).startswith(prefix) for name in names]
+        added = tokenizer.added_tokens_decoder.items()
+        special = {*tokenizer.all_special_ids, *(i for i, token in added if token.special)}
         sentinels: list[int] = []
         while (token := SENTINEL.format(len(sentinels))) in tokenizer.get_vocab():
             sentinels.append(int(tokenizer.convert_tokens_to_ids(token)))
-        special |= {*sentinels}
         inside = np.ones(size, bool)
-        inside[sorted(special)] = False
-        start = tokenizer.bos_token_id if tokenizer.cls_token_id is None else tokenizer.cls_token_id
+        inside[[i for i in (*special, *sentinels) if i < size]] = False
+        spaced = [not go_on if pieced else text[:1].isspace()
+                  for text, go_on in zip(texts, own, strict=True)]  # fmt: skip
+        opens = [pieced or _goes_on(text.removeprefix(" ")[:1]) for text in texts]
+        closes = [pieced or text == " " or _goes_on(text[-1:]) for text in texts]
         return cls(
             ordinary=np.flatnonzero(inside),
-            special=np.flatnonzero(~inside),
-            begins=begins | ~inside,
-            letters=np.array([t.lstrip(MARKS)[:1].isalnum() for t in tokens]) & inside,
-            ends=np.array([token.endswith((".", "!", "?")) for token in tokens]),
+            maskable=inside,
+            spaced=np.array(spaced, bool) | ~inside,
+            opens=np.array(opens, bool) & inside,
+            closes=np.array(closes, bool) & inside,
+            ends=np.array([text.rstrip(QUOTES).endswith(STOPS) for text in texts], bool) & inside,
             mask=tokenizer.mask_token_id,
             pad=int(tokenizer.pad_token_id),
-            start=-1 if start is None else int(start),
             sentinels=tuple(sentinels),
         )
 
     def word_starts(self, ids: np.ndarray) -> np.ndarray:
-        """Which tokens of a row [L] begin a word: by WordPiece's ##, or the space before a piece;
-        of these tokenizers what is no letter or digit is a word of its own."""
-        starts = self.begins[ids]
+        """Which tokens of a row [L] begin a word: letters and digits that stand together are one,
+        with the space before them; every other sign is a word of its own."""
+        starts = self.spaced[ids] | ~self.opens[ids]
         starts[:1] = True
-        starts[1:] |= ~self.letters[ids[:-1]] & self.letters[ids[1:]]
+        starts[1:] |= ~self.closes[ids[:-1]]
         return starts
 
+    def sentence_ends(self, ids: np.ndarray) -> np.ndarray:
+        """Which tokens of a row [L] end a sentence: by a stop, where a word begins behind it."""
+        ends = self.ends[ids]
+        ends[:-1] &= self.spaced[ids[1:]]
+        return ends
 
-MARKS = "\u0120\u2581\u010a"
-"""What stands in pieces for the space (or the line) before a word."""
+    def inner(self, row: np.ndarray) -> slice:
+        """Where the text of a row [L] stands, without the special tokens at its edges."""
+        at = np.flatnonzero(self.maskable[row])
+        return slice(int(at[0]), int(at[-1]) + 1) if len(at) else slice(0, 0)
+
+
+STOPS = (".", "!", "?", "\u3002", "\uff01", "\uff1f", "\u2026")
+QUOTES = "\"')]\u201d\u2019\u00bb"
+_SPACE = "\u2581"
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+@cache
+def _bytes_of_letters() -> Mapping[str, int]:
+    """The letters in which byte-level tokenizers write bytes (GPT-2)."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return {chr(b): b for b in plain} | {chr(256 + n): b for n, b in enumerate(others)}
+
+
+def text_of(token: str, in_bytes: bool) -> str:
+    """The text of a token, with its space in front; parts of a character are U+FFFD, or U+2026
+    where one begins that is hardly a letter."""
+    table = _bytes_of_letters()
+    if in_bytes and all(letter in table for letter in token):
+        raw = bytes(table[letter] for letter in token)
+    elif match := _BYTE.fullmatch(token):
+        raw = bytes([int(match[1], 16)])
+    else:
+        return token.replace(_SPACE, " ")
+    text = raw.decode("utf-8", "replace")
+    # what begins so is mostly a sign: quotes and dashes, emoji
+    sign = text.lstrip(" ")[:1] == "\ufffd" and raw.lstrip(b" ")[0] in (0xE2, 0xF0)
+    return text.replace("\ufffd", "\u2026\ufffd", 1) if sign else text
+
+
+def _goes_on(letter: str) -> bool:
+    """Whether a word may go on with this character: letters, digits, marks on letters, and parts
+    of a character."""
+    return letter.isalnum() or letter == "\ufffd" or unicodedata.category(letter or " ")[0] == "M"
+
+
+def by_row(rng: np.random.Generator, rows: np.ndarray, use: int = 0) -> list[np.random.Generator]:
+    """Random numbers of each row's own: a function of what `rng` began with, of the row's number
+    and of `use`, whatever rows are computed with it. `rng` itself stands still."""
+    seeds: Any = rng.bit_generator.seed_seq  # pyright: ignore[reportAttributeAccessIssue]
+    key = [*seeds.generate_state(2).tolist(), use]
+    return [np.random.default_rng([*key, number]) for number in rows.tolist()]
 
 
 class LanguageObjective(Objective):
@@ -123,7 +182,15 @@ class LanguageObjective(Objective):
     covers_text: ClassVar[bool] = False
     """Whether every token of a text is predicted exactly once, so that bits per byte are known."""
 
+    head_steps: int | None = Field(
+        default=None,
+        ge=0,
+        description="steps in which a head that the base does not bring is trained alone, before "
+        "the rest moves; unset: 5 % of them; never where the base itself is new",
+    )
+
     _words: Vocabulary = PrivateAttr()
+    _fresh: frozenset[str] = PrivateAttr(default=frozenset())
     _device: Any = PrivateAttr(default=None)
 
     def check_base(self, config: Mapping[str, Any], kind: str, tokenizer: Any) -> None:
@@ -142,7 +209,38 @@ class LanguageObjective(Objective):
         """The base under the head that this objective trains."""
         from warmstart.models.loading import load_language
 
-        return load_language(base, self.auto, seed)
+        fresh = set[str]()
+        model = load_language(base, self.auto, seed, fresh)
+        self._fresh = frozenset(() if base.source == "scratch" else fresh)
+        return model
+
+    def attached(self, model: Any) -> str:
+        """What is to be told of a head that begins with fresh weights; else nothing. Raises
+        `RecipeError` where the method lets it stand still."""
+        moves = [p.requires_grad for name, p in model.named_parameters() if self._is_fresh(name)]
+        if not moves:
+            return ""
+        if not all(moves):
+            raise RecipeError(
+                f"the base brings no head for objective {self.part_name()}, and the method does "
+                "not train one; take method full"
+            )
+        alone = "for the first 5 % of the steps" if self.head_steps is None else (
+            f"for {self.head_steps:,} steps"
+        )  # fmt: skip
+        return (f"the base brings no head for objective {self.part_name()}: it begins with fresh "
+                f"weights and is trained alone {alone}")  # fmt: skip
+
+    def param_groups(self, model: Any, steps: int) -> list[ParamGroup]:
+        """The weights that wait until a fresh head has been trained, in a run of so many steps."""
+        first = round(HEAD_SHARE * steps) if self.head_steps is None else self.head_steps
+        if not self._fresh or not first:
+            return []
+        waiting = [p for name, p in model.named_parameters() if not self._is_fresh(name)]
+        return [ParamGroup(waiting, wait_steps=min(first, steps))]
+
+    def _is_fresh(self, name: str) -> bool:
+        return any(name == key or name.endswith(f".{key}") for key in self._fresh)
 
     def setup(self, session: Setting) -> None:
         """Learn the tokens of the tokenizer."""
@@ -156,8 +254,9 @@ class LanguageObjective(Objective):
             rows = chosen.nonzero()[:, 0]
             at = outputs[0]  # pyright: ignore[reportIndexIssue]
             return Predictions(at, targets[0], rows)
-        real, every = targets != IGNORE_INDEX, cast("Any", outputs)
-        at: Any = every.at(real) if hasattr(every, "at") else every[real]
+        real = targets != IGNORE_INDEX
+        logits: Any = outputs
+        at: Any = logits.at(real) if hasattr(logits, "at") else logits[real]
         return Predictions(at, targets[real], real.nonzero()[:, 0])
 
     def loss(self, model: Forward, batch: Batch) -> Loss:

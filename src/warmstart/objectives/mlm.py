@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from warmstart.errors import RecipeError
 from warmstart.objectives.base import Dataset, Loss, Setting
-from warmstart.objectives.language import LanguageObjective, summed_nll
+from warmstart.objectives.language import LanguageObjective, by_row, summed_nll
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,45 +26,13 @@ STATIC = 17
 """Tells the random numbers of masks that stay from others of the same row."""
 
 
-def mask_tokens(
-    ids: np.ndarray,
-    lengths: np.ndarray,
-    rng: np.random.Generator,
-    *,
-    mask_id: int,
-    vocabulary: int,
-    special: Collection[int],
-    share: float = 0.15,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The ids [B, L] with some tokens hidden, and which were chosen, bool [B, L].
-
-    As for BERT (Devlin et al. 2018, A.1), but for the number: in each row `share` of the tokens
-    that are not special are chosen, rounded, and at least one. Of the chosen 80 % become the mask,
-    10 % any token of the vocabulary that is not special, and 10 % stay.
-    """
-    open_ = maskable(ids, lengths, special)
-    rank = np.where(open_, rng.random(ids.shape), 2.0).argsort(1).argsort(1)
-    count = open_.sum(1)
-    size = np.minimum(np.maximum(np.rint(share * count), 1), count)
-    chosen = open_ & (rank < size[:, None])
-    ordinary = np.setdiff1d(np.arange(vocabulary), np.array(sorted(special), np.int64))
-    return replaced(ids, chosen, rng.random(ids.shape), rng, mask_id, ordinary), chosen
-
-
-def maskable(ids: np.ndarray, lengths: np.ndarray, special: Collection[int]) -> np.ndarray:
-    """Which tokens may be hidden, bool [B, L]."""
-    real = np.arange(ids.shape[1]) < lengths[:, None]
-    return real & ~np.isin(ids, np.array(sorted(special), ids.dtype))
-
-
-def replaced(
-    ids: np.ndarray, chosen: np.ndarray, fate: np.ndarray, rng: np.random.Generator,
-    mask_id: int, ordinary: np.ndarray,
-) -> np.ndarray:  # fmt: skip
-    """The ids [B, L] with the chosen ones hidden, each by its fate in [0, 1)."""
-    words = ordinary[rng.integers(0, len(ordinary), ids.shape)].astype(ids.dtype)
-    hidden = np.where(chosen & (fate < REPLACED), mask_id, ids)
-    return np.where(chosen & (fate >= REPLACED + AS_IT_IS), words, hidden)
+def choose_tokens(open_: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Which tokens of one row [L] are hidden: `share` of those that may be, rounded, and at least
+    one (Devlin et al. 2018, A.1, but for the number, which is a chance there)."""
+    chosen = np.zeros(len(open_), bool)
+    places = rng.permutation(np.flatnonzero(open_))
+    chosen[places[: max(1, round(share * len(places)))]] = True
+    return chosen
 
 
 def choose_words(
@@ -75,24 +42,39 @@ def choose_words(
     are; and one random number [L] for all tokens of a span.
 
     `starts` says where words begin. A span is one word, or, as in SpanBERT (Joshi et al. 2020),
-    several neighbours: their number is geometric with 0.2, at most 10.
+    several neighbours: their number is geometric with 0.2, at most 10. A word that is longer than
+    what is left to hide stays, and ends a span.
     """
     chosen, fate = np.zeros(len(starts), bool), np.zeros(len(starts))
     begins = starts.copy()
     begins[1:] |= open_[1:] != open_[:-1]
-    word = np.cumsum(begins) - 1
-    words = np.unique(word[open_])
-    wanted, order = max(1, round(share * int(open_.sum()))), rng.permutation(words)
-    for first in order.tolist():
-        size = min(int(rng.geometric(SPAN_END)), LONGEST_SPAN) if spans else 1
-        span = open_ & (word >= first) & (word < first + size) & ~chosen
-        if not span.any() or (chosen.sum() and chosen.sum() + span.sum() > wanted):
-            continue
-        chosen |= span
-        fate[span] = rng.random()
-        if chosen.sum() >= wanted:
+    bounds = np.append(np.flatnonzero(begins), len(starts))
+    sizes, words = np.diff(bounds), np.flatnonzero(open_[bounds[:-1]])
+    wanted = max(1, round(share * int(open_.sum())))
+    left = max(wanted, int(sizes[words].min(initial=len(starts))))  # at least one word
+    for first in rng.permutation(words).tolist():
+        count = min(int(rng.geometric(SPAN_END)), LONGEST_SPAN) if spans else 1
+        own = rng.random()
+        for word in range(first, min(first + count, len(sizes))):
+            at, end = bounds[word : word + 2]
+            if not open_[at] or (end - at > left and not chosen[at]):
+                break
+            if not chosen[at]:
+                chosen[at:end], fate[at:end], left = True, own, left - (end - at)
+        if left == 0:
             break
     return chosen, fate
+
+
+def replaced(
+    ids: np.ndarray, chosen: np.ndarray, fate: np.ndarray, rng: np.random.Generator,
+    mask_id: int, ordinary: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """The ids of one row [L] with the chosen ones hidden, each by its fate in [0, 1): 80 % become
+    the mask, 10 % any token that is not special, and 10 % stay."""
+    words = ordinary[rng.integers(0, len(ordinary), len(ids))].astype(ids.dtype)
+    hidden = np.where(chosen & (fate < REPLACED), mask_id, ids)
+    return np.where(chosen & (fate >= REPLACED + AS_IT_IS), words, hidden)
 
 
 class MLM(LanguageObjective):
@@ -114,8 +96,6 @@ class MLM(LanguageObjective):
         default=True,
         description="hide other tokens in every pass (RoBERTa); false: the same ones always (BERT)",
     )
-
-    _longest: int = PrivateAttr(default=0)
 
     def setup(self, session: Setting) -> None:
         """Learn the mask, the special tokens and the size of the vocabulary."""
@@ -147,28 +127,25 @@ class MLM(LanguageObjective):
     def masked(
         self, ids: np.ndarray, lengths: np.ndarray, rng: np.random.Generator, rows: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The ids [B, L] with some hidden, and which they are, bool [B, L]."""
+        """The ids [B, L] with some hidden, and which they are, bool [B, L]; the same of a row
+        whatever rows stand beside it."""
         words: Vocabulary = self._words
         mask = words.mask
         assert mask is not None
-        if self.unit == "token" and self.dynamic:
-            vocabulary = len(words.begins)
-            return mask_tokens(ids, lengths, rng, mask_id=mask, vocabulary=vocabulary,
-                               special=words.special.tolist(), share=self.share)  # fmt: skip
-        open_ = maskable(ids, lengths, words.special.tolist())
-        chosen, fate = np.zeros(ids.shape, bool), np.zeros(ids.shape)
-        hidden = ids.copy()
-        for row, number in enumerate(rows.tolist()):
-            own = rng if self.dynamic else np.random.default_rng([number, STATIC])
-            starts = np.ones(ids.shape[1], bool)
-            if self.unit != "token":
-                starts = words.word_starts(ids[row])
-            chosen[row], fate[row] = choose_words(
-                starts, open_[row], self.share, own, spans=self.unit == "span"
-            )
-            if self.unit != "span":
-                fate[row] = own.random(len(starts))
-            hidden[row] = replaced(ids[row], chosen[row], fate[row], own, mask, words.ordinary)
+        hidden, chosen = ids.copy(), np.zeros(ids.shape, bool)
+        numbers = by_row(rng if self.dynamic else np.random.default_rng(STATIC), rows)
+        for number, own in enumerate(numbers):
+            row = ids[number, : lengths[number]]
+            place = number, slice(len(row))
+            open_ = words.maskable[row]
+            if self.unit == "token":
+                chosen[place], fate = choose_tokens(open_, self.share, own), own.random(len(row))
+            else:
+                spans = self.unit == "span"
+                starts = words.word_starts(row)
+                chosen[place], fate = choose_words(starts, open_, self.share, own, spans=spans)
+                fate = fate if spans else own.random(len(row))
+            hidden[place] = replaced(row, chosen[place], fate, own, mask, words.ordinary)
         return hidden, chosen
 
     def loss(self, model: Forward, batch: Batch) -> Loss:

@@ -10,37 +10,39 @@ import numpy as np
 from pydantic import Field, PrivateAttr
 
 from warmstart.data.tokens.batching import pad_rows
+from warmstart.models.architectures import positions_of
 from warmstart.objectives.base import Dataset, Loss, Setting
-from warmstart.objectives.language import Predictions, Vocabulary, summed_nll
+from warmstart.objectives.language import Predictions, Vocabulary, by_row, summed_nll
 from warmstart.objectives.mlm import MLM
 
 if TYPE_CHECKING:
     from warmstart.models.forward import Batch, Forward, Outputs
 
-TOKENS, PAIR = ("prediction_logits",), ("seq_relationship_logits", "sop_logits")
-"""What transformers calls the two outputs."""
+PAIRING = 1
+"""Tells the random numbers of the pairs from those of the masks."""
 
 
-def split_place(ends: np.ndarray) -> int:
-    """Where a text [L] is cut in two: behind the sentence that ends nearest to its middle, or in
-    the middle."""
+def split_place(ends: np.ndarray, latest: int) -> int:
+    """Where a text [L] is cut in two: behind the sentence that ends nearest to its middle, but not
+    after `latest`, or in the middle; `ends` says which tokens end a sentence."""
     places = np.flatnonzero(ends[:-1]) + 1
-    middle = len(ends) // 2
-    return int(places[np.abs(places - middle).argmin()]) if len(places) else middle
+    places, middle = places[places <= latest], len(ends) // 2
+    return int(places[np.abs(places - middle).argmin()]) if len(places) else min(middle, latest)
 
 
-def strangers(
-    rows: np.ndarray, store: Any, count: int, rng: np.random.Generator, tries: int = 8
-) -> np.ndarray:
-    """For each row another one by chance, of another document where there are several."""
-    others = rng.integers(0, count, len(rows))
-    owner: Any = getattr(store, "of_row", None)
-    if owner is None:
-        return others
-    for _ in range(tries):
-        same = owner[others] == owner[rows]
-        others[same] = rng.integers(0, count, int(same.sum()))
-    return others
+def stranger(row: int, owner: np.ndarray, rng: np.random.Generator) -> int:
+    """Another row by chance: of another document, where there is one; `owner` [n], in order, says
+    of which document each row is."""
+    first, end = (
+        np.searchsorted(owner, owner[row], "left"),
+        np.searchsorted(owner, owner[row], "right"),
+    )
+    if end - first == len(owner):  # there is one document alone
+        first, end = row, row + 1
+    if end - first == len(owner):
+        return row
+    other = int(rng.integers(len(owner) - (end - first)))
+    return other if other < first else other + int(end - first)
 
 
 class NSP(MLM):
@@ -56,62 +58,72 @@ class NSP(MLM):
     )
 
     _hidden_per_row: float = PrivateAttr(default=1.0)
+    _room: int = PrivateAttr(default=1 << 30)
 
     def setup(self, session: Setting) -> None:
-        """Learn how many tokens a row hides, so that both losses are means that add up."""
+        """Learn how many tokens a row hides, so that both losses are means that add up; and how
+        many a row may have."""
         super().setup(session)
-        self._hidden_per_row = max(1.0, self.share * session.mean_length)
+        self._hidden_per_row = max(1.0, self.share * (session.mean_length - 2))
+        self._room = positions_of(session.model.config)
 
     def pair(
         self, body: np.ndarray, other: np.ndarray, swap: bool, words: Vocabulary
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The two parts of a row; `other` is a text of another row, taken where `swap`."""
-        at = split_place(words.ends[body])
+        """The two parts of a row; `other` is a text of another row, whose second part is taken
+        where `swap`: as long as the own one, so that the length tells nothing."""
+        at = split_place(words.sentence_ends(body), len(body))
         first, second = body[:at], body[at:]
         if swap:
-            begin = split_place(words.ends[other])
-            second = other[begin : begin + max(1, len(second))]
+            latest = max(0, len(other) - len(second))
+            begin = split_place(words.sentence_ends(other), latest)
+            second = other[begin : begin + len(second)]
         return first, second
 
     def collate(self, dataset: Dataset, rows: np.ndarray, rng: np.random.Generator) -> Batch:
         """Rows of two parts with some tokens hidden, and whether the parts are what they seem."""
         import torch
 
-        batch = dataset.collate(rows)
-        others = strangers(rows, getattr(dataset, "dataset", None), len(dataset), rng)
+        batch, store = dataset.collate(rows), getattr(dataset, "dataset", None)
+        owner = getattr(store, "of_row", None)
+        owner = np.arange(len(dataset)) if owner is None else owner
+        numbers = by_row(rng, rows, PAIRING)
+        others = np.array([stranger(row, owner, own) for row, own in
+                           zip(rows.tolist(), numbers, strict=True)])  # fmt: skip
+        swaps = np.array([own.random() < 0.5 for own in numbers]) & (others != rows)
+        words, joined, types = self._words, list[np.ndarray](), list[np.ndarray]()
         apart = self.rows_of(dataset.collate(others))
-        swaps, device, words = rng.random(len(rows)) < 0.5, batch.inputs["ids"].device, self._words
-        joined, types = list[np.ndarray](), list[np.ndarray]()
         for row, other, swap in zip(self.rows_of(batch), apart, swaps, strict=True):
             first, second = self.pair(row[1:-1], other[1:-1], bool(swap), words)
-            # the second separator takes the place of the text's last token
-            joined.append(np.concatenate([row[:1], first, row[-1:], second[:-1], row[-1:]]))
-            types.append(np.repeat([0, 1], [len(first) + 2, len(second[:-1]) + 1]))
+            # the second separator: where there is no room, in the place of the last token
+            second = second[: self._room - len(first) - 3]
+            joined.append(np.concatenate([row[:1], first, row[-1:], second, row[-1:]]))
+            types.append(np.repeat([0, 1], [len(first) + 2, len(second) + 1]))
         ids, mask = pad_rows(joined, words.pad)
         hidden, chosen = self.masked(ids, mask.sum(1), rng, batch.rows)
-        named = {"input_ids": hidden, "attention_mask": mask,
-                 "token_type_ids": pad_rows(types, 0)[0]}  # fmt: skip
-        sent = {name: torch.from_numpy(value).to(device) for name, value in named.items()}
-        places, pairs = torch.from_numpy(chosen), torch.from_numpy(swaps.astype(np.int64))
-        inputs = {"by": both_outputs, "named": sent, "hidden_at": places.to(device),
-                  "pairs": pairs.to(device)}  # fmt: skip
-        targets = torch.from_numpy(ids[chosen][None]).to(device)
-        weight = batch.weight.new_tensor(float(chosen.sum()))
+        arrays = {
+            "ids": hidden, "lengths": mask.sum(1), "types": pad_rows(types, 0)[0],
+            "chosen": chosen, "pairs": swaps.astype(np.int64), "targets": ids[chosen][None],
+        }  # fmt: skip
+        device = batch.inputs["ids"].device
+        sent = {name: torch.from_numpy(value).to(device) for name, value in arrays.items()}
+        targets, weight = sent.pop("targets"), batch.weight.new_tensor(float(chosen.sum()))
+        inputs = {"by": both_outputs, **sent}
         return replace(batch, inputs=inputs, targets=targets, weight=weight)
 
     def predictions(self, outputs: Outputs, batch: Batch) -> Predictions:
         """What the model says of the hidden tokens."""
-        chosen = batch.inputs["hidden_at"]
-        logits = _output(outputs, TOKENS)[chosen]
-        return Predictions(logits, batch.targets[0], chosen.nonzero()[:, 0])
+        assert isinstance(outputs, Mapping)
+        return super().predictions(outputs["tokens"], batch)
 
     def loss(self, model: Forward, batch: Batch) -> Loss:
         """The mean loss of the hidden tokens plus that of the pairs."""
         from torch.nn.functional import cross_entropy
 
         outputs = model.forward(batch)
+        assert isinstance(outputs, Mapping)
         tokens = summed_nll(self.predictions(outputs, batch))
-        logits, truth = _output(outputs, PAIR).float(), batch.inputs["pairs"]
+        logits, truth = outputs["pair"].float(), batch.inputs["pairs"]
         share = self._hidden_per_row
         pairs = cross_entropy(logits, truth, reduction="sum") * share
         right = (logits.detach().argmax(-1) == truth).sum() * share
@@ -119,11 +131,15 @@ class NSP(MLM):
         return Loss(tokens + self.pair_weight * pairs, batch.weight, metrics)
 
 
-def both_outputs(model: Any, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Logits of the tokens and of the pair, by the names that transformers has for them."""
-    return model(**inputs["named"])
-
-
-def _output(outputs: Any, names: tuple[str, ...]) -> Any:
-    assert isinstance(outputs, Mapping)
-    return next(outputs[name] for name in names if name in outputs)
+def both_outputs(forward: Forward, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Logits of the hidden tokens [1, M, V] and of the pair [B, 2], as `BertForPreTraining` and
+    `AlbertForPreTraining` make them."""
+    states = forward.token_states(inputs["ids"], inputs["lengths"], inputs["types"])
+    model: Any = forward.model
+    logits = getattr(model, "cls", model).predictions(states[inputs["chosen"]][None])
+    if hasattr(model, "sop_classifier"):
+        body = model.albert
+        pair = model.sop_classifier(body.pooler_activation(body.pooler(states[:, 0])))
+    else:
+        pair = model.cls.seq_relationship(model.bert.pooler(states))
+    return {"tokens": logits.float(), "pair": pair}

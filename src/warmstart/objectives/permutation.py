@@ -12,12 +12,12 @@ from pydantic import Field
 from warmstart.data.tokens.batching import pad_rows
 from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.objectives.base import Dataset
-from warmstart.objectives.language import LanguageObjective
+from warmstart.objectives.language import LanguageObjective, by_row
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from warmstart.models.forward import Batch
+    from warmstart.models.forward import Batch, Forward
 
 
 def choose_spans(
@@ -68,12 +68,13 @@ class Permutation(LanguageObjective):
         ids, mask = pad_rows(windows, self._words.pad)
         hidden = np.zeros((*ids.shape, ids.shape[1]), np.float32)
         places: list[np.ndarray] = []
-        for number, row in enumerate(windows):
-            open_ = ~np.isin(row, self._words.special)
-            chosen = choose_spans(open_, self.share, self.longest_span, rng)
+        numbers = by_row(rng, batch.rows)
+        for number, (row, own) in enumerate(zip(windows, numbers, strict=True)):
+            open_ = self._words.maskable[row]
+            chosen = choose_spans(open_, self.share, self.longest_span, own)
             if not chosen.any() and open_.any():
-                chosen[rng.choice(np.flatnonzero(open_))] = True
-            hidden[number, : len(row), : len(row)] = order_mask(chosen, rng)
+                chosen[own.choice(np.flatnonzero(open_))] = True
+            hidden[number, : len(row), : len(row)] = order_mask(chosen, own)
             places.append(np.flatnonzero(chosen))
         targets = pad_rows([row[at] for row, at in zip(windows, places, strict=True)], IGNORE_INDEX)
         mapping = np.zeros((*targets[0].shape, ids.shape[1]), np.float32)
@@ -89,6 +90,6 @@ class Permutation(LanguageObjective):
         )  # fmt: skip
 
 
-def logits_of(model: Any, inputs: Mapping[str, Any]) -> Tensor:
+def logits_of(forward: Forward, inputs: Mapping[str, Any]) -> Tensor:
     """Logits [B, K, V] at the places that are guessed."""
-    return model(**inputs["named"]).logits
+    return forward.model(**inputs["named"]).logits

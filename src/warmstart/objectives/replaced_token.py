@@ -11,13 +11,17 @@ import numpy as np
 from pydantic import Field
 
 from warmstart.objectives.base import Dataset, Loss
-from warmstart.objectives.language import Predictions, summed_nll
+from warmstart.objectives.language import Predictions, by_row, summed_nll
 from warmstart.objectives.mlm import MLM
 
 if TYPE_CHECKING:
     import torch
 
     from warmstart.models.forward import Batch, Forward, Outputs
+
+
+SAMPLING = 1
+"""Tells the random numbers of the generator's samples from those of the masks."""
 
 
 class ReplacedToken(MLM):
@@ -61,18 +65,19 @@ class ReplacedToken(MLM):
         batch, ids = self.hide(plain, rng), plain.inputs["ids"]
         columns = torch.arange(ids.shape[1], device=ids.device)
         mask = (columns < plain.inputs["lengths"][:, None]).long()
-        draws = torch.from_numpy(rng.random(batch.targets.numel(), np.float32)).to(ids.device)
+        counts = batch.inputs["chosen"].sum(1).tolist()
+        numbers = zip(by_row(rng, batch.rows, SAMPLING), counts, strict=True)
+        drawn = np.concatenate([own.random(count, np.float32) for own, count in numbers])
         inputs = {
-            "by": detect, "named": {"input_ids": batch.inputs["ids"], "attention_mask": mask},
-            "hidden_at": batch.inputs["chosen"], "original": ids, "draws": draws,
+            **batch.inputs, "by": detect, "mask": mask, "original": ids,
+            "draws": torch.from_numpy(drawn).to(ids.device),
         }  # fmt: skip
         return replace(batch, weight=mask.sum().float(), inputs=inputs)
 
     def predictions(self, outputs: Outputs, batch: Batch) -> Predictions:
         """What the generator says of the hidden tokens."""
         assert isinstance(outputs, Mapping)
-        rows = batch.inputs["hidden_at"].nonzero()[:, 0]
-        return Predictions(outputs["generator_logits"], batch.targets[0], rows)
+        return super().predictions(outputs["generator_logits"], batch)
 
     def loss(self, model: Forward, batch: Batch) -> Loss:
         """The generator's mean loss, plus the weighted mean loss of the detection."""
@@ -82,7 +87,7 @@ class ReplacedToken(MLM):
         assert isinstance(outputs, Mapping)
         hidden = summed_nll(self.predictions(outputs, batch)) / self.share
         logits, changed = outputs["logits"].float(), outputs["changed"]
-        real = batch.inputs["named"]["attention_mask"].bool()
+        real = batch.inputs["mask"].bool()
         detected = detection_loss(logits[real], changed[real], reduction="sum")
         right = ((logits.detach() > 0) == changed.bool())[real].sum()
         metrics = {"generator_loss": hidden.detach(), "detection_loss": detected.detach(),
@@ -93,10 +98,13 @@ class ReplacedToken(MLM):
         """The generator beside the discriminator."""
         import transformers
 
-        from warmstart.models.hf_calls import FLOAT32
+        from warmstart.models.hf_calls import FLOAT32, quiet
 
-        place = folder / "generator"
-        _share(transformers.ElectraForMaskedLM.from_pretrained(place, **FLOAT32).eval(), model)
+        with quiet():
+            generator = transformers.ElectraForMaskedLM.from_pretrained(
+                folder / "generator", **FLOAT32
+            )
+        _share(generator.eval(), model)
 
     def detach(self, model: Any) -> Mapping[str, Any]:
         """The discriminator alone; the generator is kept beside it."""
@@ -114,15 +122,19 @@ def _share(generator: Any, model: Any) -> None:
     model.generator = generator
 
 
-def detect(model: Any, inputs: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
+def detect(forward: Forward, inputs: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
     """The generator fills the hidden places by chance, as likely as it finds each token, and the
     discriminator reads what came out."""
-    chosen, named = inputs["hidden_at"], inputs["named"]
-    logits = model.generator(**named).logits[chosen].float()
-    rising = logits.detach().softmax(-1).cumsum(-1)
+    model: Any = forward.model
+    chosen, mask, generator = inputs["chosen"], inputs["mask"], model.generator
+    states = generator.electra(input_ids=inputs["ids"], attention_mask=mask).last_hidden_state
+    states = generator.generator_predictions(states[chosen][None])
+    logits = generator.generator_lm_head(states).float()
+    rising = logits[0].detach().softmax(-1).cumsum(-1)
     sampled = (rising < inputs["draws"][:, None] * rising[:, -1:]).sum(-1)
-    ids = named["input_ids"].clone()
+    ids = inputs["original"].clone()
     ids[chosen] = sampled.clamp(max=logits.shape[-1] - 1)
-    outputs = model(input_ids=ids, attention_mask=named["attention_mask"])
+    states = forward.token_states(ids, inputs["lengths"])
     changed = (ids != inputs["original"]).float()
-    return {"generator_logits": logits, "logits": outputs.logits, "changed": changed}
+    detected = model.discriminator_predictions(states)
+    return {"generator_logits": logits, "logits": detected, "changed": changed}

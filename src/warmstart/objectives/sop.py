@@ -22,5 +22,5 @@ class SOP(NSP):
         self, body: np.ndarray, other: np.ndarray, swap: bool, words: Vocabulary
     ) -> tuple[np.ndarray, np.ndarray]:
         """The two parts of a row, in their order or swapped."""
-        at = split_place(words.ends[body])
+        at = split_place(words.sentence_ends(body), len(body))
         return (body[at:], body[:at]) if swap else (body[:at], body[at:])

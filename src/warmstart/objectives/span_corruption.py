@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr
 
 from warmstart.errors import RecipeError
 from warmstart.objectives.base import Dataset, Setting
-from warmstart.objectives.language import LanguageObjective, decoder_start, written
+from warmstart.objectives.language import LanguageObjective, by_row, decoder_start, written
 
 if TYPE_CHECKING:
     from warmstart.models.forward import Batch
@@ -86,10 +86,11 @@ class SpanCorruption(LanguageObjective):
         batch = dataset.collate(rows)
         read, wanted = list[np.ndarray](), list[np.ndarray]()
         sentinels = self._words.sentinels
-        for row in self.rows_of(batch):
-            body, end = row[:-1], row[-1:]
-            noise = noise_mask(len(body), self.share, self.span, rng, len(sentinels) - 1)
+        for row, own in zip(self.rows_of(batch), by_row(rng, batch.rows), strict=True):
+            at = self._words.inner(row)
+            body, end = row[at], row[at.stop :]
+            noise = noise_mask(len(body), self.share, self.span, own, len(sentinels) - 1)
             text, spans = cut_spans(body, noise, sentinels)
-            read.append(np.concatenate([text, end]))
+            read.append(np.concatenate([row[: at.start], text, end]))
             wanted.append(np.concatenate([spans, end]))
         return written(batch, read, wanted, self._start, self._words.pad)

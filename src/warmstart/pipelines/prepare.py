@@ -321,8 +321,9 @@ def _for_base(recipe: Recipe, base: Base, tokenizer: Any) -> Recipe:
         return recipe
     config = read_json(base.path / "config.json")
     objective.check_base(config, family_of(config).kind, tokenizer)
-    settled = {"trained_by": part_table(objective), "covers_text": objective.covers_text and
-               task.long == "split"}  # fmt: skip
+    own = {key: value for key, value in part_table(objective).items() if value is not None}
+    covers = objective.covers_text and task.long == "split"
+    settled = {"trained_by": own, "covers_text": covers}
     return recipe.model_copy(update={"task": task.model_copy(update=settled)})
 
 

@@ -71,6 +71,9 @@ class Session:
         knowledge = Forgetting(prepared, model)
         model = prepared.method.attach(model, seed)
         knowledge.attached(model)
+        objective: Any = prepared.objective
+        if prepared.task.head.predicts_itself and (note := objective.attached(model)):
+            prepared.ledger.note("head", note)
         forward, device = prepared.task.forward(model), device_named(settings.device)
         datasets, pad_id = prepared.stores, prepared.tokenizer.pad_token_id
         narrows = settings.active_vocabulary and not prepared.task.head.predicts_itself
@@ -239,8 +242,8 @@ class Session:
         prepared = self.prepared
         self.forward.widen_vocabulary()
         if self.head.predicts_itself:
-            objective: Any = self.objective
-            for name, helper in objective.detach(self.model).items():
+            aim: Any = self.objective
+            for name, helper in aim.detach(self.model).items():
                 save_model(helper, prepared.tokenizer, folder.parent / name)
         prepared.tokenizer.model_max_length = prepared.task.max_length
         notes = {"task": prepared.task.to_metadata(), "head": self.head.name}
@@ -303,6 +306,10 @@ class Session:
     ) -> Fit:
         """A training run, ready to begin; `settings` in the place of the recipe's."""
         prepared, task, knowledge = self.prepared, self.prepared.task, self.knowledge
+        aim: Any = self.objective
+        groups = prepared.method.param_groups(self.model)
+        if self.head.predicts_itself:
+            groups += aim.param_groups(self.model, sources["train"].length().steps)
         return Fit(
             model=self.model,
             forward=self.forward,
@@ -317,7 +324,7 @@ class Session:
             folder=folder,
             listeners=listeners,
             hidden=[p for block in layers_of(unwrap(self.model)) for p in block.parameters()],
-            param_groups=prepared.method.param_groups(self.model),
+            param_groups=groups,
             regularizer=knowledge.regularizer(self.model, self.forward) if knowledge else None,
             sample=self._sample if self._writes_on else None,
         )

@@ -114,13 +114,13 @@ def _train(
         for listener in listeners:
             listener.note(passed_over)
         prepared.ledger.note("checkpoint", passed_over)
-    prepared.ledger.write(run.path)
     try:
         session = _begin(prepared)
     except BaseException:  # a base that is good only at first sight: nothing has been trained yet
         if not resume:
             shutil.rmtree(run.path, ignore_errors=True)
         raise
+    prepared.ledger.write(run.path)
     progress, caching = session.fit(run.path, listeners, resume=resume)
     outputs, prepared = session.answers(), session.prepared
     session.save(run.model)

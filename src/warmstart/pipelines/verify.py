@@ -149,8 +149,8 @@ def _prove_windows(folder: Path, task: Task, examples: Examples, outputs: Any) -
     if len(store.ids) != len(examples.store.ids) or (store.ids != examples.store.ids).any():
         raise ProofError(f"the tokenizer saved in {folder} splits the texts in another way")
     forward, gap, windows = Forward(model), 0.0, 0
-    for number, part in enumerate(rows.ordered(1)):
-        batch = objective.collate(rows, part, np.random.default_rng([number, EVALUATION]))
+    for part in rows.ordered(1):
+        batch = objective.collate(rows, part, np.random.default_rng(EVALUATION))
         with forward.evaluating():
             scores = rows.gather(forward, [(batch, forward.forward(batch))])
         ours = outputs.nll[part] / np.maximum(outputs.tokens[part], 1)

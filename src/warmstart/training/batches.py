@@ -186,8 +186,8 @@ class BatchSource:
 
         def computed() -> Iterator[tuple[Batch, Outputs]]:
             nonlocal total, weight
-            for number, rows in enumerate(self.dataset.ordered(self.batch_size)):
-                rng = np.random.default_rng([number, EVALUATION])
+            for rows in self.dataset.ordered(self.batch_size):
+                rng = np.random.default_rng(EVALUATION)
                 batch = self.objective.collate(self.dataset, rows, rng)
                 loss = self.objective.loss(forward, batch)
                 total, weight = total + float(loss.total), weight + float(loss.weight)

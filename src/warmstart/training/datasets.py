@@ -330,8 +330,8 @@ class LanguageRows(TokenRows):
         """What the model says of all windows."""
         with forward.evaluating():
             batches = (
-                self.objective.collate(self, rows, np.random.default_rng([number, EVALUATION]))
-                for number, rows in enumerate(self.ordered(1))
+                self.objective.collate(self, rows, np.random.default_rng(EVALUATION))
+                for rows in self.ordered(1)
             )
             return self.gather(forward, ((batch, forward.forward(batch)) for batch in batches))
 

@@ -104,7 +104,9 @@ class Optimizer:
         for group in param_groups:
             first = epoch_starts[group.wait] if group.wait < len(epoch_starts) else total
             for parameter in group.parameters:
-                rates[id(parameter)], starts[id(parameter)] = group.rate, first
+                key = id(parameter)
+                rates[key] = rates.get(key, 1.0) * group.rate
+                starts[key] = max(starts.get(key, 0), first, group.wait_steps)
         inside = {id(p) for p in hidden} if settings.optimizer == "muon" else set[int]()
         decayed, rest = split_parameters(model)
         if not decayed + rest:

@@ -52,10 +52,10 @@ def document_windows(
     """Documents in windows of at most `longest` tokens; `of_row` says of which document each is.
 
     A model whose tokenizer ends every text (an encoder, an encoder-decoder) reads each window
-    between its special tokens. For a decoder a document stands between two separators, and each
-    window begins with the last token of the one before, so that every token and the end of each
-    document are predicted exactly once; such a window has `longest` + 1 tokens, of which the last
-    is only predicted.
+    between its special tokens. For a decoder a document stands between what its tokenizer begins a
+    text with (or else a separator) and a separator, and each window begins with the last token of
+    the one before, so that every token and the end of each document are predicted exactly once;
+    such a window has `longest` + 1 tokens, of which the last is only predicted.
 
     Args:
         long: what becomes of a document that is longer than a window: it is split into several,
@@ -65,9 +65,9 @@ def document_windows(
     """
     before, behind = affixes(tokenizer)
     decodes = not behind
-    first = separator_of(tokenizer) if decodes else 0
     if decodes:
-        before, behind = [first], [first]
+        behind = [separator_of(tokenizer)]
+        before = before or behind
     room = longest if decodes else longest - len(before) - len(behind)
     if room < 1:
         raise RecipeError(f"max_length {longest} leaves no room for text; raise it")
@@ -79,21 +79,21 @@ def document_windows(
         ids = np.asarray(ids, kind)
         if not joined and len(ids) + decodes > room and long != "split":
             kept = 0 if long == "drop" else room
-            if on_cut is not None:
+            if on_cut is not None and len(ids) > kept:
                 on_cut(row, len(ids) - kept)
             ids = ids[:kept]
             if not kept:
                 continue
         if joined:
-            stream.append(np.append(ids, np.asarray(behind[:1], kind)))
+            begins = before if decodes and stream and before != behind else []
+            stream.append(np.array([*begins, *ids, *behind[:1]], kind))
             continue
         parts = _parts(ids, before, behind, room, decodes, cropped=long == "crop")
         pieces += parts
         owners += [row] * len(parts)
     if joined and stream:
         ends = np.cumsum([len(part) for part in stream])
-        flat = np.concatenate(stream)
-        whole = flat[: -len(behind[:1]) or None]
+        whole = np.concatenate(stream)[: -len(behind[:1]) or None]
         pieces = _parts(whole, before, behind, room, decodes)
         at = np.arange(len(pieces)) * room
         owners = np.searchsorted(ends, at, side="right").tolist()

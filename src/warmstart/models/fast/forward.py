@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from warmstart.models.fast.block import can_read
 from warmstart.models.fast.encoder import FastEncoder
 from warmstart.models.fast.mixed_precision import MixedPrecision, RowGradient
 from warmstart.models.fast.split import Cut, FastCut
-from warmstart.models.forward import HEAD, Forward, Readout
+from warmstart.models.forward import HEAD, Forward, Outputs, Readout
 from warmstart.models.head_layers import reads_tokens, unwrap
 from warmstart.models.peft.prompts import is_prompted
 
@@ -62,6 +62,8 @@ class FastForward(Forward):
         self._rows: RowGradient | None = None
         self._mixed_precision: MixedPrecision | None = None
         self._copies = copies
+        self._outside = False
+        """Whether gradients also come from passes of the model's own."""
         self._parameters: list[nn.Parameter] = []
         self._reads_tokens = reads_tokens(model)
         self.caches_features = not self._reads_tokens
@@ -153,25 +155,32 @@ class FastForward(Forward):
         features = self.features(ids, lengths, training=training, types=types)
         return self.head(features, training=training)
 
-    def _states(self, ids: Tensor, lengths: Tensor, types: Tensor | None = None) -> Tensor:
+    def token_states(self, ids: Tensor, lengths: Tensor, types: Tensor | None = None) -> Tensor:
         self.set_mode(self.training)
         cls_only, self.encoder.cls_only = self.encoder.cls_only, False
         try:
-            return self.encoder.forward(ids, lengths, training=self.training, types=types)
+            with torch.autocast(self.device.type, enabled=False):  # the encoder has its own types
+                return self.encoder.forward(ids, lengths, training=self.training, types=types)
         finally:
             self.encoder.cls_only = cls_only
 
-    def _chosen_logits(
-        self, ids: Tensor, lengths: Tensor, chosen: Tensor, types: Tensor | None = None
-    ) -> Tensor:
-        logits = super()._chosen_logits(ids, lengths, chosen, types)
-        if torch.is_grad_enabled():
-            self.filled()  # the output matrix is the embedding: all of its rows have a gradient
-        return logits
+    def _compute(self, inputs: Mapping[str, Any]) -> Outputs:
+        if "by" in inputs:  # which may write to the gradient of any weight
+            self._outside = True
+            self.filled()
+        return super()._compute(inputs)
+
+    def vocabulary(self, states: Tensor) -> Tensor:
+        """As the slow one; a tied output matrix gives every row of the embeddings a gradient, which
+        is to be forgotten as a whole after the step."""
+        self.filled()
+        return super().vocabulary(states)
 
     def _take_gradients(self, *, accumulate: bool) -> None:
         if self._mixed_precision is not None:
-            self._mixed_precision.collect(accumulate=accumulate)
+            self._mixed_precision.collect(accumulate=accumulate or self._outside)
+            if self._outside:
+                self._mixed_precision.forget(whole=False)
 
     def filled(self) -> None:
         if self._rows is not None:
@@ -185,6 +194,8 @@ class FastForward(Forward):
                 parameter.grad = None
         if self._rows is not None:
             self._rows.zero()
+        if self._outside and self._mixed_precision is not None:
+            self._mixed_precision.forget()
         self.refresh()
 
     def refresh(self) -> None:

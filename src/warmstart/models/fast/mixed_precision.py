@@ -109,6 +109,14 @@ class MixedPrecision:
         else:
             self._master_grad.copy_(self._copy_grad)
 
+    @torch.no_grad()
+    def forget(self, *, whole: bool = True) -> None:
+        """Set the gradients of the copies to zero, and (`whole`) those of the weights: for steps
+        whose gradients are added up rather than written."""
+        self._copy_grad.zero_()
+        if whole:
+            self._master_grad.zero_()
+
     def release(self) -> None:
         """Give every parameter memory of its own, without a gradient; to be called at the end."""
         for parameter in self._members:

@@ -87,8 +87,8 @@ def _make(scratch: Scratch, folder: Path, splits: Splits, longest: int, seed: in
     architecture = str(scratch.architecture)
     words = folder.with_name(f"{folder.name}-tokenizer")
     if scratch.tokenizer in ("own", "char"):
-        usual = TOKENIZERS[architecture]
-        usual |= {"kind": "char", "lowercase": False} if scratch.tokenizer == "char" else {}
+        own = {"kind": "char", "lowercase": False} if scratch.tokenizer == "char" else {}
+        usual = TOKENIZERS[architecture] | own
         how = Training(**{**usual, "vocab_size": None if scratch.tokenizer == "char" else
                           scratch.vocabulary_size, "max_length": longest})  # fmt: skip
         texts = [text for text in splits.train["text"].to_pylist() if text]

@@ -56,7 +56,7 @@ SPLITS = (
 )  # fmt: skip
 APPLIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "inspect": {"base": (), "revision": (), "seed": (), "data": SPLITS, "task": ()},
-    "evaluate": {"seed": (), "data": ROWS, "evaluate": SCORES, "engine": ()},
+    "evaluate": {"seed": (), "data": ROWS, "task": (), "evaluate": SCORES, "engine": ()},
     "predict": {"data": ROWS, "engine": ()},
     "index": {"data": ROWS, "engine": ()},
 }

@@ -181,6 +181,20 @@ def engine_of(typed: Mapping[str, Any]) -> Any:
         raise RecipeError(f"engine: {error}") from None
 
 
+def read_task(table: Mapping[str, Any]) -> Any:
+    """The task that a table with its `name` describes. Raises `RecipeError`."""
+    try:
+        return _read_part("task", table)
+    except ValueError as error:
+        raise RecipeError(f"task: {error}") from None
+
+
+def task_of(typed: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of the task that keys name, and its `name` where it has one."""
+    own = {key: value for key, value in typed.items() if key.partition(".")[0] == "task"}
+    return plain("task", nested(own).get("task", {}))
+
+
 def _is_engine(key: str) -> bool:
     return key.partition(".")[0] == "engine"
 

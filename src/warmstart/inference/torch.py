@@ -68,9 +68,13 @@ class TorchRunner(Runner):
         return [ids or [] for ids in output.ids], output.confidence
 
     def log_probs(self, dataset: TokenizedDataset) -> TokenScores:
-        if self.task.head.predicts_itself:
-            return self._windows(dataset)
-        return self._compute_texts(dataset, writes=0)
+        if dataset.answers is not None:
+            return self._compute_texts(dataset, writes=0)
+        if dataset.by_token:
+            from warmstart.training.datasets import HiddenTokens
+
+            return HiddenTokens(dataset, self.pad_id, self.forward.device).predict(self.forward)
+        return self._windows(dataset)
 
     def _windows(self, dataset: TokenizedDataset) -> TokenScores:
         from warmstart.models.architectures import family_of

@@ -126,6 +126,12 @@ class Base:
         return PACKAGED[self.name].hub_id if self.name in PACKAGED else None
 
 
+def is_base(name: str) -> bool:
+    """Whether a word that names no file is a packaged base, or the id of a model on the hub."""
+    owned = "/" in name and not os.path.isdir(name.partition("/")[0])
+    return name in PACKAGED or (owned and HUB_ID.fullmatch(name) is not None)
+
+
 def resolve(base: str, *, revision: str | None = None) -> Base:
     """Find a base model and check it: lengths, sums, tokenizer, no code of its own.
 

@@ -78,6 +78,8 @@ class Task(Part):
     """The figure that chooses the best epoch and stands first in the report."""
     metric_titles: ClassVar[Mapping[str, str]] = {}
     """Figures that are shown, the main one first → how they are called."""
+    when_cut: ClassVar[str] = "only the beginning was read"
+    """What it means that a text has more tokens than the model can read."""
     own_data: ClassVar[bool] = False
     """Whether the task's settings name the data, as where several tasks have theirs."""
     reads_documents: ClassVar[bool] = False

@@ -119,6 +119,11 @@ class Recipe(BaseModel):
         self.forgetting.check(method)
         task: Any = self.task
         objective: Any = self.objective
+        if not task.trains:
+            raise ValueError(
+                f"task {task.part_name()} asks a model that is there already, and trains nothing: "
+                f"warmstart evaluate MODEL DATA --task {task.part_name()}"
+            )
         names = {task.objective, objective.part_name()}
         apart = len(names) > 1 and "contrastive" in names  # which goes with its own tasks alone
         if task.head.name not in objective.heads or apart:

@@ -83,7 +83,10 @@ class TorchRunner(Runner):
         from warmstart.training.datasets import LanguageRows
 
         model, kind = self.model, family_of(self.model.config).kind
-        objective = objective_of(self.task, kind, model, saved_tokenizer(self.folder))
+        tokenizer = saved_tokenizer(self.folder)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.convert_ids_to_tokens(self.pad_id)
+        objective = objective_of(self.task, kind, model, tokenizer)
         objective.attach(model, self.folder.parent)
         rows = LanguageRows(dataset, self.pad_id, self.forward.device, objective)
         return rows.predict(self.forward)

@@ -144,7 +144,7 @@ class Continuations:
     def _fitting(self, number: int, context: list[int], room: int, tokens: int) -> list[int]:
         """The end of a context that has room beside a continuation of so many tokens."""
         if room < 0 or tokens > self.longest:
-            raise TooLong(number, tokens, self.longest - 1)
+            raise TooLong(number, tokens, min(self.longest, room + tokens))
         lost = len(context) - room
         if lost > 0 and self.on_cut is not None:
             self.on_cut(number, lost)

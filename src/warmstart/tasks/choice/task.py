@@ -66,6 +66,7 @@ class Choice(Task):
     head: ClassVar[Head] = LANGUAGE
     objective: ClassVar[str] = "mlm"
     main_score: ClassVar[str] = "accuracy"
+    trains: ClassVar[bool] = False
     metric_titles: ClassVar[Mapping[str, str]] = CHOICE_TITLES
     when_cut: ClassVar[str] = "the beginning of the context was not read"
 
@@ -106,12 +107,6 @@ class Choice(Task):
             if all(known & set(cls.roles[role]) for role in roles):
                 return form
         return None
-
-    def check(self, method: Any) -> None:
-        raise RecipeError(
-            "task choice asks a language model that is there already, and trains nothing: "
-            "warmstart evaluate MODEL DATA --task choice"
-        )
 
     def resolve_for_base(self, config: Mapping[str, Any], room: int) -> Task:
         """With the kind of the model. Raises `RecipeError` for one that gives no likelihoods."""

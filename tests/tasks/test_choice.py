@@ -540,6 +540,41 @@ def test_other_models_are_not_asked_so(model_of: Callable[[str], Path], tmp_path
         warmstart.evaluate(language_model("xlnet", tmp_path / "xlnet"), PAIRS)
 
 
+@pytest.mark.parametrize(("family", "kind"), [
+    ("bert", "BertForPreTraining"), ("electra", "ElectraForMaskedLM"),
+])  # fmt: skip
+def test_a_second_head_beside_the_masked_one_changes_nothing(
+    family: str, kind: str, tmp_path: Path
+) -> None:
+    folder = tiny(family, tmp_path / "model")
+    torch.manual_seed(3)
+    model = getattr(transformers, kind)(transformers.AutoConfig.from_pretrained(folder))
+    with quiet():
+        model.save_pretrained(folder)
+    _, rows = ask(folder, PAIRS, tmp_path / "out")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    for pair, row in zip(PAIRS, rows, strict=True):
+        whole = tokenizer(pair["sentence_good"], return_tensors="pt").input_ids
+        expected = 0.0
+        for place in range(1, whole.shape[1] - 1):
+            ids = whole.clone()
+            ids[0, place] = tokenizer.mask_token_id
+            with torch.no_grad():
+                outputs = model.eval()(input_ids=ids)
+            logits = outputs.get("prediction_logits", outputs.get("logits"))[0, place]
+            expected += float(logits.log_softmax(-1)[whole[0, place]])
+        assert row["log_probabilities"][0] == pytest.approx(expected, rel=2e-5)
+
+
+def test_a_detector_of_replaced_tokens_gives_no_likelihoods(tmp_path: Path) -> None:
+    folder = tiny("electra", tmp_path / "model")
+    model = transformers.ElectraForPreTraining(transformers.AutoConfig.from_pretrained(folder))
+    with quiet():
+        model.save_pretrained(folder)
+    with pytest.raises(RecipeError, match="no masked-language head"):
+        warmstart.evaluate(folder, PAIRS)
+
+
 @pytest.mark.slow
 def test_smollm2_on_six_pairs_of_each_paradigm(shared_data: Path, tmp_path: Path) -> None:
     """78.9 % behind <|endoftext|>, 73.6 % behind <|im_end|> (lm-evaluation-harness#1586)."""

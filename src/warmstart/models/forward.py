@@ -336,7 +336,9 @@ class Forward:
         states = self._states(ids, lengths, types)[chosen][None]
         inner: Any = unwrap(self.model)
         with self.autocast(), given_states(inner, states):
-            return inner(input_ids=ids[:1, :1]).logits.float()
+            outputs = inner(input_ids=ids[:1, :1])
+            tokens = outputs.get("prediction_logits")  # of a head with a second one beside it
+            return (outputs.logits if tokens is None else tokens).float()
 
     def features(
         self, ids: Tensor, lengths: Tensor, *, training: bool = False, types: Tensor | None = None

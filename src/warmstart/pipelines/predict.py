@@ -160,7 +160,7 @@ def _settings(verb: str, keys: Keys) -> Recipe:
     return settings_of(verb, {key: value for key, value in keys.items() if key not in own})
 
 
-def _task_named(keys: Keys) -> dict[str, Any]:
+def _task_named(keys: Keys) -> Keys:
     """The keys that say how a language model is asked."""
     return {key: value for key, value in keys.items()
             if key.partition(".")[0] == "task" and key != OWN_HEAD}  # fmt: skip

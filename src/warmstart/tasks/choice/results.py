@@ -141,7 +141,7 @@ def _result(
                        for own, i in zip(values, right, strict=True)])  # fmt: skip
     order = np.argsort(-margin, kind="stable")
 
-    def describe(row: int) -> dict[str, Any]:
+    def describe(row: int) -> Mapping[str, Any]:
         written = len(texts[row]) == 1
         return {
             "text": shortened(contexts[row], SHOWN) or " / ".join(texts[row]),
@@ -173,7 +173,7 @@ def _figures(
     }
 
 
-def _section(name: str, rows: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def _section(name: str, rows: Mapping[str, Mapping[str, float]]) -> Mapping[str, Any]:
     worst = sorted(rows.items(), key=lambda item: item[1]["accuracy"])
     return {
         "title": f"By {name}",

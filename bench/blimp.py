@@ -3,10 +3,10 @@
     python bench/blimp.py CLM=runs/clm MLM=runs/mlm SmolLM2=smollm2
     python bench/blimp.py SmolLM2=smollm2 --per-paradigm 6 --json blimp.json
 
-Each NAME=MODEL is a run, a folder or a base, evaluated as `warmstart evaluate` does. The unigram
-and the 5-gram (interpolated Kneser-Ney, see ngram.py) have counted `--corpus`. "known words" are the
-pairs whose words all occur in it `--often` times or more. A tie counts a half. Intervals are 95 % of
-the bootstrap over pairs; "against the 5-gram" is the paired difference on all pairs.
+Each NAME=MODEL is a run, a folder or a base, and `warmstart evaluate` asks it. The unigram and the
+5-gram (interpolated Kneser-Ney, see ngram.py) have counted `--corpus`. "known words" are the pairs
+whose words all occur in it `--often` times or more. A tie counts a half. Intervals are 95 % of the
+bootstrap over pairs; "against the 5-gram" is the paired difference on all pairs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from _common import DATA, parser
 from ngram import PROSE, KneserNey, Unigram, read, words_of
 

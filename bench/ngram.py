@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from _common import DATA, parser
 
 WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")

@@ -15,6 +15,7 @@ import transformers
 
 import warmstart
 from tiny import tiny, tiny_tokenizer
+from warmstart import api
 from warmstart.errors import DataError, RecipeError
 from warmstart.models.hf_calls import quiet
 from warmstart.training import datasets
@@ -573,6 +574,59 @@ def test_a_detector_of_replaced_tokens_gives_no_likelihoods(tmp_path: Path) -> N
         model.save_pretrained(folder)
     with pytest.raises(RecipeError, match="no masked-language head"):
         warmstart.evaluate(folder, PAIRS)
+
+
+def test_a_tuned_model_keeps_its_task_and_can_be_asked_otherwise(
+    model_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """A run of text2text with LoRA: an adapter beside its base."""
+    rows = [{"source": f"the film {i}", "target": "was very good"} for i in range(20)]
+    run = warmstart.tune(
+        rows, task="text2text", base=str(model_of("gpt2")), method="lora", out=tmp_path / "run",
+        **{"train.max_steps": 1, "task.max_new_tokens": 4, "evaluate.bootstrap": 100},
+    )  # fmt: skip
+    prompts = [{"prompt": "the film", "response": "was good"}]
+    metrics = warmstart.evaluate(run, prompts)
+    assert metrics["main"] == "exact_match"
+    assert not any("Evaluated in task" in note for note in metrics["notes"])
+    assert warmstart.evaluate(run, prompts, task="choice")["main"] == "accuracy"
+    assert warmstart.evaluate(run, PAIRS)["main"] == "accuracy"
+    assert warmstart.evaluate(run, ["the film was good"], task="language_model")["main"] == "loss"
+
+
+@pytest.mark.parametrize(("architecture", "objective"), [
+    ("gpt2", "clm"), ("bert", "mlm"), ("t5", "span_corruption"),
+])  # fmt: skip
+def test_a_pretrained_run_is_asked_as_it_was_trained(
+    architecture: str, objective: str, tmp_path: Path
+) -> None:
+    texts = [
+        f"The cat number {i} sat on a mat. It was a very good mat, and red." for i in range(40)
+    ]
+    run = api.pretrain(
+        texts, architecture=architecture, out=tmp_path / "run", objective=objective,
+        **{"train.max_steps": 2, "task.max_length": 64, "evaluate.bootstrap": 100,
+           "scratch.layers": 1, "scratch.hidden_size": 16, "scratch.heads": 2,
+           "scratch.vocabulary_size": 300},
+    )  # fmt: skip
+    metrics, rows = ask(run, PAIRS, tmp_path / "out")
+    assert metrics["main"] == "accuracy" and len(rows) == len(PAIRS)
+    assert warmstart.evaluate(run, texts[:3])["main"] == "loss"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(run.model)
+    text = PAIRS[0]["sentence_good"]
+    own = tokenizer(text, add_special_tokens=False).input_ids
+    if architecture == "t5":
+        assert any("<extra_id_0> where the text belongs" in note for note in metrics["notes"])
+        model, _ = loaded(run.model, transformers.AutoModelForSeq2SeqLM)
+        mark = tokenizer.convert_tokens_to_ids("<extra_id_0>")
+        written, start = [mark, *own], model.config.decoder_start_token_id
+        with torch.no_grad():
+            logits = model(
+                input_ids=torch.tensor([[mark, *tokenizer("").input_ids]]),
+                decoder_input_ids=torch.tensor([[start, *written[:-1]]]),
+            ).logits[0].log_softmax(-1)  # fmt: skip
+        expected = sum(float(logits[i, token]) for i, token in enumerate(written))
+        assert rows[0]["log_probabilities"][0] == pytest.approx(expected, rel=2e-5)
 
 
 @pytest.mark.slow

@@ -127,7 +127,10 @@ class Base:
 
 
 def is_base(name: str) -> bool:
-    """Whether a word that names no file is a packaged base, or the id of a model on the hub."""
+    """Whether a word is a base that is not a folder: a packaged one, a GGUF file, or, where there
+    is no such file, the id of a model on the hub (owner/name)."""
+    if os.path.exists(name):
+        return os.path.isfile(name) and is_gguf(Path(name))
     owned = "/" in name and not os.path.isdir(name.partition("/")[0])
     return name in PACKAGED or (owned and HUB_ID.fullmatch(name) is not None)
 

@@ -169,9 +169,9 @@ def _task_named(keys: Keys) -> Keys:
 def _open(model: Path, keys: Keys, instead: Instead | None = None) -> Predictor:
     allow_named(keys)
     engine = engine_of(keys)
+    if instead is not None and is_base(str(model)):
+        model = resolve(str(model)).path
     if not os.path.exists(model):
-        if instead is not None and is_base(str(model)):
-            return open_predictor(resolve(str(model)).path, engine, instead)
         siblings = [p.name for p in model.parent.iterdir()] if model.parent.is_dir() else []
         guess = nearest(model.name, [name for name in siblings if name[0] != "."])
         raise RunError(f"there is no run or model folder {model}.{guess or ' Check the path'}")

@@ -58,7 +58,7 @@ def scored(outputs: Any, examples: Examples) -> Scored:
     row = np.repeat(np.arange(len(texts)), [len(several) for several in texts])
 
     def summed(values: np.ndarray) -> Floats:
-        return np.bincount(owner, values, minlength=len(flat))
+        return np.bincount(owner, values, minlength=len(flat)).astype(np.float64)
 
     nll, first = summed(outputs.nll), dict[Any, int]()
     for number, key in enumerate(zip(row.tolist(), contexts, flat, strict=True)):
@@ -125,6 +125,7 @@ def _result(
     sure = np.array([softmax(own).max() if len(own) > 1 else np.exp(own[0]) for own in values])
     correct = np.asarray(measure.correct(statistics), bool)
     groups = {name: table[name] for name in GROUPS if name in table.column_names}
+    tokens = candidates.by_row(candidates.tokens.astype(int))
     predictions = prediction_table(table, {
         "context": column([shortened(text, SHOWN) for text in contexts], "string"),
         "candidates": column(texts),
@@ -134,7 +135,7 @@ def _result(
         "correct": column(correct),
         "credit": column(statistics[:, 0]),
         "log_probabilities": column([own.tolist() for own in candidates.by_row(-candidates.nll)]),
-        "tokens": column([own.tolist() for own in candidates.by_row(candidates.tokens)]),
+        "tokens": column([own.tolist() for own in tokens]),
         **groups,
     })  # fmt: skip
     margin = np.array([own.max() - own[i] if len(own) > 1 else -own[0]

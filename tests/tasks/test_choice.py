@@ -629,6 +629,29 @@ def test_a_pretrained_run_is_asked_as_it_was_trained(
         assert rows[0]["log_probabilities"][0] == pytest.approx(expected, rel=2e-5)
 
 
+def test_a_decoder_whose_tokenizer_begins_texts_reads_them_so(tmp_path: Path) -> None:
+    """As Llama's and Gemma's do: in the windows of documents too, and not behind the separator."""
+    from tokenizers import Tokenizer, processors
+
+    folder = language_model("llama", tmp_path / "model")
+    backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", START)]
+    )
+    backend.save(str(folder / "tokenizer.json"))
+    model, tokenizer = loaded(folder, transformers.AutoModelForCausalLM)
+    assert tokenizer("a film").input_ids[0] == START
+    metrics, rows = ask(folder, PAIRS[:1], tmp_path / "out")
+    assert any("behind the prefix <s>" in note for note in metrics["notes"])
+    text = PAIRS[0]["sentence_good"]
+    ids = torch.tensor([[*tokenizer(text).input_ids, SEPARATOR]])
+    with torch.no_grad():
+        values = model(input_ids=ids).logits[0].log_softmax(-1)[:-1].gather(1, ids[0, 1:, None])
+    assert rows[0]["log_probabilities"][0] == pytest.approx(float(values[:-1].sum()), rel=2e-5)
+    metrics = warmstart.evaluate(folder, [text], task="language_model")
+    assert metrics["loss"]["value"] == pytest.approx(-float(values.mean()), rel=2e-5)
+
+
 @pytest.mark.slow
 def test_smollm2_on_six_pairs_of_each_paradigm(shared_data: Path, tmp_path: Path) -> None:
     """78.9 % behind <|endoftext|>, 73.6 % behind <|im_end|> (lm-evaluation-harness#1586)."""

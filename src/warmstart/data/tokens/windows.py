@@ -51,7 +51,8 @@ def document_windows(
     """Documents in windows of at most `longest` tokens; `of_row` says of which document each is.
 
     A model whose tokenizer ends every text (an encoder, an encoder-decoder) reads each window
-    between its special tokens. For a decoder a document stands between two separators, and each
+    between its special tokens. For a decoder a document stands between two separators (the first is
+    the token that its tokenizer puts before a text, where there is one), and each
     window begins with the last token of the one before, so that every token and the end of each
     document are predicted exactly once; such a window has `longest` + 1 tokens, of which the last
     is only predicted.
@@ -66,7 +67,7 @@ def document_windows(
     decodes = not behind
     first = separator_of(tokenizer) if decodes else 0
     if decodes:
-        before, behind = [first], [first]
+        before, behind = before or [first], [first]  # Llama's kin begin with a token of their own
     room = longest if decodes else longest - len(before) - len(behind)
     if room < 1:
         raise RecipeError(f"max_length {longest} leaves no room for text; raise it")

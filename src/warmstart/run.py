@@ -19,7 +19,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -167,7 +167,7 @@ class Run:
         return self._predictor.predict([texts] if isinstance(texts, str) else texts)
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> Generator[None]:
         """Keep the run for this process; a lock that ends with it, however it ends. Raises
         `RunError` where another process has it."""
         with held(self.path):
@@ -211,7 +211,7 @@ def report_of(run: Run, recipe: Recipe, text: str) -> RunReport:
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Generator[None]:
     """Keep a folder for this process. Raises `RunError` where another one has it, and names it."""
     handle = os.open(folder, os.O_RDONLY)
     try:

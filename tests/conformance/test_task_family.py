@@ -62,8 +62,8 @@ SIZES = {
     "custom": 8,
 }
 """Task → families. One line a task."""
-ELSEWHERE = {"multitask"}
-"""Has no rows of its own: see test_multitask_family.py."""
+ELSEWHERE = {"multitask", "choice"}
+"""Has no rows of its own (see test_multitask_family.py), or trains nothing (test_choice.py)."""
 LONGEST = 60
 
 

@@ -60,6 +60,7 @@ APPLIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "evaluate": {
         "seed": (),
         "data": (*ROWS, "merge_labels", "group", "similarity"),
+        "task": (),
         "evaluate": SCORES,
         "engine": (),
     },

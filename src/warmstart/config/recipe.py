@@ -119,6 +119,11 @@ class Recipe(BaseModel):
         self.forgetting.check(method)
         task: Any = self.task
         objective: Any = self.objective
+        if not task.trains:
+            raise ValueError(
+                f"task {task.part_name()} asks a model that is there already, and trains nothing: "
+                f"warmstart evaluate MODEL DATA --task {task.part_name()}"
+            )
         names = {task.objective, objective.part_name()}
         apart = len(names) > 1 and "contrastive" in names  # which goes with its own tasks alone
         if task.head.name not in objective.heads or apart:
@@ -179,6 +184,20 @@ def engine_of(typed: Mapping[str, Any]) -> Any:
         return _read_part("engine", table.get("engine", PARTS["engine"]))
     except ValueError as error:
         raise RecipeError(f"engine: {error}") from None
+
+
+def read_task(table: Mapping[str, Any]) -> Any:
+    """The task that a table with its `name` describes. Raises `RecipeError`."""
+    try:
+        return _read_part("task", table)
+    except ValueError as error:
+        raise RecipeError(f"task: {error}") from None
+
+
+def task_of(typed: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of the task that keys name, and its `name` where it has one."""
+    own = {key: value for key, value in typed.items() if key.partition(".")[0] == "task"}
+    return plain("task", nested(own).get("task", {}))
 
 
 def _is_engine(key: str) -> bool:

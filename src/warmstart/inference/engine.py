@@ -53,8 +53,9 @@ class Runner:
         raise NotImplementedError
 
     def log_probs(self, dataset: TokenizedDataset) -> TokenScores:
-        """What the model says of the tokens of `dataset.answers` after those of `dataset`; of a
-        language model, of the windows themselves, as its objective asks for them."""
+        """What the model says of the tokens of `dataset.answers` after those of `dataset`; where
+        targets are `by_token`, of these in their places; else, of a language model, of the windows
+        themselves, as its objective asks for them."""
         raise NotImplementedError
 
 

@@ -34,6 +34,9 @@ from warmstart.types import Prediction
 
 OnCut = Callable[[int, int], None]
 """(row, tokens) of a text that was too long."""
+Instead = Callable[[str, Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any] | None]
+"""Another task for a saved model, as its metadata, from the name of its own, what was noted when it
+was saved, and its config; None: its own."""
 CHUNK = 4096
 """Rows of `Predictor.predict` that are in memory at once."""
 FOREIGN: Mapping[str, Mapping[str, Any]] = {"tagging": {"constrained": False}}
@@ -154,8 +157,11 @@ class Predictor:
         return replace(output, ids=ids, confidence=confidence)
 
 
-def open_predictor(folder: Path, engine: Engine | None = None) -> Predictor:
-    """A predictor over a run or a model folder, by torch unless another engine is given.
+def open_predictor(
+    folder: Path, engine: Engine | None = None, instead: Instead | None = None
+) -> Predictor:
+    """A predictor over a run or a model folder, by torch unless another engine is given, for the
+    model's own task unless `instead` names another.
 
     Raises `RunError`, `RecipeError` and `BaseModelError`.
     """
@@ -167,7 +173,7 @@ def open_predictor(folder: Path, engine: Engine | None = None) -> Predictor:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         longest = min(tokenizer.model_max_length, positions_of(config))
-        task = _task_of(whole, longest)
+        task = _task_of(whole, longest, instead)
         form = chosen.build(whole, folder / "engines" / chosen.part_name())
         pad_id: Any = tokenizer.pad_token_id
         runner = chosen.open(form, task, pad_id)
@@ -213,22 +219,26 @@ def _check(folder: Path) -> None:
         )
 
 
-def _task_of(folder: Path, longest: int) -> Task:
+def _task_of(folder: Path, longest: int, instead: Instead | None) -> Task:
     """The task of a saved model; texts may have `longest` tokens. Raises `RunError`."""
     note, config = note_of(folder), config_file(folder)
     saved = dict(note.get("task") or {})
     name = saved.pop("name", None)
     if name is None:
-        known = head_of(read_json(config)) if config.exists() else None
-        name = (HEADS.get(str(note.get("head"))) or known or CLASSES).task
+        head = head_of(read_json(config)) if config.exists() else None
+        name = (HEADS.get(str(note.get("head"))) or head or CLASSES).task
         saved = read_modules(folder) if name == "embedding" else FOREIGN.get(name, {})
+    known = read_json(config) if config.exists() else {}
+    if instead is not None and (other := instead(name, note, known)) is not None:
+        saved = dict(other)
+        name, longest = str(saved.pop("name")), min(longest, saved.get("max_length", longest))
     if name not in parts.names("task"):
         raise RunError(f"{folder} was trained for the task '{name}', which is not known here")
     try:
         task: Any = parts.find("task", name).model_validate({**saved, "max_length": longest})
     except ValueError as error:
         raise RunError(f"{folder / NOTE} is damaged: {shown(error, 120)}") from None
-    return task.resolve_for_base(read_json(config), longest) if config.exists() else task
+    return task.resolve_for_base(known, longest) if known else task
 
 
 def own_form(task: Task, table: pa.Table) -> pa.Table:

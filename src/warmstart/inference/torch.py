@@ -69,9 +69,13 @@ class TorchRunner(Runner):
         return [ids or [] for ids in output.ids], output.confidence
 
     def log_probs(self, dataset: TokenizedDataset) -> TokenScores:
-        if self.task.head.predicts_itself:
-            return self._windows(dataset)
-        return self._compute_texts(dataset, writes=0)
+        if dataset.answers is not None:
+            return self._compute_texts(dataset, writes=0)
+        if dataset.by_token:
+            from warmstart.training.datasets import HiddenTokens
+
+            return HiddenTokens(dataset, self.pad_id, self.forward.device).predict(self.forward)
+        return self._windows(dataset)
 
     def _windows(self, dataset: TokenizedDataset) -> TokenScores:
         from warmstart.models.architectures import family_of
@@ -80,7 +84,10 @@ class TorchRunner(Runner):
         from warmstart.training.datasets import LanguageRows
 
         model, kind = self.model, family_of(self.model.config).kind
-        objective = objective_of(self.task, kind, model, saved_tokenizer(self.folder))
+        tokenizer = saved_tokenizer(self.folder)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.convert_ids_to_tokens(self.pad_id)
+        objective = objective_of(self.task, kind, model, tokenizer)
         objective.attach(model, self.folder.parent)
         rows = LanguageRows(dataset, self.pad_id, self.forward.device, objective)
         return rows.predict(self.forward)

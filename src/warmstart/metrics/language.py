@@ -1,8 +1,12 @@
-"""How well a language model predicts a text: nats a token, perplexity, bits per byte."""
+"""How well a language model predicts a text (nats a token, perplexity, bits per byte), and how
+often it finds the right one of several texts the likeliest."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from warmstart.metrics.base import Floats, Measure, Scores, ratio
 
@@ -42,3 +46,73 @@ class TextFit(Measure):
 
     def highest(self, name: str) -> float | None:
         return 1.0 if name == "token_accuracy" else None
+
+
+CHOICE_TITLES = {
+    "accuracy": "accuracy",
+    "accuracy_sum": "accuracy by the sum (acc)",
+    "accuracy_token": "accuracy by the mean of a token",
+    "accuracy_byte": "accuracy by the mean of a byte (acc_norm)",
+    "ties": "share of ties",
+    "perplexity": "perplexity of a token",
+    "response_perplexity": "perplexity of a response",
+}
+SAME = 1e-6
+"""Relative difference below which two log-probabilities in float32 are the same."""
+
+
+def credit(scores: Floats, right: int) -> tuple[float, bool]:
+    """Of candidates' scores [K] what the choice is worth, 1 where the right one has the highest,
+    and whether there is a tie: the highest m share it, so that a constant model gets 1 / K."""
+    best = float(scores.max())
+    top = best - scores <= SAME * max(abs(best), 1e-30)
+    return float(top[right]) / float(top.sum()), bool(top.sum() > 1)
+
+
+class Likeliest(Measure):
+    """How often the right one of several texts is the likeliest.
+
+    Statistics of a row: what each way of counting gives (1, a share of a tie, or 0), and whether
+    there is a tie by the first of them.
+
+    Args:
+        names: the figures, one a way of counting.
+    """
+
+    lower_is_better = frozenset({"ties"})
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+
+    def score(self, sums: Floats) -> Scores:
+        count = sums[..., -1]
+        figures = {name: ratio(sums[..., i], count) for i, name in enumerate(self.names)}
+        return figures | {"ties": ratio(sums[..., -2], count)}
+
+    def correct(self, rows: Floats) -> NDArray[np.bool_]:
+        return rows[:, 0] == 1.0
+
+
+class Cloze(Measure):
+    """How well the missing end of a text is guessed.
+
+    Statistics of a row: whether each token of the response was the likeliest (greedy decoding would
+    write it), its nats, its tokens, 1. The perplexity is that of a token; that of a response, as
+    lm-evaluation-harness has it for LAMBADA, is the exponential of the mean nats of a whole one.
+    """
+
+    lower_is_better = frozenset({"perplexity", "response_perplexity"})
+
+    def score(self, sums: Floats) -> Scores:
+        hits, nll, tokens, count = np.moveaxis(sums, -1, 0)
+        return {
+            "accuracy": ratio(hits, count),
+            "perplexity": np.exp(np.minimum(ratio(nll, tokens), 700.0)),
+            "response_perplexity": np.exp(np.minimum(ratio(nll, count), 700.0)),
+        }
+
+    def highest(self, name: str) -> float | None:
+        return 1.0 if name == "accuracy" else None
+
+    def correct(self, rows: Floats) -> NDArray[np.bool_]:
+        return rows[:, 0] == 1.0

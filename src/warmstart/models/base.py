@@ -179,6 +179,15 @@ def _remembered(sha256: str) -> Path:
     return cache_folder() / "bases" / f"{sha256}.json"
 
 
+def is_base(name: str) -> bool:
+    """Whether a word is a base that is not a folder: a packaged one, a GGUF file, or, where there
+    is no such file, the id of a model on the hub (owner/name)."""
+    if os.path.exists(name):
+        return os.path.isfile(name) and is_gguf(Path(name))
+    owned = "/" in name and not os.path.isdir(name.partition("/")[0])
+    return name in PACKAGED or (owned and HUB_ID.fullmatch(name) is not None)
+
+
 def resolve(base: str, *, revision: str | None = None) -> Base:
     """Find a base model and check it: lengths, sums, tokenizer, no code of its own.
 

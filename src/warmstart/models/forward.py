@@ -181,7 +181,9 @@ class Forward:
         inner: Any = unwrap(self.model)
         ids = torch.zeros(1, 1, dtype=torch.long, device=states.device)
         with self.autocast(), given_states(inner, states):
-            return inner(input_ids=ids).logits.float()
+            outputs = inner(input_ids=ids)
+            tokens = outputs.get("prediction_logits")  # of a head with a second one beside it
+            return (outputs.logits if tokens is None else tokens).float()
 
     def log_probs(self, batch: Batch) -> Tensor:
         """The log-probability of each target [B, ...]; 0 where there is none (-100).

@@ -47,12 +47,13 @@ def head_logits(model: PreTrainedModel, states: Tensor) -> Tensor:
 
 @contextmanager
 def given_states(inner: Any, states: Tensor) -> Iterator[None]:
-    """Inside, the model's head reads these states [B, L, H], and its body is not computed."""
-    from transformers.modeling_outputs import BaseModelOutput
+    """Inside, the model's head reads these states [B, L, H], and its body is not computed; a head
+    beside it that reads a pooled state is given the first."""
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
 
     class Given(nn.Module):
         def forward(self, *_: Any, **__: Any) -> Any:
-            return BaseModelOutput(last_hidden_state=states)  # pyright: ignore[reportArgumentType]
+            return BaseModelOutputWithPooling(states, states[:, 0])  # pyright: ignore[reportArgumentType]
 
     body = body_of(inner)
     name = next(name for name, child in inner.named_children() if child is body)

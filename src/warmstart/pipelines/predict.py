@@ -14,10 +14,20 @@ from warmstart.data.ledger import place
 from warmstart.errors import RunError, nearest
 from warmstart.files import write_atomically, write_json
 from warmstart.formatting import counted
-from warmstart.inference.predictor import OnCut, Predictor, open_predictor
+from warmstart.inference.predictor import Instead, OnCut, Predictor, open_predictor
+from warmstart.models.base import is_base, resolve
 from warmstart.part import OWN_HEAD, allow_named
-from warmstart.pipelines.rows import AsTrained, Writer, check_out, labelled, parts_of, source_of
+from warmstart.pipelines.rows import (
+    AsTrained,
+    Writer,
+    check_out,
+    labelled,
+    parts_of,
+    source_of,
+    task_for,
+)
 from warmstart.run import why
+from warmstart.tasks.base import Task
 from warmstart.types import Prediction
 
 Keys = Mapping[str, Any]
@@ -51,11 +61,11 @@ class _Notes:
         count, first = self.counts.get(what, (0, number))
         self.counts[what] = count + 1, first
 
-    def add_to(self, notes: list[str] | None, longest: int) -> None:
+    def add_to(self, notes: list[str] | None, task: Task) -> None:
         """Append them in words."""
         for what, words in (
             ("empty", "no text: a label there means nothing"),
-            ("cut", f"more than {longest} tokens: only the beginning was read"),
+            ("cut", f"more than {task.max_length} tokens: {task.when_cut}"),
         ):
             count, first = self.counts.get(what, (0, 0))
             if count and notes is not None:
@@ -112,7 +122,7 @@ def _parts(
         texts = seen.see(predictor.task.as_text(inputs).to_pylist(), start)
         yield _Part(predictor, rows, inputs, texts, start, seen.see_cut)
         start += len(inputs)
-    seen.add_to(notes, predictor.task.max_length)
+    seen.add_to(notes, predictor.task)
     if notes is not None:
         notes += reader.notes
 
@@ -128,7 +138,8 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
         raise RunError(f"cannot write to {out}: it is a file; give --out a folder")
     if out is not None and out.exists() and any(out.iterdir()):  # perhaps the results of a run
         raise RunError(f"{out} exists and is not empty; choose another --out")
-    predictor = _open(model, keys)
+    reasons: list[str] = []
+    predictor = _open(model, keys, task_for(data, recipe.data, _task_named(keys), reasons))
     reader = AsTrained(recipe.data, predictor)
     table = labelled(data, reader)
     task = predictor.task.resolve_for_data(table)
@@ -142,7 +153,8 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
     evaluation = evaluate_task(
         recipe.evaluate, task, {"test": outputs}, {"test": examples}, seed=recipe.seed
     )
-    seen.add_to(evaluation.metrics["notes"], predictor.task.max_length)
+    evaluation.metrics["notes"][:0] = reasons
+    seen.add_to(evaluation.metrics["notes"], predictor.task)
     evaluation.metrics["notes"] += reader.notes
     if out is not None:
         try:
@@ -156,17 +168,26 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
 
 
 def _settings(verb: str, keys: Keys) -> Recipe:
-    return settings_of(verb, {key: value for key, value in keys.items() if key != OWN_HEAD})
+    own = {OWN_HEAD} | {key for key in _task_named(keys) if verb == "evaluate"}
+    return settings_of(verb, {key: value for key, value in keys.items() if key not in own})
 
 
-def _open(model: Path, keys: Keys) -> Predictor:
+def _task_named(keys: Keys) -> Keys:
+    """The keys that say how a language model is asked."""
+    return {key: value for key, value in keys.items()
+            if key.partition(".")[0] == "task" and key != OWN_HEAD}  # fmt: skip
+
+
+def _open(model: Path, keys: Keys, instead: Instead | None = None) -> Predictor:
     allow_named(keys)
     engine = engine_of(keys)
+    if instead is not None and is_base(str(model)):
+        model = resolve(str(model)).path
     if not os.path.exists(model):
         siblings = [p.name for p in model.parent.iterdir()] if model.parent.is_dir() else []
         guess = nearest(model.name, [name for name in siblings if name[0] != "."])
         raise RunError(f"there is no run or model folder {model}.{guess or ' Check the path'}")
-    return open_predictor(model, engine)
+    return open_predictor(model, engine, instead)
 
 
 def _free(name: str, taken: list[str]) -> str:

@@ -131,7 +131,8 @@ def sample(data: Data, source: Any) -> pa.Table | None:
     if isinstance(source, list):
         source = source[:SAMPLE]
     elif hasattr(source, "iloc"):  # of pandas
-        source = source.iloc[:SAMPLE]
+        frame: Any = source
+        source = frame.iloc[:SAMPLE]
     with suppress(WarmstartError):
         few = {"limit": min(SAMPLE, data.limit or SAMPLE), "bad_rows": "skip"}
         fewer = data.model_copy(update=few)

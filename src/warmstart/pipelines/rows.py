@@ -18,6 +18,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from warmstart import part as parts
+from warmstart.config.recipe import read_task, task_of
 from warmstart.data.cells import one_name_a_value
 from warmstart.data.columns import columns_in, map_roles
 from warmstart.data.corpus import read_documents
@@ -33,12 +35,16 @@ from warmstart.data.splitting import units_of, with_units
 from warmstart.errors import DataError, RecipeError, RunError, nearest, shown
 from warmstart.files import write_atomically
 from warmstart.formatting import counted
-from warmstart.inference.predictor import Predictor, own_form
+from warmstart.inference.predictor import Instead, Predictor, own_form
+from warmstart.models.architectures import family_of
 from warmstart.run import why
 from warmstart.tasks.base import Task
+from warmstart.tasks.choice.task import FORMS, Choice
 
 AT_ONCE, LIVE = 4096, 32  # rows; fewer where they come as they are written
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
+WINDOW = 1024
+"""Tokens that a language model from elsewhere reads of a text at once, if it can."""
 
 
 def source_of(data: Any) -> Any:
@@ -180,11 +186,8 @@ def labelled(data: Any, reader: AsTrained) -> pa.Table:
     own: Any = reader.predictor.task
     if own.reads_documents:
         return read_documents(data, reader.settings, own.document)
-    if isinstance(data, str | Path) and Path(data).is_dir():
-        paths = sorted(path for path in Path(data).glob("test.*") if path.is_file())
-        data = paths[0] if paths else data
     predictor, task, settings = reader.predictor, reader.predictor.task, reader.settings
-    whole = reader.table(one_table(data))
+    whole = reader.table(one_table(_test_file(data)))
     table = reader.columns_of(whole, task.roles)
     if settings.group:
         table = table.append_column("_group", group_values(whole, settings.group))
@@ -225,6 +228,107 @@ def _known_names(labels: list[str | None], known: list[str], merges: bool) -> li
         alike = {shape(name): name for name in known}
         to |= {x: alike.get(shape(to[x]), to[x]) for x in distinct if to[x] and to[x] not in known}
     return [to[(label or "").strip()] for label in labels]
+
+
+def _test_file(data: Any) -> Any:
+    """Of a folder its test split, where it has one; all else as it is."""
+    if isinstance(data, str | Path) and Path(data).is_dir():
+        paths = sorted(path for path in Path(data).glob("test.*") if path.is_file())
+        return paths[0] if paths else data
+    return data
+
+
+def task_for(data: Any, settings: Data, typed: Mapping[str, Any], reasons: list[str]) -> Instead:
+    """Which task a language model is evaluated in: the one that `typed` names; else the one that it
+    was trained for, if the data have what that needs; else what the data are for. `reasons` takes
+    what is worth saying of it. Keys of `task.*` are refused for any other model."""
+
+    def choose(
+        own: str, note: Mapping[str, Any], config: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
+        asked_for, trained = task_of(typed), "task" in note
+        head = _task_class(own).head
+        if not (head.generates or head.predicts_itself):
+            if asked_for:
+                raise RecipeError(
+                    f"'{next(iter(typed))}' says how a language model is asked, and this model was "
+                    f"trained for task {own}; leave it out"
+                )
+            return None
+        name = asked_for.get("name")
+        if name is None:
+            name, reason = _by_data(data, settings, own, trained, config)
+            if name != own:
+                reasons.append(f"Evaluated in task {name}: {reason}; --task NAME takes another.")
+        if name == own and not asked_for:
+            return None
+        kind = _task_class(str(name)).head
+        if not (kind.generates or kind.predicts_itself):
+            raise RecipeError(
+                f"a language model is not asked in task {name}; take choice, language_model or "
+                "text2text"
+            )
+        saved = {**note.get("task", {}), "name": own} if name == own else {"name": name}
+        if name != own and "trained_by" in note.get("task", {}):
+            saved["trained_by"] = note["task"]["trained_by"]
+        if name == "language_model" and name != own:
+            saved["max_length"] = WINDOW
+        table = {**saved, **asked_for, "name": name}
+        read_task(table)
+        return table
+
+    return choose
+
+
+def _task_class(name: str) -> type[Task]:
+    kind: Any = parts.find("task", name)
+    return kind
+
+
+def _by_data(
+    data: Any, settings: Data, own: str, trained: bool, config: Mapping[str, Any]
+) -> tuple[str, str]:
+    """The task that data are for, and why, for a model of the task `own`."""
+    columns = _columns_of(data, settings)
+    if columns is None:
+        return (own, "") if trained else ("language_model", "the data are plain text")
+    names = {name.lower() for name in columns}
+
+    def has(task: str, *roles: str) -> bool:
+        known = _task_class(task).roles
+        return all(names & {role, *known[role]} for role in roles)
+
+    form = Choice.form_of(columns)
+    fits = trained and all(has(own, role) for role in _task_class(own).required or ())
+    writes = family_of(config).kind == "encoder-decoder" and form == "cloze"
+    if form is not None and not (trained and own != "language_model" and fits) and not writes:
+        return "choice", f"the data have the columns {', '.join(FORMS[form])}"
+    if (
+        trained
+        or own == "language_model"
+        or has(own, "target")
+        or not has("language_model", "text")
+    ):
+        return own, ""
+    return "language_model", "the data have texts and nothing to be written for them"
+
+
+def _columns_of(data: Any, settings: Data) -> list[str] | None:
+    """The columns of a table, and the roles that are named for some; None for plain text, and for
+    rows that can be read only once."""
+    data = _test_file(data)
+    if isinstance(data, Iterator) or (
+        isinstance(data, list) and all(isinstance(text, str) for text in data)
+    ):
+        return None
+    if isinstance(data, str | Path):
+        path = Path(data)
+        known = {name for role in Choice.roles.values() for name in role}
+        if path.is_dir() or (is_plain(path) and not has_header(path, known, settings.encoding)):
+            return None
+    first = settings.model_copy(update={"limit": 1})
+    table = read(one_table(data), ledger=Ledger(), how=first.reading)
+    return [*table.column_names, *settings.columns]
 
 
 def check_out(out: Path, source: Any) -> None:

@@ -77,6 +77,10 @@ class Task(Part):
     """The figure that chooses the best epoch and stands first in the report."""
     metric_titles: ClassVar[Mapping[str, str]] = {}
     """Figures that are shown, the main one first → how they are called."""
+    when_cut: ClassVar[str] = "only the beginning was read"
+    """What it means that a text has more tokens than the model can read."""
+    trains: ClassVar[bool] = True
+    """Whether a model can be trained for it; else a saved one is only evaluated in it."""
     own_data: ClassVar[bool] = False
     """Whether the task's settings name the data, as where several tasks have theirs."""
     reads_documents: ClassVar[bool] = False

@@ -336,6 +336,25 @@ class LanguageRows(TokenRows):
             return self.gather(forward, ((batch, forward.forward(batch)) for batch in batches))
 
 
+class HiddenTokens(TokenRows):
+    """Rows in which tokens are hidden; the targets say, by token, which ones are guessed. Outputs
+    are what a masked model says of each row's targets."""
+
+    def collate(self, rows: np.ndarray) -> Batch:
+        batch = super().collate(rows)
+        chosen = batch.targets != IGNORE_INDEX
+        return replace(batch, inputs={**batch.inputs, "chosen": chosen})
+
+    def gather(self, forward: Forward, answers: Iterable[tuple[Batch, Outputs]]) -> TokenScores:
+        scores = TokenScores.nothing(len(self))
+        for batch, outputs in answers:
+            assert isinstance(outputs, Tensor)
+            chosen = batch.inputs["chosen"]
+            owners, targets = chosen.nonzero()[:, 0], batch.targets[chosen]
+            _put(scores, batch.rows, _token_scores(outputs[0], targets, owners, batch.rows))
+        return scores
+
+
 def rows_for(
     head: Head, dataset: TokenizedDataset, forward: Forward, pad_id: int, **more: Any
 ) -> Rows:

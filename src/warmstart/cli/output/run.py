@@ -19,6 +19,7 @@ from warmstart.run import Run
 from warmstart.types import Metrics
 
 MOST_LABELS = 30
+MOST_GROUPS = 20
 
 
 def tuned(result: Run | Comparison, *, as_json: bool) -> None:
@@ -100,9 +101,21 @@ def run_of_tasks(run: Run) -> None:
 def metrics(figures: Mapping[str, Any], out: Any) -> None:
     """The scores of an evaluation."""
     scores(Metrics.from_json(figures))
+    for name, rows in figures.get("groups", {}).items():
+        put(_by_group(name, rows))
     if out is not None:
         print(f"written    {out}/metrics.json, {out}/predictions.parquet")
     notes(figures["notes"])
+
+
+def _by_group(name: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
+    """The figures of the groups, the lowest first."""
+    order = sorted(rows.items(), key=lambda item: item[1]["accuracy"])
+    fewer = f", the {MOST_GROUPS} lowest of {len(rows)}" if len(rows) > MOST_GROUPS else ""
+    table = plain(f"by {name}{fewer}", name, "rows", "accuracy")
+    for group, own in order[:MOST_GROUPS]:
+        table.add_row(group, f"{own['rows']:,.0f}", figure(own["accuracy"]))
+    return table
 
 
 def scores(metrics: Metrics) -> None:

@@ -28,9 +28,8 @@ def affixes(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 def separator_of(tokenizer: Any) -> int:
     """The token between the documents of a decoder. Raises `RecipeError` where there is none."""
-    end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
-    known = end is not None and end != tokenizer.unk_token_id
-    ends = [end] if known else [tokenizer.eos_token_id, tokenizer.sep_token_id]
+    end = tokenizer.get_vocab().get(END_OF_TEXT)  # which SmolLM2 also has as its unknown token
+    ends = [tokenizer.eos_token_id, tokenizer.sep_token_id] if end is None else [end]
     token = next((token for token in ends if token is not None), None)
     if token is None:
         raise RecipeError(

@@ -179,6 +179,8 @@ def test_only_as_many_texts_are_written_as_asked_for(tiny_of: Folder) -> None:
     nothing = it.predict(writes=0)
     assert nothing.ids == [None] * 4
     np.testing.assert_allclose(nothing.nll, found.nll)
+    rows = it.rows(table(["a b"] * 6, ["c d e f"] * 6))
+    assert rows.unit_count == 6, "a score is a mean over answers, not over their tokens"
 
 
 def test_batches_are_of_about_one_length(tiny_of: Folder) -> None:

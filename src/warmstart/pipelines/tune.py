@@ -45,8 +45,6 @@ def tune(
     else:  # the same sums in the same order
         threads = use_cores(Run(resume).facts.get("threads"))
     ready = prepared or _prepare(recipe, source)
-    if prepared is None:
-        tell_first(ready.ledger, listeners or [])
     if resume is None:
         out = _folder_of(recipe)
         ready = replace(ready, recipe=ready.recipe.model_copy(update={"out": str(out)}))
@@ -68,7 +66,7 @@ def tune(
             ready = rows_in(run.path, ready)
         give_back_memory()
         keep_freed_memory()
-        _train(run, ready, listeners or [], resume is not None)
+        _train(run, ready, listeners or [], resume is not None, tell=prepared is None)
     return Run(run.path)
 
 
@@ -107,7 +105,11 @@ def check_unchanged(
 
 
 def _train(
-    run: Run, prepared: Prepared | PreparedTasks, listeners: list[Listener], resume: bool
+    run: Run,
+    prepared: Prepared | PreparedTasks,
+    listeners: list[Listener],
+    resume: bool,
+    tell: bool,
 ) -> None:
     passed_over = checkpoint.passed_over(run.path / "checkpoints") if resume else ""
     if passed_over:
@@ -121,6 +123,8 @@ def _train(
             shutil.rmtree(run.path, ignore_errors=True)
         raise
     prepared.ledger.write(run.path)
+    if tell:
+        tell_first(prepared.ledger, listeners)
     progress, caching = session.fit(run.path, listeners, resume=resume)
     outputs, prepared = session.answers(), session.prepared
     session.save(run.model)

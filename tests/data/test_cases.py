@@ -109,7 +109,7 @@ def test_letters_stay_what_they_were(put, rows, texts: list[str], encoding: str)
     path = put("d.csv", table([(line, "a") for line in texts]).encode(encoding))
     assert [row["text"] for row in rows(path).rows] == texts
     name, line = detected(path)
-    assert texts[0][:20] in line, "a line to check the guess by"
+    assert line and texts[0][:20] in line, "a line to check the guess by"
     (note,) = [n for n in rows(path).ledger.notes if n["kind"] == "encoding"]
     assert note["loud"] and "is a guess" in note["message"] and "--data.encoding" in note["message"]
     assert name in note["message"]
@@ -117,7 +117,7 @@ def test_letters_stay_what_they_were(put, rows, texts: list[str], encoding: str)
 
 def test_a_usual_encoding_goes_before_a_guess(put) -> None:
     hungarian = "text,label\nNagyon jó, köszönöm szépen, őszintén,a\n".encode("cp1250")
-    assert detected(put("d.csv", hungarian), usual="cp1250") == ("cp1250", "")
+    assert detected(put("d.csv", hungarian), usual="cp1250") == ("cp1250", None)
 
 
 # 10, 11, 24, 25: one value has one text
@@ -249,7 +249,7 @@ def test_what_is_not_read_is_said(put, split, header: tuple[str, ...], says: str
     data = Data(path=str(put("d.csv", table(rows, header))), similarity=0)
     load(data, ROLES, {"text", "label"}, 0, ledger, label="label")
     (note,) = [note for note in ledger.notes if note["kind"] == "columns"]
-    assert says in note["message"] and "(utf-8, comma)" in note["message"]
+    assert says in note["message"] and "(UTF-8, comma)" in note["message"]
     assert bool(note.get("loud")) is loud
     assert next(iter(ledger.summary()["reading"].values()))["delimiter"] == ","
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from warmstart.data.ledger import Ledger
@@ -41,6 +41,7 @@ def loaded(data: bytes, **how: Any) -> tuple[list[tuple[str, str]], Ledger]:
 @given(ROWS, st.sampled_from(",;\t|"), QUOTING, ENDS, ENCODINGS)
 @example([('a\n"', "x")], ",", csv.QUOTE_MINIMAL, "\n", "utf-8")
 @example([("a,\nb", "x"), ("c", "y")], ",", csv.QUOTE_MINIMAL, "\n", "utf-8")
+@example([("…", "x")], ",", csv.QUOTE_MINIMAL, "\n", "cp1252")
 def test_what_csv_wrote_is_read(rows, delimiter: str, quoting, end: str, encoding: str) -> None:
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, delimiter=delimiter, quoting=quoting, lineterminator=end)
@@ -53,6 +54,8 @@ def test_what_csv_wrote_is_read(rows, delimiter: str, quoting, end: str, encodin
         return  # refused in words
     if any(note.get("loud") for note in ledger.notes):
         return  # told on the screen
+    if encoding == "cp1252":  # a few bytes can be sound in both
+        assume(data.isascii() or "\ufffd" in data.decode("utf-8", "replace"))
     whole = io.StringIO(stream.getvalue(), newline="")
     _, *truth = [tuple(row) for row in csv.reader(whole, delimiter=delimiter) if row]
     headers = sum(row == ("text", "label") for row in truth)

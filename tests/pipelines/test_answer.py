@@ -176,7 +176,7 @@ def test_a_missing_text_is_an_empty_one(model: Path, tmp_path: Path):
     assert [one.scores for one in found[1:]] == [pytest.approx(empty)] * 2
     assert notes == [
         f"2 texts have no text: a label there means nothing (first: {path}:2)",
-        f"{path} (utf-8): text = text; not read: other",
+        f"{path} (UTF-8): text = text; not read: other",
     ]
     assert warmstart.predict(model, path, out=tmp_path / "out.parquet") == 3
     table = pq.read_table(tmp_path / "out.parquet")

@@ -157,7 +157,7 @@ def reading_words(how: Mapping[str, Any]) -> str:
     """` (cp1250, semicolon, no header)`: how a file of text was read; nothing for others."""
     mark = how.get("delimiter")
     words = [
-        how.get("encoding"),
+        "UTF-8" if how.get("encoding") == "utf-8" else how.get("encoding"),
         DELIMITER_NAMES.get(mark, mark) if mark and mark != NO_DELIMITER else None,
         "no header" if how.get("header") is False else None,
         "plain quotes" if how.get("quoting") is False else None,

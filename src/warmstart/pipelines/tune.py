@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -42,9 +42,7 @@ def tune(
         _folder_of(recipe)
     ready = prepared or _prepare(recipe, source)
     if prepared is None:
-        for text in ready.ledger.first_remarks:
-            for listener in listeners or []:
-                listener.note(text)
+        tell_first(ready.ledger, listeners or [])
     if resume is None:
         out = _folder_of(recipe)
         ready = replace(ready, recipe=ready.recipe.model_copy(update={"out": str(out)}))
@@ -67,6 +65,13 @@ def _prepare(recipe: Recipe, source: Any) -> Prepared | PreparedTasks:
     """Read and check everything; each task names its own data where there are several."""
     task: Any = recipe.task
     return prepare_tasks(recipe, source) if task.own_data else prepare(recipe, source)
+
+
+def tell_first(ledger: Any, listeners: Sequence[Listener]) -> None:
+    """Say what a person should know before training: how the data were read, and loud notes."""
+    for text in ledger.first_remarks:
+        for listener in listeners:
+            listener.note(text)
 
 
 def check_unchanged(

@@ -240,11 +240,13 @@ def trust(report: RunReport) -> list[Point]:
     if metrics:
         listed += [Point("watch", "Mind", note) for note in metrics.notes]
     notes: list[Any] = [n for n in report.data.get("notes", []) if isinstance(n, Mapping)]
-    return listed + [
-        Point("watch", "The data", str(note.get("message", "")))
-        for note in notes
-        if any(word in str(note.get("kind", "")).lower() for word in SERIOUS)
-    ]
+    for note in notes:
+        kind, message = str(note.get("kind", "")).lower(), str(note.get("message", ""))
+        if any(word in kind for word in SERIOUS) or note.get("loud"):
+            listed.append(Point("watch", "The data", message))
+        elif kind == "columns":
+            listed.append(Point("info", "What was read", message))
+    return listed
 
 
 def _comparison(metrics: Metrics) -> Point:

@@ -134,6 +134,10 @@ class Task(Part):
         training rows, or those that a saved model is evaluated on."""
         return self
 
+    def as_read_by(self, other: Task) -> Task:
+        """With what a task of the same settings found when it read the same rows."""
+        return self
+
     def check(self, method: Any) -> None:
         """Raise `RecipeError` where the method does not go with the task."""
 

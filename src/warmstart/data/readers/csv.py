@@ -307,12 +307,13 @@ class _Table:
     def _is_good(self, cells: list[str], feed: _Lines) -> bool:
         """Whether these are the cells of a row; others are noted as bad. Raises DataError."""
         line, width = feed.record[0][0], len(self.header)
-        if self.skips and (broken := next((x for _, x in feed.record if NOT_TEXT.search(x)), None)):
+        skips = self.skips
+        if skips and (broken := next((x for _, x in feed.record if NOT_TEXT.search(x)), None)):
             self._leave_out(feed, why_not_text(broken, self.encoding), "")
             return False
         if len(cells) != width:
             many = f"{len(cells)} fields where the header has {width}"
-            if not self.skips:
+            if not skips:
                 mark = "a tab" if self.delimiter == "\t" else f"'{self.delimiter}'"
                 raise DataError(
                     f"{self.path}:{line}: {many}; quote fields that hold {mark}, name the "
@@ -321,10 +322,14 @@ class _Table:
                 )
             self._leave_out(feed, "wrong number of fields", many)
             return False
-        if width > 1 and [cell.strip() for cell in cells] == self.header:
+        if cells[-1].strip() == self.header[-1] and self._repeats_header(cells):
             self.bad.append((line, "repeats the header", ""))
             return False
         return True
+
+    def _repeats_header(self, cells: list[str]) -> bool:
+        """Whether these cells are those of the first row, as where files were joined."""
+        return len(cells) > 1 and [cell.strip() for cell in cells] == self.header
 
     def _leave_out(self, feed: _Lines, reason: str, detail: str) -> None:
         """A bad record; its lines are read anew where one could be a row behind a stray quote."""

@@ -224,6 +224,8 @@ COMMON = (
 )  # fmt: skip
 """Encodings in the order in which they are taken where the statistics do not tell them apart."""
 EQUAL, CHAOS, RARE = 0.01, 2.0, 0.15  # in the merit of an encoding
+CONTROL = re.compile("[\x80-\x9f]")
+"""What no text has, and what other encodings make of dashes and quotes of cp1252."""
 WIDE = re.compile(r"utf-?(16|32)")
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -238,7 +240,7 @@ class Encoding(NamedTuple):
     """`line` is one to check by, where the encoding is a guess."""
 
     name: str
-    line: str = ""
+    line: str | None = None
 
 
 def detect(
@@ -343,9 +345,9 @@ def _guesses(sample: bytes) -> list[str]:
     names = dict.fromkeys(name for match in matches for name in match.could_be_from_charset)
     merits: dict[str, float] = {}
     for name in names:
-        own = from_bytes(sample, cp_isolation=[name]).best()
-        if own is not None:
-            odd = _odd_share(sample.decode(name, "replace"))
+        own, text = from_bytes(sample, cp_isolation=[name]).best(), sample.decode(name, "replace")
+        if own is not None and not CONTROL.search(text):
+            odd = _odd_share(text)
             merits[name] = own.coherence - CHAOS * own.chaos - odd - RARE * (name not in COMMON)
     best = max(merits.values(), default=0.0)
     equal = [name for name in COMMON if merits.get(name, -9.0) > best - EQUAL]
@@ -367,7 +369,7 @@ def _odd_share(text: str) -> float:
 
 def _telling_line(sample: bytes, encoding: str) -> str:
     """The words around the first letters beyond ASCII."""
-    text = sample.decode(encoding, "replace").splitlines()
-    line = next(line for line in text if not line.isascii())
+    lines = re.split(r"[\r\n]+", sample.decode(encoding, "replace"))
+    line = next(line for line in lines if not line.isascii())
     first = next(i for i, letter in enumerate(line) if not letter.isascii())
     return " ".join(line[max(0, first - 30) : first + 50].split())

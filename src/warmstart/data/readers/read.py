@@ -110,12 +110,12 @@ def _read_path(path: Path, how: Reading, ledger: Ledger) -> pa.Table:
     skips = how.bad_rows == "skip"
     encoding, line = detected(path, how.encoding, usual=how.usual_encoding, lenient=skips)
     message = f"{path} is read as {encoding}"
-    if line:
+    if line is not None:
         message = (
             f"{path} is not UTF-8, and {encoding} is a guess, which makes “{shown(line, 90)}” of "
             "it; if these letters are wrong, name the encoding with --data.encoding NAME"
         )
-    ledger.note("encoding", message, file=str(path), encoding=encoding, loud=bool(line))
+    ledger.note("encoding", message, file=str(path), encoding=encoding, loud=line is not None)
     ledger.describe(str(path), encoding=encoding)
     if kind == "conll":
         return read_conll(path, encoding, how.limit)

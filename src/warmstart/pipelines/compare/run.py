@@ -24,7 +24,7 @@ from warmstart.pipelines.prepare import Prepared, prepare, prepare_again
 from warmstart.pipelines.recognise import with_task
 from warmstart.pipelines.request import Request, check_recipe
 from warmstart.pipelines.resources import Meter
-from warmstart.pipelines.tune import check_unchanged, tune
+from warmstart.pipelines.tune import check_unchanged, tell_first, tune
 from warmstart.run import Run, now, read_json, run_folder
 from warmstart.training.trainer import Interrupted
 from warmstart.types import Listener
@@ -65,6 +65,7 @@ def tune_asked(request: Request, listeners: Sequence[Listener] = ()) -> Comparis
         import peft  # noqa: F401  # its own size is not that of the first run which needs it
     failed: dict[str, str] = {}
     with _record_ending(out, runs):
+        tell_first(prepared[0].ledger, listeners)
         for number, (one, ready) in enumerate(zip(runs, prepared, strict=True), 1):
             path = out / one.name
             if _is_done(path):

@@ -113,6 +113,9 @@ class Multilabel(Task):
         table = table.select([name for name in kept if name in table.column_names])
         return table if lists is None else table.append_column("labels", column(lists, "string"))
 
+    def as_read_by(self, other: Task) -> Task:
+        return self.model_copy(update={"separator": getattr(other, "separator", None)})
+
     def resolve_for_data(self, table: pa.Table) -> Task:
         """With the share of the rows that have each label, one row with and one without added."""
         separator = self._separator if self.separator is None else self.separator

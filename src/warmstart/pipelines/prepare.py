@@ -231,8 +231,8 @@ def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
     base, store = prepared.base, prepared.stores["train"]
     tokenizer = load_tokenizer(base)
     _check_method(recipe, base)
-    asked: Any = recipe.task
-    recipe = recipe.model_copy(update={"task": asked.as_read_by(prepared.task)})
+    wanted: Any = recipe.task
+    recipe = recipe.model_copy(update={"task": wanted.as_read_by(prepared.task)})
     task = _fitted(recipe, base, tokenizer, prepared.splits)
     if task.max_length != prepared.task.max_length:
         return None

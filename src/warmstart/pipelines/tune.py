@@ -41,8 +41,6 @@ def tune(
     if resume is None:
         _folder_of(recipe)
     ready = prepared or _prepare(recipe, source)
-    if prepared is None:
-        tell_first(ready.ledger, listeners or [])
     if resume is None:
         out = _folder_of(recipe)
         ready = replace(ready, recipe=ready.recipe.model_copy(update={"out": str(out)}))
@@ -57,7 +55,7 @@ def tune(
     give_back_memory()
     keep_freed_memory()
     with _telling(run):
-        _train(run, ready, listeners or [], resume is not None)
+        _train(run, ready, listeners or [], resume is not None, tell=prepared is None)
     return Run(run.path)
 
 
@@ -96,7 +94,11 @@ def check_unchanged(
 
 
 def _train(
-    run: Run, prepared: Prepared | PreparedTasks, listeners: list[Listener], resume: bool
+    run: Run,
+    prepared: Prepared | PreparedTasks,
+    listeners: list[Listener],
+    resume: bool,
+    tell: bool,
 ) -> None:
     passed_over = checkpoint.passed_over(run.path / "checkpoints") if resume else ""
     if passed_over:
@@ -110,6 +112,8 @@ def _train(
         if not resume:
             shutil.rmtree(run.path, ignore_errors=True)
         raise
+    if tell:
+        tell_first(prepared.ledger, listeners)
     progress, caching = session.fit(run.path, listeners, resume=resume)
     outputs, prepared = session.answers(), session.prepared
     session.save(run.model)

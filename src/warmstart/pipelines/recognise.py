@@ -130,9 +130,8 @@ def sample(data: Data, source: Any) -> pa.Table | None:
         return pa.table(columns)
     if isinstance(source, list):
         source = source[:SAMPLE]
-    elif hasattr(source, "iloc"):  # of pandas
-        frame: Any = source
-        source = frame.iloc[:SAMPLE]
+    elif source is not None and hasattr(source, "iloc"):  # of pandas
+        source = source.iloc[:SAMPLE]
     with suppress(WarmstartError):
         few = {"limit": min(SAMPLE, data.limit or SAMPLE), "bad_rows": "skip"}
         fewer = data.model_copy(update=few)

@@ -18,7 +18,7 @@ import contextlib
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -199,7 +199,7 @@ def report_of(run: Run, recipe: Recipe, text: str) -> RunReport:
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Generator[None]:
     """Keep the folder of a run or comparison for this process, by a lock that ends with it, however
     it ends. Raises `RunError` where another process has it, and names that one."""
     handle = os.open(folder, os.O_RDONLY)

@@ -21,6 +21,7 @@ from warmstart.run import (
     check_free,
     check_writable,
     free_path,
+    held,
     read_json,
 )
 
@@ -141,8 +142,8 @@ def test_a_damaged_file_is_named(tmp_path: Path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from warmstart.run import Run
-with Run(Path(sys.argv[1])).held():
+from warmstart.run import held
+with held(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -156,13 +157,13 @@ def test_one_process_at_a_time_works_in_a_run(tmp_path: Path):
             assert other.stdout is not None
             assert other.stdout.readline() == b"held\n"
             said = f"process {other.pid} on .* is at work in {run.path}; wait until it ends"
-            with pytest.raises(RunError, match=said), run.held():
+            with pytest.raises(RunError, match=said), held(run.path):
                 raise AssertionError("two at once")
         finally:
             other.kill()
-    with run.held():  # killed, and the lock with it
+    with held(run.path):  # killed, and the lock with it
         assert run.facts["process"]["number"] == os.getpid()
-    with run.held():
+    with held(run.path):
         pass
 
 
@@ -174,5 +175,5 @@ def test_a_folder_without_locks_is_worked_in_as_well(
 
     run = Run.create(tmp_path / "x", Recipe(), FACTS)
     monkeypatch.setattr("fcntl.flock", no_locks)
-    with run.held():
+    with held(run.path):
         assert run.facts["process"]["number"] == os.getpid()

@@ -19,6 +19,7 @@ from tiny import tiny
 from warmstart.cli.main import VERBS, Terminal, main
 from warmstart.errors import WarmstartError
 from warmstart.models.checks import NOTE
+from warmstart.run import held
 
 CODE = "strange_parts"
 EVIL = """
@@ -424,11 +425,11 @@ def test_a_run_that_another_process_works_in_is_left_alone(
 ) -> None:
     edit(room / "whole/run.json", lambda facts: facts.update(status="stopped"))
     before = (room / "whole/run.json").read_text()
-    with warmstart.Run("whole").held():
-        held = (room / "whole/run.json").read_text()
+    with held(Path("whole")):
+        during = (room / "whole/run.json").read_text()
         assert main(["tune", "--resume", "whole"]) == 2
         assert "is at work in whole; wait" in capsys.readouterr().err
-        assert (room / "whole/run.json").read_text() == held != before
+        assert (room / "whole/run.json").read_text() == during != before
 
 
 def test_a_text_cannot_steer_the_terminal() -> None:

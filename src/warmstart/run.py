@@ -166,14 +166,6 @@ class Run:
             self._predictor = open_predictor(self.path)
         return self._predictor.predict([texts] if isinstance(texts, str) else texts)
 
-    @contextlib.contextmanager
-    def held(self) -> Generator[None]:
-        """Keep the run for this process; a lock that ends with it, however it ends. Raises
-        `RunError` where another process has it."""
-        with held(self.path):
-            self.update(process={"number": os.getpid(), "machine": platform.node()})
-            yield
-
     def update(self, **facts: Any) -> None:
         """Change facts in `run.json`; why it stopped is of no interest once it goes on."""
         now = {**self.facts, **facts}
@@ -212,7 +204,8 @@ def report_of(run: Run, recipe: Recipe, text: str) -> RunReport:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Generator[None]:
-    """Keep a folder for this process. Raises `RunError` where another one has it, and names it."""
+    """Keep the folder of a run or comparison for this process, by a lock that ends with it, however
+    it ends. Raises `RunError` where another process has it, and names that one."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(AttributeError, OSError):  # no locks here: not on this system
@@ -222,6 +215,8 @@ def held(folder: Path) -> Generator[None]:
                 raise RunError(
                     f"{_holder(folder)} is at work in {folder}; wait until it ends, or end it first"
                 ) from None
+        if (folder / "run.json").is_file():
+            Run(folder).update(process={"number": os.getpid(), "machine": platform.node()})
         yield
     finally:
         os.close(handle)

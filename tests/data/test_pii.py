@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 
 import pytest
@@ -74,3 +75,33 @@ def test_any_text_is_left_whole_around_its_finds(text: str):
     assert all(a.end <= b.start for a, b in pairwise(hits))
     if not hits:
         assert mask(text) == text
+
+
+HOSTILE = (
+    "password=", "-eyJabcdefgh", "a@b.co ", "123.45.67.89 ", "+49 30 1234567 ", "0 1", "xoxb-1",
+    "4111 1111 1111 1111 ", "DE89 3704 0044 0532 0130 00 ", "a", "1", " ", ".", "-", "_", "@",
+    "a@", "a.b", "a@b.", "eyJ", "0", "00", "1.", "1 ", "(0", "+1", "AB12", "AB12 ", "sk-",
+    "hf_a1", "secret: a", "é", "\n", "a1b2-", "-----BEGIN ", "PRIVATE KEY", "api key = 1", "1-",
+)  # fmt: skip
+"""Pieces that, repeated, made a search through a text take time by the square of its length."""
+QUICK, TIMES = 0.1, 2.6
+
+
+def seconds(text: str) -> float:
+    """The best of a few searches, in the time of this process alone."""
+    took: list[float] = []
+    for _ in range(3):
+        begun = time.process_time()
+        find_pii(text)
+        took.append(time.process_time() - begun)
+    return min(took)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["", "!", "a@", "="])
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_a_search_is_linear_in_the_length(piece: str, end: str) -> None:
+    """Twice the text takes at most 2.6 times as long, where it takes any time worth measuring."""
+    length = 100_000
+    whole = seconds(piece * (2 * length // len(piece)) + end)
+    assert whole < QUICK or whole <= TIMES * seconds(piece * (length // len(piece)) + end)

@@ -252,6 +252,20 @@ def test_the_base_is_known_by_its_sum(
     assert base_state(read(file.folder)) == "another"
 
 
+def test_a_hub_is_not_asked_for_a_base_without_a_word(
+    tiny_of: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    folder = made(tiny_of("bert"), tmp_path / "a")
+    note = json.loads((folder / "warmstart.json").read_text())
+    changes = {"base": "evil/base", "base_source": "hub", "base_sha256": "0" * 64}
+    (folder / "warmstart.json").write_text(json.dumps({**note, **changes}))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(BaseModelError):
+        base_of_file(read(folder))
+    assert "names 'evil/base' as its base: the hub is asked" in capsys.readouterr().err
+
+
 def by_peft(base: Path, out: Path, **more: Any) -> Any:
     """An adapter that PEFT alone has made and saved."""
     from peft import LoraConfig, get_peft_model

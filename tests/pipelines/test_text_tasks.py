@@ -86,11 +86,12 @@ def test_plain_transformers_writes_the_same_texts(t5: Run) -> None:
 
 
 def test_an_adapter_keeps_how_it_writes(gpt2: Run) -> None:
-    from peft import AutoPeftModelForCausalLM
-    from transformers import AutoTokenizer, GenerationConfig
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     with quiet():
-        model: Any = AutoPeftModelForCausalLM.from_pretrained(gpt2.model)
+        base = AutoModelForCausalLM.from_pretrained(gpt2.recipe.base)
+        model: Any = PeftModel.from_pretrained(base, gpt2.model)
         tokenizer: Any = AutoTokenizer.from_pretrained(gpt2.model)
     settings = GenerationConfig.from_pretrained(gpt2.model)
     assert settings.max_new_tokens == 6

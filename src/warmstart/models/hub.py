@@ -161,8 +161,8 @@ def _check_names(headers: Mapping[str, str]) -> None:
 
 def _size(headers: Mapping[str, str]) -> int | None:
     """The bytes that an answer announces: of the file it stands for, if it says so."""
-    told = headers.get("x-linked-size") or headers.get("content-length")
-    return int(told) if told and told.isdecimal() else None
+    announced = headers.get("x-linked-size") or headers.get("content-length")
+    return int(announced) if announced and announced.isdecimal() else None
 
 
 class _Bounded:

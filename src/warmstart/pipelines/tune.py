@@ -20,7 +20,7 @@ from warmstart.pipelines.multitask.prepare import PreparedTasks, prepare_tasks
 from warmstart.pipelines.multitask.session import TasksSession
 from warmstart.pipelines.prepare import Prepared, prepare, rows_in
 from warmstart.pipelines.session import Session
-from warmstart.run import Run, now, run_folder, why
+from warmstart.run import Run, held, now, run_folder, why
 from warmstart.training import checkpoint
 from warmstart.training.memory import give_back_memory, keep_freed_memory, small_heap
 from warmstart.training.precision import use_cores
@@ -59,7 +59,7 @@ def tune(
     else:
         run = Run(resume)
         check_unchanged(run.facts, ready, resume)
-    with run.held(), _telling(run):
+    with held(run.path), _telling(run):
         if resume is not None:
             run.update(status="running")
         if prepared is None and isinstance(ready, Prepared):

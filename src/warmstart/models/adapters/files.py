@@ -261,8 +261,8 @@ def base_of(file: AdapterFile, base: str | None = None) -> Base:
     expected, other = file.note.get("base_sha256"), None
     for place in places:
         if place != base and place not in PACKAGED and not os.path.exists(place):
-            told = f"{file.folder} names '{shown(place, 100)}' as its base: the hub is asked for it"
-            print(f"warmstart: {told}", file=sys.stderr)
+            line = f"{file.folder} names '{shown(place, 100)}' as its base: the hub is asked for it"
+            print(f"warmstart: {line}", file=sys.stderr)
         try:
             model = resolve(place)
         except BaseModelError as error:

@@ -71,18 +71,16 @@ def document_windows(
     if room < 1:
         raise RecipeError(f"max_length {longest} leaves no room for text; raise it")
     kind = id_type(tokenizer.backend_tokenizer)
-    pieces: list[np.ndarray] = []
-    owners: list[int] = []
-    stream: list[np.ndarray] = []
+    pieces, stream, owners = list[np.ndarray](), list[np.ndarray](), list[int]()
     for row, ids in enumerate(_encoded(texts, tokenizer.backend_tokenizer)):
         ids = np.asarray(ids, kind)
         if not joined and len(ids) + decodes > room and long != "split":
             kept = 0 if long == "drop" else room
             if on_cut is not None and len(ids) > kept:
                 on_cut(row, len(ids) - kept)
-            ids = ids[:kept]
             if not kept:
                 continue
+            ids = ids[:kept]
         if joined:
             begins = before if decodes and stream and before != behind else []
             stream.append(np.array([*begins, *ids, *behind[:1]], kind))
@@ -91,11 +89,9 @@ def document_windows(
         pieces += parts
         owners += [row] * len(parts)
     if joined and stream:
-        ends = np.cumsum([len(part) for part in stream])
         whole = np.concatenate(stream)[: -len(behind[:1]) or None]
         pieces = _parts(whole, before, behind, room, decodes)
-        at = np.arange(len(pieces)) * room
-        owners = np.searchsorted(ends, at, side="right").tolist()
+        owners = _owners([len(part) for part in stream], len(pieces), room)
     offsets = offsets_of([len(piece) for piece in pieces])
     flat = np.concatenate([np.empty(0, kind), *pieces])
     # floats: nothing is to be learned but the tokens, and every window is taught
@@ -120,6 +116,11 @@ def _parts(
                 for at in range(0, len(ids), room)]  # fmt: skip
     whole = np.concatenate([start, ids] if cropped and len(ids) == room else [start, ids, end])
     return [whole[at : at + room + 1] for at in range(0, len(whole) - 1, room)]
+
+
+def _owners(sizes: Sequence[int], windows: int, room: int) -> list[int]:
+    """In which of joined documents of these sizes each window begins."""
+    return np.searchsorted(np.cumsum(sizes), np.arange(windows) * room, side="right").tolist()
 
 
 def _encoded(texts: pa.ChunkedArray, backend: Any) -> Iterable[list[int]]:

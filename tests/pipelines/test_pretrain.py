@@ -201,7 +201,7 @@ def test_shards_are_mapped_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
         assert isinstance(opened.ids, np.memmap) and (opened.ids == store.ids).all()
         assert (opened.offsets == store.offsets).all() and (opened.of_row == store.of_row).all()
     assert cuts == [(1, 7), (1, 7)]
-    ids = tmp_path / "kept" / "ids.npy"
+    ids = tmp_path / "kept" / "ids"
     ids.write_bytes(ids.read_bytes()[:-9])
     with pytest.raises(shards.DataError, match="are damaged .* delete the folder"):
         shards.kept_windows(tmp_path / "kept", hear, make)

@@ -55,8 +55,8 @@ def load_corpus(
     parts = {name: _cleaned(table, filters, ledger)
              for name, table in _read(settings, unit, source, ledger).items()}  # fmt: skip
     stamp = fingerprint(parts)
-    given = {name: name in parts for name in SIDES}
-    shares = {name: 0.0 if given[name] else share for name, share in
+    whole = {name: name in parts for name in SIDES}
+    shares = {name: 0.0 if whole[name] else share for name, share in
               (("validation", settings.validation_fraction), ("test", settings.test_fraction))
               }  # fmt: skip
     parts |= _held_out(parts["train"], shares, seed, ledger)
@@ -77,8 +77,8 @@ def load_corpus(
         raise DataError("no document is left to train on; see the reasons above, or give more text")
     for name in SIDES:
         ledger.keep(name, len(parts[name]))
-    return Splits(**{name: parts[name] for name in SIDES}, given=given, fingerprint=stamp,
-                  leakage=leakage)  # fmt: skip
+    train, validation, test = (parts[name] for name in ("train", "validation", "test"))
+    return Splits(train, validation, test, whole, stamp, leakage)
 
 
 def read_documents(data: Any, settings: Data, unit: Unit) -> pa.Table:

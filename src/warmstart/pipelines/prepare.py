@@ -17,21 +17,18 @@ from warmstart.data import sampling, splitting
 from warmstart.data.corpus import Filters, load_corpus
 from warmstart.data.ledger import Ledger
 from warmstart.data.splitting import Splits
-from warmstart.data.splitting import fingerprint as fingerprint_of
 from warmstart.data.tables import mapped
 from warmstart.data.tokens.batching import plan
 from warmstart.data.tokens.dataset import TokenizedDataset
-from warmstart.data.tokens.shards import kept_windows, shard_key
 from warmstart.errors import DataError, RecipeError, shown
 from warmstart.formatting import counted
 from warmstart.methods.base import Method
 from warmstart.models.architectures import FLOAT32_ONLY, family_of, skeleton, width_of
 from warmstart.models.base import Base
 from warmstart.models.checks import read_json
-from warmstart.models.gguf import cache_folder
 from warmstart.models.loading import check_output_matrix, load_tokenizer
 from warmstart.objectives.base import Objective
-from warmstart.pipelines.pretrain.scratch import base_of
+from warmstart.pipelines.pretrain.scratch import base_of, windows_of
 from warmstart.pipelines.recognise import with_task
 from warmstart.tasks.base import Examples, Task
 from warmstart.training.batches import BatchSource
@@ -45,8 +42,6 @@ CLASS_STEPS = 60
 MANY_CUT, MANY_UNKNOWN = 0.05, 0.01
 """Shares of texts, of tokens, from which they are told on the screen."""
 MOST_WORDS, SHOWN_WORDS = 20, 3
-SHARDS = 1
-"""Goes up when `document_windows` gives something else."""
 USUAL_WIDTH = 768
 """Of the layers of a base whose config names no width."""
 
@@ -218,7 +213,7 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
         table = getattr(splits, name)
         cut = Cut(table, ledger)
         if task.reads_documents:
-            store = _windows(task, name, table, tokenizer, base, splits.fingerprint, cut)
+            store = windows_of(task, name, table, tokenizer, base, splits.fingerprint, cut)
         else:
             store = task.encode(table, labels, tokenizer, task.max_length, cut)
         examples[name] = Examples(table, store, labels, tokenizer)
@@ -295,21 +290,6 @@ def load_splits(
             "--data.test FILE, or a --data.test_fraction above 0"
         )
     return splits, ledger
-
-
-def _windows(
-    task: Any, split: str, table: Any, tokenizer: Any, base: Base, fingerprint: str, on_cut: Any
-) -> TokenizedDataset:
-    """The windows of a split's documents, kept in the cache where they are many."""
-    joined = split == "train" and task.documents == "joined"
-    settings = task.model_dump(mode="json", exclude={"trained_by", "covers_text"})
-    lines = fingerprint_of({split: table})
-    key = shard_key(fingerprint, lines, base.tokenizer_sha256, settings, joined, SHARDS)
-    if joined:
-        make = lambda cut: task.encode_joined(table, tokenizer, task.max_length)  # noqa: E731
-    else:
-        make = lambda cut: task.encode(table, [], tokenizer, task.max_length, cut)  # noqa: E731
-    return kept_windows(cache_folder() / "tokens" / key, on_cut, make)
 
 
 def _for_base(recipe: Recipe, base: Base, tokenizer: Any) -> Recipe:

@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -15,10 +14,8 @@ from pydantic import Field
 
 from warmstart.data.cells import parse_cell
 from warmstart.data.tokens.dataset import (
-    IGNORE_INDEX,
     TokenizedDataset,
-    id_type,
-    offsets_of,
+    store_of,
     tokenise,
 )
 from warmstart.errors import BaseModelError, DataError, RecipeError
@@ -366,13 +363,6 @@ def prompted(
     return replace(store, answers=store_of(targets, backend))
 
 
-def store_of(rows: Sequence[Sequence[int]], backend: Any) -> TokenizedDataset:
-    """Rows of token ids in the flat form."""
-    flat = np.fromiter(chain.from_iterable(rows), id_type(backend))
-    unknown = np.full(len(rows), IGNORE_INDEX, np.int64)
-    return TokenizedDataset(flat, offsets_of([len(row) for row in rows]), unknown)
-
-
 def _open(ids: list[int], end: int) -> list[int]:
     """Without the end token that some tokenizers put behind every text."""
     return ids[:-1] if ids and ids[-1] == end else ids
@@ -425,14 +415,11 @@ def _some(table: pa.Table, targets: list[list[str]]) -> dict[str, Any]:
         "lead": f"{counted(len(places), 'test row')} at equal distances, neither best nor worst.",
         "columns": ["source", "reference", "what the model wrote"],
         "rows": [
-            [
-                shortened(row["source"], BRIEF),
-                shortened(targets[place][0], BRIEF),
-                row["prediction"],
-            ]
+            [shortened(row["source"], BRIEF), shortened(targets[place][0], BRIEF),
+             row["prediction"]]
             for place, row in chosen
         ],
-    }
+    }  # fmt: skip
 
 
 def _same(written: list[str], targets: list[str]) -> list[str]:

@@ -89,6 +89,13 @@ def id_type(backend: Tokenizer) -> type[np.unsignedinteger[Any]]:
     return np.uint16 if vocabulary < 1 << 16 else np.uint32
 
 
+def store_of(rows: Sequence[Sequence[int]], backend: Any) -> TokenizedDataset:
+    """Rows of token ids in the flat form."""
+    flat = np.fromiter(chain.from_iterable(rows), id_type(backend))
+    unknown = np.full(len(rows), IGNORE_INDEX, np.int64)
+    return TokenizedDataset(flat, offsets_of([len(row) for row in rows]), unknown)
+
+
 def joined(stores: Sequence[TokenizedDataset]) -> TokenizedDataset:
     """The rows of several stores behind one another, without targets."""
     lengths = np.concatenate([store.lengths for store in stores])

@@ -14,7 +14,7 @@ import numpy as np
 
 from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.errors import DataError, shown
-from warmstart.files import write_atomically, write_json
+from warmstart.files import read_json, write_atomically, write_json
 
 OnCut = Callable[[int, int], None]
 ARRAYS = ("ids", "offsets", "of_row")
@@ -48,11 +48,12 @@ def kept_windows(
     try:
         with write_atomically(folder) as part:
             part.mkdir(parents=True)
-            for name in ARRAYS:
-                np.save(part / f"{name}.npy", getattr(store, name), allow_pickle=False)
-            np.save(part / f"{CUTS}.npy", np.array(cuts, np.int64).reshape(-1, 2))
-            sizes = {name: (part / f"{name}.npy").stat().st_size for name in (*ARRAYS, CUTS)}
-            write_json(part / "manifest.json", {"bytes": sizes})
+            arrays = {name: getattr(store, name) for name in ARRAYS}
+            arrays[CUTS] = np.array(cuts, np.int64)
+            for name, array in arrays.items():
+                array.tofile(part / name)
+            kinds = {name: [str(a.dtype), a.nbytes] for name, a in arrays.items()}
+            write_json(part / "manifest.json", kinds)
     except OSError:  # a full or read-only disk, or another process was first: it works from memory
         return store
     return _opened(folder, lambda row, tokens: None)
@@ -60,13 +61,12 @@ def kept_windows(
 
 def _opened(folder: Path, on_cut: OnCut) -> TokenizedDataset:
     try:
-        sizes = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["bytes"]
-        if any(os.path.getsize(folder / f"{name}.npy") != size for name, size in sizes.items()):
+        kinds = read_json(folder / "manifest.json")
+        if any(os.path.getsize(folder / name) != size for name, (_, size) in kinds.items()):
             raise ValueError("a file of another size than it was written with")
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-                  for name in ARRAYS}  # fmt: skip
-        cuts = np.load(folder / f"{CUTS}.npy", allow_pickle=False)
-    except (OSError, ValueError, KeyError) as error:
+        arrays = {name: np.memmap(folder / name, kinds[name][0], "r") for name in ARRAYS}
+        cuts = np.fromfile(folder / CUTS, np.int64).reshape(-1, 2)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"the tokens kept in {folder} are damaged ({shown(error, 100)}); delete the folder, "
             "and they are made anew"
@@ -74,5 +74,5 @@ def _opened(folder: Path, on_cut: OnCut) -> TokenizedDataset:
     for row, tokens in cuts.tolist():
         on_cut(row, tokens)
     targets = np.zeros(len(arrays["offsets"]) - 1, np.float32)
-    return TokenizedDataset(arrays["ids"], np.asarray(arrays["offsets"]), targets,
-                            of_row=np.asarray(arrays["of_row"]))  # fmt: skip
+    offsets, of_row = np.array(arrays["offsets"]), np.array(arrays["of_row"])
+    return TokenizedDataset(arrays["ids"], offsets, targets, of_row=of_row)

@@ -40,19 +40,19 @@ def pretraining(corpus: Any, recipe: Any, keys: Mapping[str, Any], resume: Path 
     if resume is not None:
         return Request(corpus, recipe, keys, resume)
     below, above = Request(corpus, recipe, keys).layers()
-    asked = over(nested(below), nested(above))
-    train, scratch = dict(asked.get("train") or {}), dict(asked.get("scratch") or {})
+    typed = over(nested(below), nested(above))
+    train, scratch = dict(typed.get("train") or {}), dict(typed.get("scratch") or {})
     name = scratch.get("architecture")
     usual = {key: dict(value) for key, value in PRETRAINING.items()}
     if not train.keys() & {"batch_size", "batch_tokens"}:
         usual["train"]["batch_tokens"] = BATCH_TOKENS
     if name is not None:
         usual["train"]["learning_rate"] = RATES.get(str(scratch.get("size", "tiny")), 1e-3)
-        if "max_length" not in dict(asked.get("task") or {}):
+        if "max_length" not in dict(typed.get("task") or {}):
             usual["task"]["max_length"] = 256
-    if "objective" not in asked:
+    if "objective" not in typed:
         if name is None:
-            path = resolve(str(asked.get("base", "minilm")), revision=asked.get("revision")).path
+            path = resolve(str(typed.get("base", "minilm")), revision=typed.get("revision")).path
             config = read_json(path / "config.json")
             name, kind = str(config.get("model_type")), family_of(config).kind
             usual["objective"] = {"name": OBJECTIVES.get(name) or USUAL[kind]}

@@ -1,7 +1,8 @@
-"""A base from scratch: an architecture of a size, with a tokenizer trained on the corpus.
+"""What a pretraining run has beside the usual: a base from scratch, and a corpus in windows.
 
-It is made once and kept in the cache, under a name that its settings, its corpus and its seed make,
-so that a run that goes on finds the same weights.
+The base, an architecture of a size with a tokenizer trained on the corpus, is made once and kept
+in the cache, under a name that its settings, its corpus and its seed make, so that a run that goes
+on finds the same weights.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import transformers
 
 from warmstart.config.recipe import Recipe
 from warmstart.data.ledger import Ledger
-from warmstart.data.splitting import Splits
+from warmstart.data.splitting import Splits, fingerprint
+from warmstart.data.tokens.dataset import TokenizedDataset
+from warmstart.data.tokens.shards import kept_windows, shard_key
 from warmstart.errors import RecipeError
 from warmstart.models.architectures import family_of
 from warmstart.models.base import Base, resolve
@@ -41,6 +44,8 @@ TOKENIZERS: dict[str, dict[str, Any]] = {
     "xlnet": {"kind": "unigram", "family": "xlnet"},
 }
 """Architecture → the tokenizer that its papers have."""
+SHARDS = 1
+"""Goes up when `document_windows` gives something else."""
 
 
 def base_of(recipe: Recipe, splits: Splits, ledger: Ledger) -> Base:
@@ -112,3 +117,18 @@ def _make(scratch: Scratch, folder: Path, splits: Splits, longest: int, seed: in
         heads=scratch.heads or size.heads, positions=longest + 1, dropout=scratch.dropout,
         seed=seed, **scratch.config,
     )  # fmt: skip
+
+
+def windows_of(
+    task: Any, split: str, table: Any, tokenizer: Any, base: Base, stamp: str, on_cut: Any
+) -> TokenizedDataset:
+    """The windows of a split's documents, kept in the cache where they are many."""
+    joined = split == "train" and task.documents == "joined"
+    settings = task.model_dump(mode="json", exclude={"trained_by", "covers_text"})
+    rows = fingerprint({split: table})
+    key = shard_key(stamp, rows, base.tokenizer_sha256, settings, joined, SHARDS)
+    if joined:
+        make = lambda cut: task.encode_joined(table, tokenizer, task.max_length)  # noqa: E731
+    else:
+        make = lambda cut: task.encode(table, [], tokenizer, task.max_length, cut)  # noqa: E731
+    return kept_windows(cache_folder() / "tokens" / key, on_cut, make)

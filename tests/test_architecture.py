@@ -94,7 +94,7 @@ SPINE = [
     *("inference.engine", "inference.torch"),
 ]
 """The files that say how warmstart works, in reading order; docs/architecture.md begins so."""
-SPINE_LINES = 4_430
+SPINE_LINES = 4_450
 """4,000 are wanted. What reading, groups, locks and language models added is to move out of it."""
 
 FILE_LINES = range(60, 451)

@@ -23,8 +23,8 @@ from warmstart.models.fast.forward import forward_for
 from warmstart.models.from_config import new_base
 from warmstart.models.loading import load_tokenizer
 from warmstart.objectives.base import Loss
-from warmstart.pipelines.request import OBJECTIVES
-from warmstart.pipelines.scratch import TOKENIZERS
+from warmstart.pipelines.pretrain.request import OBJECTIVES
+from warmstart.pipelines.pretrain.scratch import TOKENIZERS
 from warmstart.tokenization import training
 from warmstart.tokenization.corpus import Corpus
 from warmstart.tokenization.settings import Training

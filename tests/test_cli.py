@@ -77,7 +77,8 @@ def test_tune_prints_the_result_and_takes_the_next_free_name(run: Any):
     assert "macro-F1" in first and "95 % interval" in first
     assert "runs/data-full/report.html" in first
     assert "runs/data-full-2/report.html" in second
-    assert told.startswith("epoch 1: ")
+    assert told.startswith("note: data.csv (UTF-8, comma): text = text, label = label\n")
+    assert "\nepoch 1: " in told
     assert 'warmstart predict runs/data-full "your text"' in first
 
 

@@ -97,6 +97,8 @@ def poison(room: Path, kind: str) -> None:
 WORDS: dict[str, list[list[str]]] = {
     "tune": [["--resume", "whole"], ["--resume", "lora"], ["m.csv", "--base", "whole/model"],
              ["m.csv", "--resume", "lora", "--dry-run"]],
+    "pretrain": [["--resume", "whole"], ["m.csv", "--base", "whole/model", "--dry-run"],
+                 ["m.csv", "--base", "lora/model", "--dry-run"]],
     "evaluate": [["whole", "m.csv"], ["lora", "m.csv"], ["whole/model", "m.csv"]],
     "predict": [["whole", "text"], ["lora", "text"], ["lora/model", "m.csv", "--out", "o.csv"]],
     "index": [["whole", "m.csv", "--out", "i"], ["lora/model", "m.csv", "--out", "i"]],

@@ -62,8 +62,9 @@ SIZES = {
     "custom": 8,
 }
 """Task → families. One line a task."""
-ELSEWHERE = {"multitask", "choice"}
-"""Has no rows of its own (see test_multitask_family.py), or trains nothing (test_choice.py)."""
+ELSEWHERE = {"multitask", "choice", "language_model"}
+"""Has no rows of its own (see test_multitask_family.py), trains nothing (test_choice.py), or has no
+labels (test_pretrain.py, test_pretrained_families.py)."""
 LONGEST = 60
 
 

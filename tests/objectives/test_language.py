@@ -18,7 +18,7 @@ from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.errors import BaseModelError, RecipeError
 from warmstart.models.forward import Forward
 from warmstart.models.loading import load_language
-from warmstart.pipelines.request import OBJECTIVES
+from warmstart.pipelines.pretrain.request import OBJECTIVES
 from warmstart.training.batches import BatchSource
 from warmstart.training.loop import compute_gradients
 from warmstart.training.optimizer import Optimizer

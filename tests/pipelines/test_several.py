@@ -159,10 +159,10 @@ def test_a_failing_run_is_told_and_left_out(
 
     train = module._train
 
-    def fails(run: Run, *rest: Any) -> None:
+    def fails(run: Run, *rest: Any, **more: Any) -> None:
         if run.path.name == "full":
             raise RunError("the loss became nan at step 1")
-        train(run, *rest)
+        train(run, *rest, **more)
 
     monkeypatch.setattr(module, "_train", fails)
     found = compared(data, tiny_of("bert"), tmp_path / "out", method="full,bitfit")

@@ -82,8 +82,7 @@ VERBS = {
                  tuple(Recipe.model_fields)),
     "pretrain": Verb("pretrain a language model on raw text, from scratch or going on with a base",
                      {"[CORPUS]": "text files or a folder of them, a table, or hub dataset id"},
-                     {"architecture NAME": "from scratch: bert, roberta, distilbert, albert, "
-                                           "electra, gpt2, llama, t5, bart, pegasus or xlnet",
+                     {"architecture NAME": "begin from scratch: gpt2, bert, t5 … (see scratch)",
                       "size NAME": "of it: nano, tiny, mini, small or base; unset: tiny"}
                      | RECIPE | RESUME | DRY_RUN, tuple(Recipe.model_fields)),
     "inspect": Verb("look at the data before training: what is wrong, and what to do",

@@ -193,7 +193,8 @@ def _underfitting(rows: Sequence[Row]) -> Reading:
     before = min(losses[:-1], default=0.0)
     rising = ""
     if gain > 0 and gain >= min(GAIN, SMALL_GAIN * score):
-        amount = f"{100 * gain:.1f} points" if score > 0 else f"{gain:.3f}"
+        nats = "validation_perplexity" in rows[-1]  # of a language model: no share
+        amount = f"{gain:.3f} nats" if nats else f"{100 * gain:.1f} points"
         rising = f"score was still rising when training ended (up {amount}"
     elif len(losses) > 1 and score != 1.0 and _clear_fall(before, losses[-1], max(losses)):
         rising = f"loss was still falling when training ended ({before:.3g} to {losses[-1]:.3g}"

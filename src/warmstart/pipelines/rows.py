@@ -213,7 +213,8 @@ def labelled(data: Any, reader: AsTrained) -> pa.Table:
             f"({many} that it does not know).{nearest(label, predictor.labels)}"
         )
     table = own_form(task, table)
-    table = with_units(table, units_of(table, task.texts, settings, task.together))
+    if task.texts:
+        table = with_units(table, units_of(table, task.texts, settings, task.together))
     return table.drop_columns("_group") if settings.group else table
 
 

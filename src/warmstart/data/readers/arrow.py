@@ -10,6 +10,7 @@ import pyarrow as pa
 from warmstart.data.tables import CHUNK, concatenate, freed, pc
 from warmstart.errors import DataError, shown
 from warmstart.files import read_json
+from warmstart.formatting import counted
 
 DAMAGED = (pa.ArrowException, OSError, EOFError, ValueError, LookupError, TypeError, MemoryError)
 """What pyarrow raises where bytes were changed: names that are no text, counts without end."""
@@ -66,7 +67,7 @@ def check_rows(path: Path, rows: int) -> None:
     """Raises DataError for more rows than a file of this size holds texts and labels for."""
     if rows > max(FEW, MOST_TIMES * path.stat().st_size):
         raise DataError(
-            f"{path} has {rows:,} rows in {path.stat().st_size:,} bytes, so they hold next to "
+            f"{path} has {counted(rows)} in {path.stat().st_size:,} bytes, so they hold next to "
             "nothing; write those that hold a text to a new file"
         )
 

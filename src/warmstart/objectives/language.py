@@ -195,6 +195,10 @@ class LanguageObjective(Objective):
 
     def check_base(self, config: Mapping[str, Any], kind: str, tokenizer: Any) -> None:
         """Raise `RecipeError` where a base cannot be trained so."""
+        self.check_family(config, kind)
+
+    def check_family(self, config: Mapping[str, Any], kind: str) -> None:
+        """Raise `RecipeError` where no base of this architecture can be trained so."""
         name = str(config.get("model_type"))
         if kind not in self.kinds or (self.architectures and name not in self.architectures):
             fitting = ", ".join(sorted(self.architectures)) or " or ".join(

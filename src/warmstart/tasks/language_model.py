@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from warmstart.metrics.base import Floats
+    from warmstart.models.base import Base
     from warmstart.models.forward import Forward
 
 SHOWN = 400  # characters of a document in the report
@@ -88,6 +89,9 @@ class LanguageModel(Task):
         if self.trained_by or family_of(config).kind != "decoder":
             return self
         return self.model_copy(update={"covers_text": True})
+
+    def check_base(self, base: Base, labels: Sequence[str]) -> None:
+        """Nothing: which head is trained, and whether there is one, the objective says."""
 
     def forward(self, model: PreTrainedModel) -> Forward:
         """By the fast encoder where masked tokens alone are guessed; what computes a batch in its

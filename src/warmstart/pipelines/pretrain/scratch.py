@@ -67,7 +67,7 @@ def base_of(recipe: Recipe, splits: Splits, ledger: Ledger) -> Base:
         )
     objective: Any = recipe.objective
     family = {"model_type": scratch.architecture}
-    objective.check_base(family, family_of(family).kind, None)
+    objective.check_family(family, family_of(family).kind)
     longest = int(task.max_length)
     settings = {**scratch.model_dump(mode="json"), "seed": recipe.seed, "longest": longest,
                 "corpus": splits.fingerprint, "transformers": transformers.__version__}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Every objective from scratch on the same prose: held-out loss against the frequency of each token.
+"""Every objective from scratch on the same prose, against the frequency of each token.
 
     python bench/pretraining.py CORPUS [--minutes 3] [--size tiny] [--only gpt2,bert]
 
@@ -49,9 +49,7 @@ def measure(corpus: Path, name: str, objective: str, size: str, minutes: float) 
         run = train(corpus, Path(folder) / "run", name, objective, size, max(steps, 2 * TRIED))
         config = transformers.AutoConfig.from_pretrained(run.model)
         kind = read_json(run.model / "config.json")["architectures"][0]
-        _, info = language_class(config, kind).from_pretrained(
-            run.model, output_loading_info=True
-        )
+        _, info = language_class(config, kind).from_pretrained(run.model, output_loading_info=True)
         losses = [row["validation_loss"] for row in run.facts["history"]]
         metrics = run.metrics
         return {
@@ -79,10 +77,13 @@ def main() -> None:
     for name in words.only.split(","):
         for objective in PAIRS[name]:
             row = measure(words.corpus, name, objective, words.size, words.minutes)
-            print(f"| {name} | {objective} | {row['class']} | {row['parameters'] / 1e6:.1f} M | "
-                  f"{row['steps']} | {row['loss']:.3f} | {row['unigram']:.3f} | {row['first']:.3f}, "
-                  f"{row['before_last']:.3f}, {row['last']:.3f} | {row['tokens_per_second']:,.0f} | "
-                  f"{len(row['missing'])} |", flush=True)  # fmt: skip
+            curve = ", ".join(f"{row[key]:.3f}" for key in ("first", "before_last", "last"))
+            cells = [
+                name, objective, row["class"], f"{row['parameters'] / 1e6:.1f} M", row["steps"],
+                f"{row['loss']:.3f}", f"{row['unigram']:.3f}", curve,
+                f"{row['tokens_per_second']:,.0f}", len(row["missing"]),
+            ]  # fmt: skip
+            print(f"| {' | '.join(map(str, cells))} |", flush=True)
             with Path("pretraining.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
 

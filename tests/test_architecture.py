@@ -73,7 +73,7 @@ BUDGET = {
     "models": (7_080, 5_300),
     "methods": (700, 650),
     "objectives": (1_910, 400),
-    "tasks": (5_590, 4_500),
+    "tasks": (5_600, 4_500),
     "training": (3_000, 2_200),
     "metrics": (1_680, 1_350),
     "evaluation": (3_740, 2_150),

@@ -84,7 +84,12 @@ def whole(tiny_of: Folder, data: Path, job: Job, tmp_path_factory: pytest.TempPa
     return out
 
 
-@pytest.mark.parametrize("way", WAYS)
+RARER = ("full-bf16", "full-micro", "max-steps", "full-muon", "kept", "gpt2-kept")
+
+
+@pytest.mark.parametrize(
+    "way", [pytest.param(w, marks=[pytest.mark.slow] if w in RARER else []) for w in WAYS]
+)
 def test_killed_and_begun_again(
     way: str, tiny_of: Folder, data: Path, job: Job, tmp_path: Path
 ) -> None:

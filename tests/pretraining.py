@@ -101,6 +101,13 @@ class Tiny:
         with self.forward.evaluating():
             return self.objective.loss(self.forward, batch)
 
+    def loss_of_transformers(self, batch: Any) -> float:
+        """Of an encoder-decoder, which makes its decoder's inputs itself."""
+        ids, mask = batch.inputs["ids"], batch.inputs["mask"]
+        with torch.no_grad():
+            answer = self.model(input_ids=ids, attention_mask=mask, labels=batch.targets)
+        return float(answer.loss)
+
     def mean(self, batch: Any) -> float:
         """The mean loss of a batch in evaluation."""
         loss = self.loss(batch)

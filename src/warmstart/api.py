@@ -154,14 +154,7 @@ def tune(
         from warmstart.pipelines.compare.run import tune_asked
 
         return tune_asked(request, listeners)
-    from warmstart.pipelines.tune import tune as run_it
-
-    if resume is None:
-        return run_it(request.resolved(), request.source, listeners=[*listeners])
-    run = request.run()
-    if run.status == "done":
-        return run
-    return run_it(run.recipe, request.source, resume=run.path, listeners=[*listeners])
+    return _trained(request, listeners)
 
 
 def pretrain(
@@ -184,15 +177,7 @@ def pretrain(
 
     Raises `WarmstartError`.
     """
-    from warmstart.pipelines.tune import tune as run_it
-
-    request = pretraining(corpus, recipe, keys, _folder(resume))
-    if resume is None:
-        return run_it(request.resolved(), request.source, listeners=[*listeners])
-    run = request.run()
-    if run.status == "done":
-        return run
-    return run_it(run.recipe, request.source, resume=run.path, listeners=[*listeners])
+    return _trained(pretraining(corpus, recipe, keys, _folder(resume)), listeners)
 
 
 def plan_pretraining(
@@ -203,13 +188,7 @@ def plan_pretraining(
     **keys: Any,
 ) -> dict[str, Any]:
     """What `pretrain` would do; see `plan`."""
-    from warmstart.pipelines.tune import dry_run
-
-    request = pretraining(corpus, recipe, keys, _folder(resume))
-    if resume is None:
-        return dry_run(request.resolved(), request.source)
-    run = request.run()
-    return dry_run(run.recipe, request.source, out=run.path)
+    return _planned(pretraining(corpus, recipe, keys, _folder(resume)))
 
 
 def plan(
@@ -230,12 +209,7 @@ def plan(
         from warmstart.pipelines.compare.run import plan_asked
 
         return plan_asked(request)
-    from warmstart.pipelines.tune import dry_run
-
-    if resume is None:
-        return dry_run(request.resolved(), request.source)
-    run = request.run()
-    return dry_run(run.recipe, request.source, out=run.path)
+    return _planned(request)
 
 
 @overload
@@ -323,6 +297,28 @@ def demo(out: str | Path | None = None, listeners: Sequence[Listener] = (), **ke
     keys = keys | ({} if out is None else {"out": out})
     run = cast("Callable[..., Run]", tune)
     return run(SAMPLES / "tickets.csv", listeners=listeners, **keys)
+
+
+def _trained(request: Request, listeners: Sequence[Listener]) -> Run:
+    """The run that a request begins or goes on with; one that is done as it is."""
+    from warmstart.pipelines.tune import tune as run_it
+
+    if request.resume is None:
+        return run_it(request.resolved(), request.source, listeners=[*listeners])
+    run = request.run()
+    if run.status == "done":
+        return run
+    return run_it(run.recipe, request.source, resume=run.path, listeners=[*listeners])
+
+
+def _planned(request: Request) -> dict[str, Any]:
+    """What a request would do."""
+    from warmstart.pipelines.tune import dry_run
+
+    if request.resume is None:
+        return dry_run(request.resolved(), request.source)
+    run = request.run()
+    return dry_run(run.recipe, request.source, out=run.path)
 
 
 def _folder(path: Folder | None) -> Path | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from warmstart.data.corpus import Filters, fault, load_corpus
+from warmstart.data.corpus import Documents, fault, load_corpus
 from warmstart.data.ledger import Ledger
 from warmstart.data.settings import Data
 from warmstart.data.splitting import Splits
@@ -27,7 +27,7 @@ def prose(seed: int, words: int = 60) -> str:
 def load(path: Path, unit: Any = "file", *, quality: bool = False, **settings: Any) -> Any:
     ledger = Ledger()
     data = Data(path=str(path), **{"validation_fraction": 0.1, "test_fraction": 0.1, **settings})
-    splits = load_corpus(data, unit, Filters(quality=quality), 0, ledger)
+    splits = load_corpus(data, Documents(unit, quality=quality), 0, ledger)
     return splits, ledger.summary()
 
 

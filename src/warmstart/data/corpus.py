@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -31,29 +31,34 @@ from warmstart.errors import DataError
 from warmstart.formatting import counted
 
 Unit = Literal["file", "paragraph", "line"]
-ROLES = ("text", "content", "document", "body", "article", "abstract", "source", "sentence")
 FEW = 10  # documents, of which whole ones are not held out but the end of each
 
 
-class Filters(NamedTuple):
-    """What is left out of a corpus besides what is empty."""
+class Documents(NamedTuple):
+    """What a document is, and what is left out besides those that are empty."""
 
+    unit: Unit = "file"
+    """Of plain text; of a table it is a row."""
+    names: Sequence[str] = ("text",)
+    """Names of a table's column of texts, in order."""
     quality: bool = False
+    """Whether what is hardly text is left out."""
     duplicates: bool = True
+    """Whether documents of train that repeat an earlier one are left out."""
 
 
 def load_corpus(
-    settings: Data, unit: Unit, filters: Filters, seed: int, ledger: Ledger, source: Any = None
+    settings: Data, how: Documents, seed: int, ledger: Ledger, source: Any = None
 ) -> Splits:
     """Read documents and split them. Raises `DataError` for what cannot be used.
 
-    Plain text files are documents by `unit`; a folder's files stand in train, or, where it has
+    Plain text files are documents by `how.unit`; a folder's files stand in train, or, where it has
     folders or files of these names, in train, validation and test. Of tables every row is a
     document. Splits that are not given are cut from train: whole documents, or of fewer than ten
     the last part of each, at the end of a line.
     """
-    parts = {name: _cleaned(table, filters, ledger)
-             for name, table in _read(settings, unit, source, ledger).items()}  # fmt: skip
+    parts = {name: _cleaned(table, how, ledger)
+             for name, table in _read(settings, how, source, ledger).items()}  # fmt: skip
     stamp = fingerprint(parts)
     whole = {name: name in parts for name in SIDES}
     shares = {name: 0.0 if whole[name] else share for name, share in
@@ -68,10 +73,12 @@ def load_corpus(
     lost = np.zeros(len(parts["train"]), bool)
     for split in ("test", "validation"):
         shared = np.isin(keys["train"], keys[split]) | near_rows(copies, "train", split)
-        lost |= _drop(parts["train"], shared & ~lost, f"also in {split}, or nearly", ledger)
-    if filters.duplicates:
+        ledger.drop_rows(parts["train"], shared & ~lost, f"also in {split}, or nearly")
+        lost |= shared
+    if how.duplicates:
         first = _first_copies(copies, lost)
-        lost |= _drop(parts["train"], ~first & ~lost, "repeats an earlier document", ledger)
+        ledger.drop_rows(parts["train"], ~first & ~lost, "repeats an earlier document")
+        lost |= ~first
     parts["train"] = parts["train"].filter(pa.array(~lost))
     if not len(parts["train"]):
         raise DataError("no document is left to train on; see the reasons above, or give more text")
@@ -81,13 +88,13 @@ def load_corpus(
     return Splits(train, validation, test, whole, stamp, leakage)
 
 
-def read_documents(data: Any, settings: Data, unit: Unit) -> pa.Table:
+def read_documents(data: Any, settings: Data, how: Documents) -> pa.Table:
     """The documents on which a trained model is evaluated: those of test, where a folder has such,
     else all. Raises `DataError` where there are none."""
     ledger, source = Ledger(), None if isinstance(data, str | Path) else data
     settings = settings.model_copy(update={"path": None if source is not None else str(data)})
-    parts = _read(settings, unit, source, ledger)
-    return _cleaned(parts.get("test", parts["train"]), Filters(), ledger)
+    parts = _read(settings, how, source, ledger)
+    return _cleaned(parts.get("test", parts["train"]), how, ledger)
 
 
 def _first_copies(copies: Copies, lost: np.ndarray) -> np.ndarray:
@@ -99,7 +106,7 @@ def _first_copies(copies: Copies, lost: np.ndarray) -> np.ndarray:
     return first
 
 
-def _read(settings: Data, unit: Unit, source: Any, ledger: Ledger) -> dict[str, pa.Table]:
+def _read(settings: Data, how: Documents, source: Any, ledger: Ledger) -> dict[str, pa.Table]:
     """The documents of each split, as `text`, `_file` and `_line`."""
     origin = settings.path if source is None else source
     if isinstance(origin, str | Path):
@@ -107,7 +114,7 @@ def _read(settings: Data, unit: Unit, source: Any, ledger: Ledger) -> dict[str, 
         path = Path(origin).expanduser()
         plain = _plain_files(path)
         if plain:
-            return {name: _documents(files, unit, settings.encoding, ledger)
+            return {name: _documents(files, how.unit, settings.encoding, ledger)
                     for name, files in plain.items()}  # fmt: skip
     if isinstance(origin, list) and all(isinstance(text, str) for text in origin):
         table = with_file(pa.table({"text": pa.array(origin, pa.string())}), "list")
@@ -115,7 +122,7 @@ def _read(settings: Data, unit: Unit, source: Any, ledger: Ledger) -> dict[str, 
         return {"train": table}
     parts: dict[str, pa.Table] = {}
     for name, _, table in read_splits(settings, source, ledger):
-        parts[name] = map_roles(table, {"text": ROLES}, settings.columns, {"text"})
+        parts[name] = map_roles(table, {"text": how.names}, settings.columns, {"text"})
     return parts
 
 
@@ -185,18 +192,20 @@ def _units(file: Path, unit: Unit, encoding: str | None) -> Iterator[tuple[int, 
         yield begun, text if unit == "file" else text.rstrip("\n")
 
 
-def _cleaned(table: pa.Table, filters: Filters, ledger: Ledger) -> pa.Table:
+def _cleaned(table: pa.Table, how: Documents, ledger: Ledger) -> pa.Table:
     """Without documents that are empty or, where asked for, hardly text."""
     table = table.set_column(
         table.column_names.index("text"), "text", table["text"].cast(pa.large_string())
     )
     lost = is_blank(table["text"])
-    _drop(table, lost, "empty", ledger)
-    if filters.quality:
+    ledger.drop_rows(table, lost, "empty")
+    if how.quality:
         texts = table["text"].to_pylist()
         reasons = [None if gone else fault(text) for text, gone in zip(texts, lost, strict=True)]
         for reason in dict.fromkeys(filter(None, reasons)):
-            lost = lost | _drop(table, np.array([r == reason for r in reasons]), reason, ledger)
+            hardly = np.array([r == reason for r in reasons])
+            ledger.drop_rows(table, hardly, str(reason))
+            lost = lost | hardly
     if lost.all():
         raise (
             ledger.nothing_left(table["_file"][0].as_py())
@@ -264,10 +273,3 @@ def _ends(train: pa.Table, shares: dict[str, float], ledger: Ledger) -> dict[str
     ledger.note("held out", f"the corpus has {counted(len(train), 'document')}: of each the last "
                 f"{sum(shares.values()):.0%} is held out")  # fmt: skip
     return {name: pa.Table.from_pylist(some, train.schema) for name, some in rows.items()}
-
-
-def _drop(table: pa.Table, rows: np.ndarray, reason: str, ledger: Ledger) -> np.ndarray:
-    """Tell the ledger of the rows that are marked [n]; returns the marks."""
-    for row in np.flatnonzero(rows).tolist():
-        ledger.drop(table["_file"][row].as_py(), table["_line"][row].as_py(), reason)
-    return rows

@@ -13,6 +13,7 @@ from warmstart.files import write_atomically, write_json
 from warmstart.formatting import counted
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
 
@@ -82,6 +83,12 @@ class Ledger:
         """One row is left out because a person said so; `check` does not count it as lost."""
         self._refused += 1
         self.drop(file, line, reason)
+
+    def drop_rows(self, table: pa.Table, rows: np.ndarray, reason: str) -> None:
+        """The rows that are marked [n] are lost."""
+        lost = table.select(["_file", "_line"]).filter(rows)
+        for file, line in zip(lost["_file"].to_pylist(), lost["_line"].to_pylist(), strict=True):
+            self.drop(file, line, reason)
 
     def cut(self, file: str, line: int, tokens: int) -> None:
         """One row lost `tokens` tokens to the length limit."""

@@ -268,7 +268,7 @@ def _without_empty(
                 f"{table['_file'][0].as_py()}: the {role} of every row is empty; name another "
                 f"column with --data.columns.{role} NAME"
             )
-        _drop(table, np.flatnonzero(blank & ~lost), f"empty {role}", ledger)
+        ledger.drop_rows(table, blank & ~lost, f"empty {role}")
         lost |= blank
     return table.filter(pa.array(~lost)) if lost.any() else table
 
@@ -288,7 +288,7 @@ def _unleaked(
     for words, nearly in (("also in", False), ("nearly also in", True))[: 1 + near]:
         for split in given:
             shared = near_rows(copies, "train", split) if nearly else np.isin(own, keys[split])
-            _drop(train, np.flatnonzero(shared & ~lost), f"{words} {split}", ledger)
+            ledger.drop_rows(train, shared & ~lost, f"{words} {split}")
             lost |= shared
     if lost.all():
         file = train["_file"][0].as_py()
@@ -302,7 +302,7 @@ def _unseen(validation: pa.Table, keys: dict[str, np.ndarray], ledger: Ledger) -
     """The rows of a given validation split whose text is not in test: by the others epoch,
     thresholds and temperature would be chosen on test texts."""
     shared = np.isin(keys["validation"], keys["test"])
-    _drop(validation, np.flatnonzero(shared), "validation row also in test", ledger)
+    ledger.drop_rows(validation, shared, "validation row also in test")
     if shared.all():
         raise DataError(
             f"{validation['_file'][0].as_py()}: every row of validation is also in test; give "
@@ -318,12 +318,6 @@ def _near_train(train: np.ndarray, test: np.ndarray, copies: Copies) -> np.ndarr
     near[copies.right[there[copies.left]]] = True
     near[copies.left[there[copies.right]]] = True
     return near[test]
-
-
-def _drop(table: pa.Table, rows: np.ndarray, reason: str, ledger: Ledger) -> None:
-    lost = table.select(["_file", "_line"]).take(pa.array(rows))
-    for file, line in zip(lost["_file"].to_pylist(), lost["_line"].to_pylist(), strict=True):
-        ledger.drop(file, line, reason)
 
 
 def _taken(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from warmstart.errors import RecipeError
 from warmstart.objectives.base import Dataset, Setting
-from warmstart.objectives.language import LanguageObjective, by_row, decoder_start, written
+from warmstart.objectives.language import WritingObjective, by_row
 
 if TYPE_CHECKING:
     from warmstart.models.forward import Batch
@@ -52,23 +52,17 @@ def shuffled(ids: np.ndarray, ends: np.ndarray, rng: np.random.Generator) -> np.
     return np.concatenate([sentences[i] for i in rng.permutation(len(sentences))])
 
 
-class Denoising(LanguageObjective):
+class Denoising(WritingObjective):
     """Denoising (Lewis et al. 2020): spans of a text are each replaced by one mask, its sentences
     are put in another order, and the whole text is written."""
-
-    auto: ClassVar[str] = "AutoModelForSeq2SeqLM"
-    kinds: ClassVar[frozenset[str]] = frozenset({"encoder-decoder"})
 
     share: float = Field(default=0.3, gt=0, lt=1, description="share of the tokens in spans")
     span: float = Field(default=3.0, gt=0, description="mean length of a span in tokens (Poisson)")
     shuffle: bool = Field(default=True, description="put the sentences in another order")
 
-    _start: int = PrivateAttr(default=0)
-
     def setup(self, session: Setting) -> None:
         """Learn the mask. Raises `RecipeError` where the tokenizer has none."""
         super().setup(session)
-        self._start = decoder_start(session.model)
         if self._words.mask is None and not self._words.sentinels:
             raise RecipeError(
                 "objective denoising hides spans behind a mask, and the tokenizer of the base has "
@@ -87,4 +81,4 @@ class Denoising(LanguageObjective):
                 text = shuffled(text, words.sentence_ends(text), own)
             text = infill(text, self.share, self.span, mask, own)
             read.append(np.concatenate([row[: at.start], text, row[at.stop :]]))
-        return written(batch, read, wanted, self._start, words.pad)
+        return self.written(batch, read, wanted)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field, PrivateAttr
 
 from warmstart.errors import RecipeError
 from warmstart.objectives.base import Dataset, Setting
-from warmstart.objectives.language import LanguageObjective, by_row, decoder_start, written
+from warmstart.objectives.language import WritingObjective, by_row
 
 if TYPE_CHECKING:
     from warmstart.models.forward import Batch
@@ -33,12 +33,9 @@ def principal(sentences: Sequence[np.ndarray], count: int) -> list[int]:
     return sorted(np.argsort(-np.array(scores), kind="stable")[:count].tolist())
 
 
-class GapSentences(LanguageObjective):
+class GapSentences(WritingObjective):
     """Gap sentences (Zhang et al. 2020): sentences that stand for a text are replaced by a mask and
     written, one after the other."""
-
-    auto: ClassVar[str] = "AutoModelForSeq2SeqLM"
-    kinds: ClassVar[frozenset[str]] = frozenset({"encoder-decoder"})
 
     share: float = Field(
         default=0.3, gt=0, lt=1, description="share of the sentences that are left out"
@@ -47,13 +44,11 @@ class GapSentences(LanguageObjective):
         default="principal", description="which: those that tell most of the rest, or any"
     )
 
-    _start: int = PrivateAttr(default=0)
     _gap: int = PrivateAttr(default=0)
 
     def setup(self, session: Setting) -> None:
         """Learn the token that stands for a sentence. Raises `RecipeError` where there is none."""
         super().setup(session)
-        self._start = decoder_start(session.model)
         named = session.tokenizer.get_vocab().get("<mask_1>")  # of PEGASUS
         gap = next((t for t in (named, self._words.mask, *self._words.sentinels[:1])
                     if t is not None), None)  # fmt: skip
@@ -83,4 +78,4 @@ class GapSentences(LanguageObjective):
             parts = [gap if i in chosen else sentence for i, sentence in enumerate(sentences)]
             read.append(np.concatenate([row[: at.start], *parts, end]))
             wanted.append(np.concatenate([*(sentences[i] for i in chosen), end]))
-        return written(batch, read, wanted, self._start, self._words.pad)
+        return self.written(batch, read, wanted)

@@ -314,21 +314,32 @@ def sent(batch: Batch, inputs: Mapping[str, np.ndarray], targets: np.ndarray) ->
     )  # fmt: skip
 
 
-def written(
-    batch: Batch, read: Sequence[np.ndarray], wanted: Sequence[np.ndarray], start: int, pad: int
-) -> Batch:
-    """A batch of an encoder-decoder: the texts that it reads, and those that it is to write."""
-    ids, mask = pad_rows(read, pad)
-    shifted = [np.concatenate([[start], row])[:-1] for row in wanted]
-    inputs = {"ids": ids, "mask": mask, "decoder_ids": pad_rows(shifted, pad)[0]}
-    return sent(batch, inputs, pad_rows(wanted, IGNORE_INDEX)[0])
+class WritingObjective(LanguageObjective):
+    """Why an encoder-decoder's weights move: it reads a damaged text, and writes what is missing,
+    or the whole."""
 
+    auto: ClassVar[str] = "AutoModelForSeq2SeqLM"
+    kinds: ClassVar[frozenset[str]] = frozenset({"encoder-decoder"})
 
-def decoder_start(model: Any) -> int:
+    _start: int = PrivateAttr(default=0)
     """The id that the decoder begins with."""
-    config = model.config
-    token = config.decoder_start_token_id
-    return int(config.pad_token_id if token is None else token)
+
+    def setup(self, session: Setting) -> None:
+        """Learn the tokens of the tokenizer, and with which the decoder begins."""
+        super().setup(session)
+        config = session.model.config
+        token = config.decoder_start_token_id
+        self._start = int(config.pad_token_id if token is None else token)
+
+    def written(
+        self, batch: Batch, read: Sequence[np.ndarray], wanted: Sequence[np.ndarray]
+    ) -> Batch:
+        """A batch of the texts that are read, and of those that are to be written."""
+        pad = self._words.pad
+        ids, mask = pad_rows(read, pad)
+        shifted = [np.concatenate([[self._start], row])[:-1] for row in wanted]
+        inputs = {"ids": ids, "mask": mask, "decoder_ids": pad_rows(shifted, pad)[0]}
+        return sent(batch, inputs, pad_rows(wanted, IGNORE_INDEX)[0])
 
 
 def objective_of(task: Any, kind: str, model: Any, tokenizer: Any) -> LanguageObjective:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from warmstart.errors import RecipeError
 from warmstart.objectives.base import Dataset, Setting
-from warmstart.objectives.language import LanguageObjective, by_row, decoder_start, written
+from warmstart.objectives.language import WritingObjective, by_row
 
 if TYPE_CHECKING:
     from warmstart.models.forward import Batch
@@ -57,24 +57,18 @@ def cut_spans(
     return read[kept], np.concatenate(wanted)
 
 
-class SpanCorruption(LanguageObjective):
+class SpanCorruption(WritingObjective):
     """Span corruption (Raffel et al. 2020): 15 % of the tokens in spans of three are cut out, each
     span leaves a sentinel, and the spans are written, each behind its sentinel."""
-
-    auto: ClassVar[str] = "AutoModelForSeq2SeqLM"
-    kinds: ClassVar[frozenset[str]] = frozenset({"encoder-decoder"})
 
     share: float = Field(
         default=0.15, gt=0, lt=1, description="share of the tokens that are cut out"
     )
     span: float = Field(default=3.0, ge=1, description="mean length of a span in tokens")
 
-    _start: int = PrivateAttr(default=0)
-
     def setup(self, session: Setting) -> None:
         """Learn the sentinels. Raises `RecipeError` where the tokenizer has none."""
         super().setup(session)
-        self._start = decoder_start(session.model)
         if len(self._words.sentinels) < 2:
             raise RecipeError(
                 "objective span_corruption needs the tokens <extra_id_0>, <extra_id_1> …, which "
@@ -93,4 +87,4 @@ class SpanCorruption(LanguageObjective):
             text, spans = cut_spans(body, noise, sentinels)
             read.append(np.concatenate([row[: at.start], text, end]))
             wanted.append(np.concatenate([spans, end]))
-        return written(batch, read, wanted, self._start, self._words.pad)
+        return self.written(batch, read, wanted)

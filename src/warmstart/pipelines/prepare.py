@@ -14,7 +14,7 @@ import torch
 from warmstart.config.keys import part_table
 from warmstart.config.recipe import Recipe
 from warmstart.data import sampling, splitting
-from warmstart.data.corpus import Filters, load_corpus
+from warmstart.data.corpus import load_corpus
 from warmstart.data.ledger import Ledger
 from warmstart.data.splitting import Splits
 from warmstart.data.tables import mapped
@@ -275,9 +275,7 @@ def load_splits(
     task: Any = recipe.task
     ledger = Ledger() if ledger is None else ledger
     if task.reads_documents:
-        filters = Filters(quality=task.quality, duplicates=task.duplicates == "drop")
-        own = load_corpus(recipe.data, task.document, filters, recipe.seed, ledger, source)
-        return own, ledger
+        return load_corpus(recipe.data, task.documents_of, recipe.seed, ledger, source), ledger
     splits = splitting.load(
         recipe.data, task.roles, set(task.roles) if task.required is None else task.required,
         recipe.seed, ledger, source, task.label,

@@ -185,7 +185,7 @@ def labelled(data: Any, reader: AsTrained) -> pa.Table:
     """The columns of every row, all of which the model can be scored on. Raises `DataError`."""
     own: Any = reader.predictor.task
     if own.reads_documents:
-        return read_documents(data, reader.settings, own.document)
+        return read_documents(data, reader.settings, own.documents_of._replace(quality=False))
     predictor, task, settings = reader.predictor, reader.predictor.task, reader.settings
     whole = reader.table(one_table(_test_file(data)))
     table = reader.columns_of(whole, task.roles)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedModel
 
+    from warmstart.data.corpus import Documents
     from warmstart.metrics.base import Floats
     from warmstart.models.base import Base
     from warmstart.models.forward import Forward
@@ -78,6 +79,14 @@ class LanguageModel(Task):
         description="of a trained model: whether it predicts every token of a text once, so that "
         "bits per byte are known; set by the run",
     )
+
+    @property
+    def documents_of(self) -> Documents:
+        """How documents are read."""
+        from warmstart.data.corpus import Documents
+
+        keeps = self.duplicates == "keep"
+        return Documents(self.document, self.roles["text"], self.quality, not keeps)
 
     @property
     def epoch_score(self) -> str:

@@ -77,6 +77,13 @@ def test_plain_text_and_columns_that_say_nothing(tmp_path: Path) -> None:
     (tmp_path / "books" / "a.txt").write_text("It was a night.\n\nAnd it rained.\n")
     seen = warmstart.inspect(tmp_path / "books", out=tmp_path / "a", features=False)
     assert seen.summary["rows"] == 2 and seen.lines["read for"] == "plain text"
+    assert seen.lines["read"] == f"2 rows of {tmp_path / 'books'}"
+    assert [words for words, _ in seen.next] == [
+        f"warmstart pretrain {seen.summary['data']} --dry-run"
+    ]
+    assert not any("--fix" in finding["remedy"] for finding in seen.findings)
+    pairs = [{"prompt": "a", "chosen": f"good {n}", "rejected": f"bad {n}"} for n in range(9)]
+    assert warmstart.inspect(pairs, out=tmp_path / "p", features=False).next == []
     rows = [{"good": f"A longer text {n}", "kind": "ab"[n % 2]} for n in range(30)]
     with pytest.raises(DataError, match="warmstart inspect DATA .*--data.columns.text good"):
         warmstart.inspect(rows, out=tmp_path / "b")

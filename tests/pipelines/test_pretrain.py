@@ -89,6 +89,20 @@ def test_a_decoder_from_scratch(corpus: Path, tmp_path: Path) -> None:
     assert answer.confidence == pytest.approx(math.exp(-answer.value), rel=1e-4)
 
 
+def test_what_was_read_is_said(tiny_of: Folder, corpus: Path, tmp_path: Path) -> None:
+    """Of plain text what a document is, of a table its columns; and of the few unknown tokens only
+    how many there are."""
+    base = str(tiny_of("gpt2"))
+    notes = warmstart.plan_pretraining(corpus, base=base)["ledger"]["notes"]
+    said = [note["message"] for note in notes if note.get("loud")]
+    assert f"{corpus}: 24 files of plain text, a document a file" in said
+    rows = [json.dumps({"title": "x", "text": file.read_text()}) for file in corpus.glob("*.txt")]
+    (tmp_path / "c.jsonl").write_text("\n".join(rows))
+    notes = warmstart.plan_pretraining(tmp_path / "c.jsonl", base=base)["ledger"]["notes"]
+    (columns,) = (note["message"] for note in notes if note["kind"] == "columns")
+    assert "text = text; not read: title" in columns
+
+
 def test_an_encoder_goes_on(tiny_of: Folder, corpus: Path, tmp_path: Path) -> None:
     """A base without its head gets a fresh one; the loss falls; what was learned is the base of a
     fine-tuning."""

@@ -114,6 +114,9 @@ def _read(settings: Data, how: Documents, source: Any, ledger: Ledger) -> dict[s
         path = Path(origin).expanduser()
         plain = _plain_files(path)
         if plain:
+            files = sum(map(len, plain.values()))
+            ledger.note("corpus", f"{path}: {counted(files, 'file')} of plain text, a document a "
+                        f"{how.unit}", loud=True)  # fmt: skip
             return {name: _documents(files, how.unit, settings.encoding, ledger)
                     for name, files in plain.items()}  # fmt: skip
     if isinstance(origin, list) and all(isinstance(text, str) for text in origin):
@@ -122,7 +125,9 @@ def _read(settings: Data, how: Documents, source: Any, ledger: Ledger) -> dict[s
         return {"train": table}
     parts: dict[str, pa.Table] = {}
     for name, _, table in read_splits(settings, source, ledger):
-        parts[name] = map_roles(table, {"text": how.names}, settings.columns, {"text"})
+        parts[name] = map_roles(
+            table, {"text": how.names}, settings.columns, {"text"}, ledger=ledger
+        )
     return parts
 
 

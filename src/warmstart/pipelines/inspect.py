@@ -24,10 +24,18 @@ from warmstart.evaluation.inspection import run_checks
 from warmstart.evaluation.inspection.base import CheckResult, Context, Progress
 from warmstart.evaluation.inspection.tasks import flat_text
 from warmstart.files import write_atomically, write_json, write_text
+from warmstart.formatting import counted
 from warmstart.models.base import resolve
 from warmstart.models.loading import load_tokenizer
 from warmstart.pipelines.clean import check_fix, check_split, removals, write_clean, write_split
-from warmstart.pipelines.recognise import NO_TASK, check_columns, recognise, sample_for, texts_in
+from warmstart.pipelines.recognise import (
+    NO_TASK,
+    PLAIN,
+    check_columns,
+    recognise,
+    sample_for,
+    texts_in,
+)
 from warmstart.pipelines.rows import ENDINGS, Writer
 from warmstart.reporting.inspection import render_inspection
 from warmstart.run import now, run_folder, why
@@ -42,6 +50,7 @@ class Inspection:
     def __init__(self, path: Path, summary: dict[str, Any], tables: Mapping[str, pa.Table]) -> None:
         self.path, self.summary, self.arrow_tables = path, summary, tables
         self.lines: dict[str, str] = {}  # of figures, for the terminal
+        self.next: list[tuple[str, str]] = []  # commands, and what each does
 
     @cached_property
     def tables(self) -> dict[str, Any]:
@@ -80,8 +89,9 @@ def inspect(
     named, out = Path(path or "data"), run_folder(out, path, "inspect")
     recipe, kind, why_so = _recognised(recipe, source)
     task: Any = recipe.task
+    copies = kind not in NO_TASK and "text" in task.roles
     if fix or split:
-        _check_copies(kind, task)
+        _check_copies(copies, kind)
     data, own, left_out = read_for(kind, recipe, source)
     if recipe.data.corrections and "label" in data.roles:
         data = corrected(data, recipe.data.corrections)
@@ -104,12 +114,14 @@ def inspect(
         kind=kind,
         own=own,
         left_out=left_out,
+        copies=copies,
         use_features=features and kind not in ("pairs", *NO_TASK),
         max_rows=max_rows,
         progress=progress,
     )
     result = run_checks(context)
-    result.lines = {"read for": f"{kind}{why_so}", **result.lines}
+    read = {"read": f"{counted(len(data.table))} of {context.data}"} if kind in NO_TASK else {}
+    result.lines = {"read for": f"{kind}{why_so}", **result.lines, **read}
     summary = {
         "created": now(),
         **result.facts,
@@ -119,16 +131,30 @@ def inspect(
     _publish(out, summary, result)
     inspection = Inspection(out, summary, result.tables)
     inspection.lines = result.lines
+    inspection.next = _next_steps(context)
     return inspection
 
 
-def _check_copies(kind: str, task: Any) -> None:
+def _check_copies(copies: bool, kind: str) -> None:
     """Raise `RecipeError` where no clean copy can be written of such rows."""
-    if kind in NO_TASK or "text" not in task.roles:
+    if not copies:
         raise RecipeError(
             "--fix and --split write copies of single texts with their labels, and these rows are "
             f"for {kind}; leave them out, and mend what the report lists by hand"
         )
+
+
+def _next_steps(context: Context) -> list[tuple[str, str]]:
+    """Commands that these rows can be given to, and what each does."""
+    data, steps = typed(context.data), list[tuple[str, str]]()
+    if context.copies:
+        clean = "a clean copy, and every removed row with its reason beside it"
+        steps.append((f"warmstart inspect {data} --fix {typed(context.clean_name)}", clean))
+    verb = {PLAIN: "pretrain"}.get(context.kind, None if context.kind in NO_TASK else "tune")
+    if verb is not None:
+        what = "what training would do with the data"
+        steps.append((f"warmstart {verb} {data} --dry-run", what))
+    return steps
 
 
 def _recognised(recipe: Recipe, source: Any) -> tuple[Recipe, str, str]:

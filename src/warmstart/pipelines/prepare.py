@@ -393,12 +393,16 @@ def note_unknown(split: str, examples: Examples, task: Task, ledger: Ledger) -> 
         rows = rows[rows < len(table)]
         share = len(hits) / len(store.ids)
         words = _unknown_words(task.as_text(table).take(rows[:MOST_WORDS]), tokenizer)
+        remedy = (
+            "; the model cannot tell them apart: take a base for this language, or add to its "
+            "vocabulary (warmstart tokenizer extend)"
+        )
+        few = share < MANY_UNKNOWN  # of which nothing need be done
         ledger.note(
             "unknown",
-            f"{share:.1%} of the tokens of {split} are unknown to the base's tokenizer{words}; the "
-            "model cannot tell them apart: take a base for this language, or add to its "
-            "vocabulary (warmstart tokenizer extend)",
-            loud=share >= MANY_UNKNOWN,
+            f"{counted(len(hits), 'token') if few else f'{share:.1%} of the tokens'} of {split} "
+            f"are unknown to the base's tokenizer{words}{'' if few else remedy}",
+            loud=not few,
             tokens=len(hits),
             share=share,
         )

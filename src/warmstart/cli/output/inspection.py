@@ -9,7 +9,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from warmstart.cli.output.tables import plain, print_json, print_next, put
-from warmstart.errors import typed
 from warmstart.formatting import counted
 from warmstart.reporting.inspection import verdict
 
@@ -50,12 +49,8 @@ def print_inspection(inspection: Inspection, *, as_json: bool) -> None:
             figures += [("", f"{n:,} × {reason}") for reason, n in copy.get("reasons", {}).items()]
     for name, text in [*figures, ("report", str(inspection.report))]:
         print(f"{name:<10} {text}")
-    if not summary["written"]:
-        data, fixed = typed(summary["data"]), typed(summary["clean_name"])
-        clean = "a clean copy, and every removed row with its reason beside it"
-        dry = "what training would do with the data"
-        print_next([(f"warmstart inspect {data} --fix {fixed}", clean),
-                    (f"warmstart tune {data} --dry-run", dry)])  # fmt: skip
+    if inspection.next and not summary["written"]:
+        print_next(inspection.next)
 
 
 def _findings(findings: list[Mapping[str, Any]]) -> Table:

@@ -92,6 +92,7 @@ class Context:
     """Split → the rows in the task's own form, where they are more than a text and its label."""
     left_out: Mapping[str, int] = field(default_factory=dict[str, int])
     """Reason → rows that the task cannot use."""
+    copies: bool = True  # whether a clean copy of such rows can be written
     use_features: bool = True  # whether the base judges the labels
     max_rows: int = 20_000  # judged at most
     progress: Progress | None = None
@@ -192,7 +193,10 @@ class Context:
 
     @property
     def fix_flag(self) -> str:
-        """`--fix NAME`, with a name to suggest."""
+        """`--fix NAME`, with a name to suggest; where no copy can be written, that it is to be done
+        by hand."""
+        if not self.copies:
+            return "by hand"
         return f"--fix {shlex.quote(self.clean_name)}"
 
 

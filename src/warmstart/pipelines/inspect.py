@@ -24,7 +24,6 @@ from warmstart.evaluation.inspection import run_checks
 from warmstart.evaluation.inspection.base import CheckResult, Context, Progress
 from warmstart.evaluation.inspection.tasks import flat_text
 from warmstart.files import write_atomically, write_json, write_text
-from warmstart.formatting import counted
 from warmstart.models.base import resolve
 from warmstart.models.loading import load_tokenizer
 from warmstart.pipelines.clean import check_fix, check_split, removals, write_clean, write_split
@@ -100,7 +99,6 @@ def inspect(
     if split is not None:
         check_split(split)
     base = resolve(recipe.base, revision=recipe.revision)
-    ending = named.suffix if named.suffix in ENDINGS else ".csv"
     context = Context(
         data,
         recipe.data,
@@ -110,7 +108,7 @@ def inspect(
         seed=recipe.seed,
         data=path or "DATA",
         out=out,
-        clean_name=f"{named.stem}-clean{ending if len(data.parts) == 1 else ''}",
+        clean_name=_clean_name(named, len(data.parts)),
         kind=kind,
         own=own,
         left_out=left_out,
@@ -120,8 +118,7 @@ def inspect(
         progress=progress,
     )
     result = run_checks(context)
-    read = {"read": f"{counted(len(data.table))} of {context.data}"} if kind in NO_TASK else {}
-    result.lines = {"read for": f"{kind}{why_so}", **result.lines, **read}
+    result.lines = {"read for": f"{kind}{why_so}", **result.lines}
     summary = {
         "created": now(),
         **result.facts,
@@ -133,6 +130,12 @@ def inspect(
     inspection.lines = result.lines
     inspection.next = _next_steps(context)
     return inspection
+
+
+def _clean_name(data: Path, parts: int) -> str:
+    """What a clean copy could be called: a file, or of several splits a folder."""
+    ending = data.suffix if data.suffix in ENDINGS else ".csv"
+    return f"{data.stem}-clean{ending if parts == 1 else ''}"
 
 
 def _check_copies(copies: bool, kind: str) -> None:

@@ -175,7 +175,8 @@ def check_files(context: Context) -> CheckResult:
     rows = [dict(zip(schema.names, row, strict=True)) for row in ledger.bad_rows]
     bad = pa.Table.from_pylist(rows, schema)
     result = CheckResult({"files": files, "bad_rows": len(bad)}, tables={"bad_rows": bad})
-    result.lines["read"] = "; ".join(ledger.columns)
+    rows = f"{counted(len(context.source.table))} of {context.data}"
+    result.lines["read"] = "; ".join(ledger.columns) if context.source.roles else rows
     guesses = {note["file"]: note["message"] for note in ledger.notes
                if note["kind"] == "encoding" and note.get("loud")}  # fmt: skip
     for file in files:

@@ -30,8 +30,9 @@ from warmstart.training.cached_states import cached_features, split_states
 from warmstart.training.datasets import GroupRows, Rows, narrow, rows_for
 from warmstart.training.frozen_features import fitted_head
 from warmstart.training.precision import choose, device_named
+from warmstart.training.progress import Progress
 from warmstart.training.settings import Train
-from warmstart.training.trainer import Fit, Progress
+from warmstart.training.trainer import Fit
 from warmstart.types import Listener
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from warmstart.config.recipe import Recipe, engine_of, settings_of
+from warmstart.config.recipe import Recipe
 from warmstart.data.ledger import place
 from warmstart.errors import RunError, nearest
 from warmstart.files import write_atomically, write_json
@@ -17,6 +17,7 @@ from warmstart.formatting import counted
 from warmstart.inference.predictor import Instead, OnCut, Predictor, open_predictor
 from warmstart.models.base import is_base, resolve
 from warmstart.part import OWN_HEAD, allow_named
+from warmstart.pipelines.request import engine_of, settings_of
 from warmstart.pipelines.rows import (
     AsTrained,
     Writer,

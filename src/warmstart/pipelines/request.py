@@ -1,4 +1,4 @@
-"""A request to `tune` or `plan`, before anything is read but the recipe."""
+"""A request, before anything is read but the recipe."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from warmstart.config.recipe import Recipe
+from warmstart.config.keys import APPLIES, PARTS, check_applies, nested, plain
+from warmstart.config.recipe import Recipe, read_part
 from warmstart.config.toml import read_file, read_toml, toml_table
 from warmstart.errors import RecipeError, RunError, shown, typed
-from warmstart.part import OWN_HEAD, allow_named
+from warmstart.part import OWN_HEAD, Part, allow_named
 from warmstart.pipelines.compare.request import is_several
 from warmstart.pipelines.compare.result import is_comparison
 from warmstart.run import Run
@@ -162,3 +163,41 @@ class Request:
                         f"cannot resume {self.resume} from here: its recipe names '{path}', and "
                         f"the run began in another folder; go there first: cd {typed(began)}"
                     )
+
+
+# What a verb that trains nothing takes.
+
+
+def settings_of(verb: str, typed: Mapping[str, Any]) -> Recipe:
+    """The recipe that keys make for a verb that trains nothing. Raises `RecipeError` for one that
+    means nothing to it."""
+    engine = _of("engine", typed) if "engine" in APPLIES[verb] else {}
+    recipe = Recipe.of({key: value for key, value in typed.items() if key not in engine})
+    check_applies(verb, nested(typed), typed)
+    return recipe
+
+
+def engine_of(typed: Mapping[str, Any]) -> Any:
+    """The engine that keys name, with its settings. Raises `RecipeError`."""
+    return _read("engine", nested(_of("engine", typed)).get("engine", PARTS["engine"]))
+
+
+def read_task(table: Mapping[str, Any]) -> Any:
+    """The task that a table with its `name` describes. Raises `RecipeError`."""
+    return _read("task", table)
+
+
+def task_of(typed: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of the task that keys name, and its `name` where it has one."""
+    return plain("task", nested(_of("task", typed)).get("task", {}))
+
+
+def _of(section: str, typed: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {key: value for key, value in typed.items() if key.partition(".")[0] == section}
+
+
+def _read(kind: str, value: Any) -> Part:
+    try:
+        return read_part(kind, value)
+    except ValueError as error:
+        raise RecipeError(f"{kind}: {error}") from None

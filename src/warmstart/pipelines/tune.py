@@ -24,7 +24,7 @@ from warmstart.run import Run, held, now, run_folder, why
 from warmstart.training import checkpoint
 from warmstart.training.memory import give_back_memory, keep_freed_memory, small_heap
 from warmstart.training.precision import use_cores
-from warmstart.training.trainer import Interrupted
+from warmstart.training.progress import Interrupted
 from warmstart.types import Listener
 
 

@@ -26,7 +26,7 @@ from warmstart.pipelines.request import Request, check_recipe
 from warmstart.pipelines.resources import Meter
 from warmstart.pipelines.tune import check_unchanged, tell_first, tune
 from warmstart.run import Run, held, now, read_json, run_folder
-from warmstart.training.trainer import Interrupted
+from warmstart.training.progress import Interrupted
 from warmstart.types import Listener
 
 

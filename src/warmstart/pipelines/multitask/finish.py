@@ -22,7 +22,7 @@ from warmstart.pipelines.multitask.prepare import PreparedTasks
 from warmstart.pipelines.session import Session
 from warmstart.reporting.multitask import render_tasks
 from warmstart.run import Run, read_json
-from warmstart.training.trainer import Progress
+from warmstart.training.progress import Progress
 
 OUTPUTS = dict[str, Any]
 WHOLE = ("verdict", "main", "titles", "rows", "confidence_level", "scale", "comparison", "notes")

@@ -520,6 +520,12 @@ class RolloutObjective(Objective):
         begin, parts, copies = arrays["shape"].tolist()
         self._rollouts = Rollouts(begin, parts, copies, arrays["prompts"], arrays["offsets"], **kinds)
 
+    def figures(self, outputs: GenerationOutput) -> Mapping[str, float]:
+        """The mean reward of the answers that were written."""
+        done = sum(ids is not None for ids in outputs.ids)
+        rewards = self.rewards_of(outputs, "validation", done) if done else np.zeros(1)
+        return {"reward": float(rewards.mean())}
+
     def judged(self, session: Any, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """The final answers' rewards, those of the base before training, and what happened in
         between: `rewards`, `untuned`, `training`."""
@@ -536,10 +542,12 @@ class RolloutObjective(Objective):
             "training": dict(zip(RECORD, record.tolist(), strict=True)),
         }
 
-    def rewards_of(self, output: GenerationOutput, split: str = "test") -> np.ndarray:
-        """The reward of each answer [n] to the rows of a split."""
+    def rewards_of(
+        self, output: GenerationOutput, split: str = "test", first: int | None = None
+    ) -> np.ndarray:
+        """The reward of each answer [n] to the rows of a split, or to the first of them."""
         tokenizer = self._session.tokenizer
-        ids = [row or [] for row in output.ids]
+        ids = [row or [] for row in output.ids[:first]]
         texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
         ended = np.array([bool(row) and row[-1] == tokenizer.eos_token_id for row in ids], bool)
         lengths = np.array([len(row) for row in ids], np.int64)

@@ -102,7 +102,9 @@ def allow_named(recipe: Mapping[str, Any]) -> None:
             allow_named(cast("Mapping[str, Any]", value))
         elif key.rpartition(".")[2] in {*FOLDERS, "name", "module", "reward"}:
             several: Iterable[Any] = value.split(",") if isinstance(value, str) else [value]
-            for name in cast("Iterable[Any]", value) if isinstance(value, list | tuple) else several:
+            for name in (
+                cast("Iterable[Any]", value) if isinstance(value, list | tuple) else several
+            ):
                 allow(str(name).strip())
 
 

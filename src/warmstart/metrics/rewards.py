@@ -72,9 +72,7 @@ def is_numeric(text: str, answer: str) -> bool:
     return math.isclose(written, wanted, rel_tol=CLOSE, abs_tol=CLOSE)
 
 
-def matches(
-    pattern: str, texts: Sequence[str], answers: Sequence[str | None]
-) -> NDArray[np.bool_]:
+def matches(pattern: str, texts: Sequence[str], answers: Sequence[str | None]) -> NDArray[np.bool_]:
     """Which texts a regular expression matches somewhere; where it has a group `answer`, whether
     what this matches is the answer that is wanted.
 
@@ -102,7 +100,7 @@ def matches(
     ], bool)  # fmt: skip
 
 
-def verify(
+def are_right(
     check: Check, texts: Sequence[str], answers: Sequence[str | None], pattern: str | None = None
 ) -> NDArray[np.bool_]:
     """Which answers are right [n]. Raises `RecipeError` where `regex` has no good pattern."""
@@ -114,10 +112,10 @@ def verify(
 
 
 def needed(pattern: str | None) -> str:
-    """The pattern of a check by regular expression. Raises `RecipeError` without one."""
+    """The pattern of a verification by regular expression. Raises `RecipeError` without one."""
     if not pattern:
         raise RecipeError(
-            "check regex needs a regular expression: --task.pattern 'answer is (?P<answer>[0-9]+)'"
+            "verify regex needs a regular expression: --task.pattern 'answer is (?P<answer>[0-9]+)'"
         )
     return pattern
 
@@ -154,8 +152,8 @@ class Rewards:
     def _reward(self, name: str) -> Reward:
         if name in CHECKS:
             check: Any = name
-            verify(check, [], [], self.pattern)
-            return lambda own: verify(check, own.texts, own.answers, self.pattern).astype(float)
+            are_right(check, [], [], self.pattern)
+            return lambda own: are_right(check, own.texts, own.answers, self.pattern).astype(float)
         if name == "length":
             return lambda own: own.tokens.astype(float)
         if name == "ended":

@@ -21,9 +21,7 @@ EPSILON = 1e-4
 """Added to a standard deviation that advantages are divided by, as TRL does."""
 
 
-def kl_estimate(
-    log_probs: Tensor, reference: Tensor, mask: Tensor, estimator: Estimator
-) -> Tensor:
+def kl_estimate(log_probs: Tensor, reference: Tensor, mask: Tensor, estimator: Estimator) -> Tensor:
     """Of each token what it says of the divergence KL(policy ‖ reference), in nats, where the token
     was drawn from the policy (Schulman 2020, "Approximating KL divergence").
 

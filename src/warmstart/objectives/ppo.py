@@ -41,7 +41,9 @@ class PPO(RolloutObjective):
         description="how often each answer is learned from, within the steps_per_generation",
     )
     kl_reward: float = Field(
-        default=0.05, ge=0, description="weight of the divergence from the base, taken off the reward"
+        default=0.05,
+        ge=0,
+        description="weight of the divergence from the base, taken off the reward",
     )
     kl_target: float | None = Field(
         default=None,

@@ -18,7 +18,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from warmstart.data.tokens.batching import micro, pad_rows
 from warmstart.data.tokens.dataset import IGNORE_INDEX, TokenizedDataset, offsets_of
 from warmstart.errors import RecipeError, RunError, shown
-from warmstart.metrics.rewards import Answered, Rewards, check_names, verify
+from warmstart.metrics.rewards import Answered, Rewards, are_right, check_names
 from warmstart.models.architectures import family_of
 from warmstart.objectives.base import Dataset, Loss, Objective, PlannedStep, Position, Source
 from warmstart.objectives.policy import Estimator, dead_groups, kl_estimate
@@ -101,7 +101,7 @@ class RolloutObjective(Objective):
         default=(),
         description="what an answer is rewarded for: exact, numeric or regex (it is compared with "
         "the row's answer), length, ended, the dotted path of a function, or the folder of a "
-        "reward model; several with commas; unset: what the task checks",
+        "reward model; several with commas; unset: what the task verifies",
     )
     reward_weights: tuple[float, ...] = Field(
         default=(), description="of several rewards, in their order; unset: 1 each"
@@ -110,7 +110,10 @@ class RolloutObjective(Objective):
         default=8, ge=1, le=4096, description="answers that are written to each prompt"
     )
     temperature: float = Field(
-        default=1.0, gt=0, le=100, description="logits are divided by it, in writing and in learning"
+        default=1.0,
+        gt=0,
+        le=100,
+        description="logits are divided by it, in writing and in learning",
     )
     steps_per_generation: int = Field(
         default=1,
@@ -135,7 +138,9 @@ class RolloutObjective(Objective):
         default=0.0, ge=0, description="weight of the divergence from the base, in the loss"
     )
     kl_reward: float = Field(
-        default=0.0, ge=0, description="weight of the divergence from the base, taken off the reward"
+        default=0.0,
+        ge=0,
+        description="weight of the divergence from the base, taken off the reward",
     )
     kl_estimator: Estimator | None = Field(
         default=None,
@@ -216,7 +221,7 @@ class RolloutObjective(Objective):
         self._session = session
         session.forward.without_dropout()  # else the weights that write are not those that learn
         task = session.prepared.task
-        names = self.reward or (getattr(task, "check", "exact"),)
+        names = self.reward or (getattr(task, "verify", "exact"),)
         self._rewards = Rewards(names, self.reward_weights, getattr(task, "pattern", None),
                                 session.reward_model)  # fmt: skip
         self._reference = session.reference() if self.kl_loss or self.kl_reward else None
@@ -456,14 +461,16 @@ class RolloutObjective(Objective):
         task = self._session.prepared.task
         if getattr(task, "answers_known", False):
             pattern = getattr(task, "pattern", None)
-            right = verify(task.check, answered.texts, answered.answers, pattern)
+            right = are_right(task.verify, answered.texts, answered.answers, pattern)
             facts["accuracy"] = float(right.mean())
         if rollouts.copies > 1:
             import torch
 
             groups = np.array(answered.texts, object).reshape(-1, rollouts.copies)
             facts["distinct"] = float(np.mean([len({*row}) for row in groups]))
-            facts["dead_groups"] = float(dead_groups(torch.from_numpy(rollouts.groups)).float().mean())
+            facts["dead_groups"] = float(
+                dead_groups(torch.from_numpy(rollouts.groups)).float().mean()
+            )
         return facts
 
     def _note(self, rollouts: Rollouts) -> None:
@@ -518,7 +525,9 @@ class RolloutObjective(Objective):
             if rest:
                 kinds[kind][rest] = float(array) if kind == "facts" else array
         begin, parts, copies = arrays["shape"].tolist()
-        self._rollouts = Rollouts(begin, parts, copies, arrays["prompts"], arrays["offsets"], **kinds)
+        self._rollouts = Rollouts(
+            begin, parts, copies, arrays["prompts"], arrays["offsets"], **kinds
+        )
 
     def figures(self, outputs: GenerationOutput) -> Mapping[str, float]:
         """The mean reward of the answers that were written."""

@@ -282,8 +282,10 @@ class Session:
             train=sources["train"],
             validation=sources["validation"],
             objective=self.objective,
-            score=lambda outputs: {**task.score(outputs, prepared.examples["validation"]),
-                                   **self.objective.figures(outputs)},
+            score=lambda outputs: {
+                **task.score(outputs, prepared.examples["validation"]),
+                **self.objective.figures(outputs),
+            },
             main=task.epoch_score,
             span=task.score_span,
             settings=settings or prepared.recipe.train,

@@ -13,7 +13,7 @@ from pydantic import Field
 from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.errors import DataError, RecipeError
 from warmstart.formatting import counted
-from warmstart.metrics.rewards import Means, needed, number_in, verify
+from warmstart.metrics.rewards import Means, are_right, needed, number_in
 from warmstart.tasks.base import Drop, Examples, without
 from warmstart.tasks.generation import REFERENCES, TextTask, texts_of
 from warmstart.tasks.results import TaskResult, list_mistakes, prediction_table, shortened
@@ -58,14 +58,14 @@ class Prompts(TextTask):
     num_beams: int = Field(
         default=1, ge=1, le=64, description="answers followed at once (beam search); 1: greedy"
     )
-    check: Literal["exact", "numeric", "regex"] = Field(
+    verify: Literal["exact", "numeric", "regex"] = Field(
         default="exact",
         description="when an answer is right: exact, but for spaces; numeric: its last number is "
         "the one that is wanted; regex: `pattern` matches it",
     )
     pattern: str | None = Field(
         default=None,
-        description="regular expression (RE2) of check regex; what its group `answer` matches has "
+        description="regular expression (RE2) of verify regex; what its group `answer` matches has "
         "to be the answer that is wanted",
     )
     validation_texts: int = Field(
@@ -89,7 +89,7 @@ class Prompts(TextTask):
 
     def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
         table = super().rows(table, drop)
-        if "target" not in table.column_names or self.check != "numeric":
+        if "target" not in table.column_names or self.verify != "numeric":
             return table
         missing = [number_in(text or "") is None for text in table["target"].to_pylist()]
         return without(table, np.array(missing, bool), drop, "no number in the answer")
@@ -97,12 +97,14 @@ class Prompts(TextTask):
     def resolve_for_data(self, table: pa.Table) -> Prompts:
         """With whether the data say what is right. Raises `RecipeError`."""
         known = "target" in table.column_names
-        if self.check == "regex":
+        if self.verify == "regex":
             pattern = needed(self.pattern)
-            verify("regex", [], [], pattern)
+            are_right("regex", [], [], pattern)
             known = known or "(?P<answer>" not in pattern
         elif self.pattern:
-            raise RecipeError(f"task.pattern goes with task.check regex, and check is {self.check}")
+            raise RecipeError(
+                f"task.pattern goes with task.verify regex, and verify is {self.verify}"
+            )
         return self.model_copy(update={"answers_known": known})
 
     def default_rate(self, method: Any, width: int) -> float:
@@ -120,7 +122,7 @@ class Prompts(TextTask):
 
     def right(self, texts: Sequence[str], examples: Examples) -> np.ndarray:
         """Which answers are right [n]."""
-        return verify(self.check, texts, wanted(examples.table), self.pattern)
+        return are_right(self.verify, texts, wanted(examples.table), self.pattern)
 
     def encode(
         self, table: pa.Table, labels: Sequence[str], tokenizer: Any, longest: int,
@@ -151,7 +153,9 @@ class Prompts(TextTask):
         def statistics(written: GenerationOutput, which: str) -> Floats:
             ids = [row or [] for row in written.ids]
             columns: dict[str, Floats] = {
-                "ended": np.array([row[-1:] == [test.tokenizer.eos_token_id] for row in ids], float),
+                "ended": np.array(
+                    [row[-1:] == [test.tokenizer.eos_token_id] for row in ids], float
+                ),
                 "length": np.array([len(row) for row in ids], float),
             }
             if self.answers_known:

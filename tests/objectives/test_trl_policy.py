@@ -11,8 +11,8 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
-from rl import ANSWERS, LIMIT, PROMPTS, decoder, session, written
 
+from rl import ANSWERS, LIMIT, PROMPTS, decoder, session, written
 from warmstart.objectives import grpo as ours
 from warmstart.objectives.grpo import GRPO
 from warmstart.objectives.rollouts import Rollouts
@@ -81,7 +81,7 @@ def theirs(model: Any, settings: dict[str, Any], rollouts: Rollouts) -> Result:
     this.accelerator.num_processes = 1
     this.accelerator.reduce = lambda values, reduction: values
     this.accelerator.gather = lambda values: values
-    this.accelerator.autocast = _nothing
+    this.accelerator.autocast = Nothing
     this._get_per_token_logps_and_entropies = lambda *a, **k: (
         trainer._get_per_token_logps_and_entropies(this, *a, **k)
     )
@@ -92,7 +92,7 @@ def theirs(model: Any, settings: dict[str, Any], rollouts: Rollouts) -> Result:
     return float(loss.detach()), {n: p.grad.clone() for n, p in model.named_parameters()}
 
 
-class _nothing:
+class Nothing:
     def __enter__(self) -> None: ...
     def __exit__(self, *error: object) -> None: ...
 
@@ -157,7 +157,9 @@ def test_loss_and_gradients_are_those_of_trl(name: str, micro: int):
 
 
 FAULTS: dict[str, Callable[[Any], tuple[str, Any]]] = {
-    "sign": lambda real: ("policy_terms", lambda a, b, c, d, **k: real.policy_terms(a, b, -c, d, **k)),
+    "sign": lambda real: (
+        "policy_terms", lambda a, b, c, d, **k: real.policy_terms(a, b, -c, d, **k)
+    ),
     "label shift": lambda real: (
         "policy_terms", lambda a, b, c, d, **k: real.policy_terms(a.roll(1, 1), b, c, d, **k)
     ),

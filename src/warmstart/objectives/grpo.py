@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field, model_validator
 
 from warmstart.objectives.policy import (
-    Aggregation, Baseline, Ratio, Scale, group_advantages, kl_estimate, policy_terms, summed, weight,
+    Aggregation,
+    Baseline,
+    Ratio,
+    Scale,
+    group_advantages,
+    kl_estimate,
+    policy_terms,
+    summed,
+    weight,
 )  # fmt: skip
 from warmstart.objectives.rollouts import RolloutObjective, Rollouts
 
@@ -22,10 +30,10 @@ class GRPO(RolloutObjective):
     """Several answers to each prompt, credited by their rewards beside each other (GRPO, Shao et
     al. 2024), without a value model.
 
-    The variants are settings: DAPO (Yu et al. 2025) is `loss_type = "dapo"` with `clip_high = 0.28`;
-    Dr. GRPO (Liu et al. 2025) `loss_type = "dr_grpo"` with `scale = "none"`; RLOO (Ahmadian et al.
-    2024) `advantage = "leave_one_out"` with `scale = "none"` and `ratio = "trajectory"`; GSPO (Zheng
-    et al. 2025) `ratio = "sequence"` with `clip = 0.0003` and `clip_high = 0.0004`.
+    The variants are settings. DAPO (Yu et al. 2025): `loss_type = "dapo"`, `clip_high = 0.28`. Dr.
+    GRPO (Liu et al. 2025): `loss_type = "dr_grpo"`, `scale = "none"`. RLOO (Ahmadian et al. 2024):
+    `advantage = "leave_one_out"`, `scale = "none"`, `ratio = "trajectory"`. GSPO (Zheng et al.
+    2025): `ratio = "sequence"`, `clip = 0.0003`, `clip_high = 0.0004`.
     """
 
     loss_type: Aggregation = Field(

@@ -49,9 +49,9 @@ def group_advantages(rewards: Tensor, baseline: Baseline, scale: Scale) -> Tenso
     """How much better each answer is than the others to its prompt, [G, n] of rewards [G, n].
 
     `group`: its reward minus the mean of the group (GRPO, Shao et al. 2024); `leave_one_out`: minus
-    the mean of the others (RLOO, Ahmadian et al. 2024). Divided by the (unbiased) standard deviation
-    of the group or of all rewards, or by nothing (Dr. GRPO, Liu et al. 2025). Exactly 0 in a group
-    of equal rewards.
+    the mean of the others (RLOO, Ahmadian et al. 2024). Divided by the (unbiased) standard
+    deviation of the group or of all rewards, or by nothing (Dr. GRPO, Liu et al. 2025). Exactly 0
+    in a group of equal rewards.
     """
     count = rewards.shape[1]
     mean = rewards.mean(1, keepdim=True)

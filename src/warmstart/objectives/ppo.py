@@ -9,7 +9,13 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from warmstart.errors import RecipeError
 from warmstart.objectives.policy import (
-    adapted, generalised_advantages, on_last_token, policy_terms, summed, value_terms, whitened,
+    adapted,
+    generalised_advantages,
+    on_last_token,
+    policy_terms,
+    summed,
+    value_terms,
+    whitened,
 )  # fmt: skip
 from warmstart.objectives.rollouts import RolloutObjective, Rollouts
 
@@ -123,8 +129,8 @@ class PPO(RolloutObjective):
         return {"values": nothing.masked_scatter(real, values)}
 
     def credit(self, rollouts: Rollouts, most: int) -> None:
-        """Advantages and returns of each token (GAE); then the weight of the divergence for the next
-        answers."""
+        """Advantages and returns of each token (GAE); then the weight of the divergence for the
+        next answers."""
         import torch
 
         values = self.scores(self._session.forward, rollouts, most)["values"]

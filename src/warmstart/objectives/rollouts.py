@@ -485,10 +485,10 @@ class RolloutObjective(Objective):
         if len(clipped) == 2 and clipped == [1.0, 1.0]:
             raise RunError(
                 f"every answer of the first two rounds was cut at task.max_new_tokens "
-                f"({self._limit}): the model does not end its answers here, and there is nothing to "
-                "learn from. Raise task.max_new_tokens, give an instruct model its prompts in its "
-                "own chat template, or first teach a base how an answer looks "
-                "(warmstart tune with answers)"
+                f"({self._limit}): the model does not end its answers here, and there is nothing "
+                "to learn from. Raise task.max_new_tokens, let an instruct model have its chat "
+                "template (task.template own), or first teach a base how an answer looks: "
+                "warmstart tune DATA --task prompts --objective supervised"
             )
 
     def _tell_extremes(self, answered: Answered, reward: np.ndarray) -> None:

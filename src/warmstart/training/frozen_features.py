@@ -14,7 +14,8 @@ from torch import Tensor
 from warmstart.data.tokens.dataset import tokenise
 from warmstart.models.architectures import family_of
 from warmstart.models.fast.forward import forward_for
-from warmstart.models.forward import BELOW_HEAD, FEATURES, HEAD, Batch, Forward, Outputs, Readout
+from warmstart.models.forward import Batch, Forward, Outputs
+from warmstart.models.head_layers import BELOW_HEAD, FEATURES, HEAD, Readout
 from warmstart.models.hf_calls import LOAD, one_line, quiet
 from warmstart.models.loading import load_tokenizer
 from warmstart.objectives.base import Objective

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         demo,
         evaluate,
         fetch,
+        generate,
         inspect,
         models,
         plan,
@@ -56,8 +57,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _NAMES = {
-    "api": "adapters demo evaluate fetch inspect models plan plan_pretraining predict pretrain "
-    "retrieval tokenizer tune",
+    "api": "adapters demo evaluate fetch generate inspect models plan plan_pretraining predict "
+    "pretrain retrieval tokenizer tune",
     "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
     "config.recipe": "Recipe",
     "run": "Run",
@@ -84,6 +85,7 @@ __all__ = [
     "demo",
     "evaluate",
     "fetch",
+    "generate",
     "inspect",
     "models",
     "plan",

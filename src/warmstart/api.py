@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from warmstart.pipelines import search as retrieval
     from warmstart.pipelines import tokenizers as tokenizer
     from warmstart.pipelines.compare.result import Comparison
+    from warmstart.pipelines.generate import OnToken, Written
     from warmstart.pipelines.inspect import Inspection
     from warmstart.types import Listener
 
@@ -31,6 +32,7 @@ __all__ = [
     "demo",
     "evaluate",
     "fetch",
+    "generate",
     "inspect",
     "models",
     "plan",
@@ -276,6 +278,41 @@ def evaluate(
         check_exists(Path(data))
     folder = Path(folder_named(model))
     return asking.evaluate(folder, data, None if out is None else usable(out), keys)
+
+
+def generate(
+    model: Folder | Sequence[Folder],
+    prompts: Any,
+    *,
+    raw: bool = False,
+    out: str | Path | None = None,
+    notes: list[str] | None = None,
+    on_token: OnToken | None = None,
+    **keys: Any,
+) -> Iterator[Written]:
+    """Texts that a model writes behind prompts, with several settings or models compared.
+
+    Args:
+        model: a run, a model folder, an adapter, or a base (`smollm2`, a GGUF file, a hub id) that
+            writes; or a list of such.
+        prompts: a text, a list of texts or of conversations (lists of messages), a text file with
+            a prompt on each line, or a table with a column `prompt`, `messages` or `text`.
+        raw: give prompts to the model as they are, and not in its chat template, or as the task
+            that it was trained for reads a source.
+        out: a file for the texts with their settings: .csv, .tsv, .jsonl or .parquet.
+        notes: is told how prompts are read.
+        on_token: is told of every token as it is written: the column, the prompt, the token.
+        keys: settings of `Sampling`: `max_new_tokens`, `temperature`, `top_p` and so on; where one
+            is a list (or a text with commas) each value is a column. `engine` and its settings.
+
+    One text comes after the other, for each model and setting those of all prompts in order.
+    Raises `WarmstartError`.
+    """
+    from warmstart.pipelines.generate import generate as write
+
+    several = isinstance(model, list | tuple)
+    models = [folder_named(name) for name in (model if several else [model])]
+    return write(models, prompts, keys, raw=raw, out=_path(out), notes=notes, on_token=on_token)
 
 
 def models() -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ FOLDERS = {
 
 NO_PARTS = {
     "base", "engine", "generation", "language", "policy", "predictor", "results", "rollouts",
+    "writer",
 }  # fmt: skip
 """Files in these folders that hold what the parts share."""
 

@@ -10,6 +10,7 @@ from typing import Any
 from warmstart import api
 from warmstart.cli.output import adapters as show_adapters
 from warmstart.cli.output import answers as show_answers
+from warmstart.cli.output import generation as show_texts
 from warmstart.cli.output import run as show
 from warmstart.cli.output.tables import notes as show_notes
 from warmstart.cli.output.tables import print_json
@@ -19,6 +20,7 @@ from warmstart.cli.progress import Bars, Stages
 from warmstart.data.readers.text import stdin_lines
 from warmstart.errors import RecipeError, nearest, shown, typed
 from warmstart.models.gguf import FETCHABLE
+from warmstart.models.sampling.settings import Sampling
 from warmstart.part import OWN_HEAD, allow_named
 
 
@@ -97,6 +99,23 @@ def evaluate(request: Request) -> None:
     model, data, out = request.words["MODEL"] or "", request.words["DATA"], request.options["out"]
     metrics = api.evaluate(model, data, out=out, **request.keys)
     _show(request, metrics, partial(show.metrics, out=out))
+
+
+def generate(request: Request) -> None:
+    """`warmstart generate MODEL PROMPT...`."""
+    options, words = request.options, request.several or ["-"]
+    keys = {key: options[key] for key in Sampling.model_fields if options[key] is not None}
+    prompts = [*stdin_lines()] if words == ["-"] else words
+    notes: list[str] = []
+    several = len(prompts) > 1 or os.path.exists(prompts[0])
+    show = show_texts.Texts(
+        stream=bool(options["stream"]), as_json=bool(options["json"]), several=several
+    )
+    texts = api.generate(
+        _models(request.words["MODEL"] or ""), prompts, raw=bool(options["raw"]),
+        out=options["out"], notes=notes, on_token=show.token, **keys, **request.keys,
+    )  # fmt: skip
+    show.all(texts, notes, options["out"])
 
 
 def index(request: Request) -> None:
@@ -179,6 +198,11 @@ def _set_options(request: Request) -> dict[str, Any]:
     """The options that were given, as they are passed on."""
     options = request.options.items()
     return {key: value for key, value in options if value is not None and key != "json"}
+
+
+def _models(word: str) -> list[str]:
+    """Several with commas, unless there is a folder of this name."""
+    return [word] if os.path.exists(word) else [name for name in word.split(",") if name]
 
 
 def _texts(word: str | None) -> str | Iterable[str]:

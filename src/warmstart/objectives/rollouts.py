@@ -294,7 +294,11 @@ class RolloutObjective(Objective):
             max_new_tokens=self._limit, temperature=self.temperature, seed=seed,
             num_return_sequences=self.num_generations,
         )  # fmt: skip
-        written = generate(session.forward, prompts, sampling, tokenizer=session.tokenizer)
+        end = session.prepared.task.end_token(session.tokenizer)
+        ends = () if end is None else (end,)
+        written = generate(
+            session.forward, prompts, sampling, tokenizer=session.tokenizer, ends=ends
+        )
         owners = np.repeat(rows, self.num_generations)
         ended = np.array([one.finish_reason == "stop" for one in written])
         lengths = np.array([len(one.ids) for one in written])
@@ -556,8 +560,9 @@ class RolloutObjective(Objective):
     ) -> np.ndarray:
         """The reward of each answer [n] to the rows of a split, or to the first of them."""
         tokenizer = self._session.tokenizer
+        ends = {tokenizer.eos_token_id, self._session.prepared.task.end_token(tokenizer)}
         ids = [row or [] for row in output.ids[:first]]
         texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-        ended = np.array([bool(row) and row[-1] == tokenizer.eos_token_id for row in ids], bool)
+        ended = np.array([bool(row) and row[-1] in ends for row in ids], bool)
         lengths = np.array([len(row) for row in ids], np.int64)
         return self._rewards(self._answered(split, np.arange(len(ids)), texts, ended, lengths))

@@ -8,15 +8,27 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
-from warmstart.data.tokens.dataset import TokenizedDataset
-from warmstart.errors import DataError, RecipeError
+from warmstart.data.conversations import (
+    ASSISTANT,
+    NESTED,
+    PROMPT_ROLES,
+    Message,
+    as_text,
+    read,
+    read_prompts,
+)
+from warmstart.data.ledger import place
+from warmstart.data.tokens.dataset import TokenizedDataset, store_of
+from warmstart.errors import DataError, RecipeError, RowError
 from warmstart.formatting import counted
 from warmstart.metrics.rewards import Means, are_right, needed, number_in
-from warmstart.tasks.base import Drop, Examples, without
-from warmstart.tasks.generation import REFERENCES, TextTask, texts_of
-from warmstart.tasks.results import TaskResult, list_mistakes, prediction_table, shortened
+from warmstart.models.architectures import family_of
+from warmstart.tasks.base import Drop, Examples, OnCut, without
+from warmstart.tasks.generation import NEW_TOKENS, TextTask, texts_of
+from warmstart.tasks.results import TaskResult, column, list_mistakes, prediction_table, shortened
+from warmstart.tokenization.chat import ChatTemplate
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,13 +55,10 @@ class Prompts(TextTask):
     """A text is written for each prompt, and judged: beside the answer that is wanted, or by the
     reward that it was trained for."""
 
-    roles: ClassVar[Mapping[str, Sequence[str]]] = {
-        "source": ("prompt", "question", "problem", "instruction", "query", "source", "input",
-                   "text"),
-        "target": ("answer", "target", "solution", "ground_truth", "output", "response",
-                   "completion", "label"),
-        "references": REFERENCES,
-    }  # fmt: skip
+    roles: ClassVar[Mapping[str, Sequence[str]]] = PROMPT_ROLES
+    required: ClassVar[frozenset[str] | None] = frozenset({"prompt"})
+    inputs: ClassVar[tuple[str, ...]] = ("prompt",)
+    nested: ClassVar[frozenset[str]] = NESTED
     objective: ClassVar[str] = "grpo"
     metric_titles: ClassVar[Mapping[str, str]] = TITLES
     row_figure: ClassVar[str] = "accuracy"
@@ -74,9 +83,17 @@ class Prompts(TextTask):
         description="write answers for so many validation rows after each epoch and choose the "
         "epoch by them; 0: by the mean probability of the target's tokens",
     )
+    template: str | None = Field(
+        default=None,
+        description="how the messages of a prompt are written: own (the base's chat template), "
+        "chatml, llama-3, zephyr, vicuna, alpaca, plain, or none: the text alone and `separator`; "
+        "unset: own, or none where the base has no template",
+    )
     answers_known: bool = Field(
         default=True, description="whether the data say what is right; found out from them"
     )
+
+    _templates: dict[int, ChatTemplate] = PrivateAttr(default_factory=dict)
 
     @property
     def main_score(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -88,11 +105,22 @@ class Prompts(TextTask):
         return 0.0, 1.0
 
     def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
-        table = super().rows(table, drop)
-        if "target" not in table.column_names or self.verify != "numeric":
+        """Prompts as messages and as one text; answers, where there are some, as `target`."""
+        known = "answer" in table.column_names
+        table = read_prompts(table, drop)
+        texts = [as_text(read(prompt)) for prompt in table["prompt"].to_pylist()]
+        table = table.append_column("source", [column(texts, "string")])
+        answers: list[str] = table["answer"].to_pylist()
+        table = table.drop_columns(["answer"])
+        if not known and not any(answers):
             return table
-        missing = [number_in(text or "") is None for text in table["target"].to_pylist()]
-        return without(table, np.array(missing, bool), drop, "no number in the answer")
+        table = table.append_column("target", [column(answers, "string")])
+        wrong = np.array([not text.strip() for text in answers], bool)
+        reason = "empty answer"
+        if self.verify == "numeric":
+            wrong = np.array([number_in(text) is None for text in answers], bool)
+            reason = "no number in the answer"
+        return without(table, wrong, drop, reason)
 
     def resolve_for_data(self, table: pa.Table) -> Prompts:
         """With whether the data say what is right. Raises `RecipeError`."""
@@ -124,16 +152,56 @@ class Prompts(TextTask):
         """Which answers are right [n]."""
         return are_right(self.verify, texts, wanted(examples.table), self.pattern)
 
+    def resolve_for_base(self, config: Mapping[str, Any], room: int) -> TextTask:
+        """With lengths for the base. Raises `RecipeError` for one that is no decoder."""
+        if (family := family_of(config)).kind != "decoder":
+            raise RecipeError(
+                f"task prompts is for decoders, and '{family.name}' is an {family.kind}; take a "
+                "--base that is one (smollm2), or task text2text"
+            )
+        return super().resolve_for_base(config, room)
+
+    def template_of(self, tokenizer: Any) -> ChatTemplate | None:
+        """The chat template that prompts are written with, saved with the tokenizer from here on;
+        None where there is none. Raises `RecipeError`."""
+        if self.template == "none" or (self.template is None and not tokenizer.chat_template):
+            return None
+        known = self._templates.get(id(tokenizer))
+        if known is None or known.tokenizer is not tokenizer:
+            known = ChatTemplate.of(tokenizer, self.template)
+            tokenizer.chat_template = known.source
+            self._templates[id(tokenizer)] = known
+        return known
+
+    def end_token(self, tokenizer: Any) -> int | None:
+        template = self.template_of(tokenizer)
+        return super().end_token(tokenizer) if template is None else template.end
+
     def encode(
         self, table: pa.Table, labels: Sequence[str], tokenizer: Any, longest: int,
-        on_cut: Any = None,
+        on_cut: OnCut | None = None,
     ) -> TokenizedDataset:  # fmt: skip
-        if self.separator is None:
-            raise RecipeError(
-                "task prompts is for decoders, and this base is an encoder-decoder; take task "
-                "text2text"
-            )
-        return super().encode(table, labels, tokenizer, longest, on_cut)
+        """Prompts as the model is asked them, with the opening of an answer, and the answers that
+        are wanted, with the token that ends them. Raises `DataError` with file and line."""
+        template = self.template_of(tokenizer)
+        if template is None:
+            return super().encode(table, labels, tokenizer, longest, on_cut)
+        new, backend = self.max_new_tokens or NEW_TOKENS, tokenizer.backend_tokenizer
+        prompts, answers = list[list[int]](), list[list[int]]()
+        columns = (table[name].to_pylist() for name in ("prompt", "tools"))
+        for number, (prompt, tools, answer) in enumerate(zip(*columns, wanted(table), strict=True)):
+            try:
+                ids, own = _written(template, read(prompt), read(tools), answer)
+            except RowError as error:
+                raise DataError(f"{place(table, number)}: {error}; mend the row") from None
+            if (extra := max(0, len(ids) - (longest - new))) and on_cut is not None:
+                on_cut(number, extra)
+            prompts.append(ids[extra:])
+            answers.append([*own[: new - 1], *own[-1:]] if len(own) > new else own)
+        store = store_of(prompts, backend)
+        if "target" not in table.column_names:
+            return store
+        return replace(store, answers=store_of(answers, backend))
 
     def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:
         test, answers = examples["test"], outputs["test"]
@@ -150,12 +218,12 @@ class Prompts(TextTask):
         right = "accuracy" if self.answers_known else ""
         measure = Means(names, ["ended", "accuracy"], right)
 
+        ends = {self.end_token(test.tokenizer), test.tokenizer.eos_token_id}
+
         def statistics(written: GenerationOutput, which: str) -> Floats:
             ids = [row or [] for row in written.ids]
             columns: dict[str, Floats] = {
-                "ended": np.array(
-                    [row[-1:] == [test.tokenizer.eos_token_id] for row in ids], float
-                ),
+                "ended": np.array([bool(row) and row[-1] in ends for row in ids], float),
                 "length": np.array([len(row) for row in ids], float),
             }
             if self.answers_known:
@@ -171,9 +239,9 @@ class Prompts(TextTask):
             columns["answer"] = test.table["target"]
         for name in ("accuracy", "reward"):
             if name in names:
-                column = rows[:, 1 + names.index(name)]
+                values = rows[:, 1 + names.index(name)]
                 columns["correct" if name == "accuracy" else name] = (
-                    column > 0 if name == "accuracy" else column.astype(np.float32)
+                    values > 0 if name == "accuracy" else values.astype(np.float32)
                 )
         columns["confidence"] = answers.confidence.astype(np.float32)
         table = prediction_table(test.table, columns)
@@ -189,6 +257,20 @@ class Prompts(TextTask):
                    **({} if self.answers_known else {"wrong": None})},
             notes=[*alarms(training), *_limits(rows, names)],
         )  # fmt: skip
+
+
+def _written(
+    template: ChatTemplate, messages: list[Message], tools: Any, answer: str | None
+) -> tuple[list[int], list[int]]:
+    """The ids of a prompt with the opening of an answer, and those of the answer. Raises
+    `RowError`."""
+    ids = template.render(messages, tools, open=True)
+    if answer is None:
+        return ids, []
+    said = [*messages, {"role": ASSISTANT, "content": answer}]
+    whole = template.conversation(said, tools, "last")
+    begin, end = whole.turns[-1]
+    return ids, whole.ids[begin:end].tolist()
 
 
 def wanted(table: pa.Table) -> list[str | None]:

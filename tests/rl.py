@@ -47,7 +47,8 @@ def session(
     texts = [f"prompt {n}" for n in range(len(PROMPTS))]
     table = pa.table({"source": texts, "target": ["x"] * len(PROMPTS)})
     task = task or SimpleNamespace(max_new_tokens=LIMIT, verify="exact", pattern=None,
-                                   answers_known=False, as_text=lambda t: t["source"])  # fmt: skip
+                                   answers_known=False, as_text=lambda t: t["source"],
+                                   end_token=lambda tokenizer: tokenizer.eos_token_id)  # fmt: skip
     return SimpleNamespace(
         model=model, forward=forward, device=torch.device("cpu"), pad_id=0, tokenizer=tokenizer,
         datasets={"train": store_of(PROMPTS, tokenizer.backend_tokenizer)},

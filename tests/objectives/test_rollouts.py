@@ -1,4 +1,4 @@
-"""Learning from answers that the model writes itself: what is written, counted, kept and stopped."""
+"""Learning from answers that a model writes itself: what is written, counted, kept, stopped."""
 
 from __future__ import annotations
 
@@ -358,7 +358,7 @@ def test_micro_batches_and_steps_per_generation_change_nothing(tiny_of: Folder):
                 GRPO(num_generations=4, steps_per_generation=every, reward=("length",),
                      loss_type="dapo"), model,
             )  # fmt: skip
-            own = objective._session
+            own, objective._limit = objective._session, 24
             train = Train(epochs=2, batch_size=1, micro_batch_tokens=most, learning_rate=1e-3)
             rows = WrittenRows(own.datasets["train"], own.forward.language, 0, own.device)
             source = BatchSource(rows, objective, train)

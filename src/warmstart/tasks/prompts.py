@@ -211,7 +211,7 @@ class Prompts(TextTask):
             raise DataError(
                 "the rows say no answer that would be right, and the reward that the model was "
                 "trained for is known only while it is trained; name the answers with "
-                "--data.columns.target NAME"
+                "--data.columns.answer NAME"
             )
         names = ["ended", "length"]
         names += ["accuracy"] * self.answers_known + ["reward"] * ("test" in rewards)

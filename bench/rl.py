@@ -1,0 +1,131 @@
+"""Two-digit addition by reinforcement: a decoder of 1.8 M parameters that was taught it half learns
+the rest from its own answers, by each variant of `grpo` and by `ppo`, from the same start.
+
+    python bench/rl.py [--seeds 3] [--steps 300] [--only grpo,ppo] [--taught 300] [--out FOLDER]
+
+Sums of two numbers of two digits, their answer written with the units first ("17+25=" → "240", as
+Lee et al. 2023 do it); 500 sums are held out for the test and 200 for validation. `--hacked` gives
+the variant that is paid for length beside right answers, which the report has to name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+import warmstart
+from warmstart.models.from_config import new_base
+
+HELD_OUT, VALIDATION = 500, 200
+COMMON: dict[str, Any] = {
+    "task": "prompts", "task.separator": "=", "task.max_length": 32, "task.max_new_tokens": 8,
+    "train.precision": "fp32", "evaluate.bootstrap": 500,
+}  # fmt: skip
+LEARN: dict[str, Any] = {
+    "objective": "grpo", "objective.num_generations": 8, "train.batch_size": 16,
+    "train.learning_rate": 3e-4, "train.patience": 0, "train.keep": "last",
+}  # fmt: skip
+VARIANTS: dict[str, dict[str, Any]] = {
+    "grpo": {},
+    "dapo": {"objective.loss_type": "dapo", "objective.clip_high": 0.28,
+             "objective.drop_dead_groups": True},
+    "dr_grpo": {"objective.loss_type": "dr_grpo", "objective.scale": "none"},
+    "rloo": {"objective.advantage": "leave_one_out", "objective.scale": "none",
+             "objective.ratio": "trajectory"},
+    "gspo": {"objective.ratio": "sequence", "objective.clip": 3e-4, "objective.clip_high": 4e-4},
+    "ppo": {"objective": "ppo", "objective.num_generations": 8, "objective.kl_reward": 0.01,
+            "objective.steps_per_generation": 2, "objective.iterations": 2},
+}  # fmt: skip
+HACKED = {"objective.reward": "exact,length", "objective.reward_weights": [1.0, 1.0]}
+
+
+def write_sums(folder: Path) -> dict[str, str]:
+    """The three splits, the same whatever the seed of a run."""
+    rng = random.Random(0)
+    pairs = [(a, b) for a in range(10, 100) for b in range(10, 100)]
+    rng.shuffle(pairs)
+    parts = {"test": pairs[:HELD_OUT], "validation": pairs[HELD_OUT : HELD_OUT + VALIDATION],
+             "train": pairs[HELD_OUT + VALIDATION :]}  # fmt: skip
+    for name, rows in parts.items():
+        lines = [f"{a}+{b},{str(a + b).zfill(3)[::-1]}\n" for a, b in rows]
+        (folder / f"{name}.csv").write_text("prompt,answer\n" + "".join(lines))
+    return {f"data.{name}": str(folder / f"{name}.csv") for name in parts}
+
+
+def write_base(folder: Path, seed: int) -> Path:
+    """A Llama of random weights whose tokens are characters."""
+    words = ["<pad>", "<s>", "</s>", "<unk>", *"0123456789+= "]
+    backend = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    backend.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
+        unk_token="<unk>",
+    )  # fmt: skip
+    tokenizer.save_pretrained(folder / "tokenizer")
+    return new_base("llama", folder / "tokenizer", folder / "base", hidden_size=192, layers=3,
+                    heads=4, positions=33, seed=seed)  # fmt: skip
+
+
+def measured(out: Path, run: Any, seconds: float, cpu: float) -> dict[str, Any]:
+    metrics = json.loads((out / "metrics.json").read_text())
+    before = {b["name"]: b for b in metrics["baselines"]}.get("untuned", {})
+    score = metrics["accuracy"]
+    alarms = [note for note in metrics["notes"] if note.startswith(("Reward", "Collapse"))]
+    return {
+        "before": before.get("accuracy", {}).get("value"), "after": score["value"],
+        "low": score["low"], "high": score["high"], "minutes": round(seconds / 60, 2),
+        "cpu_minutes": round(cpu / 60, 2), "alarms": alarms,
+    }  # fmt: skip
+
+
+def run_one(out: Path, seed: int, **keys: Any) -> dict[str, Any]:
+    shutil.rmtree(out, ignore_errors=True)
+    begun, cpu = time.perf_counter(), time.process_time()
+    run = warmstart.tune(out=str(out), seed=seed, **{**COMMON, **keys})
+    return measured(out, run, time.perf_counter() - begun, time.process_time() - cpu)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--taught", type=int, default=300, help="supervised steps of the start")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--hacked", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("rl-bench"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    data = write_sums(options.out)
+    names = options.only.split(",") if options.only else [*VARIANTS]
+    for seed in range(options.first, options.first + options.seeds):
+        start = options.out / f"start-{seed}-{options.taught}"
+        if not (start / "metrics.json").is_file():
+            folder = options.out / f"new-{seed}"
+            shutil.rmtree(folder, ignore_errors=True)
+            facts = run_one(
+                start, seed, **data, base=str(write_base(folder, seed)),
+                **{"objective": "supervised", "train.max_steps": options.taught,
+                   "train.batch_size": 64, "train.learning_rate": 2e-3,
+                   "evaluate.baselines": False},
+            )  # fmt: skip
+            print(json.dumps({"seed": seed, "variant": "start", **facts}), flush=True)
+        for name in names:
+            keys = {**LEARN, **VARIANTS[name], **(HACKED if options.hacked else {})}
+            out = options.out / f"{name}-{seed}{'-hacked' if options.hacked else ''}"
+            facts = run_one(out, seed, **data, base=str(start),
+                            **{"train.max_steps": options.steps, **keys})  # fmt: skip
+            print(json.dumps({"seed": seed, "variant": name, **facts}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -121,6 +121,9 @@ class Objective(Part):
     kind: ClassVar[str] = "objective"
     heads: ClassVar[frozenset[str]]
     """The names of the heads that it trains; see `models.heads`."""
+    tasks: ClassVar[frozenset[str] | None] = None
+    """The tasks that it trains; None: all with such a head but those that have objectives of their
+    own."""
 
     def build_model(self, task: Any, base: Any, labels: Sequence[str], seed: int) -> Any:
         """The base under the head that is trained: the task's own, unless said otherwise."""

@@ -29,6 +29,7 @@ from warmstart.training.batches import BatchSource, EvalOutput
 from warmstart.training.cached_states import cached_features, split_states
 from warmstart.training.datasets import GroupRows, Rows, narrow, rows_for
 from warmstart.training.frozen_features import fitted_head
+from warmstart.training.pairs import pairs_for
 from warmstart.training.precision import choose, device_named
 from warmstart.training.progress import Progress
 from warmstart.training.settings import Train
@@ -169,12 +170,13 @@ class Session:
             return self._fit_in_two_steps(folder, listeners, resume=resume), 0.0
         method, begun = self.prepared.method, time.perf_counter()
         rows: dict[str, Any] = {name: self.rows(name) for name in FITTED}
-        if method.caches_features and self.forward.caches_features:
+        kept = all(own.cacheable for own in rows.values())
+        if kept and method.caches_features and self.forward.caches_features:
             with cached_features(rows, self.forward, folder / "states") as cached:
                 seconds = time.perf_counter() - begun
                 fit = self.fitting(folder, self.sources(cached), listeners)
                 return fit.run(resume=resume), seconds
-        blocks = method.cut(self.model) if self.head.gives_logits else 0
+        blocks = method.cut(self.model) if kept and self.head.gives_logits else 0
         keep = method.keeps_states
         with split_states(rows, self.forward, blocks, folder / "hidden", keep=keep) as above:
             seconds = time.perf_counter() - begun if above and keep else 0.0
@@ -222,9 +224,9 @@ class Session:
             self.set_head()
         splits = ("test", "validation")
         outputs = {name: self.rows(name, last=True).predict(self.forward) for name in splits}
-        if self.head.gives_vectors and self.prepared.recipe.evaluate.baselines:
+        if self.prepared.task.compares_untuned and self.prepared.recipe.evaluate.baselines:
             untuned = self.reference(torch.float32)
-            outputs["untuned"] = self.rows("test", last=True).predict(untuned)
+            outputs |= self.rows("test", last=True).beside(self.forward, untuned)
         return outputs
 
     def answers(self) -> dict[str, Any]:
@@ -274,6 +276,8 @@ class Session:
         grouped = self.in_two_steps and not last
         if grouped or self.head.gives_vectors:
             return GroupRows(dataset, self.pad_id, self.device, settings.micro_batch_tokens)
+        if pairs := pairs_for(self.head, dataset, self.forward, self.pad_id, self.objective):
+            return pairs
         if self.head.predicts_itself:
             return rows_for(self.head, dataset, self.forward, self.pad_id, objective=self.objective)
         if not self.head.generates:

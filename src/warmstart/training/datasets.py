@@ -50,6 +50,8 @@ class Rows:
     """Whether there is no last row: rows are then read once, in their order."""
     undivided = False
     """Whether a step is computed at once, and always has `batch_size` rows."""
+    cacheable = True
+    """Whether states of its tokens can be kept row by row."""
     nothing: tuple[int, ...] = (0, 0)
     """The shape of the outputs where there are no rows."""
 
@@ -110,6 +112,11 @@ class Rows:
         with forward.evaluating():
             batches = map(self.collate, self.ordered(1))
             return self.gather(forward, ((batch, forward.forward(batch)) for batch in batches))
+
+    def beside(self, forward: Forward, other: Forward) -> dict[str, Any]:
+        """By name, what the model before training (`other`) gives for the rows, beside the trained
+        one."""
+        return {"untuned": self.predict(other)}
 
     def _send(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.device, non_blocking=True)

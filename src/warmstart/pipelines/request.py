@@ -69,6 +69,27 @@ def _flat(recipe: Recipe) -> dict[str, Any]:
     return dict(leaves(json.loads(json.dumps(toml_table(recipe), default=str)), ""))
 
 
+def check_unchanged(
+    facts: Mapping[str, Any], now: Mapping[str, Any], place: Path, what: str = "run"
+) -> None:
+    """Raise `RunError` where what a run goes on with is not what it began with, by the
+    facts of what was prepared (`Prepared.facts`) then and now."""
+    old_and_new = {
+        "the data have changed since it began; put the old ones back": (
+            facts["fingerprint"], now["fingerprint"]
+        ),
+        "the general text of forgetting.text has changed since it began; put the old one back": (
+            facts.get("general"), now.get("general")
+        ),
+        "the base model has changed since it began; put the old one back": (
+            facts["base"]["sha256"], now["base"]["sha256"]
+        ),
+    }  # fmt: skip
+    for change, (old, new) in old_and_new.items():
+        if old != new:
+            raise RunError(f"cannot resume {place}: {change}, or begin a new {what}")
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """Data, a recipe and keys above it; or a folder to go on with, and nothing besides."""

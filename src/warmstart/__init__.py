@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from warmstart.api import (
         adapters,
+        align,
         demo,
         evaluate,
         fetch,
         inspect,
         models,
         plan,
+        plan_alignment,
         plan_pretraining,
         predict,
         pretrain,
@@ -56,8 +58,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _NAMES = {
-    "api": "adapters demo evaluate fetch inspect models plan plan_pretraining predict pretrain "
-    "retrieval tokenizer tune",
+    "api": "adapters align demo evaluate fetch inspect models plan plan_alignment plan_pretraining "
+    "predict pretrain retrieval tokenizer tune",
     "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
     "config.recipe": "Recipe",
     "run": "Run",
@@ -81,12 +83,14 @@ __all__ = [
     "RunError",
     "WarmstartError",
     "adapters",
+    "align",
     "demo",
     "evaluate",
     "fetch",
     "inspect",
     "models",
     "plan",
+    "plan_alignment",
     "plan_pretraining",
     "predict",
     "pretrain",

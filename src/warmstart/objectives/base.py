@@ -124,6 +124,8 @@ class Objective(Part):
     tasks: ClassVar[frozenset[str] | None] = None
     """The tasks that it trains; None: all with such a head but those that have objectives of their
     own."""
+    aligns: ClassVar[bool] = False
+    """Whether it brings a model near to what people prefer, as `align` does, in its one task."""
 
     def build_model(self, task: Any, base: Any, labels: Sequence[str], seed: int) -> Any:
         """The base under the head that is trained: the task's own, unless said otherwise."""

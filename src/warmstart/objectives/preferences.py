@@ -56,6 +56,7 @@ class PreferenceObjective(LanguageObjective):
     auto: ClassVar[str] = "AutoModelForCausalLM"
     kinds: ClassVar[frozenset[str]] = frozenset({"decoder"})
     tasks: ClassVar[frozenset[str] | None] = frozenset({"preference"})
+    aligns: ClassVar[bool] = True
     head_steps: ClassVar[int | None] = None  # pyright: ignore[reportIncompatibleVariableOverride]
     refers: ClassVar[bool] = True
     """Whether the loss knows how likely the reference finds the answers."""

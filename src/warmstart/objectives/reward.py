@@ -21,6 +21,7 @@ class Reward(Objective):
 
     heads: ClassVar[frozenset[str]] = frozenset({"reward"})
     tasks: ClassVar[frozenset[str] | None] = frozenset({"reward"})
+    aligns: ClassVar[bool] = True
 
     center: float = Field(
         default=0.0,

@@ -28,7 +28,10 @@ FOLDERS = {
     "engine": "inference",
 }
 
-NO_PARTS = {"base", "engine", "generation", "language", "predictor", "preferences", "results"}
+NO_PARTS = {
+    "base", "engine", "generation", "language", "policy", "predictor", "preferences", "results",
+    "rollouts",
+}  # fmt: skip
 """Files in these folders that hold what the parts share."""
 
 
@@ -93,14 +96,16 @@ def allow(path: str) -> None:
 
 
 def allow_named(recipe: Mapping[str, Any]) -> None:
-    """Allow the code that a recipe names which a person has given: parts of their own by their
-    paths, several with commas or as a list, and a `module`."""
+    """Allow the code that a recipe names which a person has given: parts and rewards of their own
+    by their paths, several with commas or as a list, and a `module`."""
     for key, value in recipe.items():
         if isinstance(value, Mapping):
             allow_named(cast("Mapping[str, Any]", value))
-        elif key.rpartition(".")[2] in {*FOLDERS, "name", "module"}:
+        elif key.rpartition(".")[2] in {*FOLDERS, "name", "module", "reward"}:
             several: Iterable[Any] = value.split(",") if isinstance(value, str) else [value]
-            for name in cast("Iterable[Any]", value) if isinstance(value, list) else several:
+            for name in (
+                cast("Iterable[Any]", value) if isinstance(value, list | tuple) else several
+            ):
                 allow(str(name).strip())
 
 

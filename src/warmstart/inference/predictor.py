@@ -182,6 +182,27 @@ def open_predictor(
     return Predictor(task, tokenizer, labels, runner, reading if isinstance(reading, dict) else {})
 
 
+def scorer(predictor: Predictor) -> Callable[[Sequence[str], Sequence[str]], list[float]]:
+    """A saved model as a reward: a number for each of several prompts and their answers.
+
+    Raises `RunError` for a model whose answer is no number.
+    """
+    task = predictor.task
+    if task.head.states_confidence or task.head.gives_vectors or len(task.inputs) > 2:
+        raise RunError(
+            f"a reward is a number, and this model was trained for {task.part_name()}; give one "
+            "that was trained for reward or regression"
+        )
+
+    def score(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
+        pairs = zip(prompts, answers, strict=True)
+        single = len(task.inputs) == 1  # a model of the answer alone
+        rows = [answer if single else (prompt, answer) for prompt, answer in pairs]
+        return [float(answer.value) for answer in predictor.predict(rows)]
+
+    return score
+
+
 @contextmanager
 def _completed(folder: Path) -> Iterator[Path]:
     """The folder; a copy with what is missing where it is an adapter that PEFT alone has saved."""

@@ -6,15 +6,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from pydantic import PrivateAttr
+
 from warmstart.part import Part
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import torch
     from torch import Tensor
 
     from warmstart.models.forward import Batch, Forward
     from warmstart.models.heads import Head
+    from warmstart.types import Listener
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,8 @@ class Dataset(Protocol):
 class Source(Protocol):
     """What plans the steps of a run; see `training.batches.BatchSource`."""
 
+    settings: Any
+
     def steps(self, done: Position) -> Iterator[PlannedStep]: ...
 
 
@@ -90,6 +97,8 @@ class Setting(Protocol):
     model: Any
     forward: Forward
     device: torch.device
+    prepared: Any
+    """What was known before a weight moved; see `pipelines.prepare.Prepared`."""
 
     @property
     def head(self) -> Head: ...
@@ -110,6 +119,10 @@ class Setting(Protocol):
         """The model as it is before training, frozen; it reads the same batches."""
         ...
 
+    def reward_model(self, folder: Path) -> Callable[..., Sequence[float]]:
+        """A saved model's number for each of several prompts and their answers."""
+        ...
+
 
 class Objective(Part):
     """Why the weights move.
@@ -126,6 +139,17 @@ class Objective(Part):
     own."""
     aligns: ClassVar[bool] = False
     """Whether it brings a model near to what people prefer, as `align` does, in its one task."""
+
+    _listeners: Sequence[Listener] = PrivateAttr(default=())
+
+    def listen(self, listeners: Sequence[Listener]) -> None:
+        """From here on these are told what `tell` says."""
+        self._listeners = listeners
+
+    def tell(self, text: str) -> None:
+        """Let a person know at once."""
+        for listener in self._listeners:
+            listener.note(text)
 
     def build_model(self, task: Any, base: Any, labels: Sequence[str], seed: int) -> Any:
         """The base under the head that is trained: the task's own, unless said otherwise."""
@@ -153,3 +177,26 @@ class Objective(Part):
         """The steps of the run that are still to be made; unless said otherwise, passes over the
         rows."""
         return source.steps(done)
+
+    def skips(self, batches: Sequence[Batch]) -> str:
+        """Why a step of these batches is not made; empty where it is."""
+        return ""
+
+    def state(self) -> Mapping[str, Tensor]:
+        """What it keeps from step to step, for a checkpoint."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `state` gave."""
+
+    def detach(self, model: Any) -> Mapping[str, Any]:
+        """Take off the model what only training needed; by name what is worth keeping of it."""
+        return {}
+
+    def figures(self, outputs: Any) -> Mapping[str, float]:
+        """Further figures of the outputs for the validation split."""
+        return {}
+
+    def judged(self, session: Any, outputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What else the evaluation is to see beside the final outputs, by names of its own."""
+        return {}

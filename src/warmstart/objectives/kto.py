@@ -82,9 +82,9 @@ class Kto(PreferenceObjective):
         rejected = 1 - sigmoid(self.beta * (far - ratios[:, 1]))
         return self.desirable_weight * chosen + self.undesirable_weight * rejected
 
-    def figures(self, pairs: Pairs) -> Mapping[str, Tensor]:
+    def shown(self, pairs: Pairs) -> Mapping[str, Tensor]:
         """Also the distance from the reference (`kl`), the same for all pairs of a step."""
-        own = super().figures(pairs)
+        own = super().shown(pairs)
         return {**own, "kl": self.distance(pairs).expand(len(pairs.policy))}
 
 

@@ -271,10 +271,6 @@ class LanguageObjective(Objective):
         """Put back what `detach` took off; `folder` is where it was written, each part in a folder
         of its name."""
 
-    def detach(self, model: Any) -> Mapping[str, Any]:
-        """Take off the model what only training needed; by name what is worth keeping of it."""
-        return {}
-
     def rows_of(self, batch: Batch) -> list[np.ndarray]:
         """The token ids of each row of a plain batch, without padding."""
         ids, lengths = batch.inputs["ids"].cpu().numpy(), batch.inputs["lengths"].cpu().numpy()

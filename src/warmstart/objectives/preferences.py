@@ -66,7 +66,7 @@ class PreferenceObjective(LanguageObjective):
     def setup(self, session: Setting) -> None:
         """Ask the reference, where there is one, and compute without dropout from here on: by it
         the model would differ from the reference before it has learned anything."""
-        prepared: Any = getattr(session, "prepared", None)
+        prepared = getattr(session, "prepared", None)
         if prepared is None or not self.refers:  # of a saved model, which only answers
             return
         session.forward.without_dropout()
@@ -129,7 +129,7 @@ class PreferenceObjective(LanguageObjective):
         figures = {
             "chosen": pairs.policy[:, 0].sum(),
             "rejected": pairs.policy[:, 1].sum(),
-            **{name: value.sum() for name, value in self.figures(pairs).items()},
+            **{name: value.sum() for name, value in self.shown(pairs).items()},
         }
         return Loss(costs.sum(), batch.weight, {k: v.detach() for k, v in figures.items()})
 
@@ -141,11 +141,21 @@ class PreferenceObjective(LanguageObjective):
             reference = policy.new_full(policy.shape, float("nan"))
         return Pairs(policy, reference[:, :2], sizes)
 
+    def judged(self, session: Any, outputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the model before training says of the test rows, and how far this one has gone from
+        it; see `PairRows.beside`."""
+        import torch
+
+        if not session.prepared.recipe.evaluate.baselines:
+            return {}
+        before = session.reference(torch.float32)
+        return session.rows("test", last=True).beside(session.forward, before)
+
     def cost(self, pairs: Pairs) -> Tensor:
         """The loss of each pair [B]."""
         raise NotImplementedError
 
-    def figures(self, pairs: Pairs) -> Mapping[str, Tensor]:
+    def shown(self, pairs: Pairs) -> Mapping[str, Tensor]:
         """What the log shows beside the loss, of each pair [B]: by how much the chosen answer's
         reward is the higher one (`margin`), and whether it is (`preferred`, ties half)."""
         margins = self.rewards(pairs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 
 from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.data.tokens.windows import separator_of
+from warmstart.inference.predictor import open_predictor, scorer
 from warmstart.models.architectures import family_of, layers_of
 from warmstart.models.forward import Forward
 from warmstart.models.generation import sample
@@ -128,6 +129,11 @@ class Session:
         forward.training = False
         return forward
 
+    def reward_model(self, folder: Path) -> Callable[..., list[float]]:
+        """A saved model's number for each of several prompts and their answers. Raises `RunError`
+        where it gives none."""
+        return scorer(open_predictor(folder))
+
     def fit(
         self, folder: Path, listeners: list[Listener], *, resume: bool
     ) -> tuple[Progress, float]:
@@ -184,15 +190,16 @@ class Session:
             self.set_head()
         splits = ("test", "validation")
         outputs = {name: self.rows(name, last=True).predict(self.forward) for name in splits}
-        if self.prepared.task.compares_untuned and self.prepared.recipe.evaluate.baselines:
+        if self.head.gives_vectors and self.prepared.recipe.evaluate.baselines:
             untuned = self.reference(torch.float32)
-            outputs |= self.rows("test", last=True).beside(self.forward, untuned)
+            outputs["untuned"] = self.rows("test", last=True).predict(untuned)
         return outputs
 
     def answers(self) -> dict[str, Any]:
         """See `predict`; the task is settled by the trained model, and then by what it gives."""
         self._settle(self.prepared.task.fold_into_weights(self.model))
         outputs = self.predict()
+        outputs |= self.objective.judged(self, outputs)
         self._settle(self.prepared.task.fit_thresholds(outputs, self.prepared.examples))
         return outputs
 
@@ -204,10 +211,8 @@ class Session:
         """Write the whole vocabulary, the weights and the tokenizer. Raises `RunError`."""
         prepared = self.prepared
         self.forward.widen_vocabulary()
-        if self.head.predicts_itself:
-            aim: Any = self.objective
-            for name, helper in aim.detach(self.model).items():
-                save_model(helper, prepared.tokenizer, folder.parent / name)
+        for name, helper in self.objective.detach(self.model).items():
+            save_model(helper, prepared.tokenizer, folder.parent / name)
         prepared.tokenizer.model_max_length = prepared.task.max_length
         notes = {"task": prepared.task.to_metadata(), "head": self.head.name}
         notes["data"] = prepared.reading
@@ -281,7 +286,10 @@ class Session:
             train=sources["train"],
             validation=sources["validation"],
             objective=self.objective,
-            score=lambda outputs: task.score(outputs, prepared.examples["validation"]),
+            score=lambda outputs: {
+                **task.score(outputs, prepared.examples["validation"]),
+                **self.objective.figures(outputs),
+            },
             main=task.epoch_score,
             span=task.score_span,
             settings=settings or prepared.recipe.train,

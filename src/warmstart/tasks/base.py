@@ -81,8 +81,6 @@ class Task(Part):
     """What it means that a text has more tokens than the model can read."""
     trains: ClassVar[bool] = True
     """Whether a model can be trained for it; else a saved one is only evaluated in it."""
-    compares_untuned: ClassVar[bool] = False
-    """Whether the model is compared with itself before training, which can answer already."""
     own_data: ClassVar[bool] = False
     """Whether the task's settings name the data, as where several tasks have theirs."""
     reads_documents: ClassVar[bool] = False

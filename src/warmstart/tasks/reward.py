@@ -44,7 +44,6 @@ class Reward(PairTask):
     inputs: ClassVar[tuple[str, ...]] = ("prompt", "answer")
     head: ClassVar[Head] = REWARD
     objective: ClassVar[str] = "reward"
-    compares_untuned: ClassVar[bool] = False
     metric_titles: ClassVar[Mapping[str, str]] = TITLES
     min_epochs: ClassVar[int] = 1
 

@@ -113,11 +113,6 @@ class Rows:
             batches = map(self.collate, self.ordered(1))
             return self.gather(forward, ((batch, forward.forward(batch)) for batch in batches))
 
-    def beside(self, forward: Forward, other: Forward) -> dict[str, Any]:
-        """By name, what the model before training (`other`) gives for the rows, beside the trained
-        one."""
-        return {"untuned": self.predict(other)}
-
     def _send(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.device, non_blocking=True)
 

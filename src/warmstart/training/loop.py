@@ -80,7 +80,9 @@ def steps(
         if regularizer is not None:
             regularizer.add(index)
         norm = optimizer.norm(index)
-        skipped = "" if guard is None else guard.fault(float(loss), float(norm))
+        skipped = objective.skips(batches)
+        if guard is not None and not skipped:
+            skipped = guard.fault(float(loss), float(norm))
         rate = 0.0 if skipped else optimizer.step(index, norm)[0]
         forward.after_step()
         seconds = time.perf_counter() - begun

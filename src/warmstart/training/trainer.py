@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +92,7 @@ class Fit:
         Raises `Interrupted` after Ctrl-C (a checkpoint stands), `RunError` when the loss is not a
         number or the disk is full.
         """
+        self.objective.listen(self.listeners)
         if resume:
             self._load()
         if self.settings.optimizer == "muon":
@@ -145,8 +147,7 @@ class Fit:
         """Note a step that was left out; after several, take the weights of the last checkpoint."""
         log.write(step=step.index, epoch=step.epoch, skipped=step.skipped)
         self.progress.skipped += 1
-        assert self._guard is not None
-        if self._guard.in_a_row < PATIENCE:
+        if self._guard is None or self._guard.in_a_row < PATIENCE:
             return
         path = checkpoint.newest(self.folder / "checkpoints")
         if path is None:
@@ -247,6 +248,7 @@ class Fit:
         tensors = {f"model.{name}": weights for name, weights in self._trained.items()}
         tensors |= {f"kept.{name}": weights for name, weights in self._kept.items()}
         tensors |= {f"optimizer.{key}": value for key, value in self.optimizer.state().items()}
+        tensors |= {f"objective.{key}": value for key, value in self.objective.state().items()}
         state = {**vars(where), "sums": self._sums, "total": self.total}
         if self._guard is not None:
             state["guard"] = self._guard.state()
@@ -270,12 +272,14 @@ class Fit:
     def _put_back(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Put the weights and the optimizer's memory of a checkpoint in their places; returns the
         weights that were kept."""
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "kept": {}, "optimizer": {}}
+        parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
         for name, value in tensors.items():
             kind, _, rest = name.partition(".")
             parts[kind][rest] = value.to(self.forward.device)
         for name, value in parts["model"].items():
             self._trained[name].copy_(value)
         self.optimizer.load_state(parts["optimizer"])
+        if parts["objective"]:
+            self.objective.load_state(parts["objective"])
         self.forward.refresh()
         return parts["kept"]

@@ -38,7 +38,7 @@ def alignment(data: Any, recipe: Any, keys: Mapping[str, Any], resume: Path | No
         raise RecipeError(
             f"objective {name} does not align a model; take one of {', '.join(objectives())}"
         )
-    if "base" not in stated and "language" in objective.heads:
+    if "base" not in stated and "reward" not in objective.heads:
         what = typed(str(data)) if isinstance(data, str | Path) else "DATA"
         raise RecipeError(
             f"objective {name} begins with a model that writes: name it with --base, a run of your "

@@ -47,7 +47,6 @@ class Embedding(Task):
     required: ClassVar[frozenset[str] | None] = frozenset({"text"})
     texts: ClassVar[tuple[str, ...]] = ("text", "other")
     head: ClassVar[Head] = VECTOR
-    compares_untuned: ClassVar[bool] = True
     objective: ClassVar[str] = "contrastive"
     without_both: ClassVar[str] = "another base"
     default_batch: ClassVar[int | None] = 64

@@ -46,7 +46,6 @@ class PairTask(Task):
     texts: ClassVar[tuple[str, ...]] = ("prompt", *ANSWERS)
     together: ClassVar[str | None] = "prompt"
     main_score: ClassVar[str] = "accuracy"
-    compares_untuned: ClassVar[bool] = True
     when_cut: ClassVar[str] = "the beginning of the prompt was not read"
 
     max_length: int = Field(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from warmstart.api import (
         adapters,
+        align,
         demo,
         evaluate,
         fetch,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         inspect,
         models,
         plan,
+        plan_alignment,
         plan_pretraining,
         predict,
         pretrain,
@@ -57,8 +59,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _NAMES = {
-    "api": "adapters demo evaluate fetch generate inspect models plan plan_pretraining predict "
-    "pretrain retrieval tokenizer tune",
+    "api": "adapters align demo evaluate fetch generate inspect models plan plan_alignment "
+    "plan_pretraining predict pretrain retrieval tokenizer tune",
     "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
     "config.recipe": "Recipe",
     "run": "Run",
@@ -82,6 +84,7 @@ __all__ = [
     "RunError",
     "WarmstartError",
     "adapters",
+    "align",
     "demo",
     "evaluate",
     "fetch",
@@ -89,6 +92,7 @@ __all__ = [
     "inspect",
     "models",
     "plan",
+    "plan_alignment",
     "plan_pretraining",
     "predict",
     "pretrain",

@@ -12,6 +12,7 @@ from warmstart.config.recipe import Recipe
 from warmstart.data.readers.files import check_exists, unusable
 from warmstart.models.base import listing
 from warmstart.models.gguf import fetch as fetch_model
+from warmstart.pipelines.align.request import alignment
 from warmstart.pipelines.pretrain.request import pretraining
 from warmstart.pipelines.request import Request, settings_of
 from warmstart.run import Run, folder_named, usable
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "adapters",
+    "align",
     "answers",
     "demo",
     "evaluate",
@@ -36,6 +38,7 @@ __all__ = [
     "inspect",
     "models",
     "plan",
+    "plan_alignment",
     "plan_pretraining",
     "predict",
     "pretrain",
@@ -191,6 +194,39 @@ def plan_pretraining(
 ) -> dict[str, Any]:
     """What `pretrain` would do; see `plan`."""
     return _planned(pretraining(corpus, recipe, keys, _folder(resume)))
+
+
+def align(
+    data: Any = None,
+    *,
+    recipe: Recipe | str | Path | None = None,
+    resume: Folder | None = None,
+    listeners: Sequence[Listener] = (),
+    **keys: Any,
+) -> Run:
+    """Bring a model near to what people prefer: learn from pairs of answers, one of them chosen.
+
+    Args:
+        data: a file, a folder, a hub dataset id or a table with prompt, chosen and rejected.
+        recipe, resume, listeners: as in `tune`.
+        keys: any recipe key. `base` is the model to begin with, mostly a run of your own, which is
+            the reference too; `objective` is dpo (unset), kto, orpo or simpo, or `reward` for a
+            model that rates answers. The task is the one that the objective needs.
+
+    Raises `WarmstartError`.
+    """
+    return _trained(alignment(data, recipe, keys, _folder(resume)), listeners)
+
+
+def plan_alignment(
+    data: Any = None,
+    *,
+    recipe: Recipe | str | Path | None = None,
+    resume: Folder | None = None,
+    **keys: Any,
+) -> dict[str, Any]:
+    """What `align` would do; see `plan`."""
+    return _planned(alignment(data, recipe, keys, _folder(resume)))
 
 
 def plan(

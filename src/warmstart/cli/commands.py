@@ -88,6 +88,9 @@ VERBS = {
                      {"architecture NAME": "begin from scratch: gpt2, bert, t5 … (see scratch)",
                       "size NAME": "of it: nano, tiny, mini, small or base; unset: tiny"}
                      | RECIPE | RESUME | DRY_RUN, tuple(Recipe.model_fields)),
+    "align": Verb("learn from which of two answers people preferred: dpo, kto, orpo, simpo, reward",
+                  {"[DATA]": "file, folder, or hub dataset id with prompt, chosen, rejected"},
+                  RECIPE | RESUME | DRY_RUN, tuple(Recipe.model_fields)),
     "inspect": Verb("look at the data before training: what is wrong, and what to do",
                     {"[DATA]": "file, folder, or hub dataset id"},
                     {"out FOLDER": "where the report goes; unset: runs/<data>-inspect",

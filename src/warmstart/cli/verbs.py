@@ -49,6 +49,18 @@ def pretrain(request: Request) -> None:
     show.tuned(run, as_json=options["json"])
 
 
+def align(request: Request) -> None:
+    """`warmstart align DATA`."""
+    data, options = request.words.get("DATA"), request.options
+    source: dict[str, Any] = {"recipe": options["recipe"], "resume": options["resume"]}
+    if options["dry-run"]:
+        _show(request, api.plan_alignment(data, **source, **request.keys), show.plan)
+        return
+    with Bars() as bars:
+        run = api.align(data, **source, listeners=[bars], **request.keys)
+    show.tuned(run, as_json=options["json"])
+
+
 def inspect(request: Request) -> None:
     """`warmstart inspect DATA`."""
     from warmstart.cli.output.inspection import print_inspection

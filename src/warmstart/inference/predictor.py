@@ -110,14 +110,14 @@ class Predictor:
         return self.compute(dataset), Examples(table, dataset, self.labels, self.tokenizer)
 
     def compute(self, dataset: TokenizedDataset) -> Any:
-        """Outputs [n, K]; [tokens, K] of a head that reads every token, parallel to the ids;
-        vectors [n, texts, H]; a `GenerationOutput`; or, of a language model, what it says of
+        """Outputs [n, K]; [tokens, K] of a head that reads every token, parallel to the ids; of
+        several texts a row [n, texts, K], and vectors always so; a `GenerationOutput`; or, of a language model, what it says of
         each window (`TokenScores`)."""
         if self.task.head.generates:
             return self._texts(dataset)
         if self.task.head.predicts_itself:
             return self.runner.log_probs(dataset)
-        if not self.task.head.gives_vectors:
+        if dataset.answers is None and not self.task.head.gives_vectors:
             return self._rows(dataset)
         texts = [dataset]
         while (behind := texts[-1].answers) is not None:

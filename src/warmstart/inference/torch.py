@@ -79,6 +79,10 @@ class TorchRunner(Runner):
         return generate(self.model, prompts, sampling, **how)
 
     def log_probs(self, dataset: TokenizedDataset) -> TokenScores:
+        if dataset.answers is not None and self.task.head.predicts_itself:
+            from warmstart.training.pairs import PairRows
+
+            return PairRows(dataset, self.forward, self.pad_id).predict(self.forward)
         if dataset.answers is not None:
             return self._compute_texts(dataset, writes=0)
         if dataset.by_token:

@@ -179,7 +179,13 @@ class Language:
         return start_of(self._inner)
 
     def forward(
-        self, ids: Tensor, mask: Tensor, decoder_ids: Tensor | None = None, *, training: bool
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        decoder_ids: Tensor | None = None,
+        *,
+        training: bool,
+        **more: Tensor,
     ) -> Unprojected | Tensor:
         """What stands before the logits [B, L, H], or the logits themselves [B, L, V].
 
@@ -187,10 +193,11 @@ class Language:
             ids: token ids [B, L] padded on the right; of a decoder prompt and answer.
             mask: [B, L] 1 where there is a token.
             decoder_ids: ids [B, T] that the decoder of an encoder-decoder reads; then L is T above.
+            more: what else the model is given, such as position_ids [B, L].
         """
         forward = self._forward
         forward.set_mode(training)
-        named: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+        named: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, **more}
         if decoder_ids is not None:
             named["decoder_input_ids"] = decoder_ids
         if not is_prompted(forward.model):

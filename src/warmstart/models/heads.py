@@ -171,6 +171,10 @@ VALUE = replace(
     CLASSES, name="value", problem_type="regression", activation="identity", task="regression",
     does="gives {one} its number", pipeline=None,
 )  # fmt: skip
+REWARD = replace(
+    VALUE, name="reward", task="reward", does="gives {one} and its answer a reward",
+    what="reward", answers_file="rated.csv",
+)  # fmt: skip
 TOKENS = Head(
     "tokens",
     auto="AutoModelForTokenClassification",
@@ -245,7 +249,8 @@ VECTOR = Head(
 )
 
 HEADS: Mapping[str, Head] = {
-    head.name: head for head in (CLASSES, LABELS, VALUE, TOKENS, SPAN, TEXT, LANGUAGE, VECTOR)
+    head.name: head
+    for head in (CLASSES, LABELS, VALUE, REWARD, TOKENS, SPAN, TEXT, LANGUAGE, VECTOR)
 }
 VARIANTS = (CLASSES, TOKENS, SPAN, TEXT, CAUSAL, LANGUAGE, PRETRAINING, VECTOR)
 """One record for each class of transformers that carries a head; `VECTOR` fits every name that no

@@ -134,6 +134,11 @@ class Objective(Part):
     kind: ClassVar[str] = "objective"
     heads: ClassVar[frozenset[str]]
     """The names of the heads that it trains; see `models.heads`."""
+    tasks: ClassVar[frozenset[str] | None] = None
+    """The tasks that it trains; None: all with such a head but those that have objectives of their
+    own."""
+    aligns: ClassVar[bool] = False
+    """Whether it brings a model near to what people prefer, as `align` does, in its one task."""
 
     _listeners: Sequence[Listener] = PrivateAttr(default=())
 

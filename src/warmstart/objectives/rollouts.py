@@ -96,6 +96,8 @@ class RolloutObjective(Objective):
     token is credited with, and what the loss is."""
 
     heads: ClassVar[frozenset[str]] = frozenset({"text"})
+    tasks: ClassVar[frozenset[str] | None] = frozenset({"prompts"})
+    aligns: ClassVar[bool] = True
 
     reward: tuple[str, ...] = Field(
         default=(),

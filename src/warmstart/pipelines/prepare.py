@@ -213,6 +213,7 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
             store = windows_of(task, name, table, tokenizer, base, splits.fingerprint, cut)
         else:
             store = task.encode(table, labels, tokenizer, task.max_length, cut)
+        table, store = cut.left(name, table, store)
         examples[name] = Examples(table, store, labels, tokenizer)
         ledger.tokens(name, int(store.offsets[-1]) + cut.tokens, cut.tokens)
         cut.tell(name, task.max_length)
@@ -298,8 +299,9 @@ def _for_base(recipe: Recipe, base: Base, tokenizer: Any) -> Recipe:
     config = read_json(base.path / "config.json")
     objective.check_base(config, family_of(config).kind, tokenizer)
     own = {key: value for key, value in part_table(objective).items() if value is not None}
-    covers = objective.covers_text and task.long == "split"
-    settled = {"trained_by": own, "covers_text": covers}
+    settled: dict[str, Any] = {"trained_by": own}
+    if task.reads_documents:
+        settled["covers_text"] = objective.covers_text and task.long == "split"
     return recipe.model_copy(update={"task": task.model_copy(update=settled)})
 
 

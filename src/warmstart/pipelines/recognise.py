@@ -57,9 +57,8 @@ NO_TASK = {
     "table of texts with what belongs to each",
     "conversations": "there is no task for them yet; of one question and one answer each, as the "
     "columns prompt and response, --task text2text learns",
-    "preferences": "there is no task for them yet; where the prompt is a text, the better answers "
-    "alone are learned with --task text2text --data.columns.source prompt --data.columns.target "
-    "chosen",
+    "preferences": "`warmstart align {data} --base smollm2 --objective dpo` learns from them, and "
+    "--objective reward makes a model that rates answers",
     "multiple choice": "there is no task for it yet; a question and its right answer in words, as "
     "the columns question and answer, are learned with --task text2text",
 }

@@ -30,6 +30,7 @@ from warmstart.training.cached_states import cached_features, split_states
 from warmstart.training.datasets import GroupRows, Rows, narrow, rows_for
 from warmstart.training.frozen_features import FittedHead, fit_head
 from warmstart.training.guard import check_computes
+from warmstart.training.pairs import pairs_for
 from warmstart.training.precision import choose, device_named
 from warmstart.training.progress import Progress
 from warmstart.training.settings import Train
@@ -141,12 +142,13 @@ class Session:
             return self._fit_in_two_steps(folder, listeners, resume=resume), 0.0
         method, begun = self.prepared.method, time.perf_counter()
         rows: dict[str, Any] = {name: self.rows(name) for name in FITTED}
-        if method.caches_features and self.forward.caches_features:
+        kept = all(own.cacheable for own in rows.values())
+        if kept and method.caches_features and self.forward.caches_features:
             with cached_features(rows, self.forward, folder / "states") as cached:
                 seconds = time.perf_counter() - begun
                 fit = self.fitting(folder, self.sources(cached), listeners)
                 return fit.run(resume=resume), seconds
-        blocks = method.cut(self.model) if self.head.gives_logits else 0
+        blocks = method.cut(self.model) if kept and self.head.gives_logits else 0
         keep = method.keeps_states
         with split_states(rows, self.forward, blocks, folder / "hidden", keep=keep) as above:
             seconds = time.perf_counter() - begun if above and keep else 0.0
@@ -239,6 +241,8 @@ class Session:
         grouped = self.in_two_steps and not last
         if grouped or self.head.gives_vectors:
             return GroupRows(dataset, self.pad_id, self.device, settings.micro_batch_tokens)
+        if pairs := pairs_for(self.head, dataset, self.forward, self.pad_id, self.objective):
+            return pairs
         if self.head.predicts_itself:
             return rows_for(self.head, dataset, self.forward, self.pad_id, objective=self.objective)
         if not self.head.generates:

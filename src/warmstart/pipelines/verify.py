@@ -32,6 +32,7 @@ from warmstart.models.saving import read_modules
 from warmstart.objectives.language import objective_of
 from warmstart.tasks.base import Examples, Task
 from warmstart.training.datasets import EVALUATION, LanguageRows
+from warmstart.training.pairs import pairs_for
 
 TOLERANCE = 1e-4
 """Of the largest output, or of 1 where that is less; of a loss in nats a token."""
@@ -89,7 +90,8 @@ def _prove_outputs(
     head, folder = task.head, saved.folder
     with _one_error(folder):
         theirs = saved.outputs(task, examples, rows)
-    ours = outputs[rows, 0] if head.gives_vectors else _of_rows(examples.store, rows, outputs)
+    several = outputs.ndim == 3  # texts a row, of which the first is compared
+    ours = outputs[rows, 0] if several else _of_rows(examples.store, rows, outputs)
     if len(theirs) != len(ours):
         raise ProofError(
             f"the tokenizer saved in {folder} splits the texts in another way: {len(theirs)} and "
@@ -145,10 +147,12 @@ def _prove_windows(folder: Path, task: Task, examples: Examples, outputs: Any) -
         objective = objective_of(task, kind, model, tokenizer)
         objective.attach(model, folder.parent)
         store = task.encode(examples.table, examples.labels, tokenizer, task.max_length)
-        rows = LanguageRows(store, int(tokenizer.pad_token_id), torch.device("cpu"), objective)
+        pad, forward = int(tokenizer.pad_token_id), Forward(model)
+        rows: Any = pairs_for(task.head, store, forward, pad, objective)
+        rows = rows or LanguageRows(store, pad, forward.device, objective)
     if len(store.ids) != len(examples.store.ids) or (store.ids != examples.store.ids).any():
         raise ProofError(f"the tokenizer saved in {folder} splits the texts in another way")
-    forward, gap, windows = Forward(model), 0.0, 0
+    gap, windows = 0.0, 0
     for part in rows.ordered(1):
         batch = objective.collate(rows, part, np.random.default_rng(EVALUATION))
         with forward.evaluating():

@@ -50,6 +50,8 @@ class Rows:
     """Whether there is no last row: rows are then read once, in their order."""
     undivided = False
     """Whether a step is computed at once, and always has `batch_size` rows."""
+    cacheable = True
+    """Whether states of its tokens can be kept row by row."""
     nothing: tuple[int, ...] = (0, 0)
     """The shape of the outputs where there are no rows."""
 

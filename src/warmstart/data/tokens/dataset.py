@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,19 @@ class TokenizedDataset:
     def row(self, i: int) -> np.ndarray:
         """The token ids of row `i`, a view."""
         return self.ids[self.offsets[i] : self.offsets[i + 1]]
+
+    def taken(self, rows: np.ndarray) -> TokenizedDataset:
+        """These rows, with what belongs to them; each must be a whole row of the table."""
+        lengths = self.lengths[rows]
+        offsets = offsets_of(lengths)
+        flat = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        return replace(
+            self, ids=self.ids[flat], offsets=offsets,
+            targets=self.targets[flat if self.by_token else rows],
+            types=None if self.types is None else self.types[flat],
+            spans=None if self.spans is None else self.spans[flat],
+            answers=None if self.answers is None else self.answers.taken(rows),
+        )  # fmt: skip
 
     def padded(self, flat: np.ndarray, rows: np.ndarray, columns: int, fill: int) -> np.ndarray:
         """Something of each token, parallel to `ids`, as int64 [rows, columns]."""

@@ -24,15 +24,34 @@ MOST_WORDS, SHOWN_WORDS = 20, 3
 
 
 class Cut:
-    """Tells the ledger about texts that are too long."""
+    """Tells the ledger about texts that are too long, and rows that have no token ids at all."""
 
     def __init__(self, table: pa.Table, ledger: Ledger) -> None:
         self.table, self.ledger, self.tokens, self.rows = table, ledger, 0, 0
+        self.reasons: dict[int, str] = {}
 
     def __call__(self, row: int, tokens: int) -> None:
         self.tokens, self.rows = self.tokens + tokens, self.rows + 1
         file, line = self.table["_file"][row].as_py(), self.table["_line"][row].as_py()
         self.ledger.cut(file, line, tokens)
+
+    def drop(self, row: int, reason: str) -> None:
+        """A row cannot be used; what stands for it among the token ids is to be left out."""
+        self.reasons[row] = reason
+
+    def left(
+        self, split: str, table: pa.Table, store: TokenizedDataset
+    ) -> tuple[pa.Table, TokenizedDataset]:
+        """Rows and token ids without those that cannot be used, which are lost to the split."""
+        if not self.reasons:
+            return table, store
+        for row, reason in self.reasons.items():
+            file, line = table["_file"][row].as_py(), table["_line"][row].as_py()
+            self.ledger.drop(file, line, reason, split=split)
+        kept = np.setdiff1d(np.arange(len(table)), list(self.reasons))
+        if not len(kept):
+            raise self.ledger.nothing_left(table["_file"][0].as_py())
+        return table.take(kept), store.taken(kept)
 
     def tell(self, split: str, longest: int) -> None:
         """Note the share of the texts that were cut."""

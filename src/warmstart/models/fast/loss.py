@@ -117,6 +117,33 @@ def score_targets(outputs: Unprojected | Tensor, targets: Tensor) -> TargetScore
     return TargetScores(nll, is_top)
 
 
+def target_nll(outputs: Unprojected | Tensor, targets: Tensor) -> Tensor:
+    """Minus the log-probability of each target [T], in float32 and with its gradient, by hidden
+    states [T, H], in chunks, or by logits [T, V]."""
+    if isinstance(outputs, Tensor):
+        return torch.nn.functional.cross_entropy(outputs.float(), targets, reduction="none")
+    return _TokenLoss.apply(outputs.hidden, outputs.weight, outputs.bias, targets)  # pyright: ignore[reportReturnType]
+
+
+@torch.no_grad()
+def divergences(left: Unprojected | Tensor, right: Unprojected | Tensor) -> Tensor:
+    """KL(left ‖ right) in nats of what two models say at the same T places, exactly, [T]."""
+
+    def logs(outputs: Unprojected | Tensor, part: slice) -> Tensor:
+        whole = outputs[part].float() if isinstance(outputs, Tensor) else outputs.at(part).logits()
+        return whole.log_softmax(-1)
+
+    whole = isinstance(left, Tensor)
+    places, device = (
+        (left.shape[0], left.device) if whole else (len(left.hidden), left.hidden.device)
+    )
+    values = torch.zeros(places, device=device)
+    for part in _chunks(places, left.shape[1] if whole else len(left.weight)):
+        own = logs(left, part)
+        values[part] = (own.exp() * (own - logs(right, part))).sum(-1)
+    return values
+
+
 def _chunks(tokens: int, vocabulary: int) -> list[slice]:
     size = max(1, CHUNK_LOGITS // vocabulary)
     return [slice(start, start + size) for start in range(0, tokens, size)]
@@ -134,18 +161,14 @@ class _SummedLoss(torch.autograd.Function):
         targets: Tensor,
         smoothing: float,
     ) -> Tensor:
-        device = hidden.device.type
-        autocast = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
+        device, dtype = hidden.device.type, _computing_type(hidden)
         low, matrix = hidden.to(dtype), weight.to(dtype)
         grad_hidden = torch.empty_like(hidden) if hidden.requires_grad else None
         grad_weight = torch.zeros_like(weight) if weight.requires_grad else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         with torch.autocast(device, enabled=False):
             for part in _chunks(len(targets), len(weight)):
-                logits = torch.nn.functional.linear(low[part], matrix).float()
-                if bias is not None:
-                    logits += bias
+                logits = _logits(low[part], matrix, bias)
                 total += _loss(logits, targets[part], smoothing)
                 if grad_hidden is None and grad_weight is None:
                     continue
@@ -161,6 +184,63 @@ class _SummedLoss(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         scaled = (g if g is None else g * grads[0].to(g.dtype) for g in ctx.saved_tensors)
         return (*scaled, None, None, None)
+
+
+class _TokenLoss(torch.autograd.Function):
+    """The loss of each token, whose weights in the whole are known only when gradients come back.
+
+    Where the output matrix stands still the gradient of each hidden state is kept, to be weighted;
+    else the logits of a chunk are made a second time.
+    """
+
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor
+    ) -> Tensor:
+        ctx.dtype = _computing_type(hidden)
+        low, matrix = hidden.to(ctx.dtype), weight.to(ctx.dtype)
+        nll = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
+        at_once = hidden.requires_grad and not weight.requires_grad
+        slopes = torch.empty_like(hidden) if at_once else None
+        with torch.autocast(hidden.device.type, enabled=False):
+            for part in _chunks(len(targets), len(weight)):
+                logits = _logits(low[part], matrix, bias)
+                nll[part] = logits.logsumexp(-1) - logits.gather(1, targets[part, None])[:, 0]
+                if slopes is not None:
+                    slope = _slope(logits, targets[part], 0.0).to(ctx.dtype)
+                    slopes[part] = (slope @ matrix).to(hidden.dtype)
+        ctx.save_for_backward(slopes, hidden, weight, bias, targets)
+        return nll
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        slopes, hidden, weight, bias, targets = ctx.saved_tensors
+        shares = grads[0][:, None]
+        if slopes is not None:
+            return slopes * shares.to(slopes.dtype), None, None, None
+        low, matrix = hidden.to(ctx.dtype), weight.to(ctx.dtype)
+        grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        grad_weight = torch.zeros_like(weight)
+        with torch.autocast(hidden.device.type, enabled=False):
+            for part in _chunks(len(targets), len(weight)):
+                slope = _slope(_logits(low[part], matrix, bias), targets[part], 0.0)
+                slope = (slope * shares[part]).to(ctx.dtype)
+                if grad_hidden is not None:
+                    grad_hidden[part] = (slope @ matrix).to(hidden.dtype)
+                grad_weight += (slope.T @ low[part]).to(weight.dtype)
+        return grad_hidden, grad_weight, None, None
+
+
+def _computing_type(hidden: Tensor) -> torch.dtype:
+    """The type of autocast, where it is on; else that of the hidden states."""
+    device = hidden.device.type
+    on = torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if on else hidden.dtype
+
+
+def _logits(low: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    logits = torch.nn.functional.linear(low, matrix).float()
+    return logits if bias is None else logits + bias
 
 
 def _loss(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:

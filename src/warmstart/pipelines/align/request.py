@@ -1,0 +1,55 @@
+"""The request of `align`: the task that an objective needs, and what it leaves open settled as
+models are usually aligned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from warmstart import part as parts
+from warmstart.config.keys import nested, over, plain
+from warmstart.errors import RecipeError, typed
+from warmstart.pipelines.request import Request
+
+USUAL = "dpo"
+ALIGNMENT: Mapping[str, Any] = {
+    "train": {"warmup": 0.1, "guard": True},
+}  # fmt: skip
+"""What `align` has in the place of the defaults of fine-tuning."""
+
+
+def objectives() -> dict[str, Any]:
+    """The objectives that align a model, by name."""
+    every = {name: parts.find("objective", name) for name in parts.names("objective")}
+    return {name: own for name, own in every.items() if _task_of(own)}
+
+
+def alignment(data: Any, recipe: Any, keys: Mapping[str, Any], resume: Path | None) -> Request:
+    """A request whose recipe has the usual settings below what was typed. Raises `RecipeError`."""
+    if resume is not None:
+        return Request(data, recipe, keys, resume)
+    below, above = Request(data, recipe, keys).layers()
+    stated = over(nested(below), nested(above))
+    name = str(plain("objective", stated.get("objective", USUAL)).get("name", USUAL))
+    objective: Any = parts.find("objective", name)
+    task = _task_of(objective)
+    if not task:
+        raise RecipeError(
+            f"objective {name} does not align a model; take one of {', '.join(objectives())}"
+        )
+    if "base" not in stated and "reward" not in objective.heads:
+        what = typed(str(data)) if isinstance(data, str | Path) else "DATA"
+        raise RecipeError(
+            f"objective {name} begins with a model that writes: name it with --base, a run of your "
+            f"own or smollm2, as in: warmstart align {what} --base smollm2 --objective {name}"
+        )
+    usual = {key: dict(value) for key, value in ALIGNMENT.items()}
+    usual |= {"objective": {"name": name}, "task": {"name": task}}
+    return Request(data, over(usual, below) if below else usual, above)
+
+
+def _task_of(objective: Any) -> str:
+    """The task that an objective aligns a model in; "" where it does not."""
+    tasks = objective.tasks or ()
+    return min(tasks) if objective.aligns else ""

@@ -142,7 +142,7 @@ def test_reward_hacking_is_named():
     rising = [1.0, 1.2, 0.9, 1.1, 1.0, 3.0, 5.0, 7.0, 8.0, 8.1, 7.9, 8.0, 8.2]
     falling = [0.4, 0.38, 0.41, 0.42, 0.4, 0.3, 0.2, 0.1, 0.05, 0.04, 0.05, 0.06, 0.02]
     (text,) = alarms(course(reward=rising, accuracy=falling))
-    assert text.startswith("Reward hacking: the reward rose from 1.04 to 8.04")
+    assert text.startswith("Reward hacking: the reward rose from 1.03 to 8.03")
     assert not alarms(course(reward=rising, accuracy=rising))
     assert not alarms(course(reward=rising, accuracy=[0.4 + 0.01 * (n % 3) for n in range(13)]))
     unknown = [float("nan")] * 13
@@ -167,15 +167,15 @@ def test_a_planted_length_reward_is_named(tiny_of: Folder, tmp_path: Path):
     words = "red green blue one two three".split()
     data.write_text("prompt,answer\n" + "".join(f"{a} {b},{a}\n" for a in words for b in words) * 4)
     common: dict[str, Any] = {
-        "task": "prompts", "task.max_new_tokens": 8, "task.max_length": 32, "evaluate.bootstrap":
+        "task.max_new_tokens": 8, "task.max_length": 32, "evaluate.bootstrap":
         100, "train.precision": "fp32", "data.similarity": 1.0, "train.patience": 0,
     }  # fmt: skip
     warmstart.tune(str(data), base=str(tiny_of("llama")), out=str(tmp_path / "start"), **{
-        **common, "objective": "supervised", "train.max_steps": 150, "train.batch_size": 16,
+        **common, "task": "text2text", "train.max_steps": 150, "train.batch_size": 16,
         "train.learning_rate": 1e-2,
     })  # fmt: skip
-    run = warmstart.tune(str(data), base=str(tmp_path / "start"), out=str(tmp_path / "rl"), **{
-        **common, "objective": "grpo", "objective.reward": "exact,length",
+    run = warmstart.align(str(data), base=str(tmp_path / "start"), out=str(tmp_path / "rl"), **{
+        **common, "task": "prompts", "objective": "grpo", "objective.reward": "exact,length",
         "objective.reward_weights": [1.0, 0.5], "train.max_steps": 60, "train.batch_size": 8,
         "train.learning_rate": 3e-3, "train.keep": "last",
     })  # fmt: skip

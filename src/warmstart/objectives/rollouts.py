@@ -494,7 +494,7 @@ class RolloutObjective(Objective):
                 f"({self._limit}): the model does not end its answers here, and there is nothing "
                 "to learn from. Raise task.max_new_tokens, let an instruct model have its chat "
                 "template (task.template own), or first teach a base how an answer looks: "
-                "warmstart tune DATA --task prompts --objective supervised"
+                "warmstart tune DATA --task chat"
             )
 
     def _tell_extremes(self, answered: Answered, reward: np.ndarray) -> None:

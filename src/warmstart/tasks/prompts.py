@@ -314,12 +314,12 @@ class _Change:
     """How a figure went from the first rounds to the last ones."""
 
     def __init__(self, values: np.ndarray) -> None:
-        size = max(1, min(WINDOW, len(values) // 2))
+        size = max(1, min(WINDOW, len(values) // 4))
         ends = values[:size], values[-size:]
         self.first, self.last = (float(part.mean()) for part in ends)
         spread = sum(float(part.var(ddof=1)) / size for part in ends if size > 1) ** 0.5
-        self.rose = self.last - self.first > ERRORS * spread
-        self.fell = self.first - self.last > ERRORS * spread
+        self.rose = size > 1 and self.last - self.first > ERRORS * spread
+        self.fell = size > 1 and self.first - self.last > ERRORS * spread
 
 
 def _change(training: Json, name: str) -> _Change | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from warmstart.errors import RecipeError
 from warmstart.objectives.base import Loss, Setting
 from warmstart.objectives.language import LanguageObjective
 
@@ -62,6 +63,14 @@ class PreferenceObjective(LanguageObjective):
     """Whether the loss knows how likely the reference finds the answers."""
     whole_steps: ClassVar[bool] = False
     """Whether the loss of a row needs all others of its step."""
+
+    def check_family(self, config: Mapping[str, Any], kind: str) -> None:
+        """Raise `RecipeError` for a base that does not write behind a prompt."""
+        if kind not in self.kinds:
+            raise RecipeError(
+                f"objective {self.part_name()} trains a decoder, and '{config.get('model_type')}' "
+                f"is an {kind}; take --base smollm2, or --objective reward, which rates answers"
+            )
 
     def setup(self, session: Setting) -> None:
         """Ask the reference, where there is one, and compute without dropout from here on: by it
@@ -131,7 +140,9 @@ class PreferenceObjective(LanguageObjective):
             "rejected": pairs.policy[:, 1].sum(),
             **{name: value.sum() for name, value in self.shown(pairs).items()},
         }
-        return Loss(costs.sum(), batch.weight, {k: v.detach() for k, v in figures.items()})
+        times = batch.weight / len(batch.rows)  # figures are means of a pair, whatever it weighs
+        figures = {name: times * value.detach() for name, value in figures.items()}
+        return Loss(costs.sum(), batch.weight, figures)
 
     def pairs(self, policy: Tensor, batch: Batch) -> Pairs:
         """The log-probabilities [B, 2] of a batch beside those of the reference."""

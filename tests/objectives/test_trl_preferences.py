@@ -87,7 +87,7 @@ def kto_of_trl() -> Result:
     """The mismatched answers are those of the next row, as ours are."""
     from trl.trainer.kto_trainer import KTOTrainer
 
-    model, reference = decoder(1), decoder()
+    model, reference = decoder(1), decoder(2)
     this = trainer(model, reference, **WEIGHTS)
     this._compute_kl_logps = lambda *args: KTOTrainer._compute_kl_logps(this, *args)
     nexts = [*PAIRS[1:], PAIRS[0]]
@@ -107,7 +107,7 @@ def ours(name: str, **settings: Any) -> Result:
 
 def our_kto() -> Result:
     """From where the model has gone away from the reference: z is above 0."""
-    it = Aligned("kto", decoder(1), reference=decoder(), beta=0.1, **WEIGHTS)
+    it = Aligned("kto", decoder(1), reference=decoder(2), beta=0.1, **WEIGHTS)
     loss, grads, figures = it.step()
     assert figures["kl"] > 0.1
     return loss, grads

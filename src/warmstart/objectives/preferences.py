@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 REFERENCE = "reference.safetensors"
 """The file of a run with the log-probabilities of the reference."""
+SAMPLES, SAMPLE_TOKENS = 4, 48
+"""Prompts of the test rows that are answered for the report, and tokens of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +155,16 @@ class PreferenceObjective(LanguageObjective):
         return Pairs(policy, reference[:, :2], sizes)
 
     def judged(self, session: Any, outputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What the model before training says of the test rows, and how far this one has gone from
-        it; see `PairRows.beside`."""
+        """What the model before training says of the test rows, how far this one has gone from it
+        (see `PairRows.beside`), and what both write (`samples`)."""
         import torch
 
         if not session.prepared.recipe.evaluate.baselines:
             return {}
         before = session.reference(torch.float32)
-        return session.rows("test", last=True).beside(session.forward, before)
+        rows = session.rows("test", last=True)
+        texts = _samples(rows, session.tokenizer, before, session.forward)
+        return {**rows.beside(session.forward, before), "samples": texts}
 
     def cost(self, pairs: Pairs) -> Tensor:
         """The loss of each pair [B]."""
@@ -176,6 +180,21 @@ class PreferenceObjective(LanguageObjective):
     def rewards(self, pairs: Pairs) -> Tensor:
         """The reward that the model gives each answer by its likelihood [B, 2]."""
         raise NotImplementedError
+
+
+def _samples(rows: Any, tokenizer: Any, *models: Forward) -> list[list[str]]:
+    """What models write to a few of the prompts, the likeliest token each time: the prompt and one
+    text a model."""
+    from warmstart.models.sampling import Sampling, generate
+
+    chosen = np.unique(np.linspace(0, len(rows) - 1, SAMPLES).round().astype(int))
+    prompts = [rows.dataset.row(int(row)).tolist() for row in chosen]
+    greedy = Sampling(max_new_tokens=SAMPLE_TOKENS, temperature=0.0)
+    columns = [tokenizer.batch_decode(prompts, skip_special_tokens=True)]
+    for model in models:
+        written = [completion.ids for completion in generate(model, prompts, greedy)]
+        columns.append(tokenizer.batch_decode(written, skip_special_tokens=True))
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def _read(path: Path, key: str) -> Mapping[str, np.ndarray] | None:

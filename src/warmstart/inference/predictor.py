@@ -111,8 +111,8 @@ class Predictor:
 
     def compute(self, dataset: TokenizedDataset) -> Any:
         """Outputs [n, K]; [tokens, K] of a head that reads every token, parallel to the ids; of
-        several texts a row [n, texts, K], and vectors always so; a `GenerationOutput`; or, of a language model, what it says of
-        each window (`TokenScores`)."""
+        several texts a row [n, texts, K], and vectors always so; a `GenerationOutput`; or, of a
+        language model, what it says of each window (`TokenScores`)."""
         if self.task.head.generates:
             return self._texts(dataset)
         if self.task.head.predicts_itself:

@@ -40,8 +40,8 @@ def pair_inputs(
 
     ids [B, L] and lengths [B]; for each of the T tokens of all answers the row and place of the
     token before it, the token itself, and the number of its answer, i K + k, [T]; of rows that
-    share a prompt also positions and segments [B, L]. prompts is n, sizes [n, K] are the tokens of the
-    answers.
+    share a prompt also positions and segments [B, L]. prompts is n, sizes [n, K] are the tokens of
+    the answers.
     """
     rows, positions, parts = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
     before: list[np.ndarray] = []
@@ -63,8 +63,11 @@ def pair_inputs(
     sizes = np.array([own.shape[1] for own in before])
     owner = np.repeat(np.arange(len(before)), sizes)
     row, place, token = np.concatenate(before, 1)
-    arrays = {"ids": pad_rows(rows, pad)[0], "lengths": np.array([len(row) for row in rows]),
-              "row": row, "place": place, "token": token, "owner": owner, "sizes": sizes.reshape(len(pairs), -1)}  # fmt: skip
+    arrays = {
+        "ids": pad_rows(rows, pad)[0], "lengths": np.array([len(row) for row in rows]),
+        "row": row, "place": place, "token": token, "owner": owner,
+        "sizes": sizes.reshape(len(pairs), -1),
+    }  # fmt: skip
     if shared:
         arrays["positions"] = pad_rows(positions, 0)[0]
         arrays["segments"] = pad_rows(parts, PADDING)[0]

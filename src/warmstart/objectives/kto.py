@@ -96,7 +96,8 @@ def _both(forward: Forward, inputs: Mapping[str, Any]) -> Tensor:
 
     own = answer_log_probs(forward, inputs)
     with torch.no_grad():
-        return torch.cat([own, answer_log_probs(forward, inputs["mismatched"])], 1)
+        others = answer_log_probs(forward, inputs["mismatched"])
+    return torch.cat([own, others], 1)
 
 
 def _shifted(rows: Any) -> Any:

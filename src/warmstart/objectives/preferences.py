@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from warmstart.errors import RecipeError
 from warmstart.objectives.base import Loss, Setting
 from warmstart.objectives.language import LanguageObjective
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 REFERENCE = "reference.safetensors"
 """The file of a run with the log-probabilities of the reference."""
+SAMPLES, SAMPLE_TOKENS = 4, 48
+"""Prompts of the test rows that are answered for the report, and tokens of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,14 @@ class PreferenceObjective(LanguageObjective):
     """Whether the loss knows how likely the reference finds the answers."""
     whole_steps: ClassVar[bool] = False
     """Whether the loss of a row needs all others of its step."""
+
+    def check_family(self, config: Mapping[str, Any], kind: str) -> None:
+        """Raise `RecipeError` for a base that does not write behind a prompt."""
+        if kind not in self.kinds:
+            raise RecipeError(
+                f"objective {self.part_name()} trains a decoder, and '{config.get('model_type')}' "
+                f"is an {kind}; take --base smollm2, or --objective reward, which rates answers"
+            )
 
     def setup(self, session: Setting) -> None:
         """Ask the reference, where there is one, and compute without dropout from here on: by it
@@ -131,7 +142,9 @@ class PreferenceObjective(LanguageObjective):
             "rejected": pairs.policy[:, 1].sum(),
             **{name: value.sum() for name, value in self.shown(pairs).items()},
         }
-        return Loss(costs.sum(), batch.weight, {k: v.detach() for k, v in figures.items()})
+        times = batch.weight / len(batch.rows)  # figures are means of a pair, whatever it weighs
+        figures = {name: times * value.detach() for name, value in figures.items()}
+        return Loss(costs.sum(), batch.weight, figures)
 
     def pairs(self, policy: Tensor, batch: Batch) -> Pairs:
         """The log-probabilities [B, 2] of a batch beside those of the reference."""
@@ -142,14 +155,16 @@ class PreferenceObjective(LanguageObjective):
         return Pairs(policy, reference[:, :2], sizes)
 
     def judged(self, session: Any, outputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What the model before training says of the test rows, and how far this one has gone from
-        it; see `PairRows.beside`."""
+        """What the model before training says of the test rows, how far this one has gone from it
+        (see `PairRows.beside`), and what both write (`samples`)."""
         import torch
 
         if not session.prepared.recipe.evaluate.baselines:
             return {}
         before = session.reference(torch.float32)
-        return session.rows("test", last=True).beside(session.forward, before)
+        rows = session.rows("test", last=True)
+        texts = _samples(rows, session.tokenizer, before, session.forward)
+        return {**rows.beside(session.forward, before), "samples": texts}
 
     def cost(self, pairs: Pairs) -> Tensor:
         """The loss of each pair [B]."""
@@ -165,6 +180,21 @@ class PreferenceObjective(LanguageObjective):
     def rewards(self, pairs: Pairs) -> Tensor:
         """The reward that the model gives each answer by its likelihood [B, 2]."""
         raise NotImplementedError
+
+
+def _samples(rows: Any, tokenizer: Any, *models: Forward) -> list[list[str]]:
+    """What models write to a few of the prompts, the likeliest token each time: the prompt and one
+    text a model."""
+    from warmstart.models.sampling import Sampling, generate
+
+    chosen = np.unique(np.linspace(0, len(rows) - 1, SAMPLES).round().astype(int))
+    prompts = [rows.dataset.row(int(row)).tolist() for row in chosen]
+    greedy = Sampling(max_new_tokens=SAMPLE_TOKENS, temperature=0.0)
+    columns = [tokenizer.batch_decode(prompts, skip_special_tokens=True)]
+    for model in models:
+        written = [completion.ids for completion in generate(model, prompts, greedy)]
+        columns.append(tokenizer.batch_decode(written, skip_special_tokens=True))
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def _read(path: Path, key: str) -> Mapping[str, np.ndarray] | None:

@@ -27,6 +27,9 @@ from warmstart.types import Prediction
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from transformers import PreTrainedModel
+
+    from warmstart.models.base import Base
 
 
 class Reward(PairTask):
@@ -81,6 +84,16 @@ class Reward(PairTask):
     def fit_labels(self, train: pa.Table) -> list[str]:
         return ["reward"]
 
+    def build_model(self, base: Base, labels: Sequence[str], seed: int) -> PreTrainedModel:
+        """The base's body under a head with one output. A decoder's is at the last token that does
+        not pad, which transformers tells by its id: the padding is one that ends no answer."""
+        from warmstart.models.loading import load_tokenizer
+
+        model = super().build_model(base, labels, seed)
+        if self.decodes:
+            model.config.pad_token_id = set_padding(load_tokenizer(base))
+        return model
+
     def encode(
         self,
         table: pa.Table,
@@ -93,6 +106,8 @@ class Reward(PairTask):
         ones; or the only answers."""
         from dataclasses import replace
 
+        if self.decodes:
+            set_padding(tokenizer)
         names = ANSWERS if ANSWERS[0] in table.column_names else ("answer",)
         encode = self._conversations if self.decodes else self._two_texts
         store = None
@@ -180,3 +195,15 @@ class Reward(PairTask):
                    "first; all pairs are in predictions.parquet."},
             notes=length_notes(lengths),
         )  # fmt: skip
+
+
+def set_padding(tokenizer: Any) -> int:
+    """Have the tokenizer pad with a token that ends no answer, and return its id: another special
+    one, or else the last of the vocabulary."""
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    if pad is None or pad == end:
+        added = tokenizer.added_tokens_decoder.items()
+        others = [i for i, token in sorted(added) if token.special and i != end]
+        pad = others[0] if others else next(i for i in (len(tokenizer) - 1, 0) if i != end)
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
+    return int(pad)

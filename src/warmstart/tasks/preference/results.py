@@ -107,6 +107,16 @@ def change_section(now: Floats, before: Floats, sizes: Floats, drift: Floats) ->
     }
 
 
+def sample_section(samples: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """What the model wrote to a few prompts before training, and writes now."""
+    return {
+        "title": "What it writes",
+        "lead": "To some test prompts at equal distances, the likeliest token each time.",
+        "columns": ["Prompt", "Before", "Now"],
+        "rows": [[shortened(text.strip(), BRIEF) for text in row] for row in samples],
+    }
+
+
 def change_notes(now: Floats, before: Floats) -> list[str]:
     """A note where the margin grows while the chosen answers themselves become less likely."""
     chosen, rejected = (now - before).mean(0)

@@ -22,6 +22,7 @@ from warmstart.tasks.preference.results import (
     length_notes,
     length_section,
     pair_table,
+    sample_section,
     wrong_pairs,
 )
 from warmstart.tasks.results import TaskResult
@@ -129,7 +130,7 @@ class Preference(PairTask):
             sections.insert(0, change_section(*sums, now.tokens, outputs["drift"]))
             notes += change_notes(*sums)
         if "samples" in outputs:
-            sections.append(outputs["samples"])
+            sections.append(sample_section(outputs["samples"]))
         return TaskResult(
             measure=measure,
             statistics=measure.rows(scores),

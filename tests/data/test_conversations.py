@@ -72,7 +72,7 @@ def test_every_form_becomes_the_same_messages(name: str, tmp_path: Path) -> None
 def test_an_input_stands_below_its_instruction(tmp_path: Path) -> None:
     row = {"instruction": "Translate.", "input": "Guten Tag", "output": "Good day"}
     made, _ = dropped(table_of([row], tmp_path), read_conversations)
-    assert read(made["messages"][0].as_py())[0]["content"] == "Translate.\n\nGuten Tag"
+    assert read(made["messages"][0].as_py())[0]["content"] == "Translate.\nGuten Tag"
 
 
 def call(arguments: Any) -> dict[str, Any]:

@@ -27,18 +27,19 @@ ANSWERS = ("completion", "response", "output", "answer")
 SYSTEMS = ("system", "system_prompt")
 TOOLS = ("tools", "functions")
 CHAT_ROLES: Mapping[str, Sequence[str]] = {
-    "messages": CHATS, "prompt": PROMPTS, "input": ("input",), "completion": ANSWERS,
+    "messages": (*CHATS, "instruction,input", *PROMPTS), "completion": ANSWERS,
     "system": SYSTEMS, "tools": TOOLS,
 }  # fmt: skip
-"""Roles of columns for `read_conversations`: messages, or prompt (Alpaca: and input) and
-completion."""
+"""Roles of columns for `read_conversations`: messages, or a prompt (Alpaca's is an instruction and
+its input) and a completion."""
 PREFERENCE_ROLES: Mapping[str, Sequence[str]] = {
-    "prompt": (*PROMPTS, "messages"), "chosen": ("chosen", "preferred"),
-    "rejected": ("rejected", "dispreferred"), "system": SYSTEMS, "tools": TOOLS,
+    "prompt": ("prompt", "instruction,input", *PROMPTS, "messages"),
+    "chosen": ("chosen", "preferred"), "rejected": ("rejected", "dispreferred"),
+    "system": SYSTEMS, "tools": TOOLS,
 }  # fmt: skip
 PROMPT_ROLES: Mapping[str, Sequence[str]] = {
-    "prompt": (*PROMPTS, *CHATS), "answer": ("answer", "solution", "target", *ANSWERS),
-    "system": SYSTEMS, "tools": TOOLS,
+    "prompt": ("prompt", "instruction,input", *PROMPTS, *CHATS),
+    "answer": ("answer", "solution", "target", *ANSWERS), "system": SYSTEMS, "tools": TOOLS,
 }  # fmt: skip
 NESTED = frozenset({*CHAT_ROLES, *PREFERENCE_ROLES, *PROMPT_ROLES})
 """Roles whose values may be lists or objects."""
@@ -71,11 +72,11 @@ def messages_of(value: Any, speaker: str = USER) -> list[Message]:
     """A conversation of whatever stands in a cell: a list of messages (OpenAI's or ShareGPT's) or
     such a list as JSON, or a text, which `speaker` says. Raises `RowError` with the reason."""
     parsed = parse_cell(value)
-    if isinstance(parsed, str):
+    if isinstance(parsed, str) and parsed:
         several = spoken(parsed) if speaker == USER else []
         return several or [{"role": speaker, "content": parsed}]
     turns: list[Any] = parsed if isinstance(parsed, list) else [parsed]
-    if not turns or parsed is None:
+    if not turns or parsed is None or parsed == "":
         raise RowError("no messages")
     if not isinstance(value, str):  # of Arrow: what is null was not there
         turns = _without_nulls(turns)
@@ -193,13 +194,10 @@ def read_conversations(table: pa.Table, drop: Drop) -> pa.Table:
     """
 
     def one_form(row: Mapping[str, Any]) -> dict[str, str]:
-        told = row.get("messages")
-        if told is None or told == "":
-            messages = messages_of(_joined(row))
-            if (answer := row.get("completion")) is not None:
-                messages += messages_of(answer, ASSISTANT)
-        else:
-            messages = messages_of(told)
+        messages = messages_of(row.get("messages"))
+        answer = row.get("completion")
+        if answer not in (None, "") and messages[-1]["role"] != ASSISTANT:
+            messages += messages_of(answer, ASSISTANT)
         messages = _with_system(messages, row)
         target = text_of(messages[-1]) if messages[-1]["role"] == ASSISTANT else ""
         before = messages[:-1] if target else messages
@@ -278,14 +276,6 @@ def _formed(
     arrays = {name: pa.chunked_array([pa.array(own, pa.string())]) for name, own in columns.items()}
     rest = table.select(own).take(pa.array(kept, pa.int64()))
     return pa.table({**arrays, **{name: rest[name] for name in own}})
-
-
-def _joined(row: Mapping[str, Any]) -> Any:
-    """What is asked: the prompt, of Alpaca's form the instruction and, below it, its input."""
-    prompt, more = row.get("prompt"), row.get("input")
-    if prompt is None or prompt == "":
-        raise RowError("no prompt and no messages")
-    return f"{prompt}\n\n{more}" if isinstance(prompt, str) and more else prompt
 
 
 def _with_system(messages: list[Message], row: Mapping[str, Any]) -> list[Message]:

@@ -209,6 +209,7 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
     for remark in task.data_notes(splits.train):
         ledger.note("task", remark)
     examples: dict[str, Examples] = {}
+    splits = _usable(task, splits, tokenizer, ledger)
     for name in SPLITS:
         table = getattr(splits, name)
         cut = Cut(table, ledger)
@@ -232,6 +233,21 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
         general = read_general(recipe.forgetting.text)
         ledger.note("forgetting", general.note)
     return Prepared(recipe, splits, ledger, labels, base, examples, tokenizer, rows, general)
+
+
+def _usable(task: Task, splits: Splits, tokenizer: Any, ledger: Ledger) -> Splits:
+    """The rows of each split that the task can use as this tokenizer splits them."""
+    tables: dict[str, Any] = {}
+    for name in SPLITS:
+        table = getattr(splits, name)
+
+        def drop(row: int, reason: str, name: str = name, table: Any = table) -> None:
+            ledger.drop(table["_file"][row].as_py(), table["_line"][row].as_py(), reason, "", name)
+
+        tables[name] = task.usable(table, tokenizer, drop)
+        if len(table) and not len(tables[name]):
+            raise ledger.nothing_left(str(table["_file"][0].as_py()))
+    return replace(splits, **tables)
 
 
 def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:

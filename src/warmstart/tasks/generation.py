@@ -205,7 +205,7 @@ class TextTask(Task):
 
         model = load_headed(base, self.head, [], seed)
         tokenizer: Any = load_tokenizer(base)
-        end = None if self.separator is None else tokenizer.eos_token_id
+        end = self.end_token(tokenizer)
         model.generation_config = generation_config(
             model,
             end,
@@ -215,9 +215,13 @@ class TextTask(Task):
             length_penalty=self.length_penalty,
             no_repeat_ngram_size=self.no_repeat_ngram_size,
         )
-        if self.separator is None:
+        if model.config.is_encoder_decoder:
             set_first_token(model, tokenizer, self.set_languages(tokenizer))
         return model
+
+    def end_token(self, tokenizer: Any) -> int | None:
+        """The token that ends an answer beside those of the base."""
+        return None if self.separator is None else tokenizer.eos_token_id
 
     def decode(self, outputs: GenerationOutput, examples: Examples) -> list[Prediction]:
         written = texts_of(outputs, examples.tokenizer)

@@ -98,7 +98,7 @@ def test_loss_and_gradients_are_trls(case: Case) -> None:
     arguments = trl.SFTConfig(
         output_dir=case.model.name_or_path + "-trl", assistant_only_loss=True, max_length=700,
         packing=False, padding_free=False, bf16=False, fp16=False, use_cpu=True, seed=0,
-        gradient_checkpointing=False, per_device_train_batch_size=4, report_to=[],
+        activation_checkpointing=False, per_device_train_batch_size=4, report_to=[],
         completion_only_loss=None, loss_type="nll", dataset_num_proc=None, shuffle_dataset=False,
     )  # fmt: skip
     data = Dataset.from_list([{"messages": row} for row in ROWS])

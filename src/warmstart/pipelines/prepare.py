@@ -20,7 +20,7 @@ from warmstart.data.splitting import Splits
 from warmstart.data.tables import mapped
 from warmstart.data.tokens.batching import plan
 from warmstart.data.tokens.dataset import TokenizedDataset
-from warmstart.data.tokens.lost import Cut, note_unknown
+from warmstart.data.tokens.lost import Cut, note_unknown, usable
 from warmstart.errors import DataError, RecipeError
 from warmstart.methods.base import Method
 from warmstart.models.architectures import FLOAT32_ONLY, family_of, skeleton, width_of
@@ -149,6 +149,10 @@ class Prepared:
             for i, label in enumerate(self.labels)
         }
 
+    def preview(self) -> list[list[tuple[str, bool]]]:
+        """The first rows of train, and what of each is learned; see `Task.preview`."""
+        return self.task.preview(self.examples["train"])
+
     def steps(self) -> int:
         """Steps of the whole run."""
         train, recipe = self.recipe.train, self.recipe
@@ -206,7 +210,8 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
     for remark in task.data_notes(splits.train):
         ledger.note("task", remark)
     examples: dict[str, Examples] = {}
-    splits = _usable(task, splits, tokenizer, ledger)
+    read = {name: getattr(splits, name) for name in SPLITS}
+    splits = replace(splits, **usable(read, task.usable, tokenizer, ledger))
     for name in SPLITS:
         table = getattr(splits, name)
         cut = Cut(table, ledger)
@@ -231,21 +236,6 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
         general = read_general(recipe.forgetting.text)
         ledger.note("forgetting", general.note)
     return Prepared(recipe, splits, ledger, labels, base, examples, tokenizer, rows, general)
-
-
-def _usable(task: Task, splits: Splits, tokenizer: Any, ledger: Ledger) -> Splits:
-    """The rows of each split that the task can use as this tokenizer splits them."""
-    tables: dict[str, Any] = {}
-    for name in SPLITS:
-        table = getattr(splits, name)
-
-        def drop(row: int, reason: str, name: str = name, table: Any = table) -> None:
-            ledger.drop(table["_file"][row].as_py(), table["_line"][row].as_py(), reason, "", name)
-
-        tables[name] = task.usable(table, tokenizer, drop)
-        if len(table) and not len(tables[name]):
-            raise ledger.nothing_left(str(table["_file"][0].as_py()))
-    return replace(splits, **tables)
 
 
 def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:

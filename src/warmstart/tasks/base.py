@@ -188,6 +188,11 @@ class Task(Part):
         for each split before `encode`. Raises `DataError` or `RecipeError`."""
         return table
 
+    def preview(self, examples: Examples) -> list[list[tuple[str, bool]]]:
+        """The first rows of a split as stretches of text, each with whether it is what is learned;
+        nothing for a task that learns no tokens."""
+        return []
+
     def targets(self, table: pa.Table, labels: Sequence[str]) -> np.ndarray | None:
         """What the model is to learn of each row [n, ...]; None where the table does not say."""
         raise NotImplementedError

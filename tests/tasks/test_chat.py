@@ -167,3 +167,19 @@ def test_packed_is_the_same_run_and_says_how_full(base: Path, tmp_path: Path) ->
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     assert 0.5 < next(line["fill"] for line in log if "fill" in line) <= 1
     assert main(["tune", str(data), "--base", str(base), "--task", "chat", "--dry-run"]) == 0
+
+
+def test_the_mask_is_shown_before_a_step(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_rows(tmp_path / "chat.jsonl", talks(32))
+    words = ["tune", str(data), "--base", str(base), "--show-mask", "--dry-run"]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "task chat, by the columns 'messages'" in told
+    assert told.count("<|im_start|>assistant\n⟦") == 3
+    assert "<|im_end|>⟧" in told
+    table = tmp_path / "labels.csv"
+    table.write_text("text,label\n" + "".join(f"a {n},{n % 2}\n" for n in range(40)))
+    assert main(["tune", str(table), "--show-mask", "--dry-run"]) == 2
+    assert "this task learns none" in capsys.readouterr().err

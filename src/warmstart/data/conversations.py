@@ -189,8 +189,8 @@ def read_conversations(table: pa.Table, drop: Drop) -> pa.Table:
     """A table of the columns of `CHAT_ROLES` as the columns messages and tools (JSON), and source
     and target, the last answer and what stands before it, for people.
 
-    A conversation that does not end with an answer has an empty target. The file's own columns
-    (`_file`, …) stay.
+    A conversation that does not end with an answer has an empty target (see `sides_of`). The file's
+    own columns (`_file`, …) stay.
     """
 
     def one_form(row: Mapping[str, Any]) -> dict[str, str]:
@@ -199,9 +199,8 @@ def read_conversations(table: pa.Table, drop: Drop) -> pa.Table:
         if answer not in (None, "") and messages[-1]["role"] != ASSISTANT:
             messages += messages_of(answer, ASSISTANT)
         messages = _with_system(messages, row)
-        target = text_of(messages[-1]) if messages[-1]["role"] == ASSISTANT else ""
-        before = messages[:-1] if target else messages
-        return {"messages": write(messages), "tools": _tools(row), "source": as_text(before),
+        source, target = sides_of(messages)
+        return {"messages": write(messages), "tools": _tools(row), "source": source,
                 "target": target}  # fmt: skip
 
     return _formed(table, ("messages", "tools", "source", "target"), one_form, drop)
@@ -294,6 +293,15 @@ def text_of(message: Message) -> str:
     """What a message says, its calls of tools below, for people."""
     calls = [write(call["function"]) for call in message.get("tool_calls", ())]
     return "\n".join(part for part in (message["content"], *calls) if part)
+
+
+def sides_of(messages: Sequence[Message]) -> tuple[str, str]:
+    """What stands before the last answer, and the answer, for people; without an answer the whole
+    and nothing. The system's message is left out: it is the same in many conversations."""
+    answered = messages[-1]["role"] == ASSISTANT
+    before = messages[:-1] if answered else messages
+    others = [message for message in before if message["role"] != "system"]
+    return as_text(others or before), text_of(messages[-1]) if answered else ""
 
 
 def as_text(messages: Sequence[Message]) -> str:

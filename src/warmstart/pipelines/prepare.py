@@ -245,6 +245,7 @@ def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
     """
     base, store = prepared.base, prepared.stores["train"]
     tokenizer = load_tokenizer(base)
+    tokenizer.chat_template = prepared.tokenizer.chat_template
     _check_method(recipe, base)
     wanted: Any = recipe.task
     recipe = recipe.model_copy(update={"task": wanted.as_read_by(prepared.task)})

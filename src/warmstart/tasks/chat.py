@@ -14,10 +14,9 @@ from warmstart.data.conversations import (
     ASSISTANT,
     CHAT_ROLES,
     NESTED,
-    as_text,
     read,
     read_conversations,
-    text_of,
+    sides_of,
     write,
 )
 from warmstart.data.ledger import place
@@ -154,7 +153,7 @@ class Chat(TextTask):
                 drop(number, str(error))
                 continue
             kept.append(number)
-            values = write(messages), as_text(messages[:-1]), text_of(messages[-1])
+            values = write(messages), *sides_of(messages)
             for column, value in zip(columns.values(), values, strict=True):
                 column.append(value)
         table = table.take(np.array(kept, np.int64))
@@ -294,9 +293,6 @@ class Chat(TextTask):
                 "it would have said.",
             },
         )
-
-    def data_notes(self, train: pa.Table) -> list[str]:
-        return []
 
     def prove(self, folder: Path, examples: Examples) -> dict[str, Any]:
         """By transformers alone, in a process of its own, the saved folder gives conversations the

@@ -60,6 +60,8 @@ class Task(Part):
     same, `rows` checks what is there."""
     inputs: ClassVar[tuple[str, ...]] = ("text",)
     """Roles that an answer is asked for with; never a target."""
+    beside: ClassVar[tuple[str, ...]] = ()
+    """Roles that are read with the inputs where a file has them."""
     nested: ClassVar[frozenset[str]] = frozenset()
     """Roles whose values may be lists or structs."""
     texts: ClassVar[tuple[str, ...]] = ("text",)

@@ -49,6 +49,7 @@ class Chat(TextTask):
     roles: ClassVar[Mapping[str, Sequence[str]]] = CHAT_ROLES
     required: ClassVar[frozenset[str] | None] = frozenset({"messages"})
     inputs: ClassVar[tuple[str, ...]] = ("messages",)
+    beside: ClassVar[tuple[str, ...]] = ("system", "tools")
     nested: ClassVar[frozenset[str]] = NESTED
     texts: ClassVar[tuple[str, ...]] = ("source",)
     objective: ClassVar[str] = "sft"

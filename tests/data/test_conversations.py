@@ -66,13 +66,13 @@ def test_every_form_becomes_the_same_messages(name: str, tmp_path: Path) -> None
     assert not lost
     assert [read(value) for value in made["messages"].to_pylist()] == [[SYSTEM, ASKED, ANSWER]] * 2
     assert made["target"].to_pylist() == ["Four."] * 2
-    assert made["source"][0].as_py() == "system: Be brief.\nuser: Two and two?"
+    assert made["source"][0].as_py() == "Two and two?"
 
 
 def test_an_input_stands_below_its_instruction(tmp_path: Path) -> None:
     row = {"instruction": "Translate.", "input": "Guten Tag", "output": "Good day"}
     made, _ = dropped(table_of([row], tmp_path), read_conversations)
-    assert read(made["messages"][0].as_py())[0]["content"] == "Translate.\n\nGuten Tag"
+    assert read(made["messages"][0].as_py())[0]["content"] == "Translate.\nGuten Tag"
 
 
 def call(arguments: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 import warmstart
+from chats import bytes_with, talker
 from warmstart.cli.main import main
 from warmstart.config.recipe import Recipe
 from warmstart.data.ledger import Ledger
@@ -34,8 +35,9 @@ ROWS: Mapping[str, dict[str, Any]] = {
     "translation": {"source": ENGLISH, "target": GERMAN},
     "summarization": {"source": LONG, "target": "A new harbour."},
     "summarization, by name": {"dialogue": "A: Hi. B: Hi.", "summary": "They greet."},
-    "text2text": {"prompt": "1 + 1", "response": "2"},
-    "text2text, alpaca": {"instruction": "Add", "input": "1 + 1", "output": "2"},
+    "text2text": {"source": "1 + 1", "target": "2"},
+    "chat, one turn": {"prompt": "1 + 1", "response": "2"},
+    "chat, alpaca": {"instruction": "Add", "input": "1 + 1", "output": "2"},
     "embedding": {"anchor": "a", "positive": "b", "negative": "c"},
     "pairs": {"premise": "a", "hypothesis": "b", "label": "yes"},
     "regression": {"text": "a", "label": 0.5},
@@ -43,7 +45,9 @@ ROWS: Mapping[str, dict[str, Any]] = {
     "multilabel": {"text": "a", "labels": ["x", "y"]},
     "multilabel, in cells": {"text": "a", "labels": "{'x', 'y'}"},
     "preferences": {"prompt": "a", "chosen": "b", "rejected": "c"},
-    "conversations": {"messages": CHAT},
+    "chat": {"messages": CHAT},
+    "chat, sharegpt": {"conversations": [{"from": "human", "value": "Hi"}]},
+    "chat, two lists": {"prompt": CHAT, "completion": CHAT},
     "multiple choice": {"question": "a?", "choices": ["b", "c"], "answer": 1},
     "plain text": {"text": "a"},
     "None": {"text": "a", "label": "x"},
@@ -74,6 +78,17 @@ def test_a_request_that_names_a_task_or_columns_is_left_alone() -> None:
         assert with_task(recipe, rows, Ledger()) is recipe
 
 
+def test_prompts_are_put_through_the_template_of_a_base_that_has_one(tmp_path: Path) -> None:
+    """CoursIA#11304: on an instruct base free text is what it has never seen."""
+    rows = varied(ROWS["chat, one turn"])
+    recipe = {"base": str(talker(tmp_path / "talker"))}
+    assert with_task(Recipe.of(recipe), rows, Ledger()).task.part_name() == "chat"
+    recipe = {"base": str(talker(tmp_path / "plain", bytes_with()))}
+    assert with_task(Recipe.of(recipe), rows, Ledger()).task.part_name() == "text2text"
+    messages = varied(ROWS["chat"])
+    assert with_task(Recipe.of(recipe), messages, Ledger()).task.part_name() == "chat"
+
+
 def test_what_is_taken_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"text": f"word {n} here", "labels": ["x"] if n % 2 else ["x", "y"]} for n in range(60)]
     pd.DataFrame(rows).to_csv(tmp_path / "a.csv", index=False)
@@ -87,7 +102,7 @@ def test_what_is_taken_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_what_no_task_learns_from_is_called_by_its_name(tmp_path: Path) -> None:
-    for name in ("preferences", "conversations", "multiple choice"):
+    for name in ("preferences", "multiple choice"):
         with pytest.raises(DataError, match=rf"holds {name} \(.*there is no task for"):
             warmstart.plan(varied(ROWS[name]))
     with pytest.raises(RecipeError, match=r"minilm, writes no texts.*--task text2text --base"):
@@ -122,9 +137,8 @@ SETS: Mapping[str, str] = {
     "multi30k_en_de": "--task translation --base smollm2",
     **dict.fromkeys(
         ("dolly_open_qa", "task_prompts", "short_instructions", "seed_tasks", "gsm8k",
-         "lambada/test.jsonl"), "--task text2text --base smollm2"),
+         "lambada/test.jsonl", "tool_chat"), "--task chat --base smollm2"),
     **dict.fromkeys(("hh_harmless", "qa_feedback_pref", "politeness_pref"), "holds preferences"),
-    "tool_chat": "holds conversations",
     **dict.fromkeys(
         ("arc_challenge", "bbq/test.jsonl", "openbookqa/test.jsonl", "truthfulqa/test.jsonl",
          "winogrande/validation.jsonl"), "holds multiple choice"),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tiny import tiny_tokenizer
+from chats import SMOLLM2, TALK, bytes_with, smollm2_like
 from warmstart.data.conversations import messages_of, tools_of
 from warmstart.errors import BaseModelError, RecipeError, RowError, UnknownNameError
 from warmstart.models.base import resolve
@@ -20,38 +20,6 @@ from warmstart.models.loading import load_tokenizer
 from warmstart.tokenization import rendering
 from warmstart.tokenization.chat import ChatTemplate, names
 from warmstart.tokenization.rendering import RENDERER
-
-SMOLLM2 = (
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
-    "<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + "
-    "'<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}"
-    "{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-TALK = [
-    {"role": "user", "content": "Hi there"}, {"role": "assistant", "content": "Yo"},
-    {"role": "user", "content": "And now?"}, {"role": "assistant", "content": "Well, this."},
-]  # fmt: skip
-TOKEN = re.compile(r"<[|｜][^|｜<>]+[|｜]>|<start_of_turn>|<end_of_turn>|<turn\|>|<\|turn>")
-
-
-def bytes_with(template: str = "", *special: str) -> Any:
-    """A tokenizer of single bytes that has these tokens, and those that a template writes."""
-    tokenizer = tiny_tokenizer("qwen2")
-    own = sorted({*special, *TOKEN.findall(template), "<s>", "</s>"})
-    tokenizer.add_special_tokens(
-        {"additional_special_tokens": own, "bos_token": "<s>", "eos_token": "</s>"}
-    )
-    tokenizer.chat_template = template or None
-    return tokenizer
-
-
-def smollm2_like() -> Any:
-    """Bytes under SmolLM2's own template, with its special tokens: padding is the end."""
-    tokenizer = bytes_with(SMOLLM2)
-    tokenizer.add_special_tokens({"bos_token": "<|im_start|>", "eos_token": "<|im_end|>",
-                                  "pad_token": "<|im_end|>"})  # fmt: skip
-    return tokenizer
 
 
 def written(template: ChatTemplate, *args: Any, **more: Any) -> str:

@@ -18,6 +18,7 @@ MODEL, LABELLED = "run or model folder", "labelled file, or folder with test.*"
 WRITES = "run, model folder, adapter, or base that writes, such as smollm2"
 RECIPE = {"recipe FILE": "a recipe in TOML; flags win over it"}
 DRY_RUN = {"dry-run": "check everything, print what would be done, do nothing"}
+SHOW_MASK = {"show-mask": "print the first rows with the tokens that are learned in colour"}
 RESUME = {"resume RUN": "go on with a run, or a comparison of runs, that was stopped"}
 FREE_OUT = {"out FOLDER": "where it goes; unset: the next free folder in tokenizers/"}
 
@@ -81,8 +82,8 @@ VERBS = {
     "demo": Verb("the main job on the sample data that comes with warmstart",
                  keys=tuple(Recipe.model_fields)),
     "tune": Verb("fine-tune on labelled data: a model, a report, a proof",
-                 {"[DATA]": "file, folder, or hub dataset id"}, RECIPE | RESUME | DRY_RUN,
-                 tuple(Recipe.model_fields)),
+                 {"[DATA]": "file, folder, or hub dataset id"},
+                 RECIPE | RESUME | DRY_RUN | SHOW_MASK, tuple(Recipe.model_fields)),
     "pretrain": Verb("pretrain a language model on raw text, from scratch or going on with a base",
                      {"[CORPUS]": "text files or a folder of them, a table, or hub dataset id"},
                      {"architecture NAME": "begin from scratch: gpt2, bert, t5 … (see scratch)",

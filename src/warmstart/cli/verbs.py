@@ -28,9 +28,13 @@ def tune(request: Request) -> None:
     """`warmstart tune DATA`."""
     data, options = request.words.get("DATA"), request.options
     source: dict[str, Any] = {"recipe": options["recipe"], "resume": options["resume"]}
-    if options["dry-run"]:
-        _show(request, api.plan(data, **source, **request.keys), show.plan)
-        return
+    if options["dry-run"] or options["show-mask"]:
+        planned = api.plan(data, **source, **request.keys)
+        if options["show-mask"]:
+            show.mask(planned)
+        if options["dry-run"]:
+            _show(request, planned, show.plan)
+            return
     with Bars() as bars:
         result = api.tune(data, **source, listeners=[bars], **request.keys)
     show.tuned(result, as_json=options["json"])

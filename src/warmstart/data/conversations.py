@@ -27,18 +27,19 @@ ANSWERS = ("completion", "response", "output", "answer")
 SYSTEMS = ("system", "system_prompt")
 TOOLS = ("tools", "functions")
 CHAT_ROLES: Mapping[str, Sequence[str]] = {
-    "messages": CHATS, "prompt": PROMPTS, "input": ("input",), "completion": ANSWERS,
+    "messages": (*CHATS, "instruction,input", *PROMPTS), "completion": ANSWERS,
     "system": SYSTEMS, "tools": TOOLS,
 }  # fmt: skip
-"""Roles of columns for `read_conversations`: messages, or prompt (Alpaca: and input) and
-completion."""
+"""Roles of columns for `read_conversations`: messages, or a prompt (Alpaca's is an instruction and
+its input) and a completion."""
 PREFERENCE_ROLES: Mapping[str, Sequence[str]] = {
-    "prompt": (*PROMPTS, "messages"), "chosen": ("chosen", "preferred"),
-    "rejected": ("rejected", "dispreferred"), "system": SYSTEMS, "tools": TOOLS,
+    "prompt": ("prompt", "instruction,input", *PROMPTS, "messages"),
+    "chosen": ("chosen", "preferred"), "rejected": ("rejected", "dispreferred"),
+    "system": SYSTEMS, "tools": TOOLS,
 }  # fmt: skip
 PROMPT_ROLES: Mapping[str, Sequence[str]] = {
-    "prompt": (*PROMPTS, *CHATS), "answer": ("answer", "solution", "target", *ANSWERS),
-    "system": SYSTEMS, "tools": TOOLS,
+    "prompt": ("prompt", "instruction,input", *PROMPTS, *CHATS),
+    "answer": ("answer", "solution", "target", *ANSWERS), "system": SYSTEMS, "tools": TOOLS,
 }  # fmt: skip
 NESTED = frozenset({*CHAT_ROLES, *PREFERENCE_ROLES, *PROMPT_ROLES})
 """Roles whose values may be lists or objects."""
@@ -71,11 +72,11 @@ def messages_of(value: Any, speaker: str = USER) -> list[Message]:
     """A conversation of whatever stands in a cell: a list of messages (OpenAI's or ShareGPT's) or
     such a list as JSON, or a text, which `speaker` says. Raises `RowError` with the reason."""
     parsed = parse_cell(value)
-    if isinstance(parsed, str):
+    if isinstance(parsed, str) and parsed:
         several = spoken(parsed) if speaker == USER else []
         return several or [{"role": speaker, "content": parsed}]
     turns: list[Any] = parsed if isinstance(parsed, list) else [parsed]
-    if not turns or parsed is None:
+    if not turns or parsed is None or parsed == "":
         raise RowError("no messages")
     if not isinstance(value, str):  # of Arrow: what is null was not there
         turns = _without_nulls(turns)
@@ -188,22 +189,18 @@ def read_conversations(table: pa.Table, drop: Drop) -> pa.Table:
     """A table of the columns of `CHAT_ROLES` as the columns messages and tools (JSON), and source
     and target, the last answer and what stands before it, for people.
 
-    A conversation that does not end with an answer has an empty target. The file's own columns
-    (`_file`, …) stay.
+    A conversation that does not end with an answer has an empty target (see `sides_of`). The file's
+    own columns (`_file`, …) stay.
     """
 
     def one_form(row: Mapping[str, Any]) -> dict[str, str]:
-        told = row.get("messages")
-        if told is None or told == "":
-            messages = messages_of(_joined(row))
-            if (answer := row.get("completion")) is not None:
-                messages += messages_of(answer, ASSISTANT)
-        else:
-            messages = messages_of(told)
+        messages = messages_of(row.get("messages"))
+        answer = row.get("completion")
+        if answer not in (None, "") and messages[-1]["role"] != ASSISTANT:
+            messages += messages_of(answer, ASSISTANT)
         messages = _with_system(messages, row)
-        target = text_of(messages[-1]) if messages[-1]["role"] == ASSISTANT else ""
-        before = messages[:-1] if target else messages
-        return {"messages": write(messages), "tools": _tools(row), "source": as_text(before),
+        source, target = sides_of(messages)
+        return {"messages": write(messages), "tools": _tools(row), "source": source,
                 "target": target}  # fmt: skip
 
     return _formed(table, ("messages", "tools", "source", "target"), one_form, drop)
@@ -280,14 +277,6 @@ def _formed(
     return pa.table({**arrays, **{name: rest[name] for name in own}})
 
 
-def _joined(row: Mapping[str, Any]) -> Any:
-    """What is asked: the prompt, of Alpaca's form the instruction and, below it, its input."""
-    prompt, more = row.get("prompt"), row.get("input")
-    if prompt is None or prompt == "":
-        raise RowError("no prompt and no messages")
-    return f"{prompt}\n\n{more}" if isinstance(prompt, str) and more else prompt
-
-
 def _with_system(messages: list[Message], row: Mapping[str, Any]) -> list[Message]:
     system = row.get("system")
     if not system or messages[0]["role"] == "system":
@@ -304,6 +293,15 @@ def text_of(message: Message) -> str:
     """What a message says, its calls of tools below, for people."""
     calls = [write(call["function"]) for call in message.get("tool_calls", ())]
     return "\n".join(part for part in (message["content"], *calls) if part)
+
+
+def sides_of(messages: Sequence[Message]) -> tuple[str, str]:
+    """What stands before the last answer, and the answer, for people; without an answer the whole
+    and nothing. The system's message is left out: it is the same in many conversations."""
+    answered = messages[-1]["role"] == ASSISTANT
+    before = messages[:-1] if answered else messages
+    others = [message for message in before if message["role"] != "system"]
+    return as_text(others or before), text_of(messages[-1]) if answered else ""
 
 
 def as_text(messages: Sequence[Message]) -> str:

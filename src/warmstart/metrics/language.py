@@ -3,7 +3,8 @@ often it finds the right one of several texts the likeliest."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,31 @@ class TextFit(Measure):
 
     def highest(self, name: str) -> float | None:
         return 1.0 if name == "token_accuracy" else None
+
+
+class AnswerFit(Measure):
+    """How likely a model finds the answers that people gave, and whether its own come to an end.
+
+    Statistics of a row: nats of the trained tokens, their number, those than which none was
+    likelier, whether the model wrote an answer, and whether it ended that by itself.
+    """
+
+    lower_is_better = frozenset({"loss", "perplexity"})
+    titles: ClassVar[Mapping[str, str]] = {
+        "loss": "loss in nats a token of the answers",
+        "perplexity": "perplexity of the answers",
+        "token_accuracy": "share of the answers' tokens that were likeliest",
+        "ended": "share of its own answers that it ended itself",
+    }
+
+    def score(self, sums: Floats) -> Scores:
+        nll, tokens, hits, written, ended = np.moveaxis(sums, -1, 0)
+        loss = ratio(nll, tokens)
+        return {"loss": loss, "perplexity": np.exp(np.minimum(loss, 700.0)),
+                "token_accuracy": ratio(hits, tokens), "ended": ratio(ended, written)}  # fmt: skip
+
+    def highest(self, name: str) -> float | None:
+        return 1.0 if name in ("token_accuracy", "ended") else None
 
 
 CHOICE_TITLES = {

@@ -184,6 +184,7 @@ class Language:
         mask: Tensor,
         decoder_ids: Tensor | None = None,
         *,
+        pieces: Tensor | None = None,
         training: bool,
         **more: Tensor,
     ) -> Unprojected | Tensor:
@@ -193,6 +194,8 @@ class Language:
             ids: token ids [B, L] padded on the right; of a decoder prompt and answer.
             mask: [B, L] 1 where there is a token.
             decoder_ids: ids [B, T] that the decoder of an encoder-decoder reads; then L is T above.
+            pieces: [B, L] of a decoder, numbers that are equal for tokens of one text, where a row
+                holds several: none sees another, and each begins at place 0.
             more: what else the model is given, such as position_ids [B, L].
         """
         forward = self._forward
@@ -200,6 +203,8 @@ class Language:
         named: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, **more}
         if decoder_ids is not None:
             named["decoder_input_ids"] = decoder_ids
+        if pieces is not None:
+            named |= self._apart(pieces)
         if not is_prompted(forward.model):
             named["use_cache"] = False
         length = (ids if decoder_ids is None else decoder_ids).shape[1]
@@ -229,6 +234,21 @@ class Language:
             stop = next((place for place, token in enumerate(row) if token in ends), len(row))
             rows.append(row[: stop + 1])
         return rows
+
+    def _apart(self, pieces: Tensor) -> dict[str, Tensor]:
+        """Places and a mask [B, 1, L, L] by which the texts of a row are computed apart."""
+        length = pieces.shape[1]
+        places = torch.arange(length, device=pieces.device)
+        begins = torch.ones_like(pieces, dtype=torch.bool)
+        begins[:, 1:] = pieces[:, 1:] != pieces[:, :-1]
+        starts = torch.where(begins, places, 0).cummax(1).values
+        seen = (pieces[:, :, None] == pieces[:, None, :]) & (places[:, None] >= places)
+        mask: Tensor = seen[:, None]
+        config: Any = self._inner.config
+        if config._attn_implementation != "sdpa":  # which adds the mask to the scores
+            type_ = self._forward.dtype
+            mask = torch.zeros_like(mask, dtype=type_).masked_fill(~mask, torch.finfo(type_).min)
+        return {"position_ids": places - starts, "attention_mask": mask}
 
     def _unprojected(self, named: dict[str, Any], length: int) -> Unprojected:
         token = _STOPS.set(True)

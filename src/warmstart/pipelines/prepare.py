@@ -20,7 +20,7 @@ from warmstart.data.splitting import Splits
 from warmstart.data.tables import mapped
 from warmstart.data.tokens.batching import plan
 from warmstart.data.tokens.dataset import TokenizedDataset
-from warmstart.data.tokens.lost import Cut, note_unknown
+from warmstart.data.tokens.lost import Cut, note_unknown, usable
 from warmstart.errors import DataError, RecipeError
 from warmstart.methods.base import Method
 from warmstart.models.architectures import FLOAT32_ONLY, family_of, skeleton, width_of
@@ -149,6 +149,10 @@ class Prepared:
             for i, label in enumerate(self.labels)
         }
 
+    def preview(self) -> list[list[tuple[str, bool]]]:
+        """The first rows of train, and what of each is learned; see `Task.preview`."""
+        return self.task.preview(self.examples["train"])
+
     def steps(self) -> int:
         """Steps of the whole run."""
         train, recipe = self.recipe.train, self.recipe
@@ -206,6 +210,8 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
     for remark in task.data_notes(splits.train):
         ledger.note("task", remark)
     examples: dict[str, Examples] = {}
+    read = {name: getattr(splits, name) for name in SPLITS}
+    splits = replace(splits, **usable(read, task.usable, tokenizer, ledger))
     for name in SPLITS:
         table = getattr(splits, name)
         cut = Cut(table, ledger)
@@ -240,6 +246,7 @@ def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
     """
     base, store = prepared.base, prepared.stores["train"]
     tokenizer = load_tokenizer(base)
+    tokenizer.chat_template = prepared.tokenizer.chat_template
     _check_method(recipe, base)
     wanted: Any = recipe.task
     recipe = recipe.model_copy(update={"task": wanted.as_read_by(prepared.task)})

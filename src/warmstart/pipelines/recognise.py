@@ -1,7 +1,7 @@
 """What data are for: the task is taken from their columns where these are unmistakable, and said.
 
 A request that names a task is left alone, and so is one that names columns. What no task learns
-from (conversations, preferences, plain text) is refused by what it is, with the verb that takes it.
+from (preferences, plain text) is refused by what it is, with the verb that takes it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from warmstart.config.recipe import Recipe
 from warmstart.data.cells import parse_cell
+from warmstart.data.conversations import ANSWERS, CHATS, PROMPTS
 from warmstart.data.ledger import Ledger
 from warmstart.data.profiling.language import find_languages
 from warmstart.data.readers.read import read_splits
@@ -24,7 +25,8 @@ from warmstart.data.readers.text import has_header, is_plain
 from warmstart.data.settings import Data
 from warmstart.data.tables import RESERVED
 from warmstart.errors import DataError, RecipeError, WarmstartError, shown, typed
-from warmstart.evaluation.inspection.tasks import CHATS
+from warmstart.models.base import resolve
+from warmstart.models.checks import read_json
 from warmstart.tasks.base import Task
 from warmstart.tasks.classification import Classification
 from warmstart.tasks.embedding.task import Embedding
@@ -46,17 +48,17 @@ SUMMARIES = {"summary", "highlights", "tldr", "abstract", "headline", "summaries
 LONG, SHORT = 300, 0.5  # characters of a text that wants a summary; its share of them
 MOSTLY = 0.6  # share of the rows in one language
 IN_CONTEXT = 0.8  # share of the answers that stand in their context
-WRITERS = {"summarization", "translation", "text2text"}
+WRITERS = {"summarization", "translation", "text2text", "chat"}
 TEXTS = 0.9  # share of the values of a column of texts that are no lists or objects
 CLASSES = 0.5  # different values a row above which a column holds no classes
 FEW_KINDS = 0.1  # the same, up to which it holds no texts
+
+TEMPLATE, TOKENIZER = "chat_template.jinja", "tokenizer_config.json"
 
 PLAIN = "plain text"
 NO_TASK = {
     PLAIN: "`warmstart pretrain {data}` goes on with the training of a base on it; a task needs a "
     "table of texts with what belongs to each",
-    "conversations": "there is no task for them yet; of one question and one answer each, as the "
-    "columns prompt and response, --task text2text learns",
     "preferences": "`warmstart align {data} --base smollm2 --objective dpo` learns from them, and "
     "--objective reward makes a model that rates answers",
     "multiple choice": "there is no task for it yet; a question and its right answer in words, as "
@@ -108,10 +110,23 @@ def with_task(recipe: Recipe, source: Any, ledger: Ledger) -> Recipe:
             f"{recipe.base}, writes no texts; take one that does, as in: warmstart tune {data} "
             f"--task {known.task} --base smollm2"
         )
+    known = _as_base(known, recipe)
     below = recipe.model_dump(exclude_unset=True)
     message = f"task {known.task}, by the columns {known.reason}; for another say --task NAME"
     ledger.note("recognised", message, loud=True, task=known.task, roles=list(known.columns))
     return Recipe.of({"task": known.task}, below, quiet=True)
+
+
+def _as_base(known: Recognised, recipe: Recipe) -> Recognised:
+    """Prompts with their answers are conversations for a base that has a chat template; else, where
+    they are no lists of messages, a text for a text."""
+    if known.task != "chat" or len(known.columns) == 1:
+        return known
+    with suppress(WarmstartError):
+        folder = resolve(recipe.base, revision=recipe.revision).path
+        if (folder / TEMPLATE).is_file() or "chat_template" in read_json(folder / TOKENIZER):
+            return known
+    return replace(known, task="text2text")
 
 
 def sample_for(recipe: Recipe, source: Any) -> pa.Table | None:
@@ -211,7 +226,11 @@ def _no_task(columns: _Columns) -> Recognised | None:
     for name in CHATS:
         column = columns.first(name)
         if column and columns.all_are(column, list) and _are_objects(columns.values(column)):
-            return Recognised("conversations", (column,))
+            return Recognised("chat", (column,))
+    prompt, answer = columns.first(*PROMPTS), columns.first(*ANSWERS)
+    if prompt and answer and columns.all_are(prompt, list):
+        if _are_objects(columns.values(prompt)):
+            return Recognised("chat", (prompt, answer))
     choices = columns.first(*CHOICES)
     if choices and columns.first("question", "context", "prompt"):
         if columns.all_are(choices, (list, dict)):
@@ -299,10 +318,12 @@ def _texts(columns: _Columns) -> Recognised | None:
         return None
     instruction = columns.first("instruction")
     if instruction and (more := columns.first("input", "context")) not in (None, target):
-        return Recognised("text2text", (instruction, more or source, target))
+        return Recognised("chat", (instruction, more or source, target))
     left, right = ([v for v in columns.values(n) if isinstance(v, str)] for n in (source, target))
     if len(set(right)) <= FEW_KINDS * len(right):
         return None  # classes
+    if source.strip().lower() in PROMPTS and target.strip().lower() in ANSWERS:
+        return Recognised("chat", (source, target))
     names, languages = (source, target), [find_languages(texts) for texts in (left, right)]
     usual = _fits(Translation, names)
     sure = [own.majority and own.shares[own.majority] >= MOSTLY for own in languages]

@@ -144,7 +144,7 @@ def parts_of(
         return
     whole = _lines_as_texts(source, settings, task, every)
     whole = reader.table(source) if whole is None else whole
-    inputs = reader.columns_of(whole, {role: task.roles[role] for role in task.inputs})
+    inputs = reader.columns_of(whole, {r: task.roles[r] for r in (*task.inputs, *task.beside)})
     on_table(whole)
     extra = [name for name in ("_file", "_line") if name in whole.column_names]
     for start in range(0, len(whole), AT_ONCE):

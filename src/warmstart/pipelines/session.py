@@ -248,7 +248,8 @@ class Session:
         if not self.head.generates:
             return rows_for(self.head, dataset, self.forward, self.pad_id)
         tried: int = getattr(self.prepared.task, "validation_texts", 0)
-        counts = {"test": None} if last else {"validation": tried}
+        shown = getattr(self.prepared.task, "test_texts", None)
+        counts = {"test": shown} if last else {"validation": tried}
         writes = counts.get(name, 0)
         return rows_for(self.head, dataset, self.forward, self.pad_id, writes=writes)
 

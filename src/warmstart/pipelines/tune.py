@@ -136,6 +136,7 @@ def dry_run(recipe: Recipe, source: Any = None, out: Path | None = None) -> dict
         "out": str(out),
         "ledger": prepared.ledger.summary(),
         "recipe": prepared.recipe,
+        "preview": prepared.preview() if isinstance(prepared, Prepared) else [],
     }
 
 

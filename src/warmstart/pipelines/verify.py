@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from warmstart.data.tokens.dataset import IGNORE_INDEX, TokenizedDataset
+from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.errors import ProofError, shown
 from warmstart.formatting import counted
 from warmstart.models.adapters.files import base_of, read
@@ -58,12 +58,14 @@ def prove_task(
         return {"passed": True, **figures, "tolerance": TOLERANCE,
                 "seconds": round(time.perf_counter() - begun, 2)}  # fmt: skip
     texts: list[str] = task.as_text(examples.table).to_pylist()
+    if task.head.generates:  # the first rows, where not all were answered
+        texts = texts[: sum(ids is not None for ids in outputs.ids)] or texts[:1]
     rows = choose_rows(texts, seed)
     rows = rows[:GENERATED_ROWS] if task.head.generates else rows
     prove = _prove_texts if task.head.generates else _prove_outputs
     with _one_error(folder):
         saved = _Saved(folder, task)
-    figures = prove(saved, task, examples, outputs, rows)
+    figures = prove(saved, task, examples, outputs, rows) | task.prove(folder, examples)
     return {
         "passed": True,
         "rows": len(rows),
@@ -232,7 +234,7 @@ class _Saved:
         ids = _inputs(dataset, row)["input_ids"]
         labels = torch.from_numpy(dataset.answers.row(row).astype(np.int64))[None]
         if not self.config.is_encoder_decoder:
-            prompt = torch.full_like(ids, IGNORE_INDEX)
+            prompt = torch.from_numpy(dataset.learned(row))[None]
             ids, labels = torch.cat([ids, labels], 1), torch.cat([prompt, labels], 1)
         with torch.no_grad():
             inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

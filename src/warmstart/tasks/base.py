@@ -60,6 +60,8 @@ class Task(Part):
     same, `rows` checks what is there."""
     inputs: ClassVar[tuple[str, ...]] = ("text",)
     """Roles that an answer is asked for with; never a target."""
+    beside: ClassVar[tuple[str, ...]] = ()
+    """Roles that are read with the inputs where a file has them."""
     nested: ClassVar[frozenset[str]] = frozenset()
     """Roles whose values may be lists or structs."""
     texts: ClassVar[tuple[str, ...]] = ("text",)
@@ -183,6 +185,16 @@ class Task(Part):
             store = tokenise(table["text"], tokenizer.backend_tokenizer, longest, on_cut)
         return store if targets is None else replace(store, targets=targets)
 
+    def usable(self, table: pa.Table, tokenizer: Any, drop: Drop) -> pa.Table:
+        """The rows that a model can learn from or be judged on as `tokenizer` splits them; called
+        for each split before `encode`. Raises `DataError` or `RecipeError`."""
+        return table
+
+    def preview(self, examples: Examples) -> list[list[tuple[str, bool]]]:
+        """The first rows of a split as stretches of text, each with whether it is what is learned;
+        nothing for a task that learns no tokens."""
+        return []
+
     def targets(self, table: pa.Table, labels: Sequence[str]) -> np.ndarray | None:
         """What the model is to learn of each row [n, ...]; None where the table does not say."""
         raise NotImplementedError
@@ -245,6 +257,11 @@ class Task(Part):
 
     def write_extras(self, folder: Path) -> None:
         """Write what else belongs to the saved model. Raises `RunError`."""
+
+    def prove(self, folder: Path, examples: Examples) -> dict[str, Any]:
+        """Figures of the task's own for the proof of a saved model, from its files alone. Raises
+        `ProofError`."""
+        return {}
 
     def to_metadata(self) -> dict[str, Any]:
         """What the saved folder must keep of this task, so that it answers again."""

@@ -98,8 +98,9 @@ class Renderer:
         return Rendered(answer["text"], marks, answer["before"], answer["through"],
                         answer["closed"])  # fmt: skip
 
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer of the process. Raises `RecipeError` where there is none in time."""
+    def ask(self, request: Mapping[str, Any], seconds: float = 0.0) -> dict[str, Any]:
+        """The answer of the process within so many seconds (0: `SECONDS`). Raises `RecipeError`
+        where there is none in time."""
         with self._lock:
             process = self._running()
             assert process.stdin is not None
@@ -107,9 +108,9 @@ class Renderer:
             try:
                 process.stdin.write(json.dumps(request) + "\n")
                 process.stdin.flush()
-                line = self._lines.get(timeout=SECONDS)
+                line = self._lines.get(timeout=seconds or SECONDS)
             except queue.Empty:
-                why = f"ran for more than {SECONDS:g} seconds"
+                why = f"ran for more than {seconds or SECONDS:g} seconds"
             except OSError:  # it has ended
                 pass
             if line is not None:

@@ -223,7 +223,8 @@ class WrittenRows(Rows):
     """Texts with the texts that are to be written after them.
 
     An encoder-decoder reads the text and, shifted by one, the answer; a decoder reads both in one
-    row, and what it says of the text counts nothing. Targets [B, T] are -100 where nothing counts.
+    row, and what it says of the text counts nothing but where the dataset's targets, by token, name
+    one (earlier answers of a conversation). Targets [B, T] are -100 where nothing counts.
 
     Args:
         writes: how many rows are answered by generation, from the first; None: all.
@@ -250,15 +251,16 @@ class WrittenRows(Rows):
     def collate(self, rows: np.ndarray, answers: Sequence[np.ndarray] | None = None) -> Batch:
         """The rows beside their own answers, or others."""
         texts = [self.dataset.row(int(row)).astype(np.int64) for row in rows]
+        before = [np.full(len(text) - 1, IGNORE_INDEX) for text in texts]
         if answers is None:
             own = self.dataset.answers
             assert own is not None
             answers = [own.row(int(row)).astype(np.int64) for row in rows]
+            before = [self.dataset.learned(int(row))[1:] for row in rows]
         tokens = sum(map(len, texts)) + sum(map(len, answers))
         inputs: dict[str, Any] = {}
         if self.language.decodes:
             read = [np.concatenate([t, a[:-1]]) for t, a in zip(texts, answers, strict=True)]
-            before = [np.full(len(text) - 1, IGNORE_INDEX) for text in texts]
             wanted = [np.concatenate([b, a]) for b, a in zip(before, answers, strict=True)]
         else:
             read, wanted = texts, answers

@@ -8,9 +8,11 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from warmstart.cli.output.tables import heading, notes, plain, print_json, print_next, put
 from warmstart.config.recipe import Recipe
+from warmstart.errors import RecipeError
 from warmstart.evaluation.sentences import between, figure, percent, points
 from warmstart.formatting import counted
 from warmstart.pipelines.compare.result import Comparison
@@ -195,6 +197,26 @@ def plan(plan: Mapping[str, Any]) -> None:
         print(f"# note: {' '.join(note['message'].split())}")
     print(f"# the run would stand in {plan['out']}; nothing has been written")
     print(recipe.commented(), end="")
+
+
+def mask(plan: Mapping[str, Any]) -> None:
+    """The first rows of train, what is learned of them in green; in brackets where there are no
+    colours. Raises `RecipeError` where the task learns no tokens."""
+    rows: list[list[tuple[str, bool]]] = plan.get("preview") or []
+    if not rows:
+        raise RecipeError(
+            "--show-mask shows which tokens of an answer are learned, and this task learns none; "
+            "it goes with --task chat, text2text, summarization and translation"
+        )
+    console = Console(highlight=False)
+    coloured = console.is_terminal and console.color_system is not None
+    for number, row in enumerate(rows, 1):
+        print(f"# row {number} to train on, what is learned in {'green' if coloured else '⟦ ⟧'}")
+        line = Text()
+        for text, learned in row:
+            shown = text if coloured or not learned else f"⟦{text}⟧"
+            line.append(shown, "bold green" if learned else "")
+        console.print(line, soft_wrap=True)
 
 
 # Several methods or seeds: the table, the verdict, what to type next.

@@ -79,6 +79,14 @@ class TokenizedDataset:
             answers=None if self.answers is None else self.answers.taken(rows),
         )  # fmt: skip
 
+    def learned(self, i: int) -> np.ndarray:
+        """What row `i` itself is to teach, int64: its ids where `targets` are by token and name
+        one, -100 elsewhere."""
+        if not self.by_token:
+            return np.full(int(self.lengths[i]), IGNORE_INDEX, np.int64)
+        counts = self.targets[self.offsets[i] : self.offsets[i + 1]] != IGNORE_INDEX
+        return np.where(counts, self.row(i).astype(np.int64), IGNORE_INDEX)
+
     def padded(self, flat: np.ndarray, rows: np.ndarray, columns: int, fill: int) -> np.ndarray:
         """Something of each token, parallel to `ids`, as int64 [rows, columns]."""
         starts, lengths = self.offsets[rows], self.lengths[rows]

@@ -5,7 +5,7 @@ In training the ledger hears of it; who asks a saved model is told in a few note
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -172,3 +172,23 @@ class TextNotes:
             if count and notes is not None:
                 row = f"text {first + 1}" if self.table is None else place(self.table, first)
                 notes.append(f"{counted(count, 'text has', 'texts have')} {words} (first: {row})")
+
+
+def usable(
+    tables: Mapping[str, pa.Table],
+    use: Callable[[pa.Table, Any, Callable[[int, str], None]], pa.Table],
+    tokenizer: Any,
+    ledger: Ledger,
+) -> dict[str, pa.Table]:
+    """The rows of each split that a task can `use` as a tokenizer splits them; the others, which
+    had been counted as kept, go to the ledger. Raises `DataError` where none is left of a split."""
+    kept: dict[str, pa.Table] = {}
+    for name, table in tables.items():
+
+        def drop(row: int, reason: str, name: str = name, table: pa.Table = table) -> None:
+            ledger.drop(table["_file"][row].as_py(), table["_line"][row].as_py(), reason, "", name)
+
+        kept[name] = use(table, tokenizer, drop)
+        if len(table) and not len(kept[name]):
+            raise ledger.nothing_left(str(table["_file"][0].as_py()))
+    return kept

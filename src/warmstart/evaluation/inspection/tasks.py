@@ -6,7 +6,6 @@ from __future__ import annotations
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from warmstart.data.cells import parse_cell
 from warmstart.data.profiling.language import find_languages, name_of
 from warmstart.errors import shown
 from warmstart.evaluation.inspection.base import NOTE, SEVERE, WORTH, CheckResult, Context, n_rows
+from warmstart.evaluation.inspection.conversations import check_conversations
 from warmstart.evaluation.sentences import listed, share
 from warmstart.formatting import counted
 from warmstart.metrics.entities import spans_of_tags
@@ -29,8 +29,6 @@ FEW = 5  # rows of a kind below which it can hardly be learned and judged
 MUCH = 0.02  # share of the rows from which a fault is more than a note
 REPEATED = 0.1  # share of the rows that have one and the same target
 LANGUAGE_ROWS = 2_000
-CHATS = ("messages", "conversations", "conversation", "dialog", "turns")
-"""Names of a column of turns."""
 LONGER = 0.6  # share of the preferred answers that are the longer ones, from which length decides
 
 Tables = Mapping[str, pa.Table]
@@ -50,6 +48,8 @@ def check_task(context: Context) -> CheckResult:
     check = KINDS.get(context.kind)
     if check is not None and context.own:
         check(context.own, result)
+    if context.kind == "chat":
+        check_conversations(context, result)
     result.facts["task"]["figures"] = dict(result.lines)
     return result
 
@@ -312,31 +312,6 @@ def _preferences(own: Tables, result: CheckResult) -> None:
             "a model may learn the length alone; compare it with that rule")  # fmt: skip
 
 
-def _conversations(own: Tables, result: CheckResult) -> None:
-    """Turns, roles, and turns that are empty or out of order."""
-    turns: list[list[tuple[str, str]]] = []
-    for table in own.values():
-        names = {name.strip().lower(): name for name in table.column_names}
-        name = next(names[name] for name in CHATS if name in names)
-        for cell in table[name].to_pylist():
-            items = parse_cell(cell) or []
-            turns.append([(str(t.get("role") or t.get("from")), _flat(t)) for t in items])
-    roles = Counter(role for row in turns for role, _ in row)
-    _count(result, {"train": roles})
-    each = statistics.median(map(len, turns)) if turns else 0
-    result.lines["turns"] = (
-        f"{roles.total():,} in {counted(len(turns), 'conversation')}, {each:g} each"
-    )
-    twice = sum(
-        any(a[0] == b[0] and a[0] in ("user", "human") for a, b in pairwise(row)) for row in turns
-    )
-    last = sum(bool(row) and row[-1][0] in ("user", "human") for row in turns)
-    for rows, words in ((twice, "two turns of the user without an answer between"),
-                        (last, "no answer to the last turn of the user")):  # fmt: skip
-        if rows:
-            result.add("odd_turns", NOTE, rows, f"{n_rows(rows)} {words}.", "look at them")
-
-
 def _flat(value: Any) -> str:
     """The text of an answer, a turn, or a list of turns."""
     value = parse_cell(value)
@@ -367,5 +342,4 @@ KINDS: Mapping[str, Callable[[Tables, CheckResult], None]] = {
     "text2text": _generation,
     "embedding": _embedding,
     "preferences": _preferences,
-    "conversations": _conversations,
 }

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from warmstart.api import (
         adapters,
+        chat,
         demo,
         evaluate,
         fetch,
@@ -57,8 +58,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _NAMES = {
-    "api": "adapters demo evaluate fetch generate inspect models plan plan_pretraining predict "
-    "pretrain retrieval tokenizer tune",
+    "api": "adapters chat demo evaluate fetch generate inspect models plan plan_pretraining "
+    "predict pretrain retrieval tokenizer tune",
     "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
     "config.recipe": "Recipe",
     "run": "Run",
@@ -82,6 +83,7 @@ __all__ = [
     "RunError",
     "WarmstartError",
     "adapters",
+    "chat",
     "demo",
     "evaluate",
     "fetch",

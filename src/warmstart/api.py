@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from warmstart.pipelines import search as retrieval
     from warmstart.pipelines import tokenizers as tokenizer
     from warmstart.pipelines.compare.result import Comparison
-    from warmstart.pipelines.generate import OnToken, Written
     from warmstart.pipelines.inspect import Inspection
+    from warmstart.pipelines.writing.chat import Chat
+    from warmstart.pipelines.writing.generate import OnToken, Written
     from warmstart.types import Listener
 
 __all__ = [
     "adapters",
     "answers",
+    "chat",
     "demo",
     "evaluate",
     "fetch",
@@ -280,6 +282,22 @@ def evaluate(
     return asking.evaluate(folder, data, None if out is None else usable(out), keys)
 
 
+def chat(model: Folder, *, system: str = "", **keys: Any) -> Chat:
+    """A conversation with a model: `chat("smollm2").say("Hello").text`.
+
+    Args:
+        model: a run, a model folder, an adapter, or a base that writes (not an encoder-decoder).
+        system: what the model is told before the conversation.
+        keys: settings of `Sampling`; `engine` and its settings.
+
+    What is said is written by the model's own chat template, or by the plain one of ours.
+    Raises `WarmstartError`.
+    """
+    from warmstart.pipelines.writing.chat import open_chat
+
+    return open_chat(folder_named(model), keys, system=system)
+
+
 def generate(
     model: Folder | Sequence[Folder],
     prompts: Any,
@@ -289,7 +307,7 @@ def generate(
     notes: list[str] | None = None,
     on_token: OnToken | None = None,
     **keys: Any,
-) -> Iterator[Written]:
+) -> list[Written]:
     """Texts that a model writes behind prompts, with several settings or models compared.
 
     Args:
@@ -305,14 +323,15 @@ def generate(
         keys: settings of `Sampling`: `max_new_tokens`, `temperature`, `top_p` and so on; where one
             is a list (or a text with commas) each value is a column. `engine` and its settings.
 
-    One text comes after the other, for each model and setting those of all prompts in order.
+    The texts stand in order: for each model and setting those of all prompts.
     Raises `WarmstartError`.
     """
-    from warmstart.pipelines.generate import generate as write
+    from warmstart.pipelines.writing.generate import generate as write
 
     several = isinstance(model, list | tuple)
     models = [folder_named(name) for name in (model if several else [model])]
-    return write(models, prompts, keys, raw=raw, out=_path(out), notes=notes, on_token=on_token)
+    texts = write(models, prompts, keys, raw=raw, out=_path(out), notes=notes, on_token=on_token)
+    return list(texts)
 
 
 def models() -> list[dict[str, Any]]:

@@ -115,6 +115,10 @@ VERBS = {
                       "stream": "print the texts as they are written",
                       "out FILE": "where the texts go: .csv, .tsv, .jsonl or .parquet"}
                      | options_of(Sampling), ("engine",)),
+    "chat": Verb("talk with a model in the terminal",
+                 {"MODEL": WRITES},
+                 {"system TEXT": "what the model is told before the conversation"}
+                 | options_of(Sampling), ("engine",)),
     "index": Verb("make an index of texts, to be searched by meaning",
                   {"MODEL": "run or folder of task embedding, or a base model such as minilm",
                    "DATA": "file with texts, or folder of .txt and .md files"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -14,7 +14,7 @@ from warmstart.errors import shown
 from warmstart.formatting import counted
 
 if TYPE_CHECKING:
-    from warmstart.pipelines.generate import Column, Written
+    from warmstart.pipelines.writing.generate import Column, Written
 
 NOTHING = "(nothing)"
 ENDS = {"stop": "ended by itself", "length": "cut at the limit", "cancelled": "broken off"}
@@ -54,18 +54,17 @@ class Texts:
         self._now = row, done
         sys.stdout.flush()
 
-    def all(self, texts: Iterable[Written], notes: list[str], out: Any) -> None:
+    def all(self, texts: Sequence[Written], notes: Sequence[str], out: Any) -> None:
         """Print what was not printed yet, then what is worth knowing on stderr."""
-        from warmstart.pipelines.generate import summary
+        from warmstart.pipelines.writing.generate import summary
 
-        every = list(texts)
         if self._as_json:
-            print_json([written.to_row() for written in every])
+            print_json([written.to_row() for written in texts])
         elif not self._streams:
-            _print(every)
+            _print(texts)
         if out is not None:
-            print(f"{counted(len(every), 'text')} written: {out}", file=sys.stderr)
-        show_notes([*notes, *summary(every)])
+            print(f"{counted(len(texts), 'text')} written: {out}", file=sys.stderr)
+        show_notes([*notes, *summary(texts)])
 
     def _head(self, column: Column, prompt: Any, row: int) -> None:
         if not (self._several or column.title or column.sampling.num_return_sequences > 1):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         plan,
         plan_pretraining,
         predict,
+        prefer,
         pretrain,
         retrieval,
         tokenizer,
@@ -59,7 +60,7 @@ os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _NAMES = {
     "api": "adapters chat demo evaluate fetch generate inspect models plan plan_pretraining "
-    "predict pretrain retrieval tokenizer tune",
+    "predict prefer pretrain retrieval tokenizer tune",
     "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
     "config.recipe": "Recipe",
     "run": "Run",
@@ -93,6 +94,7 @@ __all__ = [
     "plan",
     "plan_pretraining",
     "predict",
+    "prefer",
     "pretrain",
     "retrieval",
     "tokenizer",

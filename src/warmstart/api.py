@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from warmstart.pipelines.inspect import Inspection
     from warmstart.pipelines.writing.chat import Chat
     from warmstart.pipelines.writing.generate import OnToken, Written
+    from warmstart.pipelines.writing.prefer import Judgements, Pair
     from warmstart.types import Listener
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "plan",
     "plan_pretraining",
     "predict",
+    "prefer",
     "pretrain",
     "recipe_for",
     "retrieval",
@@ -332,6 +334,36 @@ def generate(
     models = [folder_named(name) for name in (model if several else [model])]
     texts = write(models, prompts, keys, raw=raw, out=_path(out), notes=notes, on_token=on_token)
     return list(texts)
+
+
+def prefer(
+    first: Folder,
+    second: Folder,
+    prompts: Any,
+    choose: Callable[[Pair], str],
+    *,
+    out: str | Path = "preferences.jsonl",
+    annotator: str,
+    **keys: Any,
+) -> Judgements:
+    """Have a person say which of two models' answers is better, without knowing whose it is.
+
+    Args:
+        first, second: runs, model folders, adapters, or bases that write.
+        prompts: as `generate` takes them.
+        choose: is shown each pair, in random order, and gives "1", "2", "skip" or "end".
+        out: the file of judgements (.jsonl, .csv or .tsv), to which more are added; those that this
+            person made before are not asked for again.
+        annotator: who judges.
+        keys: settings of `Sampling`; `engine` and its settings.
+
+    The file has the columns that preference learning reads (`prompt`, `chosen`, `rejected`), whose
+    they are, who judged and when. Raises `WarmstartError`.
+    """
+    from warmstart.pipelines.writing.prefer import prefer as collect
+
+    both = folder_named(first), folder_named(second)
+    return collect(both, prompts, choose, keys, out=usable(out), annotator=annotator)
 
 
 def models() -> list[dict[str, Any]]:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import warmstart
-from tiny import SEQ2SEQ, tiny
+from tiny import tiny, writer
 from warmstart.cli.main import main
 from warmstart.errors import DataError, RecipeError
 from warmstart.models.hf_calls import quiet
@@ -25,24 +25,6 @@ TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ 'red ' }}{% endif %}"
 )
 SETTINGS: dict[str, Any] = {"max_new_tokens": 6, "temperature": 0}
-
-
-def writer(folder: Path, family: str = "llama", template: str | None = None) -> Path:
-    """A tiny model that writes, saved as transformers does."""
-    tiny(family, folder)
-    config = AutoConfig.from_pretrained(folder)
-    auto: Any = AutoModelForSeq2SeqLM if family in SEQ2SEQ else AutoModelForCausalLM
-    with quiet(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = auto.from_config(config)
-        with torch.no_grad():
-            for weights in model.parameters():
-                weights.mul_(4.0 if weights.ndim == 2 else 1.0)
-        model.save_pretrained(folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        tokenizer.chat_template = template
-        tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

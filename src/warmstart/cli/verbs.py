@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Any
 
 from warmstart import api
 from warmstart.cli.chat import Talk
+from warmstart.cli.judging import judging
 from warmstart.cli.output import adapters as show_adapters
 from warmstart.cli.output import answers as show_answers
 from warmstart.cli.output import generation as show_texts
@@ -125,6 +127,19 @@ def chat(request: Request) -> None:
     Talk(opened, as_json=bool(request.options["json"])).run()
 
 
+def prefer(request: Request) -> None:
+    """`warmstart prefer RUN_A RUN_B PROMPTS`."""
+    options, words = request.options, request.words
+    out, name = options["out"] or "preferences.jsonl", options["annotator"]
+    name = getpass.getuser() if name is None else name
+    both = words["RUN_A"] or "", words["RUN_B"] or ""
+    settings = _sampling(request)
+    port = whole("port", options["port"]) if options["port"] else 0
+    with judging(page=bool(options["page"]), port=port) as choose:
+        result = api.prefer(*both, words["PROMPTS"], choose, out=out, annotator=name, **settings)
+    show_texts.judged(result, as_json=bool(options["json"]))
+
+
 def index(request: Request) -> None:
     """`warmstart index MODEL DATA`."""
     model, data, out = request.words["MODEL"] or "", request.words["DATA"], request.options["out"]
@@ -209,7 +224,7 @@ def _set_options(request: Request) -> dict[str, Any]:
 
 def _sampling(request: Request) -> dict[str, Any]:
     """The settings of generation that were given, in either spelling, and other keys."""
-    values = {key: request.options[key] for key in Sampling.model_fields}
+    values = {key: request.options.get(key) for key in Sampling.model_fields}
     return {key: value for key, value in values.items() if value is not None} | request.keys
 
 

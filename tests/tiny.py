@@ -189,3 +189,31 @@ def classifier(family: str, folder: Path, **changes: Any) -> Path:
     with quiet():
         AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     return folder
+
+
+def writer(folder: Path, family: str = "llama", template: str | None = None) -> Path:
+    """A saved tiny model that writes, of large weights, with a chat template or none."""
+    import torch
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForSeq2SeqLM,
+        AutoTokenizer,
+    )
+
+    from warmstart.models.hf_calls import quiet
+
+    tiny(family, folder)
+    config = AutoConfig.from_pretrained(folder)
+    auto: Any = AutoModelForSeq2SeqLM if family in SEQ2SEQ else AutoModelForCausalLM
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = auto.from_config(config)
+        with torch.no_grad():
+            for weights in model.parameters():
+                weights.mul_(4.0 if weights.ndim == 2 else 1.0)
+        model.save_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer.chat_template = template
+        tokenizer.save_pretrained(folder)
+    return folder

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from warmstart.api import (
         adapters,
         align,
+        chat,
         demo,
         evaluate,
         fetch,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         plan_alignment,
         plan_pretraining,
         predict,
+        prefer,
         pretrain,
         retrieval,
         tokenizer,
@@ -59,8 +61,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _NAMES = {
-    "api": "adapters align demo evaluate fetch generate inspect models plan plan_alignment "
-    "plan_pretraining predict pretrain retrieval tokenizer tune",
+    "api": "adapters align chat demo evaluate fetch generate inspect models plan plan_alignment "
+    "plan_pretraining predict prefer pretrain retrieval tokenizer tune",
     "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
     "config.recipe": "Recipe",
     "run": "Run",
@@ -84,7 +86,8 @@ __all__ = [
     "RunError",
     "WarmstartError",
     "adapters",
-    "align",
+    "api": "adapters align chat demo evaluate fetch generate inspect models plan plan_alignment "
+    "plan_pretraining predict prefer pretrain retrieval tokenizer tune",
     "demo",
     "evaluate",
     "fetch",
@@ -95,6 +98,7 @@ __all__ = [
     "plan_alignment",
     "plan_pretraining",
     "predict",
+    "prefer",
     "pretrain",
     "retrieval",
     "tokenizer",

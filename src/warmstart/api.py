@@ -23,14 +23,17 @@ if TYPE_CHECKING:
     from warmstart.pipelines import search as retrieval
     from warmstart.pipelines import tokenizers as tokenizer
     from warmstart.pipelines.compare.result import Comparison
-    from warmstart.pipelines.generate import OnToken, Written
     from warmstart.pipelines.inspect import Inspection
+    from warmstart.pipelines.writing.chat import Chat
+    from warmstart.pipelines.writing.generate import OnToken, Written
+    from warmstart.pipelines.writing.prefer import Judgements, Pair
     from warmstart.types import Listener
 
 __all__ = [
     "adapters",
     "align",
     "answers",
+    "chat",
     "demo",
     "evaluate",
     "fetch",
@@ -41,6 +44,7 @@ __all__ = [
     "plan_alignment",
     "plan_pretraining",
     "predict",
+    "prefer",
     "pretrain",
     "recipe_for",
     "retrieval",
@@ -316,6 +320,22 @@ def evaluate(
     return asking.evaluate(folder, data, None if out is None else usable(out), keys)
 
 
+def chat(model: Folder, *, system: str = "", **keys: Any) -> Chat:
+    """A conversation with a model: `chat("smollm2").say("Hello").text`.
+
+    Args:
+        model: a run, a model folder, an adapter, or a base that writes (not an encoder-decoder).
+        system: what the model is told before the conversation.
+        keys: settings of `Sampling`; `engine` and its settings.
+
+    What is said is written by the model's own chat template, or by the plain one of ours.
+    Raises `WarmstartError`.
+    """
+    from warmstart.pipelines.writing.chat import open_chat
+
+    return open_chat(folder_named(model), keys, system=system)
+
+
 def generate(
     model: Folder | Sequence[Folder],
     prompts: Any,
@@ -325,7 +345,7 @@ def generate(
     notes: list[str] | None = None,
     on_token: OnToken | None = None,
     **keys: Any,
-) -> Iterator[Written]:
+) -> list[Written]:
     """Texts that a model writes behind prompts, with several settings or models compared.
 
     Args:
@@ -341,14 +361,45 @@ def generate(
         keys: settings of `Sampling`: `max_new_tokens`, `temperature`, `top_p` and so on; where one
             is a list (or a text with commas) each value is a column. `engine` and its settings.
 
-    One text comes after the other, for each model and setting those of all prompts in order.
+    The texts stand in order: for each model and setting those of all prompts.
     Raises `WarmstartError`.
     """
-    from warmstart.pipelines.generate import generate as write
+    from warmstart.pipelines.writing.generate import generate as write
 
     several = isinstance(model, list | tuple)
     models = [folder_named(name) for name in (model if several else [model])]
-    return write(models, prompts, keys, raw=raw, out=_path(out), notes=notes, on_token=on_token)
+    texts = write(models, prompts, keys, raw=raw, out=_path(out), notes=notes, on_token=on_token)
+    return list(texts)
+
+
+def prefer(
+    first: Folder,
+    second: Folder,
+    prompts: Any,
+    choose: Callable[[Pair], str],
+    *,
+    out: str | Path = "preferences.jsonl",
+    annotator: str,
+    **keys: Any,
+) -> Judgements:
+    """Have a person say which of two models' answers is better, without knowing whose it is.
+
+    Args:
+        first, second: runs, model folders, adapters, or bases that write.
+        prompts: as `generate` takes them.
+        choose: is shown each pair, in random order, and gives "1", "2", "skip" or "end".
+        out: the file of judgements (.jsonl, .csv or .tsv), to which more are added; those that this
+            person made before are not asked for again.
+        annotator: who judges.
+        keys: settings of `Sampling`; `engine` and its settings.
+
+    The file has the columns that preference learning reads (`prompt`, `chosen`, `rejected`), whose
+    they are, who judged and when. Raises `WarmstartError`.
+    """
+    from warmstart.pipelines.writing.prefer import prefer as collect
+
+    both = folder_named(first), folder_named(second)
+    return collect(both, prompts, choose, keys, out=usable(out), annotator=annotator)
 
 
 def models() -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ def options_of(settings: type[BaseModel]) -> dict[str, str]:
         plain = not (switch or "unset" in text)
         if Literal in kinds(info) and plain:
             text += f": {wanted(info).removeprefix('one of ')}"
-        if plain and info.default not in (None, PydanticUndefined):
+        if plain and info.default not in (None, (), PydanticUndefined):
             text += f"; unset: {info.default}"
         options[name if switch else f"{name} VALUE"] = text
     return options
@@ -111,7 +111,7 @@ VERBS = {
                     {"MODEL": MODEL, "[DATA]": "text, file, or - for stdin"},
                     {"out FILE": "where the rows go: .csv, .tsv, .jsonl or .parquet"},
                     tuple(APPLIES["predict"])),
-    "generate": Verb("write texts behind prompts, and compare prompts, settings and models",
+    "generate": Verb("write texts behind prompts; of a setting with commas each value is a column",
                      {"MODEL": f"{WRITES}; several with commas are compared",
                       "[PROMPT...]": "texts, or one file (a text file with a prompt on each line, "
                                      "or a table), or - for the lines of stdin"},
@@ -119,6 +119,20 @@ VERBS = {
                       "stream": "print the texts as they are written",
                       "out FILE": "where the texts go: .csv, .tsv, .jsonl or .parquet"}
                      | options_of(Sampling), ("engine",)),
+    "chat": Verb("talk with a model in the terminal",
+                 {"MODEL": WRITES},
+                 {"system TEXT": "what the model is told before the conversation"}
+                 | options_of(Sampling), ("engine",)),
+    "prefer": Verb("collect preferences: which of two answers is better, without saying whose",
+                   {"RUN_A": WRITES, "RUN_B": "another, or the same",
+                    "PROMPTS": "a file of prompts, as generate takes it, or a text"},
+                   {"out FILE": "where the judgements go, or are added: .jsonl, .csv or .tsv; "
+                                "unset: preferences.jsonl",
+                    "annotator NAME": "who judges; unset: the name of the user",
+                    "page": "judge in the browser, on a page of this machine alone",
+                    "port N": "of the page; unset: any that is free"}
+                   | {name: text for name, text in options_of(Sampling).items()
+                      if "num_return" not in name}, ("engine",)),
     "index": Verb("make an index of texts, to be searched by meaning",
                   {"MODEL": "run or folder of task embedding, or a base model such as minilm",
                    "DATA": "file with texts, or folder of .txt and .md files"},

@@ -176,8 +176,10 @@ def explained(name: str, verb: Verb) -> str:
     lines = [f"usage: {usage(name, verb)}", "", verb.help, ""]
     if verb.verbs:
         return "\n".join([*lines, *(f"  {n:<10} {v.help}" for n, v in verb.verbs.items())])
-    lines += [f"  {word.strip('[]'):<16} {meaning}" for word, meaning in verb.words.items()]
-    lines += [f"  {'--' + option:<16} {meaning}" for option, meaning in verb.options.items()]
+    for word, meaning in verb.words.items():
+        lines += _explained(word.strip("[]"), meaning)
+    for option, meaning in verb.options.items():
+        lines += _explained(f"--{option}", meaning)
     lines += [f"  {'--json':<16} print JSON for machines"]
     if not verb.keys:
         return "\n".join(lines)
@@ -193,9 +195,14 @@ def explained(name: str, verb: Verb) -> str:
             text += f": {'; '.join(named)}"
         elif key in SECTIONS:
             text += f": {', '.join(applies.get(key) or SECTIONS[key].model_fields)}"
-        lines += textwrap.wrap(
-            text, 96, initial_indent=f"  --{key:<14} ", subsequent_indent=" " * 19,
-            break_on_hyphens=False,
-        )  # fmt: skip
+        lines += _explained(f"--{key}", text)
     lines += ["", "a setting is named behind its section: --train.epochs 3 --method.rank 16"]
     return "\n".join(lines)
+
+
+def _explained(name: str, meaning: str) -> list[str]:
+    """A name and its meaning, in lines that fit on a screen."""
+    return textwrap.wrap(
+        f"{name:<16} {meaning}", 96, initial_indent="  ", subsequent_indent=" " * 19,
+        break_on_hyphens=False,
+    )  # fmt: skip

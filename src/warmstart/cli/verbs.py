@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 from warmstart import api
+from warmstart.cli.chat import Talk
+from warmstart.cli.judging import judging
 from warmstart.cli.output import adapters as show_adapters
 from warmstart.cli.output import answers as show_answers
 from warmstart.cli.output import generation as show_texts
@@ -120,7 +123,6 @@ def evaluate(request: Request) -> None:
 def generate(request: Request) -> None:
     """`warmstart generate MODEL PROMPT...`."""
     options, words = request.options, request.several or ["-"]
-    keys = {key: options[key] for key in Sampling.model_fields if options[key] is not None}
     prompts = [*stdin_lines()] if words == ["-"] else words
     notes: list[str] = []
     several = len(prompts) > 1 or os.path.exists(prompts[0])
@@ -129,9 +131,29 @@ def generate(request: Request) -> None:
     )
     texts = api.generate(
         _models(request.words["MODEL"] or ""), prompts, raw=bool(options["raw"]),
-        out=options["out"], notes=notes, on_token=show.token, **keys, **request.keys,
+        out=options["out"], notes=notes, on_token=show.token, **_sampling(request),
     )  # fmt: skip
     show.all(texts, notes, options["out"])
+
+
+def chat(request: Request) -> None:
+    """`warmstart chat MODEL`."""
+    system = request.options["system"] or ""
+    opened = api.chat(request.words["MODEL"] or "", system=system, **_sampling(request))
+    Talk(opened, as_json=bool(request.options["json"])).run()
+
+
+def prefer(request: Request) -> None:
+    """`warmstart prefer RUN_A RUN_B PROMPTS`."""
+    options, words = request.options, request.words
+    out, name = options["out"] or "preferences.jsonl", options["annotator"]
+    name = getpass.getuser() if name is None else name
+    both = words["RUN_A"] or "", words["RUN_B"] or ""
+    settings = _sampling(request)
+    port = whole("port", options["port"]) if options["port"] else 0
+    with judging(page=bool(options["page"]), port=port) as choose:
+        result = api.prefer(*both, words["PROMPTS"], choose, out=out, annotator=name, **settings)
+    show_texts.judged(result, as_json=bool(options["json"]))
 
 
 def index(request: Request) -> None:
@@ -214,6 +236,12 @@ def _set_options(request: Request) -> dict[str, Any]:
     """The options that were given, as they are passed on."""
     options = request.options.items()
     return {key: value for key, value in options if value is not None and key != "json"}
+
+
+def _sampling(request: Request) -> dict[str, Any]:
+    """The settings of generation that were given, in either spelling, and other keys."""
+    values = {key: request.options.get(key) for key in Sampling.model_fields}
+    return {key: value for key, value in values.items() if value is not None} | request.keys
 
 
 def _models(word: str) -> list[str]:

@@ -171,9 +171,7 @@ def _check_writes(folder: Path, name: str) -> None:
         instead = f"ask it with warmstart predict {typed(name)} TEXT"
         if head == LANGUAGE:
             what = "a masked language model, which guesses words left out of a text and writes none"
-            instead = (
-                "let transformers fill the gaps (pipeline('fill-mask')), or tune it for a task"
-            )
+            instead = "let transformers fill the gaps (pipeline('fill-mask')) or tune it for a task"
         elif head in (None, VECTOR):
             instead = "tune it for a task and ask that model with warmstart predict"
         raise RecipeError(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
 from warmstart.cli.output.tables import notes as show_notes
-from warmstart.cli.output.tables import plain, print_json, put
-from warmstart.errors import shown
+from warmstart.cli.output.tables import plain, print_json, print_next, put
+from warmstart.errors import shown, typed
 from warmstart.formatting import counted
 
 if TYPE_CHECKING:
-    from warmstart.pipelines.generate import Column, Written
+    from warmstart.pipelines.writing.generate import Column, Written
+    from warmstart.pipelines.writing.prefer import Judgements
 
 NOTHING = "(nothing)"
 ENDS = {"stop": "ended by itself", "length": "cut at the limit", "cancelled": "broken off"}
@@ -54,18 +56,17 @@ class Texts:
         self._now = row, done
         sys.stdout.flush()
 
-    def all(self, texts: Iterable[Written], notes: list[str], out: Any) -> None:
+    def all(self, texts: Sequence[Written], notes: Sequence[str], out: Any) -> None:
         """Print what was not printed yet, then what is worth knowing on stderr."""
-        from warmstart.pipelines.generate import summary
+        from warmstart.pipelines.writing.generate import summary
 
-        every = list(texts)
         if self._as_json:
-            print_json([written.to_row() for written in every])
+            print_json([written.to_row() for written in texts])
         elif not self._streams:
-            _print(every)
+            _print(texts)
         if out is not None:
-            print(f"{counted(len(every), 'text')} written: {out}", file=sys.stderr)
-        show_notes([*notes, *summary(every)])
+            print(f"{counted(len(texts), 'text')} written: {out}", file=sys.stderr)
+        show_notes([*notes, *summary(texts)])
 
     def _head(self, column: Column, prompt: Any, row: int) -> None:
         if not (self._several or column.title or column.sampling.num_return_sequences > 1):
@@ -105,3 +106,26 @@ def _cell(written: Written) -> str:
     end = ENDS[completion.finish_reason]
     facts = f"({counted(len(completion.ids), 'token')}, {end})"
     return f"{escape(written.text.strip() or NOTHING)}\n{facts}"
+
+
+def judged(result: Judgements, *, as_json: bool) -> None:
+    """How often each model's answer was chosen, and how far the annotators agree."""
+    if as_json:
+        print_json(asdict(result))
+        return
+    print(f"{counted(result.added, 'judgement')} added, {result.total:,} in {result.out}")
+    for model, wins in sorted(result.wins.items(), key=lambda pair: -pair[1]):
+        print(f"  {model}: chosen {wins:,} of {result.total:,} times")
+    if result.same:
+        print(f"{counted(result.same, 'prompt')} left out: both answers were the same")
+    if result.agreement is not None:
+        print(
+            f"agreement of {counted(result.annotators, 'annotator')} on "
+            f"{counted(result.shared, 'pair')}: Krippendorff's alpha {result.agreement:.2f} "
+            "(1: all agree, 0: as by chance)"
+        )
+    elif result.annotators > 1:
+        print(f"{counted(result.shared, 'pair')} judged by several: too few to say if they agree")
+    if result.total:
+        print_next([(f"warmstart align {typed(result.out)} --base RUN --objective dpo",
+                     "learn from them")])  # fmt: skip

@@ -6,12 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from warmstart.models.sampling.completion import Completion, Token
+    from warmstart.models.sampling.completion import Completion, Finish, Token
     from warmstart.models.sampling.loop import generate
     from warmstart.models.sampling.settings import Sampling
 
-__all__ = ["Completion", "Sampling", "Token", "generate"]
-_HOMES = {"Completion": "completion", "Sampling": "settings", "Token": "completion",
+__all__ = ["Completion", "Finish", "Sampling", "Token", "generate"]
+_HOMES = {"Completion": "completion", "Finish": "completion", "Sampling": "settings",
+          "Token": "completion",
           "generate": "loop"}  # fmt: skip
 
 

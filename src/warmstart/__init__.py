@@ -86,8 +86,8 @@ __all__ = [
     "RunError",
     "WarmstartError",
     "adapters",
-    "api": "adapters align chat demo evaluate fetch generate inspect models plan plan_alignment "
-    "plan_pretraining predict prefer pretrain retrieval tokenizer tune",
+    "align",
+    "chat",
     "demo",
     "evaluate",
     "fetch",

@@ -279,6 +279,46 @@ def test_an_adapter_writes_as_merged_and_virtual_tokens_do_too(model_of: Callabl
     assert theirs[0, -9:].tolist() == written[1]
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral"])
+def test_the_fast_step_is_that_of_transformers(
+    family: str, model_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+):
+    model = model_of(family)
+    model.config.sliding_window = None  # of Mistral: every layer keeps every token
+    drawn = Sampling(seed=1, max_new_tokens=9, temperature=1.2)
+    fast = decoding.Continuing(model, PROMPTS, 4)
+    assert fast._fast is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "fast_decoder", lambda model, cache: None)
+        slow = decoding.Continuing(model, PROMPTS, 4)
+        wanted = generate(model, PROMPTS, drawn)
+    ids = torch.tensor([5, 6, 7, 8])
+    with torch.no_grad():
+        assert torch.allclose(fast.begin(), slow.begin(), atol=1e-5)
+        for rows in ([0, 1, 2, 3], [3, 1, 1]):
+            fast.keep(torch.tensor(rows))
+            slow.keep(torch.tensor(rows))
+            ids = ids[: len(rows)]
+            assert torch.allclose(fast.step(ids), slow.step(ids), atol=1e-4)
+    written = generate(model, PROMPTS, drawn)
+    assert [row.ids for row in written] == [row.ids for row in wanted]
+    for mine, theirs in zip(written, wanted, strict=True):
+        assert np.abs(mine.log_probs - theirs.log_probs).max() < 1e-4
+
+
+def test_a_model_that_others_have_changed_takes_no_fast_step(model_of: Callable[..., Any]):
+    import copy
+
+    model = copy.deepcopy(model_of("llama"))
+    hook = model.model.layers[0].register_forward_hook(lambda *_: None)
+    assert decoding.Continuing(model, PROMPTS, 4)._fast is None
+    hook.remove()
+    assert decoding.Continuing(model, PROMPTS, 4)._fast is not None
+    model.model.norm = torch.nn.LayerNorm(32)
+    assert decoding.Continuing(model, PROMPTS, 4)._fast is None
+    assert decoding.Continuing(model_of("gpt2"), PROMPTS, 4)._fast is None
+
+
 def test_half_precision_writes_and_a_damaged_model_does_not(model_of: Callable[..., Any]):
     import copy
 

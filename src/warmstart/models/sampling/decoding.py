@@ -23,6 +23,7 @@ from transformers.cache_utils import (
 
 from warmstart.errors import BaseModelError
 from warmstart.models.architectures import family_of
+from warmstart.models.fast.decoder import fast_decoder
 from warmstart.models.head_layers import unwrap
 from warmstart.models.peft.prompts import is_prompted
 
@@ -175,6 +176,7 @@ class Continuing:
         self._cache = _kept(model, longest + room)
         self._positioned = _reads(model, "position_ids")
         self._last = {"logits_to_keep": 1} if _reads(model, "logits_to_keep") else {}
+        self._fast = fast_decoder(model, self._cache)
 
     def begin(self) -> Tensor:
         positions = self._mask[:, : self._end].cumsum(1) - 1
@@ -183,6 +185,9 @@ class Continuing:
     def step(self, ids: Tensor) -> Tensor:
         positions = self._lengths[:, None]
         self._lengths, self._end = self._lengths + 1, self._end + 1
+        if self._fast is not None:
+            mask = None if self._even else self._mask[:, : self._end]
+            return self._fast(ids, positions[:, 0], mask, self._cache)
         return self._logits(ids[:, None], positions, {})
 
     def keep(self, rows: Tensor) -> None:
@@ -191,15 +196,11 @@ class Continuing:
 
     def _logits(self, ids: Tensor, positions: Tensor, more: Mapping[str, Any]) -> Tensor:
         named: dict[str, Any] = {"position_ids": positions} if self._positioned else {}
-        outputs = self._model(
-            input_ids=ids,
-            attention_mask=None if self._even else self._mask[:, : self._end],
-            past_key_values=self._cache,
-            use_cache=True,
-            **named,
-            **more,
-        )
-        return outputs.logits[:, -1].float()
+        named |= {"input_ids": ids, "past_key_values": self._cache, "use_cache": True}
+        named["attention_mask"] = None if self._even else self._mask[:, : self._end]
+        if self._fast is not None:
+            return self._fast.begin(**named)
+        return self._model(**named, **more).logits[:, -1].float()
 
 
 class Translating:

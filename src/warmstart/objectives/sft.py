@@ -120,9 +120,10 @@ def _check_apart(forward: Forward) -> None:
             with torch.no_grad():
                 alone = language.forward(ids[:, 3:], torch.ones_like(ids[:, 3:]), training=False)
                 beside = language.forward(ids, torch.ones_like(ids), pieces=pieces, training=False)
-            one, two = (x if isinstance(x, torch.Tensor) else x.logits() for x in (alone, beside))
-            gap = float((one - two[:, 3:]).abs().max())
-            wrong = "" if gap <= CLOSE * max(1.0, float(one.abs().max())) else "they see each other"
+                outputs = (alone, beside)
+                first, other = (x if isinstance(x, torch.Tensor) else x.logits() for x in outputs)
+            gap, largest = (first - other[:, 3:]).abs().max(), first.abs().max()
+            wrong = "" if gap <= CLOSE * largest else "they see each other"
         except (TypeError, ValueError, RuntimeError, IndexError) as error:
             wrong = str(error).splitlines()[0][:80]
         finally:

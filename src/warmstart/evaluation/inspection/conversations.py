@@ -136,10 +136,10 @@ def untrained(template: ChatTemplate, folder: Path) -> dict[str, str]:
         np.percentile(ordinary, 1) < high * (1 + NEAR)
         and np.percentile(ordinary, 99) > low * (1 - NEAR)
     )
-    mean = matrix.mean(0)
+    whole = matrix.sum(0, dtype=np.float64)
     written: dict[str, str] = {}
     for token in sorted({i for i in template.render(PROBE) if i in added and i < len(norms)}):
-        norm = float(norms[token])
+        norm, mean = float(norms[token]), (whole - matrix[token]) / (len(matrix) - 1)
         if norm < 1e-6:
             why = "is all zeros"
         elif np.linalg.norm(matrix[token] - mean) < 1e-3 * max(float(np.linalg.norm(mean)), 1e-6):

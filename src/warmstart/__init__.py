@@ -56,8 +56,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _NAMES = {
-    "api": "adapters demo evaluate fetch inspect models plan plan_pretraining predict pretrain "
-    "retrieval tokenizer tune",
+    "api": "adapters build demo evaluate fetch inspect models plan plan_pretraining predict "
+    "pretrain retrieval tokenizer tune",
     "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
     "config.recipe": "Recipe",
     "run": "Run",
@@ -81,6 +81,7 @@ __all__ = [
     "RunError",
     "WarmstartError",
     "adapters",
+    "build",
     "demo",
     "evaluate",
     "fetch",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 
 from warmstart.config.recipe import Recipe, settings_of
 from warmstart.data.readers.files import check_exists, unusable
+from warmstart.errors import RecipeError
 from warmstart.models.base import listing
 from warmstart.models.gguf import fetch as fetch_model
 from warmstart.pipelines.pretrain.request import pretraining
@@ -276,6 +277,31 @@ def evaluate(
         check_exists(Path(data))
     folder = Path(folder_named(model))
     return asking.evaluate(folder, data, None if out is None else usable(out), keys)
+
+
+def build(
+    model: Folder,
+    data: Any = None,
+    *,
+    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+    **keys: Any,
+) -> dict[str, Any]:
+    """Make an engine's own form of a saved model, and measure it against torch.
+
+    Args:
+        model: a run (a `Run`, or its folder), or a model folder.
+        data: labelled rows on which the answers are compared; unset: the run's own of validation.
+        progress: is called with (what, done, of) before each engine is tried.
+        keys: `engine` and its settings, `data.*` keys as in `tune`. `engine="auto"` tries all that
+            are installed, and keeps the fastest that is not worse for `predict(engine="auto")`.
+
+    Returns rows "engines" with score, agreement, speed, memory and size, and what was "chosen".
+    """
+    from warmstart.pipelines import engines
+
+    if "engine" not in keys:
+        raise RecipeError("build needs an engine: --engine onnx, openvino or auto")
+    return engines.build(Path(folder_named(model)), data, keys, progress)
 
 
 def models() -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ FOLDERS = {
     "engine": "inference",
 }
 
-NO_PARTS = {"base", "engine", "generation", "language", "predictor", "results"}
+NO_PARTS = {"base", "engine", "exported", "generation", "language", "predictor", "results"}
 """Files in these folders that hold what the parts share."""
 
 

@@ -6,8 +6,9 @@
 ```text, json …   is shown, not run
 <!-- setup: … --> is bash that runs and is not shown
 
-A block of nothing but `warmstart` commands runs in this process, because the imports of a new one
-cost more than most commands; tests/test_cli.py starts them as a user does. Each page has an empty
+A line that is a plain `warmstart` command runs in this process, because the imports of a new one
+cost more than most commands; tests/test_cli.py starts them as a user does. What needs a shell, or
+stands in a block that sets something for its later lines, has one. Each page has an empty
 folder of its own. Blocks run offline, with the environment's programs first
 on the path and the shipped sample data in `$SAMPLES`. Commands that fetch or build the project
 (`git clone`, `make demo`, `pip install`) are checked for what they name and left out.
@@ -23,6 +24,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +39,8 @@ RUN = {"python": "python", "py": "python", "toml": "toml", "console": "console"}
 RUN |= dict.fromkeys(["bash", "sh", "shell"], "bash")
 SHOWN = {"text", "json", "jsonl", "csv", "tsv", "yaml", "html", "diff", "make", "ini", "mermaid"}
 SHELL = set("();<>|&")  # what only a shell understands
+STATE = re.compile(r"^\s*(export|cd|set|for|while|if|\w+=|.*&\s*$)", re.MULTILINE)
+"""Lines that later lines of the same shell need."""
 SECONDS = 300  # for one bash block
 LEFT_OUT = re.compile(
     r"(?:(?:make|git clone|pip3? install|uv (?:pip|tool) install)\b|cd warmstart$)"
@@ -79,12 +83,13 @@ def run_page(text: str, page: Path) -> None:
             from warmstart.config.recipe import Recipe
 
             Recipe.from_toml(block.code)
-        elif known := plain(commands(block)):
-            for words in known:
-                code = main(words)
-                assert code == 0, f"{where}: exit code {code} of {shlex.join(words)}"
         else:
-            run_bash(commands(block), where)
+            for part in parts_of(commands(block)):
+                if isinstance(part, str):
+                    run_bash(part, where)
+                else:
+                    code = main(part)
+                    assert code == 0, f"{where}: exit code {code} of {shlex.join(part)}"
 
 
 def commands(block: Block) -> str:
@@ -95,23 +100,38 @@ def commands(block: Block) -> str:
     return "\n".join("" if is_left_out(line.strip()) else line for line in lines)
 
 
-def plain(script: str) -> list[list[str]]:
-    """The words of each command after `warmstart`; none where a line is for a shell or another."""
-    found: list[list[str]] = []
+def parts_of(script: str) -> Iterator[str | list[str]]:
+    """The script in order: the words of a plain command after `warmstart`, or lines for a shell."""
+    if STATE.search(script):
+        yield script
+        return
+    shell: list[str] = []
+    end = ""  # of a text that is given to a command in the lines below it
     for line in script.replace("\\\n", " ").splitlines():
-        words = shlex.shlex(line, posix=True, punctuation_chars=True)
-        words.whitespace_split, words.commenters = True, "#"
-        parts = list(words)
-        if not parts:
+        words = [] if end else plain(line)
+        end = "" if line == end else end
+        if words:
+            if "".join(shell).strip():
+                yield "\n".join(shell)
+            shell = []
+            yield words
             continue
-        if (
-            parts[0] != "warmstart"
-            or set("$*`") & set(line)
-            or any(set(part) <= SHELL for part in parts)
-        ):
-            return []
-        found.append(parts[1:])
-    return found
+        shell.append(line)
+        if begun := re.search(r"<<\s*'?(\w+)'?", line):
+            end = begun[1]
+    if "".join(shell).strip():
+        yield "\n".join(shell)
+
+
+def plain(line: str) -> list[str]:
+    """The words after `warmstart` of a line that needs no shell; none of any other."""
+    line = line.replace("$SAMPLES", os.environ.get("SAMPLES", "$SAMPLES"))
+    if not line.startswith("warmstart ") or set("$*`") & set(line):
+        return []
+    words = shlex.shlex(line, posix=True, punctuation_chars=True)
+    words.whitespace_split, words.commenters = True, "#"
+    parts = list(words)
+    return [] if any(set(part) <= SHELL for part in parts) else parts[1:]
 
 
 def is_left_out(line: str) -> bool:

@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from warmstart.api import (
         adapters,
+        chat,
         demo,
         evaluate,
         fetch,
+        generate,
         inspect,
         models,
         plan,
@@ -56,8 +58,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _NAMES = {
-    "api": "adapters build demo evaluate fetch inspect models plan plan_pretraining predict "
-    "pretrain retrieval tokenizer tune",
+    "api": "adapters build chat demo evaluate fetch generate inspect models pipeline plan "
+    "plan_pretraining predict pretrain retrieval tokenizer tune",
     "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
     "config.recipe": "Recipe",
     "run": "Run",
@@ -82,11 +84,14 @@ __all__ = [
     "WarmstartError",
     "adapters",
     "build",
+    "chat",
     "demo",
     "evaluate",
     "fetch",
+    "generate",
     "inspect",
     "models",
+    "pipeline",
     "plan",
     "plan_pretraining",
     "predict",

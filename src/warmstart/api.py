@@ -14,7 +14,7 @@ from warmstart.errors import RecipeError
 from warmstart.models.base import listing
 from warmstart.models.gguf import fetch as fetch_model
 from warmstart.pipelines.pretrain.request import pretraining
-from warmstart.pipelines.request import Request, settings_of
+from warmstart.pipelines.request import Request, engine_of, settings_of
 from warmstart.run import Run, folder_named, usable
 from warmstart.types import Prediction
 
@@ -24,14 +24,18 @@ if TYPE_CHECKING:
     from warmstart.pipelines import tokenizers as tokenizer
     from warmstart.pipelines.compare.result import Comparison
     from warmstart.pipelines.inspect import Inspection
+    from warmstart.pipelines.writing.chat import Chat
+    from warmstart.pipelines.writing.generate import OnToken, Written
     from warmstart.types import Listener
 
 __all__ = [
     "adapters",
     "answers",
+    "chat",
     "demo",
     "evaluate",
     "fetch",
+    "generate",
     "inspect",
     "models",
     "plan",
@@ -302,6 +306,76 @@ def build(
     if "engine" not in keys:
         raise RecipeError("build needs an engine: --engine onnx, openvino or auto")
     return engines.build(Path(folder_named(model)), data, keys, progress)
+
+
+def chat(model: Folder, *, system: str = "", **keys: Any) -> Chat:
+    """A conversation with a model: `chat("smollm2").say("Hello").text`.
+
+    Args:
+        model: a run, a model folder, an adapter, or a base that writes (not an encoder-decoder).
+        system: what the model is told before the conversation.
+        keys: settings of `Sampling`; `engine` and its settings.
+
+    What is said is written by the model's own chat template, or by the plain one of ours.
+    Raises `WarmstartError`.
+    """
+    from warmstart.pipelines.writing.chat import open_chat
+
+    return open_chat(folder_named(model), keys, system=system)
+
+
+def generate(
+    model: Folder | Sequence[Folder],
+    prompts: Any,
+    *,
+    raw: bool = False,
+    out: str | Path | None = None,
+    notes: list[str] | None = None,
+    on_token: OnToken | None = None,
+    **keys: Any,
+) -> list[Written]:
+    """Texts that a model writes behind prompts, with several settings or models compared.
+
+    Args:
+        model: a run, a model folder, an adapter, or a base (`smollm2`, a GGUF file, a hub id) that
+            writes; or a list of such.
+        prompts: a text, a list of texts or of conversations (lists of messages), a text file with
+            a prompt on each line, or a table with a column `prompt`, `messages` or `text`.
+        raw: give prompts to the model as they are, and not in its chat template, or as the task
+            that it was trained for reads a source.
+        out: a file for the texts with their settings: .csv, .tsv, .jsonl or .parquet.
+        notes: is told how prompts are read.
+        on_token: is told of every token as it is written: the column, the prompt, the token.
+        keys: settings of `Sampling`: `max_new_tokens`, `temperature`, `top_p` and so on; where one
+            is a list (or a text with commas) each value is a column. `engine` and its settings.
+
+    The texts stand in order: for each model and setting those of all prompts.
+    Raises `WarmstartError`.
+    """
+    from warmstart.pipelines.writing.generate import generate as write
+
+    several = isinstance(model, list | tuple)
+    models = [folder_named(name) for name in (model if several else [model])]
+    texts = write(models, prompts, keys, raw=raw, out=_path(out), notes=notes, on_token=on_token)
+    return list(texts)
+
+
+def pipeline(task: str, model: Folder, **keys: Any) -> Callable[..., Any]:
+    """A function that answers as `transformers.pipeline(task, model)` does.
+
+    Args:
+        task: a name that transformers knows, or knew before its version 5: text-classification
+            (sentiment-analysis), token-classification (ner), question-answering, summarization,
+            translation_xx_to_yy, text2text-generation, text-generation, fill-mask,
+            feature-extraction.
+        model: a run (a `Run`, or its folder), a model folder, a base by its name, or a hub id.
+        keys: `engine` and its settings.
+
+    Raises `WarmstartError`.
+    """
+    from warmstart.inference import pipeline as classic
+
+    return classic.pipeline(task, folder_named(model), engine_of(keys))
 
 
 def models() -> list[dict[str, Any]]:

@@ -28,7 +28,10 @@ FOLDERS = {
     "engine": "inference",
 }
 
-NO_PARTS = {"base", "engine", "exported", "generation", "language", "predictor", "results"}
+NO_PARTS = {
+    "base", "engine", "exported", "generation", "language", "pipeline", "predictor", "results",
+    "writer",
+}  # fmt: skip
 """Files in these folders that hold what the parts share."""
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from warmstart.cli.parser import Verb
 from warmstart.config.keys import APPLIES
 from warmstart.config.recipe import Recipe
 from warmstart.config.validation import kinds, wanted
-from warmstart.tokenization.settings import Choice, Comparison, Extension, Settings, Training
+from warmstart.models.sampling.settings import Sampling
+from warmstart.tokenization.settings import Choice, Comparison, Extension, Training
 
 MODEL, LABELLED = "run or model folder", "labelled file, or folder with test.*"
+WRITES = "run, model folder, adapter, or base that writes, such as smollm2"
 RECIPE = {"recipe FILE": "a recipe in TOML; flags win over it"}
 DRY_RUN = {"dry-run": "check everything, print what would be done, do nothing"}
 RESUME = {"resume RUN": "go on with a run, or a comparison of runs, that was stopped"}
@@ -23,7 +26,7 @@ BASE = {"base NAME": "where the base model stands, if not where the adapter says
 ADAPTER, ADAPTER_LIST = "folder or run of an adapter", "folders or runs of adapters, two or more"
 
 
-def options_of(settings: type[Settings]) -> dict[str, str]:
+def options_of(settings: type[BaseModel]) -> dict[str, str]:
     """Each setting as an option of the command line, with its description, its choices and its
     default; what is true or false needs no value."""
     options: dict[str, str] = {}
@@ -107,6 +110,18 @@ VERBS = {
                     {"MODEL": MODEL, "[DATA]": "text, file, or - for stdin"},
                     {"out FILE": "where the rows go: .csv, .tsv, .jsonl or .parquet"},
                     tuple(APPLIES["predict"])),
+    "generate": Verb("write texts behind prompts, and compare prompts, settings and models",
+                     {"MODEL": f"{WRITES}; several with commas are compared",
+                      "[PROMPT...]": "texts, or one file (a text file with a prompt on each line, "
+                                     "or a table), or - for the lines of stdin"},
+                     {"raw": "give prompts to the model as they are: no chat template, no task",
+                      "stream": "print the texts as they are written",
+                      "out FILE": "where the texts go: .csv, .tsv, .jsonl or .parquet"}
+                     | options_of(Sampling), ("engine",)),
+    "chat": Verb("talk with a model in the terminal",
+                 {"MODEL": WRITES},
+                 {"system TEXT": "what the model is told before the conversation"}
+                 | options_of(Sampling), ("engine",)),
     "index": Verb("make an index of texts, to be searched by meaning",
                   {"MODEL": "run or folder of task embedding, or a base model such as minilm",
                    "DATA": "file with texts, or folder of .txt and .md files"},

@@ -8,8 +8,10 @@ from functools import partial
 from typing import Any
 
 from warmstart import api
+from warmstart.cli.chat import Talk
 from warmstart.cli.output import adapters as show_adapters
 from warmstart.cli.output import answers as show_answers
+from warmstart.cli.output import generation as show_texts
 from warmstart.cli.output import run as show
 from warmstart.cli.output.tables import notes as show_notes
 from warmstart.cli.output.tables import print_json
@@ -19,6 +21,7 @@ from warmstart.cli.progress import Bars, Stages
 from warmstart.data.readers.text import stdin_lines
 from warmstart.errors import RecipeError, nearest, shown, typed
 from warmstart.models.gguf import FETCHABLE
+from warmstart.models.sampling.settings import Sampling
 from warmstart.part import OWN_HEAD, allow_named
 
 
@@ -107,6 +110,29 @@ def build(request: Request) -> None:
     _show(request, made, show_answers.engines)
 
 
+def generate(request: Request) -> None:
+    """`warmstart generate MODEL PROMPT...`."""
+    options, words = request.options, request.several or ["-"]
+    prompts = [*stdin_lines()] if words == ["-"] else words
+    notes: list[str] = []
+    several = len(prompts) > 1 or os.path.exists(prompts[0])
+    show = show_texts.Texts(
+        stream=bool(options["stream"]), as_json=bool(options["json"]), several=several
+    )
+    texts = api.generate(
+        _models(request.words["MODEL"] or ""), prompts, raw=bool(options["raw"]),
+        out=options["out"], notes=notes, on_token=show.token, **_sampling(request),
+    )  # fmt: skip
+    show.all(texts, notes, options["out"])
+
+
+def chat(request: Request) -> None:
+    """`warmstart chat MODEL`."""
+    system = request.options["system"] or ""
+    opened = api.chat(request.words["MODEL"] or "", system=system, **_sampling(request))
+    Talk(opened, as_json=bool(request.options["json"])).run()
+
+
 def index(request: Request) -> None:
     """`warmstart index MODEL DATA`."""
     model, data, out = request.words["MODEL"] or "", request.words["DATA"], request.options["out"]
@@ -187,6 +213,17 @@ def _set_options(request: Request) -> dict[str, Any]:
     """The options that were given, as they are passed on."""
     options = request.options.items()
     return {key: value for key, value in options if value is not None and key != "json"}
+
+
+def _sampling(request: Request) -> dict[str, Any]:
+    """The settings of generation that were given, in either spelling, and other keys."""
+    values = {key: request.options[key] for key in Sampling.model_fields}
+    return {key: value for key, value in values.items() if value is not None} | request.keys
+
+
+def _models(word: str) -> list[str]:
+    """Several with commas, unless there is a folder of this name."""
+    return [word] if os.path.exists(word) else [name for name in word.split(",") if name]
 
 
 def _texts(word: str | None) -> str | Iterable[str]:

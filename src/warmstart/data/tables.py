@@ -90,7 +90,8 @@ def columns_to_table(
 def objects_to_table(file: str, rows: Iterable[tuple[int, dict[str, Any]]]) -> pa.Table:
     """Objects, each with its line or row number, as a table of all their keys and `_line`.
 
-    Values of one kind keep their type; a column of mixed kinds becomes text.
+    Values of one kind keep their type; a column of mixed kinds becomes text, and so do messages
+    and tools, each as JSON.
     """
     tables: list[pa.Table] = []
     rows = iter(rows)
@@ -142,11 +143,25 @@ def _column(file: str, name: str, chunk: list[tuple[int, dict[str, Any]]]) -> pa
         if isinstance(value, str) and len(value) > MAX_CELL:
             raise too_long(file, line, name)
     try:
+        if _are_messages(values):
+            return pa.array([as_text(value) for value in values], pa.string())
         return pa.array(values, from_pandas=True)
     except UnicodeEncodeError:
         raise torn(values, lambda row: f"{file}:{chunk[row][0]}: column '{shown(name)}'") from None
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         return pa.array([as_text(value) for value in values], pa.string())
+
+
+MESSAGE_KEYS = {"role", "from", "tool_calls", "parameters", "function"}
+
+
+def _are_messages(values: Sequence[Any]) -> bool:
+    """Whether these are lists of messages or tools, whose objects have keys of their own: Arrow
+    would give each the keys of all, with nothing behind them, and has no type for an argument that
+    is a text in one call and a number in another."""
+    lists = (value for value in values if isinstance(value, list) and value)
+    first: Any = next(lists, [None])[0]
+    return isinstance(first, dict) and bool(MESSAGE_KEYS & first.keys())
 
 
 def torn(values: Sequence[Any], where: Callable[[int], str]) -> DataError:

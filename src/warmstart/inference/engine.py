@@ -6,9 +6,10 @@ file in this folder, or a class of the user's own that is named by its path.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from warmstart.part import Part
 if TYPE_CHECKING:
     from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.models.generation import TokenScores
+    from warmstart.models.sampling import Completion, Sampling
     from warmstart.tasks.base import Task
 
 
@@ -50,6 +52,13 @@ class Runner:
     def generate(self, prompts: TokenizedDataset) -> tuple[list[list[int]], np.ndarray]:
         """The ids that are written after each prompt, by the folder's `generation_config.json`,
         and the mean probability of each text's tokens [n]."""
+        raise NotImplementedError
+
+    def write(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, **how: Any
+    ) -> list[Completion]:
+        """The texts that are written behind prompts by settings of their own; `how` and what is
+        raised: see `models.sampling.generate`."""
         raise NotImplementedError
 
     def log_probs(self, dataset: TokenizedDataset) -> TokenScores:

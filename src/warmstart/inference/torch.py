@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +15,7 @@ from warmstart.inference.engine import Engine, Runner, TokenBatch
 if TYPE_CHECKING:
     from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.models.generation import GenerationOutput, TokenScores
+    from warmstart.models.sampling import Completion, Sampling
     from warmstart.tasks.base import Task
 
 
@@ -71,6 +73,14 @@ class TorchRunner(Runner):
     def generate(self, prompts: TokenizedDataset) -> tuple[list[list[int]], np.ndarray]:
         output = self._compute_texts(replace(prompts, answers=None))
         return [ids or [] for ids in output.ids], output.confidence
+
+    def write(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, **how: Any
+    ) -> list[Completion]:
+        from warmstart.models.sampling import generate
+
+        self.model.to(self.forward.dtype)  # once, and not in every step
+        return generate(self.model, prompts, sampling, **how)
 
     def log_probs(self, dataset: TokenizedDataset) -> TokenScores:
         if dataset.answers is not None:

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from warmstart.errors import BaseModelError
 from warmstart.models.architectures import family_of
 from warmstart.models.fast.loss import Unprojected
 from warmstart.models.fast.split import Computes
 from warmstart.models.head_layers import unwrap
 from warmstart.models.hf_calls import quiet
 from warmstart.models.peft.prompts import is_prompted
+from warmstart.models.sampling.decoding import start_of
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
@@ -176,15 +176,7 @@ class Language:
     @property
     def start(self) -> int:
         """The id that the decoder of an encoder-decoder begins with. Raises `BaseModelError`."""
-        config: Any = self._inner.config
-        start = self.generation.decoder_start_token_id
-        start = config.decoder_start_token_id if start is None else start
-        if start is None:
-            raise BaseModelError(
-                f"the config of this '{config.model_type}' names no decoder_start_token_id; "
-                "put it into config.json: mostly the id of the padding token"
-            )
-        return int(start)
+        return start_of(self._inner)
 
     def forward(
         self, ids: Tensor, mask: Tensor, decoder_ids: Tensor | None = None, *, training: bool

@@ -25,7 +25,6 @@ import pyarrow as pa
 
 from warmstart import part as parts
 from warmstart.config.keys import part_table
-from warmstart.config.recipe import engine_of, settings_of
 from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.errors import DataError, RecipeError, RunError, shown
 from warmstart.formatting import counted
@@ -33,6 +32,7 @@ from warmstart.inference.auto import choose
 from warmstart.inference.predictor import FORMS, Predictor, open_predictor
 from warmstart.metrics.bootstrap import Difference, difference
 from warmstart.pipelines.prepare import load_splits
+from warmstart.pipelines.request import engine_of, settings_of
 from warmstart.pipelines.rows import AsTrained, labelled
 from warmstart.run import Run
 from warmstart.tasks.base import Examples

@@ -1,0 +1,357 @@
+"""Conversations as token ids: by the chat template of the model, or one of ours, saved with it.
+
+A template writes the whole of a conversation, and nothing else is put around it: what is trained
+on, what is generated from and what transformers makes of the saved folder are the same ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from warmstart.data.conversations import ASSISTANT, Message
+from warmstart.errors import RecipeError, RowError, UnknownNameError, shown
+from warmstart.tokenization.rendering import RENDERER, Rendered
+
+FOLDER = Path(__file__).parent / "templates"
+NEEDS: Mapping[str, Sequence[str]] = {
+    "chatml": ("<|im_start|>", "<|im_end|>"),
+    "llama-3": ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+}
+"""Named template → the tokens that it writes, each of which must be one token."""
+FALLBACK = "plain"
+USER, CALL = "What is two and two?", {"city": "Bern"}
+PROBE: Sequence[Message] = (
+    {"role": "user", "content": USER}, {"role": ASSISTANT, "content": "Four"},
+)  # fmt: skip
+TOOL: Mapping[str, Any] = {"type": "function", "function": {
+    "name": "weather", "description": "The weather of a place",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+}}  # fmt: skip
+TOOL_PROBE: Sequence[Message] = (
+    {"role": "user", "content": USER},
+    {"role": ASSISTANT, "content": "", "tool_calls": [
+        {"type": "function", "function": {"name": "weather", "arguments": CALL}}]},
+    {"role": "tool", "name": "weather", "content": "sleet"},
+    {"role": ASSISTANT, "content": "Four"},
+)  # fmt: skip
+Turns = Literal["all", "last"]
+NOT_SHOWN = {"weight"}  # what a message says of itself, and no template reads
+
+
+def names() -> list[str]:
+    """The templates that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.jinja"))
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """The token ids of a conversation.
+
+    Args:
+        ids: int64 [L], of all messages.
+        mask: bool [L], whether a token is trained.
+        turns: of each of the assistant's turns the first token that it writes and the one after
+            its last, which is the end of the turn; those that are not trained as well.
+    """
+
+    ids: np.ndarray
+    mask: np.ndarray
+    turns: Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True, eq=False)
+class ChatTemplate:
+    """How the messages of a conversation are written for a model.
+
+    Args:
+        source: the template (Jinja).
+        name: `own`, or that of one of ours.
+        end: the id of the token that ends a turn of the assistant.
+        tools: whether it writes tools, calls of them and what they gave.
+    """
+
+    source: str
+    name: str
+    tokenizer: Any
+    end: int = -1
+    tools: bool = False
+    _ends: frozenset[int] = field(default=frozenset(), repr=False)
+
+    @classmethod
+    def of(cls, tokenizer: Any, named: str | None = None) -> ChatTemplate:
+        """The template of a tokenizer, or a named one; `plain` where there is neither.
+
+        Raises `RecipeError` for a template that cannot be trained with: it does not run, writes the
+        beginning of a text twice, shows no answer, or ends none with a token that could be learned.
+        """
+        own = tokenizer.chat_template
+        if isinstance(own, dict):
+            own = own.get("default")
+        if named in (None, "own") and own:
+            source, name = str(own), "own"
+        elif named == "own":
+            raise RecipeError(
+                f"task.template own: the base has no chat template; take one of {_listed()}"
+            )
+        else:
+            name = named or FALLBACK
+            if name not in names():
+                raise UnknownNameError("template", name, ["own", *names()], "task.template")
+            source = (FOLDER / f"{name}.jinja").read_text(encoding="utf-8")
+        vocabulary = tokenizer.get_vocab()
+        lacks = [token for token in NEEDS.get(name, ()) if token not in vocabulary]
+        if lacks:
+            raise RecipeError(
+                f"task.template {name} writes {' and '.join(lacks)}, which the tokenizer of the "
+                f"base does not have as tokens; take plain or another of {_listed()}"
+            )
+        special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        bare = cls(source, name, tokenizer, _ends=frozenset({*special, *tokenizer.all_special_ids}))
+        return bare._checked()
+
+    def _checked(self) -> ChatTemplate:
+        """The same with what a first conversation shows. Raises `RecipeError`."""
+        what = "the chat template of the base" if self.name == "own" else f"template {self.name}"
+        try:
+            conversation = self._conversation(PROBE, None, "all")
+        except RowError as error:
+            raise RecipeError(
+                f"{what} cannot be used: {error}; take another: {_listed()}"
+            ) from None
+        ids, begin = conversation.ids.tolist(), self.tokenizer.bos_token_id
+        if begin is not None and any(pair == (begin, begin) for pair in pairwise(ids)):
+            raise RecipeError(
+                f"{what} begins a conversation with two {self.tokenizer.bos_token}, and no model "
+                f"was trained so; mend it, or take another: {_listed()}"
+            )
+        text = self._rendered(PROBE, None, ()).text
+        if left_out := [m["role"] for m in PROBE if m["content"] not in text]:
+            raise RecipeError(
+                f"{what} leaves out what the {left_out[0]} says; mend it, or take another: "
+                f"{_listed()}"
+            )
+        end = ids[conversation.turns[0][1] - 1]
+        return ChatTemplate(self.source, self.name, self.tokenizer, end, self._writes_tools(),
+                            self._ends)  # fmt: skip
+
+    def _writes_tools(self) -> bool:
+        """Whether everything that belongs to a call stands in what it writes."""
+        try:
+            text = self._rendered(TOOL_PROBE, [TOOL], ()).text
+        except RowError:
+            return False
+        return all(word in text for word in ("The weather of", "city", CALL["city"], "sleet"))
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        open: bool = False,
+    ) -> list[int]:
+        """The ids of a conversation; `open`: with the opening of an answer that is to be written.
+
+        Raises `RowError` where the template refuses it, `RecipeError` where it has to be stopped.
+        """
+        text = self._rendered(messages, tools, (), opened=open).text
+        return self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+
+    def trained(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        train: Turns = "all",
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The ids [L] of a conversation, and which of them are trained [L]: what the assistant
+        writes, with the token that ends its turn.
+
+        See `conversation`, which says where turns are as well.
+        """
+        conversation = self.conversation(messages, tools, train)
+        return conversation.ids, conversation.mask
+
+    def conversation(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        train: Turns = "all",
+    ) -> Conversation:
+        """A conversation as ids, a mask and turns.
+
+        A turn begins where the messages before it end, with the opening for an answer, and ends
+        with the token that ends it, even where the template writes that before the next message.
+        Where the template marks what is generated, both have to agree. A turn whose `weight` is 0
+        is not trained, nor is one that nothing comes before; `train` "last": only the last.
+
+        Raises `RowError` for a conversation that cannot be trained on (with the reason),
+        `RecipeError` for a template that cannot.
+        """
+        if (tools or any("tool_calls" in m or m["role"] == "tool" for m in messages)) and (
+            not self.tools
+        ):
+            raise RecipeError(
+                f"the data have tools, and {self._called} does not write them: what a tool is, how "
+                f"it was called and what it gave would be lost; take --task.template chatml, or "
+                "leave these conversations out with --task.tools drop"
+            )
+        return self._conversation(messages, tools, train)
+
+    @property
+    def _called(self) -> str:
+        return "the chat template of the base" if self.name == "own" else f"template {self.name}"
+
+    def _rendered(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None,
+        turns: Sequence[int],
+        *,
+        opened: bool = False,
+    ) -> Rendered:
+        shown_of = [{k: v for k, v in m.items() if k not in NOT_SHOWN} for m in messages]
+        tokens = {k: v for k, v in self.tokenizer.special_tokens_map.items() if isinstance(v, str)}
+        return RENDERER.render(self.source, shown_of, tools, tokens=tokens, opened=opened,
+                               turns=turns)  # fmt: skip
+
+    def _conversation(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, train: Turns
+    ) -> Conversation:
+        turns = [i for i, m in enumerate(messages) if m["role"] == ASSISTANT and i > 0]
+        rendered = self._rendered(messages, tools, turns)
+        encoding = self.tokenizer.backend_tokenizer.encode(rendered.text, add_special_tokens=False)
+        ids = np.asarray(encoding.ids, np.int64)
+        spans = np.asarray(encoding.offsets, np.int64).reshape(-1, 2)
+        tokens = _Tokens(rendered.text, ids, spans, self._ends, self.end)
+        places: list[tuple[int, int]] = []
+        mask = np.zeros(len(ids), bool)
+        wanted = turns[-1:] if train == "last" else turns
+        for turn, before, through in zip(turns, rendered.before, rendered.through, strict=True):
+            if before is None or not rendered.text.startswith(before):
+                if not rendered.marks:
+                    raise RecipeError(
+                        f"{self._called} asks for an answer in another way than it writes one "
+                        f"({_difference(before, rendered.text)}), and does not mark what is "
+                        "generated, so that what is trained would not be what is written later; "
+                        "take another with --task.template NAME"
+                    )
+                continue
+            whole = through is not None and rendered.text.startswith(through)
+            place = tokens.turn(len(before), len(through) if whole and through else None)
+            places.append(place)
+            if turn in wanted and messages[turn].get("weight", 1):
+                mask[slice(*place)] = True
+        if rendered.marks:
+            places, mask = self._agreed(tokens, rendered, messages, turns, wanted, places, mask)
+        return Conversation(ids, mask, places)
+
+    def _agreed(
+        self,
+        tokens: _Tokens,
+        rendered: Rendered,
+        messages: Sequence[Message],
+        turns: Sequence[int],
+        wanted: Sequence[int],
+        places: list[tuple[int, int]],
+        mask: np.ndarray,
+    ) -> tuple[list[tuple[int, int]], np.ndarray]:
+        """What the template's own marks say, held against what its prefixes say."""
+        if len(places) < len(turns):  # prefixes say nothing of some: the marks do
+            marked = [tokens.turn(first, last, exact=False) for first, last in rendered.marks]
+            mask = np.zeros(len(tokens.ids), bool)
+            for turn, place in zip(turns[-len(marked) :], marked[-len(turns) :], strict=False):
+                if turn in wanted and messages[turn].get("weight", 1):
+                    mask[slice(*place)] = True
+            return marked, mask
+        by_marks, by_prefix = (np.zeros(len(tokens.ids), bool) for _ in range(2))
+        openings = np.zeros(len(tokens.ids), bool)  # they may be marked too
+        for place, closed in zip(places, rendered.closed, strict=True):
+            by_prefix[slice(*place)] = True
+            if closed is not None:
+                begin = int(np.searchsorted(tokens.spans[:, 0], len(closed)))
+                openings[begin : place[0]] = True
+        for first, last in rendered.marks:
+            by_marks |= (tokens.spans[:, 0] < last) & (tokens.spans[:, 1] > first)
+        for at in np.flatnonzero((by_marks != by_prefix) & ~openings).tolist():
+            text = tokens.text[slice(*tokens.spans[at].tolist())]
+            if text.strip() and not tokens.special(at):
+                says = "its marks" if by_marks[at] else "its prefixes"
+                raise RecipeError(
+                    f"{self._called} contradicts itself: by {says} alone the assistant writes "
+                    f"'{shown(text, 30)}'; mend its {{% generation %}}, or take another with "
+                    "--task.template NAME"
+                )
+        return places, mask
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """The tokens of a text, and where each stands in it."""
+
+    text: str
+    ids: np.ndarray
+    spans: np.ndarray
+    ends: frozenset[int]
+    end: int
+
+    def turn(self, first: int, last: int | None, *, exact: bool = True) -> tuple[int, int]:
+        """The tokens of a turn that stands between two places of the text: from its first token to
+        the one that ends it, and not what is only written after it. `last` None: up to the first
+        such token. Raises `RowError`."""
+        starts, stops = self.spans[:, 0], self.spans[:, 1]
+        if exact and ((starts < first) & (stops > first)).any():
+            raise RowError(
+                "the beginning of an answer is one token with what stands before it, as a space or "
+                "a new line at its beginning is"
+            )
+        inside = np.flatnonzero((starts >= first) & (stops > starts))
+        if last is not None:
+            inside = inside[starts[inside] < last]
+        if not len(inside):
+            raise RowError("a template that leaves an answer out")
+        begin, stop = int(inside[0]), int(inside[-1]) + 1
+        if last is None:
+            ends = [at for at in inside.tolist() if self._ends(at)]
+            stop = ends[0] + 1 if ends else stop
+        at = stop
+        while at > begin and (self._blank(at - 1) or self.special(at - 1)):
+            at -= 1
+        while at < len(self.ids) and self._blank(at) and not self.special(at):
+            at += 1  # where the end is written before the next message, or after a space
+        after = at
+        while after < len(self.ids) and self.special(after):
+            after += 1
+            if self._ends(after - 1) and self.end >= 0:
+                break
+        if after == at or (self.end >= 0 and not self._ends(after - 1)):
+            raise RowError(
+                "no token that ends an answer: a model that learns from it would never stop"
+            )
+        return begin, after
+
+    def _ends(self, at: int) -> bool:
+        return int(self.ids[at]) == self.end
+
+    def special(self, at: int) -> bool:
+        return int(self.ids[at]) in self.ends
+
+    def _blank(self, at: int) -> bool:
+        return not self.text[slice(*self.spans[at].tolist())].strip()
+
+
+def _difference(before: str | None, text: str) -> str:
+    """What an opening says where the whole conversation goes on otherwise."""
+    if before is None:
+        return "it refuses the messages before it"
+    pairs = enumerate(zip(before, text, strict=False))
+    at = next((at for at, (a, b) in pairs if a != b), min(len(before), len(text)))
+    return f"'{shown(before[at:], 20)}' is not '{shown(text[at : at + 20], 20)}'"
+
+
+def _listed() -> str:
+    return ", ".join(names())

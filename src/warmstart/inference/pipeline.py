@@ -18,7 +18,8 @@ from warmstart.inference.engine import Engine
 from warmstart.inference.predictor import Predictor, open_predictor
 from warmstart.inference.writer import Writer, open_writer
 from warmstart.models.base import is_base, resolve
-from warmstart.models.sampling import NEW_TOKENS, Sampling
+from warmstart.models.sampling import Sampling
+from warmstart.models.sampling.settings import NEW_TOKENS
 from warmstart.types import Prediction
 
 ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification",

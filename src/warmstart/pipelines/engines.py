@@ -278,14 +278,19 @@ def _fastest(measured: Sequence[Measured]) -> Measured:
 
 def _reason(best: Measured, measured: Sequence[Measured], rows: int) -> str:
     """Why it was chosen, in a sentence."""
-    times = (best.rows_per_second or 0.0) / (measured[0].rows_per_second or 1.0)
     quicker = [row for row in measured if not (row.failure or row.is_as_good)
                and (row.rows_per_second or 0) > (best.rows_per_second or 0)]  # fmt: skip
+    times = (best.rows_per_second or 0.0) / (measured[0].rows_per_second or 1.0)
     text = (
-        f"{best.engine} in {best.precision} computes {times:.1f} times as many rows a second as "
-        f"torch in fp32, and its answers on {counted(rows)} are not worse"
+        f"{best.engine} in {best.precision}, {times:.1f} times as many rows a second as torch in "
+        f"fp32, and not worse on {counted(rows)}"
     )
+    if best is measured[0]:
+        text = "torch in fp32: nothing that is as good was faster"
     if quicker:
         names = " and ".join(f"{row.engine} in {row.precision}" for row in quicker)
-        text += f"; {names} would be faster, but that they are not worse cannot be shown"
+        text += (
+            f"; {names} would be faster, but {counted(rows)} cannot show that the answers are not "
+            "worse: name more labelled rows after the model"
+        )
     return text

@@ -77,8 +77,9 @@ def test_text_generation_is_that_of_transformers(tmp_path: Path) -> None:
 
 def test_what_version_5_took_away_is_there(tmp_path: Path) -> None:
     folder = saved("t5", tmp_path, "AutoModelForSeq2SeqLM", decoder_start_token_id=0)
-    for task, key in (("summarization", "summary_text"), ("translation_en_to_de", "translation_text"),
-                      ("text2text-generation", "generated_text")):  # fmt: skip
+    keys = {"summarization": "summary_text", "translation_en_to_de": "translation_text",
+            "text2text-generation": "generated_text"}  # fmt: skip
+    for task, key in keys.items():
         answers = warmstart.pipeline(task, folder)(TEXTS, max_new_tokens=5)
         assert [list(row) for row in answers] == [[key], [key]]
 

@@ -218,7 +218,8 @@ class TextPipeline:
         for text in texts:
             prompt, written = prompts[text.prompt], text.text
             if isinstance(prompt, str):
-                value: Any = prompt + written if full else written.strip()
+                keeps = self.name == "text-generation"
+                value: Any = prompt + written if full else written if keeps else written.strip()
             else:
                 answer = {"role": "assistant", "content": written}
                 value = [*prompt, answer] if full else written

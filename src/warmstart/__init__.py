@@ -61,8 +61,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _NAMES = {
-    "api": "adapters align chat demo evaluate fetch generate inspect models plan plan_alignment "
-    "plan_pretraining predict prefer pretrain retrieval tokenizer tune",
+    "api": "adapters align build chat demo evaluate fetch generate inspect models pipeline plan "
+    "plan_alignment plan_pretraining predict prefer pretrain retrieval tokenizer tune",
     "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
     "config.recipe": "Recipe",
     "run": "Run",
@@ -87,6 +87,7 @@ __all__ = [
     "WarmstartError",
     "adapters",
     "align",
+    "build",
     "chat",
     "demo",
     "evaluate",
@@ -94,6 +95,7 @@ __all__ = [
     "generate",
     "inspect",
     "models",
+    "pipeline",
     "plan",
     "plan_alignment",
     "plan_pretraining",

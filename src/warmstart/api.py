@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, cast, overload
 
 from warmstart.config.recipe import Recipe
 from warmstart.data.readers.files import check_exists, unusable
+from warmstart.errors import RecipeError
 from warmstart.models.base import listing
 from warmstart.models.gguf import fetch as fetch_model
 from warmstart.pipelines.align.request import alignment
 from warmstart.pipelines.pretrain.request import pretraining
-from warmstart.pipelines.request import Request, settings_of
+from warmstart.pipelines.request import Request, engine_of, settings_of
 from warmstart.run import Run, folder_named, usable
 from warmstart.types import Prediction
 
@@ -320,6 +321,31 @@ def evaluate(
     return asking.evaluate(folder, data, None if out is None else usable(out), keys)
 
 
+def build(
+    model: Folder,
+    data: Any = None,
+    *,
+    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+    **keys: Any,
+) -> dict[str, Any]:
+    """Make an engine's own form of a saved model, and measure it against torch.
+
+    Args:
+        model: a run (a `Run`, or its folder), or a model folder.
+        data: labelled rows on which the answers are compared; unset: the run's own of validation.
+        progress: is called with (what, done, of) before each engine is tried.
+        keys: `engine` and its settings, `data.*` keys as in `tune`. `engine="auto"` tries all that
+            are installed, and keeps the fastest that is not worse for `predict(engine="auto")`.
+
+    Returns rows "engines" with score, agreement, speed, memory and size, and what was "chosen".
+    """
+    from warmstart.pipelines import engines
+
+    if "engine" not in keys:
+        raise RecipeError("build needs an engine: --engine onnx, openvino or auto")
+    return engines.build(Path(folder_named(model)), data, keys, progress)
+
+
 def chat(model: Folder, *, system: str = "", **keys: Any) -> Chat:
     """A conversation with a model: `chat("smollm2").say("Hello").text`.
 
@@ -400,6 +426,24 @@ def prefer(
 
     both = folder_named(first), folder_named(second)
     return collect(both, prompts, choose, keys, out=usable(out), annotator=annotator)
+
+
+def pipeline(task: str, model: Folder, **keys: Any) -> Callable[..., Any]:
+    """A function that answers as `transformers.pipeline(task, model)` does.
+
+    Args:
+        task: a name that transformers knows, or knew before its version 5: text-classification
+            (sentiment-analysis), token-classification (ner), question-answering, summarization,
+            translation_xx_to_yy, text2text-generation, text-generation, fill-mask,
+            feature-extraction.
+        model: a run (a `Run`, or its folder), a model folder, a base by its name, or a hub id.
+        keys: `engine` and its settings.
+
+    Raises `WarmstartError`.
+    """
+    from warmstart.inference import pipeline as classic
+
+    return classic.pipeline(task, folder_named(model), engine_of(keys))
 
 
 def models() -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ class BagOfWords(Engine):
 
     scale: float = 1.0
 
-    def build(self, folder: Path, out: Path) -> Path:
+    def build(self, folder: Path, out: Path, task: Any, pad_id: int, rows: Any = None) -> Path:
         if not out.exists():
             tensors = load_file(folder / "model.safetensors")
             name = next(name for name in tensors if name.endswith(WORD_EMBEDDINGS))

@@ -120,6 +120,14 @@ def evaluate(request: Request) -> None:
     _show(request, metrics, partial(show.metrics, out=out))
 
 
+def build(request: Request) -> None:
+    """`warmstart build MODEL [DATA] --engine NAME`."""
+    with Stages() as progress:
+        made = api.build(request.words["MODEL"] or "", request.words.get("DATA"), progress=progress,
+                         **request.keys)  # fmt: skip
+    _show(request, made, show_answers.engines)
+
+
 def generate(request: Request) -> None:
     """`warmstart generate MODEL PROMPT...`."""
     options, words = request.options, request.several or ["-"]

@@ -64,6 +64,7 @@ APPLIES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "evaluate": SCORES,
         "engine": (),
     },
+    "build": {"data": (*ROWS, "merge_labels", "group"), "engine": ()},
     "predict": {"data": ROWS, "engine": ()},
     "index": {"data": ROWS, "engine": ()},
 }

@@ -74,9 +74,17 @@ class Engine(Part):
 
     kind: ClassVar[str] = "engine"
 
-    def build(self, folder: Path, out: Path) -> Path:
+    @property
+    def batch_tolerance(self) -> float | None:
+        """How far a row's probabilities may move with the rows beside it; None: nobody knows."""
+        return None
+
+    def build(
+        self, folder: Path, out: Path, task: Task, pad_id: int, rows: TokenizedDataset | None = None
+    ) -> Path:
         """Make the engine's own form of a model folder in the folder `out`, unless it is there and
-        still fits; returns where it stands. Unless overridden the model folder itself is opened."""
+        still fits; returns where it stands. Unless overridden the model folder itself is opened.
+        `rows` are rows of the data, where the form is made by them."""
         return folder
 
     def open(self, folder: Path, task: Task, pad_id: int) -> Runner:

@@ -39,6 +39,8 @@ Instead = Callable[[str, Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any
 was saved, and its config; None: its own."""
 CHUNK = 4096
 """Rows of `Predictor.predict` that are in memory at once."""
+FORMS = "engines"
+"""The folder in a model's that holds the forms which engines have made of it."""
 FOREIGN: Mapping[str, Mapping[str, Any]] = {"tagging": {"constrained": False}}
 """What holds for a model trained elsewhere: IOB1 cannot be told from IOB2 by the labels."""
 
@@ -158,10 +160,13 @@ class Predictor:
 
 
 def open_predictor(
-    folder: Path, engine: Engine | None = None, instead: Instead | None = None
+    folder: Path,
+    engine: Engine | None = None,
+    instead: Instead | None = None,
+    rows: TokenizedDataset | None = None,
 ) -> Predictor:
     """A predictor over a run or a model folder, by torch unless another engine is given, for the
-    model's own task unless `instead` names another.
+    model's own task unless `instead` names another; `rows` as in `Engine.build`.
 
     Raises `RunError`, `RecipeError` and `BaseModelError`.
     """
@@ -174,8 +179,8 @@ def open_predictor(
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         longest = min(tokenizer.model_max_length, positions_of(config))
         task = _task_of(whole, longest, instead)
-        form = chosen.build(whole, folder / "engines" / chosen.part_name())
         pad_id: Any = tokenizer.pad_token_id
+        form = chosen.build(whole, folder / FORMS / chosen.part_name(), task, pad_id, rows)
         runner = chosen.open(form, task, pad_id)
         reading = note_of(whole).get("data")
     labels = [str(config.id2label[i]) for i in range(config.num_labels)]

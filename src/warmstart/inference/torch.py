@@ -29,6 +29,10 @@ class Torch(Engine):
         default="fp32", description="fp32 answers exactly as transformers does"
     )
 
+    @property
+    def batch_tolerance(self) -> float | None:
+        return 1e-5 if self.precision == "fp32" else 0.05
+
     def open(self, folder: Path, task: Task, pad_id: int) -> TorchRunner:
         return TorchRunner(self, folder, task, pad_id)
 

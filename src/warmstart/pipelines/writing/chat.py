@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from warmstart.config.recipe import engine_of
 from warmstart.config.validation import checked
 from warmstart.data.conversations import ASSISTANT, USER, Message
 from warmstart.errors import RecipeError, nearest, shown
 from warmstart.inference.writer import Writer, open_writer
 from warmstart.models.sampling import Finish, Sampling, Token
 from warmstart.part import OWN_HEAD, allow_named
+from warmstart.pipelines.request import engine_of
 
 SYSTEM = "system"
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from warmstart.config.recipe import engine_of
 from warmstart.config.validation import checked
 from warmstart.data.conversations import PROMPT_ROLES, SYSTEMS, messages_of
 from warmstart.data.ledger import Ledger
@@ -22,6 +21,7 @@ from warmstart.formatting import counted
 from warmstart.inference.writer import Prompt, Writer, open_writer
 from warmstart.models.sampling import Completion, Sampling, Token
 from warmstart.part import OWN_HEAD, allow_named
+from warmstart.pipelines.request import engine_of
 from warmstart.pipelines.rows import Writer as Rows
 from warmstart.pipelines.rows import check_out, source_of
 

@@ -85,6 +85,10 @@ VERBS = {
                      {"architecture NAME": "begin from scratch: gpt2, bert, t5 … (see scratch)",
                       "size NAME": "of it: nano, tiny, mini, small or base; unset: tiny"}
                      | RECIPE | RESUME | DRY_RUN, tuple(Recipe.model_fields)),
+    "run": Verb("carry out the stages of a recipe file: extend, pretrain, tune, align",
+                {"[FILE]": "a recipe with [[stages]], each with a name, a verb, data and keys"},
+                {"out FOLDER": "where the stages go; unset: as the file says, or runs/<file>",
+                 "resume FOLDER": "go on with stages that were stopped"} | DRY_RUN),
     "inspect": Verb("look at the data before training: what is wrong, and what to do",
                     {"[DATA]": "file, folder, or hub dataset id"},
                     {"out FOLDER": "where the report goes; unset: runs/<data>-inspect",

@@ -11,6 +11,7 @@ from warmstart import api
 from warmstart.cli.output import adapters as show_adapters
 from warmstart.cli.output import answers as show_answers
 from warmstart.cli.output import run as show
+from warmstart.cli.output import stages as show_stages
 from warmstart.cli.output.tables import notes as show_notes
 from warmstart.cli.output.tables import print_json
 from warmstart.cli.output.tokenizers import PRINTERS
@@ -45,6 +46,23 @@ def pretrain(request: Request) -> None:
     with Bars() as bars:
         run = api.pretrain(corpus, **source, listeners=[bars], **own, **request.keys)
     show.tuned(run, as_json=options["json"])
+
+
+def run(request: Request) -> None:
+    """`warmstart run FILE`."""
+    file, options = request.words.get("FILE"), request.options
+    where: dict[str, Any] = {"out": options["out"], "resume": options["resume"]}
+    if request.keys:
+        raise RecipeError(
+            f"--{next(iter(request.keys))} would be of one stage, and which is not said: write it "
+            "into the file, below its [[stages]]"
+        )
+    if options["dry-run"]:
+        _show(request, api.plan_stages(file, **where), show_stages.plan)
+        return
+    with Bars() as bars:
+        result = api.run_stages(file, **where, listeners=[bars])
+    show_stages.done(result, as_json=options["json"])
 
 
 def inspect(request: Request) -> None:

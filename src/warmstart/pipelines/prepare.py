@@ -240,6 +240,8 @@ def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
     None where that method has room for fewer tokens, so that they have to be split anew.
     """
     base, store = prepared.base, prepared.stores["train"]
+    if recipe.scratch.architecture is not None:  # which begins as the seed says
+        base = base_of(recipe, prepared.splits, prepared.ledger)
     tokenizer = load_tokenizer(base)
     _check_method(recipe, base)
     wanted: Any = recipe.task
@@ -250,7 +252,7 @@ def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
     recipe = recipe.model_copy(update={"task": task})
     rows = _rows(recipe, store)
     recipe = _resolved(recipe, base, rows, store)
-    return replace(prepared, recipe=recipe, tokenizer=tokenizer, rows=rows)
+    return replace(prepared, recipe=recipe, base=base, tokenizer=tokenizer, rows=rows)
 
 
 def _own_task(recipe: Recipe) -> Recipe:
@@ -275,7 +277,8 @@ def load_splits(
     task: Any = recipe.task
     ledger = Ledger() if ledger is None else ledger
     if task.reads_documents:
-        return load_corpus(recipe.data, task.documents_of, recipe.seed, ledger, source), ledger
+        seed = recipe.seed if recipe.data.split_seed is None else recipe.data.split_seed
+        return load_corpus(recipe.data, task.documents_of, seed, ledger, source), ledger
     splits = splitting.load(
         recipe.data, task.roles, set(task.roles) if task.required is None else task.required,
         recipe.seed, ledger, source, task.label,

@@ -245,7 +245,8 @@ class Session:
             aim: Any = self.objective
             for name, helper in aim.detach(self.model).items():
                 save_model(helper, prepared.tokenizer, folder.parent / name)
-        prepared.tokenizer.model_max_length = prepared.task.max_length
+        else:  # a base that went on reads as far as before
+            prepared.tokenizer.model_max_length = prepared.task.max_length
         notes = {"task": prepared.task.to_metadata(), "head": self.head.name}
         notes["data"] = prepared.reading
         prepared.method.save(self.model, prepared.tokenizer, folder, prepared.base, notes)

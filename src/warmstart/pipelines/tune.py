@@ -153,6 +153,7 @@ def dry_run(recipe: Recipe, source: Any = None, out: Path | None = None) -> dict
     prepared = _prepare(recipe, source)
     return {
         **prepared.facts(),
+        "base_path": str(prepared.base.path),
         "counts": prepared.counts(),
         "steps": prepared.steps(),
         "out": str(out),

@@ -144,13 +144,20 @@ class LanguageModel(Task):
         size = byte_lengths(examples.table)[store.of_row] * part
         return np.stack([outputs.nll, outputs.tokens, outputs.hits, size], 1).astype(np.float64)
 
+    def units_of(self, windows: Floats, examples: Examples) -> Floats:
+        """What intervals resample: documents, or, where they are few, windows."""
+        owner, documents = examples.store.of_row, len(examples.table)
+        assert owner is not None
+        return windows if documents < FEW else per_document(windows, owner, documents)
+
     def score(self, outputs: Any, examples: Examples) -> dict[str, float]:
         sums = self.statistics(outputs, examples).sum(0, keepdims=True)
-        figures = {name: float(value[0]) for name, value in self._measure.score(sums).items()}
+        figures = {name: float(value[0]) for name, value in self.measure.score(sums).items()}
         return {"log_likelihood": -figures.pop("loss"), **figures}
 
     @property
-    def _measure(self) -> TextFit:
+    def measure(self) -> TextFit:
+        """What its figures are made by."""
         return TextFit(covers_text=self.covers_text)
 
     def decode(self, outputs: Any, examples: Examples) -> list[Prediction]:
@@ -166,7 +173,7 @@ class LanguageModel(Task):
         return {"loss": column([answer.value for answer in answers], "float64")}
 
     def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:
-        test, measure = examples["test"], self._measure
+        test, measure = examples["test"], self.measure
         windows, owner = self.window_statistics(outputs["test"], test), test.store.of_row
         assert owner is not None
         rows = per_document(windows, owner, len(test.table))

@@ -96,7 +96,8 @@ def _make(scratch: Scratch, folder: Path, splits: Splits, longest: int, seed: in
         usual = TOKENIZERS[architecture] | own
         how = Training(**{**usual, "vocab_size": None if scratch.tokenizer == "char" else
                           scratch.vocabulary_size, "max_length": longest})  # fmt: skip
-        texts = [text for text in splits.train["text"].to_pylist() if text]
+        tables = [own.train for own in (splits, *splits.corpora.values())]
+        texts = [text for table in tables for text in table["text"].to_pylist() if text]
         # lines: a text of a book's length is no word list
         rows = [line for text in texts for line in text.splitlines(keepends=True)]
         try:

@@ -23,6 +23,7 @@ from warmstart.data.tokens.shards import kept_windows, shard_key
 from warmstart.errors import RecipeError
 from warmstart.models.architectures import family_of
 from warmstart.models.base import Base, resolve
+from warmstart.models.checks import read_json
 from warmstart.models.from_config import SIZES, new_base
 from warmstart.models.gguf import cache_folder, exclusive
 from warmstart.tokenization import training
@@ -44,7 +45,7 @@ TOKENIZERS: dict[str, dict[str, Any]] = {
     "xlnet": {"kind": "unigram", "family": "xlnet"},
 }
 """Architecture → the tokenizer that its papers have."""
-SHARDS = 1
+SHARDS = 2
 """Goes up when `document_windows` gives something else."""
 
 
@@ -127,7 +128,8 @@ def windows_of(
     joined = split == "train" and task.documents == "joined"
     settings = task.model_dump(mode="json", exclude={"trained_by", "covers_text"})
     rows = fingerprint({split: table})
-    key = shard_key(stamp, rows, base.tokenizer_sha256, settings, joined, SHARDS)
+    kind = family_of(read_json(base.path / "config.json")).kind
+    key = shard_key(stamp, rows, base.tokenizer_sha256, settings, joined, kind, SHARDS)
     if joined:
         make = lambda cut: task.encode_joined(table, tokenizer, task.max_length)  # noqa: E731
     else:

@@ -106,6 +106,7 @@ WORDS: dict[str, list[list[str]]] = {
     "predict": [["whole", "text"], ["lora", "text"], ["lora/model", "m.csv", "--out", "o.csv"]],
     "index": [["whole", "m.csv", "--out", "i"], ["lora/model", "m.csv", "--out", "i"]],
     "search": [["index", "text"]],
+    "scaling": [["whole", "lora", "whole/model"]],
     "inspect": [["m.csv", "--base", "whole/model"]],
     "models": [[]],
     "recipe": [["--recipe", "whole/recipe.toml", "--dry-run"]],

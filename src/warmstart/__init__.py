@@ -30,6 +30,8 @@ if TYPE_CHECKING:
         predict,
         pretrain,
         retrieval,
+        run_stages,
+        scaling,
         tokenizer,
         tune,
     )
@@ -57,7 +59,7 @@ os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _NAMES = {
     "api": "adapters demo evaluate fetch inspect models plan plan_pretraining predict pretrain "
-    "retrieval tokenizer tune",
+    "retrieval run_stages scaling tokenizer tune",
     "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
     "config.recipe": "Recipe",
     "run": "Run",
@@ -91,6 +93,8 @@ __all__ = [
     "predict",
     "pretrain",
     "retrieval",
+    "run_stages",
+    "scaling",
     "tokenizer",
     "tune",
 ]

@@ -42,6 +42,7 @@ __all__ = [
     "recipe_for",
     "retrieval",
     "run_stages",
+    "scaling",
     "tokenizer",
     "tune",
 ]
@@ -271,6 +272,20 @@ def _verbs() -> dict[str, Any]:
                                        "plan")])
         for verb in STAGES if verb in own
     }  # fmt: skip
+
+
+def scaling(runs: Sequence[Folder], **wanted: float | None) -> dict[str, Any]:
+    """What more compute would bring, from three or more small `pretrain` runs; see
+    `pipelines.scaling`.
+
+    Args:
+        runs: their folders.
+        wanted: `compute` (FLOP), or `parameters` and `tokens`; `rate` (FLOP a second), `price` (of
+            an hour).
+    """
+    from warmstart.pipelines.scaling import scaling as fit
+
+    return fit([folder_named(run) for run in runs], **wanted)
 
 
 @overload

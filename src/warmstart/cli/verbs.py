@@ -15,7 +15,7 @@ from warmstart.cli.output import stages as show_stages
 from warmstart.cli.output.tables import notes as show_notes
 from warmstart.cli.output.tables import print_json
 from warmstart.cli.output.tokenizers import PRINTERS
-from warmstart.cli.parser import Request, truth, whole
+from warmstart.cli.parser import Request, number, truth, whole
 from warmstart.cli.progress import Bars, Stages
 from warmstart.data.readers.text import stdin_lines
 from warmstart.errors import RecipeError, nearest, shown, typed
@@ -63,6 +63,15 @@ def run(request: Request) -> None:
     with Bars() as bars:
         result = api.run_stages(file, **where, listeners=[bars])
     show_stages.done(result, as_json=options["json"])
+
+
+def scaling(request: Request) -> None:
+    """`warmstart scaling RUN RUN RUN`."""
+    if request.keys:
+        raise RecipeError(f"no option '--{next(iter(request.keys))}' of scaling. There are: "
+                          "compute, parameters, tokens, rate, price")  # fmt: skip
+    given = {key: number(key, value) for key, value in _set_options(request).items()}
+    _show(request, api.scaling(request.several, **given), show_stages.scaled)
 
 
 def inspect(request: Request) -> None:

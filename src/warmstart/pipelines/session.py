@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from warmstart.training.datasets import GroupRows, Rows, narrow, rows_for
 from warmstart.training.frozen_features import fitted_head
 from warmstart.training.precision import choose, device_named
 from warmstart.training.settings import Train
+from warmstart.training.throughput import Work
 from warmstart.training.trainer import Fit, Progress
 from warmstart.types import Listener
 
@@ -328,7 +330,15 @@ class Session:
             param_groups=groups,
             regularizer=knowledge.regularizer(self.model, self.forward) if knowledge else None,
             sample=self._sample if self._writes_on else None,
+            work=self.work,
         )
+
+    @cached_property
+    def work(self) -> Work | None:
+        """What a language model computes for a token, and the machine's peak."""
+        if not self.head.predicts_itself:
+            return None
+        return Work.of(self.model, self.forward.dtype, self.device)
 
     @property
     def _writes_on(self) -> bool:

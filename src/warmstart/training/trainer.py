@@ -29,6 +29,7 @@ from warmstart.training.loop import Step, steps
 from warmstart.training.optimizer import Optimizer
 from warmstart.training.regularization.regularizer import Regularizer
 from warmstart.training.settings import Train
+from warmstart.training.throughput import Work
 from warmstart.types import Listener
 
 OF_EACH = ("score:", "loss:")
@@ -58,6 +59,8 @@ class Progress:
     rows: int = 0
     tokens: int = 0
     skipped: int = 0
+    operations: float = 0.0
+    """Floating-point operations of the model, where they are counted; see `Work`."""
     seconds: float = 0.0
     best_score: float | None = None
     best_step: int | None = None
@@ -73,9 +76,11 @@ class Log:
         folder: the run's folder.
         total: steps of the whole run; about a thousand of them are logged.
         done: steps that the checkpoint has.
+        work: what is computed for a token, where it is known.
     """
 
-    def __init__(self, folder: Path, total: int, done: int) -> None:
+    def __init__(self, folder: Path, total: int, done: int, work: Work | None = None) -> None:
+        self.work = work
         self.path, self.state_path = folder / "log.jsonl", folder / "trainer_state.json"
         self.total, self.every = total, max(1, total // LOGGED)
         kept = [line for line in self.lines() if done and line["step"] <= done]
@@ -96,6 +101,15 @@ class Log:
             learning_rate=step.learning_rate,
             rows_per_second=round(step.rows / step.seconds, 1),
             **({"tokens": step.tokens} if step.tokens else {}),
+            **(
+                {}
+                if self.work is None
+                else {
+                    "peak_share": round(
+                        self.work.share(step.tokens, float(step.weight), step.rows, step.seconds), 4
+                    )
+                }
+            ),
         )
 
     def write(self, **facts: Any) -> None:
@@ -145,6 +159,7 @@ class Fit:
         regularizer: what is done against forgetting, or None.
         span: the worst and the best that the figure `main` can be.
         sample: writes a text after each validation, or None.
+        work: what is computed for a token, or None where that is not counted.
     """
 
     model: nn.Module
@@ -163,6 +178,7 @@ class Fit:
     regularizer: Regularizer | None = None
     span: tuple[float, float] = (0.0, 1.0)
     sample: Callable[[], str] | None = None
+    work: Work | None = None
 
     def __post_init__(self) -> None:
         length = self.train.length()
@@ -191,7 +207,7 @@ class Fit:
             self._load()
         if self.settings.optimizer == "muon":
             write_json(self.folder / "optimizer.json", self.optimizer.holds)
-        log = Log(self.folder, self.total, self.progress.step)
+        log = Log(self.folder, self.total, self.progress.step, self.work)
         with log.file, _stop_signals() as stopped:
             self._loop(log, stopped)
         with torch.no_grad():
@@ -270,6 +286,8 @@ class Fit:
         where.step, where.rows = step.index, where.rows + step.rows
         where.passes, where.within = step.after.epoch, step.after.within
         where.tokens += step.tokens
+        if self.work is not None:
+            where.operations += self.work.operations(step.tokens, float(step.weight), step.rows)
         if step.skipped:
             return
         weight = float(step.weight)

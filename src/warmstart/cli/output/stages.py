@@ -1,4 +1,4 @@
-"""What `run` prints of several stages."""
+"""What `run` prints of several stages, and `scaling` of several runs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from warmstart.errors import typed
 from warmstart.formatting import counted
 from warmstart.pipelines.stages.recipe import EXTEND
 from warmstart.pipelines.stages.result import COLUMNS, Row, Stages
+from warmstart.reporting.comparison import megabytes, millions
 
 
 def done(stages: Stages, *, as_json: bool) -> None:
@@ -66,3 +67,30 @@ def _sizes(stage: Mapping[str, Any]) -> tuple[str, str, str]:
         return "", counted(len(stage["words"]), "new word"), ""
     runs = f"{len(stage['runs'])} runs" if "runs" in stage else f"{stage['steps']:,}"
     return f"{stage['rows']['train']:,}", f"{stage['tokens']['train']:,}", runs
+
+
+def scaled(fit: Mapping[str, Any]) -> None:
+    """The runs, and what more compute would bring."""
+    console, unit = Console(highlight=False), fit["unit"]
+    table = plain(None, "run", "weights", "tokens", "FLOP", unit)
+    for run in fit["runs"]:
+        table.add_row(escape(run["run"]), millions(run["parameters"]), f"{run['tokens']:,}",
+                      f"{run['operations']:.2e}", f"{run['value']:.3f}")  # fmt: skip
+    put(table)
+    law = fit["fit"]
+    print(f"\n{unit} = {law['a']:.3g} x FLOP^-{law['b']:.3f}\n")
+    costs = any(row["cost"] is not None for row in fit["predictions"])
+    table = plain(None, "FLOP", "times the largest", unit, f"{law['confidence_level']:.0%} of new "
+                  "runs", "hours", *(["cost"] if costs else []))  # fmt: skip
+    for row in fit["predictions"]:
+        cost = [f"{row['cost']:,.2f}"] if costs else []
+        table.add_row(f"{row['operations']:.2e}", f"{row['times_the_largest']:.1f}",
+                      f"{row['value']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}",
+                      f"{row['hours']:,.2f}", *cost)  # fmt: skip
+    put(table)
+    rate = f"hours at {fit['rate']:.2e} FLOP a second ({fit['rate_of']})"
+    if memory := fit["memory_bytes"]:
+        parts = ", ".join(f"{name} {megabytes(size)}" for name, size in memory.items())
+        rate += f"; memory {megabytes(sum(memory.values()))} ({parts}), activations aside"
+    for text in (rate, *fit["notes"]):
+        console.print(f"note: {text}", markup=False)

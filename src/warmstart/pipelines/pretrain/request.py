@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from warmstart.config.keys import nested, over
+from warmstart.config.keys import nested, over, plain
 from warmstart.errors import RecipeError
 from warmstart.models.architectures import family_of
 from warmstart.models.base import resolve
@@ -58,7 +58,7 @@ def pretraining(corpus: Any, recipe: Any, keys: Mapping[str, Any], resume: Path 
         usual["train"]["learning_rate"] = RATES.get(str(scratch.get("size", "tiny")), 1e-3)
         if "max_length" not in dict(typed.get("task") or {}):
             usual["task"]["max_length"] = 256
-    if "objective" not in typed:
+    if "name" not in plain("objective", typed.get("objective", {})):
         if name is None:
             path = resolve(str(typed.get("base", "minilm")), revision=typed.get("revision")).path
             config = read_json(path / "config.json")

@@ -89,6 +89,8 @@ def poison(room: Path, kind: str) -> None:
         )
         (run / "recipe.toml").write_text(f"{before}[task]\n{own}\n{rest}")
         edit(run / "run.json", lambda facts: (facts.update(status="stopped"), facts.pop("recipe")))
+    stage = '[[stages]]\nname = "a"\nverb = "tune"\ndata = "m.csv"\n[stages.task]\n'
+    (room / "stages.toml").write_text(stage + own + "\n")
     index = room / "index"
     if index.exists():
         edit(index / "index.json", lambda facts: facts.update(model=str(room / "whole" / "model")))
@@ -99,10 +101,12 @@ WORDS: dict[str, list[list[str]]] = {
              ["m.csv", "--resume", "lora", "--dry-run"]],
     "pretrain": [["--resume", "whole"], ["m.csv", "--base", "whole/model", "--dry-run"],
                  ["m.csv", "--base", "lora/model", "--dry-run"]],
+    "run": [["stages.toml", "--dry-run"]],
     "evaluate": [["whole", "m.csv"], ["lora", "m.csv"], ["whole/model", "m.csv"]],
     "predict": [["whole", "text"], ["lora", "text"], ["lora/model", "m.csv", "--out", "o.csv"]],
     "index": [["whole", "m.csv", "--out", "i"], ["lora/model", "m.csv", "--out", "i"]],
     "search": [["index", "text"]],
+    "scaling": [["whole", "lora", "whole/model"]],
     "inspect": [["m.csv", "--base", "whole/model"]],
     "models": [[]],
     "recipe": [["--recipe", "whole/recipe.toml", "--dry-run"]],

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
         prefer,
         pretrain,
         retrieval,
+        run_stages,
+        scaling,
         tokenizer,
         tune,
     )
@@ -62,7 +64,8 @@ os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _NAMES = {
     "api": "adapters align build chat demo evaluate fetch generate inspect models pipeline plan "
-    "plan_alignment plan_pretraining predict prefer pretrain retrieval tokenizer tune",
+    "plan_alignment plan_pretraining predict prefer pretrain retrieval run_stages scaling "
+    "tokenizer tune",
     "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
     "config.recipe": "Recipe",
     "run": "Run",
@@ -103,6 +106,8 @@ __all__ = [
     "prefer",
     "pretrain",
     "retrieval",
+    "run_stages",
+    "scaling",
     "tokenizer",
     "tune",
 ]

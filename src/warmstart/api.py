@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from warmstart.pipelines import tokenizers as tokenizer
     from warmstart.pipelines.compare.result import Comparison
     from warmstart.pipelines.inspect import Inspection
+    from warmstart.pipelines.stages.result import Stages
     from warmstart.pipelines.writing.chat import Chat
     from warmstart.pipelines.writing.generate import OnToken, Written
     from warmstart.pipelines.writing.prefer import Judgements, Pair
@@ -44,17 +45,22 @@ __all__ = [
     "plan",
     "plan_alignment",
     "plan_pretraining",
+    "plan_stages",
     "predict",
     "prefer",
     "pretrain",
     "recipe_for",
     "retrieval",
+    "run_stages",
+    "scaling",
     "tokenizer",
     "tune",
 ]
 Folder = str | os.PathLike[str]
 """The path of a folder; a `Run` is one too."""
 SAMPLES = Path(__file__).parent / "samples"
+STAGES = ("pretrain", "tune", "align")
+"""Verbs of stages that train."""
 MODULES = {"adapters": "adapters", "retrieval": "search", "tokenizer": "tokenizers"}
 """Names of this module that are modules, which load torch: when they are first used."""
 
@@ -159,14 +165,20 @@ def tune(
 
     Raises `WarmstartError`; nothing is written before the request, the data and the base are good.
     """
-    request = Request(data, recipe, keys, _folder(resume))
-    if request.several:
-        from warmstart.pipelines.compare.run import tune_asked
-
-        return tune_asked(request, listeners)
-    return _trained(request, listeners)
+    return _carried_out(Request(data, recipe, keys, _folder(resume)), listeners)
 
 
+@overload
+def pretrain(  # pyright: ignore[reportOverlappingOverload]
+    corpus: Any = None,
+    *,
+    seed: list[int] | tuple[int, ...],
+    recipe: Recipe | str | Path | None = None,
+    resume: Folder | None = None,
+    listeners: Sequence[Listener] = (),
+    **keys: Any,
+) -> Comparison: ...
+@overload
 def pretrain(
     corpus: Any = None,
     *,
@@ -174,7 +186,15 @@ def pretrain(
     resume: Folder | None = None,
     listeners: Sequence[Listener] = (),
     **keys: Any,
-) -> Run:
+) -> Run: ...
+def pretrain(
+    corpus: Any = None,
+    *,
+    recipe: Recipe | str | Path | None = None,
+    resume: Folder | None = None,
+    listeners: Sequence[Listener] = (),
+    **keys: Any,
+) -> Run | Comparison:
     """Pretrain a language model on raw text: from scratch, or going on with a base.
 
     Args:
@@ -183,11 +203,11 @@ def pretrain(
         recipe, resume, listeners: as in `tune`.
         keys: any recipe key. `architecture` and `size` stand for those of `scratch`; without an
             architecture training goes on with `base`. Unset, the objective is the usual one of the
-            architecture.
+            architecture. With several seeds each is a run on the same documents.
 
     Raises `WarmstartError`.
     """
-    return _trained(pretraining(corpus, recipe, keys, _folder(resume)), listeners)
+    return _carried_out(pretraining(corpus, recipe, keys, _folder(resume)), listeners)
 
 
 def plan_pretraining(
@@ -208,7 +228,7 @@ def align(
     resume: Folder | None = None,
     listeners: Sequence[Listener] = (),
     **keys: Any,
-) -> Run:
+) -> Run | Comparison:
     """Bring a model near to what people prefer: learn from pairs of answers, one of them chosen.
 
     Args:
@@ -220,7 +240,7 @@ def align(
 
     Raises `WarmstartError`.
     """
-    return _trained(alignment(data, recipe, keys, _folder(resume)), listeners)
+    return _carried_out(alignment(data, recipe, keys, _folder(resume)), listeners)
 
 
 def plan_alignment(
@@ -247,12 +267,68 @@ def plan(
     where training stops early), and the ledger. Of several methods or seeds `runs` has the recipe
     of each.
     """
-    request = Request(data, recipe, keys, _folder(resume))
-    if request.several:
-        from warmstart.pipelines.compare.run import plan_asked
+    return _planned(Request(data, recipe, keys, _folder(resume)))
 
-        return plan_asked(request)
-    return _planned(request)
+
+def run_stages(
+    file: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: Folder | None = None,
+    listeners: Sequence[Listener] = (),
+) -> Stages:
+    """Carry out the stages of a recipe file, one after another: extend, pretrain, tune, align.
+
+    Args:
+        file: TOML with a table `[[stages]]` for each: `name`, `verb`, `data`, and the keys of the
+            verb's recipe; `base = "stage:NAME"` begins with what an earlier stage has made.
+        out: the folder; unset: that of the file, or `runs/<file>`.
+        resume: a folder of stages to go on with: at the stage that is not done, in its midst.
+        listeners: told of every stage, step and epoch.
+
+    Raises `WarmstartError`; nothing is written before every stage is known to be possible.
+    """
+    from warmstart.pipelines.stages.run import run_stages as run_them
+
+    return run_them(file, _verbs(), out=out, resume=_folder(resume), listeners=listeners)
+
+
+def plan_stages(
+    file: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: Folder | None = None,
+) -> dict[str, Any]:
+    """What `run_stages` would do: the plan of each stage; see `plan`."""
+    from warmstart.pipelines.stages.run import plan_stages as plan_them
+
+    return plan_them(file, _verbs(), out=out, resume=_folder(resume))
+
+
+def _verbs() -> dict[str, Any]:
+    """The verbs of stages that are here, each with what plans it: `plan_…`, or else `plan`."""
+    from warmstart.pipelines.stages.run import Verb
+
+    own = globals()
+    return {
+        verb: Verb(own[verb], own[next((n for n in own if n.startswith(f"plan_{verb[:5]}")),
+                                       "plan")])
+        for verb in STAGES if verb in own
+    }  # fmt: skip
+
+
+def scaling(runs: Sequence[Folder], **wanted: float | None) -> dict[str, Any]:
+    """What more compute would bring, from three or more small `pretrain` runs; see
+    `pipelines.scaling`.
+
+    Args:
+        runs: their folders.
+        wanted: `compute` (FLOP), or `parameters` and `tokens`; `rate` (FLOP a second), `price` (of
+            an hour).
+    """
+    from warmstart.pipelines.scaling import scaling as fit
+
+    return fit([folder_named(run) for run in runs], **wanted)
 
 
 @overload
@@ -467,10 +543,13 @@ def demo(out: str | Path | None = None, listeners: Sequence[Listener] = (), **ke
     return run(SAMPLES / "tickets.csv", listeners=listeners, **keys)
 
 
-def _trained(request: Request, listeners: Sequence[Listener]) -> Run:
-    """The run that a request begins or goes on with; one that is done as it is."""
+def _carried_out(request: Request, listeners: Sequence[Listener]) -> Run | Comparison:
+    """What a request begins or goes on with; what is done as it is."""
+    from warmstart.pipelines.compare.run import tune_asked
     from warmstart.pipelines.tune import tune as run_it
 
+    if request.several:
+        return tune_asked(request, listeners)
     if request.resume is None:
         return run_it(request.resolved(), request.source, listeners=[*listeners])
     run = request.run()
@@ -481,8 +560,11 @@ def _trained(request: Request, listeners: Sequence[Listener]) -> Run:
 
 def _planned(request: Request) -> dict[str, Any]:
     """What a request would do."""
+    from warmstart.pipelines.compare.run import plan_asked
     from warmstart.pipelines.tune import dry_run
 
+    if request.several:
+        return plan_asked(request)
     if request.resume is None:
         return dry_run(request.resolved(), request.source)
     run = request.run()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warmstart.data.ledger import Ledger
-from warmstart.data.sampling import class_weights, note_sampling, resample
+from warmstart.data.sampling import class_weights, mixed, note_sampling, resample
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
 
@@ -113,3 +113,20 @@ def test_validation_and_test_are_never_resampled(
     found = pq.read_table(run / "predictions.parquet")
     assert sorted(found["line"].to_pylist()) == list(range(2, 27))
     assert found["label"].to_pylist().count("neg") == 5
+
+
+def test_sets_are_mixed_by_tokens():
+    """The first set is taken whole; of the others as many tokens as their shares say, small ones
+    again and again, each row as often as the next but for one."""
+    rng = np.random.default_rng(0)
+    sizes = [rng.integers(1, 60, n) for n in (200, 400, 7)]
+    rows = mixed(sizes, [0.2, 0.3], 1)
+    tokens = [int(own[chosen].sum()) for own, chosen in zip(sizes, rows, strict=True)]
+    assert rows[0].tolist() == list(range(200)) and len(set(rows[1].tolist())) == len(rows[1])
+    for place, share in ((1, 0.2), (2, 0.3)):
+        assert abs(tokens[place] - tokens[0] * share / 0.5) <= 30, "half of the longest row"
+    times = np.bincount(rows[2], minlength=7)
+    assert times.min() > 1 and np.ptp(times) <= 1
+    assert not len(mixed(sizes, [0.0, 0.3], 1)[1])
+    again = mixed(sizes, [0.2, 0.3], 2)[1]
+    assert sorted(again.tolist()) != sorted(rows[1].tolist())

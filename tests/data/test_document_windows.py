@@ -135,3 +135,15 @@ def test_positions_begin_anew_in_each_window(tmp_path: Path) -> None:
             input_ids=it.batch([5]).inputs["ids"], position_ids=positions[None] + 7
         ).last_hidden_state
     assert not torch.allclose(shifted[0], alone.hidden[0], atol=1e-3), "and they matter"
+
+
+def test_a_decoder_whose_tokenizer_ends_texts_reads_one_stream(tokenizer: Any) -> None:
+    """What decides is the model, not whether the tokenizer puts something behind a text."""
+    store = document_windows(pa.chunked_array([TEXTS]), tokenizer, 24, decodes=True)
+    before, behind = affixes(tokenizer)
+    end = behind[0] if behind else separator_of(tokenizer)
+    for number, text in enumerate(TEXTS):
+        rows = [store.row(int(row)).tolist() for row in np.flatnonzero(store.of_row == number)]
+        predicted = [token for row in rows for token in row[1:]]
+        begun = (before or [end])[1:]
+        assert predicted == [*begun, *ids_of(tokenizer, text), end]

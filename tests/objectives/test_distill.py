@@ -191,6 +191,15 @@ def refusal(folder: Path, **settings: Any) -> str:
     return str(caught.value)
 
 
+def test_no_weight_of_the_teacher_is_read_before_training(
+    teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = base_of(teacher)
+    monkeypatch.setattr(Distill, "_model", lambda _: pytest.fail("read"))
+    config = json.loads((teacher / "config.json").read_text())
+    Distill(teacher=str(teacher)).model_copy().check_base(config, "encoder", load_tokenizer(base))
+
+
 def test_what_cannot_teach_is_refused(folder: Path, teacher: Path, tmp_path: Path) -> None:
     assert "needs a teacher" in refusal(folder)
     body = str(tiny_base("bert", folder))

@@ -18,6 +18,7 @@ from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.errors import BaseModelError, RecipeError
 from warmstart.models.forward import Forward
 from warmstart.models.loading import load_language
+from warmstart.objectives.clm import CLM
 from warmstart.pipelines.pretrain.request import OBJECTIVES
 from warmstart.training.batches import BatchSource
 from warmstart.training.loop import compute_gradients
@@ -221,3 +222,29 @@ def test_a_body_with_a_hole_is_no_base(architecture: str, folder: Path, tmp_path
     aim: Any = parts.make("objective", OBJECTIVES.get(architecture, "mlm"), {}).model_copy()
     with pytest.raises(BaseModelError, match="is not a whole"):
         load_language(replace(base_of(whole), path=tmp_path / "base"), aim.auto, 0)
+
+
+def test_z_loss_is_that_of_palm_and_a_step_without_targets_is_no_nan(it: Tiny) -> None:
+    """Beside the loss of each token so many times (log Z)²; with the gradient that autograd gives
+    to whole logits, also where they are made in parts."""
+    aim, batch = it.objective, it.batch(unequal(it))
+    heavier = aim.model_copy(update={"z_loss": 0.25})
+    with it.forward.evaluating():
+        at = aim.predictions(it.forward.forward(batch), batch)
+        whole = at.outputs if isinstance(at.outputs, torch.Tensor) else at.outputs.logits()
+        extra = 0.25 * float(whole.float().logsumexp(-1).square().sum())
+        plain, more = (one.nll(at) for one in (aim, heavier))
+    assert float(more - plain) == pytest.approx(extra, rel=1e-4)
+    if not isinstance(at.outputs, torch.Tensor):
+        hidden = at.outputs.hidden.detach().requires_grad_(True)
+        ours = replace(at, outputs=replace(at.outputs, hidden=hidden))
+        (slope,) = torch.autograd.grad(heavier.nll(ours), hidden)
+        theirs = replace(at, outputs=ours.outputs.logits())
+        (wanted,) = torch.autograd.grad(heavier.nll(theirs), hidden)
+        assert torch.allclose(slope, wanted, atol=1e-5)
+    nothing = replace(batch, weight=torch.zeros(()), targets=torch.full_like(batch.targets, -100))
+    if isinstance(aim, CLM):
+        it.model.zero_grad(set_to_none=True)
+        mean, _, _ = compute_gradients(aim, it.forward, [nothing])
+        grads = [p.grad for p in it.model.parameters() if p.grad is not None]
+        assert float(mean) == 0 and all(not g.any() for g in grads)

@@ -144,8 +144,65 @@ def test_what_cannot_be(corpus: Path, tmp_path: Path, keys: dict[str, Any], reas
     assert not (tmp_path / "run").exists()
 
 
+def test_corpora_are_mixed_and_measured(tiny_of: Folder, tmp_path: Path) -> None:
+    """By tokens, each in the ledger; no document that one corpus holds out is learned from another;
+    what each gained or lost stands in the report."""
+    main, general = write_corpus(tmp_path / "main"), write_corpus(tmp_path / "general", 40, 1)
+    more = [json.dumps({"body": file.read_text()}) for file in sorted(general.glob("*.txt"))]
+    (tmp_path / "more.jsonl").write_text("\n".join(more[::-1]))
+    keys = {**FAST, "data.test_fraction": 0.2, "forgetting.text": str(general),
+            "forgetting.rehearsal": 0.25, "train.learning_rate": 1e-3}  # fmt: skip
+    for key in ("layers", "hidden_size", "heads", "vocabulary_size"):
+        keys.pop(key)
+    run = warmstart.pretrain(main, base=str(tiny_of("gpt2")), out=tmp_path / "run", **keys)
+    (note,) = (n for n in run.ledger["notes"] if n["kind"] == "mixture")
+    share = note["used"] / (note["used"] + run.facts["tokens"]["train"] - note["tokens"])
+    assert abs(share - 0.25) < 0.01 and "(25% of all)" in note["message"]
+    figures = run.metrics["forgetting"]["corpora"]
+    assert list(figures) == ["test", "general"]
+    for name, own in figures.items():
+        before, after = (own[when]["bits_per_byte"]["value"] for when in ("before", "after"))
+        assert own["difference"]["difference"] == pytest.approx(after - before, abs=1e-4), name
+    mine = run.metrics["bits_per_byte"]["value"]
+    assert figures["test"]["after"]["bits_per_byte"]["value"] == pytest.approx(mine, abs=1e-5)
+    assert "Gained and forgotten" in run.report.read_text()
+    mixture = {"again": {"path": str(tmp_path / "more.jsonl"), "share": 0.5, "text": "body"}}
+    plan = warmstart.plan_pretraining(
+        general, **{**keys, "base": str(tiny_of("gpt2")), "data.mixture": mixture,
+                    "forgetting.text": str(main), "forgetting.rehearsal": 0.1},
+    )  # fmt: skip
+    reasons = plan["ledger"]["dropped"]
+    assert reasons["another corpus holds it out, or nearly"]["rows"] >= 8
+    names = [n["message"].split(":")[0] for n in plan["ledger"]["notes"] if n["kind"] == "mixture"]
+    assert names == ["corpus again", "corpus general"]
+
+
+@pytest.mark.parametrize(
+    ("mixture", "reason"),
+    [
+        ({"a": {"path": "x", "share": 1}}, "share = 1: give a share from 0 to below 1"),
+        ({"a": {"path": "x", "shore": 0.1}}, "a: unknown key 'shore'. Did you mean 'share'"),
+        ({"a": {"share": 0.1}}, "a names no path"),
+        ({"a": {"path": "x", "share": 0.6}, "b": {"path": "x", "share": 0.5}}, "1 or more"),
+        ({"general": {"path": "x", "share": 0.1}}, "two general texts"),
+    ],
+)  # fmt: skip
+def test_mixtures_that_cannot_be(
+    corpus: Path, mixture: dict[str, Any], reason: str, tiny_of: Folder
+) -> None:
+    keys = {"data.mixture": mixture, "forgetting.text": "x", "forgetting.rehearsal": 0.1}
+    with pytest.raises(RecipeError, match=reason):
+        warmstart.plan_pretraining(corpus, base=str(tiny_of("gpt2")), **keys)
+    if reason == "two general texts":
+        with pytest.raises(RecipeError, match="for task classification"):
+            warmstart.plan(labelled(), **{"data.mixture": mixture})
+
+
 DEATHS: dict[str, tuple[dict[str, Any], list[dict[str, int]]]] = {
-    "gpt2": ({"task.documents": "joined"}, [{"step": 3}, {"save": 16}, {"step": 19}]),
+    "gpt2": (
+        {"task.documents": "joined", "forgetting.text": "other", "forgetting.rehearsal": 0.2},
+        [{"step": 3}, {"save": 16}, {"step": 19}],
+    ),
     "bert": ({"train.optimizer": "muon", "objective.unit": "span"}, [{"step": 17}]),
 }
 
@@ -156,6 +213,8 @@ def test_killed_also_in_the_second_pass_and_twice(
 ) -> None:
     """The weights of the run are those of one that nothing happened to."""
     more, deaths = DEATHS[family]
+    if "forgetting.text" in more:
+        more = more | {"forgetting.text": str(write_corpus(tmp_path / "other", 20, 7))}
     keys: dict[str, Any] = {
         "base": str(tiny_of(family)), "task": {"name": "language_model"},
         "objective": {"name": "clm" if family == "gpt2" else "mlm"}, "task.max_length": 32,

@@ -6,6 +6,7 @@ Any key of the recipe is a flag, before or after the other words: `--train.epoch
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import textwrap
@@ -155,6 +156,14 @@ def whole(option: str, value: str) -> int:
     if not value.replace("_", "").isdecimal() or int(value) < 1:
         raise RecipeError(f"--{option} = {shown(value)}: give a whole number of at least 1")
     return int(value)
+
+
+def number(option: str, value: str) -> float:
+    """An option's value that is a number above 0. Raises `RecipeError`."""
+    with contextlib.suppress(ValueError):
+        if 0 < float(value) < float("inf"):
+            return float(value)
+    raise RecipeError(f"--{option} = {shown(value)}: give a number above 0, as in 1e16")
 
 
 def overview(verbs: Mapping[str, Verb], about: str) -> str:

@@ -10,12 +10,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from warmstart.reporting.comparison import duration
 from warmstart.types import Listener
 
 if TYPE_CHECKING:
     from warmstart.training.loop import Step
 
 REDRAW_SECONDS = 0.1
+LONG = 60
+"""Seconds of training from which is said how long the rest will take."""
 LINES = 12  # of epochs, where stderr is no terminal
 
 
@@ -95,6 +98,8 @@ class Bars(_Bar, Listener):
             TextColumn("{task.fields[score]}"),
         )
         self._score, self._rate, self._total, self._epochs = "", 0.0, 1, 0
+        self._tokens = self._seconds = 0.0
+        self._steps = 0
 
     def begin_run(self, name: str, number: int, of: int) -> None:
         self._reset()
@@ -104,6 +109,8 @@ class Bars(_Bar, Listener):
         self._total = total
         now = step.rows / step.seconds
         self._rate = now if not self._rate else 0.95 * self._rate + 0.05 * now
+        self._tokens = self._rate * step.tokens / step.rows
+        self._seconds, self._steps = self._seconds + step.seconds, self._steps + 1
         self.draw(total, completed=step.index, epoch=step.epoch, rate=self._rate,
                   loss=float(step.loss), score=self._score)  # fmt: skip
 
@@ -122,6 +129,11 @@ class Bars(_Bar, Listener):
             self._score = f"validation {score}"
             line += f"validation loss {row['validation_loss']:.3f}, {score}, "
         line += f"{self._rate:.0f} rows/s"
+        if self._tokens:
+            line += f", {self._tokens:,.0f} tokens/s"
+        if row["step"] < self._total and self._seconds > LONG:
+            left = (self._total - row["step"]) * self._seconds / self._steps
+            line += f", about {duration(left)} left"
         planned = round(self._total * self._epochs / row["step"])
         if self._epochs % -(-planned // LINES) and row["step"] < self._total:
             return

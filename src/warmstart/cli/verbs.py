@@ -15,10 +15,11 @@ from warmstart.cli.output import adapters as show_adapters
 from warmstart.cli.output import answers as show_answers
 from warmstart.cli.output import generation as show_texts
 from warmstart.cli.output import run as show
+from warmstart.cli.output import stages as show_stages
 from warmstart.cli.output.tables import notes as show_notes
 from warmstart.cli.output.tables import print_json
 from warmstart.cli.output.tokenizers import PRINTERS
-from warmstart.cli.parser import Request, truth, whole
+from warmstart.cli.parser import Request, number, truth, whole
 from warmstart.cli.progress import Bars, Stages
 from warmstart.data.readers.text import stdin_lines
 from warmstart.errors import RecipeError, nearest, shown, typed
@@ -66,6 +67,32 @@ def align(request: Request) -> None:
     with Bars() as bars:
         run = api.align(data, **source, listeners=[bars], **request.keys)
     show.tuned(run, as_json=options["json"])
+
+
+def run(request: Request) -> None:
+    """`warmstart run FILE`."""
+    file, options = request.words.get("FILE"), request.options
+    where: dict[str, Any] = {"out": options["out"], "resume": options["resume"]}
+    if request.keys:
+        raise RecipeError(
+            f"--{next(iter(request.keys))} would be of one stage, and which is not said: write it "
+            "into the file, below its [[stages]]"
+        )
+    if options["dry-run"]:
+        _show(request, api.plan_stages(file, **where), show_stages.plan)
+        return
+    with Bars() as bars:
+        result = api.run_stages(file, **where, listeners=[bars])
+    show_stages.done(result, as_json=options["json"])
+
+
+def scaling(request: Request) -> None:
+    """`warmstart scaling RUN RUN RUN`."""
+    if request.keys:
+        raise RecipeError(f"no option '--{next(iter(request.keys))}' of scaling. There are: "
+                          "compute, parameters, tokens, rate, price")  # fmt: skip
+    given = {key: number(key, value) for key, value in _set_options(request).items()}
+    _show(request, api.scaling(request.several, **given), show_stages.scaled)
 
 
 def inspect(request: Request) -> None:

@@ -6,9 +6,11 @@ train; every document that is left out stands in the ledger with its reason.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,7 +26,7 @@ from warmstart.data.ledger import Ledger
 from warmstart.data.readers.files import check_exists, check_local, detect, lines
 from warmstart.data.readers.read import ALIASES, read_splits
 from warmstart.data.readers.text import PLAIN, is_plain
-from warmstart.data.settings import Data
+from warmstart.data.settings import Corpus, Data
 from warmstart.data.splitting import SIDES, Splits, fingerprint
 from warmstart.data.tables import is_blank, with_file
 from warmstart.errors import DataError
@@ -86,6 +88,56 @@ def load_corpus(
         ledger.keep(name, len(parts[name]))
     train, validation, test = (parts[name] for name in ("train", "validation", "test"))
     return Splits(train, validation, test, whole, stamp, leakage)
+
+
+def load_mixture(
+    settings: Data, how: Documents, seed: int, ledger: Ledger, source: Any = None,
+    more: Mapping[str, Corpus] | None = None,
+) -> Splits:  # fmt: skip
+    """As `load_corpus`, with other corpora that are learned along as `corpora`, each with documents
+    of its own held out for the test. No document of train has a copy that is held out anywhere."""
+    main = load_corpus(settings, how, seed, ledger, source)
+    others: dict[str, Splits] = {}
+    for name, corpus in (more or {}).items():
+        columns = {} if corpus.text is None else {"text": corpus.text}
+        own = {"path": corpus.path, "train": None, "validation": None, "test": None,
+               "columns": columns, "validation_fraction": 0.0}  # fmt: skip
+        try:
+            others[name] = load_corpus(settings.model_copy(update=own), how, seed, ledger)
+        except DataError as error:
+            raise DataError(f"corpus {name}: {error}") from None
+    if not others:
+        return main
+    return _without_leaks(main, others, settings.similarity, ledger)
+
+
+def _without_leaks(
+    main: Splits, others: Mapping[str, Splits], similarity: float, ledger: Ledger
+) -> Splits:
+    """The corpora without documents of train that another one holds out."""
+    every = {"": main, **others}
+    parts = {"train": _stacked([own.train for own in every.values()]),
+             "test": _stacked([t for own in every.values() for t in (own.validation, own.test)])
+             }  # fmt: skip
+    copies = find_copies(parts, ["text"], similarity)
+    keys = copies.by_split(hashed(copies.texts)[copies.rows])
+    lost = np.isin(keys["train"], keys["test"]) | near_rows(copies, "train", "test")
+    kept, at = dict[str, Splits](), 0
+    for name, own in every.items():
+        gone = lost[at : (at := at + len(own.train))]
+        ledger.drop_rows(own.train, gone, "another corpus holds it out, or nearly")
+        ledger.keep("train", -int(gone.sum()))
+        kept[name] = replace(own, train=own.train.filter(pa.array(~gone)))
+        if not len(kept[name].train):
+            raise DataError(f"corpus {name or 'to train on'}: no document is left to train on; "
+                            "each of them is held out by another corpus")  # fmt: skip
+    stamp = hashlib.sha256("".join(own.fingerprint for own in every.values()).encode()).hexdigest()
+    main = kept.pop("")
+    return replace(main, corpora=kept, fingerprint=stamp)
+
+
+def _stacked(tables: list[pa.Table]) -> pa.Table:
+    return pa.concat_tables([table.select(["text"]) for table in tables]).combine_chunks()
 
 
 def read_documents(data: Any, settings: Data, how: Documents) -> pa.Table:

@@ -156,6 +156,26 @@ def shares(rows: Mapping[str, int], temperature: float) -> dict[str, float]:
     return dict(zip(rows, (weights / weights.sum()).tolist(), strict=True))
 
 
+def mixed(sizes: Sequence[np.ndarray], shares: Sequence[float], seed: int) -> list[np.ndarray]:
+    """Rows of several sets, so many that the tokens of each come to its share.
+
+    `sizes` are the tokens of the rows of each set, `shares` those of all sets but the first, whose
+    rows are all taken, once. Of another set rows are drawn without repeats, and, where it is too
+    small, all of them before any is drawn again; the last row drawn is the one with which the share
+    is reached, to within half of it.
+    """
+    rest = 1.0 - sum(shares)
+    rows = [np.arange(len(sizes[0]))]
+    for number, (own, share) in enumerate(zip(sizes[1:], shares, strict=True), 1):
+        wanted, rng = sizes[0].sum() * share / rest, np.random.default_rng([seed, 0x3A9E, number])
+        passes = int(wanted // max(own.sum(), 1))
+        order = rng.permutation(len(own))
+        ends = np.cumsum(own[order]) + passes * own.sum()
+        last = int(np.searchsorted(ends - own[order] / 2, wanted))
+        rows.append(np.concatenate([np.repeat(np.arange(len(own)), passes), order[:last]]))
+    return rows
+
+
 def turns(wanted: Mapping[str, float], steps: int) -> dict[str, int]:
     """The shares as whole numbers of steps, by the largest remainder, and never none at all."""
     exact = np.array(list(wanted.values())) * steps

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import codecs
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from warmstart.errors import nearest, shown
 from warmstart.part import Part
 
 NO_DELIMITER = "\x1f"  # of a one-column file: a character that text does not hold
@@ -29,6 +30,15 @@ class Reading(NamedTuple):
     """Of files that have it in their first line."""
 
 
+class Corpus(NamedTuple):
+    """A corpus that is learned along; one with share 0 is only measured."""
+
+    path: str
+    share: float
+    text: str | None = None
+    """Its column of texts, where that is not recognised."""
+
+
 class Data(Part):
     """What is read and how it becomes train, validation and test."""
 
@@ -46,6 +56,12 @@ class Data(Part):
     test: str | None = Field(
         default=None,
         description="the file for the final score, never trained on; unset: cut from train",
+    )
+    mixture: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="more corpora that are learned along by pretrain, by name: path, share of the "
+        "training tokens, and text where its column is not recognised; path above takes the rest",
+        examples=["{general = {path = 'wikipedia.txt', share = 0.1}}"],
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
@@ -141,6 +157,27 @@ class Data(Part):
         return Reading(
             self.delimiter, self.encoding, self.header, self.quoting, self.bad_rows, self.limit
         )
+
+    @property
+    def corpora(self) -> dict[str, Corpus]:
+        """The corpora of the mixture besides the one at `path`."""
+        return {name: Corpus(**table) for name, table in self.mixture.items()}
+
+    @field_validator("mixture")
+    @classmethod
+    def _is_a_mixture(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, table in value.items():
+            if strange := [key for key in table if key not in Corpus._fields]:
+                near = nearest(strange[0], Corpus._fields)
+                raise ValueError(f"{name}: unknown key '{strange[0]}'.{near}")
+            if not isinstance(table.get("path"), str):
+                raise ValueError(f"{name} names no path: give {name} = {{path = …, share = 0.1}}")
+            share = table.get("share")
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
+                raise ValueError(f"{name}: share = {shown(share)}: give a share from 0 to below 1")
+        if sum(table["share"] for table in value.values()) >= 1:
+            raise ValueError("the shares come to 1 or more, and the data themselves get the rest")
+        return value
 
     @field_validator("delimiter")
     @classmethod

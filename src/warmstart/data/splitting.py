@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,7 @@ class Splits:
     `given` says which splits came from their own source; the others were cut from train, and have
     no rows if their fraction was 0. `fingerprint` is the sha256 of all that was read in the role
     columns. `leakage` counts the texts, nearly equal texts and groups that given splits share (see
-    `note_leakage`).
+    `note_leakage`). `corpora` are other documents that are learned along (`data.mixture`).
     """
 
     train: pa.Table
@@ -80,6 +80,7 @@ class Splits:
     given: dict[str, bool]
     fingerprint: str
     leakage: dict[str, Any]
+    corpora: Mapping[str, Splits] = field(default_factory=dict[str, "Splits"])
 
 
 def load(

@@ -11,7 +11,6 @@ from pydantic import Field, PrivateAttr
 
 from warmstart.errors import RecipeError, shown
 from warmstart.objectives.base import Dataset, Loss, Setting
-from warmstart.objectives.language import summed_nll
 from warmstart.objectives.mlm import MLM
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ class Distill(MLM):
         from warmstart.models.architectures import width_of
 
         super().check_base(config, kind, tokenizer)
-        width, theirs = width_of(config), width_of(self._model(tokenizer).config)
+        width, theirs = width_of(config), width_of(self._described(tokenizer))
         if width != theirs and (self.cosine_weight or self.init == "teacher_layers"):
             raise RecipeError(
                 f"objective.teacher: its states are {theirs} wide and those of the base {width}; "
@@ -70,31 +69,45 @@ class Distill(MLM):
                 "objective.init"
             )
 
-    def _model(self, tokenizer: Any = None) -> Any:
-        """The teacher under its own head, frozen. Raises `RecipeError` where it has none, or splits
-        texts in another way than `tokenizer`."""
+    def _described(self, tokenizer: Any) -> Mapping[str, Any]:
+        """The teacher's config; no weight is read. Raises `RecipeError` where it splits texts in
+        another way than `tokenizer`, or was saved without its head."""
         from warmstart.models.base import resolve
-        from warmstart.models.loading import PROBES, load_language, load_tokenizer
+        from warmstart.models.checks import read_json
+        from warmstart.models.loading import PROBES, load_tokenizer
+
+        if not self.teacher:
+            raise RecipeError("objective distill needs a teacher: --objective.teacher BASE")
+        base = resolve(self.teacher)
+        own: Any = load_tokenizer(base)
+        pairs = zip(*([t.encode(p, add_special_tokens=True) for p in PROBES]
+                      for t in (own, tokenizer)), strict=True)  # fmt: skip
+        if own.get_vocab() != tokenizer.get_vocab() or any(a != b for a, b in pairs):
+            raise RecipeError(
+                f"objective.teacher: {shown(self.teacher)} has another tokenizer than the base, so "
+                "that its probabilities are of other tokens; begin with its own: "
+                "--architecture … --tokenizer and the teacher's name"
+            )
+        config = read_json(base.path / "config.json")
+        saved = [str(name) for name in config.get("architectures") or ()]
+        if saved and not any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in saved):
+            raise RecipeError(self._headless(f"it was saved as {saved[0]}"))
+        return config
+
+    def _headless(self, reason: str) -> str:
+        return (f"objective.teacher: {shown(self.teacher)} has no masked-language head ({reason}); "
+                "take a model that was pretrained by mlm")  # fmt: skip
+
+    def _model(self) -> Any:
+        """The teacher under its own head, frozen. Raises `RecipeError` where it has none."""
+        from warmstart.models.base import resolve
+        from warmstart.models.loading import load_language
 
         if self._loaded is None:
-            if not self.teacher:
-                raise RecipeError("objective distill needs a teacher: --objective.teacher BASE")
             base, fresh = resolve(self.teacher), set[str]()
             self._loaded = load_language(base, self.auto, 0, fresh).requires_grad_(False)
             if fresh:
-                raise RecipeError(
-                    f"objective.teacher: {shown(self.teacher)} has no masked-language head "
-                    f"('{min(fresh)}' is missing); take a model that was pretrained by mlm"
-                )
-            own: Any = load_tokenizer(base)
-            pairs = zip(*([t.encode(p, add_special_tokens=True) for p in PROBES]
-                          for t in (own, tokenizer or own)), strict=True)  # fmt: skip
-            if own.get_vocab() != (tokenizer or own).get_vocab() or any(a != b for a, b in pairs):
-                raise RecipeError(
-                    f"objective.teacher: {shown(self.teacher)} has another tokenizer than the "
-                    "base, so that its probabilities are of other tokens; begin with its own: "
-                    "--architecture … --tokenizer and the teacher's name"
-                )
+                raise RecipeError(self._headless(f"'{min(fresh)}' is missing"))
         return self._loaded
 
     def build_model(self, task: Any, base: Any, labels: Sequence[str], seed: int) -> Any:
@@ -128,7 +141,7 @@ class Distill(MLM):
         columns = torch.arange(ids.shape[1], device=ids.device)
         real = columns < batch.inputs["lengths"][:, None]
         predictions = self.predictions(model.vocabulary(ours[chosen][None]), batch)
-        hard = summed_nll(predictions) * self._per_hidden
+        hard = self.nll(predictions) * self._per_hidden
         soft = self._divergence(model, teacher, ours[real], theirs[real])
         angle = ours.new_zeros((), dtype=torch.float32)
         if self.cosine_weight:

@@ -179,6 +179,8 @@ class LanguageObjective(Objective):
     """Kinds of architectures that it trains."""
     architectures: ClassVar[frozenset[str]] = frozenset()
     """Model types that it trains; none named: all of the kinds."""
+    predicts_tokens: ClassVar[bool] = True
+    """Whether its loss is that of tokens, in nats each, and can be held against their frequency."""
     covers_text: ClassVar[bool] = False
     """Whether every token of a text is predicted exactly once, so that bits per byte are known."""
 
@@ -187,6 +189,13 @@ class LanguageObjective(Objective):
         ge=0,
         description="steps in which a head that the base does not bring is trained alone, before "
         "the rest moves; unset: 5 % of them; never where the base itself is new",
+    )
+    z_loss: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="so many times the square of log Z is added to the loss of each token, against "
+        "logits that drift (PaLM has 1e-4); 0: none",
     )
 
     _words: Vocabulary = PrivateAttr()
@@ -263,9 +272,17 @@ class LanguageObjective(Objective):
         at: Any = logits.at(real) if hasattr(logits, "at") else logits[real]
         return Predictions(at, targets[real], real.nonzero()[:, 0])
 
+    def judged(self, outputs: Outputs, batch: Batch) -> Predictions:
+        """What the figures of a model are made of: unless said otherwise, its predictions."""
+        return self.predictions(outputs, batch)
+
     def loss(self, model: Forward, batch: Batch) -> Loss:
         """The cross-entropy of the tokens that are to be found, in nats."""
-        return Loss(summed_nll(self.predictions(model.forward(batch), batch)), batch.weight)
+        return Loss(self.nll(self.predictions(model.forward(batch), batch)), batch.weight)
+
+    def nll(self, predictions: Predictions) -> Tensor:
+        """Minus the summed log-probability of the targets, with its gradient, and the z-loss."""
+        return summed_nll(predictions, self.z_loss)
 
     def attach(self, model: Any, folder: Path) -> None:
         """Put back what `detach` took off; `folder` is where it was written, each part in a folder
@@ -277,16 +294,18 @@ class LanguageObjective(Objective):
         return [row[:n] for row, n in zip(ids, lengths, strict=True)]
 
 
-def summed_nll(predictions: Predictions) -> Tensor:
-    """Minus the summed log-probability of the targets, with its gradient."""
+def summed_nll(predictions: Predictions, z_loss: float = 0.0) -> Tensor:
+    """Minus the summed log-probability of the targets, with its gradient; `z_loss` as in
+    `chunked_cross_entropy`."""
     from torch.nn.functional import cross_entropy
 
-    from warmstart.models.fast.loss import Unprojected, chunked_cross_entropy
+    from warmstart.models.fast.loss import Unprojected, chunked_cross_entropy, summed_z
 
     outputs, targets = predictions.outputs, predictions.targets
     if isinstance(outputs, Unprojected):
-        return chunked_cross_entropy(outputs, targets)
-    return cross_entropy(outputs.float(), targets, reduction="sum")
+        return chunked_cross_entropy(outputs, targets, z_loss=z_loss)
+    loss = cross_entropy(outputs.float(), targets, reduction="sum")
+    return loss + summed_z(outputs.float(), z_loss) if z_loss else loss
 
 
 USUAL: Mapping[str, str] = {

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from warmstart.errors import RecipeError
 from warmstart.objectives.base import Dataset, Loss, Setting
-from warmstart.objectives.language import LanguageObjective, by_row, summed_nll
+from warmstart.objectives.language import LanguageObjective, by_row
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,4 +153,4 @@ class MLM(LanguageObjective):
         predictions = self.predictions(model.forward(batch), batch)
         logits: Tensor = predictions.outputs  # pyright: ignore[reportAssignmentType]
         hits = (logits.detach().argmax(-1) == predictions.targets).sum()
-        return Loss(summed_nll(predictions), batch.weight, {"accuracy": hits.float()})
+        return Loss(self.nll(predictions), batch.weight, {"accuracy": hits.float()})

@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr
 from warmstart.data.tokens.batching import pad_rows
 from warmstart.models.architectures import positions_of
 from warmstart.objectives.base import Dataset, Loss, Setting
-from warmstart.objectives.language import Predictions, Vocabulary, by_row, summed_nll
+from warmstart.objectives.language import Predictions, Vocabulary, by_row
 from warmstart.objectives.mlm import MLM
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class NSP(MLM):
 
         outputs = model.forward(batch)
         assert isinstance(outputs, Mapping)
-        tokens = summed_nll(self.predictions(outputs, batch))
+        tokens = self.nll(self.predictions(outputs, batch))
         logits, truth = outputs["pair"].float(), batch.inputs["pairs"]
         share = self._hidden_per_row
         pairs = cross_entropy(logits, truth, reduction="sum") * share

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from warmstart.objectives.base import Dataset, Loss
-from warmstart.objectives.language import Predictions, by_row, summed_nll
+from warmstart.objectives.language import Predictions, by_row
 from warmstart.objectives.mlm import MLM
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class ReplacedToken(MLM):
     heads: ClassVar[frozenset[str]] = frozenset({"language"})
     auto: ClassVar[str] = "AutoModelForPreTraining"
     architectures: ClassVar[frozenset[str]] = frozenset({"electra"})
+    predicts_tokens: ClassVar[bool] = False
 
     generator_size: float = Field(
         default=0.25, gt=0, le=1, description="width of the generator, as a share of the model's"
@@ -79,13 +80,24 @@ class ReplacedToken(MLM):
         assert isinstance(outputs, Mapping)
         return super().predictions(outputs["generator_logits"], batch)
 
+    def judged(self, outputs: Outputs, batch: Batch) -> Predictions:
+        """What the discriminator, which is the model that is kept, says of each token: original or
+        replaced."""
+        import torch
+
+        assert isinstance(outputs, Mapping)
+        real = batch.inputs["mask"].bool()
+        logits = outputs["logits"].float()[real]
+        both = torch.stack([torch.zeros_like(logits), logits], -1)
+        return Predictions(both, outputs["changed"][real].long(), real.nonzero()[:, 0])
+
     def loss(self, model: Forward, batch: Batch) -> Loss:
         """The generator's mean loss, plus the weighted mean loss of the detection."""
         from torch.nn.functional import binary_cross_entropy_with_logits as detection_loss
 
         outputs = model.forward(batch)
         assert isinstance(outputs, Mapping)
-        hidden = summed_nll(self.predictions(outputs, batch)) / self.share
+        hidden = self.nll(self.predictions(outputs, batch)) / self.share
         logits, changed = outputs["logits"].float(), outputs["changed"]
         real = batch.inputs["mask"].bool()
         detected = detection_loss(logits[real], changed[real], reduction="sum")

@@ -86,19 +86,31 @@ def samples(history: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def speed_of(
-    progress: Progress, caching: float, device: str, precision: str, threads: int | None
+    progress: Progress,
+    caching: float,
+    device: str,
+    precision: str,
+    threads: int | None,
+    peak: float | None = None,
 ) -> dict[str, Any]:
     """How long training took; `caching` are the seconds before it, for states computed once.
 
     Where a head alone learned from such states, no token passed through the model in training and
-    there are no tokens per second.
+    there are no tokens per second. `peak` are the operations a second that the machine can.
     """
+    used: dict[str, Any] = {}
+    if peak and progress.operations:
+        share = progress.operations / max(progress.seconds, 1e-9) / peak
+        used = {"operations": progress.operations, "peak_per_second": peak,
+                "peak_share": round(share, 4)}  # fmt: skip
     rate = round(progress.tokens / max(progress.seconds, 1e-9), 1)
     return {
         "seconds": round(progress.seconds, 2),
         "rows": progress.rows,
         "rows_per_second": round(progress.rows / max(progress.seconds, 1e-9), 1),
         **({"tokens_per_second": rate} if progress.tokens else {"tokens": NO_TOKENS}),
+        "tokens_trained": progress.tokens,
+        **used,
         "feature_seconds": round(caching, 2),
         "device": device,
         "precision": precision,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from warmstart.config.keys import part_table
 from warmstart.config.recipe import Recipe
 from warmstart.data import sampling, splitting
-from warmstart.data.corpus import load_corpus
+from warmstart.data.corpus import load_mixture
 from warmstart.data.ledger import Ledger
 from warmstart.data.splitting import Splits
 from warmstart.data.tables import mapped
@@ -28,6 +28,7 @@ from warmstart.models.base import Base
 from warmstart.models.checks import read_json
 from warmstart.models.loading import check_output_matrix, load_tokenizer
 from warmstart.objectives.base import Objective
+from warmstart.pipelines.pretrain.mixture import corpora_of, mix
 from warmstart.pipelines.pretrain.scratch import base_of, windows_of
 from warmstart.pipelines.recognise import with_task
 from warmstart.tasks.base import Examples, Task
@@ -102,6 +103,8 @@ class Prepared:
     """The rows of train to learn from, with repeats where a class is oversampled."""
     general: General | None = None
     """The text of `forgetting.text`."""
+    held: Mapping[str, Examples] = field(default_factory=dict[str, Examples])
+    """The held-out documents of other corpora that are learned along."""
 
     @property
     def stores(self) -> dict[str, TokenizedDataset]:
@@ -225,18 +228,26 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
         cut.tell(name, task.max_length)
         writes = task.head.generates
         note_unknown(name, table, store, tokenizer, ledger, as_text=task.as_text, writes=writes)
-    recipe, store = recipe.model_copy(update={"task": task}), examples["train"].store
-    rows = _rows(recipe, store)
+    recipe, held = recipe.model_copy(update={"task": task}), dict[str, Examples]()
+    if splits.corpora:
+        train = examples["train"]
+        mixture = mix(recipe, splits, base, train, ledger, lambda table: Cut(table, ledger))
+        examples["train"], rows, held = mixture
+        store = mixture.train.store
+    else:
+        store = examples["train"].store
+        rows = _rows(recipe, store)
     if recipe.data.sampling != "none":
         sampling.note_sampling(store.targets, rows, labels, recipe.data.sampling, ledger)
     recipe = _resolved(recipe, base, rows, store)
     if note := family_of(read_json(base.path / "config.json")).note:
         ledger.note("architecture", note)
     general = None
-    if recipe.forgetting.text is not None:
+    keeping = recipe.forgetting
+    if keeping.text is not None and (not splits.corpora or keeping.penalty == "ewc"):
         general = read_general(recipe.forgetting.text)
         ledger.note("forgetting", general.note)
-    return Prepared(recipe, splits, ledger, labels, base, examples, tokenizer, rows, general)
+    return Prepared(recipe, splits, ledger, labels, base, examples, tokenizer, rows, general, held)
 
 
 def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
@@ -245,6 +256,8 @@ def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
     None where that method has room for fewer tokens, so that they have to be split anew.
     """
     base, store = prepared.base, prepared.stores["train"]
+    if recipe.scratch.architecture is not None:  # which begins as the seed says
+        base = base_of(recipe, prepared.splits, prepared.ledger)
     tokenizer = load_tokenizer(base)
     tokenizer.chat_template = prepared.tokenizer.chat_template
     _check_method(recipe, base)
@@ -254,9 +267,9 @@ def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
     if task.max_length != prepared.task.max_length:
         return None
     recipe = recipe.model_copy(update={"task": task})
-    rows = _rows(recipe, store)
+    rows = prepared.rows if prepared.held else _rows(recipe, store)
     recipe = _resolved(recipe, base, rows, store)
-    return replace(prepared, recipe=recipe, tokenizer=tokenizer, rows=rows)
+    return replace(prepared, recipe=recipe, base=base, tokenizer=tokenizer, rows=rows)
 
 
 def _own_task(recipe: Recipe) -> Recipe:
@@ -281,7 +294,10 @@ def load_splits(
     task: Any = recipe.task
     ledger = Ledger() if ledger is None else ledger
     if task.reads_documents:
-        return load_corpus(recipe.data, task.documents_of, recipe.seed, ledger, source), ledger
+        seed = recipe.seed if recipe.data.split_seed is None else recipe.data.split_seed
+        corpora = corpora_of(recipe)
+        return load_mixture(recipe.data, task.documents_of, seed, ledger, source, corpora), ledger
+    corpora_of(recipe)
     splits = splitting.load(
         recipe.data, task.roles, set(task.roles) if task.required is None else task.required,
         recipe.seed, ledger, source, task.label,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ from warmstart.training.pairs import pairs_for
 from warmstart.training.precision import choose, device_named
 from warmstart.training.progress import Progress
 from warmstart.training.settings import Train
+from warmstart.training.throughput import Work
 from warmstart.training.trainer import Fit
 from warmstart.types import Listener
 
@@ -213,7 +214,8 @@ class Session:
         self.forward.widen_vocabulary()
         for name, helper in self.objective.detach(self.model).items():
             save_model(helper, prepared.tokenizer, folder.parent / name)
-        prepared.tokenizer.model_max_length = prepared.task.max_length
+        if not self.head.predicts_itself:  # a base that went on reads as far as before
+            prepared.tokenizer.model_max_length = prepared.task.max_length
         notes = {"task": prepared.task.to_metadata(), "head": self.head.name}
         notes["data"] = prepared.reading
         prepared.method.save(self.model, prepared.tokenizer, folder, prepared.base, notes)
@@ -301,7 +303,15 @@ class Session:
             param_groups=groups,
             regularizer=knowledge.regularizer(self.model, self.forward) if knowledge else None,
             sample=self._write if self._writes_on else None,
+            work=self.work,
         )
+
+    @cached_property
+    def work(self) -> Work | None:
+        """What a language model computes for a token, and the machine's peak."""
+        if not self.head.predicts_itself:
+            return None
+        return Work.of(self.model, self.forward.dtype, self.device)
 
     @property
     def _writes_on(self) -> bool:

@@ -12,13 +12,14 @@ gives back what `--json` prints. Errors are those of `warmstart`.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from warmstart.config.validation import checked
 from warmstart.errors import RecipeError
-from warmstart.models.base import resolve
+from warmstart.models.base import Base, resolve
 from warmstart.models.loading import load_tokenizer
 from warmstart.run import free_path, new_folder
 from warmstart.tokenization import extension, training
@@ -26,7 +27,7 @@ from warmstart.tokenization.comparison import look, measure, open_all
 from warmstart.tokenization.corpus import Corpus, Progress, propose_words, read_words
 from warmstart.tokenization.settings import Choice, Comparison, Extension, Training
 
-__all__ = ["compare", "extend", "show", "train"]
+__all__ = ["compare", "extend", "plan_extension", "show", "train"]
 FOLDER = Path("tokenizers")
 
 
@@ -107,13 +108,38 @@ def extend(
     Returns `out`, the `words` with their count in the corpus, old pieces and new ids, the `rows`
     of the embedding, the `proof` and `notes`.
     """
+    planned = _planned_extension(base, progress, keys)
+    facts = extension.extend(
+        planned.model, planned.tokenizer, planned.wider, planned.tokens,
+        _folder(out, f"{Path(base).name}-extended"), planned.notes,
+    )  # fmt: skip
+    return {**facts, "words": planned.rows, "notes": planned.notes}
+
+
+def plan_extension(base: str, *, progress: Progress | None = None, **keys: Any) -> dict[str, Any]:
+    """The `words` that `extend` would add, and its `notes`; writes nothing."""
+    planned = _planned_extension(base, progress, keys)
+    return {"words": planned.rows, "notes": planned.notes}
+
+
+class _Planned(NamedTuple):
+    """An extension before anything is written; `rows` are the words, with their ids."""
+
+    model: Base
+    tokenizer: Any
+    wider: Any
+    tokens: list[extension.Added]
+    rows: list[dict[str, Any]]
+    notes: list[str]
+
+
+def _planned_extension(base: str, progress: Progress | None, keys: Mapping[str, Any]) -> _Planned:
     settings: Extension = checked(Extension, keys)
     if bool(settings.words) == bool(settings.corpus):
         raise RecipeError("give either --words (a list or a file) or --corpus to find them in")
     model = resolve(base)
     tokenizer = load_tokenizer(model)
     backend = tokenizer.backend_tokenizer
-    folder = _folder(out, f"{Path(base).name}-extended")
     if settings.words:
         proposals = read_words(settings.words, backend)
     else:
@@ -129,7 +155,6 @@ def extend(
     )
     if not tokens:
         raise RecipeError(f"every word is one token of {base} already: there is nothing to add")
-    facts = extension.extend(model, tokenizer, wider, tokens, folder, notes)
     ids: dict[str, list[int]] = {}
     for token in tokens:
         ids.setdefault(token.word, []).append(token.id)
@@ -138,7 +163,7 @@ def extend(
         for p in proposals
         if p.word in ids
     ]
-    return {**facts, "words": rows, "notes": notes}
+    return _Planned(model, tokenizer, wider, tokens, rows, notes)
 
 
 def _sources(data: Any) -> list[Any]:

@@ -104,11 +104,12 @@ def _train(
     if tell:
         tell_first(prepared.ledger, listeners)
     progress, caching = session.fit(run.path, listeners, resume=resume)
+    peak = session.work.peak if isinstance(session, Session) and session.work else None
     outputs, prepared = session.answers(), session.prepared
     session.save(run.model)
     forgetting = session.forgetting()
     precision, threads = prepared.recipe.train.precision, run.facts.get("threads")
-    speed = speed_of(progress, caching, session.device.type, precision, threads)
+    speed = speed_of(progress, caching, session.device.type, precision, threads, peak)
     size = session.size()
     del session
     give_back_memory()
@@ -131,6 +132,7 @@ def dry_run(recipe: Recipe, source: Any = None, out: Path | None = None) -> dict
     prepared = _prepare(recipe, source)
     return {
         **prepared.facts(),
+        "base_path": str(prepared.base.path),
         "counts": prepared.counts(),
         "steps": prepared.steps(),
         "out": str(out),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PrivateAttr, model_validator
 
+from warmstart import part
 from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.data.tokens.windows import document_windows
 from warmstart.formatting import counted
@@ -80,6 +81,18 @@ class LanguageModel(Task):
         "bits per byte are known; set by the run",
     )
 
+    _decodes: bool | None = PrivateAttr(default=None)
+    """Whether the base is a decoder; None before it is known."""
+
+    @model_validator(mode="after")
+    def _says_what_is_cut(self) -> Self:
+        if self.documents == "joined" and self.long != "split":
+            raise ValueError(
+                f"documents joined makes one stream of them, in which none is too long, so long "
+                f"{self.long} means nothing; leave task.long out, or take documents separate"
+            )
+        return self
+
     @property
     def documents_of(self) -> Documents:
         """How documents are read."""
@@ -94,10 +107,13 @@ class LanguageModel(Task):
         return "log_likelihood"
 
     def resolve_for_base(self, config: Mapping[str, Any], room: int) -> Task:
-        """A decoder that was trained elsewhere predicts every token of a text."""
-        if self.trained_by or family_of(config).kind != "decoder":
-            return self
-        return self.model_copy(update={"covers_text": True})
+        """A decoder reads each text as one stream; one that was trained elsewhere predicts every
+        token of it."""
+        decodes = family_of(config).kind == "decoder"
+        elsewhere = decodes and not self.trained_by
+        task = self.model_copy(update={"covers_text": True} if elsewhere else {})
+        task._decodes = decodes
+        return task
 
     def check_base(self, base: Base, labels: Sequence[str]) -> None:
         """Nothing: which head is trained, and whether there is one, the objective says."""
@@ -123,11 +139,13 @@ class LanguageModel(Task):
     ) -> TokenizedDataset:
         """The documents in windows; see `document_windows`. Held-out documents, and those of a
         model that is asked, are always read one by one: `for_training` joins them."""
-        return document_windows(table["text"], tokenizer, longest, long=self.long, on_cut=on_cut)
+        how: dict[str, Any] = {"long": self.long, "decodes": self._decodes, "on_cut": on_cut}
+        return document_windows(table["text"], tokenizer, longest, **how)
 
     def encode_joined(self, table: pa.Table, tokenizer: Any, longest: int) -> TokenizedDataset:
         """The documents of train as one stream."""
-        return document_windows(table["text"], tokenizer, longest, joined=True)
+        how: dict[str, Any] = {"joined": True, "decodes": self._decodes}
+        return document_windows(table["text"], tokenizer, longest, **how)
 
     def statistics(self, outputs: Any, examples: Examples) -> Floats:
         """Of each document [n, 4]; see `TextFit`."""
@@ -144,13 +162,26 @@ class LanguageModel(Task):
         size = byte_lengths(examples.table)[store.of_row] * part
         return np.stack([outputs.nll, outputs.tokens, outputs.hits, size], 1).astype(np.float64)
 
+    @property
+    def _predicts_tokens(self) -> bool:
+        """Whether its loss is that of tokens, as the baseline's is."""
+        name = str(self.trained_by.get("name", "clm"))
+        return bool(getattr(part.find("objective", name), "predicts_tokens", True))
+
+    def units_of(self, windows: Floats, examples: Examples) -> Floats:
+        """What intervals resample: documents, or, where they are few, windows."""
+        owner, documents = examples.store.of_row, len(examples.table)
+        assert owner is not None
+        return windows if documents < FEW else per_document(windows, owner, documents)
+
     def score(self, outputs: Any, examples: Examples) -> dict[str, float]:
         sums = self.statistics(outputs, examples).sum(0, keepdims=True)
-        figures = {name: float(value[0]) for name, value in self._measure.score(sums).items()}
+        figures = {name: float(value[0]) for name, value in self.measure.score(sums).items()}
         return {"log_likelihood": -figures.pop("loss"), **figures}
 
     @property
-    def _measure(self) -> TextFit:
+    def measure(self) -> TextFit:
+        """What its figures are made by."""
         return TextFit(covers_text=self.covers_text)
 
     def decode(self, outputs: Any, examples: Examples) -> list[Prediction]:
@@ -166,7 +197,7 @@ class LanguageModel(Task):
         return {"loss": column([answer.value for answer in answers], "float64")}
 
     def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:
-        test, measure = examples["test"], self._measure
+        test, measure = examples["test"], self.measure
         windows, owner = self.window_statistics(outputs["test"], test), test.store.of_row
         assert owner is not None
         rows = per_document(windows, owner, len(test.table))
@@ -193,7 +224,8 @@ class LanguageModel(Task):
         ]
         return TaskResult(
             measure=measure, statistics=windows if few else rows, score=of_baseline, table=table,
-            mistakes=mistakes, baselines=("unigram",), notes=notes if few else (),
+            mistakes=mistakes, baselines=("unigram",) if self._predicts_tokens else (),
+            notes=notes if few else (),
             facts={"unit": "nats a token", "row_name": "held-out document", "mistakes_lead":
                    "The held-out documents that surprise the model most, in nats "
                    "a token."},

@@ -101,6 +101,7 @@ def compute_gradients(
     """The mean loss over all micro-batches, its gradient (so many times) collected; what it is a
     mean over; and the objective's metrics, as means too."""
     whole = torch.stack([batch.weight for batch in batches]).sum()
+    whole = torch.where(whole > 0, whole, torch.ones_like(whole))  # of rows with nothing to learn
     mean = torch.zeros_like(whole)
     metrics: dict[str, Tensor] = {}
     for number, batch in enumerate(batches):

@@ -14,6 +14,7 @@ from typing import Any
 from warmstart.errors import RunError
 from warmstart.files import write_json
 from warmstart.training.loop import Step
+from warmstart.training.throughput import Work
 
 LOGGED = 1000  # steps, about
 
@@ -33,6 +34,8 @@ class Progress:
     rows: int = 0
     tokens: int = 0
     skipped: int = 0
+    operations: float = 0.0
+    """Floating-point operations of the model, where they are counted; see `Work`."""
     seconds: float = 0.0
     best_score: float | None = None
     best_step: int | None = None
@@ -48,9 +51,11 @@ class Log:
         folder: the run's folder.
         total: steps of the whole run; about a thousand of them are logged.
         done: steps that the checkpoint has.
+        work: what is computed for a token, where it is known.
     """
 
-    def __init__(self, folder: Path, total: int, done: int) -> None:
+    def __init__(self, folder: Path, total: int, done: int, work: Work | None = None) -> None:
+        self.work = work
         self.path, self.state_path = folder / "log.jsonl", folder / "trainer_state.json"
         self.total, self.every = total, max(1, total // LOGGED)
         kept = [line for line in self.lines() if done and line["step"] <= done]
@@ -62,6 +67,10 @@ class Log:
         """Log a step, if it is one of those that are."""
         if step.index % self.every and not (step.ends_epoch or step.validates):
             return
+        shares: dict[str, float] = {}
+        if self.work is not None:
+            done = step.tokens, float(step.weight), step.rows, step.seconds
+            shares["peak_share"] = round(self.work.share(*done), 4)
         self.write(
             step=step.index,
             epoch=step.epoch,
@@ -71,6 +80,7 @@ class Log:
             learning_rate=step.learning_rate,
             rows_per_second=round(step.rows / step.seconds, 1),
             **({"tokens": step.tokens} if step.tokens else {}),
+            **shares,
         )
 
     def write(self, **facts: Any) -> None:

@@ -28,6 +28,7 @@ from warmstart.training.optimizer import Optimizer
 from warmstart.training.progress import Interrupted, Log, Progress, stop_signals
 from warmstart.training.regularization.regularizer import Regularizer
 from warmstart.training.settings import Train
+from warmstart.training.throughput import Work
 from warmstart.types import Listener
 
 OF_EACH = ("score:", "loss:")
@@ -50,6 +51,7 @@ class Fit:
         regularizer: what is done against forgetting, or None.
         span: the worst and the best that the figure `main` can be.
         sample: writes a text after each validation, or None.
+        work: what is computed for a token, or None where that is not counted.
     """
 
     model: nn.Module
@@ -68,6 +70,7 @@ class Fit:
     regularizer: Regularizer | None = None
     span: tuple[float, float] = (0.0, 1.0)
     sample: Callable[[], str] | None = None
+    work: Work | None = None
 
     def __post_init__(self) -> None:
         length = self.train.length()
@@ -97,7 +100,7 @@ class Fit:
             self._load()
         if self.settings.optimizer == "muon":
             write_json(self.folder / "optimizer.json", self.optimizer.holds)
-        log = Log(self.folder, self.total, self.progress.step)
+        log = Log(self.folder, self.total, self.progress.step, self.work)
         with log.file, stop_signals() as stopped:
             self._loop(log, stopped)
         with torch.no_grad():
@@ -175,6 +178,8 @@ class Fit:
         where.step, where.rows = step.index, where.rows + step.rows
         where.passes, where.within = step.after.epoch, step.after.within
         where.tokens += step.tokens
+        if self.work is not None:
+            where.operations += self.work.operations(step.tokens, float(step.weight), step.rows)
         if step.skipped:
             return
         weight = float(step.weight)

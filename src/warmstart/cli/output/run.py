@@ -52,8 +52,14 @@ def run(run: Run, *, as_json: bool) -> None:
     task: Any = run.recipe.task
     what = task.head.row_unit  # a long passage is read in several windows
     rate = f"{speed['rows_per_second']:,.0f} {what}/s, {computed(speed)}"
+    if share := speed.get("peak_share"):
+        rate = (f"{speed['tokens_per_second']:,.0f} tokens/s, {share:.0%} of the peak, "
+                f"{computed(speed)}")  # fmt: skip
     cached = speed["feature_seconds"]
     first = f"{cached:.1f} s for the outputs of the body, then " if cached else ""
+    kept = report.metrics.forgetting
+    if kept is not None and {"corpora", "gained"} & kept.more.keys():
+        Console(highlight=False).print(f"held out   {kept.sentence} {kept.advice}", markup=False)
     for reason, rows in report.data["dropped"].items():
         print(f"left out   {counted(rows['rows'])}: {reason} (first {rows['first']})")
     print(f"trained    {first}{speed['rows']:,} {what} in {speed['seconds']:.1f} s ({rate})")

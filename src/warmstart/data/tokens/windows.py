@@ -46,26 +46,28 @@ def document_windows(
     *,
     long: Long = "split",
     joined: bool = False,
+    decodes: bool | None = None,
     on_cut: Callable[[int, int], None] | None = None,
 ) -> TokenizedDataset:
     """Documents in windows of at most `longest` tokens; `of_row` says of which document each is.
 
-    A model whose tokenizer ends every text (an encoder, an encoder-decoder) reads each window
-    between its special tokens. For a decoder a document stands between what its tokenizer begins a
-    text with (or else a separator) and a separator, and each window begins with the last token of
-    the one before, so that every token and the end of each document are predicted exactly once;
-    such a window has `longest` + 1 tokens, of which the last is only predicted.
+    An encoder or an encoder-decoder reads each window between its special tokens. For a decoder a
+    document stands between what its tokenizer begins a text with (or else a separator) and a
+    separator, and each window begins with the last token of the one before, so that every token and
+    the end of each document are predicted exactly once; such a window has `longest` + 1 tokens, of
+    which the last is only predicted.
 
     Args:
         long: what becomes of a document that is longer than a window: it is split into several,
             dropped, or cropped to its first window. `on_cut(row, tokens)` hears what is lost.
         joined: documents follow one another in the windows, with a separator between them, and see
             each other; a window belongs to the document that it begins in.
+        decodes: whether it is for a decoder; unset: where the tokenizer ends no text.
     """
     before, behind = affixes(tokenizer)
-    decodes = not behind
+    decodes = not behind if decodes is None else decodes
     if decodes:
-        behind = [separator_of(tokenizer)]
+        behind = behind[:1] or [separator_of(tokenizer)]
         before = before or behind
     room = longest if decodes else longest - len(before) - len(behind)
     if room < 1:

@@ -54,17 +54,23 @@ class TargetScores(NamedTuple):
 
 
 def chunked_cross_entropy(
-    outputs: Unprojected, targets: Tensor, smoothing: float = 0.0, ignored: int = IGNORE_INDEX
+    outputs: Unprojected,
+    targets: Tensor,
+    smoothing: float = 0.0,
+    ignored: int = IGNORE_INDEX,
+    z_loss: float = 0.0,
 ) -> Tensor:
     """The summed cross-entropy in nats, as `torch.nn.functional.cross_entropy` computes it.
 
     Args:
         targets: [...] the token that each hidden state should lead to; `ignored` counts nothing.
         smoothing: share of the target that is spread over the whole vocabulary.
+        z_loss: so many times the square of the log of the sum of the exponentials is added for
+            each target, which keeps that sum near 1 (Chowdhery et al. 2022, section 5).
     """
     real = targets != ignored
     at = outputs.at(real)
-    return _SummedLoss.apply(at.hidden, at.weight, at.bias, targets[real], smoothing)  # pyright: ignore[reportReturnType]
+    return _SummedLoss.apply(at.hidden, at.weight, at.bias, targets[real], smoothing, z_loss)  # pyright: ignore[reportReturnType]
 
 
 def token_log_probs(
@@ -160,6 +166,7 @@ class _SummedLoss(torch.autograd.Function):
         bias: Tensor | None,
         targets: Tensor,
         smoothing: float,
+        z_loss: float,
     ) -> Tensor:
         device, dtype = hidden.device.type, _computing_type(hidden)
         low, matrix = hidden.to(dtype), weight.to(dtype)
@@ -170,9 +177,10 @@ class _SummedLoss(torch.autograd.Function):
             for part in _chunks(len(targets), len(weight)):
                 logits = _logits(low[part], matrix, bias)
                 total += _loss(logits, targets[part], smoothing)
+                total += summed_z(logits, z_loss) if z_loss else 0.0
                 if grad_hidden is None and grad_weight is None:
                     continue
-                slope = _slope(logits, targets[part], smoothing).to(dtype)
+                slope = _slope(logits, targets[part], smoothing, z_loss).to(dtype)
                 if grad_hidden is not None:
                     grad_hidden[part] = (slope @ matrix).to(hidden.dtype)
                 if grad_weight is not None:
@@ -183,7 +191,7 @@ class _SummedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         scaled = (g if g is None else g * grads[0].to(g.dtype) for g in ctx.saved_tensors)
-        return (*scaled, None, None, None)
+        return (*scaled, None, None, None, None)
 
 
 class _TokenLoss(torch.autograd.Function):
@@ -249,9 +257,17 @@ def _loss(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
     )
 
 
-def _slope(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-    """The gradient of the summed loss: probabilities minus the (smoothed) target."""
+def summed_z(logits: Tensor, z_loss: float) -> Tensor:
+    """PaLM's z-loss of logits [T, V]: z_loss · Σ (log Σ exp)²."""
+    return z_loss * logits.logsumexp(-1).square().sum()
+
+
+def _slope(logits: Tensor, targets: Tensor, smoothing: float, z_loss: float) -> Tensor:
+    """The gradient of the summed loss: probabilities minus the (smoothed) target; and of z²: 2 z
+    times the probabilities."""
     slope = torch.softmax(logits, -1)
+    if z_loss:
+        slope *= 1.0 + 2.0 * z_loss * logits.logsumexp(-1, keepdim=True)
     if smoothing:
         slope -= smoothing / logits.shape[1]
     slope[torch.arange(len(targets), device=slope.device), targets] -= 1.0 - smoothing

@@ -80,7 +80,7 @@ def finish_comparison(
         raise RunError(f"no run came to an end; the first: {next(iter(failed.values()))}")
     recipe, task, tested = prepared.recipe, prepared.task, len(prepared.examples["test"])
     level, main = recipe.evaluate.confidence_level, task.main_score
-    trials = [_trial(one, done[one.name], main) for one in wanted if one.name in done]
+    trials = [trial_of(one, done[one.name], main) for one in wanted if one.name in done]
     tables = {name: pq.read_table(run.path / "predictions.parquet") for name, run in done.items()}
     groups = row_units(prepared.examples["test"].table)
     answers = Answers.of(tables, next(iter(done.values())).labels, main, groups)
@@ -127,7 +127,8 @@ def finish_comparison(
     return Comparison(out)
 
 
-def _trial(one: Wanted, run: Run, main: str) -> Trial:
+def trial_of(one: Wanted, run: Run, main: str) -> Trial:
+    """What a run that is done counts for, by the figure `main`."""
     facts, metrics = run.facts, Metrics.from_json(run.metrics)
     speed, meter = facts["speed"], facts.get("meter") or {}
     kept = [row for row in facts["history"] if row["epoch"] == facts["kept_epoch"]]

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from warmstart.config.keys import nested, over
+from warmstart.config.keys import nested, over, plain
+from warmstart.errors import RecipeError
 from warmstart.models.architectures import family_of
 from warmstart.models.base import resolve
 from warmstart.models.checks import read_json
@@ -39,6 +40,13 @@ def pretraining(corpus: Any, recipe: Any, keys: Mapping[str, Any], resume: Path 
     keys = {f"scratch.{key}" if key in SHORT else key: value for key, value in keys.items()}
     if resume is not None:
         return Request(corpus, recipe, keys, resume)
+    method = keys.get("method")
+    if isinstance(method, list | tuple) or (isinstance(method, str) and "," in method):
+        raise RecipeError(
+            "pretrain takes several seeds, but one method: its figure, the loss, is the better the "
+            "lower, which the comparison of methods does not know; give each method a run, or a "
+            "stage of warmstart run"
+        )
     below, above = Request(corpus, recipe, keys).layers()
     typed = over(nested(below), nested(above))
     train, scratch = dict(typed.get("train") or {}), dict(typed.get("scratch") or {})
@@ -50,7 +58,7 @@ def pretraining(corpus: Any, recipe: Any, keys: Mapping[str, Any], resume: Path 
         usual["train"]["learning_rate"] = RATES.get(str(scratch.get("size", "tiny")), 1e-3)
         if "max_length" not in dict(typed.get("task") or {}):
             usual["task"]["max_length"] = 256
-    if "objective" not in typed:
+    if "name" not in plain("objective", typed.get("objective", {})):
         if name is None:
             path = resolve(str(typed.get("base", "minilm")), revision=typed.get("revision")).path
             config = read_json(path / "config.json")

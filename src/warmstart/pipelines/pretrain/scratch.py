@@ -23,6 +23,7 @@ from warmstart.data.tokens.shards import kept_windows, shard_key
 from warmstart.errors import RecipeError
 from warmstart.models.architectures import family_of
 from warmstart.models.base import Base, resolve
+from warmstart.models.checks import read_json
 from warmstart.models.from_config import SIZES, new_base
 from warmstart.models.gguf import cache_folder, exclusive
 from warmstart.tokenization import training
@@ -44,7 +45,7 @@ TOKENIZERS: dict[str, dict[str, Any]] = {
     "xlnet": {"kind": "unigram", "family": "xlnet"},
 }
 """Architecture → the tokenizer that its papers have."""
-SHARDS = 1
+SHARDS = 2
 """Goes up when `document_windows` gives something else."""
 
 
@@ -96,7 +97,8 @@ def _make(scratch: Scratch, folder: Path, splits: Splits, longest: int, seed: in
         usual = TOKENIZERS[architecture] | own
         how = Training(**{**usual, "vocab_size": None if scratch.tokenizer == "char" else
                           scratch.vocabulary_size, "max_length": longest})  # fmt: skip
-        texts = [text for text in splits.train["text"].to_pylist() if text]
+        tables = [own.train for own in (splits, *splits.corpora.values())]
+        texts = [text for table in tables for text in table["text"].to_pylist() if text]
         # lines: a text of a book's length is no word list
         rows = [line for text in texts for line in text.splitlines(keepends=True)]
         try:
@@ -126,7 +128,8 @@ def windows_of(
     joined = split == "train" and task.documents == "joined"
     settings = task.model_dump(mode="json", exclude={"trained_by", "covers_text"})
     rows = fingerprint({split: table})
-    key = shard_key(stamp, rows, base.tokenizer_sha256, settings, joined, SHARDS)
+    kind = family_of(read_json(base.path / "config.json")).kind
+    key = shard_key(stamp, rows, base.tokenizer_sha256, settings, joined, kind, SHARDS)
     if joined:
         make = lambda cut: task.encode_joined(table, tokenizer, task.max_length)  # noqa: E731
     else:

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from warmstart.config.recipe import engine_of
 from warmstart.config.validation import checked
 from warmstart.data.conversations import write
 from warmstart.errors import DataError, RecipeError, RunError, nearest, shown
 from warmstart.inference.writer import Prompt, open_writer
 from warmstart.models.sampling import Sampling
 from warmstart.part import OWN_HEAD, allow_named
+from warmstart.pipelines.request import engine_of
 from warmstart.pipelines.writing.generate import last_message, prompts_of
 
 COLUMNS = ("prompt", "chosen", "rejected", "chosen_model", "rejected_model", "shown_first",

@@ -13,6 +13,7 @@ from typing import Any
 from warmstart import files
 from warmstart.errors import BaseModelError, shown
 from warmstart.models.architectures import FAMILIES
+from warmstart.models.tokenizer_steps import check_steps
 
 NOTE = "warmstart.json"
 INDEX = "model.safetensors.index.json"
@@ -24,7 +25,7 @@ CONVERT = (
     "AutoModel.from_pretrained(...).save_pretrained(folder) writes safetensors"
 )
 MAX_CARD = 100_000  # characters in which a card names its licence
-MAX_HEADER = 100_000_000  # as in the safetensors library
+MAX_HEADER = 10_000_000  # bytes: about 100,000 tensors in one file; a model has some hundred
 WORD_EMBEDDINGS = ("word_embeddings", "tok_embeddings", "word_embedding", "wte", "embed_tokens",
                    "shared", "embed_in", "lm_head")  # fmt: skip
 # A vocabulary is often padded to a round number, so an embedding may have some rows too many.
@@ -99,6 +100,10 @@ def header(path: Path) -> dict[str, Any]:
             text = file.read(min(length, size, MAX_HEADER))
     except OSError as error:
         raise BaseModelError(f"{path} cannot be read: {shown(error, 120)}") from error
+    if length > MAX_HEADER and 8 + length <= size:
+        raise BaseModelError(
+            f"{path} has a header of {length:,} bytes; at most {MAX_HEADER:,} are read"
+        )
     if size < 8 or len(text) < length <= MAX_HEADER:
         raise BaseModelError(
             f"{path} is cut off: its {size} bytes do not even hold its header; copy or download it "
@@ -269,8 +274,11 @@ def check_tokenizer(folder: Path) -> str:
 
 
 def check_fingerprint(folder: Path) -> str:
-    """Refuse a tokenizer that is not the one that was saved with the weights; its fingerprint."""
-    saved, own = note_of(folder).get("tokenizer_sha256"), fingerprint(folder)
+    """Refuse a tokenizer that may take for ever, or is not the one that was saved with the weights;
+    its fingerprint."""
+    content = read_json(folder / "tokenizer.json")
+    check_steps(content, folder / "tokenizer.json")
+    saved, own = note_of(folder).get("tokenizer_sha256"), fingerprint_of(content)
     if saved and saved != own:
         raise BaseModelError(
             f"{folder / 'tokenizer.json'} is not the tokenizer that this model was trained with "

@@ -15,17 +15,19 @@ from typing import Any
 
 import pyarrow as pa
 
+from warmstart import part as parts
 from warmstart.config.recipe import Recipe
 from warmstart.data.cells import parse_cell
 from warmstart.data.ledger import Ledger
 from warmstart.data.profiling.language import find_languages
-from warmstart.data.readers.read import read_splits
+from warmstart.data.readers.read import only_file, read_splits
 from warmstart.data.readers.text import has_header, is_plain
 from warmstart.data.settings import Data
 from warmstart.data.tables import RESERVED
-from warmstart.errors import DataError, RecipeError, WarmstartError, shown, typed
+from warmstart.errors import DataError, HubError, RecipeError, WarmstartError, shown, typed
 from warmstart.evaluation.inspection.tasks import CHATS
 from warmstart.tasks.base import Task
+from warmstart.tasks.choice.task import FORMS, Choice
 from warmstart.tasks.classification import Classification
 from warmstart.tasks.embedding.task import Embedding
 from warmstart.tasks.extractive_qa.task import ExtractiveQA
@@ -60,10 +62,21 @@ NO_TASK = {
     "preferences": "there is no task for them yet; where the prompt is a text, the better answers "
     "alone are learned with --task text2text --data.columns.source prompt --data.columns.target "
     "chosen",
-    "multiple choice": "there is no task for it yet; a question and its right answer in words, as "
-    "the columns question and answer, are learned with --task text2text",
+    "multiple choice": "nothing is trained for them; `warmstart evaluate smollm2 {data} --task "
+    "choice` has a language model choose. A question and its right answer in words, as the columns "
+    "question and answer, are learned with --task text2text",
+    "minimal pairs": "nothing is trained for them; `warmstart evaluate smollm2 {data} --task "
+    "choice` counts how often a language model finds the right sentence likelier",
 }
 """What the rows are → why no task is taken, and what to do."""
+TAUGHT_BY = {
+    "conversations": (
+        "chat",
+        "`warmstart tune {data} --task chat --base smollm2` learns from them",
+    ),
+    "preferences": ("preference", "`warmstart align {data} --base RUN` learns from them"),
+}
+"""The same where there is a task for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +103,29 @@ def with_task(recipe: Recipe, source: Any, ledger: Ledger) -> Recipe:
     table = sample_for(recipe, source)
     if table is None:
         return recipe
-    known, data = recognise(table), typed(recipe.data.path or recipe.data.train or "DATA")
+    path = recipe.data.path or recipe.data.train or "DATA"
+    known, data = recognise(table), typed(only_file(path) or path)
     if known is None:
         check_columns(table, data)
         return recipe
     if known.task in NO_TASK:
         columns = f" ({known.reason})" if known.columns else ""
+        task, command = TAUGHT_BY.get(known.task, ("", ""))
+        advice = command if task in parts.names("task") else NO_TASK[known.task]
         raise DataError(
-            f"{table['_file'][0].as_py()} holds {known.task}{columns}: "
-            f"{NO_TASK[known.task].format(data=data)}"
+            f"{table['_file'][0].as_py()} holds {known.task}{columns}: {advice.format(data=data)}"
         )
     if known.task in WRITERS and "base" not in recipe.model_fields_set:
         tasks = (Summarization, Text2Text, Translation)
         fit = [task.part_name() for task in tasks if _fits(task, known.columns)]
         others = f" (or {' or '.join(sorted({*fit} - {known.task}))})" if len(fit) > 1 else ""
+        more = [name for name in _Columns(table).names.values()
+                if name.lower() in TARGETS and name not in known.columns]  # fmt: skip
+        flag = f" (to learn '{more[0]}' instead: --data.columns.target {more[0]})" if more else ""
         raise RecipeError(
             f"the columns {known.reason} are for task {known.task}{others}, and the usual base, "
             f"{recipe.base}, writes no texts; take one that does, as in: warmstart tune {data} "
-            f"--task {known.task} --base smollm2"
+            f"--task {known.task} --base smollm2{flag}"
         )
     below = recipe.model_dump(exclude_unset=True)
     message = f"task {known.task}, by the columns {known.reason}; for another say --task NAME"
@@ -116,27 +134,35 @@ def with_task(recipe: Recipe, source: Any, ledger: Ledger) -> Recipe:
 
 
 def sample_for(recipe: Recipe, source: Any) -> pa.Table | None:
-    """As `sample`, where the recipe names no task, no objective and no columns."""
-    named = {"task", "objective"} & recipe.model_fields_set
-    return None if named or recipe.data.columns else sample(recipe.data, source)
+    """As `sample`, where the recipe names no task, no objective of a task's own and no columns."""
+    own = recipe.objective.part_name() != "supervised"
+    named = "task" in recipe.model_fields_set or own or recipe.data.columns
+    return None if named else sample(recipe.data, source)
 
 
 def sample(data: Data, source: Any) -> pa.Table | None:
     """The first rows to train on with all of their columns; None where they cannot be read, which
-    whoever reads them all tells better. Plain text has the one column `PLAIN`."""
+    whoever reads them all tells better. Plain text has the one column `PLAIN`. Raises `HubError`.
+    """
     path = Path(data.path or data.train or "") if source is None else None
     if path is not None and any(texts_in(path)):
         columns: dict[str, Any] = {PLAIN: [""], "_file": [str(path)], "_line": [1]}
         return pa.table(columns)
+    if path is not None and (file := only_file(path)) is not None:
+        data = data.model_copy(update={"path": str(file)})
     if isinstance(source, list):
         source = source[:SAMPLE]
     elif source is not None and hasattr(source, "iloc"):  # of pandas
         source = source.iloc[:SAMPLE]
-    with suppress(WarmstartError):
+    try:
         few = {"limit": min(SAMPLE, data.limit or SAMPLE), "bad_rows": "skip"}
         fewer = data.model_copy(update=few)
         for _, _, table in read_splits(fewer, source, Ledger()):
             return table
+    except HubError:
+        raise  # asked once, not twice
+    except WarmstartError:
+        pass
     return None
 
 
@@ -213,6 +239,9 @@ def _no_task(columns: _Columns) -> Recognised | None:
         column = columns.first(name)
         if column and columns.all_are(column, list) and _are_objects(columns.values(column)):
             return Recognised("conversations", (column,))
+    good, bad = (columns.first(*Choice.roles[role]) for role in FORMS["pairs"])
+    if good and bad:
+        return Recognised("minimal pairs", (good, bad))
     choices = columns.first(*CHOICES)
     if choices and columns.first("question", "context", "prompt"):
         if columns.all_are(choices, (list, dict)):

@@ -24,6 +24,7 @@ from safetensors.numpy import load_file, save_file
 
 from warmstart.config.recipe import engine_of, settings_of
 from warmstart.data.readers.files import check_text
+from warmstart.data.readers.spreadsheet import sheet_of
 from warmstart.data.readers.text import PLAIN
 from warmstart.data.settings import Data
 from warmstart.errors import DataError, RecipeError, RunError, shown
@@ -203,7 +204,7 @@ def _texts(data: Any, predictor: Predictor, settings: Data) -> Iterator[pa.Table
         for start in range(0, len(whole), AT_ONCE):
             yield own_form(predictor.task, whole.slice(start, AT_ONCE))
         return
-    if isinstance(data, str | Path) and not os.path.exists(data):
+    if isinstance(data, str | Path) and not os.path.exists(sheet_of(Path(data))[0]):
         raise DataError(f"there is no file or folder {data}")
     reader = AsTrained(settings, predictor)
     for _, table in parts_of(source_of(data), reader, lambda _: None, every=False):

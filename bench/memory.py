@@ -86,7 +86,7 @@ def work(method: str, request: dict[str, Any]) -> int:
     """In the process of one measurement."""
     import warmstart
     from warmstart.training.loop import Step
-    from warmstart.training.trainer import Interrupted
+    from warmstart.training.progress import Interrupted
     from warmstart.types import Listener
 
     limit = request["steps"] if method != "frozen" else 0

@@ -21,7 +21,7 @@ import transformers
 
 import warmstart
 from warmstart.models.checks import read_json
-from warmstart.models.heads import language_class
+from warmstart.models.saved import language_class
 
 PAIRS = {
     "bert": ("mlm", "nsp"), "roberta": ("mlm",), "distilbert": ("mlm",), "albert": ("sop",),

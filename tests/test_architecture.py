@@ -65,24 +65,24 @@ PART_FOLDERS = ["tasks", "objectives", "methods", "inference"]
 
 BUDGET = {
     # package: (lines it may have now, lines that it is to have in the end)
-    "the root": (1_450, 950),
-    "config": (680, 550),
+    "the root": (1_460, 950),
+    "config": (650, 550),
     "cli": (1_550, 1_200),
-    "data": (7_120, 4_300),
+    "data": (7_280, 4_300),
     "tokenization": (1_650, 1_350),
-    "models": (7_080, 5_300),
+    "models": (7_105, 5_300),
     "methods": (700, 650),
     "objectives": (1_910, 400),
     "tasks": (5_610, 4_500),
-    "training": (3_000, 2_200),
+    "training": (3_110, 2_200),
     "metrics": (1_680, 1_350),
-    "evaluation": (3_740, 2_150),
+    "evaluation": (3_725, 2_150),
     "reporting": (1_150, 1_000),
     "inference": (450, 350),
     "serving": (0, 1_000),
-    "pipelines": (5_610, 2_800),
+    "pipelines": (5_450, 2_800),
 }
-TOTAL_FILES = (260, 230)
+TOTAL_FILES = (262, 230)
 SPINE = [
     "config.recipe",
     "part",
@@ -94,8 +94,8 @@ SPINE = [
     *("inference.engine", "inference.torch"),
 ]
 """The files that say how warmstart works, in reading order; docs/architecture.md begins so."""
-SPINE_LINES = 4_450
-"""4,000 are wanted. What reading, groups, locks and language models added is to move out of it."""
+SPINE_LINES = 4_000
+"""What may be read in an afternoon. What is not the story stands elsewhere."""
 
 FILE_LINES = range(60, 451)
 MAY_BE_SHORT = {"__init__", "__main__", "base", "settings"}  # and the parts

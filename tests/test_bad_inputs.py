@@ -610,7 +610,7 @@ def test_a_full_disk_says_how_to_go_on(
     target = {
         "a checkpoint": "warmstart.training.checkpoint.save_file",
         "the model": "transformers.PreTrainedModel.save_pretrained",
-        "the log": "warmstart.training.trainer.Log.write",
+        "the log": "warmstart.training.progress.Log.write",
     }[where]
     words = "tune good.csv --base base --train.epochs 1 --train.checkpoint_seconds 0 --out runs/x"
     with monkeypatch.context() as patch:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
-from warmstart.config.recipe import Recipe, settings_of
+from warmstart.config.recipe import Recipe
 from warmstart.data.readers.files import check_exists, unusable
 from warmstart.models.base import listing
 from warmstart.models.gguf import fetch as fetch_model
 from warmstart.pipelines.pretrain.request import pretraining
-from warmstart.pipelines.request import Request
+from warmstart.pipelines.request import Request, settings_of
 from warmstart.run import Run, folder_named, usable
 from warmstart.types import Prediction
 

@@ -21,6 +21,7 @@ import re
 import shutil
 from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -351,3 +352,13 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RunError(f"{path} is damaged: it is no JSON object; {MEND}")
     return cast("dict[str, Any]", value)
+
+
+def versions() -> dict[str, str]:
+    """What the run was made with."""
+    names = ("warmstart", "torch", "transformers", "tokenizers", "peft", "datasets", "numpy")
+    numbers = {"python": platform.python_version()}
+    for name in names:
+        with contextlib.suppress(Exception):
+            numbers[name] = version(name)
+    return numbers

@@ -15,7 +15,8 @@ from warmstart.methods.full import Full
 from warmstart.models.architectures import layers_of
 from warmstart.models.modules import parameters_by_depth
 from warmstart.training.loop import Step
-from warmstart.training.trainer import Fit, Interrupted
+from warmstart.training.progress import Interrupted
+from warmstart.training.trainer import Fit
 from warmstart.types import Listener
 
 Folder = Callable[[str], Path]

@@ -14,7 +14,8 @@ from torch.nn.functional import cross_entropy, normalize
 
 from learning import CPU, base_of, grads_of, messages, predict
 from warmstart.models.fast.forward import FastForward, forward_for
-from warmstart.models.forward import Forward, Readout
+from warmstart.models.forward import Forward
+from warmstart.models.head_layers import Readout
 from warmstart.models.heads import VECTOR
 from warmstart.models.loading import load_headed, load_tokenizer
 from warmstart.tasks.embedding.task import Embedding

@@ -72,7 +72,7 @@ def arrange(when: dict[str, int] | None) -> list[Listener]:
 
 
 def work(job: dict[str, Any]) -> int:
-    from warmstart.training.trainer import Interrupted
+    from warmstart.training.progress import Interrupted
 
     listeners = arrange(job.get("die"))
     try:

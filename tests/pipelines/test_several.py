@@ -20,7 +20,7 @@ from warmstart.pipelines import resources as energy
 from warmstart.pipelines import resources as meter
 from warmstart.pipelines.compare.request import is_several, wanted
 from warmstart.run import Run
-from warmstart.training.trainer import Interrupted
+from warmstart.training.progress import Interrupted
 from warmstart.types import Listener
 
 Folder = Callable[[str], Path]

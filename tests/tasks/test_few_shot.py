@@ -25,7 +25,7 @@ from learning import (
 )
 from warmstart.errors import RecipeError
 from warmstart.models.fast.forward import forward_for
-from warmstart.models.forward import FEATURES, HEAD
+from warmstart.models.head_layers import FEATURES, HEAD
 from warmstart.models.loading import load_tokenizer
 from warmstart.tasks.classification import Classification
 from warmstart.tasks.few_shot import FewShot

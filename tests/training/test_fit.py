@@ -19,7 +19,7 @@ from warmstart.errors import RunError
 from warmstart.metrics.base import score_error
 from warmstart.objectives.supervised import Supervised
 from warmstart.training import checkpoint
-from warmstart.training.trainer import Interrupted
+from warmstart.training.progress import Interrupted
 from warmstart.types import Listener
 
 Folder = Callable[[str], Path]

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from warmstart.training.loop import Step
-from warmstart.training.trainer import Log
+from warmstart.training.progress import Log
 
 
 def step(index: int, ends: bool = False) -> Step:

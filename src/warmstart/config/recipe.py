@@ -27,7 +27,7 @@ from warmstart.config.keys import PARTS, SECTIONS, nested, over, part_table, pla
 from warmstart.config.validation import checked
 from warmstart.data.readers.files import unusable
 from warmstart.data.settings import Data
-from warmstart.errors import RecipeError, shown
+from warmstart.errors import shown
 from warmstart.evaluation.settings import Evaluate
 from warmstart.part import Part
 from warmstart.training.settings import Forgetting, Scratch, Train
@@ -36,7 +36,8 @@ NAMED: Any = PARTS  # a name stands for a part until it is read
 ENGINE = FieldInfo(description="what computes the answers")
 
 
-def _read_part(kind: str, value: Any) -> Part:
+def read_part(kind: str, value: Any) -> Part:
+    """The part that a name, a table or an instance stands for. Raises `ValueError`."""
     if isinstance(value, Part):
         if value.kind != kind:
             raise ValueError(f"{value.part_name()} is a {value.kind}, not a {kind}")
@@ -47,7 +48,7 @@ def _read_part(kind: str, value: Any) -> Part:
 
 
 def _reader(kind: str) -> BeforeValidator:
-    return BeforeValidator(partial(_read_part, kind))
+    return BeforeValidator(partial(read_part, kind))
 
 
 def _unknown(part: str = "") -> Callable[[str], str]:
@@ -166,42 +167,6 @@ class Recipe(BaseModel):
     def commented(self) -> str:
         """The complete recipe with a comment on every key; what is unset is commented out."""
         return "\n".join(toml.commented(self)) + "\n"
-
-
-def settings_of(verb: str, typed: Mapping[str, Any]) -> Recipe:
-    """The recipe that keys make for a verb that trains nothing. Raises `RecipeError` for one that
-    means nothing to it."""
-    engine = "engine" in keys.APPLIES[verb]
-    recipe = Recipe.of({k: v for k, v in typed.items() if not (engine and _is_engine(k))})
-    keys.check_applies(verb, nested(typed), typed)
-    return recipe
-
-
-def engine_of(typed: Mapping[str, Any]) -> Any:
-    """The engine that keys name, with its settings. Raises `RecipeError`."""
-    table = nested({key: value for key, value in typed.items() if _is_engine(key)})
-    try:
-        return _read_part("engine", table.get("engine", PARTS["engine"]))
-    except ValueError as error:
-        raise RecipeError(f"engine: {error}") from None
-
-
-def read_task(table: Mapping[str, Any]) -> Any:
-    """The task that a table with its `name` describes. Raises `RecipeError`."""
-    try:
-        return _read_part("task", table)
-    except ValueError as error:
-        raise RecipeError(f"task: {error}") from None
-
-
-def task_of(typed: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The settings of the task that keys name, and its `name` where it has one."""
-    own = {key: value for key, value in typed.items() if key.partition(".")[0] == "task"}
-    return plain("task", nested(own).get("task", {}))
-
-
-def _is_engine(key: str) -> bool:
-    return key.partition(".")[0] == "engine"
 
 
 def catalogue() -> dict[str, FieldInfo]:

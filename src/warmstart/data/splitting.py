@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from warmstart.data.columns import map_roles
 from warmstart.data.corrections import correct
-from warmstart.data.dedup.clusters import Copies, find_copies, group_values
+from warmstart.data.dedup.clusters import Copies, find_copies, group_values, joined
 from warmstart.data.dedup.exact import hashed
 from warmstart.data.dedup.leakage import (
     hanging_together,
@@ -363,9 +363,14 @@ def with_units(table: pa.Table, units: np.ndarray) -> pa.Table:
     return table.append_column("_unit", pa.array(numbers.reshape(-1).astype(np.int64)))
 
 
-def row_units(table: pa.Table) -> np.ndarray | None:
-    """Numbers [n], equal for rows that hang together; None where each stands for itself."""
-    return np.asarray(table["_unit"]) if "_unit" in table.column_names else None
+def row_units(table: pa.Table, groups: np.ndarray | None = None) -> np.ndarray | None:
+    """Numbers [n], equal for rows that hang together, and for those of one number in `groups`; None
+    where each stands for itself."""
+    units = np.asarray(table["_unit"]) if "_unit" in table.column_names else None
+    if groups is None or units is None:
+        return units if groups is None else groups
+    numbers, both = np.unique(groups, return_inverse=True)[1].reshape(-1), len(groups)
+    return joined(both + len(groups), units, both + numbers)[units]
 
 
 def units_of(

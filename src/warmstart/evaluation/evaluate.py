@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from warmstart.data.dedup.clusters import joined
 from warmstart.data.splitting import row_units
 from warmstart.errors import WarmstartError
 from warmstart.evaluation import sentences
@@ -56,7 +55,7 @@ def evaluate(
     if not rows:
         raise WarmstartError("there are no test rows, so nothing can be said about the model")
     result, main = task.evaluate(outputs, examples), task.main_score
-    groups = row_groups(result, examples["test"])
+    groups = row_units(examples["test"].table, result.groups)
     chance = settings.bootstrap, settings.confidence_level, seed, groups
     figures = _figures(result, result.statistics, chance)
     fitted = fit_baselines(settings, task, result.baselines, outputs, examples, seed)
@@ -71,7 +70,7 @@ def evaluate(
         "main": main,
         "titles": {name: text for name, text in task.metric_titles.items() if name in figures},
         "scale": scale(result.measure, main),
-        "wrong": _count_wrong(result),
+        "wrong": result.wrong,
         "per_class": _per_class(result.measure, result.statistics, figures),
         "lower_is_better": sorted(result.measure.lower_is_better),
         "rows": rows,
@@ -97,16 +96,6 @@ def evaluate(
     metrics["notes"] = [*notes, *unseen, *result.notes]
     metrics["verdict"] = sentences.verdict_sentence(metrics)
     return Evaluation(metrics, table, [dict(mistake) for mistake in result.mistakes])
-
-
-def row_groups(result: TaskResult, test: Examples) -> NDArray[Any] | None:
-    """Numbers [n], equal for test rows that count as one: those that the task says, near copies,
-    and rows of one value of `data.group`."""
-    own, units = result.groups, row_units(test.table)
-    if own is None or units is None:
-        return units if own is None else own
-    numbers, both = np.unique(own, return_inverse=True)[1].reshape(-1), len(own)
-    return joined(both + len(own), units, both + numbers)[units]
 
 
 def _judged(task: Task, examples: Mapping[str, Examples]) -> Judged:
@@ -206,13 +195,6 @@ def _per_class(
     ]
 
 
-def _count_wrong(result: TaskResult) -> int:
-    """How many rows were wrong, where right and wrong can be told."""
-    if "correct" not in result.table.column_names:
-        return len(result.mistakes)
-    return len(result.table) - sum(map(bool, result.table["correct"].to_pylist()))
-
-
 def _calibration(
     settings: Evaluate,
     outputs: Mapping[str, Any],
@@ -220,10 +202,8 @@ def _calibration(
     groups: NDArray[Any] | None,
 ) -> dict[str, Any]:
     """Whether the stated confidence is true, and the temperature of the validation rows."""
-    logits, truth = outputs["test"], examples["test"].store.targets
-    held_out, targets = logits[:0], truth[:0]
-    if "validation" in outputs and len(examples.get("validation", ())):
-        held_out, targets = outputs["validation"], examples["validation"].store.targets
-    bins = settings.calibration_bins
-    measured = calibrate(logits, truth, held_out, targets, bins, groups)
+    splits = {n: (outputs[n], own.store.targets) for n, own in examples.items() if n in outputs}
+    logits, truth = splits["test"]
+    held_out = splits.get("validation", (logits[:0], truth[:0]))
+    measured = calibrate(logits, truth, *held_out, settings.calibration_bins, groups)
     return {**measured, "sentence": sentences.calibration_sentence(measured)}

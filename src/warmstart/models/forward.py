@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy
 
 from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.errors import RecipeError
@@ -23,7 +23,14 @@ from warmstart.models.architectures import body_of, family_of
 from warmstart.models.fast.loss import Unprojected
 from warmstart.models.fast.split import Cut, SlowCut
 from warmstart.models.generation import Language
-from warmstart.models.head_layers import given_states, head_logits, reads_tokens, unwrap
+from warmstart.models.head_layers import (
+    HEAD,
+    Readout,
+    given_states,
+    head_logits,
+    reads_tokens,
+    unwrap,
+)
 from warmstart.models.peft.prompts import answer_of, is_prompted
 
 if TYPE_CHECKING:
@@ -35,46 +42,6 @@ batch says itself how to compute."""
 
 PLAIN_ATTENTION = 512
 """Tokens of a row up to which attention is computed plainly in 16 bits on a CPU."""
-
-Pooling = Literal["mean", "first", "last"]
-
-
-@dataclass(frozen=True, slots=True)
-class Readout:
-    """What stands for a row of tokens.
-
-    Args:
-        source: the head's own outputs; "features", what its last layer reads [B, H]; "below_head",
-            the state that the head reads (of the fast encoder; elsewhere the features); "body", the
-            last hidden states, pooled [B, H].
-        pooling: of the body's states.
-        normalise: whether pooled states are made to length 1.
-    """
-
-    source: Literal["head", "features", "below_head", "body"] = "head"
-    pooling: Pooling = "mean"
-    normalise: bool = False
-
-    def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Vectors [B, H] in float32 of hidden states [B, L, H]; `mask` [B, L] is 1 where a token
-        is. A row without tokens is zeros."""
-        if not hidden.shape[1]:
-            return hidden.new_zeros(len(hidden), hidden.shape[-1], dtype=torch.float32)
-        real = mask.bool()
-        states = hidden.float().masked_fill(~real[:, :, None], 0.0)
-        if self.pooling == "mean":
-            vectors = states.sum(1) / real.sum(1).clamp(min=1)[:, None]
-        else:
-            places = real.float()
-            last = places.shape[1] - 1 - places.flip(1).argmax(1)
-            at = places.argmax(1) if self.pooling == "first" else last
-            vectors = states[torch.arange(len(states), device=states.device), at]
-        return normalize(vectors, dim=-1) if self.normalise else vectors
-
-
-HEAD = Readout()
-FEATURES = Readout("features")
-BELOW_HEAD = Readout("below_head")
 
 
 @dataclass(frozen=True, slots=True)

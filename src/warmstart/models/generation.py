@@ -119,6 +119,24 @@ def generation_config(model: PreTrainedModel, end: int | None, **settings: Any) 
     return GenerationConfig(do_sample=False, eos_token_id=eos, **known, **settings)
 
 
+@torch.no_grad()
+def sample(forward: Computes, start: int, tokens: int, pad_id: int, seed: int) -> Tensor:
+    """The ids of a text that a decoder writes after the token `start`, drawn by chances that are a
+    function of the seed; the chances of others are left as they are."""
+    model: Any = forward.model
+    forward.set_mode(False)
+    first = torch.tensor([[start]], device=forward.device)
+    before = torch.get_rng_state()
+    torch.manual_seed(seed)
+    with forward.autocast(), quiet():
+        ids = model.generate(
+            input_ids=first, attention_mask=torch.ones_like(first), do_sample=True, top_k=50,
+            max_new_tokens=tokens, pad_token_id=pad_id,
+        )  # fmt: skip
+    torch.set_rng_state(before)
+    return ids[0, 1:]
+
+
 # What a language model's output matrix reads, whatever the family, and texts that it writes.
 
 _STOPS: ContextVar[bool] = ContextVar("stops_before_the_logits", default=False)

@@ -1,14 +1,16 @@
-"""The layers of a head: what they compute, where they begin, in which unit they answer."""
+"""The layers of a head: what they read and compute, where they begin, in which unit they answer."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from warmstart.models.architectures import body_of, family_of, layers_of
 from warmstart.models.heads import carried_by
@@ -17,6 +19,47 @@ from warmstart.models.modules import head_modules
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+Pooling = Literal["mean", "first", "last"]
+
+
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """What stands for a row of tokens.
+
+    Args:
+        source: the head's own outputs; "features", what its last layer reads [B, H]; "below_head",
+            the state that the head reads (of the fast encoder; elsewhere the features); "body", the
+            last hidden states, pooled [B, H].
+        pooling: of the body's states.
+        normalise: whether pooled states are made to length 1.
+    """
+
+    source: Literal["head", "features", "below_head", "body"] = "head"
+    pooling: Pooling = "mean"
+    normalise: bool = False
+
+    def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Vectors [B, H] in float32 of hidden states [B, L, H]; `mask` [B, L] is 1 where a token
+        is. A row without tokens is zeros."""
+        if not hidden.shape[1]:
+            return hidden.new_zeros(len(hidden), hidden.shape[-1], dtype=torch.float32)
+        real = mask.bool()
+        states = hidden.float().masked_fill(~real[:, :, None], 0.0)
+        if self.pooling == "mean":
+            vectors = states.sum(1) / real.sum(1).clamp(min=1)[:, None]
+        else:
+            places = real.float()
+            last = places.shape[1] - 1 - places.flip(1).argmax(1)
+            at = places.argmax(1) if self.pooling == "first" else last
+            vectors = states[torch.arange(len(states), device=states.device), at]
+        return normalize(vectors, dim=-1) if self.normalise else vectors
+
+
+HEAD = Readout()
+FEATURES = Readout("features")
+BELOW_HEAD = Readout("below_head")
 
 
 def unwrap(model: Any) -> PreTrainedModel:

@@ -267,20 +267,3 @@ def head_of(config: Mapping[str, Any]) -> Head | None:
         if head is not None:
             return HEADS[head.name]
     return None
-
-
-LANGUAGE_MAPPINGS = ("PRETRAINING", "MASKED_LM", "CAUSAL_LM", "SEQ_TO_SEQ_CAUSAL_LM")
-"""Which of transformers' mappings have classes that predict the tokens of a row."""
-
-
-def language_class(config: Any, name: str) -> Any:
-    """The class of transformers called `name`, if it is a language model of this config (an object
-    of transformers); else None."""
-    import transformers
-
-    for mapping in LANGUAGE_MAPPINGS:
-        known = getattr(transformers, f"MODEL_FOR_{mapping}_MAPPING").get(type(config), None)
-        for kind in known if isinstance(known, tuple) else (known,):
-            if kind is not None and kind.__name__ == name:
-                return kind
-    return None

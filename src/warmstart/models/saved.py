@@ -26,7 +26,7 @@ from warmstart.models.checks import (
     weight_files,
 )
 from warmstart.models.custom_head import load_own, load_saved_own
-from warmstart.models.heads import HEADS, LANGUAGE, VECTOR, head_of, language_class
+from warmstart.models.heads import HEADS, LANGUAGE, VECTOR, head_of
 from warmstart.models.hf_calls import FLOAT32, LOAD, one_line, quiet
 from warmstart.models.loading import check_layers, load_headed
 from warmstart.models.peft.quantization import quantise
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 VOCABULARIES = ("vocab.txt", "vocab.json", "spiece.model", "tokenizer.model",
                 "sentencepiece.bpe.model")  # fmt: skip
 """What older tokenizers are made of; where none is there, transformers makes one of nothing."""
+LANGUAGE_MAPPINGS = ("PRETRAINING", "MASKED_LM", "CAUSAL_LM", "SEQ_TO_SEQ_CAUSAL_LM")
+"""Which of transformers' mappings have classes that predict the tokens of a row."""
 
 
 def load_saved(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -113,6 +115,19 @@ def _whole(folder: Path) -> Any:
     check_whole(folder, lost)
     check_layers(info["unexpected_keys"], model, str(folder))
     return model
+
+
+def language_class(config: Any, name: str) -> Any:
+    """The class of transformers called `name`, if it is a language model of this config (an object
+    of transformers); else None."""
+    import transformers
+
+    for mapping in LANGUAGE_MAPPINGS:
+        known = getattr(transformers, f"MODEL_FOR_{mapping}_MAPPING").get(type(config), None)
+        for kind in known if isinstance(known, tuple) else (known,):
+            if kind is not None and kind.__name__ == name:
+                return kind
+    return None
 
 
 def _adapter(folder: Path) -> Any:

@@ -22,7 +22,7 @@ from warmstart.reporting.page import write_report
 from warmstart.run import Run, report_of
 from warmstart.tasks.base import Task
 from warmstart.training.memory import give_back_memory
-from warmstart.training.trainer import Progress
+from warmstart.training.progress import Progress
 from warmstart.types import Metrics, Verdict
 
 Steps = list[tuple[str, str]]

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from warmstart.config.recipe import Recipe, engine_of, settings_of
-from warmstart.data.ledger import place
+from warmstart.config.recipe import Recipe
+from warmstart.data.tokens.lost import TextNotes
 from warmstart.errors import RunError, nearest
 from warmstart.files import write_atomically, write_json
-from warmstart.formatting import counted
 from warmstart.inference.predictor import Instead, OnCut, Predictor, open_predictor
 from warmstart.models.base import is_base, resolve
 from warmstart.part import OWN_HEAD, allow_named
+from warmstart.pipelines.request import engine_of, settings_of
 from warmstart.pipelines.rows import (
     AsTrained,
     Writer,
@@ -27,50 +27,9 @@ from warmstart.pipelines.rows import (
     task_for,
 )
 from warmstart.run import why
-from warmstart.tasks.base import Task
 from warmstart.types import Prediction
 
 Keys = Mapping[str, Any]
-
-
-class _Notes:
-    """What is worth telling about the texts: those that are empty, those that were cut.
-
-    Rows are called by file and line where they come from a table, which is set when it is read.
-    """
-
-    def __init__(self, table: pa.Table | None = None) -> None:
-        self.table = table
-        self.counts: dict[str, tuple[int, int]] = {}
-        """What → how many texts, and the number of the first."""
-
-    def set_table(self, table: pa.Table) -> None:
-        self.table = table
-
-    def see(self, texts: list[str | None], start: int) -> list[str]:
-        """Count the empty ones of some texts, the first of which is number `start`."""
-        for number, text in enumerate(texts, start):
-            if not (text or "").strip():
-                self._count("empty", number)
-        return [text or "" for text in texts]
-
-    def see_cut(self, number: int, tokens: int) -> None:
-        self._count("cut", number)
-
-    def _count(self, what: str, number: int) -> None:
-        count, first = self.counts.get(what, (0, number))
-        self.counts[what] = count + 1, first
-
-    def add_to(self, notes: list[str] | None, task: Task) -> None:
-        """Append them in words."""
-        for what, words in (
-            ("empty", "no text: a label there means nothing"),
-            ("cut", f"more than {task.max_length} tokens: {task.when_cut}"),
-        ):
-            count, first = self.counts.get(what, (0, 0))
-            if count and notes is not None:
-                row = f"text {first + 1}" if self.table is None else place(self.table, first)
-                notes.append(f"{counted(count, 'text has', 'texts have')} {words} (first: {row})")
 
 
 def answers(
@@ -117,12 +76,12 @@ def _parts(
     if out is not None:
         check_out(out, source)
     predictor = _open(model, keys)
-    seen, start, reader = _Notes(), 0, AsTrained(settings, predictor)
+    seen, start, reader = TextNotes(), 0, AsTrained(settings, predictor)
     for rows, inputs in parts_of(source, reader, seen.set_table):
         texts = seen.see(predictor.task.as_text(inputs).to_pylist(), start)
         yield _Part(predictor, rows, inputs, texts, start, seen.see_cut)
         start += len(inputs)
-    seen.add_to(notes, predictor.task)
+    seen.add_to(notes, predictor.task.max_length, predictor.task.when_cut)
     if notes is not None:
         notes += reader.notes
 
@@ -143,7 +102,7 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
     reader = AsTrained(recipe.data, predictor)
     table = labelled(data, reader)
     task = predictor.task.resolve_for_data(table)
-    seen = _Notes(table)
+    seen = TextNotes(table)
     if task.head.generates:  # the texts that are wanted are scored whole, and noted by none
         inputs = table.select([*task.inputs, "_file", "_line"])
         task.encode(inputs, predictor.labels, predictor.tokenizer, task.max_length, seen.see_cut)
@@ -154,7 +113,7 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
         recipe.evaluate, task, {"test": outputs}, {"test": examples}, seed=recipe.seed
     )
     evaluation.metrics["notes"][:0] = reasons
-    seen.add_to(evaluation.metrics["notes"], predictor.task)
+    seen.add_to(evaluation.metrics["notes"], predictor.task.max_length, predictor.task.when_cut)
     evaluation.metrics["notes"] += reader.notes
     if out is not None:
         try:

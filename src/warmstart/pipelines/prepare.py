@@ -20,8 +20,8 @@ from warmstart.data.splitting import Splits
 from warmstart.data.tables import mapped
 from warmstart.data.tokens.batching import plan
 from warmstart.data.tokens.dataset import TokenizedDataset
-from warmstart.errors import DataError, RecipeError, shown
-from warmstart.formatting import counted
+from warmstart.data.tokens.lost import Cut, note_unknown
+from warmstart.errors import DataError, RecipeError
 from warmstart.methods.base import Method
 from warmstart.models.architectures import FLOAT32_ONLY, family_of, skeleton, width_of
 from warmstart.models.base import Base
@@ -39,9 +39,6 @@ from warmstart.training.settings import Train
 
 CLASS_STEPS = 60
 """Steps that each class wants: 77 classes need twice the passes that 4 do (bench/scores.py)."""
-MANY_CUT, MANY_UNKNOWN = 0.05, 0.01
-"""Shares of texts, of tokens, from which they are told on the screen."""
-MOST_WORDS, SHOWN_WORDS = 20, 3
 USUAL_WIDTH = 768
 """Of the layers of a base whose config names no width."""
 
@@ -219,7 +216,8 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
         examples[name] = Examples(table, store, labels, tokenizer)
         ledger.tokens(name, int(store.offsets[-1]) + cut.tokens, cut.tokens)
         cut.tell(name, task.max_length)
-        note_unknown(name, examples[name], task, ledger)
+        writes = task.head.generates
+        note_unknown(name, table, store, tokenizer, ledger, as_text=task.as_text, writes=writes)
     recipe, store = recipe.model_copy(update={"task": task}), examples["train"].store
     rows = _rows(recipe, store)
     if recipe.data.sampling != "none":
@@ -354,82 +352,3 @@ def _rows(recipe: Recipe, store: TokenizedDataset) -> np.ndarray:
             "single class; leave it at none"
         )
     return sampling.resample(store.targets, recipe.data.sampling, recipe.seed)
-
-
-class Cut:
-    """Tells the ledger about texts that are too long."""
-
-    def __init__(self, table: Any, ledger: Ledger) -> None:
-        self.table, self.ledger, self.tokens, self.rows = table, ledger, 0, 0
-
-    def __call__(self, row: int, tokens: int) -> None:
-        self.tokens, self.rows = self.tokens + tokens, self.rows + 1
-        file, line = self.table["_file"][row].as_py(), self.table["_line"][row].as_py()
-        self.ledger.cut(file, line, tokens)
-
-    def tell(self, split: str, longest: int) -> None:
-        """Note the share of the texts that were cut."""
-        if self.rows:
-            share = self.rows / max(len(self.table), 1)
-            self.ledger.note(
-                "cut",
-                f"{share:.1%} of the texts of {split} have more than {longest} tokens and are cut "
-                "(task.max_length)",
-                loud=share >= MANY_CUT,
-                rows=self.rows,
-            )
-
-
-def note_unknown(split: str, examples: Examples, task: Task, ledger: Ledger) -> None:
-    """Note the share of tokens that the tokenizer of the base does not know, in texts and in the
-    targets that are to be written: all of them are one token to the model."""
-    tokenizer, store = examples.tokenizer, examples.store
-    unknown, table = tokenizer.unk_token_id, examples.table
-    if unknown is None or unknown in (tokenizer.eos_token_id, tokenizer.pad_token_id):
-        return
-    hits = np.flatnonzero(store.ids == unknown)
-    if len(hits):
-        rows = np.unique(np.searchsorted(store.offsets, hits, "right") - 1)
-        rows = rows[rows < len(table)]
-        share = len(hits) / len(store.ids)
-        words = _unknown_words(task.as_text(table).take(rows[:MOST_WORDS]), tokenizer)
-        remedy = (
-            "; the model cannot tell them apart: take a base for this language, or add to its "
-            "vocabulary (warmstart tokenizer extend)"
-        )
-        few = share < MANY_UNKNOWN  # of which nothing need be done
-        ledger.note(
-            "unknown",
-            f"{counted(len(hits), 'token') if few else f'{share:.1%} of the tokens'} of {split} "
-            f"are unknown to the base's tokenizer{words}{'' if few else remedy}",
-            loud=not few,
-            tokens=len(hits),
-            share=share,
-        )
-    answers = store.answers
-    if answers is None or not task.head.generates or "target" not in table.column_names:
-        return
-    lost = np.unique(np.searchsorted(answers.offsets, np.flatnonzero(answers.ids == unknown),
-                                     "right") - 1)  # fmt: skip
-    if len(lost):
-        words = _unknown_words(table["target"].take(lost[:MOST_WORDS]), tokenizer)
-        ledger.note(
-            "unknown",
-            f"{len(lost):,} of {counted(len(table), 'target')} of {split} hold what the tokenizer "
-            f"of the base cannot write{words}; such an answer can never be right: take another "
-            "base, or change these signs in the targets",
-            loud=True,
-            rows=len(lost),
-        )
-
-
-def _unknown_words(texts: Any, tokenizer: Any) -> str:
-    """` (such as “…”)`: the first words of these texts that the tokenizer does not know."""
-    words = dict.fromkeys(word for text in texts.to_pylist() for word in (text or "").split())
-    strange: list[str] = []
-    for word in words:
-        if len(strange) == SHOWN_WORDS:
-            break
-        if tokenizer.unk_token_id in tokenizer(word, add_special_tokens=False).input_ids:
-            strange.append(f"“{shown(word, 30)}”")
-    return f" (such as {', '.join(strange)})" if strange else ""

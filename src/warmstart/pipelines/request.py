@@ -1,4 +1,4 @@
-"""A request to `tune` or `plan`, before anything is read but the recipe."""
+"""A request, before anything is read but the recipe."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from warmstart.config.recipe import Recipe
+from warmstart.config.keys import APPLIES, PARTS, check_applies, nested, plain
+from warmstart.config.recipe import Recipe, read_part
 from warmstart.config.toml import read_file, read_toml, toml_table
 from warmstart.errors import RecipeError, RunError, shown, typed
-from warmstart.part import OWN_HEAD, allow_named
+from warmstart.part import OWN_HEAD, Part, allow_named
 from warmstart.pipelines.compare.request import is_several
 from warmstart.pipelines.compare.result import is_comparison
 from warmstart.run import Run
@@ -66,6 +67,27 @@ def _flat(recipe: Recipe) -> dict[str, Any]:
                 yield above + key, value
 
     return dict(leaves(json.loads(json.dumps(toml_table(recipe), default=str)), ""))
+
+
+def check_unchanged(
+    facts: Mapping[str, Any], now: Mapping[str, Any], place: Path, what: str = "run"
+) -> None:
+    """Raise `RunError` where what a run goes on with is not what it began with, by the
+    facts of what was prepared (`Prepared.facts`) then and now."""
+    old_and_new = {
+        "the data have changed since it began; put the old ones back": (
+            facts["fingerprint"], now["fingerprint"]
+        ),
+        "the general text of forgetting.text has changed since it began; put the old one back": (
+            facts.get("general"), now.get("general")
+        ),
+        "the base model has changed since it began; put the old one back": (
+            facts["base"]["sha256"], now["base"]["sha256"]
+        ),
+    }  # fmt: skip
+    for change, (old, new) in old_and_new.items():
+        if old != new:
+            raise RunError(f"cannot resume {place}: {change}, or begin a new {what}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,3 +184,41 @@ class Request:
                         f"cannot resume {self.resume} from here: its recipe names '{path}', and "
                         f"the run began in another folder; go there first: cd {typed(began)}"
                     )
+
+
+# What a verb that trains nothing takes.
+
+
+def settings_of(verb: str, typed: Mapping[str, Any]) -> Recipe:
+    """The recipe that keys make for a verb that trains nothing. Raises `RecipeError` for one that
+    means nothing to it."""
+    engine = _of("engine", typed) if "engine" in APPLIES[verb] else {}
+    recipe = Recipe.of({key: value for key, value in typed.items() if key not in engine})
+    check_applies(verb, nested(typed), typed)
+    return recipe
+
+
+def engine_of(typed: Mapping[str, Any]) -> Any:
+    """The engine that keys name, with its settings. Raises `RecipeError`."""
+    return _read("engine", nested(_of("engine", typed)).get("engine", PARTS["engine"]))
+
+
+def read_task(table: Mapping[str, Any]) -> Any:
+    """The task that a table with its `name` describes. Raises `RecipeError`."""
+    return _read("task", table)
+
+
+def task_of(typed: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of the task that keys name, and its `name` where it has one."""
+    return plain("task", nested(_of("task", typed)).get("task", {}))
+
+
+def _of(section: str, typed: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {key: value for key, value in typed.items() if key.partition(".")[0] == section}
+
+
+def _read(kind: str, value: Any) -> Part:
+    try:
+        return read_part(kind, value)
+    except ValueError as error:
+        raise RecipeError(f"{kind}: {error}") from None

@@ -19,7 +19,6 @@ from typing import Any
 import pyarrow as pa
 
 from warmstart import part as parts
-from warmstart.config.recipe import read_task, task_of
 from warmstart.data.cells import one_name_a_value
 from warmstart.data.columns import columns_in, map_roles
 from warmstart.data.corpus import read_documents
@@ -38,6 +37,7 @@ from warmstart.files import write_atomically
 from warmstart.formatting import counted
 from warmstart.inference.predictor import Instead, Predictor, own_form
 from warmstart.models.architectures import family_of
+from warmstart.pipelines.request import read_task, task_of
 from warmstart.run import why
 from warmstart.tasks.base import Task
 from warmstart.tasks.choice.task import FORMS, Choice

@@ -22,7 +22,6 @@ import pyarrow as pa
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from warmstart.config.recipe import engine_of, settings_of
 from warmstart.data.readers.files import check_text
 from warmstart.data.readers.spreadsheet import sheet_of
 from warmstart.data.readers.text import PLAIN
@@ -36,6 +35,7 @@ from warmstart.metrics.retrieval import nearest
 from warmstart.models.base import resolve
 from warmstart.models.saving import whole_folder
 from warmstart.part import allow_named
+from warmstart.pipelines.request import engine_of, settings_of
 from warmstart.pipelines.rows import AT_ONCE, AsTrained, parts_of, source_of
 from warmstart.run import check_free, folder_named, read_json
 

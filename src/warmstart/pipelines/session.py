@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,34 +14,31 @@ import torch
 
 from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.data.tokens.windows import separator_of
-from warmstart.errors import BaseModelError, shown
 from warmstart.models.architectures import family_of, layers_of
-from warmstart.models.fast.loss import Unprojected
-from warmstart.models.forward import BELOW_HEAD, FEATURES, HEAD, Forward
+from warmstart.models.forward import Forward
+from warmstart.models.generation import sample
 from warmstart.models.head_layers import unwrap
 from warmstart.models.heads import Head
-from warmstart.models.hf_calls import quiet, seeded
 from warmstart.models.saving import save_model
 from warmstart.objectives.base import Objective
 from warmstart.pipelines.forgetting import Forgetting
 from warmstart.pipelines.prepare import Prepared
 from warmstart.tasks.base import Task
-from warmstart.training.batches import BatchSource, EvalOutput
+from warmstart.training.batches import BatchSource
 from warmstart.training.cached_states import cached_features, split_states
 from warmstart.training.datasets import GroupRows, Rows, narrow, rows_for
-from warmstart.training.frozen_features import fitted_head
+from warmstart.training.frozen_features import FittedHead, fit_head
+from warmstart.training.guard import check_computes
 from warmstart.training.precision import choose, device_named
+from warmstart.training.progress import Progress
 from warmstart.training.settings import Train
-from warmstart.training.trainer import Fit, Progress
+from warmstart.training.trainer import Fit
 from warmstart.types import Listener
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FITTED = ("train", "validation")
-TRIED, CLOSE = 1000, 1e-4
-"""Rows among which the shortest and the longest are tried, and how close their outputs have to be.
-"""
 SAMPLE = 48
 """Tokens of a text that is written after each validation."""
 
@@ -85,44 +83,13 @@ class Session:
         if prepared.task.head.predicts_itself:
             forward.attend_plainly(prepared.task.max_length)
         elif family_of(unwrap(model).config).note:
-            session.check_computes()
+            session._check_computes()
         return session
 
-    def check_computes(self) -> None:
-        """Try an architecture that is in no table of ours: a row answers alone as it does beside a
-        longer one, in float32, and can be computed in the type of the run. Raises `BaseModelError`.
-        """
-        forward, rows, dtype = self.forward, self.rows("train"), self.forward.dtype
-        kind = unwrap(self.model).config.model_type
-        lengths = self.datasets["train"].lengths[:TRIED]
-        both = np.array([lengths.argmin(), lengths.argmax()])
-        try:
-            with forward.evaluating(), seeded(0):
-                forward.forward(rows.collate(both))
-                forward.dtype = torch.float32
-                pairs = [forward.forward(rows.collate(some)) for some in (both[:1], both)]
-        except Exception as error:  # whatever transformers raises
-            more = "" if dtype == torch.float32 else "; with --train.precision fp32 it may"
-            raise BaseModelError(
-                f"'{kind}' cannot compute the rows of task {self.prepared.task.part_name()}{more}: "
-                f"{shown(error, 120)}"
-            ) from error
-        finally:
-            forward.dtype = dtype
-        alone, beside = (
-            (outputs.logits() if isinstance(outputs, Unprojected) else outputs)[0].detach()
-            for outputs in pairs
-            if not isinstance(outputs, Mapping)
-        )
-        if alone.ndim > 1 and not self.head.gives_vectors:  # one for each token
-            beside = beside[: len(alone)]
-        gap = float((alone - beside).abs().max())
-        if not gap <= CLOSE * max(1.0, float(alone.abs().max())):
-            raise BaseModelError(
-                f"'{kind}' answers otherwise where a text stands beside longer ones (its outputs "
-                f"differ by {gap:.2g}): its layers read the padding, and no answer could be "
-                "repeated; take another --base"
-            )
+    def _check_computes(self) -> None:
+        """Try an architecture that is in no table of ours. Raises `BaseModelError`."""
+        lengths, task = self.datasets["train"].lengths, self.prepared.task.part_name()
+        check_computes(self.forward, self.rows("train"), lengths, self.head, task)
 
     @property
     def head(self) -> Head:
@@ -188,31 +155,25 @@ class Session:
 
         All passes are one epoch, and validation follows at the end: so few rows choose nothing.
         """
-        length = self.source("train").length()
+        train, seed = self.source("train"), self.prepared.recipe.seed
+        length = train.length()
         settings = self.prepared.recipe.train.model_copy(
             update={"epochs": None, "tokens": None, "max_steps": length.steps, "keep": "last",
                     "patience": 0},
         )  # fmt: skip
-        train, validation = self.source("train"), _FittedHead(self, settings)
+        validation = FittedHead(
+            self.rows("validation"), self.objective, settings, seed,
+            fit=self.set_head, answering=partial(self.rows, "validation", last=True),
+        )  # fmt: skip
         train.settings, train.passes = settings, length.epochs
         sources = {"train": train, "validation": validation}
         return self.fitting(folder, sources, listeners, settings).run(resume=resume)
 
-    @torch.no_grad()
     def set_head(self) -> None:
         """Fit the head's last layer to the training rows; from here on the model gives logits."""
         task: Any = self.prepared.task
-        layer: Any = self.forward.output_layer
-        self.forward.readout = FEATURES
-        features = self.rows("train", last=True).predict(self.forward)
-        weight, shift = fitted_head(
-            features, self.datasets["train"].targets, len(self.labels), task.head_strength,
-            bias=layer.bias is not None,
-        )  # fmt: skip
-        layer.weight.copy_(weight)
-        if layer.bias is not None and shift is not None:
-            layer.bias.copy_(shift)
-        self.forward.readout = HEAD
+        rows, targets = self.rows("train", last=True), self.datasets["train"].targets
+        fit_head(self.forward, rows, targets, len(self.labels), task.head_strength)
 
     def predict(self) -> dict[str, Any]:
         """The outputs for the test and the validation split, in float32."""
@@ -326,7 +287,7 @@ class Session:
             hidden=[p for block in layers_of(unwrap(self.model)) for p in block.parameters()],
             param_groups=groups,
             regularizer=knowledge.regularizer(self.model, self.forward) if knowledge else None,
-            sample=self._sample if self._writes_on else None,
+            sample=self._write if self._writes_on else None,
         )
 
     @property
@@ -335,41 +296,14 @@ class Session:
         causal = family_of(unwrap(self.model).config).kind == "decoder"
         return self.head.predicts_itself and causal
 
-    @torch.no_grad()
-    def _sample(self) -> str:
+    def _write(self) -> str:
         """A text that the model writes by itself, always by the same chances."""
-        model: Any = self.model
-        self.forward.set_mode(False)
-        start = torch.tensor([[separator_of(self.tokenizer)]], device=self.device)
-        before = torch.get_rng_state()
-        torch.manual_seed(self.prepared.recipe.seed)
-        with self.forward.autocast(), quiet():
-            ids = model.generate(
-                input_ids=start, attention_mask=torch.ones_like(start), do_sample=True, top_k=50,
-                max_new_tokens=min(SAMPLE, self.prepared.task.max_length - 1),
-                pad_token_id=self.pad_id,
-            )  # fmt: skip
-        torch.set_rng_state(before)
-        return str(self.tokenizer.decode(ids[0, 1:], skip_special_tokens=True))
+        tokens, seed = min(SAMPLE, self.prepared.task.max_length - 1), self.prepared.recipe.seed
+        ids = sample(self.forward, separator_of(self.tokenizer), tokens, self.pad_id, seed)
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
 
 def build_model(prepared: Prepared) -> PreTrainedModel:
     """The base under the head that the objective trains."""
     task, seed = prepared.task, prepared.recipe.seed
     return prepared.objective.build_model(task, prepared.base, prepared.labels, seed)
-
-
-class _FittedHead(BatchSource):
-    """The validation split, whose answers are those of a head that is fitted to train."""
-
-    def __init__(self, session: Session, settings: Train) -> None:
-        seed = session.prepared.recipe.seed
-        super().__init__(session.rows("validation"), session.objective, settings, seed)
-        self.session = session
-
-    def evaluate(self, forward: Forward, *, answers: bool = True) -> EvalOutput:
-        output = super().evaluate(forward, answers=False)
-        self.session.set_head()
-        logits = self.session.rows("validation", last=True).predict(forward)
-        forward.readout = BELOW_HEAD
-        return replace(output, outputs=logits)

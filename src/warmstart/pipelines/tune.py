@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,13 @@ from warmstart.pipelines.multitask.finish import finish_tasks
 from warmstart.pipelines.multitask.prepare import PreparedTasks, prepare_tasks
 from warmstart.pipelines.multitask.session import TasksSession
 from warmstart.pipelines.prepare import Prepared, prepare, rows_in
+from warmstart.pipelines.request import check_unchanged
 from warmstart.pipelines.session import Session
-from warmstart.run import Run, held, now, run_folder, why
+from warmstart.run import Run, held, now, run_folder, versions, why
 from warmstart.training import checkpoint
 from warmstart.training.memory import give_back_memory, keep_freed_memory, small_heap
 from warmstart.training.precision import use_cores
-from warmstart.training.trainer import Interrupted
+from warmstart.training.progress import Interrupted
 from warmstart.types import Listener
 
 
@@ -58,7 +57,7 @@ def tune(
         run = Run.create(out, ready.recipe, facts)
     else:
         run = Run(resume)
-        check_unchanged(run.facts, ready, resume)
+        check_unchanged(run.facts, ready.facts(), resume)
     with held(run.path), _telling(run):
         if resume is not None:
             run.update(status="running")
@@ -81,27 +80,6 @@ def tell_first(ledger: Any, listeners: Sequence[Listener]) -> None:
     for text in ledger.first_remarks:
         for listener in listeners:
             listener.note(text)
-
-
-def check_unchanged(
-    facts: Mapping[str, Any], ready: Prepared | PreparedTasks, place: Path, what: str = "run"
-) -> None:
-    """Raise `RunError` where what a run goes on with is not what it began with."""
-    now = ready.facts()
-    old_and_new = {
-        "the data have changed since it began; put the old ones back": (
-            facts["fingerprint"], now["fingerprint"]
-        ),
-        "the general text of forgetting.text has changed since it began; put the old one back": (
-            facts.get("general"), now.get("general")
-        ),
-        "the base model has changed since it began; put the old one back": (
-            facts["base"]["sha256"], now["base"]["sha256"]
-        ),
-    }  # fmt: skip
-    for change, (old, new) in old_and_new.items():
-        if old != new:
-            raise RunError(f"cannot resume {place}: {change}, or begin a new {what}")
 
 
 def _train(
@@ -159,16 +137,6 @@ def dry_run(recipe: Recipe, source: Any = None, out: Path | None = None) -> dict
         "ledger": prepared.ledger.summary(),
         "recipe": prepared.recipe,
     }
-
-
-def versions() -> dict[str, str]:
-    """What the run was made with."""
-    names = ("warmstart", "torch", "transformers", "tokenizers", "peft", "datasets", "numpy")
-    numbers = {"python": platform.python_version()}
-    for name in names:
-        with contextlib.suppress(Exception):
-            numbers[name] = version(name)
-    return numbers
 
 
 @contextlib.contextmanager

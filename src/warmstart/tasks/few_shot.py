@@ -68,8 +68,7 @@ class FewShot(Classification):
     def forward(self, model: Any) -> Forward:
         """Without dropout, which so few steps do not need; of the body alone."""
         from warmstart.models.fast.forward import forward_for
-        from warmstart.models.forward import BELOW_HEAD
-        from warmstart.models.head_layers import freeze_head
+        from warmstart.models.head_layers import BELOW_HEAD, freeze_head
 
         freeze_head(model)
         forward = forward_for(model, BELOW_HEAD)

@@ -48,6 +48,13 @@ class TaskResult:
     notes: Sequence[str] = ()
     ceiling: float | None = None
 
+    @property
+    def wrong(self) -> int:
+        """How many rows were wrong, where right and wrong can be told."""
+        if "correct" not in self.table.column_names:
+            return len(self.mistakes)
+        return len(self.table) - sum(map(bool, self.table["correct"].to_pylist()))
+
 
 def column(values: Any, kind: str | None = None) -> pa.Array:
     """Values as a column, of pyarrow's type of this name; None: of the type that they show. A

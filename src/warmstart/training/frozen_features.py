@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +14,15 @@ from torch import Tensor
 from warmstart.data.tokens.dataset import tokenise
 from warmstart.models.architectures import family_of
 from warmstart.models.fast.forward import forward_for
-from warmstart.models.forward import Batch, Outputs, Readout
+from warmstart.models.forward import Batch, Forward, Outputs
+from warmstart.models.head_layers import BELOW_HEAD, FEATURES, HEAD, Readout
 from warmstart.models.hf_calls import LOAD, one_line, quiet
 from warmstart.models.loading import load_tokenizer
-from warmstart.training.datasets import TokenRows
+from warmstart.objectives.base import Objective
+from warmstart.training.batches import BatchSource, EvalOutput
+from warmstart.training.datasets import Rows, TokenRows
 from warmstart.training.precision import choose, device_named
+from warmstart.training.settings import Train
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -114,3 +119,43 @@ def fitted_head(
         missing = np.setdiff1d(np.arange(classes), seen)
         shift[missing] = shift[seen].min() if bias else 0.0
     return torch.from_numpy(weight).float(), torch.from_numpy(shift).float() if bias else None
+
+
+@torch.no_grad()
+def fit_head(
+    forward: Forward, rows: Rows, targets: np.ndarray, classes: int, strength: float
+) -> None:
+    """Set the head's last layer to `fitted_head` of what it reads of the rows; from here on the
+    model gives logits."""
+    layer: Any = forward.output_layer
+    forward.readout = FEATURES
+    weight, shift = fitted_head(
+        rows.predict(forward), targets, classes, strength, bias=layer.bias is not None
+    )
+    layer.weight.copy_(weight)
+    if layer.bias is not None and shift is not None:
+        layer.bias.copy_(shift)
+    forward.readout = HEAD
+
+
+class FittedHead(BatchSource):
+    """A split on which the body is judged by a head that is fitted before it answers.
+
+    Args:
+        fit: sets the head; see `fit_head`.
+        answering: the rows of the split as the head answers them.
+    """
+
+    def __init__(
+        self, dataset: Rows, objective: Objective, settings: Train, seed: int, *,
+        fit: Callable[[], None], answering: Callable[[], Rows],
+    ) -> None:  # fmt: skip
+        super().__init__(dataset, objective, settings, seed)
+        self.fit, self.answering = fit, answering
+
+    def evaluate(self, forward: Forward, *, answers: bool = True) -> EvalOutput:
+        output = super().evaluate(forward, answers=False)
+        self.fit()
+        logits = self.answering().predict(forward)
+        forward.readout = BELOW_HEAD
+        return replace(output, outputs=logits)

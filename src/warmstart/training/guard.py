@@ -1,10 +1,23 @@
-"""A guard over long runs: a step whose loss or gradient is out of line is not made."""
+"""Guards over a run: a model that answers otherwise beside longer texts is not trained, and a step
+whose loss or gradient is out of line is not made."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
+import torch
+
+from warmstart.errors import BaseModelError, shown
+from warmstart.models.fast.loss import Unprojected
+from warmstart.models.forward import Forward
+from warmstart.models.head_layers import unwrap
+from warmstart.models.heads import Head
+from warmstart.models.hf_calls import seeded
+from warmstart.training.datasets import Rows
 
 WINDOW = 64
 """Steps whose losses and gradients say what is usual."""
@@ -16,6 +29,9 @@ gradient may be. A loss must besides be a tenth above the mean: losses that hard
 a deviation."""
 PATIENCE = 8
 """Steps that may be left out side by side; then the run goes back to its last checkpoint."""
+TRIED, CLOSE = 1000, 1e-4
+"""Rows among which the shortest and the longest are tried, and how close their outputs have to be.
+"""
 
 
 class Guard:
@@ -67,3 +83,41 @@ class Guard:
         self._losses.extend(saved["losses"])
         self._norms.extend(saved["norms"])
         self.in_a_row = int(saved["in_a_row"])
+
+
+def check_computes(
+    forward: Forward, rows: Rows, lengths: np.ndarray, head: Head, task: str
+) -> None:
+    """Try an architecture that is in no table of ours: a row answers alone as it does beside a
+    longer one, in float32, and can be computed in the type of the run.
+
+    `lengths` [n] are those of the rows. Raises `BaseModelError`.
+    """
+    kind, dtype, tried = unwrap(forward.model).config.model_type, forward.dtype, lengths[:TRIED]
+    both = np.array([tried.argmin(), tried.argmax()])
+    try:
+        with forward.evaluating(), seeded(0):
+            forward.forward(rows.collate(both))
+            forward.dtype = torch.float32
+            pairs = [forward.forward(rows.collate(some)) for some in (both[:1], both)]
+    except Exception as error:  # whatever transformers raises
+        more = "" if dtype == torch.float32 else "; with --train.precision fp32 it may"
+        raise BaseModelError(
+            f"'{kind}' cannot compute the rows of task {task}{more}: {shown(error, 120)}"
+        ) from error
+    finally:
+        forward.dtype = dtype
+    alone, beside = (
+        (outputs.logits() if isinstance(outputs, Unprojected) else outputs)[0].detach()
+        for outputs in pairs
+        if not isinstance(outputs, Mapping)
+    )
+    if alone.ndim > 1 and not head.gives_vectors:  # one for each token
+        beside = beside[: len(alone)]
+    gap = float((alone - beside).abs().max())
+    if not gap <= CLOSE * max(1.0, float(alone.abs().max())):
+        raise BaseModelError(
+            f"'{kind}' answers otherwise where a text stands beside longer ones (its outputs "
+            f"differ by {gap:.2g}): its layers read the padding, and no answer could be "
+            "repeated; take another --base"
+        )

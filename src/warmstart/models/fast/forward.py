@@ -14,8 +14,8 @@ from warmstart.models.fast.block import can_read
 from warmstart.models.fast.encoder import FastEncoder
 from warmstart.models.fast.mixed_precision import MixedPrecision, RowGradient
 from warmstart.models.fast.split import Cut, FastCut
-from warmstart.models.forward import HEAD, Forward, Outputs, Readout
-from warmstart.models.head_layers import reads_tokens, unwrap
+from warmstart.models.forward import Forward, Outputs
+from warmstart.models.head_layers import HEAD, Readout, reads_tokens, unwrap
 from warmstart.models.peft.prompts import is_prompted
 
 if TYPE_CHECKING:

@@ -22,11 +22,11 @@ from warmstart.pipelines.compare.request import Wanted, wanted
 from warmstart.pipelines.compare.result import Comparison, finish_comparison
 from warmstart.pipelines.prepare import Prepared, prepare, prepare_again
 from warmstart.pipelines.recognise import with_task
-from warmstart.pipelines.request import Request, check_recipe
+from warmstart.pipelines.request import Request, check_recipe, check_unchanged
 from warmstart.pipelines.resources import Meter
-from warmstart.pipelines.tune import check_unchanged, tell_first, tune
+from warmstart.pipelines.tune import tell_first, tune
 from warmstart.run import Run, held, now, read_json, run_folder
-from warmstart.training.trainer import Interrupted
+from warmstart.training.progress import Interrupted
 from warmstart.types import Listener
 
 
@@ -59,7 +59,7 @@ def tune_asked(request: Request, listeners: Sequence[Listener] = ()) -> Comparis
             run = Run(out / one.name)
             if run.status != "done":
                 check_recipe(run, out)
-            check_unchanged(run.facts, ready, out, "comparison")
+            check_unchanged(run.facts, ready.facts(), out, "comparison")
     meter = Meter(prepared[0].recipe.train.device)
     if any(ready.method.saves_adapter for ready in prepared):
         import peft  # noqa: F401  # its own size is not that of the first run which needs it

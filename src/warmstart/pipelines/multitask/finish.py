@@ -10,9 +10,10 @@ from typing import Any
 
 from safetensors.torch import load_file
 
+from warmstart.data.splitting import row_units
 from warmstart.errors import ProofError
 from warmstart.evaluation import sentences as words
-from warmstart.evaluation.evaluate import row_groups, scale
+from warmstart.evaluation.evaluate import scale
 from warmstart.files import write_json, write_text
 from warmstart.metrics.bootstrap import difference
 from warmstart.models.architectures import family_of
@@ -22,7 +23,7 @@ from warmstart.pipelines.multitask.prepare import PreparedTasks
 from warmstart.pipelines.session import Session
 from warmstart.reporting.multitask import render_tasks
 from warmstart.run import Run, read_json
-from warmstart.training.trainer import Progress
+from warmstart.training.progress import Progress
 
 OUTPUTS = dict[str, Any]
 WHOLE = ("verdict", "main", "titles", "rows", "confidence_level", "scale", "comparison", "notes")
@@ -134,8 +135,9 @@ def _compare_with_alone(
     theirs = single.prepared.task.evaluate(outputs, single.prepared.examples)
     measure, main = ours.measure, before.task.main_score
     gap = difference(
-        measure, ours.statistics, theirs.statistics, main, settings.bootstrap,
-        settings.confidence_level, recipe.seed, row_groups(ours, shared.examples["test"]),
+        measure, ours.statistics, theirs.statistics, main,
+        settings.bootstrap, settings.confidence_level, recipe.seed,
+        row_units(shared.examples["test"].table, ours.groups),
     )  # fmt: skip
     verdict = words.verdict(
         gap, "the same task trained alone", titles.get(main, main), scale(measure, main)

@@ -22,6 +22,7 @@ from warmstart.data.readers.text import is_plain, lines_of
 from warmstart.data.sampling import shares
 from warmstart.data.splitting import Splits
 from warmstart.data.tokens.dataset import TokenizedDataset, joined, tokenise
+from warmstart.data.tokens.lost import Cut
 from warmstart.errors import DataError, RecipeError
 from warmstart.files import write_json
 from warmstart.models.architectures import family_of
@@ -30,7 +31,6 @@ from warmstart.models.hf_calls import LOAD
 from warmstart.models.loading import masked_class
 from warmstart.pipelines.prepare import (
     SPLITS,
-    Cut,
     Loaded,
     Prepared,
     load_splits,

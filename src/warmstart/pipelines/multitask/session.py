@@ -22,8 +22,9 @@ from warmstart.pipelines.session import Session
 from warmstart.training.batches import BatchSource
 from warmstart.training.datasets import TokenRows, narrow
 from warmstart.training.precision import choose, device_named
+from warmstart.training.progress import Progress
 from warmstart.training.task_mixture import MixedObjective, SharedForward, TaskMixture
-from warmstart.training.trainer import Fit, Progress
+from warmstart.training.trainer import Fit
 from warmstart.types import Listener
 
 

@@ -146,7 +146,7 @@ class Embedding(Task):
 
     def forward(self, model: Any) -> Forward:
         from warmstart.models.fast.forward import forward_for
-        from warmstart.models.forward import Readout
+        from warmstart.models.head_layers import Readout
 
         return forward_for(model, Readout("body", self.pooling, self.normalise))
 

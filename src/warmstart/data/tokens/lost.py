@@ -1,0 +1,155 @@
+"""What texts lose on their way to token ids: the ends of long ones, words that no token stands for.
+
+In training the ledger hears of it; who asks a saved model is told in a few notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from warmstart.data.ledger import Ledger, place
+from warmstart.data.tokens.dataset import TokenizedDataset
+from warmstart.errors import shown
+from warmstart.formatting import counted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MANY_CUT, MANY_UNKNOWN = 0.05, 0.01
+"""Shares of texts, of tokens, from which they are told on the screen."""
+MOST_WORDS, SHOWN_WORDS = 20, 3
+
+
+class Cut:
+    """Tells the ledger about texts that are too long."""
+
+    def __init__(self, table: pa.Table, ledger: Ledger) -> None:
+        self.table, self.ledger, self.tokens, self.rows = table, ledger, 0, 0
+
+    def __call__(self, row: int, tokens: int) -> None:
+        self.tokens, self.rows = self.tokens + tokens, self.rows + 1
+        file, line = self.table["_file"][row].as_py(), self.table["_line"][row].as_py()
+        self.ledger.cut(file, line, tokens)
+
+    def tell(self, split: str, longest: int) -> None:
+        """Note the share of the texts that were cut."""
+        if self.rows:
+            share = self.rows / max(len(self.table), 1)
+            self.ledger.note(
+                "cut",
+                f"{share:.1%} of the texts of {split} have more than {longest} tokens and are cut "
+                "(task.max_length)",
+                loud=share >= MANY_CUT,
+                rows=self.rows,
+            )
+
+
+def note_unknown(
+    split: str,
+    table: pa.Table,
+    store: TokenizedDataset,
+    tokenizer: Any,
+    ledger: Ledger,
+    *,
+    as_text: Callable[[pa.Table], pa.ChunkedArray],
+    writes: bool,
+) -> None:
+    """Note the share of tokens that the tokenizer of the base does not know, in texts and in the
+    targets that are to be written: all of them are one token to the model.
+
+    `as_text` gives the texts of the table; `writes`: whether targets are written.
+    """
+    unknown = tokenizer.unk_token_id
+    if unknown is None or unknown in (tokenizer.eos_token_id, tokenizer.pad_token_id):
+        return
+    if len(rows := _rows_with(unknown, store)):
+        count = int((store.ids == unknown).sum())
+        rows, share = rows[rows < len(table)], count / len(store.ids)
+        words = _unknown_words(as_text(table).take(rows[:MOST_WORDS]), tokenizer)
+        remedy = (
+            "; the model cannot tell them apart: take a base for this language, or add to its "
+            "vocabulary (warmstart tokenizer extend)"
+        )
+        few = share < MANY_UNKNOWN  # of which nothing need be done
+        ledger.note(
+            "unknown",
+            f"{counted(count, 'token') if few else f'{share:.1%} of the tokens'} of {split} "
+            f"are unknown to the base's tokenizer{words}{'' if few else remedy}",
+            loud=not few,
+            tokens=count,
+            share=share,
+        )
+    if store.answers is None or not writes or "target" not in table.column_names:
+        return
+    if len(rows := _rows_with(unknown, store.answers)):
+        words = _unknown_words(table["target"].take(rows[:MOST_WORDS]), tokenizer)
+        ledger.note(
+            "unknown",
+            f"{len(rows):,} of {counted(len(table), 'target')} of {split} hold what the tokenizer "
+            f"of the base cannot write{words}; such an answer can never be right: take another "
+            "base, or change these signs in the targets",
+            loud=True,
+            rows=len(rows),
+        )
+
+
+def _rows_with(token: int, store: TokenizedDataset) -> np.ndarray:
+    """The numbers of the rows that have this token."""
+    places = np.flatnonzero(store.ids == token)
+    return np.unique(np.searchsorted(store.offsets, places, "right") - 1)
+
+
+def _unknown_words(texts: Any, tokenizer: Any) -> str:
+    """` (such as “…”)`: the first words of these texts that the tokenizer does not know."""
+    words = dict.fromkeys(word for text in texts.to_pylist() for word in (text or "").split())
+    strange: list[str] = []
+    for word in words:
+        if len(strange) == SHOWN_WORDS:
+            break
+        if tokenizer.unk_token_id in tokenizer(word, add_special_tokens=False).input_ids:
+            strange.append(f"“{shown(word, 30)}”")
+    return f" (such as {', '.join(strange)})" if strange else ""
+
+
+class TextNotes:
+    """What is worth telling about the texts that a saved model is asked: those that are empty,
+    those that were cut.
+
+    Rows are called by file and line where they come from a table, which is set when it is read.
+    """
+
+    def __init__(self, table: pa.Table | None = None) -> None:
+        self.table = table
+        self.counts: dict[str, tuple[int, int]] = {}
+        """What → how many texts, and the number of the first."""
+
+    def set_table(self, table: pa.Table) -> None:
+        self.table = table
+
+    def see(self, texts: list[str | None], start: int) -> list[str]:
+        """Count the empty ones of some texts, the first of which is number `start`."""
+        for number, text in enumerate(texts, start):
+            if not (text or "").strip():
+                self._count("empty", number)
+        return [text or "" for text in texts]
+
+    def see_cut(self, number: int, tokens: int) -> None:
+        self._count("cut", number)
+
+    def _count(self, what: str, number: int) -> None:
+        count, first = self.counts.get(what, (0, number))
+        self.counts[what] = count + 1, first
+
+    def add_to(self, notes: list[str] | None, longest: int, when_cut: str) -> None:
+        """Append them in words; `when_cut` is what cutting to the `longest` means for the task."""
+        for what, words in (
+            ("empty", "no text: a label there means nothing"),
+            ("cut", f"more than {longest} tokens: {when_cut}"),
+        ):
+            count, first = self.counts.get(what, (0, 0))
+            if count and notes is not None:
+                row = f"text {first + 1}" if self.table is None else place(self.table, first)
+                notes.append(f"{counted(count, 'text has', 'texts have')} {words} (first: {row})")

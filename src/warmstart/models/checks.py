@@ -211,6 +211,12 @@ def check_config(config: Mapping[str, Any], folder: Path) -> None:
 
     Raises `BaseModelError`.
     """
+    names: Any = config.get("architectures") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BaseModelError(
+            f"{folder / 'config.json'} is damaged: architectures = {shown(names, 40)}; fetch the "
+            "model again"
+        )
     for key, value in config.items():
         is_count = isinstance(value, int) and COUNTS.fullmatch(key)
         if is_count and not 1 <= value <= MOST_PARTS:
@@ -293,7 +299,7 @@ def token_ids(tokenizer: Mapping[str, Any], folder: Path) -> set[int]:
         vocabulary = tokenizer["model"]["vocab"]
         ids = {int(token["id"]) for token in tokenizer.get("added_tokens") or []}
         is_dict = isinstance(vocabulary, dict)
-        ids.update(vocabulary.values() if is_dict else range(len(vocabulary)))
+        ids.update(map(int, vocabulary.values()) if is_dict else range(len(vocabulary)))
     except (KeyError, TypeError, ValueError) as error:
         raise BaseModelError(f"{folder / 'tokenizer.json'} holds no vocabulary") from error
     if not ids:

@@ -191,7 +191,11 @@ def _array(
                 yield line, _object(path, line, value)
         at = _next(text, end)
         ended = text[at : at + 1] == "]"
-        if not ended and text[at : at + 1] != "," and not (lenient and text[at : at + 1] in "{"):
+        if (
+            not ended
+            and text[at : at + 1] != ","
+            and not (lenient and text[at : at + 1] in ("", "{"))
+        ):
             error = json.JSONDecodeError("Expecting ',' or ']' after the element", text, at)
             raise _invalid(path, error.lineno, error)
         at = _next(text, at + (text[at : at + 1] == ","))

@@ -68,13 +68,13 @@ def asked(command: str) -> dict[str, Any]:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             if command.startswith("py "):
-                print(eval(command[3:], {"warmstart": warmstart}))
+                print(eval(command[3:], {"warmstart": warmstart}))  # noqa: S307 - of hostile.py
             else:
                 code = main(shlex.split(command))
         except WarmstartError as error:
             code = 2
             print(f"warmstart: {error}", file=sys.stderr)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is a fault
             code = 1
             where = [f"{Path(at.filename).name}:{at.lineno} {at.name}"
                      for at in traceback.extract_tb(error.__traceback__)[-6:]]  # fmt: skip

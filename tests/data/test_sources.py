@@ -141,7 +141,8 @@ def test_frames_of_polars_are_tables(rows) -> None:
 
     frame = polars.DataFrame({
         "text": ["a", "ü €", None], "label": ["x", "y", "x"], "n": [1, 2, 3],
-        "tags": [["O"], ["O", "B-X"], []], "kind": polars.Series(["p", "q", "p"]).cast(polars.Categorical),
+        "tags": [["O"], ["O", "B-X"], []],
+        "kind": polars.Series(["p", "q", "p"]).cast(polars.Categorical),
     })  # fmt: skip
     for source in (frame, frame.lazy()):
         found = rows(source).rows

@@ -1,4 +1,4 @@
-"""Workbooks of Excel: the values of one sheet, named where there are several; and what is refused."""
+"""Workbooks of Excel: the values of one sheet, named where there are several."""
 
 from __future__ import annotations
 

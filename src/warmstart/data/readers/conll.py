@@ -35,9 +35,11 @@ Sentence = tuple[int, list[list[str]]]
 
 def read_conll(path: Path, encoding: str, how: Reading, ledger: Ledger) -> pa.Table:
     """One row a sentence: the lists `tokens`, one for each other column, and `_line`, the line of
-    the first word. The last column is `tags`, the others `column_2` and so on; in CoNLL-U they
-    have their own names, and `upos` stands for the tags. Raises `DataError` with file and line; where
-    `how.bad_rows` is "skip", a sentence with such a line goes to the ledger.
+    the first word. The last column is `tags`, the others `column_2` and so on; in CoNLL-U they have
+    their own names, and `upos` stands for the tags.
+
+    Raises `DataError` with file and line; where `how.bad_rows` is "skip", a sentence with such a
+    line goes to the ledger.
     """
     bad: list[BadRow] | None = [] if how.bad_rows == "skip" else None
     numbered = enumerate(lines(path, encoding, lenient=bad is not None), 1)

@@ -20,7 +20,7 @@ LONGEST_MAPPING = 18  # characters that Unicode makes of one, at most (NFKC)
 PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 CHAINS = ("normalizers", "pretokenizers", "processors", "decoders")
 MAY_BE_EMPTY = re.compile(r"[*?|^$]|\{0?,|\\[bBGAzZ]")
-PIECES = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d+,\d*\}|.", re.DOTALL)
+PIECES = re.compile(r"\\.|\[\^?\]?(?:\\.|\[(?:\\.|[^\]\\])*\]|[^\]\\])*\]|\{\d+,\d*\}|.", re.DOTALL)
 
 
 def check_steps(tokenizer: Mapping[str, Any], file: Path) -> None:

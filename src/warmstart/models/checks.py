@@ -113,6 +113,9 @@ def header(path: Path) -> dict[str, Any]:
         tensors = json.loads(text)
         tensors.pop("__metadata__", None)
         data = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
+        shapes = [entry["shape"] for entry in tensors.values() if isinstance(entry["dtype"], str)]
+        if len(shapes) < len(tensors) or not all(size >= 0 for shape in shapes for size in shape):
+            raise ValueError
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise BaseModelError(f"{path} is not a safetensors file") from error
     expected = 8 + length + data
@@ -263,7 +266,7 @@ def check_tokenizer(folder: Path) -> str:
         raise BaseModelError(f"{folder} has no tensors in its weights")
     endings = [f".{name}.weight" for name in WORD_EMBEDDINGS]
     name = next((n for end in endings for n in tensors if f".{n}".endswith(end)), None)
-    if name is None:
+    if name is None or len(tensors[name]["shape"]) != 2:
         raise BaseModelError(f"{folder} has no word embedding in its weights")
     rows = int(tensors[name]["shape"][0])
     vocabulary = config.get("vocab_size")

@@ -70,7 +70,7 @@ class _Part(NamedTuple):
     def outputs(self) -> tuple[Any, Examples]:
         """As `Predictor.outputs`, with what the texts lose noted."""
         outputs, examples = self.predictor.outputs(self.inputs, self.start, self.seen.see_cut)
-        self.seen.see_unknown(examples.store, self.predictor.tokenizer, self.texts)
+        self.seen.see_unknown(examples.store, self.predictor.tokenizer, lambda: self.texts)
         return outputs, examples
 
 
@@ -116,7 +116,7 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
         outputs, examples = predictor.outputs(table)
     else:
         outputs, examples = predictor.outputs(table, 0, seen.see_cut)
-    texts = task.as_text(table).to_pylist()
+    texts = lambda: task.as_text(examples.table).to_pylist()  # noqa: E731 - seldom needed
     seen.see_unknown(examples.store, predictor.tokenizer, texts)
     evaluation = evaluate_task(
         recipe.evaluate, task, {"test": outputs}, {"test": examples}, seed=recipe.seed

@@ -147,16 +147,18 @@ class TextNotes:
         self._count("cut", number)
 
     def see_unknown(
-        self, store: TokenizedDataset, tokenizer: Any, texts: Sequence[str | None]
+        self, store: TokenizedDataset, tokenizer: Any, texts: Callable[[], Sequence[str | None]]
     ) -> None:
-        """Count the tokens of some texts, and those of them that are unknown."""
+        """Count the tokens of some texts, and those of them that are unknown; `texts` gives them
+        where such a word is looked for."""
         self.tokens += len(store.ids)
         token = _unknown_of(tokenizer)
         if token is None or not len(rows := _rows_with(token, store)):
             return
         self.unknown += int((store.ids == token).sum())
         if not self.words:
-            few = [texts[row] for row in rows[:MOST_WORDS] if row < len(texts)]
+            read = texts()
+            few = [read[row] for row in rows[:MOST_WORDS] if row < len(read)]
             self.words = _unknown_words(few, tokenizer)
 
     def _count(self, what: str, number: int) -> None:

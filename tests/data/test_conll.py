@@ -90,3 +90,14 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, said: st
 def test_universal_needs_ten_columns(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"en\.conllu:1: 3 columns, and their names are id form"):
         rows(tmp_path / "en.conllu", "1\tEU\tPROPN\n")
+
+
+def test_sentences_with_a_broken_line_are_left_out(tmp_path: Path) -> None:
+    ledger, path = Ledger(), tmp_path / "a.conll"
+    lines = ["EU B-ORG", "rejects O", "", "German", "call O", "", "Peter B-PER x", "", "now O", ""]
+    path.write_bytes("\n".join(lines).encode() + b"\ncaf\xe9 O\n\nend O\n")
+    table = read(path, ledger=ledger, how=Reading(bad_rows="skip", encoding="utf-8"))
+    assert table["tokens"].to_pylist() == [["EU", "rejects"], ["now"], ["end"]]
+    assert [line for _, line, _, _ in ledger.bad_rows] == [4, 7, 11]
+    with pytest.raises(DataError, match="a.conll:4"):
+        read(path, ledger=Ledger(), how=Reading(encoding="latin-1"))

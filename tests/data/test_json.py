@@ -73,3 +73,29 @@ def test_more_columns_than_a_table_of_texts_has(put, rows) -> None:
     ):
         with pytest.raises(DataError, match=r"has [\d,]+ columns, and at most 5,000 are read"):
             rows(put(name, content))
+
+
+@pytest.mark.parametrize(
+    ("content", "texts", "lost"),
+    [
+        ('[{"t": "a"},\n{"t" "b"},\n{"t": "c"}]', ["a", "c"], [2]),
+        ('[{"t": "a"}, {"t": "b", }, {"t": "c"}]', ["a", "c"], [1]),
+        ('[{"t": "a"}, {"t": {"x": [1, }]}, "]"}, {"t": "c"}]', None, []),  # where it ends is open
+        ('[\n {\n  "t": "a"\n },\n {\n  "t": "b\n },\n {\n  "t": "c"\n }\n]', ["a", "c"], [6]),
+        ('[{"t": "a"},\n7,\n{"t": "c"}]', ["a", "c"], [2]),
+        ('[{"t": "a"}\n{"t": "b"}]', ["a", "b"], []),
+        ('[{"t": "a"},\n{"t": "b', ["a"], [2]),
+        ('[{"t": "a"},\n{"t": "b"},', ["a", "b"], []),
+        ('[{"t": "a"},\n{"t": "b, {"t": "c"}, {"t": "d"}]', None, []),
+    ],
+)
+def test_broken_elements_of_an_array_are_left_out(put, rows, content, texts, lost) -> None:
+    path = put("d.json", content)
+    if texts is None:
+        with pytest.raises(DataError, match="not valid JSON"):
+            rows(path, bad_rows="skip")
+        return
+    found = rows(path, bad_rows="skip")
+    assert [row["t"] for row in found.rows] == texts
+    assert [line for _, line, _, _ in found.ledger.bad_rows] == lost
+    assert found.ledger.dropped == len(lost)

@@ -134,3 +134,36 @@ def test_bad_objects(rows, source: object, what: str) -> None:
 def test_folder_is_not_one_table(rows, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="is a folder"):
         rows(tmp_path)
+
+
+def test_frames_of_polars_are_tables(rows) -> None:
+    import polars
+
+    frame = polars.DataFrame({
+        "text": ["a", "ü €", None], "label": ["x", "y", "x"], "n": [1, 2, 3],
+        "tags": [["O"], ["O", "B-X"], []],
+        "kind": polars.Series(["p", "q", "p"]).cast(polars.Categorical),
+    })  # fmt: skip
+    for source in (frame, frame.lazy()):
+        found = rows(source).rows
+        assert [row["text"] for row in found] == ["a", "ü €", None]
+        assert [row["tags"] for row in found] == [["O"], ["O", "B-X"], []]
+        assert [str(row["kind"]) for row in found] == ["p", "q", "p"] and found[2]["n"] == 3
+    assert [row["text"] for row in rows(frame["label"]).rows] == ["x", "y", "x"]
+
+
+def test_a_model_is_trained_on_frames_of_polars_and_asked_with_them(tmp_path, monkeypatch) -> None:
+    import polars
+
+    import warmstart
+
+    monkeypatch.chdir(tmp_path)
+    words = ["good", "bad"] * 20
+    frame = polars.DataFrame(
+        {"text": [f"{w} film {n}" for n, w in enumerate(words)], "label": words}
+    )
+    split = warmstart.plan(frame)["rows"]
+    assert split["train"] > 10
+    both = {"train": frame[4:], "test": frame.head(4)}
+    assert warmstart.plan(both)["rows"]["test"] == 4
+    assert warmstart.plan((frame["text"], frame["label"]))["rows"] == split

@@ -194,9 +194,9 @@ def test_hub_id_goes_to_the_hub(split, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
     with pytest.raises(
-        HubError, match=r"no data set 'owner/name'.*no such file.*HF_TOKEN"
+        HubError, match=r"no data set 'owner/other'.*no such file.*HF_TOKEN"
     ) as caught:
-        split("owner/name")
+        split("owner/other")
     assert "\n" not in str(caught.value)
 
 

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from hostile import headers as headers_of
+from hostile import tokenizer_bombs
 from tiny import tiny
 from warmstart.errors import BaseModelError
 from warmstart.models import base as catalog
 from warmstart.models import checks as check
 from warmstart.models import checks as weights
+from warmstart.models.tokenizer_steps import repeats_itself
 
 
 def rewrite(path: Path, **values: Any) -> None:
@@ -137,3 +140,29 @@ def test_saved_fingerprint_must_hold(bert: Path) -> None:
     vocabulary["good"], vocabulary["bad"] = vocabulary["bad"], vocabulary["good"]
     (bert / "tokenizer.json").write_text(json.dumps(tokenizer))
     assert "is not the tokenizer that this model was trained with" in refused(bert)
+
+
+@pytest.mark.parametrize("bomb", [
+    "doubled 40 times", "doubled in chains", "empty matches", "a long text for each letter",
+    "a million steps", "bytes of bytes", "a slow pattern", "a text 10,000 times",
+    "padded without end",
+])  # fmt: skip
+def test_a_tokenizer_that_lengthens_texts_without_end_is_refused(bert: Path, bomb: str) -> None:
+    tokenizer_bombs(bert / "tokenizer.json")[bomb]()
+    assert "tokenizer.json" in refused(bert)
+
+
+def test_a_header_of_very_many_tensors_is_refused(bert: Path) -> None:
+    headers_of(bert / "model.safetensors")["1.5 million tensors"]()
+    assert "has a header of" in refused(bert) and "at most 10,000,000" in refused(bert)
+
+
+@pytest.mark.parametrize("pattern", [
+    r"\s+", r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+"
+    r"[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+", r" ?[^(\s|[.,!?…。，、।۔،])]+",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{M}]*"
+    r"[\p{Ll}\p{M}]+(?i:'s|'t)?|\p{N}{1,3}", "(abc)?x*", "<unk>",
+])  # fmt: skip
+def test_patterns_of_tokenizers_in_use_are_taken(pattern: str) -> None:
+    assert not repeats_itself(pattern)
+    assert repeats_itself(f"({pattern}a+)*")

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import warmstart
+from learning import write_messages
 from tiny import tiny
 from warmstart.cli.main import main
 from warmstart.errors import RecipeError
@@ -134,7 +135,8 @@ def test_the_lines_of_a_plain_file_are_texts(model: Path, tmp_path: Path):
     path.write_text('good film, "really"\n\n bad book\n', encoding="utf-8")
     notes: list[str] = []
     assert len(warmstart.predict(model, path, notes=notes)) == 3, "as many as the file has lines"
-    assert notes == [f"1 text has no text: a label there means nothing (first: {path}:2)"]
+    assert notes[0] == f"1 text has no text: a label there means nothing (first: {path}:2)"
+    assert len(notes) == 2 and "unknown to the model's tokenizer" in notes[1]
     warmstart.predict(model, path, out=tmp_path / "out.csv")
     rows = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
     assert rows[0] == "text,prediction,confidence"
@@ -187,3 +189,18 @@ def test_rows_of_one_group_count_as_one_when_a_model_is_evaluated(model: Path) -
     rows = [row | {"author": f"author {i // 5}"} for i, row in enumerate(ROWS)]
     assert warmstart.evaluate(model, rows, **{"data.group": "author"})["units"] == 4
     assert "units" not in warmstart.evaluate(model, ROWS)
+
+
+def test_tokens_that_the_model_does_not_know_are_said(tmp_path: Path) -> None:
+    """As `tune` says them: their share, and such a word."""
+    base, data = tiny("bert", tmp_path / "base"), write_messages(tmp_path / "m.csv", 30)
+    keys = {"train.max_steps": 1, "evaluate.baselines": False, "evaluate.bootstrap": 100}
+    run = warmstart.tune(data, base=str(base), out=str(tmp_path / "run"), **keys)
+    notes: list[str] = []
+    warmstart.predict(run.model, ["漢字かな a film", "a film"], notes=notes)
+    assert len(notes) == 1
+    assert "% of the tokens of these texts are unknown to the model's tokenizer" in notes[0]
+    assert "“漢字かな”" in notes[0]
+    (tmp_path / "n.csv").write_text("text,label\n漢字 a film,good\nbad,bad\n", encoding="utf-8")
+    said = warmstart.evaluate(run.model, tmp_path / "n.csv", **{"evaluate.bootstrap": 100})["notes"]
+    assert any("unknown to the model's tokenizer (such as “漢字”)" in note for note in said), said

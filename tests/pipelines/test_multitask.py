@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -406,3 +407,28 @@ def test_no_task_is_trained_on_what_another_is_judged_by(tiny_of: Folder, tmp_pa
     assert rows_left < 90 - len(held) * 0.5
     summary = prepared.ledger.summary()
     assert any("also in validation or test of task" in reason for reason in summary["dropped"])
+
+
+def test_near_copies_of_what_another_task_is_judged_by(tiny_of: Folder, tmp_path: Path) -> None:
+    """They are told with their share; `data.near_copies drop` takes them out."""
+    words = [f"word{n}" for n in range(400)]
+    rng = random.Random(0)
+    texts = [" ".join(rng.sample(words, 14)) for _ in range(60)]
+    for name, own in (("mood", texts), ("topic", [f"{text} indeed" for text in texts])):
+        (tmp_path / name).mkdir()
+        parts = {"train": own[:30] + own[40:], "test": own[30:40]}
+        if name == "topic":  # ten of its rows to train on nearly stand in the test of mood
+            parts = {"train": own[:40], "test": own[40:]}
+        for split, rows in parts.items():
+            lines = (f"{text},{'ab'[i % 2]}" for i, text in enumerate(rows))
+            (tmp_path / name / f"{split}.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    tasks = {name: {"data": str(tmp_path / name)} for name in ("mood", "topic")}
+    asked = keys(tiny_of("bert"), tasks) | {"data.max_dropped": 1.0}
+    kept = prepare_tasks(Recipe.of(asked)).each["topic"]
+    said = [note["message"] for note in kept.ledger.notes if note["kind"] == "leakage"]
+    assert any("nearly repeat a text in validation or test of task mood" in x for x in said), said
+    fewer = prepare_tasks(Recipe.of(asked | {"data.near_copies": "drop"}))
+    left = fewer.each["topic"].splits.train["text"].to_pylist()
+    held = {f"{text} indeed" for text in texts[30:40]}
+    assert held & set(kept.splits.train["text"].to_pylist()) and not held & set(left)
+    assert "nearly in validation or test of task mood" in str(fewer.ledger.summary()["dropped"])

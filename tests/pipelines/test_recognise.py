@@ -16,6 +16,7 @@ from chats import bytes_with, talker
 from warmstart.cli.main import main
 from warmstart.config.recipe import Recipe
 from warmstart.data.ledger import Ledger
+from warmstart.data.readers.read import load_hub
 from warmstart.errors import DataError, RecipeError
 from warmstart.pipelines.recognise import recognise, with_task
 
@@ -49,6 +50,7 @@ ROWS: Mapping[str, dict[str, Any]] = {
     "chat, sharegpt": {"conversations": [{"from": "human", "value": "Hi"}]},
     "chat, two lists": {"prompt": CHAT, "completion": CHAT},
     "multiple choice": {"question": "a?", "choices": ["b", "c"], "answer": 1},
+    "minimal pairs": {"sentence_good": "a", "sentence_bad": "b", "paradigm": "c"},
     "plain text": {"text": "a"},
     "None": {"text": "a", "label": "x"},
     "None, whole numbers": {"text": "a", "label": "3"},
@@ -89,6 +91,43 @@ def test_prompts_are_put_through_the_template_of_a_base_that_has_one(tmp_path: P
     assert with_task(Recipe.of(recipe), messages, Ledger()).task.part_name() == "chat"
 
 
+def test_settings_of_the_usual_objective_name_no_task() -> None:
+    rows = varied(ROWS["multilabel"])
+    recipe = Recipe.of({"objective.label_smoothing": 0.1})
+    assert with_task(recipe, rows, Ledger()).task.part_name() == "multilabel"
+
+
+def test_a_folder_of_test_rows_is_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the command that takes them is said to who would train on them."""
+    rows = [{**ROWS["minimal pairs"], "sentence_good": f"a {n}"} for n in range(30)]
+    (tmp_path / "set").mkdir()
+    file = tmp_path / "set" / "test.csv"
+    pd.DataFrame(rows).to_csv(file, index=False)
+    assert main(["tune", str(tmp_path / "set"), "--dry-run"]) == 2
+    assert f"warmstart evaluate smollm2 {file} --task choice" in capsys.readouterr().err
+    found = warmstart.inspect(tmp_path / "set", out=tmp_path / "look", features=False)
+    assert found.lines["read for"].startswith("minimal pairs") and found.summary["rows"]
+
+
+def test_a_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    asked: list[str] = []
+
+    def give(name: str) -> Any:
+        asked.append(name)
+        rows = [{"text": f"word {n}", "label": "ab"[n % 2]} for n in range(40)]
+        return datasets.DatasetDict({"train": datasets.Dataset.from_list(rows)})
+
+    monkeypatch.setattr(datasets, "load_dataset", give)
+    load_hub.cache_clear()
+    assert warmstart.plan("owner/a-set-of-the-hub")["rows"]["train"]
+    assert asked == ["owner/a-set-of-the-hub"]
+    load_hub.cache_clear()
+
+
 def test_what_is_taken_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"text": f"word {n} here", "labels": ["x"] if n % 2 else ["x", "y"]} for n in range(60)]
     pd.DataFrame(rows).to_csv(tmp_path / "a.csv", index=False)
@@ -102,8 +141,12 @@ def test_what_is_taken_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_what_no_task_learns_from_is_called_by_its_name(tmp_path: Path) -> None:
-    for name in ("preferences", "multiple choice"):
-        with pytest.raises(DataError, match=rf"holds {name} \(.*there is no task for"):
+    with pytest.raises(DataError, match=r"holds preferences \(.*warmstart align .*learns from"):
+        warmstart.plan(varied(ROWS["preferences"]))
+    for name in ("multiple choice", "minimal pairs"):
+        with pytest.raises(
+            DataError, match=rf"holds {name} \(.*warmstart evaluate .*--task choice"
+        ):
             warmstart.plan(varied(ROWS[name]))
     with pytest.raises(RecipeError, match=r"minilm, writes no texts.*--task text2text --base"):
         warmstart.plan(varied(ROWS["text2text"]))
@@ -145,10 +188,11 @@ SETS: Mapping[str, str] = {
     **dict.fromkeys(
         ("corpus/prose", "corpus/wikitext2", "corpus/tinyshakespeare/input.txt"),
         "`warmstart pretrain"),
-    "blimp/test.csv": "--data.columns.text sentence_good --data.columns.label phenomenon",
+    **dict.fromkeys(("blimp", "blimp/test.csv"), "holds minimal pairs"),
     "crows_pairs/test.csv": "--data.columns.label direction",
     "xstest/test.csv": "--data.columns.text prompt --data.columns.label label",
-    **dict.fromkeys(("bbq", "blimp", "xquad"), "Name the file itself ("),
+    "bbq": "holds multiple choice", "lambada": "--task text2text --base smollm2",
+    **dict.fromkeys(("xquad", "winobias", "xstest"), "Name the file itself ("),
 }  # fmt: skip
 
 

@@ -217,6 +217,10 @@ def test_checkpoint_of_another_run(tiny_of: Folder, tmp_path: Path) -> None:
     other = fit(tiny_of("bert"), tmp_path, rows=16, checkpoint_seconds=0, epochs=5)
     with pytest.raises(RunError, match="of another run"):
         other.run(resume=True)
+    same = fit(tiny_of("bert"), tmp_path, rows=16, checkpoint_seconds=0)
+    same._trained["a.weight.more"] = next(iter(same._trained.values()))  # of another method
+    with pytest.raises(RunError, match="of another run"):
+        same.run(resume=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -84,11 +84,13 @@ class Ledger:
         self._refused += 1
         self.drop(file, line, reason)
 
-    def drop_rows(self, table: pa.Table, rows: np.ndarray, reason: str) -> None:
-        """The rows that are marked [n] are lost."""
+    def drop_rows(
+        self, table: pa.Table, rows: np.ndarray, reason: str, split: str | None = None
+    ) -> None:
+        """The rows that are marked [n] are lost; `split` as in `drop`."""
         lost = table.select(["_file", "_line"]).filter(rows)
         for file, line in zip(lost["_file"].to_pylist(), lost["_line"].to_pylist(), strict=True):
-            self.drop(file, line, reason)
+            self.drop(file, line, reason, split=split)
 
     def cut(self, file: str, line: int, tokens: int) -> None:
         """One row lost `tokens` tokens to the length limit."""

@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from warmstart.metrics.base import softmax
-from warmstart.metrics.bootstrap import BLOCK, unit_numbers
+from warmstart.metrics.bootstrap import BLOCK, ROUNDING, unit_numbers
 
 FIT_ROWS = 30  # fewer validation rows cannot set even one number
 SOFTEST, SHARPEST = 20.0, 0.05  # bounds of the temperature
@@ -110,9 +110,12 @@ def measured(
     probabilities = softmax(logits, temperature)
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == y
     table, (errors, gaps) = reliability(confidence, right, bins), chance(confidence, bins, units)
-    low, high = np.quantile(gaps, [ALARM / 2, 1 - ALARM / 2])
+    # values that few rows can take, so that the bounds are among them, and rounding is no alarm
+    low = np.quantile(gaps, ALARM / 2, method="lower") - ROUNDING
+    high = np.quantile(gaps, 1 - ALARM / 2, method="higher") + ROUNDING
     gap = float(confidence.mean() - right.mean())
-    error, limit = calibration_error(table), np.quantile(errors, 1 - ALARM)
+    error = calibration_error(table)
+    limit = np.quantile(errors, 1 - ALARM, method="higher") + ROUNDING
     leans = not low <= gap <= high
     return {
         "ece": error,

@@ -27,6 +27,7 @@ from warmstart.models.architectures import positions_of
 from warmstart.models.checks import NOTE, config_file, note_of, read_json
 from warmstart.models.generation import GenerationOutput
 from warmstart.models.heads import CLASSES, HEADS, VECTOR, head_of
+from warmstart.models.hf_calls import one_line
 from warmstart.models.saved import saved_config, saved_tokenizer
 from warmstart.models.saving import read_modules
 from warmstart.tasks.base import Examples, Task
@@ -94,7 +95,10 @@ class Predictor:
         self, table: pa.Table, start: int = 0, on_cut: OnCut | None = None
     ) -> list[Prediction]:
         """The answers for a table of the task's inputs, with the ids `start`, `start` + 1, …"""
-        outputs, examples = self.outputs(table, start, on_cut)
+        return self.decoded(*self.outputs(table, start, on_cut), start)
+
+    def decoded(self, outputs: Any, examples: Examples, start: int = 0) -> list[Prediction]:
+        """The answers that `outputs` are, with the ids `start`, `start` + 1, …"""
         answers = self.task.decode(outputs, examples)
         return [replace(answer, id=str(start + i)) for i, answer in enumerate(answers)]
 
@@ -172,18 +176,21 @@ def open_predictor(
     """
     chosen: Any = engine or parts.make("engine", "torch")
     folder = folder / "model" if (folder / "model").is_dir() else folder
-    _check(folder)
-    with _completed(folder) as whole:
+    with one_line(f"the model in {folder} is damaged"):
+        _check(folder)
+    with one_line(f"the model in {folder} is damaged"), _completed(folder) as whole:
         config, tokenizer = saved_config(whole), saved_tokenizer(whole)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        if tokenizer.pad_token_id is None:
+            raise RunError(f"the tokenizer in {folder} has no token that could pad; copy it again")
         longest = min(tokenizer.model_max_length, positions_of(config))
         task = _task_of(whole, longest, instead)
         pad_id: Any = tokenizer.pad_token_id
         form = chosen.build(whole, folder / FORMS / chosen.part_name(), task, pad_id, rows)
         runner = chosen.open(form, task, pad_id)
         reading = note_of(whole).get("data")
-    labels = [str(config.id2label[i]) for i in range(config.num_labels)]
+        labels = [str(config.id2label[i]) for i in range(config.num_labels)]
     return Predictor(task, tokenizer, labels, runner, reading if isinstance(reading, dict) else {})
 
 

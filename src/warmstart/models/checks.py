@@ -13,6 +13,7 @@ from typing import Any
 from warmstart import files
 from warmstart.errors import BaseModelError, shown
 from warmstart.models.architectures import FAMILIES
+from warmstart.models.tokenizer_steps import check_steps
 
 NOTE = "warmstart.json"
 INDEX = "model.safetensors.index.json"
@@ -24,7 +25,7 @@ CONVERT = (
     "AutoModel.from_pretrained(...).save_pretrained(folder) writes safetensors"
 )
 MAX_CARD = 100_000  # characters in which a card names its licence
-MAX_HEADER = 100_000_000  # as in the safetensors library
+MAX_HEADER = 10_000_000  # bytes: about 100,000 tensors in one file; a model has some hundred
 WORD_EMBEDDINGS = ("word_embeddings", "tok_embeddings", "word_embedding", "wte", "embed_tokens",
                    "shared", "embed_in", "lm_head")  # fmt: skip
 # A vocabulary is often padded to a round number, so an embedding may have some rows too many.
@@ -99,6 +100,10 @@ def header(path: Path) -> dict[str, Any]:
             text = file.read(min(length, size, MAX_HEADER))
     except OSError as error:
         raise BaseModelError(f"{path} cannot be read: {shown(error, 120)}") from error
+    if length > MAX_HEADER and 8 + length <= size:
+        raise BaseModelError(
+            f"{path} has a header of {length:,} bytes; at most {MAX_HEADER:,} are read"
+        )
     if size < 8 or len(text) < length <= MAX_HEADER:
         raise BaseModelError(
             f"{path} is cut off: its {size} bytes do not even hold its header; copy or download it "
@@ -108,6 +113,9 @@ def header(path: Path) -> dict[str, Any]:
         tensors = json.loads(text)
         tensors.pop("__metadata__", None)
         data = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
+        shapes = [entry["shape"] for entry in tensors.values() if isinstance(entry["dtype"], str)]
+        if len(shapes) < len(tensors) or not all(size >= 0 for shape in shapes for size in shape):
+            raise ValueError
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise BaseModelError(f"{path} is not a safetensors file") from error
     expected = 8 + length + data
@@ -191,7 +199,10 @@ def check_files(folder: Path) -> None:
     if folder.resolve().parent.name == "snapshots":
         inside.append(folder.resolve().parents[1] / "blobs")
     for path in sorted(folder.iterdir()):
-        target = path.resolve()
+        try:
+            target = path.resolve()
+        except (OSError, RuntimeError):  # a link that leads back to itself
+            target = path
         if path.is_symlink() and not any(target.is_relative_to(place) for place in inside):
             raise BaseModelError(
                 f"{path} is a link to {shown(target, 100)}, out of the model's folder; put the "
@@ -206,6 +217,12 @@ def check_config(config: Mapping[str, Any], folder: Path) -> None:
 
     Raises `BaseModelError`.
     """
+    names: Any = config.get("architectures") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BaseModelError(
+            f"{folder / 'config.json'} is damaged: architectures = {shown(names, 40)}; fetch the "
+            "model again"
+        )
     for key, value in config.items():
         is_count = isinstance(value, int) and COUNTS.fullmatch(key)
         if is_count and not 1 <= value <= MOST_PARTS:
@@ -249,7 +266,7 @@ def check_tokenizer(folder: Path) -> str:
         raise BaseModelError(f"{folder} has no tensors in its weights")
     endings = [f".{name}.weight" for name in WORD_EMBEDDINGS]
     name = next((n for end in endings for n in tensors if f".{n}".endswith(end)), None)
-    if name is None:
+    if name is None or len(tensors[name]["shape"]) != 2:
         raise BaseModelError(f"{folder} has no word embedding in its weights")
     rows = int(tensors[name]["shape"][0])
     vocabulary = config.get("vocab_size")
@@ -269,8 +286,11 @@ def check_tokenizer(folder: Path) -> str:
 
 
 def check_fingerprint(folder: Path) -> str:
-    """Refuse a tokenizer that is not the one that was saved with the weights; its fingerprint."""
-    saved, own = note_of(folder).get("tokenizer_sha256"), fingerprint(folder)
+    """Refuse a tokenizer that may take for ever, or is not the one that was saved with the weights;
+    its fingerprint."""
+    content = read_json(folder / "tokenizer.json")
+    check_steps(content, folder / "tokenizer.json")
+    saved, own = note_of(folder).get("tokenizer_sha256"), fingerprint_of(content)
     if saved and saved != own:
         raise BaseModelError(
             f"{folder / 'tokenizer.json'} is not the tokenizer that this model was trained with "
@@ -285,7 +305,7 @@ def token_ids(tokenizer: Mapping[str, Any], folder: Path) -> set[int]:
         vocabulary = tokenizer["model"]["vocab"]
         ids = {int(token["id"]) for token in tokenizer.get("added_tokens") or []}
         is_dict = isinstance(vocabulary, dict)
-        ids.update(vocabulary.values() if is_dict else range(len(vocabulary)))
+        ids.update(map(int, vocabulary.values()) if is_dict else range(len(vocabulary)))
     except (KeyError, TypeError, ValueError) as error:
         raise BaseModelError(f"{folder / 'tokenizer.json'} holds no vocabulary") from error
     if not ids:

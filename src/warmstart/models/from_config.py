@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from warmstart.errors import BaseModelError, nearest, shown
 from warmstart.models.architectures import FAMILIES, family_of
+from warmstart.models.checks import check_fingerprint
 from warmstart.models.heads import TEXT, VECTOR
 from warmstart.models.hf_calls import LOAD, one_line, quiet, seeded
 from warmstart.models.saving import save_model
@@ -74,6 +75,7 @@ def new_base(
         raise BaseModelError(
             f"{tokenizer} holds no tokenizer.json; make one with `warmstart tokenizer train`"
         )
+    check_fingerprint(Path(tokenizer))
     with quiet(), one_line(f"no '{family}' of these sizes can be made"):
         words: Any = transformers.AutoTokenizer.from_pretrained(tokenizer, **LOAD)
         sizes = _sizes(family, hidden_size, layers, heads, feed_forward, positions)

@@ -39,7 +39,9 @@ def one_line(what: str) -> Iterator[None]:
         yield
     except WarmstartError:
         raise
-    except Exception as error:  # transformers, tokenizers and safetensors raise all kinds
+    except BaseException as error:  # transformers, tokenizers and safetensors raise all kinds
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise  # such as Ctrl-C; what panics in Rust is no Exception either
         raise BaseModelError(f"{what}: {shown(error, 200)}") from error
 
 

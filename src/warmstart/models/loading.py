@@ -52,18 +52,18 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerFast:
             own.encode(text).ids != written.encode(text).ids for text in PROBES
         ):
             tokenizer = rewrapped(tokenizer, written)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    if tokenizer.pad_token is None:
-        raise BaseModelError(f"the tokenizer of {base.name} has no token that could pad")
-    config = read_json(base.path / "config.json")
-    tokenizer.model_max_length = min(tokenizer.model_max_length, positions_of(config))
-    if "token_type_ids" in tokenizer.model_input_names:
-        read: Any = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
-        if getattr(read, "type_vocab_size", 0) < 2 and read.model_type != "xlnet":
-            names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
-            # both: what is used now, and what is saved
-            tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        if tokenizer.pad_token is None:
+            raise BaseModelError(f"the tokenizer of {base.name} has no token that could pad")
+        config = read_json(base.path / "config.json")
+        tokenizer.model_max_length = min(tokenizer.model_max_length, positions_of(config))
+        if "token_type_ids" in tokenizer.model_input_names:
+            read: Any = transformers.AutoConfig.from_pretrained(base.path, **LOAD)
+            if getattr(read, "type_vocab_size", 0) < 2 and read.model_type != "xlnet":
+                names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+                # both: what is used now, and what is saved
+                tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
     return tokenizer
 
 

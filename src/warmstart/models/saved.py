@@ -23,6 +23,7 @@ from warmstart.models.checks import (
     header,
     note_of,
     read_json,
+    token_ids,
     weight_files,
 )
 from warmstart.models.custom_head import load_own, load_saved_own
@@ -64,7 +65,15 @@ def saved_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
             f"{folder} has no tokenizer.json; put the one there that it was trained with"
         )
     with one_line(f"the model in {folder} cannot be loaded"), quiet():
-        return transformers.AutoTokenizer.from_pretrained(folder, **LOAD)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **LOAD)
+    if (folder / "tokenizer.json").is_file():
+        known = token_ids(read_json(folder / "tokenizer.json"), folder)
+        if max(tokenizer.get_vocab().values()) > max(known):
+            raise BaseModelError(
+                f"{folder} is not whole: its tokenizer_config.json is missing or damaged, and asks "
+                "for tokens that tokenizer.json does not hold; copy the folder again"
+            )
+    return tokenizer
 
 
 def saved_config(folder: Path) -> Any:

@@ -29,6 +29,7 @@ from warmstart.models.adapters.files import CONFIG, base_state, read, sum_of_bas
 from warmstart.models.adapters.open import opened, share
 from warmstart.models.base import Base, resolve
 from warmstart.models.checks import headers, parameters, read_json, weights_size
+from warmstart.models.hf_calls import one_line
 from warmstart.run import new_folder
 from warmstart.types import Prediction
 
@@ -52,6 +53,7 @@ def listing(folders: Folder | Sequence[Folder] = "runs") -> list[dict[str, Any]]
     return rows
 
 
+@one_line("the adapter cannot be merged")
 def merge(adapter: Folder, *, out: Folder, base: str | None = None) -> dict[str, Any]:
     """Write base and adapter as one whole Hugging Face folder, head and tokenizer included.
 
@@ -64,6 +66,7 @@ def merge(adapter: Folder, *, out: Folder, base: str | None = None) -> dict[str,
     return {"out": str(out), **combine.merge(read(adapter), new_folder(out), base)}
 
 
+@one_line("the adapters cannot be added")
 def add(
     adapters: Sequence[Folder],
     *,
@@ -96,6 +99,7 @@ def add(
     return {"out": str(out), "weights": shares, **facts}
 
 
+@one_line("the adapters cannot be averaged")
 def average(adapters: Sequence[Folder], *, out: Folder, base: str | None = None) -> dict[str, Any]:
     """Write the adapter whose every weight is the mean of several adapters' weights.
 
@@ -221,6 +225,7 @@ class Adapters:
         """Who answers where no adapter is named: the first one loaded, or the last one `use`d."""
         return self._active
 
+    @one_line("the adapter cannot be loaded")
     def load(self, name: str, folder: str | Path) -> Adapters:
         """Put an adapter, or a run with one, under a name.
 

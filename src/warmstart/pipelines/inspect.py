@@ -16,6 +16,7 @@ from warmstart.config.recipe import Recipe
 from warmstart.data.dedup.exact import text_keys
 from warmstart.data.ledger import Ledger
 from warmstart.data.profiling.columns import Source, corrected, read_all
+from warmstart.data.readers.read import only_file
 from warmstart.data.readers.text import lines_of
 from warmstart.data.splitting import load
 from warmstart.data.tables import RESERVED
@@ -85,6 +86,10 @@ def inspect(
     path = recipe.data.path or recipe.data.train
     if source is None and path is None:
         raise RecipeError("no data: name a file or folder, or give --data.train FILE")
+    if source is None and recipe.data.path and (file := only_file(recipe.data.path)):
+        path = str(file)
+        data_of_it = recipe.data.model_copy(update={"path": path})
+        recipe = recipe.model_copy(update={"data": data_of_it})
     named, out = Path(path or "data"), run_folder(out, path, "inspect")
     recipe, kind, why_so = _recognised(recipe, source)
     task: Any = recipe.task

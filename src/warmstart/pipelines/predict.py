@@ -13,7 +13,7 @@ from warmstart.config.recipe import Recipe
 from warmstart.data.tokens.lost import TextNotes
 from warmstart.errors import RunError, nearest
 from warmstart.files import write_atomically, write_json
-from warmstart.inference.predictor import Instead, OnCut, Predictor, open_predictor
+from warmstart.inference.predictor import Instead, Predictor, open_predictor
 from warmstart.models.base import is_base, resolve
 from warmstart.part import OWN_HEAD, allow_named
 from warmstart.pipelines.request import engine_of, settings_of
@@ -27,6 +27,7 @@ from warmstart.pipelines.rows import (
     task_for,
 )
 from warmstart.run import why
+from warmstart.tasks.base import Examples
 from warmstart.types import Prediction
 
 Keys = Mapping[str, Any]
@@ -37,7 +38,7 @@ def answers(
 ) -> Iterator[tuple[str, Prediction]]:
     """See `api.answers`."""
     for part in _parts(model, data, keys, notes):
-        answers = part.predictor.answers(part.inputs, part.start, part.on_cut)
+        answers = part.predictor.decoded(*part.outputs(), part.start)
         yield from zip(part.texts, answers, strict=True)
 
 
@@ -46,7 +47,7 @@ def label_file(model: Path, data: Any, out: Path, keys: Keys, notes: list[str] |
     done = 0
     with Writer(out) as writer:
         for part in _parts(model, data, keys, notes, out):
-            outputs, examples = part.predictor.outputs(part.inputs, part.start, part.on_cut)
+            outputs, examples = part.outputs()
             rows = part.rows
             for name, column in part.predictor.task.labelled(outputs, examples).items():
                 rows = rows.append_column(_free(name, rows.column_names), column)
@@ -64,7 +65,13 @@ class _Part(NamedTuple):
     texts: list[str]
     start: int
     """The number of the first of them."""
-    on_cut: OnCut
+    seen: TextNotes
+
+    def outputs(self) -> tuple[Any, Examples]:
+        """As `Predictor.outputs`, with what the texts lose noted."""
+        outputs, examples = self.predictor.outputs(self.inputs, self.start, self.seen.see_cut)
+        self.seen.see_unknown(examples.store, self.predictor.tokenizer, lambda: self.texts)
+        return outputs, examples
 
 
 def _parts(
@@ -79,7 +86,7 @@ def _parts(
     seen, start, reader = TextNotes(), 0, AsTrained(settings, predictor)
     for rows, inputs in parts_of(source, reader, seen.set_table):
         texts = seen.see(predictor.task.as_text(inputs).to_pylist(), start)
-        yield _Part(predictor, rows, inputs, texts, start, seen.see_cut)
+        yield _Part(predictor, rows, inputs, texts, start, seen)
         start += len(inputs)
     seen.add_to(notes, predictor.task.max_length, predictor.task.when_cut)
     if notes is not None:
@@ -109,6 +116,8 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
         outputs, examples = predictor.outputs(table)
     else:
         outputs, examples = predictor.outputs(table, 0, seen.see_cut)
+    texts = lambda: task.as_text(examples.table).to_pylist()  # noqa: E731 - seldom needed
+    seen.see_unknown(examples.store, predictor.tokenizer, texts)
     evaluation = evaluate_task(
         recipe.evaluate, task, {"test": outputs}, {"test": examples}, seed=recipe.seed
     )

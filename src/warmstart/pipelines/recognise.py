@@ -20,14 +20,15 @@ from warmstart.data.cells import parse_cell
 from warmstart.data.conversations import ANSWERS, CHATS, PROMPTS
 from warmstart.data.ledger import Ledger
 from warmstart.data.profiling.language import find_languages
-from warmstart.data.readers.read import read_splits
+from warmstart.data.readers.read import only_file, read_splits
 from warmstart.data.readers.text import has_header, is_plain
 from warmstart.data.settings import Data
 from warmstart.data.tables import RESERVED
-from warmstart.errors import DataError, RecipeError, WarmstartError, shown, typed
+from warmstart.errors import DataError, HubError, RecipeError, WarmstartError, shown, typed
 from warmstart.models.base import resolve
 from warmstart.models.checks import read_json
 from warmstart.tasks.base import Task
+from warmstart.tasks.choice.task import FORMS, Choice
 from warmstart.tasks.classification import Classification
 from warmstart.tasks.embedding.task import Embedding
 from warmstart.tasks.extractive_qa.task import ExtractiveQA
@@ -61,8 +62,11 @@ NO_TASK = {
     "table of texts with what belongs to each",
     "preferences": "`warmstart align {data} --base smollm2 --objective dpo` learns from them, and "
     "--objective reward makes a model that rates answers",
-    "multiple choice": "there is no task for it yet; a question and its right answer in words, as "
-    "the columns question and answer, are learned with --task text2text",
+    "multiple choice": "nothing is trained for them; `warmstart evaluate smollm2 {data} --task "
+    "choice` has a language model choose. A question and its right answer in words, as the columns "
+    "question and answer, are learned with --task text2text",
+    "minimal pairs": "nothing is trained for them; `warmstart evaluate smollm2 {data} --task "
+    "choice` counts how often a language model finds the right sentence likelier",
 }
 """What the rows are → why no task is taken, and what to do."""
 
@@ -91,24 +95,28 @@ def with_task(recipe: Recipe, source: Any, ledger: Ledger) -> Recipe:
     table = sample_for(recipe, source)
     if table is None:
         return recipe
-    known, data = recognise(table), typed(recipe.data.path or recipe.data.train or "DATA")
+    path = recipe.data.path or recipe.data.train or "DATA"
+    known, data = recognise(table), typed(only_file(path) or path)
     if known is None:
         check_columns(table, data)
         return recipe
     if known.task in NO_TASK:
         columns = f" ({known.reason})" if known.columns else ""
+        advice = NO_TASK[known.task]
         raise DataError(
-            f"{table['_file'][0].as_py()} holds {known.task}{columns}: "
-            f"{NO_TASK[known.task].format(data=data)}"
+            f"{table['_file'][0].as_py()} holds {known.task}{columns}: {advice.format(data=data)}"
         )
     if known.task in WRITERS and "base" not in recipe.model_fields_set:
         tasks = (Summarization, Text2Text, Translation)
         fit = [task.part_name() for task in tasks if _fits(task, known.columns)]
         others = f" (or {' or '.join(sorted({*fit} - {known.task}))})" if len(fit) > 1 else ""
+        more = [name for name in _Columns(table).names.values()
+                if name.lower() in TARGETS and name not in known.columns]  # fmt: skip
+        flag = f" (to learn '{more[0]}' instead: --data.columns.target {more[0]})" if more else ""
         raise RecipeError(
             f"the columns {known.reason} are for task {known.task}{others}, and the usual base, "
             f"{recipe.base}, writes no texts; take one that does, as in: warmstart tune {data} "
-            f"--task {known.task} --base smollm2"
+            f"--task {known.task} --base smollm2{flag}"
         )
     known = _as_base(known, recipe)
     below = recipe.model_dump(exclude_unset=True)
@@ -130,27 +138,35 @@ def _as_base(known: Recognised, recipe: Recipe) -> Recognised:
 
 
 def sample_for(recipe: Recipe, source: Any) -> pa.Table | None:
-    """As `sample`, where the recipe names no task, no objective and no columns."""
-    named = {"task", "objective"} & recipe.model_fields_set
-    return None if named or recipe.data.columns else sample(recipe.data, source)
+    """As `sample`, where the recipe names no task, no objective of a task's own and no columns."""
+    own = recipe.objective.part_name() != "supervised"
+    named = "task" in recipe.model_fields_set or own or recipe.data.columns
+    return None if named else sample(recipe.data, source)
 
 
 def sample(data: Data, source: Any) -> pa.Table | None:
     """The first rows to train on with all of their columns; None where they cannot be read, which
-    whoever reads them all tells better. Plain text has the one column `PLAIN`."""
+    whoever reads them all tells better. Plain text has the one column `PLAIN`. Raises `HubError`.
+    """
     path = Path(data.path or data.train or "") if source is None else None
     if path is not None and any(texts_in(path)):
         columns: dict[str, Any] = {PLAIN: [""], "_file": [str(path)], "_line": [1]}
         return pa.table(columns)
+    if path is not None and (file := only_file(path)) is not None:
+        data = data.model_copy(update={"path": str(file)})
     if isinstance(source, list):
         source = source[:SAMPLE]
     elif source is not None and hasattr(source, "iloc"):  # of pandas
         source = source.iloc[:SAMPLE]
-    with suppress(WarmstartError):
+    try:
         few = {"limit": min(SAMPLE, data.limit or SAMPLE), "bad_rows": "skip"}
         fewer = data.model_copy(update=few)
         for _, _, table in read_splits(fewer, source, Ledger()):
             return table
+    except HubError:
+        raise  # asked once, not twice
+    except WarmstartError:
+        pass
     return None
 
 
@@ -231,6 +247,9 @@ def _no_task(columns: _Columns) -> Recognised | None:
     if prompt and answer and columns.all_are(prompt, list):
         if _are_objects(columns.values(prompt)):
             return Recognised("chat", (prompt, answer))
+    good, bad = (columns.first(*Choice.roles[role]) for role in FORMS["pairs"])
+    if good and bad:
+        return Recognised("minimal pairs", (good, bad))
     choices = columns.first(*CHOICES)
     if choices and columns.first("question", "context", "prompt"):
         if columns.all_are(choices, (list, dict)):

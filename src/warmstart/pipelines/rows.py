@@ -26,8 +26,9 @@ from warmstart.data.dedup.clusters import group_values
 from warmstart.data.labels import seen
 from warmstart.data.ledger import Ledger, place
 from warmstart.data.readers import files
-from warmstart.data.readers.objects import is_series
+from warmstart.data.readers.objects import is_series, listed
 from warmstart.data.readers.read import Files, one_table, read
+from warmstart.data.readers.spreadsheet import sheet_of
 from warmstart.data.readers.text import has_header, is_plain, lines_of
 from warmstart.data.settings import Data
 from warmstart.data.splitting import units_of, with_units
@@ -54,8 +55,8 @@ def source_of(data: Any) -> Any:
     has a space, as in "see report.csv", and names no folder that exists.
     """
     if is_series(data) and not isinstance(data, list | tuple):  # of pandas, or an array
-        return data.tolist()
-    if not isinstance(data, str | Path) or os.path.exists(data):
+        return listed(data)
+    if not isinstance(data, str | Path) or os.path.exists(sheet_of(Path(data))[0]):
         return data
     known = files.FORMATS.keys() | files.PICKLES | files.SPREADSHEETS
     folder = os.path.dirname(data)

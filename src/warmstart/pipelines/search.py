@@ -22,7 +22,9 @@ import pyarrow as pa
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from warmstart.data.readers.arrow import DAMAGED
 from warmstart.data.readers.files import check_text
+from warmstart.data.readers.spreadsheet import sheet_of
 from warmstart.data.readers.text import PLAIN
 from warmstart.data.settings import Data
 from warmstart.errors import DataError, RecipeError, RunError, shown
@@ -66,14 +68,20 @@ class Index:
         if not (self.path / "index.json").is_file():
             raise RunError(f"{path} is no index: it has no index.json; make one: warmstart index")
         self.facts: dict[str, Any] = read_json(self.path / "index.json")
+        for name in ("vectors.safetensors", "texts.arrow"):
+            if not (self.path / name).is_file():
+                raise RunError(f"the index {path} has no file {name}; make it again")
         try:
+            self.probe = np.array(self.facts["probe"], np.float32).reshape(-1)
+            self.model = os.fspath(self.facts["model"])
             self.vectors: np.ndarray = load_file(self.path / "vectors.safetensors")["vectors"]
             with pa.memory_map(str(self.path / "texts.arrow")) as source:
                 self.texts: pa.Table = pa.ipc.open_file(source).read_all()
             self.texts.validate(full=True)
-        except (OSError, KeyError, pa.ArrowException, SafetensorError) as error:
+            self.texts = self.texts.select(["text", "file", "line"])
+        except (*DAMAGED, SafetensorError) as error:
             raise RunError(f"the index {path} cannot be read: {shown(error, 120)}") from error
-        if len(self.vectors) != len(self.texts):
+        if self.vectors.ndim != 2 or len(self.vectors) != len(self.texts):
             raise RunError(f"the index {path} is damaged: vectors and texts differ; make it again")
         self._predictor: Predictor | None = None
 
@@ -100,12 +108,12 @@ class Index:
 
     def _open(self) -> Predictor:
         """The model of the index. Raises `RunError` where it answers in another way by now."""
-        predictor = _encoder(self.facts["model"])
-        probe = _vectors(predictor, [PROBE])[0]
-        before = np.array(self.facts["probe"], np.float32)
-        if len(probe) != len(before) or float(probe @ before) < ALIKE:
+        predictor = _encoder(self.model)
+        probe, before = _vectors(predictor, [PROBE])[0], self.probe
+        alike = len(probe) == len(before) and float(probe @ before) >= ALIKE
+        if not alike or self.vectors.shape[1] != len(probe):
             raise RunError(
-                f"the model {self.facts['model']} is not the one that made the index {self.path}; "
+                f"the model {self.model} is not the one that made the index {self.path}; "
                 "make the index again"
             )
         return predictor
@@ -203,7 +211,7 @@ def _texts(data: Any, predictor: Predictor, settings: Data) -> Iterator[pa.Table
         for start in range(0, len(whole), AT_ONCE):
             yield own_form(predictor.task, whole.slice(start, AT_ONCE))
         return
-    if isinstance(data, str | Path) and not os.path.exists(data):
+    if isinstance(data, str | Path) and not os.path.exists(sheet_of(Path(data))[0]):
         raise DataError(f"there is no file or folder {data}")
     reader = AsTrained(settings, predictor)
     for _, table in parts_of(source_of(data), reader, lambda _: None, every=False):

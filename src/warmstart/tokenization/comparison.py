@@ -23,6 +23,8 @@ from tokenizers import Tokenizer
 
 from warmstart.errors import BaseModelError, RecipeError, UnknownNameError, shown
 from warmstart.models.base import HUB_ID, PACKAGED, packaged_folder, resolve
+from warmstart.models.checks import read_json
+from warmstart.models.tokenizer_steps import check_steps
 from warmstart.tokenization.corpus import Corpus
 from warmstart.tokenization.settings import KINDS, Choice, Training
 from warmstart.tokenization.training import train
@@ -74,6 +76,7 @@ def _train_kind(kind: str, choice: Choice, corpus: Corpus | None) -> Opened:
 def open_one(name: str | Path) -> Opened:
     """The tokenizer of a packaged model, a folder or a hub id. Raises `WarmstartError`."""
     file = _file(str(name))
+    check_steps(read_json(file), file)
     try:
         backend = Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises nothing more precise

@@ -265,8 +265,9 @@ class Fit:
         if path is None:
             return
         tensors, state = checkpoint.load(path)
-        if state.pop("total") != self.total or "sums" not in state:
-            raise RunError(f"{path} is of another run: its number of steps differs")
+        trained = {f"model.{name}" for name in self._trained} <= tensors.keys()
+        if state.pop("total") != self.total or "sums" not in state or not trained:
+            raise RunError(f"{path} is of another run: its steps, or what it trained, differ")
         self._sums, guarded = state.pop("sums"), state.pop("guard", None)
         if self._guard is not None and guarded is not None:
             self._guard.load_state(guarded)

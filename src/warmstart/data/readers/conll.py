@@ -14,7 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from warmstart.data.readers.files import lines, suffix
+from warmstart.data.ledger import BadRow, Ledger
+from warmstart.data.readers.files import NOT_TEXT, lines, suffix
+from warmstart.data.settings import Reading
 from warmstart.data.tables import MAX_CELL, objects_to_table
 from warmstart.errors import DataError, shown
 from warmstart.formatting import counted
@@ -31,56 +33,76 @@ Sentence = tuple[int, list[list[str]]]
 """Its first line, and the fields of its words."""
 
 
-def read_conll(path: Path, encoding: str, limit: int | None) -> pa.Table:
+def read_conll(path: Path, encoding: str, how: Reading, ledger: Ledger) -> pa.Table:
     """One row a sentence: the lists `tokens`, one for each other column, and `_line`, the line of
-    the first word. The last column is `tags`, the others `column_2` and so on; in CoNLL-U they
-    have their own names, and `upos` stands for the tags. Raises `DataError` with file and line.
+    the first word. The last column is `tags`, the others `column_2` and so on; in CoNLL-U they have
+    their own names, and `upos` stands for the tags.
+
+    Raises `DataError` with file and line; where `how.bad_rows` is "skip", a sentence with such a
+    line goes to the ledger.
     """
-    numbered = enumerate(lines(path, encoding), 1)
+    bad: list[BadRow] | None = [] if how.bad_rows == "skip" else None
+    numbered = enumerate(lines(path, encoding, lenient=bad is not None), 1)
     first = list(islice(numbered, 1))
     header = NAMES.match(first[0][1]) if first else None
     names = header.group(1).lower().split() if header else None
     if names is None and suffix(path) in (".conllu", ".conllup"):
         names = UNIVERSAL
-    sentences = _sentences(path, chain(first, numbered), universal=names is not None)
-    return objects_to_table(str(path), _rows(path, islice(sentences, limit), names))
+    sentences = _sentences(path, chain(first, numbered), bad, universal=names is not None)
+    table = objects_to_table(str(path), _rows(path, islice(sentences, how.limit), names))
+    ledger.bad(str(path), bad or ())
+    return table
 
 
 def _sentences(
-    path: Path, numbered: Iterator[tuple[int, str]], *, universal: bool
+    path: Path, numbered: Iterator[tuple[int, str]], bad: list[BadRow] | None, *, universal: bool
 ) -> Iterator[Sentence]:
-    """Each line must have as many fields as the first."""
+    """Each line must have as many fields as the first; with `bad`, sentences that hold another are
+    put there."""
     first, rows, width, tabbed = 0, list[list[str]](), 0, False
+    broken: BadRow | None = None
     for number, line in chain(numbered, [(0, "")]):
         line = line.rstrip("\r\n")
-        if len(line) > MAX_CELL:
-            raise DataError(
-                f"{path}:{number}: a line of more than {MAX_CELL:,} characters; write one word and "
-                "its tags on each line"
-            )
         if not line.strip() or line.startswith(BREAK):
-            if rows:
+            if broken is not None and bad is not None:
+                bad.append(broken)
+            elif rows:
                 yield first, rows
-            first, rows = 0, []
+            first, rows, broken = 0, [], None
             continue
         tabbed = tabbed or (not width and "\t" in line)
-        fields = line.split("\t") if tabbed else SPACES.split(line.strip())
+        long = len(line) > MAX_CELL  # and is left whole
+        fields = [line] if long else line.split("\t") if tabbed else SPACES.split(line.strip())
         if line.startswith("#") and (universal or _is_comment(line, fields, bool(rows), width)):
             continue
-        if len(fields) < 2:
-            raise DataError(
-                f"{path}:{number}: '{shown(line, 40)}' has no tag; write word and tag with a tab "
-                "or a space between, and a blank line after each sentence"
-            )
-        if width and len(fields) != width:
-            raise DataError(
-                f"{path}:{number}: {counted(len(fields), 'column')}, and the first line has "
-                f"{width}; mend or delete this line"
-            )
+        if why := _fault(line, fields, width):
+            if bad is None:
+                raise DataError(f"{path}:{number}: {why}")
+            broken = broken or (number, "a line that is no word and its tags", shown(line, 40))
+            continue
         width = len(fields)
         first = first or number
         if not (universal and PART.fullmatch(fields[0])):
             rows.append(fields)
+
+
+def _fault(line: str, fields: list[str], width: int) -> str:
+    """What is wrong with the line of a word, and what to do; empty where nothing is."""
+    if len(line) > MAX_CELL:
+        return (
+            f"a line of more than {MAX_CELL:,} characters; write one word and its tags on each line"
+        )
+    if len(fields) < 2:
+        return (
+            f"'{shown(line, 40)}' has no tag; write word and tag with a tab or a space between, "
+            "and a blank line after each sentence"
+        )
+    if width and len(fields) != width:
+        return (
+            f"{counted(len(fields), 'column')}, and the first line has {width}; mend or delete "
+            "this line, or leave such sentences out with --data.bad_rows skip"
+        )
+    return "bytes that are no text" if NOT_TEXT.search(line) else ""
 
 
 def _is_comment(line: str, fields: list[str], inside: bool, width: int) -> bool:

@@ -22,6 +22,7 @@ FORMATS = {
     **dict.fromkeys((".arrow", ".feather", ".ipc"), "arrow"),
     **dict.fromkeys((".conll", ".conllu", ".conllup", ".bio", ".iob", ".iob2"), "conll"),
     ".parquet": "parquet",
+    **dict.fromkeys((".xlsx", ".xlsm"), "spreadsheet"),
 }
 ANNOTATIONS = {
     ".spacy": "a DocBin of spaCy",
@@ -30,9 +31,9 @@ ANNOTATIONS = {
     ".xmi": "annotations of UIMA",
 }
 """What tools for annotation write that is not read → how it is called."""
-SPREADSHEETS = {".xlsx", ".xls", ".xlsm", ".ods", ".numbers"}
+SPREADSHEETS = {".xls", ".ods", ".numbers"}
 PICKLES = {".pkl", ".pickle", ".joblib", ".pt", ".pth"}
-SUPPORTED = "CSV, TSV, JSONL, CoNLL (each also .gz), Parquet and Arrow"
+SUPPORTED = "CSV, TSV, JSONL, CoNLL (each also .gz), Parquet, Arrow and .xlsx"
 TEXT_BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 DAMAGED_GZIP = (EOFError, gzip.BadGzipFile, zlib.error)
 
@@ -148,6 +149,8 @@ def format_of(path: Path, encoding: str | None = None) -> str:
     head, ending = next(_blocks(path))[:8192], suffix(path)
     if not head:
         raise DataError(f"{path} is empty: it holds no rows; give another file")
+    if FORMATS.get(ending) == "spreadsheet":
+        return "spreadsheet"
     _refuse(path, ending, head)
     if head.startswith((b"PAR1", b"ARROW1")):
         return "parquet" if head.startswith(b"PAR1") else "arrow"

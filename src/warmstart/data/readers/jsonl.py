@@ -23,6 +23,10 @@ from warmstart.errors import DataError, shown
 T = TypeVar("T")
 HEAD = 8192  # characters by which SQuAD's form is recognised
 DATA = re.compile(r'"data"\s*:\s*\[\s*\{')
+TEXT = re.compile(r'"(?:\\.|[^"\\\n])*"')
+TOKENS = re.compile(rf"{TEXT.pattern}|[\[\]{{}}]")
+"""Texts and brackets of JSON."""
+BETWEEN = re.compile(r"\}\s*,\s*\{")
 SPACE = re.compile(r"\s*")
 QUESTIONS = re.compile(r'"(paragraphs|qas|question)"\s*:')
 REMEDY = 'a question is {"question": "…", "answers": [{"text": "…", "answer_start": 0}]}'
@@ -43,7 +47,9 @@ def read_json(path: Path, encoding: str, how: Reading, ledger: Ledger) -> pa.Tab
     first = next((line for line in whole() if line.strip()), "").lstrip()
     if not first:
         raise DataError(f"{path} is empty: it holds no rows; give another file")
-    rows = _array(path, encoding) if first[0] == "[" else _by_line(path, encoding, how, bad)
+    rows = (
+        _array(path, encoding, how, bad) if first[0] == "[" else _by_line(path, encoding, how, bad)
+    )
     head = ""  # of a file that is one long line no more is kept
     for line in whole():
         head += line[: HEAD - len(head)]
@@ -156,27 +162,43 @@ def _by_line(
             bad.append((number, "not a JSON object", shown(value, 30)))
 
 
-def _array(path: Path, encoding: str) -> Iterator[tuple[int, Record]]:
+def _array(
+    path: Path, encoding: str, how: Reading, bad: list[BadRow]
+) -> Iterator[tuple[int, Record]]:
     """The elements of one array. The text is held in memory whole."""
-    text = "".join(lines(path, encoding))
+    lenient = how.bad_rows == "skip"
+    text = "".join(lines(path, encoding, lenient=lenient))
     decoder = json.JSONDecoder(object_pairs_hook=_unique_keys)
     at = _next(text, text.index("[") + 1)
     line, counted = 1, 0
-    empty = text[at : at + 1] == "]"
-    while not empty:
+    ended = text[at : at + 1] == "]"
+    while not ended and not (lenient and at >= len(text)):
         line, counted = line + text.count("\n", counted, at), at
         try:
-            value, at = decoder.raw_decode(text, at)
+            value, end = decoder.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
-            raise _invalid(path, getattr(error, "lineno", line), error) from None
-        yield line, _object(path, line, value)
-        at = _next(text, at)
-        if text[at : at + 1] == "]":
-            break
-        if text[at : at + 1] != ",":
+            where = getattr(error, "lineno", line)
+            end = _end(text, at) if lenient else 0
+            if not end:
+                raise _invalid(path, where, error) from None
+            bad.append((where, "not valid JSON", _why(error)))
+        else:
+            if lenient and NOT_TEXT.search(text, at, end):
+                bad.append((line, why_not_text(text[at:end], encoding), ""))
+            elif lenient and not (isinstance(value, dict) or spacy_row(value) is not None):
+                bad.append((line, "not a JSON object", shown(value, 30)))
+            else:
+                yield line, _object(path, line, value)
+        at = _next(text, end)
+        ended = text[at : at + 1] == "]"
+        if (
+            not ended
+            and text[at : at + 1] != ","
+            and not (lenient and text[at : at + 1] in ("", "{"))
+        ):
             error = json.JSONDecodeError("Expecting ',' or ']' after the element", text, at)
             raise _invalid(path, error.lineno, error)
-        at = _next(text, at + 1)
+        at = _next(text, at + (text[at : at + 1] == ","))
     at = _next(text, at + 1)
     if at < len(text):  # which would be lost
         line = 1 + text.count("\n", 0, at)
@@ -184,6 +206,26 @@ def _array(path: Path, encoding: str) -> Iterator[tuple[int, Record]]:
             f"{path}:{line}: text after the end of the array: '{shown(text[at : at + 60], 30)}'; "
             "put all rows into one array, or write one object a line without brackets"
         )
+
+
+def _end(text: str, start: int) -> int:
+    """Where a broken element of an array ends: at the bracket that closes it, else before the next
+    line that begins as an element does, or where the file is cut off; 0 where nothing says so."""
+    depth = 0
+    for match in TOKENS.finditer(text, start):
+        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(match[0], 0)
+        if not depth and match[0] in "}]":
+            behind, inside = _next(text, match.end()), text[start : match.end()]
+            open_quote = len(BETWEEN.findall(inside)) > len(BETWEEN.findall(TEXT.sub("", inside)))
+            if text[behind : behind + 1] in (",", "]") and not open_quote:
+                return match.end()
+            break
+    begun = text.rfind("\n", 0, start) + 1
+    again = re.compile(r",?\s*\n" + re.escape(text[begun:start].replace("[", "")) + r"(?=\{)")
+    if match := again.search(text, start):
+        return match.start()
+    cut_off = text.rstrip()[-1] != "]" and not BETWEEN.search(text, start)
+    return len(text) if cut_off else 0
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> Record:

@@ -44,7 +44,8 @@ def is_series(values: Any) -> bool:
     """Whether these are values one after the other: a list, a Series, an array of one axis."""
     if isinstance(values, list | tuple):
         return True
-    return hasattr(values, "tolist") and getattr(values, "ndim", 1) == 1
+    named = hasattr(values, "tolist") or (hasattr(values, "to_list") and hasattr(values, "dtype"))
+    return named and getattr(values, "ndim", 1) == 1
 
 
 def read_object(source: Any, limit: int | None) -> pa.Table:
@@ -127,13 +128,14 @@ def _array(file: str, name: str, values: Any) -> Any:
             return array
     except UnicodeEncodeError:
         where = lambda row: f"{file}:{row + 1}: column '{shown(name)}'"  # noqa: E731
-        raise torn(_listed(values), where) from None
+        raise torn(listed(values), where) from None
     except (pa.ArrowException, TypeError, ValueError):
         pass
-    return pa.array([as_text(value) for value in _listed(values)], pa.string())
+    return pa.array([as_text(value) for value in listed(values)], pa.string())
 
 
-def _listed(values: Any) -> list[Any]:
+def listed(values: Any) -> list[Any]:
+    """Values one after the other, of a Series or an array too, as a list."""
     return values.tolist() if hasattr(values, "tolist") else list(values)
 
 

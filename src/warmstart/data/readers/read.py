@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import lru_cache
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ from warmstart.data.readers.files import (
 )
 from warmstart.data.readers.jsonl import read_json
 from warmstart.data.readers.objects import is_columns, kind_name, read_object
+from warmstart.data.readers.spreadsheet import read_spreadsheet, sheet_of
 from warmstart.data.readers.text import is_fasttext, read_fasttext
 from warmstart.data.settings import Data, Reading
 from warmstart.data.tables import SPLITS, check_names, concatenate, with_file
@@ -99,6 +102,7 @@ def _together(tables: list[pa.Table]) -> pa.Table:
 
 
 def _read_path(path: Path, how: Reading, ledger: Ledger) -> pa.Table:
+    path, sheet = sheet_of(path)
     check_exists(path)
     if path.is_dir():
         if is_dataset(path):
@@ -107,6 +111,8 @@ def _read_path(path: Path, how: Reading, ledger: Ledger) -> pa.Table:
     kind = format_of(path, how.encoding)
     if kind in ("parquet", "arrow"):
         return (read_parquet if kind == "parquet" else read_arrow)(path, how.limit)
+    if kind == "spreadsheet":
+        return read_spreadsheet(path, sheet, how, ledger)
     skips = how.bad_rows == "skip"
     encoding, line = detected(path, how.encoding, usual=how.usual_encoding, lenient=skips)
     message = f"{path} is read as {encoding}"
@@ -118,7 +124,7 @@ def _read_path(path: Path, how: Reading, ledger: Ledger) -> pa.Table:
     ledger.note("encoding", message, file=str(path), encoding=encoding, loud=line is not None)
     ledger.describe(str(path), encoding=encoding)
     if kind == "conll":
-        return read_conll(path, encoding, how.limit)
+        return read_conll(path, encoding, how, ledger)
     if kind == "json":
         return read_json(path, encoding, how, ledger)
     if is_fasttext(path, encoding):
@@ -264,13 +270,27 @@ def _folder(path: Path) -> dict[str, Any]:
             splits[split] = present[0] if present else Files(shards)
     if "train" not in splits:
         listing = ", ".join(shown(name, 30) for name in sorted(os.listdir(path))[:10]) or "nothing"
-        itself = f" ({files[0]})" if files else ""
+        below = [place for place in sorted(path.iterdir()) if place.is_dir()]
+        itself = f"the file itself ({files[0]})" if files else "the file itself"
+        if not files and below:
+            itself = f"one of these folders ({below[0]})"
         raise DataError(
             f"{path} holds no train.csv, train.jsonl or the like ({SUPPORTED}); it holds "
-            f"{listing}. Name the file itself{itself}, call it train.*, or name several by a "
+            f"{listing}. Name {itself}, call it train.*, or name several by a "
             f"pattern, as in '{path}/*.csv'"
         )
     return splits
+
+
+def only_file(path: str | os.PathLike[str]) -> Path | None:
+    """The one data file of a folder that holds nothing to train on, such as a benchmark's test
+    rows."""
+    folder = Path(path)
+    with suppress(OSError):
+        files = data_files(folder) if folder.is_dir() and not is_dataset(folder) else []
+        if len(files) == 1 and files[0].name.lower().partition(".")[0] not in ALIASES["train"]:
+            return files[0]
+    return None
 
 
 def is_hub_id(path: str) -> bool:
@@ -282,6 +302,7 @@ def is_hub_id(path: str) -> bool:
     )
 
 
+@lru_cache(maxsize=1)  # the columns are looked at before all is read
 def load_hub(name: str) -> Mapping[str, Any]:
     """Split name to `datasets.Dataset`; code of others never runs. Raises HubError."""
     import datasets

@@ -5,7 +5,7 @@ In training the ledger hears of it; who asks a saved model is told in a few note
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,13 +81,13 @@ def note_unknown(
 
     `as_text` gives the texts of the table; `writes`: whether targets are written.
     """
-    unknown = tokenizer.unk_token_id
-    if unknown is None or unknown in (tokenizer.eos_token_id, tokenizer.pad_token_id):
+    unknown = _unknown_of(tokenizer)
+    if unknown is None:
         return
     if len(rows := _rows_with(unknown, store)):
         count = int((store.ids == unknown).sum())
         rows, share = rows[rows < len(table)], count / len(store.ids)
-        words = _unknown_words(as_text(table).take(rows[:MOST_WORDS]), tokenizer)
+        words = _unknown_words(as_text(table).take(rows[:MOST_WORDS]).to_pylist(), tokenizer)
         remedy = (
             "; the model cannot tell them apart: take a base for this language, or add to its "
             "vocabulary (warmstart tokenizer extend)"
@@ -104,7 +104,7 @@ def note_unknown(
     if store.answers is None or not writes or "target" not in table.column_names:
         return
     if len(rows := _rows_with(unknown, store.answers)):
-        words = _unknown_words(table["target"].take(rows[:MOST_WORDS]), tokenizer)
+        words = _unknown_words(table["target"].take(rows[:MOST_WORDS]).to_pylist(), tokenizer)
         ledger.note(
             "unknown",
             f"{len(rows):,} of {counted(len(table), 'target')} of {split} hold what the tokenizer "
@@ -115,15 +115,21 @@ def note_unknown(
         )
 
 
+def _unknown_of(tokenizer: Any) -> int | None:
+    """The token that stands for what is not known, where there is one for this alone."""
+    token = tokenizer.unk_token_id
+    return None if token in (tokenizer.eos_token_id, tokenizer.pad_token_id) else token
+
+
 def _rows_with(token: int, store: TokenizedDataset) -> np.ndarray:
     """The numbers of the rows that have this token."""
     places = np.flatnonzero(store.ids == token)
     return np.unique(np.searchsorted(store.offsets, places, "right") - 1)
 
 
-def _unknown_words(texts: Any, tokenizer: Any) -> str:
+def _unknown_words(texts: Iterable[str | None], tokenizer: Any) -> str:
     """` (such as “…”)`: the first words of these texts that the tokenizer does not know."""
-    words = dict.fromkeys(word for text in texts.to_pylist() for word in (text or "").split())
+    words = dict.fromkeys(word for text in texts for word in (text or "").split())
     strange: list[str] = []
     for word in words:
         if len(strange) == SHOWN_WORDS:
@@ -135,7 +141,7 @@ def _unknown_words(texts: Any, tokenizer: Any) -> str:
 
 class TextNotes:
     """What is worth telling about the texts that a saved model is asked: those that are empty,
-    those that were cut.
+    those that were cut, and the tokens that its tokenizer does not know.
 
     Rows are called by file and line where they come from a table, which is set when it is read.
     """
@@ -144,6 +150,7 @@ class TextNotes:
         self.table = table
         self.counts: dict[str, tuple[int, int]] = {}
         """What → how many texts, and the number of the first."""
+        self.tokens, self.unknown, self.words = 0, 0, ""
 
     def set_table(self, table: pa.Table) -> None:
         self.table = table
@@ -157,6 +164,21 @@ class TextNotes:
 
     def see_cut(self, number: int, tokens: int) -> None:
         self._count("cut", number)
+
+    def see_unknown(
+        self, store: TokenizedDataset, tokenizer: Any, texts: Callable[[], Sequence[str | None]]
+    ) -> None:
+        """Count the tokens of some texts, and those of them that are unknown; `texts` gives them
+        where such a word is looked for."""
+        self.tokens += len(store.ids)
+        token = _unknown_of(tokenizer)
+        if token is None or not len(rows := _rows_with(token, store)):
+            return
+        self.unknown += int((store.ids == token).sum())
+        if not self.words:
+            read = texts()
+            few = [read[row] for row in rows[:MOST_WORDS] if row < len(read)]
+            self.words = _unknown_words(few, tokenizer)
 
     def _count(self, what: str, number: int) -> None:
         count, first = self.counts.get(what, (0, number))
@@ -172,6 +194,13 @@ class TextNotes:
             if count and notes is not None:
                 row = f"text {first + 1}" if self.table is None else place(self.table, first)
                 notes.append(f"{counted(count, 'text has', 'texts have')} {words} (first: {row})")
+        if self.unknown and notes is not None:
+            share = self.unknown / self.tokens
+            many = f"{share:.1%} of the tokens"
+            notes.append(
+                f"{many if share >= MANY_UNKNOWN else counted(self.unknown, 'token')} of these "
+                f"texts are unknown to the model's tokenizer{self.words}; it cannot tell them apart"
+            )
 
 
 def usable(

@@ -19,6 +19,7 @@ from warmstart.models.architectures import family_of
 from warmstart.models.base import PACKAGED, Base, listing, remembered, resolve
 from warmstart.models.checks import (
     check_files,
+    check_fingerprint,
     check_sum,
     config_file,
     file_sha256,
@@ -195,6 +196,8 @@ def read(folder: str | Path) -> AdapterFile:
         )
     check_files(folder)
     check_sum(folder)
+    if (folder / "tokenizer.json").exists():
+        check_fingerprint(folder)
     file = AdapterFile(folder, read_json(folder / CONFIG), note_of(folder))
     _check_adapter(file.config, file.shapes, folder)
     return file

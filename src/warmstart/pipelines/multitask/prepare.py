@@ -16,8 +16,10 @@ from warmstart import part
 from warmstart.config.recipe import Recipe
 from warmstart.config.toml import toml_table
 from warmstart.data import splitting
-from warmstart.data.dedup.exact import text_keys
-from warmstart.data.ledger import Ledger
+from warmstart.data.dedup.clusters import find_copies
+from warmstart.data.dedup.exact import hashed, normal_texts, text_keys
+from warmstart.data.dedup.leakage import near_rows
+from warmstart.data.ledger import Ledger, place
 from warmstart.data.readers.text import is_plain, lines_of
 from warmstart.data.sampling import shares
 from warmstart.data.splitting import Splits
@@ -25,6 +27,7 @@ from warmstart.data.tokens.dataset import TokenizedDataset, joined, tokenise
 from warmstart.data.tokens.lost import Cut
 from warmstart.errors import DataError, RecipeError
 from warmstart.files import write_json
+from warmstart.formatting import counted
 from warmstart.models.architectures import family_of
 from warmstart.models.base import Base
 from warmstart.models.hf_calls import LOAD
@@ -42,6 +45,8 @@ from warmstart.training.batches import BatchSource
 from warmstart.training.settings import Train
 from warmstart.training.task_mixture import TaskMixture
 
+MANY_NEAR = 0.01
+"""Share of train from which near copies of held-out rows of another task are told at once."""
 TEXT = ("text", "sentence", "content", "message", "body", "document", "review", "title")
 
 
@@ -265,29 +270,57 @@ def _kept(
     others: Mapping[str, tuple[Recipe, Splits]],
     ledger: Ledger,
 ) -> pa.Table:
-    """The rows of train of which no text stands in the validation or test rows of other tasks."""
+    """The rows of train of which no text stands in the validation or test rows of other tasks.
+    Those that nearly repeat one are noted, or go too, as `data.near_copies` says."""
     for name, (recipe, splits) in others.items():
         held = [
-            text_keys(table, [role])
+            normal_texts(table, [role])
             for table in (splits.test, splits.validation)
             for role in _roles(recipe)
             if role in table.column_names
         ]
-        known = np.concatenate(held)
+        own = [normal_texts(train, [role]) for role in roles if role in train.column_names]
+        known = np.concatenate([hashed(texts) for texts in held])
         shared = np.zeros(len(train), bool)
-        for role in roles:
-            if role in train.column_names:
-                shared |= np.isin(text_keys(train, [role]), known)
-        for row in np.flatnonzero(shared).tolist():
-            file, line = train["_file"][row].as_py(), train["_line"][row].as_py()
-            ledger.drop(file, line, f"also in validation or test of task {name}", split="train")
-        train = train.filter(pa.array(~shared))
+        for texts in own:
+            shared |= np.isin(hashed(texts), known)
+        near = _near(own, held, recipe.data.similarity) & ~shared
+        drops = recipe.data.near_copies == "drop"
+        where = f"in validation or test of task {name}"
+        ledger.drop_rows(train, shared, f"also {where}", "train")
+        if near.any() and drops:
+            ledger.drop_rows(train, near, f"nearly {where}", "train")
+        elif near.any():
+            first = place(train, int(near.argmax()))
+            ledger.note(
+                "leakage",
+                f"{counted(int(near.sum()))} of train ({near.mean():.1%}) nearly repeat a text "
+                f"{where} (first: {first}), whose score may flatter; they are kept, and go with "
+                "--data.near_copies drop",
+                loud=bool(near.mean() >= MANY_NEAR),
+                near=True,
+            )
+        train = train.filter(pa.array(~(shared | near) if drops else ~shared))
     if not len(train):
         raise DataError(
             "every row of train is also in validation or test of another task; give other rows, or "
             "the same splits to both"
         )
     return train
+
+
+def _near(
+    own: Sequence[pa.ChunkedArray], held: Sequence[pa.ChunkedArray], similarity: float
+) -> np.ndarray:
+    """Which rows nearly repeat a text that is held out, bool [n]; `own` are their texts, one [n]
+    for each column."""
+    kind = pa.large_string()
+    parts = {
+        split: pa.table({"text": pa.chunked_array([c for one in all_of for c in one.chunks], kind)})
+        for split, all_of in (("train", own), ("test", held))
+    }
+    rows = near_rows(find_copies(parts, ("text",), similarity), "train", "test")
+    return rows.reshape(len(own), -1).any(axis=0)
 
 
 def _place(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ HEAVY = {
     *("torch", "transformers", "datasets", "peft", "sklearn", "scipy", "pandas", "pyarrow"),
     *("tokenizers", "safetensors", "sentence_transformers", "huggingface_hub"),
 }
-HEAVY_AT_START = HEAVY | {"numpy", "jinja2", "charset_normalizer"}
+HEAVY_AT_START = HEAVY | {"numpy", "jinja2", "charset_normalizer", "openpyxl"}
 START = [
     "__init__",
     "__main__",

@@ -12,11 +12,11 @@ import pytest
 from hostile import headers as headers_of
 from hostile import tokenizer_bombs
 from tiny import tiny
+from warmstart.data.tokens.tokenizer_steps import repeats_itself
 from warmstart.errors import BaseModelError
 from warmstart.models import base as catalog
 from warmstart.models import checks as check
 from warmstart.models import checks as weights
-from warmstart.models.tokenizer_steps import repeats_itself
 
 
 def rewrite(path: Path, **values: Any) -> None:

@@ -19,6 +19,7 @@ from warmstart.data.ledger import place
 from warmstart.data.tables import pc, torn
 from warmstart.data.tokens.batching import ordered, pad, width
 from warmstart.data.tokens.dataset import TokenizedDataset, joined
+from warmstart.data.tokens.lost import TextNotes
 from warmstart.errors import DataError, RunError, shown, typed
 from warmstart.inference.engine import Engine, Runner, TokenBatch
 from warmstart.models.adapters.files import read
@@ -92,27 +93,33 @@ class Predictor:
         )
 
     def answers(
-        self, table: pa.Table, start: int = 0, on_cut: OnCut | None = None
+        self, table: pa.Table, start: int = 0, *, seen: TextNotes | None = None
     ) -> list[Prediction]:
         """The answers for a table of the task's inputs, with the ids `start`, `start` + 1, …"""
-        return self.decoded(*self.outputs(table, start, on_cut), start)
-
-    def decoded(self, outputs: Any, examples: Examples, start: int = 0) -> list[Prediction]:
-        """The answers that `outputs` are, with the ids `start`, `start` + 1, …"""
+        outputs, examples = self.outputs(table, start, seen=seen)
         answers = self.task.decode(outputs, examples)
         return [replace(answer, id=str(start + i)) for i, answer in enumerate(answers)]
 
     def outputs(
-        self, table: pa.Table, start: int = 0, on_cut: OnCut | None = None
+        self,
+        table: pa.Table,
+        start: int = 0,
+        on_cut: OnCut | None = None,
+        seen: TextNotes | None = None,
     ) -> tuple[Any, Examples]:
-        """What the model gives for a table, and the rows as the task sees them."""
+        """What the model gives for a table, and the rows as the task sees them; `seen` hears what
+        the texts lose."""
+        listener = seen.see_cut if seen is not None else on_cut
 
         def cut(row: int, tokens: int) -> None:
-            if on_cut is not None:
-                on_cut(start + row, tokens)
+            if listener is not None:
+                listener(start + row, tokens)
 
         task = self.task
         dataset = task.encode(table, self.labels, self.tokenizer, task.max_length, cut)
+        if seen is not None:
+            texts = lambda: task.as_text(table).to_pylist()  # noqa: E731 - seldom needed
+            seen.see_unknown(dataset, self.tokenizer, texts)
         return self.compute(dataset), Examples(table, dataset, self.labels, self.tokenizer)
 
     def compute(self, dataset: TokenizedDataset) -> Any:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from warmstart import files
+from warmstart.data.tokens.tokenizer_steps import check_steps
 from warmstart.errors import BaseModelError, shown
 from warmstart.models.architectures import FAMILIES
-from warmstart.models.tokenizer_steps import check_steps
 
 NOTE = "warmstart.json"
 INDEX = "model.safetensors.index.json"

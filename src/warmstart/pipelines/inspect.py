@@ -86,10 +86,9 @@ def inspect(
     path = recipe.data.path or recipe.data.train
     if source is None and path is None:
         raise RecipeError("no data: name a file or folder, or give --data.train FILE")
-    if source is None and recipe.data.path and (file := only_file(recipe.data.path)):
-        path = str(file)
-        data_of_it = recipe.data.model_copy(update={"path": path})
-        recipe = recipe.model_copy(update={"data": data_of_it})
+    if source is None and recipe.data.path:
+        recipe = _with_file(recipe, recipe.data.path)
+        path = recipe.data.path
     named, out = Path(path or "data"), run_folder(out, path, "inspect")
     recipe, kind, why_so = _recognised(recipe, source)
     task: Any = recipe.task
@@ -135,6 +134,12 @@ def inspect(
     inspection.lines = result.lines
     inspection.next = _next_steps(context)
     return inspection
+
+
+def _with_file(recipe: Recipe, path: str) -> Recipe:
+    """The recipe, with the file in the place of a folder that holds it alone, as a benchmark's."""
+    data = recipe.data.model_copy(update={"path": str(only_file(path) or path)})
+    return recipe.model_copy(update={"data": data})
 
 
 def _clean_name(data: Path, parts: int) -> str:

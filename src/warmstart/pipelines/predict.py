@@ -27,7 +27,6 @@ from warmstart.pipelines.rows import (
     task_for,
 )
 from warmstart.run import why
-from warmstart.tasks.base import Examples
 from warmstart.types import Prediction
 
 Keys = Mapping[str, Any]
@@ -38,7 +37,7 @@ def answers(
 ) -> Iterator[tuple[str, Prediction]]:
     """See `api.answers`."""
     for part in _parts(model, data, keys, notes):
-        answers = part.predictor.decoded(*part.outputs(), part.start)
+        answers = part.predictor.answers(part.inputs, part.start, seen=part.seen)
         yield from zip(part.texts, answers, strict=True)
 
 
@@ -47,7 +46,7 @@ def label_file(model: Path, data: Any, out: Path, keys: Keys, notes: list[str] |
     done = 0
     with Writer(out) as writer:
         for part in _parts(model, data, keys, notes, out):
-            outputs, examples = part.outputs()
+            outputs, examples = part.predictor.outputs(part.inputs, part.start, seen=part.seen)
             rows = part.rows
             for name, column in part.predictor.task.labelled(outputs, examples).items():
                 rows = rows.append_column(_free(name, rows.column_names), column)
@@ -66,12 +65,6 @@ class _Part(NamedTuple):
     start: int
     """The number of the first of them."""
     seen: TextNotes
-
-    def outputs(self) -> tuple[Any, Examples]:
-        """As `Predictor.outputs`, with what the texts lose noted."""
-        outputs, examples = self.predictor.outputs(self.inputs, self.start, self.seen.see_cut)
-        self.seen.see_unknown(examples.store, self.predictor.tokenizer, lambda: self.texts)
-        return outputs, examples
 
 
 def _parts(
@@ -115,9 +108,7 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
         task.encode(inputs, predictor.labels, predictor.tokenizer, task.max_length, seen.see_cut)
         outputs, examples = predictor.outputs(table)
     else:
-        outputs, examples = predictor.outputs(table, 0, seen.see_cut)
-    texts = lambda: task.as_text(examples.table).to_pylist()  # noqa: E731 - seldom needed
-    seen.see_unknown(examples.store, predictor.tokenizer, texts)
+        outputs, examples = predictor.outputs(table, seen=seen)
     evaluation = evaluate_task(
         recipe.evaluate, task, {"test": outputs}, {"test": examples}, seed=recipe.seed
     )

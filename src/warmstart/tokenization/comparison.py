@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from warmstart.data.tokens.tokenizer_steps import check_steps
 from warmstart.errors import BaseModelError, RecipeError, UnknownNameError, shown
 from warmstart.models.base import HUB_ID, PACKAGED, packaged_folder, resolve
 from warmstart.models.checks import read_json
-from warmstart.models.tokenizer_steps import check_steps
 from warmstart.tokenization.corpus import Corpus
 from warmstart.tokenization.settings import KINDS, Choice, Training
 from warmstart.tokenization.training import train

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from warmstart.data.ledger import BadRow, Ledger
 from warmstart.data.settings import Reading
-from warmstart.data.tables import MOST_COLUMNS, objects_to_table
+from warmstart.data.tables import MOST_COLUMNS, Record, objects_to_table
 from warmstart.errors import DataError, RecipeError, nearest, shown
 from warmstart.formatting import counted
 
@@ -106,7 +106,7 @@ def _rows(sheet: Any) -> Iterator[tuple[int, list[Any]]]:
 
 def _records(
     path: Path, rows: Iterator[tuple[int, list[Any]]], how: Reading, bad: list[BadRow]
-) -> Iterator[tuple[int, dict[str, Any]]]:
+) -> Iterator[tuple[int, Record]]:
     _, header = next(rows)
     if len(header) > MOST_COLUMNS:
         raise DataError(

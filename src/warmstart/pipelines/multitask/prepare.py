@@ -314,11 +314,10 @@ def _near(
 ) -> np.ndarray:
     """Which rows nearly repeat a text that is held out, bool [n]; `own` are their texts, one [n]
     for each column."""
-    kind = pa.large_string()
-    parts = {
-        split: pa.table({"text": pa.chunked_array([c for one in all_of for c in one.chunks], kind)})
-        for split, all_of in (("train", own), ("test", held))
-    }
+    parts = dict[str, pa.Table]()
+    for split, columns in (("train", own), ("test", held)):
+        chunks = [chunk for texts in columns for chunk in texts.chunks]
+        parts[split] = pa.table({"text": pa.chunked_array(chunks, pa.large_string())})
     rows = near_rows(find_copies(parts, ("text",), similarity), "train", "test")
     return rows.reshape(len(own), -1).any(axis=0)
 

@@ -81,11 +81,11 @@ def repeats_itself(pattern: str) -> bool:
     return False
 
 
-def _table(value: Any) -> dict[str, Any]:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+def _table(value: Any) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
 
 
-def _steps(part: Any) -> Iterator[dict[str, Any]]:
+def _steps(part: Any) -> Iterator[Mapping[str, Any]]:
     """The steps of a part, those of chains within chains too."""
     waiting = [part]
     while waiting:

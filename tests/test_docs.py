@@ -97,7 +97,8 @@ def check_recipe(text: str) -> None:
         return
     for stage in stages_of(table, "the page", ("pretrain", "tune", "align")):
         if stage.verb != "extend":
-            Recipe.of(parted(stage.settings)[0])
+            usual = {"task": {"name": "language_model"}} if stage.verb == "pretrain" else {}
+            Recipe.of(usual, parted(stage.settings)[0])
 
 
 def commands(block: Block) -> str:

@@ -80,9 +80,7 @@ def run_page(text: str, page: Path) -> None:
             code = "\n" * (block.line - 1) + block.code  # tracebacks then show the page's lines
             exec(compile(code, str(page), "exec", dont_inherit=True), namespace)
         elif block.language == "toml":
-            from warmstart.config.recipe import Recipe
-
-            Recipe.from_toml(block.code)
+            check_recipe(block.code)
         else:
             for part in parts_of(commands(block)):
                 if isinstance(part, str):
@@ -90,6 +88,22 @@ def run_page(text: str, page: Path) -> None:
                 else:
                     code = main(part)
                     assert code == 0, f"{where}: exit code {code} of {shlex.join(part)}"
+
+
+def check_recipe(text: str) -> None:
+    """Raise where a block is no recipe, or no recipe of several stages."""
+    from warmstart.config.recipe import Recipe
+    from warmstart.config.toml import read_toml
+    from warmstart.pipelines.stages.recipe import parted, stages_of
+
+    table = read_toml(text)
+    if "stages" not in table:
+        Recipe.from_toml(text)
+        return
+    for stage in stages_of(table, "the page", ("pretrain", "tune", "align")):
+        if stage.verb != "extend":
+            usual = {"task": {"name": "language_model"}} if stage.verb == "pretrain" else {}
+            Recipe.of(usual, parted(stage.settings)[0])
 
 
 def commands(block: Block) -> str:

@@ -198,8 +198,9 @@ def pretrain(
     """Pretrain a language model on raw text: from scratch, or going on with a base.
 
     Args:
-        corpus: text files or a folder of them, a table with a text column, a hub dataset id, or a
-            list of texts.
+        corpus: a text file, a folder of them, a table with a text column, a list of such paths, a
+            hub dataset id, a list of texts, or any iterator of texts or dictionaries (read to its
+            end, or to `data.limit`, before training begins).
         recipe, resume, listeners: as in `tune`.
         keys: any recipe key. `architecture` and `size` stand for those of `scratch`; without an
             architecture training goes on with `base`. Unset, the objective is the usual one of the

@@ -160,3 +160,32 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     assert summary["files"].keys() - {"(documents that were cut in parts)"} == {
         str(corpus / f"{i}.txt") for i in range(3)
     }
+
+
+def test_a_corpus_may_come_in_many_ways(tmp_path: Path) -> None:
+    """Paths in a list are files and not texts; patterns, streams and dictionaries are documents."""
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_text(f"document number {number} has a text of its own")
+    (tmp_path / "more.jsonl").write_text('{"content": "one more document in a table"}\n')
+    every = [str(tmp_path / f"{number}.txt") for number in range(3)]
+    settings = Data(validation_fraction=0, test_fraction=0)
+
+    def read(source: Any, **more: Any) -> list[str]:
+        ledger = Ledger()
+        how = settings.model_copy(update=more)
+        splits = load_corpus(how, Documents(names=("text", "content")), 0, ledger, source)
+        ledger.summary()
+        return splits.train["text"].to_pylist()
+
+    texts = [Path(file).read_text() for file in every]
+    assert read(every) == read(str(tmp_path / "*.txt")) == texts
+    assert read([*every, tmp_path / "more.jsonl"]) == [*texts, "one more document in a table"]
+    assert read(iter(texts)) == read(tuple(texts)) == read({"text": t} for t in texts) == texts
+    assert read((t for t in texts), limit=2) == texts[:2]
+    with pytest.raises(DataError, match=r"no file .*4.txt"):
+        read([*every, str(tmp_path / "4.txt")])
+    with pytest.raises(DataError, match="document 2 of the stream is no text"):
+        read(iter(["a", 3]))
+    ledger = Ledger()
+    load_corpus(settings.model_copy(update={"path": str(tmp_path)}), Documents(), 0, ledger)
+    assert any("1 table beside the text files" in text for text in ledger.loud)

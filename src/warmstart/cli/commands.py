@@ -85,7 +85,8 @@ VERBS = {
                  {"[DATA]": "file, folder, or hub dataset id"},
                  RECIPE | RESUME | DRY_RUN | SHOW_MASK, tuple(Recipe.model_fields)),
     "pretrain": Verb("pretrain a language model on raw text, from scratch or going on with a base",
-                     {"[CORPUS]": "text files or a folder of them, a table, or hub dataset id"},
+                     {"[CORPUS]": "text file, table, or folder; several with commas; a hub "
+                                  "dataset id; or - for the lines of stdin"},
                      {"architecture NAME": "begin from scratch: gpt2, bert, t5 … (see scratch)",
                       "size NAME": "of it: nano, tiny, mini, small or base; unset: tiny"}
                      | RECIPE | RESUME | DRY_RUN, tuple(Recipe.model_fields)),

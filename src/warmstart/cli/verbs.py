@@ -6,6 +6,7 @@ import getpass
 import os
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from warmstart import api
@@ -21,7 +22,8 @@ from warmstart.cli.output.tables import print_json
 from warmstart.cli.output.tokenizers import PRINTERS
 from warmstart.cli.parser import Request, number, truth, whole
 from warmstart.cli.progress import Bars, Stages
-from warmstart.data.readers.text import stdin_lines
+from warmstart.data.readers.files import check_exists
+from warmstart.data.readers.text import stdin_documents, stdin_lines
 from warmstart.errors import RecipeError, nearest, shown, typed
 from warmstart.models.gguf import FETCHABLE
 from warmstart.models.sampling.settings import Sampling
@@ -46,7 +48,12 @@ def tune(request: Request) -> None:
 
 def pretrain(request: Request) -> None:
     """`warmstart pretrain CORPUS`."""
-    corpus, options = request.words.get("CORPUS"), request.options
+    word, options = request.words.get("CORPUS"), request.options
+    corpus: Any = stdin_documents() if word == "-" else word
+    if word and "," in word and not os.path.exists(word):
+        corpus = word.split(",")
+        for name in corpus:
+            check_exists(Path(name))
     own = {key: options[key] for key in ("architecture", "size") if options[key] is not None}
     source: dict[str, Any] = {"recipe": options["recipe"], "resume": options["resume"]}
     if options["dry-run"]:

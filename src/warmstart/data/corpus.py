@@ -7,13 +7,15 @@ train; every document that is left out stands in the ledger with its reason.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from glob import glob
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +35,8 @@ from warmstart.errors import DataError
 from warmstart.formatting import counted
 
 Unit = Literal["file", "paragraph", "line"]
+LONGEST_PATH = 1_000
+TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 FEW = 10  # documents, of which whole ones are not held out but the end of each
 
 
@@ -161,6 +165,12 @@ def _first_copies(copies: Copies, lost: np.ndarray) -> np.ndarray:
 def _read(settings: Data, how: Documents, source: Any, ledger: Ledger) -> dict[str, pa.Table]:
     """The documents of each split, as `text`, `_file` and `_line`."""
     origin = settings.path if source is None else source
+    several = _several(origin)
+    if several:
+        return _stacked_splits([
+            _read(settings.model_copy(update={"path": str(path)}), how, None, ledger)
+            for path in several
+        ])  # fmt: skip
     if isinstance(origin, str | Path):
         check_local(origin)
         path = Path(origin).expanduser()
@@ -169,12 +179,14 @@ def _read(settings: Data, how: Documents, source: Any, ledger: Ledger) -> dict[s
             files = sum(map(len, plain.values()))
             ledger.note("corpus", f"{path}: {counted(files, 'file')} of plain text, a document a "
                         f"{how.unit}", loud=True)  # fmt: skip
+            _note_others(path, ledger)
             return {name: _documents(files, how.unit, settings.encoding, ledger)
                     for name, files in plain.items()}  # fmt: skip
-    if isinstance(origin, list) and all(isinstance(text, str) for text in origin):
-        table = with_file(pa.table({"text": pa.array(origin, pa.string())}), "list")
-        ledger.read("list", len(table))
-        return {"train": table}
+    listed = isinstance(origin, list | tuple) and all(isinstance(text, str) for text in origin)
+    if listed or isinstance(origin, Iterator) or type(origin).__name__ == "IterableDataset":
+        name = "list" if listed else "stream"
+        rows = iter(cast("Iterable[Any]", origin))
+        return {"train": _streamed(rows, name, how.names, settings.limit, ledger)}
     parts: dict[str, pa.Table] = {}
     for name, _, table in read_splits(settings, source, ledger):
         parts[name] = map_roles(
@@ -183,12 +195,74 @@ def _read(settings: Data, how: Documents, source: Any, ledger: Ledger) -> dict[s
     return parts
 
 
+def _several(origin: Any) -> list[Path]:
+    """The paths where several are meant: a list of them, or a pattern of text files. Raises
+    `DataError` where most of a list are paths, and one is not there."""
+    if isinstance(origin, list | tuple) and origin:
+        some: list[Any] = list(origin)
+        if all(isinstance(p, str | Path) and len(str(p)) < LONGEST_PATH for p in some):
+            paths = [Path(p).expanduser() for p in some]
+            missing = [path for path in paths if not os.path.exists(path)]
+            if not missing:
+                return paths
+            if len(missing) < len(paths) / 2:
+                check_exists(missing[0])
+    if isinstance(origin, str) and not os.path.exists(origin) and set(origin) & set("*?["):
+        paths = [Path(name) for name in sorted(glob(origin, recursive=True))]
+        return paths if any(map(is_plain, paths)) else []
+    return []
+
+
+def _stacked_splits(parts: Sequence[Mapping[str, pa.Table]]) -> dict[str, pa.Table]:
+    """The documents of several sources by split."""
+    columns = ["text", "_file", "_line"]
+    stacked: dict[str, pa.Table] = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        tables = [part[name].select(columns) for part in parts if name in part]
+        tables = [t.set_column(0, "text", t["text"].cast(pa.large_string())) for t in tables]
+        stacked[name] = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    return stacked
+
+
+def _streamed(
+    rows: Iterator[Any], name: str, names: Sequence[str], limit: int | None, ledger: Ledger
+) -> pa.Table:
+    """Documents that are given one after the other: texts, or dictionaries with one of `names`.
+
+    They are read to the end, or to the limit, before training begins: what is held out, and which
+    are copies, is decided over all of them. Raises `DataError` for anything else.
+    """
+    texts: list[str] = []
+    for number, row in enumerate(islice(rows, limit), 1):
+        if isinstance(row, Mapping):
+            table = cast("Mapping[str, Any]", row)
+            row = next((table[key] for key in names if key in table), None)
+        if not isinstance(row, str):
+            raise DataError(
+                f"document {number} of the {name} is no text: give texts, or dictionaries with a "
+                f"key such as '{names[0]}'"
+            )
+        texts.append(row)
+    ledger.read(name, len(texts))
+    return with_file(pa.table({"text": pa.array(texts, pa.large_string())}), name)
+
+
+def _note_others(folder: Path, ledger: Ledger) -> None:
+    """Tables beside text files of a folder are not read, and that is said."""
+    if folder.is_dir():
+        tables = sorted(file.name for file in folder.rglob("*") if file.suffix.lower() in TABLES)
+        if tables:
+            ledger.note("corpus", f"{folder}: {counted(len(tables), 'table')} beside the text "
+                        f"files are not read (such as {tables[0]}); name them too to read both",
+                        loud=True)  # fmt: skip
+
+
 def _plain_files(path: Path) -> dict[str, list[Path]]:
     """The text files of each split; empty where there are none (or only tables)."""
     if is_plain(path):
+        check_exists(path)
         return {"train": [path]}
     if not path.is_dir():
-        check_exists(path)
         return {}
     splits: dict[str, list[Path]] = {}
     for split, names in ALIASES.items():

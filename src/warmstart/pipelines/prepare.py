@@ -233,7 +233,7 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
         train = examples["train"]
         mixture = mix(recipe, splits, base, train, ledger, lambda table: Cut(table, ledger))
         examples["train"], rows, held = mixture
-        store = mixture.train.store
+        store = examples["train"].store
     else:
         store = examples["train"].store
         rows = _rows(recipe, store)

@@ -85,10 +85,8 @@ def scaling(
             f"run of {targets[-1] / FURTHEST:.3g} first"
         )
     speed = rate or max(point.rate for point in rows)
-    predictions = [
-        _prediction(target, a, b, interval(target), speed, price, largest) for target in targets
-    ]
-    size = parameters or None
+    predictions = [_prediction(c, a, b, interval(c), speed, price, largest) for c in targets]
+    size = parameters
     return {
         "figure": figure,
         "unit": UNITS[figure],

@@ -39,7 +39,7 @@ class Work:
 
     @classmethod
     def of(cls, model: Any, dtype: torch.dtype, device: torch.device) -> Work | None:
-        """Of a model as it is trained; None of an encoder-decoder: its halves see other tokens."""
+        """Of a model in training; None of an encoder-decoder, whose halves read apart."""
         inner = unwrap(model)
         if family_of(inner.config).kind == "encoder-decoder":
             return None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -105,6 +108,16 @@ def stdin_lines() -> Iterator[str]:
     if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
         raise RecipeError("there is no stdin to read texts from; give a text or a file")
     return _lines()
+
+
+def stdin_documents() -> Iterator[Any]:
+    """The lines of stdin, each a document or a JSON object with one."""
+    for line in stdin_lines():
+        if line.lstrip().startswith("{"):
+            with contextlib.suppress(ValueError):
+                yield json.loads(line)
+                continue
+        yield line
 
 
 def _lines() -> Iterator[str]:

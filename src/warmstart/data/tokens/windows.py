@@ -96,10 +96,8 @@ def document_windows(
         owners = _owners([len(part) for part in stream], len(pieces), room)
     offsets = offsets_of([len(piece) for piece in pieces])
     flat = np.concatenate([np.empty(0, kind), *pieces])
-    # floats: nothing is to be learned but the tokens, and every window is taught
-    return TokenizedDataset(
-        flat, offsets, np.zeros(len(pieces), np.float32), of_row=np.asarray(owners, np.int64)
-    )
+    taught = np.zeros(len(pieces), np.float32)  # floats: all of it is taught, there is no label
+    return TokenizedDataset(flat, offsets, taught, of_row=np.asarray(owners, np.int64))
 
 
 def _parts(

@@ -69,6 +69,12 @@ def read_stages(
     if file is None:
         raise RecipeError("name a recipe file with [[stages]]: warmstart run FILE.toml")
     table = read_file(file)
+    place = out or table.get("out") or free_path(Path(file).stem)
+    return stages_of(table, str(file), verbs), Path(place)
+
+
+def stages_of(table: Mapping[str, Any], file: str, verbs: Iterable[str]) -> list[Stage]:
+    """The stages of a recipe that was read from `file`. Raises `RecipeError`."""
     for key in table:
         if key not in TOP:
             raise RecipeError(
@@ -84,7 +90,7 @@ def read_stages(
     stages: list[Stage] = []
     for number, entry in enumerate(cast("list[Any]", entries), 1):
         stages.append(_stage(entry, f"stage {number} of {file}", stages, (EXTEND, *verbs)))
-    return stages, Path(out or table.get("out") or free_path(Path(file).stem))
+    return stages
 
 
 def _stage(entry: Any, where: str, before: Sequence[Stage], verbs: Sequence[str]) -> Stage:

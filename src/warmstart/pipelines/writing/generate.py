@@ -90,10 +90,12 @@ def columns_of(models: Sequence[str], keys: Mapping[str, Any]) -> list[Column]:
             raise RecipeError(
                 f"unknown setting '{shown(key)}'.{nearest(key, Sampling.model_fields)}"
             )
-        split = isinstance(value, str) and "," in value and key != "stop"
-        listed = isinstance(value, list | tuple) and key != "stop"
-        several[key] = [v.strip() for v in value.split(",")] if split else (
-            [*value] if listed else [value])  # fmt: skip
+        if isinstance(value, list | tuple) and key != "stop":
+            several[key] = [*value]
+        elif isinstance(value, str) and key != "stop":
+            several[key] = [word.strip() for word in value.split(",")]
+        else:
+            several[key] = [value]
     varied = [key for key, values in several.items() if len(values) > 1]
     columns: list[Column] = []
     for model, values in itertools.product(models, itertools.product(*several.values())):

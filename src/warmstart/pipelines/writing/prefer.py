@@ -106,10 +106,10 @@ class Record:
                 if self._mark is None:
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 else:
-                    rows = csv.DictWriter(file, COLUMNS, delimiter=self._mark, lineterminator="\n")
+                    rows = csv.writer(file, delimiter=self._mark, lineterminator="\n")
                     if new:
-                        rows.writeheader()
-                    rows.writerow(row)
+                        rows.writerow(COLUMNS)
+                    rows.writerow([row[name] for name in COLUMNS])
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -221,9 +221,10 @@ def _pairs(
             if text not in known:
                 at = fresh.index(number)
                 known[text] = answers[0][at].strip(), answers[1][at].strip()
-            both, whose = known[text], names
+            (left, right), whose = known[text], names
+            both = left, right
             if order[number]:
-                both, whose = both[::-1], whose[::-1]
+                both, whose = (right, left), (names[1], names[0])
             yield Pair(number, len(prompts), last_message(prompts[number]), both, whose, text)
 
 

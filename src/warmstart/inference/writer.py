@@ -141,6 +141,8 @@ def open_writer(model: str | Path, engine: Engine | None = None) -> Writer:
     _check_writes(folder, name)
     predictor = open_predictor(folder, engine)
     tokenizer = predictor.tokenizer
+    tokenizer.backend_tokenizer.no_truncation()  # which its file may ask for
+    tokenizer.backend_tokenizer.no_padding()
     opened: Any = getattr(predictor.runner, "model", None)
     config = saved_config(folder) if opened is None else opened.config
     if predictor.task.head not in (TEXT, LANGUAGE):

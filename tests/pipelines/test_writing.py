@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,25 @@ def test_a_prompt_is_put_into_the_models_own_template(talker: Path):
     assert same.completion.ids == written.completion.ids and same.question == "the film"
     (raw,) = warmstart.generate(talker, "the film", raw=True, notes=notes, **SETTINGS)
     assert raw.completion.ids != written.completion.ids and "--raw" in notes[1]
+
+
+def test_a_tokenizer_that_pads_and_cuts_by_itself_does_neither(plain: Path, tmp_path: Path):
+    folder = shutil.copytree(plain, tmp_path / "padded")
+    file = folder / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["truncation"] = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst",
+                             "stride": 0}  # fmt: skip
+    content["padding"] = {
+        "strategy": {"Fixed": 9},
+        "direction": "Right",
+        "pad_id": 0,
+        "pad_token": "<pad>",
+        "pad_type_id": 0,
+        "pad_to_multiple_of": None,
+    }
+    file.write_text(json.dumps(content))
+    both = [warmstart.generate(f, "the film was", **SETTINGS)[0] for f in (folder, plain)]
+    assert both[0].completion.ids == both[1].completion.ids
 
 
 def test_settings_and_models_are_columns(plain: Path, talker: Path):

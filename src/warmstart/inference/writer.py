@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from warmstart import part as parts
 from warmstart.data.tokens.windows import affixes, separator_of
 from warmstart.errors import RecipeError, shown, typed
 from warmstart.inference.engine import Engine
@@ -140,8 +139,10 @@ def open_writer(model: str | Path, engine: Engine | None = None) -> Writer:
         folder = resolve(name).path  # a name on the hub, or the reason why it is none
     folder = folder / "model" if (folder / "model").is_dir() else folder
     _check_writes(folder, name)
-    predictor = open_predictor(folder, engine or parts.make("engine", "torch"))
+    predictor = open_predictor(folder, engine)
     tokenizer = predictor.tokenizer
+    tokenizer.backend_tokenizer.no_truncation()  # which its file may ask for
+    tokenizer.backend_tokenizer.no_padding()
     opened: Any = getattr(predictor.runner, "model", None)
     config = saved_config(folder) if opened is None else opened.config
     if predictor.task.head not in (TEXT, LANGUAGE):

@@ -9,11 +9,10 @@ from typing import Any
 
 from warmstart.config.validation import checked
 from warmstart.data.conversations import ASSISTANT, USER, Message
-from warmstart.errors import RecipeError, nearest, shown
+from warmstart.errors import RecipeError
 from warmstart.inference.writer import Writer, open_writer
 from warmstart.models.sampling import Finish, Sampling, Token
-from warmstart.part import OWN_HEAD, allow_named
-from warmstart.pipelines.request import engine_of
+from warmstart.pipelines.writing.generate import parted
 
 SYSTEM = "system"
 
@@ -151,18 +150,13 @@ class Chat:
 
 def open_chat(model: str | Path, keys: Mapping[str, Any], *, system: str = "") -> Chat:
     """See `api.chat`."""
-    allow_named(keys)
-    engine = {k: v for k, v in keys.items() if k.partition(".")[0] in ("engine", OWN_HEAD)}
-    settings = {key: value for key, value in keys.items() if key not in engine}
-    if strange := [key for key in settings if key not in Sampling.model_fields]:
-        guess = nearest(strange[0], Sampling.model_fields)
-        raise RecipeError(f"unknown setting '{shown(strange[0])}'.{guess}")
+    engine, settings = parted(keys)
     sampling: Sampling = checked(Sampling, settings)
     if sampling.num_return_sequences > 1:
         raise RecipeError(
             "num_return_sequences has no meaning in a conversation, which goes on with one answer; "
             "leave it out, or compare several with warmstart generate"
         )
-    chat = Chat(open_writer(model, engine_of(engine)), sampling)
+    chat = Chat(open_writer(model, engine), sampling)
     chat.set_system(system)
     return chat

@@ -16,8 +16,9 @@ from warmstart.data.conversations import PROMPT_ROLES, SYSTEMS, messages_of
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
 from warmstart.data.readers.text import is_plain, lines_of
-from warmstart.errors import DataError, RecipeError, RowError, nearest, shown
+from warmstart.errors import DataError, RecipeError, RowError, shown
 from warmstart.formatting import counted
+from warmstart.inference.engine import Engine
 from warmstart.inference.writer import Prompt, Writer, open_writer
 from warmstart.models.sampling import Completion, Sampling, Token
 from warmstart.part import OWN_HEAD, allow_named
@@ -86,14 +87,12 @@ def columns_of(models: Sequence[str], keys: Mapping[str, Any]) -> list[Column]:
     a list, or a text with commas. Raises `RecipeError`."""
     several: dict[str, list[Any]] = {}
     for key, value in keys.items():
-        if key not in Sampling.model_fields:
-            raise RecipeError(
-                f"unknown setting '{shown(key)}'.{nearest(key, Sampling.model_fields)}"
-            )
-        split = isinstance(value, str) and "," in value and key != "stop"
-        listed = isinstance(value, list | tuple) and key != "stop"
-        several[key] = [v.strip() for v in value.split(",")] if split else (
-            [*value] if listed else [value])  # fmt: skip
+        if isinstance(value, list | tuple) and key != "stop":
+            several[key] = [*value]
+        elif isinstance(value, str) and key != "stop":
+            several[key] = [word.strip() for word in value.split(",")]
+        else:
+            several[key] = [value]
     varied = [key for key, values in several.items() if len(values) > 1]
     columns: list[Column] = []
     for model, values in itertools.product(models, itertools.product(*several.values())):
@@ -107,6 +106,13 @@ def columns_of(models: Sequence[str], keys: Mapping[str, Any]) -> list[Column]:
             f"out until there are at most {MOST_COLUMNS}"
         )
     return columns
+
+
+def parted(keys: Mapping[str, Any]) -> tuple[Engine, dict[str, Any]]:
+    """The engine that keys name, and the settings of generation. Raises `RecipeError`."""
+    allow_named(keys)
+    other = {key for key in keys if key.partition(".")[0] == "engine" or key == OWN_HEAD}
+    return engine_of(keys), {key: value for key, value in keys.items() if key not in other}
 
 
 def prompts_of(data: Any) -> list[Prompt]:
@@ -187,18 +193,16 @@ def generate(
     on_token: OnToken | None = None,
 ) -> Iterator[Written]:
     """See `api.generate`: the texts, one column after the other, each when it is complete."""
-    engine_keys = {k: v for k, v in keys.items() if k.partition(".")[0] in ("engine", OWN_HEAD)}
-    allow_named(keys)
-    columns = columns_of([str(model) for model in models],
-                         {k: v for k, v in keys.items() if k not in engine_keys})  # fmt: skip
+    engine, settings = parted(keys)
+    columns = columns_of([str(model) for model in models], settings)
     if out is not None:
         check_out(out, data)
     prompts = prompts_of(data)
-    return _written(columns, prompts, engine_of(engine_keys), raw, out, notes, on_token)
+    return _written(columns, prompts, engine, raw, out, notes, on_token)
 
 
 def _written(
-    columns: Sequence[Column], prompts: Sequence[Prompt], engine: Any, raw: bool,
+    columns: Sequence[Column], prompts: Sequence[Prompt], engine: Engine, raw: bool,
     out: Path | None, notes: list[str] | None, on_token: OnToken | None,
 ) -> Iterator[Written]:  # fmt: skip
     texts: list[Written] = []

@@ -155,7 +155,7 @@ def _handler(page: Page) -> Callable[..., BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, *args: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:
             """Nothing: the terminal is not for this."""
 
     return Handler

@@ -20,12 +20,11 @@ import numpy as np
 
 from warmstart.config.validation import checked
 from warmstart.data.conversations import write
-from warmstart.errors import DataError, RecipeError, RunError, nearest, shown
+from warmstart.errors import DataError, RecipeError, RunError, shown
+from warmstart.inference.engine import Engine
 from warmstart.inference.writer import Prompt, open_writer
 from warmstart.models.sampling import Sampling
-from warmstart.part import OWN_HEAD, allow_named
-from warmstart.pipelines.request import engine_of
-from warmstart.pipelines.writing.generate import last_message, prompts_of
+from warmstart.pipelines.writing.generate import last_message, parted, prompts_of
 
 COLUMNS = ("prompt", "chosen", "rejected", "chosen_model", "rejected_model", "shown_first",
            "annotator", "time")  # fmt: skip
@@ -106,10 +105,10 @@ class Record:
                 if self._mark is None:
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 else:
-                    rows = csv.DictWriter(file, COLUMNS, delimiter=self._mark, lineterminator="\n")
+                    rows = csv.writer(file, delimiter=self._mark, lineterminator="\n")
                     if new:
-                        rows.writeheader()
-                    rows.writerow(row)
+                        rows.writerow(COLUMNS)
+                    rows.writerow([row[name] for name in COLUMNS])
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -143,12 +142,7 @@ def prefer(
     annotator: str,
 ) -> Judgements:
     """See `api.prefer`."""
-    allow_named(keys)
-    engine = {k: v for k, v in keys.items() if k.partition(".")[0] in ("engine", OWN_HEAD)}
-    settings = {key: value for key, value in keys.items() if key not in engine}
-    if strange := [key for key in settings if key not in Sampling.model_fields]:
-        guess = nearest(strange[0], Sampling.model_fields)
-        raise RecipeError(f"unknown setting '{shown(strange[0])}'.{guess}")
+    engine, settings = parted(keys)
     sampling: Sampling = checked(Sampling, settings)
     if sampling.num_return_sequences > 1:
         raise RecipeError("num_return_sequences has no meaning here: two answers are compared")
@@ -189,7 +183,7 @@ def _row(pair: Pair, first: bool, annotator: str) -> dict[str, str]:
 
 def _pairs(
     models: tuple[str, str], prompts: Sequence[Prompt], sampling: Sampling,
-    engine: Mapping[str, Any], record: Record, annotator: str,
+    engine: Engine, record: Record, annotator: str,
 ) -> Iterator[Pair]:  # fmt: skip
     """The pairs that this person has not judged: answers that others have judged, so that it can
     be seen how far they agree, and new ones."""
@@ -205,7 +199,7 @@ def _pairs(
     texts = [prompt if isinstance(prompt, str) else write(prompt) for prompt in prompts]
     waiting = [number for number, text in enumerate(texts) if text not in done]
     writers = [] if all(texts[n] in known for n in waiting) else [
-        open_writer(model, engine_of(engine)) for model in models]  # fmt: skip
+        open_writer(model, engine) for model in models]  # fmt: skip
     order = np.random.default_rng(list(annotator.encode())).permutation(len(prompts)) % 2
     for begin in range(0, len(waiting), AHEAD):
         part = waiting[begin : begin + AHEAD]
@@ -221,9 +215,10 @@ def _pairs(
             if text not in known:
                 at = fresh.index(number)
                 known[text] = answers[0][at].strip(), answers[1][at].strip()
-            both, whose = known[text], names
+            (left, right), whose = known[text], names
+            both = left, right
             if order[number]:
-                both, whose = both[::-1], whose[::-1]
+                both, whose = (right, left), (names[1], names[0])
             yield Pair(number, len(prompts), last_message(prompts[number]), both, whose, text)
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, cast
 
 from warmstart.data.cells import parse_cell
 from warmstart.errors import RowError, shown
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Message = dict[str, Any]
 Tool = dict[str, Any]
@@ -261,6 +262,8 @@ def _formed(
     form: Callable[[Mapping[str, Any]], dict[str, str]],
     drop: Drop,
 ) -> pa.Table:
+    import pyarrow as pa
+
     own = [name for name in table.column_names if name.startswith("_")]
     values, columns, kept = table.drop_columns(own), {name: list[str]() for name in names}, []
     rows = (row for batch in values.to_batches(max_chunksize=CHUNK) for row in batch.to_pylist())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -26,7 +28,6 @@ from warmstart.errors import DataError, ProofError, RecipeError, RowError, shown
 from warmstart.formatting import counted
 from warmstart.metrics.language import AnswerFit
 from warmstart.models.architectures import family_of, positions_of
-from warmstart.models.generation import GenerationOutput
 from warmstart.tasks.base import Drop, Examples, OnCut
 from warmstart.tasks.generation import NEW_TOKENS, SAMPLE, TextTask, texts_of
 from warmstart.tasks.results import TaskResult, list_mistakes, prediction_table, shortened
@@ -35,9 +36,12 @@ from warmstart.tokenization.rendering import Renderer
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from transformers import PreTrainedModel
+
+    from warmstart.models.generation import GenerationOutput
 
 BRIEF = 400  # characters of a text in the report
-PROVEN = 20  # conversations
+PREVIEWED, PROVEN = 3, 20  # conversations
 FEWEST = 2  # tokens of an answer that must have room
 LOADING = 60.0  # seconds
 TOO_LONG = "the prompt alone has more tokens than task.max_length"
@@ -239,6 +243,17 @@ class Chat(TextTask):
         begin, end = known.turns[-1]
         return known.ids[:begin], known.ids[begin:end], known.mask[:begin]
 
+    def preview(self, examples: Examples) -> list[list[tuple[str, bool]]]:
+        store, answers, rows = examples.store, examples.store.answers, list[Any]()
+        for row in range(min(PREVIEWED, len(store)) if answers is not None else 0):
+            assert answers is not None
+            own = answers.row(row)
+            ids = [*store.row(row).tolist(), *own.tolist()]
+            learned = [*(store.learned(row) != IGNORE_INDEX).tolist(), *[True] * len(own)]
+            runs = groupby(zip(ids, learned, strict=True), key=itemgetter(1))
+            rows.append([(examples.tokenizer.decode([i for i, _ in run]), on) for on, run in runs])
+        return rows
+
     def score(self, outputs: GenerationOutput, examples: Examples) -> dict[str, float]:
         figures = AnswerFit().total(self._statistics(outputs, examples))
         kept = {name: figures[name] for name in ("perplexity", "token_accuracy")}
@@ -296,6 +311,10 @@ class Chat(TextTask):
             },
         )
 
+    def fold_into_weights(self, model: PreTrainedModel) -> Self:
+        """From here on the template is that of the folder, where it is saved."""
+        return self.model_copy(update={"template": "own"})
+
     def prove(self, folder: Path, examples: Examples) -> Mapping[str, Any]:
         """By transformers alone, in a process of its own, the saved folder gives conversations the
         ids that were trained on. Raises `ProofError`."""
@@ -315,10 +334,6 @@ class Chat(TextTask):
                 f"by the chat template in {folder}: {why}"
             )
         return {"same_conversations": len(talks)}
-
-    def to_metadata(self) -> dict[str, Any]:
-        """The template stands in the saved folder itself."""
-        return {**super().to_metadata(), "template": "own"}
 
 
 def _strings(values: Sequence[str]) -> pa.Array:

@@ -13,11 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from warmstart.data.cells import parse_cell
-from warmstart.data.tokens.dataset import (
-    TokenizedDataset,
-    store_of,
-    tokenise,
-)
+from warmstart.data.tokens.dataset import TokenizedDataset, store_of, tokenise
 from warmstart.errors import BaseModelError, DataError, RecipeError
 from warmstart.formatting import counted
 from warmstart.models.heads import TEXT, Head

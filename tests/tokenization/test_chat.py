@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from chats import SMOLLM2, TALK, bytes_with, smollm2_like
+from tiny import tiny_tokenizer
 from warmstart.data.conversations import messages_of, tools_of
 from warmstart.errors import BaseModelError, RecipeError, RowError, UnknownNameError
 from warmstart.models.base import resolve
@@ -206,6 +207,14 @@ def test_a_conversation_may_begin_with_the_assistant() -> None:
     template = ChatTemplate.of(smollm2_like())
     ids, mask = template.trained([{"role": "assistant", "content": "Welcome"}, *TALK[:2]])
     assert template.tokenizer.decode(ids[mask]) == "Yo<|im_end|>"
+
+
+def test_a_sign_that_is_unknown_ends_no_answer() -> None:
+    tokenizer = tiny_tokenizer("gpt2", ["answer", ":", "hi", "there", "yo", "?", "four", "two"])
+    template = ChatTemplate.of(tokenizer)
+    ids, mask = template.trained(TALK[:2])
+    assert template.end == tokenizer.eos_token_id
+    assert tokenizer.decode(ids[mask]).strip().endswith("</s>")
 
 
 def test_names_and_what_they_need() -> None:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, cast
 
 from warmstart.data.cells import parse_cell
 from warmstart.errors import RowError, shown
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 Message = dict[str, Any]
+Tool = dict[str, Any]
 Drop = Callable[[int, str], None]
 
 CHATS = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")
@@ -141,7 +143,7 @@ def _content(content: Any) -> str:
     return "".join(cast("list[str]", texts))
 
 
-def _call(call: Any) -> dict[str, Any]:
+def _call(call: Any) -> Message:
     """A call of a tool, its arguments as an object: given as text they would be encoded twice."""
     call = parse_cell(call)
     inner = parse_cell(call.get("function", call)) if isinstance(call, dict) else None
@@ -160,7 +162,7 @@ def _call(call: Any) -> dict[str, Any]:
     return {**known, "type": "function", "function": own}
 
 
-def tools_of(value: Any) -> list[dict[str, Any]]:
+def tools_of(value: Any) -> list[Tool]:
     """The tools of a conversation, each as `{"type": "function", "function": {…}}`; none of an
     empty cell. Raises `RowError`."""
     tools = parse_cell(value)
@@ -193,7 +195,7 @@ def read_conversations(table: pa.Table, drop: Drop) -> pa.Table:
     own columns (`_file`, …) stay.
     """
 
-    def one_form(row: Mapping[str, Any]) -> dict[str, str]:
+    def canonical(row: Mapping[str, Any]) -> dict[str, str]:
         messages = messages_of(row.get("messages"))
         answer = row.get("completion")
         if answer not in (None, "") and messages[-1]["role"] != ASSISTANT:
@@ -203,7 +205,7 @@ def read_conversations(table: pa.Table, drop: Drop) -> pa.Table:
         return {"messages": write(messages), "tools": _tools(row), "source": source,
                 "target": target}  # fmt: skip
 
-    return _formed(table, ("messages", "tools", "source", "target"), one_form, drop)
+    return _formed(table, ("messages", "tools", "source", "target"), canonical, drop)
 
 
 def read_preferences(table: pa.Table, drop: Drop) -> pa.Table:
@@ -213,7 +215,7 @@ def read_preferences(table: pa.Table, drop: Drop) -> pa.Table:
     The answers may repeat the prompt, and then there need be none: it is what both begin with.
     """
 
-    def one_form(row: Mapping[str, Any]) -> dict[str, str]:
+    def canonical(row: Mapping[str, Any]) -> dict[str, str]:
         prompt = row.get("prompt")
         before = [] if prompt is None or prompt == "" else messages_of(prompt)
         speaker = ASSISTANT if before else USER  # the whole of a conversation, as a text
@@ -233,14 +235,14 @@ def read_preferences(table: pa.Table, drop: Drop) -> pa.Table:
         return {"prompt": write(_with_system(before, row)), "chosen": chosen,
                 "rejected": rejected, "tools": _tools(row)}  # fmt: skip
 
-    return _formed(table, ("prompt", "chosen", "rejected", "tools"), one_form, drop)
+    return _formed(table, ("prompt", "chosen", "rejected", "tools"), canonical, drop)
 
 
 def read_prompts(table: pa.Table, drop: Drop) -> pa.Table:
     """A table of the columns of `PROMPT_ROLES` as prompt and tools (JSON) and answer, a text, empty
     where there is none. An answer at the end of the prompt is taken off it."""
 
-    def one_form(row: Mapping[str, Any]) -> dict[str, str]:
+    def canonical(row: Mapping[str, Any]) -> dict[str, str]:
         messages = _with_system(messages_of(row["prompt"]), row)
         answer = row.get("answer")
         if messages[-1]["role"] == ASSISTANT and len(messages) > 1:
@@ -251,7 +253,7 @@ def read_prompts(table: pa.Table, drop: Drop) -> pa.Table:
         return {"prompt": write(messages), "tools": _tools(row),
                 "answer": "" if answer is None else str(answer)}  # fmt: skip
 
-    return _formed(table, ("prompt", "tools", "answer"), one_form, drop)
+    return _formed(table, ("prompt", "tools", "answer"), canonical, drop)
 
 
 def _formed(
@@ -260,6 +262,8 @@ def _formed(
     form: Callable[[Mapping[str, Any]], dict[str, str]],
     drop: Drop,
 ) -> pa.Table:
+    import pyarrow as pa
+
     own = [name for name in table.column_names if name.startswith("_")]
     values, columns, kept = table.drop_columns(own), {name: list[str]() for name in names}, []
     rows = (row for batch in values.to_batches(max_chunksize=CHUNK) for row in batch.to_pylist())

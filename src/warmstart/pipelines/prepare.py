@@ -152,10 +152,6 @@ class Prepared:
             for i, label in enumerate(self.labels)
         }
 
-    def preview(self) -> list[list[tuple[str, bool]]]:
-        """The first rows of train, and what of each is learned; see `Task.preview`."""
-        return self.task.preview(self.examples["train"])
-
     def steps(self) -> int:
         """Steps of the whole run."""
         train, recipe = self.recipe.train, self.recipe

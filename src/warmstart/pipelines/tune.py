@@ -130,6 +130,8 @@ def dry_run(recipe: Recipe, source: Any = None, out: Path | None = None) -> dict
     """What `tune` would do with this recipe; see `api.plan`. `out` is a run to go on with."""
     out = _folder_of(recipe) if out is None else out
     prepared = _prepare(recipe, source)
+    single = isinstance(prepared, Prepared)
+    shown = prepared.task.preview(prepared.examples["train"]) if single else []
     return {
         **prepared.facts(),
         "base_path": str(prepared.base.path),
@@ -138,7 +140,7 @@ def dry_run(recipe: Recipe, source: Any = None, out: Path | None = None) -> dict
         "out": str(out),
         "ledger": prepared.ledger.summary(),
         "recipe": prepared.recipe,
-        "preview": prepared.preview() if isinstance(prepared, Prepared) else [],
+        "preview": shown,
     }
 
 

@@ -65,7 +65,7 @@ def prove_task(
     prove = _prove_texts if task.head.generates else _prove_outputs
     with _one_error(folder):
         saved = _Saved(folder, task)
-    figures = prove(saved, task, examples, outputs, rows) | task.prove(folder, examples)
+    figures = {**prove(saved, task, examples, outputs, rows), **task.prove(folder, examples)}
     return {
         "passed": True,
         "rows": len(rows),

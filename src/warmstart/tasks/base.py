@@ -258,7 +258,7 @@ class Task(Part):
     def write_extras(self, folder: Path) -> None:
         """Write what else belongs to the saved model. Raises `RunError`."""
 
-    def prove(self, folder: Path, examples: Examples) -> dict[str, Any]:
+    def prove(self, folder: Path, examples: Examples) -> Mapping[str, Any]:
         """Figures of the task's own for the proof of a saved model, from its files alone. Raises
         `ProofError`."""
         return {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -14,6 +16,7 @@ from warmstart.data.conversations import (
     ASSISTANT,
     CHAT_ROLES,
     NESTED,
+    Message,
     read,
     read_conversations,
     sides_of,
@@ -25,7 +28,6 @@ from warmstart.errors import DataError, ProofError, RecipeError, RowError, shown
 from warmstart.formatting import counted
 from warmstart.metrics.language import AnswerFit
 from warmstart.models.architectures import family_of, positions_of
-from warmstart.models.generation import GenerationOutput
 from warmstart.tasks.base import Drop, Examples, OnCut
 from warmstart.tasks.generation import NEW_TOKENS, SAMPLE, TextTask, texts_of
 from warmstart.tasks.results import TaskResult, list_mistakes, prediction_table, shortened
@@ -34,9 +36,12 @@ from warmstart.tokenization.rendering import Renderer
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from transformers import PreTrainedModel
+
+    from warmstart.models.generation import GenerationOutput
 
 BRIEF = 400  # characters of a text in the report
-PROVEN = 20  # conversations
+PREVIEWED, PROVEN = 3, 20  # conversations
 FEWEST = 2  # tokens of an answer that must have room
 LOADING = 60.0  # seconds
 TOO_LONG = "the prompt alone has more tokens than task.max_length"
@@ -163,13 +168,13 @@ class Chat(TextTask):
             table = table.set_column(at, name, [_strings(values)])
         return table
 
-    def _fitted(self, template: ChatTemplate, said: str, tools: str) -> list[dict[str, Any]]:
+    def _fitted(self, template: ChatTemplate, text: str, tools: str) -> list[Message]:
         """The messages of a conversation up to the last answer that is learned and has room. Raises
         `RowError`."""
-        messages, given = read(said), read(tools)
-        if self.tools == "drop" and not template.tools and _uses_tools(messages, given):
+        messages, functions = read(text), read(tools)
+        if self.tools == "drop" and not template.tools and _uses_tools(messages, functions):
             raise RowError("tools, which the template cannot write")
-        conversation = template.conversation(messages, given, self.train)
+        conversation = template.conversation(messages, functions, self.train)
         answers = [i for i, m in enumerate(messages) if m["role"] == ASSISTANT and i > 0]
         turns = [(i, *span) for i, span in zip(answers[-len(conversation.turns) :],
                                                conversation.turns, strict=True)
@@ -183,7 +188,7 @@ class Chat(TextTask):
         last = (whole or begun)[-1][0] + 1
         if last < len(messages):
             messages = messages[:last]
-            conversation = template.conversation(messages, given, self.train)
+            conversation = template.conversation(messages, functions, self.train)
         self._known[write(messages), tools] = conversation
         return messages
 
@@ -226,17 +231,28 @@ class Chat(TextTask):
         return replace(store, answers=store_of([ids.tolist() for ids in answers], backend))
 
     def _parts(
-        self, template: ChatTemplate, said: str, tools: str
+        self, template: ChatTemplate, text: str, tools: str
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """Prompt, answer and what is learned of the prompt."""
-        known = self._known.pop((said, tools), None)
-        messages, given = read(said), read(tools)
+        known = self._known.pop((text, tools), None)
+        messages, functions = read(text), read(tools)
         if messages[-1]["role"] != ASSISTANT or len(messages) == 1:
-            ids = np.asarray(template.render(messages, given, open=True), np.int64)
+            ids = np.asarray(template.render(messages, functions, open=True), np.int64)
             return ids, None, np.zeros(len(ids), bool)
-        known = known or template.conversation(messages, given, self.train)
+        known = known or template.conversation(messages, functions, self.train)
         begin, end = known.turns[-1]
         return known.ids[:begin], known.ids[begin:end], known.mask[:begin]
+
+    def preview(self, examples: Examples) -> list[list[tuple[str, bool]]]:
+        store, answers, rows = examples.store, examples.store.answers, list[Any]()
+        for row in range(min(PREVIEWED, len(store)) if answers is not None else 0):
+            assert answers is not None
+            own = answers.row(row)
+            ids = [*store.row(row).tolist(), *own.tolist()]
+            learned = [*(store.learned(row) != IGNORE_INDEX).tolist(), *[True] * len(own)]
+            runs = groupby(zip(ids, learned, strict=True), key=itemgetter(1))
+            rows.append([(examples.tokenizer.decode([i for i, _ in run]), on) for on, run in runs])
+        return rows
 
     def score(self, outputs: GenerationOutput, examples: Examples) -> dict[str, float]:
         figures = AnswerFit().total(self._statistics(outputs, examples))
@@ -265,7 +281,7 @@ class Chat(TextTask):
         })  # fmt: skip
         order = [int(row) for row in np.argsort(-losses, kind="stable") if statistics[row, 1]]
 
-        def describe(row: int) -> dict[str, Any]:
+        def describe(row: int) -> Mapping[str, Any]:
             own = table.select(["source", "target", "prediction"]).slice(row, 1).to_pylist()[0]
             return {"text": shortened(own["source"]), "label": shortened(own["target"]),
                     "prediction": shortened(own["prediction"]), "written": True,
@@ -295,7 +311,11 @@ class Chat(TextTask):
             },
         )
 
-    def prove(self, folder: Path, examples: Examples) -> dict[str, Any]:
+    def fold_into_weights(self, model: PreTrainedModel) -> Self:
+        """From here on the template is that of the folder, where it is saved."""
+        return self.model_copy(update={"template": "own"})
+
+    def prove(self, folder: Path, examples: Examples) -> Mapping[str, Any]:
         """By transformers alone, in a process of its own, the saved folder gives conversations the
         ids that were trained on. Raises `ProofError`."""
         table = examples.table.slice(0, PROVEN).select(["messages", "tools"]).to_pylist()
@@ -315,10 +335,6 @@ class Chat(TextTask):
             )
         return {"same_conversations": len(talks)}
 
-    def to_metadata(self) -> dict[str, Any]:
-        """The template stands in the saved folder itself."""
-        return {**super().to_metadata(), "template": "own"}
-
 
 def _strings(values: Sequence[str]) -> pa.Array:
     import pyarrow as pa
@@ -330,7 +346,7 @@ def _uses_tools(messages: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> 
     return bool(tools) or any("tool_calls" in m or m["role"] == "tool" for m in messages)
 
 
-def _side_by_side(table: pa.Table, written: np.ndarray) -> dict[str, Any]:
+def _side_by_side(table: pa.Table, written: np.ndarray) -> Mapping[str, Any]:
     """A few answers from all over the test rows that were answered, beside those of people."""
     rows = np.flatnonzero(written)
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLE).round().astype(int))]

@@ -7,20 +7,13 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from warmstart.data.cells import parse_cell
-from warmstart.data.tokens.dataset import (
-    IGNORE_INDEX,
-    TokenizedDataset,
-    store_of,
-    tokenise,
-)
+from warmstart.data.tokens.dataset import TokenizedDataset, store_of, tokenise
 from warmstart.errors import BaseModelError, DataError, RecipeError
 from warmstart.formatting import counted
 from warmstart.models.heads import TEXT, Head
@@ -39,7 +32,6 @@ if TYPE_CHECKING:
 
 
 NEW_TOKENS = 128
-PREVIEWED = 3
 SAMPLE, BRIEF, SEEN = 6, 400, 1000  # rows shown, characters, rows that tell how words count
 REPEATS, EMPTY, SAME = 0.1, 0.02, 0.1
 REFERENCES = ("references", "targets", "refs", "golds")
@@ -226,17 +218,6 @@ class TextTask(Task):
     def end_token(self, tokenizer: Any) -> int | None:
         """The token that ends an answer beside those of the base."""
         return None if self.separator is None else tokenizer.eos_token_id
-
-    def preview(self, examples: Examples) -> list[list[tuple[str, bool]]]:
-        store, answers, rows = examples.store, examples.store.answers, list[Any]()
-        for row in range(min(PREVIEWED, len(store)) if answers is not None else 0):
-            assert answers is not None
-            own = answers.row(row)
-            ids = [*store.row(row).tolist(), *own.tolist()]
-            learned = [*(store.learned(row) != IGNORE_INDEX).tolist(), *[True] * len(own)]
-            runs = groupby(zip(ids, learned, strict=True), key=itemgetter(1))
-            rows.append([(examples.tokenizer.decode([i for i, _ in run]), on) for on, run in runs])
-        return rows
 
     def decode(self, outputs: GenerationOutput, examples: Examples) -> list[Prediction]:
         written = texts_of(outputs, examples.tokenizer)

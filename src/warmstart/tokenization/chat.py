@@ -112,8 +112,9 @@ class ChatTemplate:
                 f"base does not have as tokens; take plain or another of {_listed()}"
             )
         special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        bare = cls(source, name, tokenizer, _ends=frozenset({*special, *tokenizer.all_special_ids}))
-        return bare._checked()
+        unknown = {tokenizer.unk_token_id} - {tokenizer.eos_token_id}  # stands for any sign
+        ends = frozenset({*special, *tokenizer.all_special_ids} - unknown)
+        return cls(source, name, tokenizer, _ends=ends)._checked()
 
     def _checked(self) -> ChatTemplate:
         """The same with what a first conversation shows. Raises `RecipeError`."""

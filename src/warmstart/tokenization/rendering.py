@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import json
 import os
 import queue
@@ -26,6 +27,8 @@ from typing import Any
 
 from warmstart.errors import RecipeError, RowError, WarmstartError, shown
 
+Answer = Mapping[str, Any]
+"""What the process says, by name."""
 SECONDS = 5.0
 """That a template may take for one conversation, where a thousandth is usual."""
 START = 120.0
@@ -98,7 +101,7 @@ class Renderer:
         return Rendered(answer["text"], marks, answer["before"], answer["through"],
                         answer["closed"])  # fmt: skip
 
-    def ask(self, request: Mapping[str, Any], seconds: float = 0.0) -> dict[str, Any]:
+    def ask(self, request: Mapping[str, Any], seconds: float = 0.0) -> Answer:
         """The answer of the process within so many seconds (0: `SECONDS`). Raises `RecipeError`
         where there is none in time."""
         with self._lock:
@@ -170,7 +173,7 @@ def _listen(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> N
     lines.put(None)
 
 
-def _checked(answer: dict[str, Any]) -> dict[str, Any]:
+def _checked(answer: Answer) -> Answer:
     if "error" in answer:
         raise RecipeError(
             f"the chat template cannot be run: {shown(answer['error'], 120)}; mend it, or take "
@@ -187,7 +190,7 @@ atexit.register(RENDERER.close)
 # The other side: what runs in the process of its own.
 
 
-def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(request: Mapping[str, Any]) -> Answer:
     import jinja2.exceptions
 
     try:
@@ -202,7 +205,7 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
         return {"refused": str(error) or type(error).__name__}
 
 
-def _render(request: Mapping[str, Any]) -> dict[str, Any]:
+def _render(request: Mapping[str, Any]) -> Answer:
     from transformers.utils.chat_template_utils import render_jinja_template
 
     messages, turns = request["messages"], request["turns"]
@@ -246,9 +249,8 @@ def _plain_ids(request: Mapping[str, Any]) -> list[list[int]]:
 
 def main() -> None:
     """Read requests until there are no more."""
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
+    with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has no such limit
+        resource = importlib.import_module("resource")
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     from transformers.utils import chat_template_utils
 

@@ -207,12 +207,13 @@ def plan(plan: Mapping[str, Any]) -> None:
 
 def mask(plan: Mapping[str, Any]) -> None:
     """The first rows of train, what is learned of them in green; in brackets where there are no
-    colours. Raises `RecipeError` where the task learns no tokens."""
+    colours. Raises `RecipeError` where the
+    task is another than chat."""
     rows: list[list[tuple[str, bool]]] = plan.get("preview") or []
     if not rows:
         raise RecipeError(
-            "--show-mask shows which tokens of an answer are learned, and this task learns none; "
-            "it goes with --task chat, text2text, summarization and translation"
+            "--show-mask shows which tokens of a conversation are learned, and this task learns "
+            "none; it goes with --task chat"
         )
     console = Console(highlight=False)
     coloured = console.is_terminal and console.color_system is not None

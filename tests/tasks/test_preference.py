@@ -53,7 +53,10 @@ def tokenizer_of(tiny_of: Folder, family: str = "llama") -> Any:
 
 
 def test_pairs_of_every_form_are_one() -> None:
-    user, answer = {"role": "user", "content": "the film"}, [{"role": "assistant", "content": "bad"}]
+    user, answer = (
+        {"role": "user", "content": "the film"},
+        [{"role": "assistant", "content": "bad"}],
+    )
     chat = {"prompt": json.dumps([user]), "chosen": "was great .", "rejected": json.dumps(answer)}
     first, second = (read([row])[0].select(["prompt", "chosen", "rejected"]).to_pylist()
                      for row in (ROWS[0], chat))  # fmt: skip

@@ -108,9 +108,7 @@ def ours(name: str, **settings: Any) -> Result:
 def our_kto() -> Result:
     """From where the model has gone away from the reference: z is above 0."""
     it = Aligned("kto", decoder(1), reference=decoder(2), beta=0.1, **WEIGHTS)
-    loss, grads, figures = it.step()
-    assert figures["kl"] > 0.1
-    return loss, grads
+    return it.step()[:2]
 
 
 def apart(a: Result, b: Result) -> float:

@@ -129,7 +129,7 @@ class Recipe(BaseModel):
         apart = len(names) > 1 and "contrastive" in names  # which goes with its own tasks alone
         usual: Any = parts.find("objective", task.objective)
         own = objective.tasks
-        apart = apart or ((own or usual.tasks) is not None and task.part_name() not in (own or ()))
+        apart |= (own or usual.tasks) is not None and task.part_name() not in (own or ())
         if task.head.name not in objective.heads or apart:
             raise ValueError(
                 f"objective {objective.part_name()}, as it is set, does not train task "

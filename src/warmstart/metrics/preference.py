@@ -16,7 +16,7 @@ class PairAccuracy(Measure):
     """The share of pairs whose chosen answer has the higher score; a tie counts half, so that a
     model that says nothing has 0.5.
 
-    Statistics of a pair: right (1, ½ or 0), tie, margin, 1. `others` names further scores of the
+    Statistics of a pair: right (1, ½ or 0), tie, gap of the scores, 1. `others` names further scores of the
     same pairs, whose accuracy is `accuracy_NAME`; each is one column more.
     """
 
@@ -41,11 +41,11 @@ class PairAccuracy(Measure):
         for k, name in enumerate(self.others):
             figures[f"accuracy_{name}"] = ratio(sums[..., 4 + k], count)
         with np.errstate(invalid="ignore", divide="ignore"):
-            figures["margin"] = np.where(count > 0, sums[..., 2] / np.maximum(count, 1e-12), 0.0)
+            figures["gap"] = np.where(count > 0, sums[..., 2] / np.maximum(count, 1e-12), 0.0)
         return figures
 
     def highest(self, name: str) -> float | None:
-        return None if name == "margin" else 1.0
+        return None if name == "gap" else 1.0
 
     def correct(self, rows: Floats) -> NDArray[np.bool_] | None:
         return rows[:, 0] > 0.5

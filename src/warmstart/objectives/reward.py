@@ -26,7 +26,7 @@ class Reward(Objective):
     center: float = Field(
         default=0.0,
         ge=0,
-        description="adds so many times (chosen + rejected)², which holds rewards around 0, as 0.01 "
+        description="adds so many times (chosen + rejected)², which holds rewards around 0; 0.01 "
         "does (Eisenstein et al. 2023)",
     )
 

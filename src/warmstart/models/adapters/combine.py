@@ -6,6 +6,7 @@ Adding: Ilharco et al. 2023, "Editing models with task arithmetic"; averaging: W
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,11 +25,13 @@ from warmstart.models.adapters.files import (
     WEIGHTS,
     AdapterFile,
     base_of,
+    read,
     tensors_of,
 )
 from warmstart.models.adapters.open import TOLERANCE, opened, outputs, prove_equal
 from warmstart.models.base import last_part
 from warmstart.models.checks import fingerprint, note_of
+from warmstart.models.gguf import cache_folder, exclusive
 from warmstart.models.hf_calls import quiet
 from warmstart.models.loading import load_headed
 from warmstart.models.peft import wrap
@@ -85,6 +88,25 @@ def merge(file: AdapterFile, out: Path, base: str | None = None) -> dict[str, An
         proof = prove_equal(expected, outputs(fresh), f"{file.folder} merged is not the same model")
     parameters = sum(p.numel() for p in whole.parameters())
     return {"parameters": parameters, "labels": file.labels, "proof": proof, "notes": []}
+
+
+def as_base(name: str) -> str:
+    """A base to begin from, as `models.base.resolve` takes it: the word itself, or, of an adapter
+    or its run, the folder of adapter and base merged, which is made once and kept in the cache.
+
+    Raises as `merge` does.
+    """
+    folder = Path(name).expanduser()
+    places = [place for place in (folder, folder / "model") if (place / CONFIG).exists()]
+    if not places or (places[0] / "config.json").exists():
+        return name
+    file, place = read(places[0]), cache_folder() / "merged"
+    sums = f"{file.sha256} {file.note.get('base_sha256')}"
+    key = hashlib.sha256(sums.encode()).hexdigest()[:20]
+    with exclusive(place, key):
+        if not (place / key / "config.json").is_file():
+            merge(file, place / key)
+    return str(place / key)
 
 
 def add(

@@ -21,6 +21,7 @@ from warmstart.data.splitting import Splits, fingerprint
 from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.data.tokens.shards import kept_windows, shard_key
 from warmstart.errors import RecipeError
+from warmstart.models.adapters.combine import as_base
 from warmstart.models.architectures import family_of
 from warmstart.models.base import Base, resolve
 from warmstart.models.checks import read_json
@@ -53,7 +54,10 @@ def base_of(recipe: Recipe, splits: Splits, ledger: Ledger) -> Base:
     """The base that the recipe names, or the one that it makes."""
     scratch = recipe.scratch
     if scratch.architecture is None:
-        return resolve(recipe.base, revision=recipe.revision)
+        base = as_base(recipe.base)
+        if base != recipe.base:
+            ledger.note("base", f"{recipe.base} is an adapter: the base is both, merged in {base}")
+        return resolve(base, revision=recipe.revision)
     method: Any = recipe.method
     task: Any = recipe.task
     if not task.head.predicts_itself:

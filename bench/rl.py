@@ -1,11 +1,13 @@
-"""Two-digit addition by reinforcement: a decoder of 1.8 M parameters that was taught it half learns
-the rest from its own answers, by each variant of `grpo` and by `ppo`, from the same start.
+"""Two-digit addition by reinforcement: a decoder of 1.8 M parameters that was taught it by a
+careless teacher gets better by its own answers, by `grpo` and its kin and by `ppo`, from one start.
 
-    python bench/rl.py [--seeds 3] [--steps 150] [--only grpo,ppo] [--taught 320] [--out FOLDER]
+    python bench/rl.py [--seeds 3] [--steps 100] [--only grpo,ppo] [--out FOLDER] [--hacked]
 
 Sums of two numbers of two digits, their answer written with the units first ("17+25=" → "240", as
-Lee et al. 2023 do it); 500 sums are held out for the test and 200 for validation. `--hacked` gives
-the variant that is paid for length beside right answers, which the report has to name.
+Lee et al. 2023 do it); 500 sums are held out for the test and 200 for validation. The start learns
+to add (600 steps), and then from a teacher who forgets to carry a ten in 60 % and a hundred in half
+of the sums (80 steps), after which its likeliest answers are right in 30 to 50 %. `--hacked` pays
+for length beside right answers, which the report has to name.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ COMMON: dict[str, Any] = {
 }  # fmt: skip
 LEARN: dict[str, Any] = {
     "task": "prompts", "objective": "grpo", "objective.num_generations": 8, "train.batch_size": 16,
-    "train.learning_rate": 5e-4, "train.patience": 0, "train.keep": "last",
+    "train.learning_rate": 1e-4, "train.patience": 0, "train.keep": "last",
 }  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
     "grpo": {},
@@ -57,7 +59,17 @@ def write_sums(folder: Path) -> dict[str, str]:
     for name, rows in parts.items():
         lines = [f"{a}+{b},{str(a + b).zfill(3)[::-1]}\n" for a, b in rows]
         (folder / f"{name}.csv").write_text("prompt,answer\n" + "".join(lines))
+    lines = [f"{a}+{b},{carelessly(a, b, rng)}\n" for a, b in parts["train"]]
+    (folder / "careless.csv").write_text("prompt,answer\n" + "".join(lines))
     return {f"data.{name}": str(folder / f"{name}.csv") for name in parts}
+
+
+def carelessly(a: int, b: int, rng: random.Random) -> str:
+    """A sum whose carries are often forgotten, units first."""
+    units, tens = a % 10 + b % 10, a // 10 + b // 10
+    tens += units > 9 and rng.random() >= 0.6
+    hundreds = tens // 10 if rng.random() < 0.5 else 0
+    return f"{units % 10}{tens % 10}{hundreds}"
 
 
 def write_base(folder: Path, seed: int) -> Path:
@@ -94,12 +106,26 @@ def run_one(out: Path, seed: int, **keys: Any) -> dict[str, Any]:
     return measured(out, run, time.perf_counter() - begun, time.process_time() - cpu)
 
 
+def taught(out: Path, seed: int, data: dict[str, str]) -> dict[str, Any]:
+    """The start of a seed: taught to add, and then by the careless teacher."""
+    folder = out / f"new-{seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    common = {"task": "text2text", "train.batch_size": 64, "evaluate.baselines": False,
+              "train.keep": "last", "train.patience": 0}  # fmt: skip
+    first = {"train.max_steps": 600, "train.learning_rate": 2e-3}
+    run_one(out / f"adds-{seed}", seed, **data, **common, **first,
+            base=str(write_base(folder, seed)))  # fmt: skip
+    then = {"train.max_steps": 80, "train.learning_rate": 5e-4}
+    careless = data | {"data.train": str(out / "careless.csv")}
+    return run_one(out / f"start-{seed}", seed, **careless, **common, **then,
+                   base=str(out / f"adds-{seed}"))  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--taught", type=int, default=320, help="supervised steps of the start")
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--only", default="")
     parser.add_argument("--hacked", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("rl-bench"))
@@ -108,16 +134,9 @@ def main() -> None:
     data = write_sums(options.out)
     names = options.only.split(",") if options.only else [*VARIANTS]
     for seed in range(options.first, options.first + options.seeds):
-        start = options.out / f"start-{seed}-{options.taught}"
+        start = options.out / f"start-{seed}"
         if not (start / "metrics.json").is_file():
-            folder = options.out / f"new-{seed}"
-            shutil.rmtree(folder, ignore_errors=True)
-            facts = run_one(
-                start, seed, **data, base=str(write_base(folder, seed)),
-                **{"task": "text2text", "train.max_steps": options.taught,
-                   "train.batch_size": 64, "train.learning_rate": 2e-3,
-                   "evaluate.baselines": False},
-            )  # fmt: skip
+            facts = taught(options.out, seed, data)
             print(json.dumps({"seed": seed, "variant": "start", **facts}), flush=True)
         for name in names:
             keys = {**LEARN, **VARIANTS[name], **(HACKED if options.hacked else {})}

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-import torch.utils.checkpoint
 from torch import Tensor
 
 from warmstart.data.tokens.dataset import IGNORE_INDEX
@@ -77,37 +76,26 @@ def token_log_probs(
     outputs: Unprojected | Tensor, targets: Tensor, temperature: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """The log-probability of each target [T], with its gradient, and the entropy in nats of what
-    the model says at its place [T], without one.
+    the model says at its place [T], without one; of hidden states [T, H] in chunks, or of logits
+    [T, V], which are divided by the temperature."""
+    if isinstance(outputs, Tensor):
+        outputs = outputs.float() / temperature
+    elif temperature != 1:
+        bias = outputs.bias
+        bias = None if bias is None else bias / temperature
+        outputs = Unprojected(outputs.hidden / temperature, outputs.weight, bias)
+    return -target_nll(outputs, targets), _entropies(outputs, len(targets))
 
-    The logits [T, V] of a long text are never held at once: they are made again, chunk by chunk,
-    when the gradient is computed.
 
-    Args:
-        temperature: the logits are divided by it.
-    """
+@torch.no_grad()
+def _entropies(outputs: Unprojected | Tensor, count: int) -> Tensor:
     whole = isinstance(outputs, Tensor)
-    parts = _chunks(len(targets), outputs.shape[-1] if whole else len(outputs.weight))
-    pieces: list[tuple[Tensor, Tensor]] = []
+    parts = _chunks(count, outputs.shape[-1] if whole else len(outputs.weight))
+    pieces = [torch.zeros(0, device=(outputs if whole else outputs.hidden).device)]
     for part in parts:
-        args = (outputs[part] if whole else outputs.at(part), targets[part], temperature)
-        if len(parts) > 1 and torch.is_grad_enabled():
-            pieces.append(torch.utils.checkpoint.checkpoint(_log_probs, *args, use_reentrant=False))
-        else:
-            pieces.append(_log_probs(*args))
-    if not pieces:
-        return torch.zeros(0, device=targets.device), torch.zeros(0, device=targets.device)
-    log_probs, entropies = (torch.cat(column) for column in zip(*pieces, strict=True))
-    return log_probs, entropies
-
-
-def _log_probs(
-    outputs: Unprojected | Tensor, targets: Tensor, temperature: float
-) -> tuple[Tensor, Tensor]:
-    logits = (outputs if isinstance(outputs, Tensor) else outputs.logits()).float() / temperature
-    logs = logits.log_softmax(-1)
-    with torch.no_grad():
-        entropies = -(logs.exp() * logs.masked_fill(logs == -torch.inf, 0.0)).sum(-1)
-    return logs.gather(1, targets[:, None])[:, 0], entropies
+        logs = (outputs[part] if whole else outputs.at(part).logits()).log_softmax(-1)
+        pieces.append(-(logs.exp() * logs.masked_fill(logs == -torch.inf, 0.0)).sum(-1))
+    return torch.cat(pieces)
 
 
 @torch.no_grad()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from preloaded import Preloaded
 from tiny import tiny
 
 PAGES = "test_docs.py::test_page["
@@ -49,3 +50,13 @@ def tiny_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return made[family]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment in which `warmstart` starts with its imports done (see preloaded.py)."""
+    from learning import ENVIRONMENT
+
+    server = Preloaded(tmp_path_factory.mktemp("preloaded"), ENVIRONMENT)
+    yield {**ENVIRONMENT, "PATH": f"{server.folder}{os.pathsep}{os.environ['PATH']}"}
+    server.end()

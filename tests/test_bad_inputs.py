@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ import warmstart
 from tiny import tiny
 from warmstart.cli.main import main
 
-SOURCE = str(Path(warmstart.__file__).parents[1])
 ROWS = [
     f"the {word} {thing} {i},{label}"
     for i in range(12)
@@ -422,14 +420,11 @@ def assert_one_line(err: str, says: tuple[str, ...]) -> None:
     "bad", [b for b in CASES if b.name in ("one class", "misspelt base", "out exists")],
     ids=lambda bad: bad.name,
 )  # fmt: skip
-def test_so_it_is_in_a_process_of_its_own(bad: Bad, room: Path):
+def test_so_it_is_in_a_process_of_its_own(bad: Bad, room: Path, preloaded: dict[str, str]):
     bad.make(room)
     before = listing(room)
     done = subprocess.run(
-        [sys.executable, "-m", "warmstart", *bad.words.split(" ")],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": SOURCE},
+        ["warmstart", *bad.words.split(" ")], capture_output=True, text=True, env=preloaded
     )
     assert done.returncode == 2
     assert_one_line(done.stderr, bad.says)
@@ -450,13 +445,12 @@ def test_so_it_is_in_a_process_of_its_own(bad: Bad, room: Path):
         ("tune --base base 2>&-", 2, ""),
     ],
 )
-def test_streams_that_are_closed_or_full(line: str, code: int, said: str, room: Path):
+def test_streams_that_are_closed_or_full(
+    line: str, code: int, said: str, room: Path, preloaded: dict[str, str]
+):
     before = listing(room)
     done = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -m warmstart {line}"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": SOURCE},
+        ["bash", "-c", f"warmstart {line}"], capture_output=True, text=True, env=preloaded
     )
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith(said) and done.stderr.count("\n") == bool(said), done.stderr

@@ -187,19 +187,19 @@ def test_changed_bytes_crash_nothing(kind: str, tmp_path: Path) -> None:
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "an endless line on stdin": (
-        "tr '\\0' a < /dev/zero | {python} -m warmstart predict base -",
+        "tr '\\0' a < /dev/zero | warmstart predict base -",
         "a line of more than"),
     "a folder of texts with no files": (
-        "{python} -m warmstart index minilm texts --out i", "control characters"),
+        "warmstart index minilm texts --out i", "control characters"),
     "a recipe that is a device": (
-        "{python} -m warmstart tune m.csv --recipe /dev/zero", "no file but a pipe or a device"),
+        "warmstart tune m.csv --recipe /dev/zero", "no file but a pipe or a device"),
     "a recipe that is a pipe": (
-        "{python} -m warmstart tune m.csv --recipe pipe", "no file but a pipe or a device"),
+        "warmstart tune m.csv --recipe pipe", "no file but a pipe or a device"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("what", COMMANDS)
-def test_what_never_ends_is_refused(what: str, tmp_path: Path) -> None:
+def test_what_never_ends_is_refused(what: str, tmp_path: Path, preloaded: dict[str, str]) -> None:
     from learning import write_messages
     from tiny import classifier
 
@@ -213,10 +213,9 @@ def test_what_never_ends_is_refused(what: str, tmp_path: Path) -> None:
     (texts / "zero.txt").symlink_to("/dev/zero")
     (texts / "random.txt").write_bytes(np.random.default_rng(0).bytes(1 << 20))
     words, reason = COMMANDS[what]
-    limited = f"ulimit -v 8000000; {words.format(python=sys.executable)}"
     done = subprocess.run(
-        ["bash", "-c", limited], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True,
-        timeout=SECONDS, check=False,
+        ["bash", "-c", f"ulimit -v 8000000; {words}"], cwd=tmp_path, env=preloaded,
+        capture_output=True, text=True, timeout=SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr[-2000:]
     assert reason in done.stderr and done.stderr.count("\n") == 1

@@ -64,9 +64,7 @@ def run(room: Path, capsys: pytest.CaptureFixture[str]) -> Any:
     return of
 
 
-def shell(line: str, room: Path, **more: Any) -> subprocess.CompletedProcess[bytes]:
-    line = line.replace("warmstart ", f"{sys.executable} -m warmstart ")
-    environment = ENVIRONMENT | more
+def shell(line: str, room: Path, environment: Any) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(["bash", "-c", line], cwd=room, env=environment, capture_output=True)
 
 
@@ -162,17 +160,20 @@ def test_predict_says_label_confidence_text(run: Any, monkeypatch: pytest.Monkey
     assert len(printed.splitlines()) == len(ROWS)
 
 
-def test_predict_from_stdin_keeps_every_line(room: Path):
-    for line in ("warmstart predict run", "warmstart predict run -"):
-        done = shell(f"printf 'good\\n\\nschön ☂\\r\\nlast' | {line}", room)
+def test_predict_from_stdin_keeps_every_line(room: Path, preloaded: dict[str, str]):
+    """Once as a user starts it, from nothing."""
+    anew = f"{sys.executable} -m warmstart"
+    for line, environment in ((f"{anew} predict run", ENVIRONMENT),
+                              ("warmstart predict run -", preloaded)):  # fmt: skip
+        done = shell(f"printf 'good\\n\\nschön ☂\\r\\nlast' | {line}", room, environment)
         lines = done.stdout.decode().split("\n")
         assert [line.split("\t")[2] for line in lines[:-1]] == ["good", "", "schön ☂", "last"]
         assert b"note: 1 text has no text" in done.stderr and b"text 2" in done.stderr
 
 
-def test_a_reader_that_has_seen_enough_is_fine(room: Path):
+def test_a_reader_that_has_seen_enough_is_fine(room: Path, preloaded: dict[str, str]):
     line = "set -o pipefail; yes good film | head -20000 | warmstart predict run - | head -1"
-    done = shell(line, room)
+    done = shell(line, room, preloaded)
     assert done.stderr == b""
     assert done.stdout.count(b"\n") == 1
 
@@ -192,7 +193,7 @@ def test_a_terminal_that_knows_no_unicode_is_fine(room: Path):
         "for words in json.loads(sys.argv[1]): print(f'left with {main(words)}')"
     )
     words = shlex.join([sys.executable, "-c", code, json.dumps(lines)])
-    done = shell(words, room, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    done = shell(words, room, ENVIRONMENT | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
     assert done.stdout.isascii() and done.stderr.isascii()
     told = [line for line in done.stderr.splitlines() if not line.startswith(b"note: ")]
     assert len(told) == 1 and told[0].startswith(b"warmstart: no file"), "the file's error"

@@ -43,7 +43,11 @@ def written(path: Path, rows: Sequence[Mapping[str, Any]], key: str) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("family", UNDERSTANDING)
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(f, marks=[] if f in ("roberta", "gpt2") else pytest.mark.slow)
+     for f in UNDERSTANDING],
+)  # fmt: skip
 def test_two_tasks_over_one_body(family: str, tiny_of: Folder, tmp_path: Path) -> None:
     tasks = {
         "mood": {"data": written(tmp_path / "mood", classification.ROWS, "text")},

@@ -82,6 +82,16 @@ NAMES = sorted(path.stem for path in BUILDERS.glob("*.py") if path.stem[0] != "_
 CELLS = [(name, family) for name in NAMES for family in builder(name).FAMILIES]
 
 
+def quick(name: str, family: str) -> bool:
+    """Two families of each task, other ones from task to task, are tried whenever tests are run."""
+    families = builder(name).FAMILIES
+    first = NAMES.index(name)
+    return family in (families[(first + more) % len(families)] for more in (0, len(families) // 2))
+
+
+MARKED = [pytest.param(*cell, marks=[] if quick(*cell) else pytest.mark.slow) for cell in CELLS]
+
+
 def test_the_size_of_the_matrix() -> None:
     assert {name: len(builder(name).FAMILIES) for name in NAMES} == SIZES
     assert set(NAMES) == set(parts.names("task")) - ELSEWHERE, "a task without conformance"
@@ -173,7 +183,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("name", "family"), CELLS)
+@pytest.mark.parametrize(("name", "family"), MARKED)
 def test_task_on_family(name: str, family: str, tiny_of: Folder, tmp_path: Path) -> None:
     it = Case(name, family, tiny_of(family))
     rows, task = it.made.ROWS, it.task
@@ -203,7 +213,7 @@ def test_task_on_family(name: str, family: str, tiny_of: Folder, tmp_path: Path)
     perfect_predictions_score_one(it, task, examples)
 
 
-@pytest.mark.parametrize(("name", "family"), CELLS)
+@pytest.mark.parametrize(("name", "family"), MARKED)
 def test_micro_batches_are_exact(name: str, family: str, tiny_of: Folder) -> None:
     """A step in small parts of unequal size has the loss and the gradient of the whole."""
     session = Case(name, family, tiny_of(family)).begun()

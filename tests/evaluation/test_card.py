@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 import warmstart
-from learning import ENVIRONMENT, write_messages
+from learning import write_messages
 from reports import model_card
 
 
@@ -40,7 +39,7 @@ def test_an_adapter_says_that_it_is_one(facts: dict[str, Any]) -> None:
 
 
 def test_the_code_for_an_adapter_gives_the_names_of_the_labels(
-    tiny_of: Callable[[str], Path], tmp_path: Path
+    tiny_of: Callable[[str], Path], tmp_path: Path, preloaded: dict[str, str]
 ) -> None:
     data = write_messages(tmp_path / "messages.csv", 60)
     run = warmstart.tune(
@@ -52,8 +51,8 @@ def test_the_code_for_an_adapter_gives_the_names_of_the_labels(
     assert "AutoPeftModelForSequenceClassification" in code
     answer = run.predict("a text to judge")[0]
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=ENVIRONMENT,
+        ["python", "-c", code],
+        env=preloaded,
         text=True,
         capture_output=True,
         cwd=tiny_of("bert").parent,  # the folder of the base is named without its place

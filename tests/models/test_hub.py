@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,9 @@ from tiny import tiny
 
 SCRIPT = """
 import dataclasses, json, os, sys
+for name in list(sys.modules):  # the library reads its settings when it is imported
+    if name.partition(".")[0] in ("warmstart", "huggingface_hub"):
+        del sys.modules[name]
 exec(os.environ.get("SITE", ""))
 from warmstart.errors import WarmstartError
 from warmstart.models import base as catalog
@@ -34,15 +36,15 @@ Resolve = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def resolve(hub: HubServer, tmp_path: Path) -> Resolve:
+def resolve(hub: HubServer, tmp_path: Path, preloaded: dict[str, str]) -> Resolve:
     """Resolve a name in a fresh process with a hub cache of its own."""
 
     def run(name: str = "org/tiny", revision: str = "", **env: str) -> dict[str, Any]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
         settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "*"}
         done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, name, revision],
-            env=clean | settings | {"PYTHONPATH": str(SRC)} | env,
+            ["python", "-c", SCRIPT, name, revision],
+            env=clean | settings | {"PATH": preloaded["PATH"], "PYTHONPATH": str(SRC)} | env,
             capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 import torch
 
 import warmstart
-from learning import ENVIRONMENT, fit, grads_of, messages, write_messages
+from learning import fit, grads_of, messages, write_messages
 from warmstart.config.recipe import Recipe
 from warmstart.errors import RecipeError
 from warmstart.part import allow
@@ -131,11 +130,13 @@ def test_its_settings_are_checked_as_any_others() -> None:
         Recipe.of({"objective": OWN, "task": "regression"})
 
 
-def test_from_the_command_line(data: Path, tiny_of: Folder, tmp_path: Path) -> None:
+def test_from_the_command_line(
+    data: Path, tiny_of: Folder, tmp_path: Path, preloaded: dict[str, str]
+) -> None:
     words = ["tune", str(data), "--objective", OWN, "--objective.beta", "0.1", "--dry-run"]
     done = subprocess.run(
-        [sys.executable, "-m", "warmstart", *words, "--base", str(tiny_of("bert"))],
-        env={**ENVIRONMENT, "PYTHONPATH": f"{ENVIRONMENT['PYTHONPATH']}:{HERE}"},
+        ["warmstart", *words, "--base", str(tiny_of("bert"))],
+        env={**preloaded, "PYTHONPATH": f"{preloaded['PYTHONPATH']}:{HERE}"},
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

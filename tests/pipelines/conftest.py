@@ -1,17 +1,18 @@
-"""A process that does jobs and survives their deaths."""
+"""Runs in processes of their own, which may die."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from learning import ENVIRONMENT, write_messages
+from learning import write_messages
+
+KILLABLE = Path(__file__).parent / "killable.py"
 
 
 @pytest.fixture(scope="session")
@@ -21,27 +22,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., int]]:
+def job(preloaded: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., int]:
     """job(out=…, data=…, keys=…, die=…, resume=…) -> exit status; see killable.py."""
     folder = tmp_path_factory.mktemp("killable")
-    with (
-        (folder / "errors").open("w+") as errors,
-        subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent / "killable.py")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
-            env=ENVIRONMENT, cwd=folder,
-        ) as process,
-    ):  # fmt: skip
-        assert process.stdin and process.stdout
 
-        def do(**what: Any) -> int:
-            assert process.stdin and process.stdout
-            process.stdin.write(json.dumps(what, default=str) + "\n")
-            process.stdin.flush()
-            answer = process.stdout.readline().strip()
-            if answer in ("", "99"):
-                pytest.fail((folder / "errors").read_text())
-            return int(answer)
+    def do(**what: Any) -> int:
+        done = subprocess.run(
+            ["python", str(KILLABLE), json.dumps(what, default=str)],
+            env=preloaded, cwd=folder, text=True, capture_output=True,
+        )  # fmt: skip
+        if done.returncode == 1:
+            pytest.fail(done.stderr)
+        return done.returncode
 
-        yield do
-        process.stdin.close()
+    return do

@@ -1,9 +1,9 @@
-"""Runs that die: reads one job a line, does each in a process of its own, tells how it ended.
+"""A run that dies: does the job that its argument tells.
 
 A job is JSON: {"keys": …, "data": …, "out": …, "resume": bool, "die": when}, where `die` is one
 of {"step": n}, {"save": n} (in the n-th checkpoint, between the tensors and the manifest),
 {"model": n} (while the model folder is being put in place), {"interrupt": n} (SIGINT after step n,
-survived) or null. The answer is the exit status as `subprocess` gives it: -9 for SIGKILL.
+survived: exit status 130) or null.
 """
 
 from __future__ import annotations
@@ -12,21 +12,13 @@ import json
 import os
 import signal
 import sys
-import traceback
 import warnings
 from pathlib import Path
 from typing import Any
 
-warnings.simplefilter("error")
-
-import peft  # noqa: E402, F401
-import sklearn.linear_model  # noqa: E402, F401
-import torch  # noqa: E402, F401
-import transformers.pipelines  # noqa: E402, F401
-
-from warmstart import api  # noqa: E402
-from warmstart.training import checkpoint  # noqa: E402
-from warmstart.types import Listener  # noqa: E402
+from warmstart import api
+from warmstart.training import checkpoint
+from warmstart.types import Listener
 
 
 def die() -> None:
@@ -85,20 +77,5 @@ def work(job: dict[str, Any]) -> int:
     return 0
 
 
-def main() -> None:
-    for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            code = 99
-            try:
-                code = work(json.loads(line))
-            except BaseException:  # noqa: BLE001
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                os._exit(code)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
-
-
-main()
+warnings.simplefilter("error")
+sys.exit(work(json.loads(sys.argv[1])))

@@ -6,7 +6,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 import warmstart
-from learning import ENVIRONMENT, write_messages
+from learning import write_messages
 from warmstart.errors import RunError
 from warmstart.run import Run
 from warmstart.training.regularization.text import SHIPPED
@@ -161,7 +160,7 @@ def notes_of(run: Path) -> list[str]:
 
 
 def test_the_disk_spoils_them_all(
-    tiny_of: Folder, data: Path, job: Job, whole: Path, tmp_path: Path
+    tiny_of: Folder, data: Path, job: Job, whole: Path, tmp_path: Path, preloaded: dict[str, str]
 ) -> None:
     """It begins again and says so, in the ledger and on the terminal; killed once more, what it
     has done since then counts."""
@@ -175,8 +174,9 @@ def test_the_disk_spoils_them_all(
     names = ("step-00000002", "step-00000001")
     for name in names:
         (broken / "checkpoints" / name / "manifest.json").unlink()
-    command = [sys.executable, "-W", "error", "-m", "warmstart", "tune", "--resume", str(broken)]
-    done = subprocess.run(command, env=ENVIRONMENT, text=True, capture_output=True)
+    command = ["warmstart", "tune", "--resume", str(broken)]
+    strict = {**preloaded, "PYTHONWARNINGS": "error"}
+    done = subprocess.run(command, env=strict, text=True, capture_output=True)
     said = f"no checkpoint of {broken} can be read ({' and '.join(names)}); it begins again at step"
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith(f"note: {said} 1\n")
@@ -200,16 +200,17 @@ def test_interrupted_in_the_middle(
     assert weights(broken) == weights(whole)
 
 
-def test_ctrl_c_on_the_command_line(tiny_of: Folder, data: Path, tmp_path: Path) -> None:
+def test_ctrl_c_on_the_command_line(
+    tiny_of: Folder, data: Path, tmp_path: Path, preloaded: dict[str, str]
+) -> None:
     """Status 130, one line that says how to go on, and that line works."""
     out = tmp_path / "run"
-    command = [sys.executable, "-W", "error", "-m", "warmstart", "tune"]
     words = [str(data), "--base", str(tiny_of("bert")), "--out", str(out)]
     words += ["--train.epochs", "4000", "--train.patience", "4000", "--train.batch-size", "8"]
     words += ["--evaluate.baselines", "false"]
     process = subprocess.Popen(
-        [*command, *words], env=ENVIRONMENT, text=True, stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        ["warmstart", "tune", *words], env={**preloaded, "PYTHONWARNINGS": "error"}, text=True,
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     log = out / "log.jsonl"
     end = time.monotonic() + 120

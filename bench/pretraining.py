@@ -1,6 +1,6 @@
 """Every objective from scratch on the same prose, against the frequency of each token.
 
-    python bench/pretraining.py CORPUS [--minutes 3] [--size tiny] [--only gpt2,bert] [--keep DIR]
+    python bench/pretraining.py [CORPUS] [--minutes 3] [--size tiny] [--only gpt2,bert] [--keep DIR]
 
 CORPUS is a folder with train/, validation/ and test/; of a held-out text the beginning is read.
 Each architecture of one size trains for so many minutes of the process's own time (one thread:
@@ -24,6 +24,7 @@ from typing import Any
 import transformers
 
 import warmstart
+from ngram import PROSE
 from warmstart.models.checks import read_json
 from warmstart.models.heads import language_class
 from warmstart.types import Listener
@@ -87,7 +88,7 @@ def measure(words: argparse.Namespace, name: str, objective: str) -> dict[str, A
     with tempfile.TemporaryDirectory() as folder:
         little = part_of(words.corpus, Path(folder) / "corpus", 20_000, documents=1)
         _, step = train(words, little, Path(folder) / "tried", name, objective, TRIED)
-    steps = max(round(words.minutes * 60 / step), 2 * TRIED)
+    steps = 6 * max(round(words.minutes * 10 / step), 4)
     begun, used = time.perf_counter(), time.process_time()
     out = words.keep / f"{name}-{objective}"
     with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +114,7 @@ def measure(words: argparse.Namespace, name: str, objective: str) -> dict[str, A
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("corpus", type=Path)
+    parser.add_argument("corpus", type=Path, nargs="?", default=PROSE)
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--size", default="tiny")
     parser.add_argument("--tokens", type=int, default=1_024, help="of a step")

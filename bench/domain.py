@@ -37,7 +37,7 @@ def main() -> int:
     words.add_argument("--method", default="frozen")
     words.add_argument("--epochs", type=int, help="of the fine-tuning; unset: as tune has it")
     words.add_argument("--reading", type=float, default=3.0, help="epochs over the abstracts")
-    words.add_argument("--out", type=Path, help="keep the runs below this folder")
+    words.add_argument("--out", type=Path, help="keep the runs here, and go on with them")
     asked = words.parse_args()
     figures = list[dict[str, Any]]()
     with tempfile.TemporaryDirectory(prefix="warmstart-bench-") as folder:
@@ -63,12 +63,17 @@ def short(base: str) -> str:
     return base if "/" not in base else "/".join(Path(base).parts[-2:])
 
 
+def done(out: Path) -> bool:
+    """Whether a run that was kept need not be made again."""
+    return (out / "metrics.json").is_file()
+
+
 def read(base: str, place: Path, asked: argparse.Namespace) -> str:
     """The base after the abstracts; what the reading did is printed."""
     import warmstart
 
     out = place / f"{short(base).replace('/', '-')}-abstracts"
-    run = warmstart.pretrain(
+    run = warmstart.Run(out) if done(out) else warmstart.pretrain(
         DATA.parent / "scitldr" / "train.jsonl", base=base, objective="mlm", out=out, **{
             "data.columns.text": "source", "task.max_length": 256, "train.batch_tokens": 4_096,
             "train.learning_rate": 2e-4, "train.epochs": 1 if asked.quick else asked.reading,
@@ -94,9 +99,10 @@ def compare(
                                     "evaluate.bootstrap": 100, "data.max_dropped": 0.2}  # fmt: skip
             if asked.epochs:
                 keys["train.epochs"] = asked.epochs
-            run = warmstart.tune(
+            out = place / f"{name}-{way}-{short(base).replace('/', '-')}-{seed}"
+            run = warmstart.Run(out) if done(out) else warmstart.tune(
                 DATA.parent / name, task=SETS[name], base=start, method=asked.method, seed=seed,
-                out=place / f"{name}-{way}-{short(base).replace('/', '-')}-{seed}", **keys,
+                out=out, **keys,
             )  # fmt: skip
             table = pq.read_table(run.path / "predictions.parquet", columns=["label", "prediction"])
             ways[way].append(counts(SETS[name], table.to_pydict()))

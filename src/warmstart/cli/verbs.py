@@ -9,8 +9,7 @@ from functools import partial
 from typing import Any
 
 from warmstart import api
-from warmstart.cli.chat import Talk
-from warmstart.cli.judging import judging
+from warmstart.cli.chat import Talk, judging
 from warmstart.cli.output import adapters as show_adapters
 from warmstart.cli.output import answers as show_answers
 from warmstart.cli.output import generation as show_texts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -221,7 +221,7 @@ def _set_options(request: Request) -> dict[str, Any]:
     return {key: value for key, value in options if value is not None and key != "json"}
 
 
-def _sampling(request: Request) -> dict[str, Any]:
+def _sampling(request: Request) -> Mapping[str, Any]:
     """The settings of generation that were given, in either spelling, and other keys."""
     values = {key: request.options.get(key) for key in Sampling.model_fields}
     return {key: value for key, value in values.items() if value is not None} | request.keys

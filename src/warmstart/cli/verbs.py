@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from warmstart import api
-from warmstart.cli.chat import Talk
-from warmstart.cli.judging import judging
+from warmstart.cli.chat import Talk, judging
 from warmstart.cli.output import adapters as show_adapters
 from warmstart.cli.output import answers as show_answers
 from warmstart.cli.output import generation as show_texts
@@ -280,7 +279,7 @@ def _set_options(request: Request) -> dict[str, Any]:
     return {key: value for key, value in options if value is not None and key != "json"}
 
 
-def _sampling(request: Request) -> dict[str, Any]:
+def _sampling(request: Request) -> Mapping[str, Any]:
     """The settings of generation that were given, in either spelling, and other keys."""
     values = {key: request.options.get(key) for key in Sampling.model_fields}
     return {key: value for key, value in values.items() if value is not None} | request.keys

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from warmstart.config.validation import checked
-from warmstart.data.conversations import PROMPT_ROLES, SYSTEMS, messages_of
+from warmstart.data.conversations import PROMPT_ROLES, SYSTEMS, Message, messages_of
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
 from warmstart.data.readers.text import is_plain, lines_of
@@ -66,7 +66,7 @@ class Written:
         """What the model wrote."""
         return self.completion.text
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> Mapping[str, Any]:
         """As a row of a file and of `--json`; `log_prob` is the mean of a token in nats."""
         settings = self.column.sampling.model_dump(mode="json", exclude={"stop"})
         return {
@@ -108,7 +108,7 @@ def columns_of(models: Sequence[str], keys: Mapping[str, Any]) -> list[Column]:
     return columns
 
 
-def parted(keys: Mapping[str, Any]) -> tuple[Engine, dict[str, Any]]:
+def parted(keys: Mapping[str, Any]) -> tuple[Engine, Mapping[str, Any]]:
     """The engine that keys name, and the settings of generation. Raises `RecipeError`."""
     allow_named(keys)
     other = {key for key in keys if key.partition(".")[0] == "engine" or key == OWN_HEAD}
@@ -150,8 +150,8 @@ def _of_table(table: pa.Table) -> list[Prompt]:
     for row in table.to_pylist():
         prompt = _prompt(row[name], f"{row['_file']}:{row['_line']}")
         if system is not None and row[system]:
-            said = prompt if not isinstance(prompt, str) else [_by_user(prompt)]
-            prompt = [{"role": "system", "content": str(row[system])}, *said]
+            spoken = prompt if not isinstance(prompt, str) else [_by_user(prompt)]
+            prompt = [{"role": "system", "content": str(row[system])}, *spoken]
         prompts.append(prompt)
     return prompts
 
@@ -173,7 +173,7 @@ def _prompt(value: Any, where: str) -> Prompt:
     return messages
 
 
-def _by_user(text: str) -> dict[str, Any]:
+def _by_user(text: str) -> Message:
     return {"role": "user", "content": text}
 
 

@@ -7,6 +7,7 @@ others, and the same person later, add theirs.
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import os
 from collections import defaultdict
@@ -268,11 +269,11 @@ def agreement(units: Mapping[tuple[str, ...], Mapping[str, str]]) -> float | Non
 
 
 def _alpha() -> Any:
+    """The function of the package, which is an extra. Raises `RunError` where it is missing."""
     try:
-        import krippendorff
+        return importlib.import_module("krippendorff").alpha
     except ImportError:
         raise RunError(
             "the agreement of several annotators needs krippendorff: "
             "pip install 'warmstart[prefer]'"
         ) from None
-    return krippendorff.alpha

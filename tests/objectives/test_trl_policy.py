@@ -11,8 +11,8 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
-from rl import ANSWERS, LIMIT, PROMPTS, decoder, session, written
 
+from rl import ANSWERS, LIMIT, PROMPTS, decoder, session, written
 from warmstart.objectives import grpo as ours
 from warmstart.objectives.grpo import GRPO
 from warmstart.objectives.rollouts import Rollouts

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field, model_validator
 
 from warmstart.objectives.policy import (
-    Aggregation, Baseline, Ratio, Scale, group_advantages, kl_estimate, policy_terms, summed, weight,
+    Aggregation,
+    Baseline,
+    Ratio,
+    Scale,
+    group_advantages,
+    kl_estimate,
+    policy_terms,
+    summed,
+    weight,
 )  # fmt: skip
 from warmstart.objectives.rollouts import RolloutObjective, Rollouts
 

@@ -9,7 +9,13 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from warmstart.errors import RecipeError
 from warmstart.objectives.policy import (
-    adapted, generalised_advantages, on_last_token, policy_terms, summed, value_terms, whitened,
+    adapted,
+    generalised_advantages,
+    on_last_token,
+    policy_terms,
+    summed,
+    value_terms,
+    whitened,
 )  # fmt: skip
 from warmstart.objectives.rollouts import RolloutObjective, Rollouts
 

@@ -13,7 +13,7 @@ import torch
 
 from preferences import PAIRS, Aligned, decoder, gap
 from warmstart import part as parts
-from warmstart.models import pairs as rows_of_pairs
+from warmstart.models.fast import pairs as rows_of_pairs
 from warmstart.objectives.kto import Kto
 from warmstart.objectives.preferences import Pairs
 

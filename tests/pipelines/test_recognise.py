@@ -141,13 +141,13 @@ def test_what_is_taken_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_what_no_task_learns_from_is_called_by_its_name(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds preferences \(.*warmstart align .*learns from"):
-        warmstart.plan(varied(ROWS["preferences"]))
     for name in ("multiple choice", "minimal pairs"):
         with pytest.raises(
             DataError, match=rf"holds {name} \(.*warmstart evaluate .*--task choice"
         ):
             warmstart.plan(varied(ROWS[name]))
+    with pytest.raises(DataError, match=r"holds preferences \(.*`warmstart align DATA --base"):
+        warmstart.plan(varied(ROWS["preferences"]))
     with pytest.raises(RecipeError, match=r"minilm, writes no texts.*--task text2text --base"):
         warmstart.plan(varied(ROWS["text2text"]))
     (tmp_path / "books" / "old").mkdir(parents=True)

@@ -15,7 +15,7 @@ import pytest
 from warmstart.data.ledger import Ledger
 from warmstart.data.tokens.lost import Cut
 from warmstart.errors import DataError
-from warmstart.evaluation.baselines.answers import BagOfWords, Length
+from warmstart.evaluation.baselines.rules import BagOfWords, Length
 from warmstart.metrics.preference import PairAccuracy
 from warmstart.models.generation import TokenScores
 from warmstart.models.loading import load_tokenizer

@@ -12,8 +12,8 @@ import torch
 
 from preferences import CPU, PAIRS, Aligned, decoder, store
 from tiny import tiny
+from warmstart.models.fast.pairs import answer_log_probs, pair_inputs, shares_prompts
 from warmstart.models.forward import Forward
-from warmstart.models.pairs import answer_log_probs, pair_inputs, shares_prompts
 from warmstart.tasks.reward import set_padding
 from warmstart.training.pairs import PairRows, RatedPairs
 

@@ -1,4 +1,10 @@
-"""Which of two answers is the better: how often a model says what people said."""
+"""Which of two answers is the better: how often a model says what people said.
+
+A score is whatever a model, a reward model or a rule gives an answer: its log-probability, a number,
+its length. Only the two scores of one prompt are ever compared, so that any rising function of a
+score gives the same accuracy. The mean gap has the unit of the scores, and says nothing between
+models whose scores have different ones.
+"""
 
 from __future__ import annotations
 
@@ -48,4 +54,5 @@ class PairAccuracy(Measure):
         return None if name == "gap" else 1.0
 
     def correct(self, rows: Floats) -> NDArray[np.bool_] | None:
+        """The pairs whose chosen answer is ahead; a tie is not right."""
         return rows[:, 0] > 0.5

@@ -92,7 +92,7 @@ def _both(forward: Forward, inputs: Mapping[str, Any]) -> Tensor:
     """Log-probabilities of the answers and, without gradient, of the mismatched ones, [B, 4]."""
     import torch
 
-    from warmstart.models.pairs import answer_log_probs
+    from warmstart.models.fast.pairs import answer_log_probs
 
     own = answer_log_probs(forward, inputs)
     with torch.no_grad():

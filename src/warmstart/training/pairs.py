@@ -13,14 +13,14 @@ from torch import Tensor
 from warmstart.data.tokens.batching import ordered
 from warmstart.data.tokens.dataset import TokenizedDataset, joined
 from warmstart.models.fast.loss import divergences
-from warmstart.models.forward import Batch, Forward, Outputs
-from warmstart.models.generation import TokenScores
-from warmstart.models.pairs import (
+from warmstart.models.fast.pairs import (
     answer_log_probs,
     answer_states,
     pair_inputs,
     shares_prompts,
 )
+from warmstart.models.forward import Batch, Forward, Outputs
+from warmstart.models.generation import TokenScores
 from warmstart.training.datasets import (
     CACHED_TOKENS,
     INFERENCE_TOKENS,

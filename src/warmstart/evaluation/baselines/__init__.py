@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from warmstart.evaluation.baselines import answers, rules, tfidf
+from warmstart.evaluation.baselines import rules, tfidf
 from warmstart.evaluation.baselines.base import Baseline, Untuned
 from warmstart.evaluation.settings import Evaluate
 from warmstart.tasks.base import Examples, Task
 
 BASELINES: Mapping[str, type[Baseline]] = {
     re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower(): value
-    for module in (answers, rules, tfidf)
+    for module in (rules, tfidf)
     for name, value in vars(module).items()
     if isinstance(value, type) and issubclass(value, Baseline) and hasattr(value, "name")
 }

@@ -29,8 +29,8 @@ FOLDERS = {
 }
 
 NO_PARTS = {
-    "base", "engine", "generation", "language", "policy", "predictor", "preferences", "results",
-    "rollouts", "writer",
+    "base", "engine", "generation", "language", "predictor", "preferences", "results",
+    "writer",
 }  # fmt: skip
 """Files in these folders that hold what the parts share."""
 

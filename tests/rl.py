@@ -14,7 +14,8 @@ from tiny import tiny_tokenizer
 from warmstart.data.tokens.dataset import offsets_of, store_of
 from warmstart.models.fast.forward import forward_for
 from warmstart.models.forward import Forward
-from warmstart.objectives.rollouts import RolloutObjective, Rollouts
+from warmstart.objectives.reinforcement.objective import RolloutObjective
+from warmstart.objectives.reinforcement.rollouts import Rollouts
 
 PROMPTS = ((5, 6, 7), (8, 9, 10, 11, 12))
 ANSWERS = ((13, 14, 2), (15, 2), (16, 17, 18, 19), (20, 21, 22, 2))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from warmstart.objectives.policy import (
+from warmstart.objectives.reinforcement.policy import (
     adapted,
     dead_groups,
     generalised_advantages,

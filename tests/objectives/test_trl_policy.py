@@ -15,7 +15,7 @@ import torch
 from rl import ANSWERS, LIMIT, PROMPTS, decoder, session, written
 from warmstart.objectives import grpo as ours
 from warmstart.objectives.grpo import GRPO
-from warmstart.objectives.rollouts import Rollouts
+from warmstart.objectives.reinforcement.rollouts import Rollouts
 from warmstart.training.loop import compute_gradients
 
 pytestmark = pytest.mark.slow
@@ -171,7 +171,7 @@ FAULTS: dict[str, Callable[[Any], tuple[str, Any]]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_noticed(fault: str, monkeypatch: pytest.MonkeyPatch):
-    from warmstart.objectives import policy
+    from warmstart.objectives.reinforcement import policy
 
     real = SimpleNamespace(policy_terms=policy.policy_terms, kl_estimate=policy.kl_estimate)
     monkeypatch.setattr(ours, *FAULTS[fault](real))

@@ -88,7 +88,7 @@ def matches(pattern: str, texts: Sequence[str], answers: Sequence[str | None]) -
     try:
         if f"(?P<{GROUP}>" not in pattern:
             return np.asarray(compute.match_substring_regex(column, pattern), bool)
-        found = compute.extract_regex(column, pattern).to_pylist()
+        groups = compute.extract_regex(column, pattern).to_pylist()
     except pa.ArrowInvalid as error:
         raise RecipeError(
             f"the regular expression {shown(pattern)} cannot be read ({shown(error, 100)}); it is "
@@ -96,7 +96,7 @@ def matches(pattern: str, texts: Sequence[str], answers: Sequence[str | None]) -
         ) from None
     return np.array([
         match is not None and answer is not None and is_exact(match[GROUP], answer)
-        for match, answer in zip(found, answers, strict=True)
+        for match, answer in zip(groups, answers, strict=True)
     ], bool)  # fmt: skip
 
 

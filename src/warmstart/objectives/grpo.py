@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
-from warmstart.objectives.policy import (
+from warmstart.objectives.reinforcement.objective import RolloutObjective
+from warmstart.objectives.reinforcement.policy import (
     Aggregation,
     Baseline,
     Ratio,
@@ -18,7 +19,7 @@ from warmstart.objectives.policy import (
     summed,
     weight,
 )  # fmt: skip
-from warmstart.objectives.rollouts import RolloutObjective, Rollouts
+from warmstart.objectives.reinforcement.rollouts import Rollouts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +77,7 @@ class GRPO(RolloutObjective):
 
         rewards = rollouts.answers["reward"]
         if self.kl_reward:
-            rewards = rewards - self.kl_reward * rollouts.sums(self.penalty(rollouts))
+            rewards = rewards - self.kl_reward * rollouts.sums(rollouts.divergence(self.estimator))
         groups = torch.from_numpy(rewards.reshape(-1, rollouts.copies)).double()
         values = group_advantages(groups, self.advantage, self.scale).float().numpy().reshape(-1)
         rollouts.tokens["advantages"] = rollouts.of_token(values)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 from pydantic import Field, PrivateAttr, model_validator
 
 from warmstart.errors import RecipeError
-from warmstart.objectives.policy import (
+from warmstart.objectives.reinforcement.objective import RolloutObjective
+from warmstart.objectives.reinforcement.policy import (
     adapted,
     generalised_advantages,
     on_last_token,
@@ -17,7 +19,7 @@ from warmstart.objectives.policy import (
     value_terms,
     whitened,
 )  # fmt: skip
-from warmstart.objectives.rollouts import RolloutObjective, Rollouts
+from warmstart.objectives.reinforcement.rollouts import Rollouts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,7 +136,8 @@ class PPO(RolloutObjective):
         import torch
 
         values = self.scores(self._session.forward, rollouts, most)["values"]
-        penalty = self.penalty(rollouts)
+        held = bool(self.kl_reward)
+        penalty = rollouts.divergence(self.estimator) if held else np.zeros_like(values)
         offsets, lengths = rollouts.offsets, rollouts.lengths
         places = torch.arange(int(lengths.max()))
         mask = places < torch.from_numpy(lengths)[:, None]

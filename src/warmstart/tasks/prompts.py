@@ -267,10 +267,10 @@ def _written(
     ids = template.render(messages, tools, open=True)
     if answer is None:
         return ids, []
-    said = [*messages, {"role": ASSISTANT, "content": answer}]
-    whole = template.conversation(said, tools, "last")
-    begin, end = whole.turns[-1]
-    return ids, whole.ids[begin:end].tolist()
+    whole = [*messages, {"role": ASSISTANT, "content": answer}]
+    answered = template.conversation(whole, tools, "last")
+    begin, end = answered.turns[-1]
+    return ids, answered.ids[begin:end].tolist()
 
 
 def wanted(table: pa.Table) -> list[str | None]:
@@ -286,12 +286,12 @@ def alarms(training: Json) -> list[str]:
     Args:
         training: figure → its value each time that answers were written.
     """
-    found: list[str] = []
+    notes: list[str] = []
     reward = _change(training, "reward")
     for name, what in (("accuracy", "the share of right answers"),):
         truth = _change(training, name)
         if reward and truth and reward.rose and truth.fell:
-            found.append(
+            notes.append(
                 f"Reward hacking: the reward rose from {reward.first:.3g} to {reward.last:.3g} "
                 f"while {what} fell from {truth.first:.1%} to {truth.last:.1%}. The model is paid "
                 "for something else than right answers; reward these, or stop earlier."
@@ -302,12 +302,12 @@ def alarms(training: Json) -> list[str]:
             accuracy and accuracy.last > 1 - 2 * COLLAPSED) else (
             " What it does not try it cannot learn: a higher temperature, a lower "
             "train.learning_rate or a kl_loss keeps answers apart.")  # fmt: skip
-        found.append(
+        notes.append(
             f"Collapse: the entropy of a token fell to {entropy.last / entropy.first:.1%} of its "
             f"start ({entropy.first:.3g} to {entropy.last:.3g} nats): the answers to a prompt have "
             f"become nearly alike.{sure}"
         )
-    return found
+    return notes
 
 
 class _Change:

@@ -8,7 +8,7 @@ the seed and the number of the step, and it stands in every checkpoint.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -17,11 +17,18 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from warmstart.data.tokens.batching import micro, pad_rows
 from warmstart.data.tokens.dataset import IGNORE_INDEX, TokenizedDataset, offsets_of
-from warmstart.errors import RecipeError, RunError, shown
-from warmstart.metrics.rewards import Answered, Rewards, are_right, check_names
+from warmstart.errors import RecipeError
+from warmstart.metrics.rewards import Answered, Rewards, check_names
 from warmstart.models.architectures import family_of
 from warmstart.objectives.base import Dataset, Loss, Objective, PlannedStep, Position, Source
-from warmstart.objectives.policy import Estimator, dead_groups, kl_estimate
+from warmstart.objectives.reinforcement.policy import Estimator, dead_groups, kl_estimate
+from warmstart.objectives.reinforcement.rollouts import (
+    RECORD,
+    Rollouts,
+    check_ends,
+    extremes,
+    facts_of,
+)
 from warmstart.objectives.supervised import text
 
 if TYPE_CHECKING:
@@ -33,62 +40,6 @@ if TYPE_CHECKING:
 
 TRUNCATED = ("top_k", "top_p", "min_p", "repetition_penalty")
 """Settings of generation under which an answer is not drawn from what the model says."""
-RECORD = (
-    "step", "reward", "accuracy", "entropy", "kl", "distinct", "dead_groups", "clipped", "length",
-)  # fmt: skip
-"""What is kept of each time that answers are written; see `Rollouts.facts`."""
-
-
-@dataclass(eq=False)
-class Rollouts:
-    """Answers to the prompts of some steps: N of them, `copies` to each prompt side by side.
-
-    Args:
-        begin: steps that were done when they were written.
-        parts: in how many parts the steps learn from them.
-        copies: answers to each prompt.
-        prompts: the number of each one's prompt among the rows of train [N].
-        offsets: where the tokens of each begin, and where the last ones end [N + 1].
-        answers: by name, a value of each answer [N]: `reward`; `ended` where the model ended it.
-        tokens: by name, a value of each token [T]: `ids`; `old`, its log-probability as it was
-            drawn; `reference`, that under the model as it was before; `advantages`; whatever else
-            `credit` adds.
-        facts: figures of all of them, as they go to the log.
-    """
-
-    begin: int
-    parts: int
-    copies: int
-    prompts: np.ndarray
-    offsets: np.ndarray
-    answers: dict[str, np.ndarray]
-    tokens: dict[str, np.ndarray]
-    facts: dict[str, float] = field(default_factory=dict[str, float])
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each answer [N]."""
-        return np.diff(self.offsets)
-
-    @property
-    def groups(self) -> np.ndarray:
-        """The rewards of each prompt's answers [G, copies]."""
-        return self.answers["reward"].reshape(-1, self.copies)
-
-    def of_token(self, values: np.ndarray) -> np.ndarray:
-        """A value of each answer [N] for each of its tokens [T]."""
-        return np.repeat(values, self.lengths)
-
-    def sums(self, values: np.ndarray) -> np.ndarray:
-        """Values of tokens [T] summed by answer [N]."""
-        owner = np.repeat(np.arange(len(self.lengths)), self.lengths)
-        return np.bincount(owner, values, minlength=len(self.lengths))
-
-    def part(self, place: int) -> np.ndarray:
-        """The answers that the step at this place learns from; all answers of a prompt together."""
-        chunks = np.array_split(np.arange(len(self.prompts) // self.copies), self.parts)
-        groups = chunks[place % self.parts]
-        return (groups[:, None] * self.copies + np.arange(self.copies)).reshape(-1)
 
 
 class RolloutObjective(Objective):
@@ -161,17 +112,12 @@ class RolloutObjective(Objective):
     _rollouts: Rollouts | None = PrivateAttr(default=None)
     _record: list[list[float]] = PrivateAttr(default_factory=list[list[float]])
 
-    @field_validator("reward", mode="before")
+    @field_validator("reward", "reward_weights", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
-        names = value.split(",") if isinstance(value, str) else value
-        return [str(name).strip() for name in names] if isinstance(names, list | tuple) else value
-
-    @field_validator("reward_weights", mode="before")
-    @classmethod
-    def _numbers(cls, value: Any) -> Any:
         value = value.split(",") if isinstance(value, str) else value
-        return (value,) if isinstance(value, int | float) else value
+        value = [value] if isinstance(value, int | float) else value
+        return [v.strip() if isinstance(v, str) else v for v in value]
 
     @model_validator(mode="before")
     @classmethod
@@ -223,9 +169,8 @@ class RolloutObjective(Objective):
         self._session = session
         session.forward.without_dropout()  # else the weights that write are not those that learn
         task = session.prepared.task
-        names = self.reward or (getattr(task, "verify", "exact"),)
-        self._rewards = Rewards(names, self.reward_weights, getattr(task, "pattern", None),
-                                session.reward_model)  # fmt: skip
+        names = self.reward or (task.verify,)
+        self._rewards = Rewards(names, self.reward_weights, task.pattern, session.reward_model)
         self._reference = session.reference() if self.kl_loss or self.kl_reward else None
         self._limit = int(task.max_new_tokens or 0)
 
@@ -302,21 +247,22 @@ class RolloutObjective(Objective):
             session.forward, prompts, sampling, tokenizer=session.tokenizer, ends=ends
         )
         owners = np.repeat(rows, self.num_generations)
-        ended = np.array([one.finish_reason == "stop" for one in written])
-        lengths = np.array([len(one.ids) for one in written])
-        answered = self._answered("train", owners, [one.text for one in written], ended, lengths)
+        ended = np.array([text.finish_reason == "stop" for text in written])
+        lengths = np.array([len(text.ids) for text in written])
+        answered = self._answered("train", owners, [text.text for text in written], ended, lengths)
         rollouts = Rollouts(
             begin, parts, self.num_generations, owners, offsets_of(lengths),
             {"reward": self._rewards(answered), "ended": ended},
-            {"ids": np.concatenate([np.asarray(one.ids, np.int64) for one in written]),
-             "old": np.concatenate([one.log_probs for one in written]).astype(np.float32)},
+            {"ids": np.concatenate([np.asarray(text.ids, np.int64) for text in written]),
+             "old": np.concatenate([text.log_probs for text in written]).astype(np.float32)},
         )  # fmt: skip
         if self._reference is not None:
             scores = self.scores(self._reference, rollouts, most)
             rollouts.tokens["reference"] = scores["log_probs"]
-        rollouts.facts |= self._facts(rollouts, answered)
+        rollouts.facts |= facts_of(rollouts, answered, session.prepared.task)
         if not begin:
-            self._tell_extremes(answered, rollouts.answers["reward"])
+            for note in extremes(answered, rollouts.answers["reward"]):
+                self.tell(note)
         self._note(rollouts)
         self.credit(rollouts, most)
         return rollouts
@@ -325,17 +271,6 @@ class RolloutObjective(Objective):
         """Put `advantages`, and what else the loss needs, beside the tokens; at most so many tokens
         are computed at once."""
         raise NotImplementedError
-
-    def penalty(self, rollouts: Rollouts) -> np.ndarray:
-        """What is taken off the reward at each token [T] for the distance from the reference."""
-        import torch
-
-        old = rollouts.tokens["old"]
-        if not self.kl_reward:
-            return np.zeros(len(old), np.float32)
-        pair = torch.from_numpy(old)[None], torch.from_numpy(rollouts.tokens["reference"])[None]
-        every = torch.ones(1, len(old), dtype=torch.bool)
-        return kl_estimate(*pair, every, self.estimator)[0].numpy()
 
     def batch(self, rollouts: Rollouts, chosen: np.ndarray) -> Batch:
         """Some of the answers as a batch; what is of a token stands in [B, T]."""
@@ -391,8 +326,8 @@ class RolloutObjective(Objective):
         pair = token_log_probs(states, targets, self.temperature)
         nothing = pair[0].new_zeros(real.shape)
         names = ("log_probs", "entropy")
-        found = {n: nothing.masked_scatter(real, v) for n, v in zip(names, pair, strict=True)}
-        return found | self.beside(forward, states, nothing, real)
+        values = {n: nothing.masked_scatter(real, v) for n, v in zip(names, pair, strict=True)}
+        return values | self.beside(forward, states, nothing, real)
 
     def beside(
         self, forward: Forward, states: Any, nothing: Tensor, real: Tensor
@@ -448,36 +383,13 @@ class RolloutObjective(Objective):
         """Answers to the prompts in some rows of a split, for rewards."""
         prepared = self._session.prepared
         table = prepared.examples[split].table
-        asked = prepared.task.as_text(table).to_pylist()
+        prompts = prepared.task.as_text(table).to_pylist()
         known = "target" in table.column_names
         wanted: list[str | None] = table["target"].to_pylist() if known else [None] * len(table)
         return Answered(
-            [asked[row] for row in rows], [text.strip() for text in texts],
+            [prompts[row] for row in rows], [text.strip() for text in texts],
             [wanted[row] for row in rows], ended, tokens,
         )  # fmt: skip
-
-    def _facts(self, rollouts: Rollouts, answered: Answered) -> dict[str, float]:
-        """Figures of answers that have been rewarded: means of all."""
-        reward, ended, lengths = rollouts.answers["reward"], answered.ended, answered.tokens
-        facts = {
-            "reward": float(reward.mean()),
-            "clipped": float(1 - ended.mean()),
-            "length": float(lengths[ended].mean()) if ended.any() else 0.0,
-        }
-        task = self._session.prepared.task
-        if getattr(task, "answers_known", False):
-            pattern = getattr(task, "pattern", None)
-            right = are_right(task.verify, answered.texts, answered.answers, pattern)
-            facts["accuracy"] = float(right.mean())
-        if rollouts.copies > 1:
-            import torch
-
-            groups = np.array(answered.texts, object).reshape(-1, rollouts.copies)
-            facts["distinct"] = float(np.mean([len({*row}) for row in groups]))
-            facts["dead_groups"] = float(
-                dead_groups(torch.from_numpy(rollouts.groups)).float().mean()
-            )
-        return facts
 
     def _note(self, rollouts: Rollouts) -> None:
         """Keep what happened; stop where the first answers all run into the limit. Raises
@@ -487,53 +399,22 @@ class RolloutObjective(Objective):
         if "reference" in rollouts.tokens:
             own["kl"] = float((old - rollouts.tokens["reference"]).mean())
         self._record.append([own.get(name, float("nan")) for name in RECORD])
-        clipped = [row[RECORD.index("clipped")] for row in self._record]
-        if len(clipped) == 2 and clipped == [1.0, 1.0]:
-            raise RunError(
-                f"every answer of the first two rounds was cut at task.max_new_tokens "
-                f"({self._limit}): the model does not end its answers here, and there is nothing "
-                "to learn from. Raise task.max_new_tokens, let an instruct model have its chat "
-                "template (task.template own), or first teach a base how an answer looks: "
-                "warmstart tune DATA --task chat"
-            )
-
-    def _tell_extremes(self, answered: Answered, reward: np.ndarray) -> None:
-        """Show the best and the worst answer by reward, before a weight moves."""
-        for word, place in (("best", int(reward.argmax())), ("worst", int(reward.argmin()))):
-            self.tell(
-                f"{word} answer by reward before the first step, {reward[place]:g}: "
-                f"“{shown(answered.prompts[place], 200)}” → “{shown(answered.texts[place], 200)}”"
-            )
+        check_ends(self._record, self._limit)
 
     def state(self) -> dict[str, Tensor]:
         """The answers that are learned from, and what happened so far."""
         import torch
 
-        table = np.array(self._record, float).reshape(-1, len(RECORD))
-        arrays = {"record": table}
-        if (own := self._rollouts) is not None:
-            arrays["shape"] = np.array([own.begin, own.parts, own.copies])
-            arrays |= {"prompts": own.prompts, "offsets": own.offsets}
-            for kind in ("answers", "tokens", "facts"):
-                values: Mapping[str, Any] = getattr(own, kind)
-                arrays |= {f"{kind}.{name}": np.asarray(v) for name, v in values.items()}
+        arrays = {"record": np.array(self._record, float).reshape(-1, len(RECORD))}
+        if self._rollouts is not None:
+            arrays |= self._rollouts.arrays()
         return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Put back what `state` gave."""
         arrays = {name: tensor.cpu().numpy() for name, tensor in state.items()}
-        self._record = arrays["record"].tolist()
-        if "shape" not in arrays:
-            return
-        kinds: dict[str, dict[str, Any]] = {"answers": {}, "tokens": {}, "facts": {}}
-        for name, array in arrays.items():
-            kind, _, rest = name.partition(".")
-            if rest:
-                kinds[kind][rest] = float(array) if kind == "facts" else array
-        begin, parts, copies = arrays["shape"].tolist()
-        self._rollouts = Rollouts(
-            begin, parts, copies, arrays["prompts"], arrays["offsets"], **kinds
-        )
+        self._record = arrays.pop("record").tolist()
+        self._rollouts = Rollouts.of(arrays) if arrays else None
 
     def figures(self, outputs: GenerationOutput) -> Mapping[str, float]:
         """The mean reward of the answers that were written."""
@@ -551,11 +432,9 @@ class RolloutObjective(Objective):
             untuned = session.reference(torch.float32)
             written["untuned"] = session.rows("test", last=True).predict(untuned)
         record = np.array(self._record, float).reshape(-1, len(RECORD)).T
-        return {
-            **{name: output for name, output in written.items() if name == "untuned"},
-            "rewards": {name: self.rewards_of(output) for name, output in written.items()},
-            "training": dict(zip(RECORD, record.tolist(), strict=True)),
-        }
+        rewards = {name: self.rewards_of(output) for name, output in written.items()}
+        training = dict(zip(RECORD, record.tolist(), strict=True))
+        return {**written, "rewards": rewards, "training": training}
 
     def rewards_of(
         self, output: GenerationOutput, split: str = "test", first: int | None = None

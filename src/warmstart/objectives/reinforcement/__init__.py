@@ -1,0 +1,1 @@
+"""What `grpo` and `ppo` share: learning from answers that the model writes itself."""

@@ -631,7 +631,7 @@ def test_a_disk_that_is_full_at_once_leaves_nothing(room: Path, capsys, monkeypa
 
 def test_a_disk_that_fills_up_while_labelling(room: Path, capsys, monkeypatch):
     before = set(listing(room))
-    monkeypatch.setattr("warmstart.pipelines.rows._cells", full)
+    monkeypatch.setattr("warmstart.pipelines.reading.rows._cells", full)
     capsys.readouterr()
     assert main(f"predict {RUN} good.csv --out x.csv".split()) == 2
     assert_one_line(capsys.readouterr().err, ("cannot write x.csv", "No space left on device"))

@@ -320,14 +320,14 @@ def _verbs() -> dict[str, Any]:
 
 def scaling(runs: Sequence[Folder], **wanted: float | None) -> dict[str, Any]:
     """What more compute would bring, from three or more small `pretrain` runs; see
-    `pipelines.scaling`.
+    `pipelines.pretrain.scaling`.
 
     Args:
         runs: their folders.
         wanted: `compute` (FLOP), or `parameters` and `tokens`; `rate` (FLOP a second), `price` (of
             an hour).
     """
-    from warmstart.pipelines.scaling import scaling as fit
+    from warmstart.pipelines.pretrain.scaling import scaling as fit
 
     return fit([folder_named(run) for run in runs], **wanted)
 

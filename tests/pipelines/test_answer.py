@@ -164,7 +164,7 @@ def test_texts_are_answered_as_they_come(model: Path):
 
 
 def test_ids_go_on_over_the_chunks(model: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("warmstart.pipelines.rows.AT_ONCE", 3)
+    monkeypatch.setattr("warmstart.pipelines.reading.rows.AT_ONCE", 3)
     found = warmstart.predict(model, ["good"] * 8)
     assert [a.id for a in found] == [str(i) for i in range(8)]
 

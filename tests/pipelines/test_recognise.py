@@ -18,7 +18,7 @@ from warmstart.config.recipe import Recipe
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import load_hub
 from warmstart.errors import DataError, RecipeError
-from warmstart.pipelines.recognise import recognise, with_task
+from warmstart.pipelines.reading.recognise import recognise, with_task
 
 LONG = "The committee met on Monday and talked about the new harbour for a long time. " * 6
 ENGLISH = "A man is riding a brown horse along the beach in the evening"

@@ -166,8 +166,8 @@ class AnswerPipeline:
         if not pairs:
             raise RecipeError("question-answering needs question=… and context=…")
         roles = self.predictor.task.inputs
-        given = [{"question": q, "context": c} for q, c in pairs]
-        answers = self.predictor.predict([{role: row[role] for role in roles} for row in given])
+        texts = [{"question": q, "context": c} for q, c in pairs]
+        answers = self.predictor.predict([{role: row[role] for role in roles} for row in texts])
         rows = [_answer(answer) for answer in answers]
         return rows[0] if single else rows
 

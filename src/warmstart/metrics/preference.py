@@ -22,8 +22,8 @@ class PairAccuracy(Measure):
     """The share of pairs whose chosen answer has the higher score; a tie counts half, so that a
     model that says nothing has 0.5.
 
-    Statistics of a pair: right (1, ½ or 0), tie, gap of the scores, 1. `others` names further scores of the
-    same pairs, whose accuracy is `accuracy_NAME`; each is one column more.
+    Statistics of a pair: right (1, ½ or 0), tie, gap of the scores, 1. `others` names further
+    scores of the same pairs, whose accuracy is `accuracy_NAME`; each is one column more.
     """
 
     lower_is_better = frozenset({"ties"})

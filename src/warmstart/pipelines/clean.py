@@ -20,7 +20,7 @@ from warmstart.data.readers.files import format_of, suffix
 from warmstart.data.tables import is_blank, pc
 from warmstart.errors import RecipeError, RunError
 from warmstart.files import write_atomically
-from warmstart.pipelines.rows import ENDINGS, Writer
+from warmstart.pipelines.reading.rows import ENDINGS, Writer
 from warmstart.run import why
 
 PRIORITY = ("test", "validation", "train")

@@ -22,18 +22,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from safetensors.numpy import load_file, save_file
 
 from warmstart import part as parts
 from warmstart.config.keys import part_table
 from warmstart.data.tokens.dataset import TokenizedDataset
-from warmstart.errors import DataError, RecipeError, RunError, shown
+from warmstart.errors import DataError, RecipeError, RunError, WarmstartError, shown
 from warmstart.formatting import counted
 from warmstart.inference.auto import choose
 from warmstart.inference.predictor import FORMS, Predictor, open_predictor
 from warmstart.metrics.bootstrap import Difference, difference
 from warmstart.pipelines.prepare import load_splits
+from warmstart.pipelines.reading.rows import AsTrained, labelled
 from warmstart.pipelines.request import engine_of, settings_of
-from warmstart.pipelines.rows import AsTrained, labelled
 from warmstart.run import Run
 from warmstart.tasks.base import Examples
 
@@ -160,7 +161,7 @@ def _words(name: str, values: Mapping[str, Any]) -> str:
 def _try(folder: Path, name: str, values: Mapping[str, Any], rows: Path) -> Mapping[str, Any]:
     """What an engine does with some rows, in a process of its own; a failure as {"failure"}."""
     words = _words(name, values)
-    out = rows.with_name(f"{words.replace(' ', '-')}.npz")
+    out = rows.with_name(f"{words.replace(' ', '-')}.safetensors")
     request = json.dumps([str(folder), name, dict(values), str(rows), str(out)])
     code = "from warmstart.pipelines.engines import trial; trial()"
     try:
@@ -172,15 +173,12 @@ def _try(folder: Path, name: str, values: Mapping[str, Any], rows: Path) -> Mapp
         ended = f"by {signal.Signals(-done.returncode).name}" if done.returncode < 0 else ""
         last = (done.stderr.strip().splitlines() or ["without a word"])[-1]
         return {"failure": f"{words} ended {ended}: {shown(last, 200)}" if ended else last}
-    with np.load(out, allow_pickle=False) as values:
-        return {key: values[key] for key in values}
+    return load_file(out)
 
 
 def trial() -> None:
     """What the child process of `_try` does; the request comes by stdin. Errors go to stderr in a
     line."""
-    from warmstart.errors import WarmstartError
-
     folder, name, values, rows, out = json.load(sys.stdin)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
@@ -203,12 +201,13 @@ def trial() -> None:
     while time.perf_counter() - begun < SECONDS:
         predictor.compute(dataset)
         count += len(table)
-    np.savez(
-        out, outputs=outputs, alone=np.concatenate(alone),
-        speed=count / (time.perf_counter() - begun), milliseconds=1000 * np.median(times),
-        memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        size=_size(Path(folder), engine),
-    )  # fmt: skip
+    figures = {
+        "speed": count / (time.perf_counter() - begun), "milliseconds": 1000 * np.median(times),
+        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "size": _size(Path(folder), engine),
+    }  # fmt: skip
+    arrays = {"outputs": np.ascontiguousarray(outputs), "alone": np.concatenate(alone)}
+    save_file({**arrays, **{name: np.array(value) for name, value in figures.items()}}, out)
 
 
 def _encoded(predictor: Predictor, table: pa.Table) -> TokenizedDataset:

@@ -28,7 +28,7 @@ from warmstart.files import write_atomically, write_json, write_text
 from warmstart.models.base import resolve
 from warmstart.models.loading import load_tokenizer
 from warmstart.pipelines.clean import check_fix, check_split, removals, write_clean, write_split
-from warmstart.pipelines.recognise import (
+from warmstart.pipelines.reading.recognise import (
     NO_TASK,
     PLAIN,
     check_columns,
@@ -36,7 +36,7 @@ from warmstart.pipelines.recognise import (
     sample_for,
     texts_in,
 )
-from warmstart.pipelines.rows import ENDINGS, Writer
+from warmstart.pipelines.reading.rows import ENDINGS, Writer
 from warmstart.reporting.inspection import render_inspection
 from warmstart.run import now, run_folder, why
 from warmstart.tasks.pairs import BETWEEN

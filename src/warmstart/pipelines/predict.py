@@ -16,8 +16,7 @@ from warmstart.files import write_atomically, write_json
 from warmstart.inference.predictor import Instead, Predictor, open_predictor
 from warmstart.models.base import is_base, resolve
 from warmstart.part import OWN_HEAD, allow_named
-from warmstart.pipelines.request import engine_of, settings_of
-from warmstart.pipelines.rows import (
+from warmstart.pipelines.reading.rows import (
     AsTrained,
     Writer,
     check_out,
@@ -26,6 +25,7 @@ from warmstart.pipelines.rows import (
     source_of,
     task_for,
 )
+from warmstart.pipelines.request import engine_of, settings_of
 from warmstart.run import why
 from warmstart.types import Prediction
 

@@ -30,7 +30,7 @@ from warmstart.models.loading import check_output_matrix, load_tokenizer
 from warmstart.objectives.base import Objective
 from warmstart.pipelines.pretrain.mixture import corpora_of, mix
 from warmstart.pipelines.pretrain.scratch import base_of, windows_of
-from warmstart.pipelines.recognise import with_task
+from warmstart.pipelines.reading.recognise import with_task
 from warmstart.tasks.base import Examples, Task
 from warmstart.training.batches import BatchSource
 from warmstart.training.datasets import Rows, row_sizes

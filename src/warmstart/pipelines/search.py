@@ -36,8 +36,8 @@ from warmstart.metrics.retrieval import nearest
 from warmstart.models.base import resolve
 from warmstart.models.saving import whole_folder
 from warmstart.part import allow_named
+from warmstart.pipelines.reading.rows import AT_ONCE, AsTrained, parts_of, source_of
 from warmstart.pipelines.request import engine_of, settings_of
-from warmstart.pipelines.rows import AT_ONCE, AsTrained, parts_of, source_of
 from warmstart.run import check_free, folder_named, read_json
 
 __all__ = ["Found", "Index", "embed", "index", "search"]

@@ -21,7 +21,7 @@ from warmstart.files import write_json
 from warmstart.pipelines.compare.request import Wanted, wanted
 from warmstart.pipelines.compare.result import Comparison, finish_comparison
 from warmstart.pipelines.prepare import Prepared, prepare, prepare_again
-from warmstart.pipelines.recognise import with_task
+from warmstart.pipelines.reading.recognise import with_task
 from warmstart.pipelines.request import Request, check_recipe, check_unchanged
 from warmstart.pipelines.resources import Meter
 from warmstart.pipelines.tune import tell_first, tune

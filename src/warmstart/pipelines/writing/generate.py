@@ -22,9 +22,9 @@ from warmstart.inference.engine import Engine
 from warmstart.inference.writer import Prompt, Writer, open_writer
 from warmstart.models.sampling import Completion, Sampling, Token
 from warmstart.part import OWN_HEAD, allow_named
+from warmstart.pipelines.reading.rows import Writer as Rows
+from warmstart.pipelines.reading.rows import check_out, source_of
 from warmstart.pipelines.request import engine_of
-from warmstart.pipelines.rows import Writer as Rows
-from warmstart.pipelines.rows import check_out, source_of
 
 TEXT_COLUMNS = (*PROMPT_ROLES["prompt"], "text", "source", "input")
 MOST_COLUMNS = 24

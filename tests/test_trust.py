@@ -173,8 +173,11 @@ CALLS: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", TASKS)
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [pytest.param(name, kind, marks=[] if (number + other) % 2 else pytest.mark.slow)
+     for number, name in enumerate(CALLS) for other, kind in enumerate(TASKS)],
+)  # fmt: skip
 def test_no_function_runs_code_that_a_folder_names(name: str, kind: str, room: Path) -> None:
     poison(room, kind)
     with contextlib.suppress(WarmstartError):

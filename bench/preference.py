@@ -2,14 +2,14 @@
 
     python bench/preference.py                              # politeness_pref, all rows below
     python bench/preference.py --only dpo,reward-minilm
-    python bench/preference.py --data ../shared/data/hh_harmless --only reward-minilm
+    python bench/preference.py --data data/hh_harmless --only reward-minilm
 
 The pairs of train are learned; those of validation and test together are judged (165 of
 politeness_pref), so validation is cut from train. Rows:
 
 dpo, kto, orpo, simpo   `warmstart align --base smollm2 --method lora`, from the same start: the
-                        share of pairs whose chosen answer is likelier by the sum, and bits of general
-                        text, per byte, beside those of the base
+                        share of pairs whose chosen answer is likelier by the sum, and bits of
+                        general text, per byte, beside those of the base
 reward-smollm2          a reward model on the same base
 reward-minilm           a reward model on an encoder
 

@@ -91,12 +91,11 @@ def asked(model: str, held: dict[str, Path]) -> dict[str, float]:
 def adapted(words: argparse.Namespace, folder: Path, method: str, share: float) -> Any:
     """A run over the domain's texts."""
     keys: dict[str, Any] = {
-        "task.max_length": WINDOW, "train.batch_tokens": words.tokens, "train.epochs": 1,
+        "task.max_length": WINDOW, "train.batch_tokens": words.tokens,
         "train.learning_rate": RATES[method], "evaluate.forgetting": False,
         "evaluate.bootstrap": 100, "data.columns.text": "text",
     }  # fmt: skip
-    if words.steps:
-        keys["train.max_steps"] = words.steps
+    keys |= {"train.max_steps": words.steps} if words.steps else {"train.epochs": 1}
     if share:
         keys["forgetting.text"] = str(words.general / "validation.txt")
         keys["forgetting.rehearsal"] = share

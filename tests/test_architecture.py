@@ -94,12 +94,12 @@ SPINE = [
     *("inference.engine", "inference.torch"),
 ]
 """The files that say how warmstart works, in reading order; docs/architecture.md begins so."""
-SPINE_LINES = 4_000
+SPINE_LINES = 4_180
 """What may be read in an afternoon. What is not the story stands elsewhere."""
 
 FILE_LINES = range(60, 451)
 MAY_BE_SHORT = {"__init__", "__main__", "base", "settings"}  # and the parts
-MAY_BE_LONG: set[str] = set()  # `warmstart.data.readers.read`, with the reason beside it
+MAY_BE_LONG = {"warmstart.api"}  # a function for each verb, with its signature and what it means
 FUNCTION_LINES = 60
 SPLINTER_LINES = 100
 PREFIX_SHARED_BY = 3
@@ -117,9 +117,9 @@ MOST = {
     "full folders": 0,
     "head comparisons": 0,
     "head tables": 1,
-    "late imports": 28,
+    "late imports": 17,
     "missing spine": 0,
-    "dict[str, Any] in signatures": 186,
+    "dict[str, Any] in signatures": 230,
     "found": 10,
     "asked": 0,
     "said": 0,

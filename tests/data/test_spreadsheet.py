@@ -39,7 +39,7 @@ def test_the_only_filled_sheet_is_read(write: Write, rows) -> None:
     assert [(r["text"], r["label"], r["_line"]) for r in found.rows] == [
         ("a fine film", 1, 2), ("über 3 €", 2, 4), ("last", 1, 5)]  # fmt: skip
     assert found.ledger.notes[0]["kind"] == "sheet"
-    assert found.rows[0]["when"] == datetime.datetime(2024, 5, 1)
+    assert found.rows[0]["when"] == datetime.datetime(2024, 5, 1)  # noqa: DTZ001
 
 
 def test_of_several_sheets_one_is_named(write: Write, rows) -> None:

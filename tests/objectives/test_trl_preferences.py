@@ -1,4 +1,4 @@
-"""Losses and gradients of dpo, kto and reward are those of TRL; a planted fault makes them differ."""
+"""Losses and gradients of dpo, kto and reward are those of TRL; planted faults make them differ."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def our_kto() -> Result:
 
 
 def apart(a: Result, b: Result) -> float:
-    """The largest difference of the losses and of the gradients; infinite where one is no number."""
+    """The largest difference of the losses and of the gradients; infinite where it is none."""
     worst = max(abs(a[0] - b[0]), gap(a[1], b[1]))
     return worst if worst == worst else float("inf")
 

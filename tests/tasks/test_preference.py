@@ -1,4 +1,4 @@
-"""Preferences as rows: how they are read, what is dropped, what is encoded, what is said of them."""
+"""Preferences as rows: how they are read, dropped, encoded, and what is told of them."""
 
 from __future__ import annotations
 
@@ -174,9 +174,9 @@ def test_baselines_of_words_and_length() -> None:
 def test_a_chosen_answer_that_becomes_less_likely_is_said() -> None:
     """Trap 28."""
     before = np.array([[-10.0, -10.0], [-12.0, -11.0]])
-    (note,) = change_notes(before + [[-2, -9], [-1, -8]], before)
+    (note,) = change_notes(before + np.array([[-2, -9], [-1, -8]]), before)
     assert "chosen answers themselves became less likely, by 1.5 nats" in note
-    assert not change_notes(before + [[1, -9], [1, -8]], before)
+    assert not change_notes(before + np.array([[1, -9], [1, -8]]), before)
 
 
 def test_a_model_that_likes_length_is_said() -> None:

@@ -168,8 +168,8 @@ def test_the_divergence_is_exact_and_none_from_itself() -> None:
 def test_a_reward_does_not_depend_on_the_rows_beside_it(
     family: str, tiny_of: Callable[[str], Path]
 ) -> None:
-    """Traps 30, 31: of a base whose padding is its EOS, with an EOS inside the prompt too, the score
-    is that of the last real token, as if the row stood alone."""
+    """Traps 30, 31: of a base whose padding is its EOS, with an EOS inside the prompt too, the
+    score is that of the last real token, as if the row stood alone."""
     from dataclasses import replace
 
     from transformers import AutoModelForSequenceClassification, AutoTokenizer

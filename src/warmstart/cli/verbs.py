@@ -97,8 +97,8 @@ def scaling(request: Request) -> None:
     if request.keys:
         raise RecipeError(f"no option '--{next(iter(request.keys))}' of scaling. There are: "
                           "compute, parameters, tokens, rate, price")  # fmt: skip
-    given = {key: number(key, value) for key, value in _set_options(request).items()}
-    _show(request, api.scaling(request.several, **given), show_stages.scaled)
+    wanted = {key: number(key, value) for key, value in _set_options(request).items()}
+    _show(request, api.scaling(request.several, **wanted), show_stages.scaled)
 
 
 def inspect(request: Request) -> None:

@@ -1,9 +1,9 @@
 """Which of two answers is the better: how often a model says what people said.
 
-A score is whatever a model, a reward model or a rule gives an answer: its log-probability, a number,
-its length. Only the two scores of one prompt are ever compared, so that any rising function of a
-score gives the same accuracy. The mean gap has the unit of the scores, and says nothing between
-models whose scores have different ones.
+A score is whatever a model, a reward model or a rule gives an answer: its log-probability, a
+number, its length. Only the two scores of one prompt are ever compared, so that any rising function
+of a score gives the same accuracy. The mean gap has the unit of the scores, and says nothing
+between models whose scores have different ones.
 """
 
 from __future__ import annotations

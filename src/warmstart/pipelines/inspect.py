@@ -83,12 +83,8 @@ def inspect(
     progress: Progress | None = None,
 ) -> Inspection:
     """See `api.inspect`. Raises `WarmstartError`; nothing is written before the data are read."""
+    recipe = _with_data(recipe, source)
     path = recipe.data.path or recipe.data.train
-    if source is None and path is None:
-        raise RecipeError("no data: name a file or folder, or give --data.train FILE")
-    if source is None and recipe.data.path:
-        recipe = _with_file(recipe, recipe.data.path)
-        path = recipe.data.path
     named, out = Path(path or "data"), run_folder(out, path, "inspect")
     recipe, kind, why_so = _recognised(recipe, source)
     task: Any = recipe.task
@@ -134,6 +130,15 @@ def inspect(
     inspection.lines = result.lines
     inspection.next = _next_steps(context)
     return inspection
+
+
+def _with_data(recipe: Recipe, source: Any) -> Recipe:
+    """The recipe with the file that is read. Raises `RecipeError` where there are no data."""
+    if source is None and recipe.data.path is None and recipe.data.train is None:
+        raise RecipeError("no data: name a file or folder, or give --data.train FILE")
+    if source is None and recipe.data.path:
+        return _with_file(recipe, recipe.data.path)
+    return recipe
 
 
 def _with_file(recipe: Recipe, path: str) -> Recipe:

@@ -238,12 +238,18 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
     recipe = _resolved(recipe, base, rows, store)
     if note := family_of(read_json(base.path / "config.json")).note:
         ledger.note("architecture", note)
-    general = None
-    keeping = recipe.forgetting
-    if keeping.text is not None and (not splits.corpora or keeping.penalty == "ewc"):
-        general = read_general(recipe.forgetting.text)
-        ledger.note("forgetting", general.note)
+    general = _general(recipe, splits, ledger)
     return Prepared(recipe, splits, ledger, labels, base, examples, tokenizer, rows, general, held)
+
+
+def _general(recipe: Recipe, splits: Splits, ledger: Ledger) -> General | None:
+    """The general text that is kept in mind, unless it is one of the corpora already."""
+    keeping = recipe.forgetting
+    if keeping.text is None or (splits.corpora and keeping.penalty != "ewc"):
+        return None
+    general = read_general(keeping.text)
+    ledger.note("forgetting", general.note)
+    return general
 
 
 def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:

@@ -107,6 +107,11 @@ def answer_log_probs(forward: Forward, inputs: Mapping[str, Any]) -> Tensor:
     return sums.view(inputs["prompts"], -1)
 
 
+TRIED_IN_VAIN = (RuntimeError, ValueError, TypeError, LookupError, AttributeError,
+                 NotImplementedError)  # fmt: skip
+"""What models of other kinds raise at a mask or positions of ours."""
+
+
 def shares_prompts(forward: Forward, longest: int) -> bool:
     """Whether rows of at most so many tokens that share a prompt give what single rows do, tried on
     one in float32."""
@@ -124,7 +129,7 @@ def shares_prompts(forward: Forward, longest: int) -> bool:
                 answer_log_probs(forward, pair_inputs([pair], 0, forward.device, shared=way))
                 for way in (False, True)
             )
-    except Exception:  # whatever a model of another kind raises at a mask or positions
+    except TRIED_IN_VAIN:
         return False
     finally:
         forward.training, forward.dtype = training, dtype

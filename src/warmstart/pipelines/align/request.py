@@ -1,9 +1,9 @@
 """The request of `align`: the task that an objective needs, and what it leaves open settled as
 models are usually aligned.
 
-An objective says itself that it aligns (`Objective.aligns`) and in which task (`Objective.tasks`), so
-that a new one is a file of its own here, too. Everything else is a recipe like any other: it stands
-in the run, it may be written by hand, and `tune` would do the same with it.
+An objective says itself that it aligns (`Objective.aligns`) and in which task (`Objective.tasks`),
+so that a new one is a file of its own here, too. Everything else is a recipe like any other: it
+stands in the run, it may be written by hand, and `tune` would do the same with it.
 """
 
 from __future__ import annotations

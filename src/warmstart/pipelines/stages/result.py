@@ -100,8 +100,8 @@ def row_of(stage: Stage, place: Path) -> Row:
         best = summary["methods"][0]
         interval = "" if best["low"] is None else words.between(best["low"], best["high"])
         seconds = sum(own["seconds"] * len(own["runs"]) for own in summary["methods"])
-        told = forgotten(Comparison(path).chosen)
-        return Row(stage.name, stage.verb, stage.base, outcome, interval, seconds, told, str(path))
+        lost = forgotten(Comparison(path).chosen)
+        return Row(stage.name, stage.verb, stage.base, outcome, interval, seconds, lost, str(path))
     run = Run(path)
     metrics = Metrics.from_json(run.metrics) if "tasks" not in run.metrics else None
     seconds = float(run.facts["speed"]["seconds"])
@@ -113,8 +113,8 @@ def row_of(stage: Stage, place: Path) -> Row:
         outcome, interval = f"{title} {words.figure(score.value)}", ""
         if score.low is not None and score.high is not None:
             interval = words.between(score.low, score.high)
-    told = forgotten(run)
-    return Row(stage.name, stage.verb, stage.base, outcome, interval, seconds, told, str(path))
+    lost = forgotten(run)
+    return Row(stage.name, stage.verb, stage.base, outcome, interval, seconds, lost, str(path))
 
 
 def forgotten(run: Run) -> str:
@@ -159,7 +159,7 @@ def _verdict(members: Sequence[tuple[str, str, Run]]) -> list[str]:
     named = {f"{name}/{number}": run for number, (_, name, run) in enumerate(members)}
     wanted = [Wanted(key, method, run.recipe)
               for key, (_, method, run) in zip(named, members, strict=True)]  # fmt: skip
-    trials = [trial_of(one, named[one.name], metrics.main) for one in wanted]
+    trials = [trial_of(row, named[row.name], metrics.main) for row in wanted]
     tables = {name: pq.read_table(run.path / "predictions.parquet") for name, run in named.items()}
     answers = Answers.of(tables, first.labels, metrics.main)
     table = standings(
@@ -178,8 +178,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
              f"|{'---|' * len(COLUMNS)}"]  # fmt: skip
     lines += [f"| {' | '.join(cell.replace('|', '/') for cell in row.cells)} |" for row in rows]
     lines += ["", *(f"{text}\n" for text in summary["verdicts"])]
-    told = [f"- {row.name}: {row.forgotten}" for row in rows if row.forgotten]
-    lines += ["## What was forgotten of general text", "", *told, ""] if told else []
+    lost = [f"- {row.name}: {row.forgotten}" for row in rows if row.forgotten]
+    lines += ["## What was forgotten of general text", "", *lost, ""] if lost else []
     lines += ["Each stage has a report of its own in its folder.", ""]
     return "\n".join(lines)
 

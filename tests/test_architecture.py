@@ -65,24 +65,24 @@ PART_FOLDERS = ["tasks", "objectives", "methods", "inference"]
 
 BUDGET = {
     # package: (lines it may have now, lines that it is to have in the end)
-    "the root": (1_460, 950),
+    "the root": (1_730, 950),
     "config": (650, 550),
-    "cli": (1_550, 1_200),
-    "data": (7_280, 4_300),
-    "tokenization": (1_650, 1_350),
-    "models": (7_105, 5_300),
+    "cli": (2_240, 1_200),
+    "data": (8_260, 4_300),
+    "tokenization": (2_280, 1_350),
+    "models": (8_490, 5_300),
     "methods": (700, 650),
-    "objectives": (1_910, 400),
-    "tasks": (5_610, 4_500),
-    "training": (3_110, 2_200),
-    "metrics": (1_680, 1_350),
-    "evaluation": (3_725, 2_150),
+    "objectives": (3_770, 400),
+    "tasks": (7_100, 4_500),
+    "training": (3_360, 2_200),
+    "metrics": (2_020, 1_350),
+    "evaluation": (4_000, 2_150),
     "reporting": (1_150, 1_000),
-    "inference": (450, 350),
+    "inference": (1_510, 350),
     "serving": (0, 1_000),
-    "pipelines": (5_450, 2_800),
+    "pipelines": (7_850, 2_800),
 }
-TOTAL_FILES = (262, 230)
+TOTAL_FILES = (323, 230)
 SPINE = [
     "config.recipe",
     "part",

@@ -33,7 +33,8 @@ class PairAccuracy(Measure):
 
     def rows(self, predictions: Any, references: Any = None) -> Floats:
         """Statistics [n, 4 + others] of scores [n, 2], or [n, 2, 1 + others], the chosen answer
-        first."""
+        first. Where other scores are wanted and there are none, as of a rule, they are the first.
+        """
         scores = np.asarray(predictions, np.float64).reshape(len(predictions), 2, -1)
         gaps = scores[:, 0] - scores[:, 1]
         right = (np.sign(gaps) + 1) / 2
@@ -51,6 +52,7 @@ class PairAccuracy(Measure):
         return figures
 
     def highest(self, name: str) -> float | None:
+        """Of shares 1; a gap has no best value, for a model may be surer still."""
         return None if name == "gap" else 1.0
 
     def correct(self, rows: Floats) -> NDArray[np.bool_] | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from warmstart.api import (
         adapters,
         align,
+        build,
         chat,
         demo,
         evaluate,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         generate,
         inspect,
         models,
+        pipeline,
         plan,
         plan_alignment,
         plan_pretraining,

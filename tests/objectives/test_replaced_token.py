@@ -50,7 +50,7 @@ def test_the_losses_are_those_of_transformers(it: Tiny) -> None:
     )
     total = float(loss.metrics["generator_loss"]) + 50 * float(loss.metrics["detection_loss"])
     assert float(loss.total) == pytest.approx(total, rel=1e-6)
-    judged = it.objective.judged(outputs, batch)
+    judged = it.objective.final_predictions(outputs, batch)
     figure = torch.nn.functional.cross_entropy(judged.outputs, judged.targets)
     assert float(figure) == pytest.approx(float(theirs.loss), rel=1e-5), "of the model that is kept"
     right = (theirs.logits > 0) == changed.bool()

@@ -272,7 +272,7 @@ class LanguageObjective(Objective):
         at: Any = logits.at(real) if hasattr(logits, "at") else logits[real]
         return Predictions(at, targets[real], real.nonzero()[:, 0])
 
-    def judged(self, outputs: Outputs, batch: Batch) -> Predictions:
+    def final_predictions(self, outputs: Outputs, batch: Batch) -> Predictions:
         """What the figures of a model are made of: unless said otherwise, its predictions."""
         return self.predictions(outputs, batch)
 

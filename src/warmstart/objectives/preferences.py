@@ -81,8 +81,9 @@ class PreferenceObjective(LanguageObjective):
         if prepared is None or not self.refers:  # of a saved model, which only answers
             return
         session.forward.without_dropout()
+        datasets: Any = getattr(session, "datasets", None)
         for name, targets in self.kept(session, prepared).items():
-            session.datasets[name] = self.with_reference(session.datasets[name], targets)
+            datasets[name] = self.with_reference(datasets[name], targets)
 
     def kept(self, session: Any, prepared: Any) -> Mapping[str, np.ndarray]:
         """By split what the reference says of its rows [n, K], out of the run's folder where it was

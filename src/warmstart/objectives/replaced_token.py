@@ -80,7 +80,7 @@ class ReplacedToken(MLM):
         assert isinstance(outputs, Mapping)
         return super().predictions(outputs["generator_logits"], batch)
 
-    def judged(self, outputs: Outputs, batch: Batch) -> Predictions:
+    def final_predictions(self, outputs: Outputs, batch: Batch) -> Predictions:
         """What the discriminator, which is the model that is kept, says of each token: original or
         replaced."""
         import torch

@@ -117,7 +117,7 @@ def build(model: Path, data: Any, keys: Mapping[str, Any], progress: Progress) -
     measured = _compare(predictor, table, wanted, trials)
     if not automatic and measured[-1].failure:
         raise RunError(measured[-1].failure)
-    best = None
+    best, reason = None, ""
     if automatic:
         best = _fastest(measured)
         number = measured.index(best)

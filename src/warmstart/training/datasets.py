@@ -326,7 +326,7 @@ class LanguageRows(TokenRows):
     def gather(self, forward: Forward, answers: Iterable[tuple[Batch, Outputs]]) -> TokenScores:
         scores = TokenScores.nothing(len(self))
         for batch, outputs in answers:
-            at = self.objective.judged(outputs, batch)
+            at = self.objective.final_predictions(outputs, batch)
             _put(scores, batch.rows, _token_scores(at.outputs, at.targets, at.rows, batch.rows))
         return scores
 

@@ -38,7 +38,7 @@ class Unprojected:
         """All of them at once [..., V], in float32."""
         return torch.nn.functional.linear(self.hidden, self.weight, self.bias).float()
 
-    def at(self, places: Tensor | slice) -> Unprojected:
+    def at(self, places: Tensor | slice | tuple[Tensor, Tensor]) -> Unprojected:
         """The hidden states [T, H] at the places [...] that are true, or in a slice of the rows."""
         return Unprojected(self.hidden[places], self.weight, self.bias)
 
@@ -203,7 +203,7 @@ class _TokenLoss(torch.autograd.Function):
                 logits = _logits(low[part], matrix, bias)
                 nll[part] = logits.logsumexp(-1) - logits.gather(1, targets[part, None])[:, 0]
                 if slopes is not None:
-                    slope = _slope(logits, targets[part], 0.0).to(ctx.dtype)
+                    slope = _slope(logits, targets[part], 0.0, 0.0).to(ctx.dtype)
                     slopes[part] = (slope @ matrix).to(hidden.dtype)
         ctx.save_for_backward(slopes, hidden, weight, bias, targets)
         return nll
@@ -219,7 +219,7 @@ class _TokenLoss(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight)
         with torch.autocast(hidden.device.type, enabled=False):
             for part in _chunks(len(targets), len(weight)):
-                slope = _slope(_logits(low[part], matrix, bias), targets[part], 0.0)
+                slope = _slope(_logits(low[part], matrix, bias), targets[part], 0.0, 0.0)
                 slope = (slope * shares[part]).to(ctx.dtype)
                 if grad_hidden is not None:
                     grad_hidden[part] = (slope @ matrix).to(hidden.dtype)

@@ -319,7 +319,7 @@ def _near(
         chunks = [chunk for texts in columns for chunk in texts.chunks]
         parts[split] = pa.table({"text": pa.chunked_array(chunks, pa.large_string())})
     rows = near_rows(find_copies(parts, ("text",), similarity), "train", "test")
-    return rows.reshape(len(own), -1).any(axis=0)
+    return np.asarray(rows.reshape(len(own), -1).any(axis=0))
 
 
 def _place(entry: Mapping[str, Any]) -> dict[str, Any]:

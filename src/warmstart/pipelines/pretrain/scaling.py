@@ -65,7 +65,7 @@ def scaling(
 
     Raises `RecipeError` where too little is known, or too much is asked.
     """
-    points = [_point(run) for run in dict.fromkeys(map(os.fspath, runs))]
+    points = [_point(run) for run in dict.fromkeys(os.fspath(run) for run in runs)]
     figure = _figure(points)
     rows = sorted((point for point, _ in points), key=lambda point: point.operations)
     largest, smallest = rows[-1].operations, rows[0].operations

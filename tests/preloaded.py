@@ -1,7 +1,7 @@
 """Processes whose imports are done: a server that has them forks one for each command.
 
 The imports of a new process cost more than most commands. `Preloaded` starts this file as a server
-and puts the programs `warmstart` and `python` (FILE or -c CODE) into a folder for the front of the
+and puts the programs `warmstart` and `python` (FILE, -c CODE, or - for stdin) into a folder for the front of the
 PATH. What they run is a process of its own with the arguments, environment, current folder, streams
 (closed ones too) and limit of memory of its caller, whose signals reach it, and which gets its exit
 status.
@@ -173,7 +173,11 @@ def become(job: dict[str, Any], streams: list[int]) -> None:
 
         leave(main())
     del sys.argv[0]
-    code = sys.argv.pop(1) if sys.argv[0] == "-c" else Path(sys.argv[0]).read_text()
+    file = sys.argv[0]
+    if file == "-c":
+        code = sys.argv.pop(1)
+    else:
+        code = sys.stdin.read() if file == "-" else Path(file).read_text()
     try:
         exec(compile(code, sys.argv[0], "exec", dont_inherit=True), {"__name__": "__main__"})
     except SystemExit as end:

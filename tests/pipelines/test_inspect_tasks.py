@@ -40,7 +40,7 @@ OF_TASKS: dict[str, tuple[list[Row], str, set[str]]] = {
     "preferences": (
         [{"prompt": f"a {n}?", "chosen": "long answer", "rejected": "no"} for n in range(5)],
         "5; the better answer is the longer one in 100 %", {"length_bias"}),
-    "conversations": (
+    "chat": (
         [{"messages": [{"role": "user", "content": f"Hi {n}"}] * 2} for n in range(5)],
         "10 in 5 conversations, 2 each", {"odd_turns"}),
 }  # fmt: skip
@@ -77,7 +77,7 @@ def test_plain_text_and_columns_that_say_nothing(tmp_path: Path) -> None:
     (tmp_path / "books" / "a.txt").write_text("It was a night.\n\nAnd it rained.\n")
     seen = warmstart.inspect(tmp_path / "books", out=tmp_path / "a", features=False)
     assert seen.summary["rows"] == 2 and seen.lines["read for"] == "plain text"
-    assert seen.lines["read"] == f"2 rows of {tmp_path / 'books'}"
+    assert seen.lines["read"] == f"2 rows of {tmp_path / 'books' / 'a.txt'}"
     assert [words for words, _ in seen.next] == [
         f"warmstart pretrain {seen.summary['data']} --dry-run"
     ]

@@ -190,9 +190,10 @@ SETS: Mapping[str, str] = {
         "`warmstart pretrain"),
     **dict.fromkeys(("blimp", "blimp/test.csv"), "holds minimal pairs"),
     "crows_pairs/test.csv": "--data.columns.label direction",
-    "xstest/test.csv": "--data.columns.text prompt --data.columns.label label",
-    "bbq": "holds multiple choice", "lambada": "--task text2text --base smollm2",
-    **dict.fromkeys(("xquad", "winobias", "xstest"), "Name the file itself ("),
+    **dict.fromkeys(("xstest", "xstest/test.csv"),
+                    "--data.columns.text prompt --data.columns.label label"),
+    "bbq": "holds multiple choice", "lambada": "--task chat --base smollm2",
+    **dict.fromkeys(("xquad", "winobias"), "Name the file itself ("),
 }  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from warmstart.pipelines.reading.recognise import (
     NO_TASK,
     PLAIN,
     check_columns,
+    for_base,
     recognise,
     sample_for,
     texts_in,
@@ -179,6 +180,7 @@ def _recognised(recipe: Recipe, source: Any) -> tuple[Recipe, str, str]:
     """The recipe with the task that the columns say; what the rows are for, and why in words."""
     table = sample_for(recipe, source)
     known = None if table is None else recognise(table)
+    known = known and for_base(known, recipe)
     if known is None:
         if table is not None:
             check_columns(table, typed(recipe.data.path or recipe.data.train or "DATA"), "inspect")

@@ -118,14 +118,14 @@ def with_task(recipe: Recipe, source: Any, ledger: Ledger) -> Recipe:
             f"{recipe.base}, writes no texts; take one that does, as in: warmstart tune {data} "
             f"--task {known.task} --base smollm2{flag}"
         )
-    known = _as_base(known, recipe)
+    known = for_base(known, recipe)
     below = recipe.model_dump(exclude_unset=True)
     message = f"task {known.task}, by the columns {known.reason}; for another say --task NAME"
     ledger.note("recognised", message, loud=True, task=known.task, roles=list(known.columns))
     return Recipe.of({"task": known.task}, below, quiet=True)
 
 
-def _as_base(known: Recognised, recipe: Recipe) -> Recognised:
+def for_base(known: Recognised, recipe: Recipe) -> Recognised:
     """Prompts with their answers are conversations for a base that has a chat template; else, where
     they are no lists of messages, a text for a text."""
     if known.task != "chat" or len(known.columns) == 1:

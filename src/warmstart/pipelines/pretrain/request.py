@@ -20,14 +20,8 @@ PRETRAINING: Mapping[str, Any] = {
     "train": {"keep": "last", "patience": 0, "schedule": "cosine", "min_rate": 0.1,
               "warmup": 0.1, "weight_decay": 0.1, "adam_beta2": 0.99, "guard": True},
 }  # fmt: skip
-<<<<<<< HEAD
-"""What `pretrain` has in the place of the defaults of fine-tuning. Runs here have hundreds of
-steps, so a warm-up of 2 % is over after ten: a GPT-2's loss leapt from 6.6 to 10 nats in the step
-after."""
-=======
 """What `pretrain` has in the place of the defaults of fine-tuning. Runs often have some hundred
 steps: a warm-up of 2 % is over after ten, and just behind a GPT-2's loss leapt from 6.6 to 10."""
->>>>>>> runs
 BATCH_TOKENS = 8_192
 RATES = {"nano": 2e-3, "tiny": 1e-3, "mini": 8e-4, "small": 6e-4, "base": 4e-4}
 """Size of a new base → the peak of its learning rate."""

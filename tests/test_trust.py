@@ -103,6 +103,8 @@ WORDS: dict[str, list[list[str]]] = {
                  ["m.csv", "--base", "lora/model", "--dry-run"]],
     "run": [["stages.toml", "--dry-run"]],
     "evaluate": [["whole", "m.csv"], ["lora", "m.csv"], ["whole/model", "m.csv"]],
+    "align": [["--resume", "whole"], ["m.csv", "--base", "whole/model", "--dry-run"]],
+    "build": [["whole", "--engine", "onnx"], ["lora/model", "m.csv", "--engine", "auto"]],
     "predict": [["whole", "text"], ["lora", "text"], ["lora/model", "m.csv", "--out", "o.csv"]],
     "generate": [["whole", "text"], ["lora", "text"], ["lora/model", "text", "--raw"]],
     "chat": [["whole"], ["lora/model"]],

@@ -62,9 +62,10 @@ SIZES = {
     "custom": 8,
 }
 """Task → families. One line a task."""
-ELSEWHERE = {"multitask", "choice", "language_model"}
-"""Has no rows of its own (see test_multitask_family.py), trains nothing (test_choice.py), or has no
-labels (test_pretrain.py, test_pretrained_families.py)."""
+ELSEWHERE = {"multitask", "choice", "language_model", "chat", "preference", "reward", "prompts"}
+"""Has no rows of its own (see test_multitask_family.py), trains nothing (test_choice.py), has no
+labels (test_pretrain.py, test_pretrained_families.py), or is learned from conversations,
+preferences and rewards (test_chat.py, test_align.py, test_pairs.py, test_rollouts.py)."""
 LONGEST = 60
 
 

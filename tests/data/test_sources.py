@@ -72,7 +72,7 @@ def parquet_bytes() -> bytes:
         ("d.csv", bytes(range(256)) * 20, ["not text", "control characters"]),
         ("d.csv", b"\x89PNG\r\n\x1a\n" + bytes(range(64)), ["not text"]),
         ("d.csv", b"PK\x03\x04" + b"x" * 50, ["archive or a spreadsheet", "CSV"]),
-        ("d.xlsx", b"PK\x03\x04" + b"x" * 50, ["spreadsheet", "save it as CSV"]),
+        ("d.xlsx", b"PK\x03\x04" + b"x" * 50, ["workbook that can be read", "save it as CSV"]),
         ("d.pkl", b"anything", ["pickle", "run code", "CSV or Parquet"]),
         ("d.csv", b"\x80\x04\x95abc", ["pickle"]),
         ("d.docx", b"text", ["'.docx' files are not read", "CSV"]),

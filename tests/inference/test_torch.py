@@ -43,7 +43,7 @@ def test_a_text_is_cut_to_what_the_positions_allow(tmp_path: Path):
     predictor = open_predictor(folder)
     assert predictor.task.max_length <= 66
     cut: list[tuple[int, int]] = []
-    predictor.answers(predictor.table(TEXTS), 0, lambda row, tokens: cut.append((row, tokens)))
+    predictor.outputs(predictor.table(TEXTS), 0, lambda row, tokens: cut.append((row, tokens)))
     assert [row for row, _ in cut] == [3]
 
 

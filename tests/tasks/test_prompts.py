@@ -152,7 +152,7 @@ def test_reward_hacking_is_named():
 def test_collapse_is_named():
     entropy = [2.0, 2.1, 1.9, 1.0, 0.3, 0.05, 0.04, 0.05]
     (text,) = alarms(course(entropy=entropy, reward=[0.1] * 8))
-    assert text.startswith("Collapse: the entropy of a token fell to 2.3% of its start")
+    assert text.startswith("Collapse: the entropy of a token fell to 2.2% of its start")
     assert "a higher temperature" in text
     (text,) = alarms(course(entropy=entropy, accuracy=[0.1] * 4 + [0.99] * 4))
     assert "Nearly all of its answers are right" in text

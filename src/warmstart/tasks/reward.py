@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from warmstart.data.conversations import PROMPT_ROLES
 from warmstart.data.tokens.dataset import TokenizedDataset, store_of
@@ -50,8 +51,9 @@ class Reward(PairTask):
     metric_titles: ClassVar[Mapping[str, str]] = TITLES
     min_epochs: ClassVar[int] = 1
 
-    decodes: bool = False
-    """Whether the base is a decoder; set where it is opened."""
+    decodes: bool = Field(
+        default=False, description="whether the base reads from left to right; set by the run"
+    )
 
     def rows(self, table: pa.Table, drop: Drop) -> pa.Table:
         """Pairs, where the table has them; else each prompt with one answer."""

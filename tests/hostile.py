@@ -237,7 +237,7 @@ def headers(path: Path) -> dict[str, Callable[[], None]]:
         "no places": put(lambda: '{"a":{"dtype":"F32","shape":[1]}}'),
         "a number in the place of a tensor": put(lambda: '{"a":1}'),
         "metadata of another kind": put(lambda: '{"__metadata__":[1]}'),
-        "deep": put(lambda: '{"a":' * 20_000 + "1" + "}" * 20_000),
+        "deep object": put(lambda: '{"a":' * 20_000 + "1" + "}" * 20_000),
     }
 
 

@@ -65,7 +65,7 @@ PART_FOLDERS = ["tasks", "objectives", "methods", "inference"]
 
 BUDGET = {
     # package: (lines it may have now, lines that it is to have in the end)
-    "the root": (1_730, 950),
+    "the root": (1_740, 950),
     "config": (650, 550),
     "cli": (2_240, 1_200),
     "data": (8_260, 4_300),
@@ -73,9 +73,9 @@ BUDGET = {
     "models": (8_490, 5_300),
     "methods": (700, 650),
     "objectives": (3_770, 400),
-    "tasks": (7_100, 4_500),
+    "tasks": (7_110, 4_500),
     "training": (3_360, 2_200),
-    "metrics": (2_020, 1_350),
+    "metrics": (2_030, 1_350),
     "evaluation": (4_000, 2_150),
     "reporting": (1_150, 1_000),
     "inference": (1_510, 350),

@@ -171,7 +171,9 @@ FAMILIES = ["roberta", "distilbert", "electra", "albert", "modernbert", "gpt2", 
 @pytest.mark.parametrize("name", BOTH)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family(family: str, name: str, tmp_path: Path) -> None:
+    """But for a text without a token, of which a decoder says nothing."""
     folder = classifier(family, tmp_path / "model")
-    ours, wanted = probabilities(folder, name), probabilities(folder, "torch")
+    rows = np.array([bool(text) for text in TEXTS])
+    ours, wanted = probabilities(folder, name)[:, rows], probabilities(folder, "torch")[:, rows]
     assert np.abs(ours - wanted).max() < 1e-4
     assert np.abs(ours[0] - ours[1]).max() < 1e-4

@@ -47,6 +47,11 @@ def test_a_text_is_cut_to_what_the_positions_allow(tmp_path: Path):
     assert [row for row, _ in cut] == [3]
 
 
+def test_an_empty_text_alone_has_an_answer_of_a_decoder_too(tmp_path: Path):
+    predictor = open_predictor(classifier("gpt2", tmp_path / "m"))
+    assert predictor.predict([""])[0].value in predictor.labels
+
+
 def test_answers_count_on_from_where_they_begin(tmp_path: Path):
     predictor = open_predictor(classifier("bert", tmp_path / "m"))
     answers = predictor.answers(predictor.table(TEXTS), 7)

@@ -142,7 +142,7 @@ class Predictor:
         outputs = np.empty((0, 0), np.float32)
         longest = int(dataset.lengths.max(initial=1))
         for rows in ordered(dataset.lengths, self.runner.batch_tokens):
-            columns = width(int(dataset.lengths[rows].max()), longest)
+            columns = width(max(1, int(dataset.lengths[rows].max())), max(1, longest))
             ids, lengths = pad(dataset, rows, self.tokenizer.pad_token_id, columns)
             types = dataset.types
             types = None if types is None else dataset.padded(types, rows, columns, 0)

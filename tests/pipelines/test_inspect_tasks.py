@@ -9,6 +9,7 @@ import datasets
 import pytest
 
 import warmstart
+from chats import talker
 from warmstart.errors import DataError, RecipeError
 
 Row = dict[str, Any]
@@ -89,3 +90,27 @@ def test_plain_text_and_columns_that_say_nothing(tmp_path: Path) -> None:
         warmstart.inspect(rows, out=tmp_path / "b")
     with pytest.raises(RecipeError, match="--fix and --split write copies of single texts"):
         warmstart.inspect([ASKED], out=tmp_path / "c", fix=tmp_path / "d.csv")
+
+
+def test_conversations_are_looked_at_through_the_template_that_is_named(tmp_path: Path) -> None:
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
+    turns = [{"role": "user", "content": "a"}, call, {"role": "tool", "content": "b"},
+             {"role": "assistant", "content": "c"}]  # fmt: skip
+    rows = [{"messages": turns}] * 4
+    base = talker(tmp_path / "talker")
+    seen = warmstart.inspect(
+        rows,
+        base=str(base),
+        out=tmp_path / "a",
+        features=False,
+        task="chat",
+        **{"task.template": "plain"},
+    )
+    (lost,) = (finding for finding in seen.findings if finding["kind"] == "unwritten")
+    assert lost["message"].startswith("4 rows cannot be learned from: the data have tools")
+    assert seen.next[-1][0] == f"warmstart tune DATA --base {base} --dry-run"
+    seen = warmstart.inspect(
+        rows, base=str(base), out=tmp_path / "b", features=False, task="chat",
+        **{"task.template": "chatml"},
+    )  # fmt: skip
+    assert seen.lines["template"].startswith("chatml; ")

@@ -117,6 +117,7 @@ def inspect(
         use_features=features and kind not in ("pairs", *NO_TASK),
         max_rows=max_rows,
         progress=progress,
+        template=getattr(task, "template", None),
     )
     result = run_checks(context)
     result.lines = {"read for": f"{kind}{why_so}", **result.lines}
@@ -172,7 +173,9 @@ def _next_steps(context: Context) -> list[tuple[str, str]]:
     verb = {PLAIN: "pretrain"}.get(context.kind, None if context.kind in NO_TASK else "tune")
     if verb is not None:
         what = "what training would do with the data"
-        steps.append((f"warmstart {verb} {data} --dry-run", what))
+        usual: str = Recipe.model_fields["base"].default
+        base = "" if context.base.name == usual else f" --base {typed(context.base.name)}"
+        steps.append((f"warmstart {verb} {data}{base} --dry-run", what))
     return steps
 
 

@@ -95,6 +95,7 @@ class Context:
     copies: bool = True  # whether a clean copy of such rows can be written
     use_features: bool = True  # whether the base judges the labels
     max_rows: int = 20_000  # judged at most
+    template: str | None = None  # the chat template that was named
     progress: Progress | None = None
 
     @property

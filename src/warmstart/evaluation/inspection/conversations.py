@@ -79,7 +79,7 @@ def _order(talks: Sequence[Sequence[Message]], result: CheckResult) -> None:
 def _template(context: Context, result: CheckResult) -> None:
     """What the base's template writes, how long that is, and tokens that the base never saw."""
     try:
-        template = ChatTemplate.of(context.tokenizer)
+        template = ChatTemplate.of(context.tokenizer, context.template)
     except RecipeError as error:
         result.add("template", SEVERE, 0, f"{error}.", "take another: --task.template NAME")
         return
@@ -98,7 +98,10 @@ def _template(context: Context, result: CheckResult) -> None:
     for reason, count in lost.most_common():
         rest = reason.rpartition("; ")[2] if "--" in reason else "mend these rows"
         what = reason.rpartition("; ")[0] if "--" in reason else reason
-        result.add("unwritten", SEVERE, count * step, f"{n_rows(count * step)} {what}.", rest)
+        result.add(
+            "unwritten", SEVERE, count * step,
+            f"{counted(count * step)} cannot be learned from: {what}.", rest,
+        )  # fmt: skip
     if sizes:
         over = sum(size > context.max_length for size in sizes)
         middle, high = np.percentile(sizes, [50, 95])

@@ -65,7 +65,8 @@ PART_FOLDERS = ["tasks", "objectives", "methods", "inference"]
 
 BUDGET = {
     # package: (lines it may have now, lines that it is to have in the end)
-    "the root": (1_740, 950),
+    "the root": (1_180, 950),
+    "api": (650, 650),
     "config": (650, 550),
     "cli": (2_240, 1_200),
     "data": (8_260, 4_300),
@@ -82,7 +83,7 @@ BUDGET = {
     "serving": (0, 1_000),
     "pipelines": (7_850, 2_800),
 }
-TOTAL_FILES = (323, 230)
+TOTAL_FILES = (325, 230)
 SPINE = [
     "config.recipe",
     "part",
@@ -99,7 +100,6 @@ SPINE_LINES = 4_180
 
 FILE_LINES = range(60, 451)
 MAY_BE_SHORT = {"__init__", "__main__", "base", "settings"}  # and the parts
-MAY_BE_LONG = {"warmstart.api"}  # a function for each verb, with its signature and what it means
 FUNCTION_LINES = 60
 SPLINTER_LINES = 100
 PREFIX_SHARED_BY = 3
@@ -342,11 +342,7 @@ def test_files_are_neither_splinters_nor_scrolls():
         if count < FILE_LINES.start and path.stem not in MAY_BE_SHORT and not is_part(path)
     ]
     ratchet("short files", short)
-    long = [
-        listing[path]
-        for path, count in lines.items()
-        if count >= FILE_LINES.stop and place_of(path) not in MAY_BE_LONG
-    ]
+    long = [listing[path] for path, count in lines.items() if count >= FILE_LINES.stop]
     ratchet("long files", long)
 
 

@@ -69,21 +69,21 @@ BUDGET = {
     "api": (650, 650),
     "config": (650, 550),
     "cli": (2_240, 1_200),
-    "data": (8_260, 4_300),
+    "data": (8_270, 4_300),
     "tokenization": (2_280, 1_350),
-    "models": (8_490, 5_300),
+    "models": (8_520, 5_300),
     "methods": (700, 650),
     "objectives": (3_770, 400),
     "tasks": (7_110, 4_500),
-    "training": (3_360, 2_200),
+    "training": (3_380, 2_200),
     "metrics": (2_030, 1_350),
     "evaluation": (4_000, 2_150),
     "reporting": (1_150, 1_000),
     "inference": (1_510, 350),
     "serving": (0, 1_000),
-    "pipelines": (7_850, 2_800),
+    "pipelines": (7_870, 2_800),
 }
-TOTAL_FILES = (325, 230)
+TOTAL_FILES = (326, 230)
 SPINE = [
     "config.recipe",
     "part",
@@ -95,7 +95,7 @@ SPINE = [
     *("inference.engine", "inference.torch"),
 ]
 """The files that say how warmstart works, in reading order; docs/architecture.md begins so."""
-SPINE_LINES = 4_180
+SPINE_LINES = 4_000
 """What may be read in an afternoon. What is not the story stands elsewhere."""
 
 FILE_LINES = range(60, 451)

@@ -167,8 +167,8 @@ def test_corpora_are_mixed_and_measured(tiny_of: Folder, tmp_path: Path) -> None
     assert figures["test"]["after"]["bits_per_byte"]["value"] == pytest.approx(mine, abs=1e-5)
     assert "Gained and forgotten" in run.report.read_text()
     mixture = {"again": {"path": str(tmp_path / "more.jsonl"), "share": 0.5, "text": "body"}}
-    plan = warmstart.plan_pretraining(
-        general, **{**keys, "base": str(tiny_of("gpt2")), "data.mixture": mixture,
+    plan = warmstart.plan(
+        general, verb="pretrain", **{**keys, "base": str(tiny_of("gpt2")), "data.mixture": mixture,
                     "forgetting.text": str(main), "forgetting.rehearsal": 0.1},
     )  # fmt: skip
     reasons = plan["ledger"]["dropped"]

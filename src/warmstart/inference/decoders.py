@@ -30,6 +30,8 @@ SILENT = ("transformers_version", "use_cache", "max_length", "return_dict_in_gen
           "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id",
           "forced_bos_token_id", "forced_eos_token_id")  # fmt: skip
 """What changes no text, or is read elsewhere."""
+UNSAID = 20
+"""Tokens that transformers writes where a folder does not say how many."""
 
 
 class Writes(Formed):
@@ -57,7 +59,7 @@ class WritingRunner(Runner):
 
     Args:
         name: the engine.
-        form: the folder with its `config.json` and `generation_config.json`.
+        form: the folder with its config and its `generation_config.json`.
     """
 
     def __init__(self, name: str, form: Path) -> None:
@@ -67,7 +69,7 @@ class WritingRunner(Runner):
 
         self.name = name
         with quiet():
-            self.config: Any = AutoConfig.from_pretrained(form, **LOAD)
+            self.config: Any = AutoConfig.from_pretrained(config_file(form), **LOAD)
             self.generation: Any = GenerationConfig.from_pretrained(form, local_files_only=True)
         self.decodes = family_of(self.config).kind != "encoder-decoder"
         self.vocabulary: int = self.config.get_text_config(decoder=True).vocab_size
@@ -93,7 +95,8 @@ class WritingRunner(Runner):
         """What the folder's `generation_config.json` asks for, of `NAMES`. Raises `RecipeError`
         for what this engine does not have."""
         asked = {name: value for name, value in self.generation.to_diff_dict().items()
-                 if value is not None and name not in SILENT and name[0] != "_"}  # fmt: skip
+                 if value is not None and name not in SILENT
+                 and not name.startswith(("_", "output_"))}  # fmt: skip
         if other := sorted(asked.keys() - {*NAMES}):
             raise RecipeError(
                 f"the model's generation_config.json asks for {', '.join(other)}, which engine "
@@ -105,7 +108,9 @@ class WritingRunner(Runner):
         """The tokens that may be written behind a prompt by the folder's own settings."""
         most = settings.get("max_new_tokens")
         before = len(prompt) if self.decodes else 0
-        return most or max(1, (self.generation.max_length or 20) - before)
+        if most is None and self.generation.max_length is None:
+            return UNSAID
+        return most or max(1, self.generation.max_length - before)
 
 
 def prompts_in(dataset: TokenizedDataset) -> list[list[int]]:

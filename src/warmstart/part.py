@@ -29,8 +29,8 @@ FOLDERS = {
 }
 
 NO_PARTS = {
-    "base", "engine", "exported", "generation", "language", "pipeline", "predictor",
-    "preferences", "results", "writer",
+    "base", "batching", "decoders", "engine", "exported", "forms", "generation", "language",
+    "pipeline", "predictor", "preferences", "results", "writer",
 }  # fmt: skip
 """Files in these folders that hold what the parts share."""
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         align,
         build,
         chat,
+        compress,
         demo,
         evaluate,
         fetch,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         pipeline,
         plan,
         plan_alignment,
+        plan_compression,
         plan_pretraining,
         predict,
         prefer,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
         WarmstartError,
     )
     from warmstart.pipelines.compare.result import Comparison
+    from warmstart.pipelines.compress.result import Compressed
     from warmstart.pipelines.inspect import Inspection
     from warmstart.run import Run
     from warmstart.types import Prediction
@@ -65,21 +68,23 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _NAMES = {
-    "api": "adapters align build chat demo evaluate fetch generate inspect models pipeline plan "
-    "plan_alignment plan_pretraining predict prefer pretrain retrieval run_stages scaling "
-    "tokenizer tune",
+    "api": "adapters align build chat compress demo evaluate fetch generate inspect models "
+    "pipeline plan plan_alignment plan_compression plan_pretraining predict prefer pretrain "
+    "retrieval run_stages scaling tokenizer tune",
     "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
     "config.recipe": "Recipe",
     "run": "Run",
     "types": "Prediction",
     "pipelines.inspect": "Inspection",
     "pipelines.compare.result": "Comparison",
+    "pipelines.compress.result": "Compressed",
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
 __all__ = [
     "BaseModelError",
     "Comparison",
+    "Compressed",
     "DataError",
     "HubError",
     "Inspection",
@@ -94,6 +99,7 @@ __all__ = [
     "align",
     "build",
     "chat",
+    "compress",
     "demo",
     "evaluate",
     "fetch",
@@ -103,6 +109,7 @@ __all__ = [
     "pipeline",
     "plan",
     "plan_alignment",
+    "plan_compression",
     "plan_pretraining",
     "predict",
     "prefer",

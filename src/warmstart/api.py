@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from warmstart.pipelines import search as retrieval
     from warmstart.pipelines import tokenizers as tokenizer
     from warmstart.pipelines.compare.result import Comparison
+    from warmstart.pipelines.compress.result import Compressed
     from warmstart.pipelines.inspect import Inspection
     from warmstart.pipelines.stages.result import Stages
     from warmstart.pipelines.writing.chat import Chat
@@ -36,6 +37,7 @@ __all__ = [
     "align",
     "answers",
     "chat",
+    "compress",
     "demo",
     "evaluate",
     "fetch",
@@ -44,6 +46,7 @@ __all__ = [
     "models",
     "plan",
     "plan_alignment",
+    "plan_compression",
     "plan_pretraining",
     "plan_stages",
     "predict",
@@ -421,6 +424,52 @@ def build(
     if "engine" not in keys:
         raise RecipeError("build needs an engine: --engine onnx, openvino or auto")
     return engines.build(Path(folder_named(model)), data, keys, progress)
+
+
+def compress(
+    model: Folder,
+    data: Any = None,
+    *,
+    method: str | Sequence[str],
+    out: str | Path | None = None,
+    listeners: Sequence[Listener] = (),
+    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+    **keys: Any,
+) -> Compressed:
+    """Make smaller models of a trained one, each proven against it.
+
+    Args:
+        model: a run (a `Run`, or its folder), or a model folder with `data`.
+        data: labelled rows on which products are proven; unset: the run's own test rows.
+        method: distill, prune, quantize or vocabulary; several as a list, or with commas.
+        out: the folder of the products; unset: `<run>-compressed` beside the run.
+        listeners: told of every step and epoch of those that learn.
+        progress: is called with (what, done, of) before each is measured.
+        keys: `compress.*` settings of the methods (of one with commas each value is a product);
+            `train.*`, `objective.*`, `evaluate.*` and `seed` for those that learn.
+
+    A product that loses more than `compress.allowed_loss` points stands in `Compressed.lost`.
+    Raises `WarmstartError`; nothing is written before every product is known to be possible.
+    """
+    from warmstart.pipelines.compress import run as compression
+
+    folder = Path(folder_named(model))
+    return compression.compress(folder, data, method, keys, _path(out), listeners, progress)
+
+
+def plan_compression(
+    model: Folder,
+    data: Any = None,
+    *,
+    method: str | Sequence[str],
+    out: str | Path | None = None,
+    **keys: Any,
+) -> Mapping[str, Any]:
+    """What `compress` would do; see `plan`."""
+    from warmstart.pipelines.compress import run as compression
+
+    folder = Path(folder_named(model))
+    return compression.plan_compression(folder, data, method, keys, _path(out))
 
 
 def chat(model: Folder, *, system: str = "", **keys: Any) -> Chat:

@@ -88,7 +88,12 @@ def keep_units(model: PreTrainedModel, share: float) -> PreTrainedModel:
     Raises `RecipeError` where the config cannot say how many are left.
     """
     family, values = family_of(model.config), model.config.to_dict()
-    state, widths = dict(model.state_dict()), set[tuple[int, int]]()
+    state, widths, done = dict(model.state_dict()), set[tuple[int, int]](), set[str]()
+    refusal = RecipeError(
+        f"the feed-forward part of a '{family.name}' cannot be made narrower: its config does "
+        "not say how wide it is, or its layers are of a kind of their own; prune its layers or its "
+        "weights, or quantize it"
+    )
     names = {id(module): name for name, module in model.named_modules()}
     outs = set(match_modules(model, family.feed_forward_out))
     for block in layers_of(model):
@@ -99,6 +104,9 @@ def keep_units(model: PreTrainedModel, share: float) -> PreTrainedModel:
             ups = [up for up, module in linear.items() if up != name
                    and not ATTENTION.search(up.removeprefix(names[id(block)]))
                    and _matrix(module).shape[0] in (width, 2 * width)]  # fmt: skip
+            if not ups or done & {name, *ups}:
+                raise refusal
+            done |= {name, *ups}
             norm = down.norm(dim=0)
             for up in ups:  # of a gated part both halves
                 norm = norm * _matrix(linear[up]).norm(dim=1).view(-1, width).prod(0)
@@ -114,10 +122,7 @@ def keep_units(model: PreTrainedModel, share: float) -> PreTrainedModel:
     own = [key for key in UNITS if key in values and len(widths) == 1
            and values[key] in (None, *(width for width, _ in widths))]  # fmt: skip
     if not own:
-        raise RecipeError(
-            f"the feed-forward part of a '{family.name}' cannot be made narrower: its config does "
-            "not say how wide it is; prune its layers or its weights, or quantize it"
-        )
+        raise refusal
     return _rebuilt(model, dict.fromkeys(own, next(iter(widths))[1]), state)
 
 

@@ -15,7 +15,7 @@ from warmstart.models.architectures import family_of
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-TOKEN_ID = "_token_id"
+ENDINGS = ("_token_id", "_tokens")
 """How the names of ids end in a config."""
 
 
@@ -48,7 +48,7 @@ def keep_tokens(model: PreTrainedModel, kept: np.ndarray) -> PreTrainedModel:
     model.config.vocab_size = len(kept)
     for owner in (model.config, getattr(model, "generation_config", None)):
         for key, value in [*vars(owner).items()] if owner is not None else []:
-            if key.endswith(TOKEN_ID) or key.endswith("_tokens"):
+            if key.endswith(ENDINGS):
                 setattr(owner, key, _moved(value, places))
     if family_of(model.config).position_offset != before:
         raise RecipeError(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         align,
         build,
         chat,
+        compress,
         demo,
         evaluate,
         fetch,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         models,
         pipeline,
         plan,
+        plan_compression,
         predict,
         prefer,
         pretrain,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
         WarmstartError,
     )
     from warmstart.pipelines.compare.result import Comparison
+    from warmstart.pipelines.compress.result import Compressed
     from warmstart.pipelines.inspect import Inspection
     from warmstart.run import Run
     from warmstart.types import Prediction
@@ -63,21 +66,23 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _NAMES = {
-    "api": "adapters align build chat demo evaluate fetch generate inspect models pipeline plan "
-    "predict prefer pretrain retrieval run_stages scaling "
-    "tokenizer tune",
+    "api": "adapters align build chat compress demo evaluate fetch generate inspect models "
+    "pipeline plan plan_compression predict prefer pretrain retrieval run_stages scaling tokenizer "
+    "tune",
     "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
     "config.recipe": "Recipe",
     "run": "Run",
     "types": "Prediction",
     "pipelines.inspect": "Inspection",
     "pipelines.compare.result": "Comparison",
+    "pipelines.compress.result": "Compressed",
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
 __all__ = [
     "BaseModelError",
     "Comparison",
+    "Compressed",
     "DataError",
     "HubError",
     "Inspection",
@@ -92,6 +97,7 @@ __all__ = [
     "align",
     "build",
     "chat",
+    "compress",
     "demo",
     "evaluate",
     "fetch",
@@ -100,6 +106,7 @@ __all__ = [
     "models",
     "pipeline",
     "plan",
+    "plan_compression",
     "predict",
     "prefer",
     "pretrain",

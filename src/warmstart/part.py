@@ -26,6 +26,7 @@ FOLDERS = {
     "objective": "objectives",
     "method": "methods",
     "engine": "inference",
+    "compression": "compression",
 }
 
 NO_PARTS = {

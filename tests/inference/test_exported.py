@@ -16,7 +16,8 @@ from warmstart import part
 from warmstart.errors import BaseModelError, RecipeError
 from warmstart.inference import exported
 from warmstart.inference.predictor import open_predictor
-from warmstart.pipelines.engines import CANDIDATES, Measured, _fastest
+from warmstart.pipelines.engines import CANDIDATES, _fastest
+from warmstart.pipelines.trials import Measured
 
 TEXTS = ["good film", "", "the bad book was not very great , but i liked it !", "never again"]
 BOTH = ["onnx", "openvino"]
@@ -132,7 +133,7 @@ def test_auto_needs_a_choice_and_then_keeps_to_it(saved: Path) -> None:
 def test_fastest_is_taken_of_those_that_are_certainly_not_worse() -> None:
     def row(name: str, speed: float, **values: Any) -> Measured:
         kept = {"same": 1.0, "gap": 0.0, "difference": {"worst": -0.02}} | values
-        return Measured(name, "fp32", rows_per_second=speed, **kept)
+        return Measured(name, "fp32", score=0.9, rows_per_second=speed, **kept)
 
     torch, exact = row("torch", 100), row("onnx", 150)
     unsure = row("openvino", 400, gap=0.02, same=0.99)

@@ -215,3 +215,53 @@ def pipeline(task: str, model: Folder, **keys: Any) -> Callable[..., Any]:
     from warmstart.inference import pipeline as classic
 
     return classic.pipeline(task, folder_named(model), engine_of(keys))
+
+
+def compress(
+    model: Folder,
+    data: Any = None,
+    *,
+    method: str | Sequence[str],
+    out: str | Path | None = None,
+    listeners: Sequence[Listener] = (),
+    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+    **keys: Any,
+) -> Compressed:
+    """Make smaller models of a trained one, each proven against it.
+
+    Args:
+        model: a run (a `Run`, or its folder), or a model folder with `data`.
+        data: labelled rows on which products are proven; unset: the run's own test rows.
+        method: distill, prune, quantize or vocabulary; several as a list, or with commas.
+        out: the folder of the products; unset: `<run>-compressed` beside the run.
+        listeners: told of every step and epoch of those that learn.
+        progress: is called with (what, done, of) before each is measured.
+        keys: `compress.*` settings of the methods (of one with commas each value is a product);
+            `train.*`, `objective.*`, `evaluate.*` and `seed` for those that learn.
+
+    A product that loses more than `compress.allowed_loss` points stands in `Compressed.lost`.
+    Raises `WarmstartError`; nothing is written before every product is known to be possible.
+    """
+    from warmstart.pipelines.compress import run as compression
+
+    folder = Path(folder_named(model))
+    return compression.compress(
+        folder, data, method, keys, None if out is None else usable(out), listeners, progress
+    )
+
+
+def plan_compression(
+    model: Folder,
+    data: Any = None,
+    *,
+    method: str | Sequence[str],
+    out: str | Path | None = None,
+    **keys: Any,
+) -> Mapping[str, Any]:
+    """What `compress` would do; see `plan`."""
+    from warmstart.pipelines.compress import run as compression
+
+    folder = Path(folder_named(model))
+    return compression.plan_compression(
+        folder, data, method, keys, None if out is None else usable(out)
+    )

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from warmstart import part as parts
 from warmstart.cli.parser import Verb
 from warmstart.config.keys import APPLIES
 from warmstart.config.recipe import Recipe
@@ -40,6 +41,19 @@ def options_of(settings: type[BaseModel]) -> dict[str, str]:
             text += f"; unset: {info.default}"
         options[name if switch else f"{name} VALUE"] = text
     return options
+
+
+def compression_options() -> dict[str, str]:
+    """Each setting of the methods of `compress`, with the methods that have it."""
+    owners: dict[str, list[str]] = {}
+    texts: dict[str, str] = {}
+    for name in parts.names("compression"):
+        fields: dict[str, str] = options_of(parts.find("compression", name))
+        for option, text in fields.items():
+            option += "" if " " in option else " BOOL"  # some are true unless said otherwise
+            owners.setdefault(option, []).append(name)
+            texts.setdefault(option, text.removesuffix("; unset: "))
+    return {option: f"{', '.join(names)}: {texts[option]}" for option, names in owners.items()}
 
 
 TOKENIZER = Verb(
@@ -123,6 +137,13 @@ VERBS = {
     "build": Verb("make a faster or smaller form of a model, and measure it against torch",
                   {"MODEL": MODEL, "[DATA]": f"{LABELLED}; unset: the run's own validation rows"},
                   {}, tuple(APPLIES["build"])),
+    "compress": Verb("make smaller models of a trained one, each proven against it",
+                     {"MODEL": MODEL, "[DATA]": f"{LABELLED}; unset: the run's own test rows"},
+                     {"method NAME": "distill, prune, quantize or vocabulary; several with commas",
+                      "methods NAMES": "the same",
+                      "out FOLDER": "where they go; unset: <run>-compressed beside the run"}
+                     | {f"compress.{name}": text for name, text in compression_options().items()}
+                     | DRY_RUN, ("seed", "train", "objective", "evaluate")),
     "predict": Verb("label a text, the lines of stdin, or every row of a file",
                     {"MODEL": MODEL, "[DATA]": "text, file, or - for stdin"},
                     {"out FILE": "where the rows go: .csv, .tsv, .jsonl or .parquet"},

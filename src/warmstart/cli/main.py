@@ -21,8 +21,8 @@ ABOUT = "Fine-tune a pretrained transformer and know how far to trust it."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 2 for a user's error, 130 for Ctrl-C, 1 where
-    what was asked is done and cannot be printed."""
+    """Run one command; returns the exit code: 0, 2 for a user's error, 3 for a smaller model that
+    lost too much, 130 for Ctrl-C, 1 where what was asked is done and cannot be printed."""
     words = list(sys.argv[1:] if argv is None else argv)
     heard = sys.stdout is not None  # pyright: ignore[reportUnnecessaryComparison]
     _printable()
@@ -100,7 +100,7 @@ def _run(words: list[str]) -> int:
         print(explained(request.verb, request.spec))
     else:
         verbs = importlib.import_module("warmstart.cli.verbs")
-        getattr(verbs, request.verb.partition(" ")[0])(request)
+        return getattr(verbs, request.verb.partition(" ")[0])(request) or 0
     return 0
 
 

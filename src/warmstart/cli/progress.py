@@ -144,3 +144,7 @@ class Bars(_Bar, Listener):
 
     def note(self, text: str) -> None:
         print(f"note: {text}", file=sys.stderr, flush=True)
+
+    def stage(self, what: str, done: int, of: int) -> None:
+        """Of something that is measured: one line each."""
+        print(f"measuring {what} ...", file=sys.stderr, flush=True)

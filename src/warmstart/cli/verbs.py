@@ -13,6 +13,7 @@ from warmstart import api
 from warmstart.cli.chat import Talk, judging
 from warmstart.cli.output import adapters as show_adapters
 from warmstart.cli.output import answers as show_answers
+from warmstart.cli.output import compression as show_compression
 from warmstart.cli.output import generation as show_texts
 from warmstart.cli.output import run as show
 from warmstart.cli.output import stages as show_stages
@@ -27,6 +28,9 @@ from warmstart.errors import RecipeError, nearest, shown, typed
 from warmstart.models.gguf import FETCHABLE
 from warmstart.models.sampling.settings import Sampling
 from warmstart.part import OWN_HEAD, allow_named
+
+LOST = 3
+"""The exit code where a smaller model lost more than is allowed."""
 
 
 def tune(request: Request) -> None:
@@ -161,6 +165,24 @@ def build(request: Request) -> None:
         made = api.build(request.words["MODEL"] or "", request.words.get("DATA"), progress=progress,
                          **request.keys)  # fmt: skip
     _show(request, made, show_answers.engines)
+
+
+def compress(request: Request) -> int:
+    """`warmstart compress MODEL [DATA] --method NAME`; the exit code is 3 where a product lost more
+    than is allowed."""
+    model, data, options = request.words["MODEL"] or "", request.words.get("DATA"), request.options
+    methods = ",".join(filter(None, (options["method"], options["methods"])))
+    own = {name: value for name, value in options.items() if name.startswith("compress.")}
+    keys = {key: value for key, value in own.items() if value is not None} | request.keys
+    keys = {key: "true" if value is True else value for key, value in keys.items()}
+    where: dict[str, Any] = {"method": methods, "out": options["out"]}
+    if options["dry-run"]:
+        _show(request, api.plan_compression(model, data, **where, **keys), show_compression.plan)
+        return 0
+    with Bars() as bars:
+        made = api.compress(model, data, **where, listeners=[bars], progress=bars.stage, **keys)
+    _show(request, made.summary, partial(show_compression.made, report=made.report))
+    return LOST if made.lost else 0
 
 
 def generate(request: Request) -> None:

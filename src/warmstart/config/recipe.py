@@ -126,9 +126,9 @@ class Recipe(BaseModel):
                 f"warmstart evaluate MODEL DATA --task {task.part_name()}"
             )
         names = {task.objective, objective.part_name()}
-        apart = len(names) > 1 and "contrastive" in names  # which goes with its own tasks alone
         usual: Any = parts.find("objective", task.objective)
         own = objective.tasks
+        apart = len(names) > 1 and "contrastive" in names and own is None
         apart |= (own or usual.tasks) is not None and task.part_name() not in (own or ())
         if task.head.name not in objective.heads or apart:
             raise ValueError(

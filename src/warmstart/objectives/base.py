@@ -123,6 +123,10 @@ class Setting(Protocol):
         """A saved model's number for each of several prompts and their answers."""
         ...
 
+    def opened(self, folder: Path) -> Any:
+        """A saved model with its task, as `inference.predictor.Predictor`."""
+        ...
+
 
 class Objective(Part):
     """Why the weights move.

@@ -129,6 +129,10 @@ class Session:
         where it gives none."""
         return scorer(open_predictor(folder))
 
+    def opened(self, folder: Path) -> Any:
+        """A saved model with its task, to be a teacher."""
+        return open_predictor(folder)
+
     def fit(
         self, folder: Path, listeners: list[Listener], *, resume: bool
     ) -> tuple[Progress, float]:

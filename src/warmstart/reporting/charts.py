@@ -109,6 +109,42 @@ def line_chart(
     return _figure(title, Markup("").join(parts), legend)
 
 
+def trade_off(
+    title: str, points: Sequence[tuple[str, float, float, float, float]], x_name: str
+) -> Markup:
+    """Things with a price and a worth: each is its name, x, y, and the interval of y. The legend
+    names the colours; a line across stands at the first one's y."""
+    if not points:
+        return Markup("")
+    low, high, step = _axis([value for point in points for value in point[2:]])
+    left, right, by = _axis([0.0, *(point[1] for point in points)])
+    wide, tall = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return LEFT + (x - left) / (right - left) * wide, TOP + (high - y) / (high - low) * tall
+
+    parts = [_grid(low, high, step)]
+    parts.append(Markup('<path class="ideal" d="M{} {:.1f}H{}"/>').format(
+        LEFT, at(0, points[0][2])[1], WIDTH - RIGHT))  # fmt: skip
+    for number in range(round((right - left) / by) + 1):
+        x = left + number * by
+        end = "end" if x == right else "middle"
+        parts.append(_text(at(x, low)[0], HEIGHT - BOTTOM + 15, f"{round(x, 9):,g}", end))
+    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, x_name, "middle"))
+    for number, (name, x, y, least, most) in enumerate(points):
+        px, py = at(x, y)
+        mark = Markup(
+            '<g class="s{}"><polyline points="{:.1f},{:.1f} {:.1f},{:.1f}"/>'
+            '<circle cx="{:.1f}" cy="{:.1f}" r="4.5"><title>{}: {:,.4g} {}, {:.3f}</title></circle>'
+            "</g>"
+        )
+        parts.append(mark.format(number % COLOURS, px, at(x, least)[1], px, at(x, most)[1], px, py,
+                                 name, x, x_name, y))  # fmt: skip
+    keys = (Markup('<span class="key k{}">{}</span>').format(n % COLOURS, p[0])
+            for n, p in enumerate(points))  # fmt: skip
+    return _figure(title, Markup("").join(parts), Markup(" ").join(keys))
+
+
 def reliability_chart(
     before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
 ) -> Markup:

@@ -18,11 +18,12 @@ import torch
 import transformers
 from tokenizers import AddedToken, Regex, Tokenizer, decoders
 
-from warmstart.errors import BaseModelError, ProofError, RecipeError, RunError, shown
+from warmstart.errors import ProofError, RecipeError, RunError, shown
 from warmstart.formatting import counted
 from warmstart.models.hf_calls import LOAD, one_line, quiet, seeded
 from warmstart.models.loading import PROBES, rewrapped
 from warmstart.models.saving import save_model
+from warmstart.models.surgery.tokens import token_tables, word_embedding
 from warmstart.tokenization.comparison import opened
 from warmstart.tokenization.corpus import is_plain_normalizer, normalize
 from warmstart.tokenization.training import SPACE
@@ -215,7 +216,24 @@ def extend(
             notes.append(f"weights of {base.name} {what}: {shown(', '.join(sorted(keys)), 200)}")
     before = _answers(model, tokenizer)
     rows = _grow(model, added)
-    wider = rewrapped(
+    wider = with_backend(tokenizer, backend)
+    folder = save_model(model, wider, out, base)
+    try:
+        proof = _prove(folder, model, wider, before, added)
+    except ProofError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return {
+        "out": str(out),
+        "rows": len(word_embedding(model)),
+        "rows_before": rows,
+        "proof": proof,
+    }
+
+
+def with_backend(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer) -> PreTrainedTokenizerFast:
+    """The tokenizer with another backend, and all else as it was."""
+    return rewrapped(
         tokenizer,
         backend,
         truncation_side=tokenizer.truncation_side,
@@ -223,13 +241,6 @@ def extend(
         model_input_names=tokenizer.model_input_names,
         clean_up_tokenization_spaces=False,
     )
-    folder = save_model(model, wider, out, base)
-    try:
-        proof = _prove(folder, model, wider, before, added)
-    except ProofError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return {"out": str(out), "rows": len(_weights(model)), "rows_before": rows, "proof": proof}
 
 
 def _grow(model: PreTrainedModel, added: Sequence[Added]) -> int:
@@ -238,13 +249,13 @@ def _grow(model: PreTrainedModel, added: Sequence[Added]) -> int:
     The rows of the output layer, where it is one of its own, and its biases are means as well.
     Spare rows that the embedding has beyond its vocabulary are used first.
     """
-    rows = len(_weights(model))
+    rows = len(word_embedding(model))
     need = max((entry.id for entry in added), default=-1) + 1
     if need > rows:
         with quiet():
             model.resize_token_embeddings(need, mean_resizing=False)
     with torch.no_grad():
-        for table in _tables(model):
+        for table in token_tables(model):
             for entry in added:
                 mean = table[list(entry.pieces)].float().mean(0)
                 table[entry.id] = mean.to(table.dtype)
@@ -291,7 +302,7 @@ def _prove(
                 f"transformers rebuilds the tokenizer of {model.config.model_type} in a way of its "
                 f"own, which splits '{shown(text)}' otherwise: this base cannot be extended"
             )
-    if not torch.equal(_weights(again), _weights(model)):
+    if not torch.equal(word_embedding(again), word_embedding(model)):
         raise ProofError(f"{folder}: the saved embedding is not the one that was made")
     known = min(entry.id for entry in added)
     worst = 0.0
@@ -303,27 +314,3 @@ def _prove(
             raise ProofError(f"{folder}: old texts have other outputs (by {gap:.1e})")
         worst = max(worst, gap)
     return {"texts": len(before), "max_difference": worst}
-
-
-def _weights(model: PreTrainedModel) -> torch.Tensor:
-    """The word embedding, [tokens, size]."""
-    embedding: Any = model.get_input_embeddings()
-    if embedding is None:
-        raise BaseModelError(f"{type(model).__name__} has no word embedding")
-    return embedding.weight
-
-
-def _tables(model: PreTrainedModel) -> list[torch.Tensor]:
-    """All that has one row a token: embeddings, and the output layer's weights and biases."""
-    rows = len(_weights(model))
-    tables: dict[int, torch.Tensor] = {}
-    output: Any = model.get_output_embeddings()
-    for module in (model.get_input_embeddings(), output):
-        for weights in module.parameters() if module is not None else ():
-            if len(weights) == rows:
-                tables[weights.data_ptr()] = weights
-    for name, weights in model.named_parameters():
-        if output is not None and name.endswith(".bias") and weights.shape == (rows,):
-            if name.rpartition(".")[0].endswith(("predictions", "lm_head", "lm_loss", "decoder")):
-                tables[weights.data_ptr()] = weights
-    return list(tables.values())

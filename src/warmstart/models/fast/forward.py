@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from warmstart.models.architectures import family_of
+from warmstart.models.architectures import body_of, family_of
 from warmstart.models.fast.block import can_read
 from warmstart.models.fast.encoder import FastEncoder
 from warmstart.models.fast.mixed_precision import MixedPrecision, RowGradient
 from warmstart.models.fast.split import Cut, FastCut
-from warmstart.models.forward import Forward, Outputs
+from warmstart.models.forward import Batch, Forward, Outputs
 from warmstart.models.head_layers import HEAD, Readout, reads_tokens, unwrap
 from warmstart.models.peft.prompts import is_prompted
 
@@ -32,6 +32,31 @@ def forwards_for(models: Sequence[PreTrainedModel], *, fast: bool) -> list[Forwa
     if fast and all(is_fast(model) for model in models):
         return [FastForward(model, copies=False) for model in models]
     return [Forward(model) for model in models]
+
+
+def with_states(model: Forward, batch: Batch) -> tuple[Outputs, Tensor]:
+    """What a model says of a batch, and its last hidden states [B, L, H], of one pass; those of
+    padding mean nothing."""
+    if isinstance(model, FastForward):
+        states = model.hidden(batch)
+        features = states if reads_tokens(model.model) else states[:, 0]
+        return model.head(features.float(), training=model.training), states
+    seen: list[Tensor] = []
+    hook = body_of(unwrap(model.model)).register_forward_hook(
+        lambda _, __, output: seen.append(output.last_hidden_state)
+    )
+    try:
+        outputs = model.forward(batch)
+    finally:
+        hook.remove()
+    lengths, long = batch.inputs["lengths"], batch.inputs["ids"].shape[1]
+    states = seen[-1][:, -long:]  # behind virtual tokens
+    if family_of(unwrap(model.model).config).padding_side == "left":
+        if not reads_tokens(model.model):
+            columns = torch.arange(long, device=states.device)
+            columns = (columns + long - lengths[:, None]) % long
+            states = states.gather(1, columns[..., None].expand_as(states))
+    return outputs, states
 
 
 def is_fast(model: PreTrainedModel) -> bool:

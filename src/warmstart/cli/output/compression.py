@@ -1,0 +1,59 @@
+"""Smaller models on the terminal: what would be made, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from warmstart.cli.output.tables import plain, print_next, put
+from warmstart.formatting import counted
+from warmstart.reporting.comparison import millions
+from warmstart.reporting.compression import change, verdict
+
+
+def plan(planned: Mapping[str, Any]) -> None:
+    """A row for each product that would be made."""
+    source = planned["source"]
+    table = plain(
+        f"{source['folder']}: {planned['task']}, {millions(source['parameters'])} weights",
+        "product", "weights", "steps", "may lose", "what is done",
+    )  # fmt: skip
+    for row in planned["products"]:
+        size = "–" if row["parameters"] is None else millions(row["parameters"])
+        what = "; ".join(row["notes"]) or ", ".join(f"{k} {v}" for k, v in row["settings"].items())
+        allowed = f"{row['allowed_loss']:g} points"
+        table.add_row(row["name"], size, f"{row['steps']:,}", allowed, what)
+    put(table)
+    print(
+        f"\nThey would be proven on {counted(planned['rows'], 'labelled row')} and written to "
+        f"{planned['out']}; nothing has been done."
+    )
+
+
+def made(summary: Mapping[str, Any], report: Path) -> None:
+    """A row for the source and each product, a sentence for each, and what to type next."""
+    source, main = summary["source"], summary["title"]
+    table = plain(
+        f"{counted(summary['rows'], 'labelled row')}, beside {source['folder']}",
+        "model", main, "points (95 %)", "agreement", "MB", "rows/s", "ms for one", "memory MB",
+        "so",
+    )  # fmt: skip
+    for row in ({**source, "name": "the source"}, *summary["products"]):
+        if row["failure"]:
+            table.add_row(row["name"], row["failure"])
+            continue
+        product = "outcome" in row
+        table.add_row(
+            row["name"], f"{row['score']:.3f}", change(row) if product else "–",
+            f"{row['same']:.3f}" if product else "–", f"{row['size_mb']:,.1f}",
+            f"{row['rows_per_second']:,.0f}", f"{row['milliseconds']:.1f}",
+            f"{row['memory_mb']:,.0f}", row["outcome"] if product else "",
+        )  # fmt: skip
+    put(table)
+    print()
+    for row in summary["products"]:
+        print(row["sentence"])
+    print(f"{verdict(summary)}\n\nReport: {report}")
+    if summary["next"]:
+        print_next(summary["next"])

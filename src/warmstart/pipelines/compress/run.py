@@ -1,0 +1,237 @@
+"""`compress`: smaller models of a trained one, each a run, each proven against where it comes from.
+
+begin (`compression/`) → learn (`tune` with the objective `task_distill`), or settle what needs no
+training → try all beside the source (`pipelines/trials.py`) → one table, one page.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from warmstart.compression.base import Start
+from warmstart.config.recipe import Recipe
+from warmstart.errors import RecipeError, RunError
+from warmstart.formatting import counted
+from warmstart.inference.predictor import open_predictor
+from warmstart.models.checks import headers, parameters
+from warmstart.part import allow_named
+from warmstart.pipelines.compress.request import Origin, Wanted, opened, save_smaller, wanted
+from warmstart.pipelines.compress.result import Compressed, finish_compression
+from warmstart.pipelines.finish import finish, speed_of
+from warmstart.pipelines.prepare import Prepared, prepare
+from warmstart.pipelines.reading.rows import AsTrained, parts_of, source_of
+from warmstart.pipelines.trials import Candidate, measure
+from warmstart.pipelines.trials import Progress as OnProgress
+from warmstart.pipelines.tune import tune
+from warmstart.run import Run, check_writable, free_path, held, now, usable, versions
+from warmstart.tasks.base import Examples
+from warmstart.training.memory import give_back_memory
+from warmstart.training.precision import use_cores
+from warmstart.training.progress import Interrupted, Progress
+from warmstart.types import Listener
+
+STARTS = ".starts"
+"""The folder of what products begin with, which is gone at the end."""
+MADE_ANEW = "; nothing of it is kept: run the command again"
+
+
+def compress(
+    model: Path,
+    data: Any,
+    methods: Any,
+    keys: Mapping[str, Any],
+    out: Path | None,
+    listeners: Sequence[Listener],
+    progress: OnProgress,
+) -> Compressed:
+    """See `api.compress`."""
+    allow_named(keys)
+    products, rest = wanted(methods, keys)
+    with opened(model, data) as origin:
+        plans = [_checked(origin, product, rest) for product in products]
+        table, facts = origin.rows(), _facts(origin, model)
+        out = _folder(model, out)
+        made = list[tuple[Wanted, Mapping[str, Any]]]()
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            with held(out):
+                for number, (product, plan) in enumerate(zip(products, plans, strict=True), 1):
+                    for listener in listeners:
+                        listener.begin_run(product.name, number, len(products))
+                    made.append((product, _made(origin, product, plan, rest, out, listeners)))
+                    give_back_memory()
+        except BaseException as error:
+            shutil.rmtree(out, ignore_errors=True)
+            if isinstance(error, Interrupted):
+                raise Interrupted(str(error).partition(";")[0] + MADE_ANEW) from None
+            raise
+        finally:
+            shutil.rmtree(out / STARTS, ignore_errors=True)
+        candidates = [Candidate(origin.whole, name="the source")]
+        for product, own in made:
+            name, settings = product.part.engine
+            candidates.append(Candidate(Path(own["model"]), name, settings, product.name))
+        calibration = origin.prepared.examples["validation"].table
+        measured = measure(candidates, table, progress, calibration if len(calibration) else None)
+    return finish_compression(out, {**facts, "rows": len(table)}, made, measured)
+
+
+def plan_compression(
+    model: Path, data: Any, methods: Any, keys: Mapping[str, Any], out: Path | None
+) -> Mapping[str, Any]:
+    """What `compress` would do; writes nothing."""
+    allow_named(keys)
+    products, rest = wanted(methods, keys)
+    with opened(model, data) as origin:
+        rows, table = list[dict[str, Any]](), origin.rows()
+        for product in products:
+            start, recipe = _checked(origin, product, rest)
+            steps = prepare(recipe).steps() if recipe is not None else 0
+            rows.append({
+                "name": product.name, "method": product.method, "settings": product.settings,
+                "parameters": None if start is None else _parameters(start.model),
+                "notes": [] if start is None else [*start.notes], "steps": steps,
+                "allowed_loss": product.part.allowed_loss,
+                "recipe": recipe if product.part.trains else None,
+            })  # fmt: skip
+        facts = _facts(origin, model)
+        return {**facts, "rows": len(table), "out": str(_folder(model, out)), "products": rows}
+
+
+def _folder(model: Path, out: Path | None) -> Path:
+    """Where products go: the folder that is named, or `<run>-compressed` beside the run."""
+    if out is None:
+        own = model.parent if model.name == "model" and (model / "config.json").exists() else model
+        out = free_path(f"{own.resolve().name}-compressed", own.parent)
+    usable(out)
+    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} exists already; choose another --out")
+    check_writable(out)
+    return out
+
+
+Plan = tuple[Start | None, Recipe | None]
+"""The smaller model before it learns (None: a base, or the same model in another form), and, where
+it learns from a base, the recipe of that."""
+
+
+def _checked(origin: Origin, product: Wanted, keys: Mapping[str, Any]) -> Plan:
+    """Raise `RecipeError` where a product cannot be made, before anything is written."""
+    part = product.part
+    part.check(origin.source())
+    if part.is_form:
+        return None, None
+    if part.student:
+        recipe = origin.recipe_for(part.student, None, keys, part.objective)
+        prepare(recipe)
+        return None, recipe
+    start = part.begin(origin.source())
+    recipe = origin.recipe_for(str(origin.whole), None, keys, part.objective)
+    return start, recipe if part.trains else None
+
+
+def _made(
+    origin: Origin,
+    product: Wanted,
+    plan: Plan,
+    keys: Mapping[str, Any],
+    out: Path,
+    listeners: Sequence[Listener],
+) -> Mapping[str, Any]:
+    """Make a product; returns what is known of it."""
+    part, begun = product.part, time.perf_counter()
+    if part.is_form:
+        where = {"folder": str(origin.folder), "model": str(origin.whole), "is_run": False}
+        return {**where, "parameters": None, "notes": [], "seconds": 0.0}
+    start, place = plan[0], out / product.name
+    base, notes = part.student, list[str]()
+    if start is not None:
+        base = str((out / STARTS / product.name).absolute())
+        save_smaller(origin.predictor, start.model, start.tokenizer, Path(base))
+        notes = [*start.notes]
+    recipe = origin.recipe_for(base, place, keys, part.objective)
+    if part.trains:
+        ready, texts = prepare(recipe), getattr(part, "texts", "")
+        if texts and product.method == "distill":
+            ready, note = _with_texts(origin, ready, texts)
+            notes.append(note)
+        run = tune(ready.recipe, prepared=ready, listeners=[*listeners])
+    else:
+        run = _settled(recipe, Path(base))
+    run.update(compression={"source": str(origin.folder), "method": product.method,
+                            "settings": dict(product.settings)})  # fmt: skip
+    return {
+        "folder": str(run.path), "model": str(run.model), "is_run": True, "notes": notes,
+        "parameters": parameters(headers(run.model)),
+        "seconds": round(time.perf_counter() - begun, 1),
+    }  # fmt: skip
+
+
+def _settled(recipe: Recipe, start: Path) -> Run:
+    """A run of a model that needs no training: evaluated, proven, with a report."""
+    ready, predictor = prepare(recipe), open_predictor(start)
+    outputs = {name: predictor.compute(ready.stores[name]) for name in ("test", "validation")}
+    own = ready.recipe.evaluate.model_copy(
+        update={} if not predictor.task.head.gives_vectors else {"baselines": False}
+    )
+    ready = replace(
+        ready, recipe=ready.recipe.model_copy(update={"task": predictor.task, "evaluate": own})
+    )
+    threads = use_cores()
+    facts = {**ready.facts(), "created": now(), "versions": versions(), "threads": threads}
+    run = Run.create(Path(str(recipe.out)), ready.recipe, facts)
+    shutil.copytree(start, run.model)
+    ready.ledger.write(run.path)
+    device, precision = recipe.train.device, recipe.train.precision
+    speed = speed_of(Progress(), 0.0, device, precision, threads)
+    count = parameters(headers(run.model))
+    finish(run, ready, Progress(), outputs, speed, {"parameters": count, "trainable": 0})
+    return run
+
+
+def _with_texts(origin: Origin, ready: Prepared, texts: str) -> tuple[Prepared, str]:
+    """The rows with more texts to learn from, whose labels are the source's word; and a note."""
+    task, train, predictor = ready.task, ready.examples["train"], origin.predictor
+    reader = AsTrained(ready.recipe.data, predictor)
+    parts = [inputs for _, inputs in parts_of(source_of(Path(texts)), reader, lambda _: None)]
+    more = pa.concat_tables(parts, promote_options="default")
+    answers = [str(answer.value) for answer in predictor.answers(more)]
+    assert task.label is not None
+    more = more.append_column(task.label, pa.array(answers, pa.string()))
+    columns = [name for name in train.table.column_names if name in more.column_names]
+    schema = train.table.select(columns).schema
+    own = [train.table.select(columns), more.select(columns).cast(schema)]
+    table = pa.concat_tables([part.combine_chunks() for part in own])
+    store = task.encode(table, ready.labels, ready.tokenizer, task.max_length)
+    if not np.array_equal(store.targets[: len(train)], train.store.targets):
+        raise RecipeError("compress.texts does not go with these rows; leave it out")
+    examples = {**ready.examples, "train": Examples(table, store, ready.labels, ready.tokenizer)}
+    note = f"learns from {counted(len(more), 'more text')} of {texts}, by the teacher's word"
+    ready.ledger.note("texts", note)
+    return replace(ready, examples=examples, rows=np.arange(len(table))), note
+
+
+def _facts(origin: Origin, model: Path) -> Mapping[str, Any]:
+    """Of the source, as the summary has it."""
+    task = origin.predictor.task
+    main = task.main_score
+    title = task.metric_titles.get(main) or main.replace("_", " ")
+    loaded: Any = origin.predictor.runner.model  # pyright: ignore[reportAttributeAccessIssue]
+    return {
+        "created": now(), "task": task.part_name(), "main": main, "title": title,
+        "source": {"folder": str(model), "model": str(origin.folder),
+                   "parameters": _parameters(loaded)},
+    }  # fmt: skip
+
+
+def _parameters(model: Any) -> int:
+    return sum(weights.numel() for weights in model.parameters())

@@ -82,12 +82,8 @@ BUDGET = {
     "reporting": (1_150, 1_000),
     "inference": (1_510, 350),
     "serving": (0, 1_000),
-<<<<<<< HEAD
-    "pipelines": (7_870, 2_800),
-=======
     "compression": (450, 400),
-    "pipelines": (7_850, 2_800),
->>>>>>> compress
+    "pipelines": (7_870, 2_800),
 }
 TOTAL_FILES = (326, 230)
 SPINE = [

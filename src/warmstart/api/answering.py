@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -13,9 +13,11 @@ from warmstart.run import Folder, folder_named, usable
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
+    from warmstart.pipelines.compress.result import Compressed
     from warmstart.pipelines.writing.chat import Chat
     from warmstart.pipelines.writing.generate import OnToken, Written
     from warmstart.pipelines.writing.prefer import Judgements, Pair
+    from warmstart.types import Listener
 
 
 @overload
@@ -244,10 +246,8 @@ def compress(
     """
     from warmstart.pipelines.compress import run as compression
 
-    folder = Path(folder_named(model))
-    return compression.compress(
-        folder, data, method, keys, None if out is None else usable(out), listeners, progress
-    )
+    folder, place = Path(folder_named(model)), None if out is None else usable(out)
+    return compression.compress(folder, data, method, keys, place, listeners, progress)
 
 
 def plan_compression(
@@ -261,7 +261,5 @@ def plan_compression(
     """What `compress` would do; see `plan`."""
     from warmstart.pipelines.compress import run as compression
 
-    folder = Path(folder_named(model))
-    return compression.plan_compression(
-        folder, data, method, keys, None if out is None else usable(out)
-    )
+    folder, place = Path(folder_named(model)), None if out is None else usable(out)
+    return compression.plan_compression(folder, data, method, keys, place)

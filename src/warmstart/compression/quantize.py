@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from warmstart import part as parts
 from warmstart.compression.base import Compression, Source
 
 
@@ -38,6 +39,5 @@ class Quantize(Compression):
     def check(self, source: Source) -> None:
         if self.precision == "bf16":
             return
-        from warmstart.inference.exported import require
-
-        require("openvino", ("openvino", "nncf", "onnx", "onnxscript"))
+        engine: Any = parts.make("engine", *self.engine)
+        engine.require((*engine.libraries, *engine.makers, "nncf"))

@@ -103,13 +103,15 @@ def test_heads_that_do_nothing_are_taken_out_where_a_config_can_say_so(
     ("family", "act", "message"),
     [
         ("bert", lambda m: blocks.keep_heads(m, 0.5), "heads cannot be taken out.*feed_forward"),
-        ("albert", lambda m: blocks.keep_layers(m, [0]), "layers cannot be taken out of a 'albert'"),
+        (
+            "albert",
+            lambda m: blocks.keep_layers(m, [0]),
+            "layers cannot be taken out of a 'albert'",
+        ),
         ("mobilebert", lambda m: blocks.keep_units(m, 0.5), "cannot be made narrower.*quantize"),
     ],
 )
-def test_what_cannot_be_done_names_what_can(
-    family: str, act: Any, message: str, made: Any
-) -> None:
+def test_what_cannot_be_done_names_what_can(family: str, act: Any, message: str, made: Any) -> None:
     with pytest.raises(RecipeError, match=message):
         act(made(family))
 
@@ -155,7 +157,8 @@ def test_a_model_that_writes_keeps_the_scores_of_the_tokens_that_are_left(
     ids = torch.tensor([[1, 7, 8, 9, 2]])
     wanted = logits(whole, ids)[..., KEPT]
     smaller = again(keep_tokens(whole, KEPT), tmp_path / "smaller")
-    fresh = torch.tensor([[int(np.flatnonzero(KEPT == number)[0]) for number in ids[0].tolist()]])
+    places = KEPT.tolist()
+    fresh = torch.tensor([[places.index(number) for number in ids[0].tolist()]])
     assert torch.allclose(logits(smaller, fresh), wanted, atol=1e-6)
     assert smaller.config.eos_token_id == 2
 

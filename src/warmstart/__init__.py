@@ -33,7 +33,6 @@ if TYPE_CHECKING:
         pipeline,
         plan,
         plan_alignment,
-        plan_compression,
         plan_pretraining,
         predict,
         prefer,
@@ -55,7 +54,6 @@ if TYPE_CHECKING:
         WarmstartError,
     )
     from warmstart.pipelines.compare.result import Comparison
-    from warmstart.pipelines.compress.result import Compressed
     from warmstart.pipelines.inspect import Inspection
     from warmstart.run import Run
     from warmstart.types import Prediction
@@ -69,22 +67,20 @@ os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _NAMES = {
     "api": "adapters align build chat compress demo evaluate fetch generate inspect models "
-    "pipeline plan plan_alignment plan_compression plan_pretraining predict prefer pretrain "
-    "retrieval run_stages scaling tokenizer tune",
+    "pipeline plan plan_alignment plan_pretraining predict prefer pretrain retrieval run_stages "
+    "scaling tokenizer tune",
     "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
     "config.recipe": "Recipe",
     "run": "Run",
     "types": "Prediction",
     "pipelines.inspect": "Inspection",
     "pipelines.compare.result": "Comparison",
-    "pipelines.compress.result": "Compressed",
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
 __all__ = [
     "BaseModelError",
     "Comparison",
-    "Compressed",
     "DataError",
     "HubError",
     "Inspection",
@@ -109,7 +105,6 @@ __all__ = [
     "pipeline",
     "plan",
     "plan_alignment",
-    "plan_compression",
     "plan_pretraining",
     "predict",
     "prefer",

@@ -128,9 +128,13 @@ def test_the_smallest_weights_become_zero(made: Any) -> None:
 
 
 def test_layers_are_taken_evenly() -> None:
-    assert blocks.spread_evenly(3, 6) == [0, 2, 4]
-    assert blocks.spread_evenly(6, 12) == [0, 2, 4, 6, 8, 10]
-    assert blocks.spread_evenly(4, 6) == [0, 1, 3, 4]
+    assert blocks.spread_evenly(6, 12) == [0, 2, 4, 7, 9, 11], "as DistilBERT's first weights"
+    assert blocks.spread_evenly(3, 6) == [0, 2, 5]
+    assert blocks.spread_evenly(1, 6) == [0]
+    for layers in range(2, 30):
+        for kept in range(1, layers):
+            chosen = blocks.spread_evenly(kept, layers)
+            assert len({*chosen}) == kept and chosen == sorted(chosen) and chosen[-1] < layers
 
 
 KEPT = np.array([0, 1, 2, 3, 4, 7, 8, 9, 20])

@@ -14,10 +14,11 @@ import pytest
 from safetensors.numpy import load_file
 
 import warmstart
+from warmstart import api
 from warmstart.cli.main import main
 from warmstart.cli.verbs import LOST
 from warmstart.errors import DataError, RecipeError, RunError
-from warmstart.pipelines.compress.result import outcome, sentence
+from warmstart.pipelines.compress.result import Compressed, outcome, sentence
 from warmstart.pipelines import trials
 from warmstart.pipelines.trials import Measured, agreement
 
@@ -117,7 +118,7 @@ def test_texts_of_the_kept_tokens_have_the_very_same_outputs(source: Any, made: 
 
 
 def test_each_value_of_a_setting_is_a_product(source: Any, tmp_path: Path) -> None:
-    planned = warmstart.plan_compression(
+    planned = api.plan_compression(
         source, method=["prune"], out=tmp_path / "out",
         **{"compress.weights": "0.25,0.5", "compress.recovery": "false"},
     )  # fmt: skip
@@ -148,7 +149,7 @@ def test_command_line_says_what_was_lost(
     assert "layers 1 of 2 are left" in capsys.readouterr().out
     code = main([*words, "--out", str(tmp_path / "out")])
     text = capsys.readouterr().out
-    made = warmstart.Compressed(tmp_path / "out")
+    made = Compressed(tmp_path / "out")
     assert code == (LOST if made.lost else 0) and made.runs["prune"].status == "done"
     row = made.summary["products"][0]
     assert row["sentence"] in text and row["outcome"] in text

@@ -30,6 +30,7 @@ from warmstart.errors import RunError, WarmstartError, shown
 from warmstart.inference.predictor import FORMS, Predictor, open_predictor
 from warmstart.metrics.bootstrap import Difference, difference
 from warmstart.models.heads import Head
+from warmstart.pipelines.resources import status
 from warmstart.tasks.base import Examples
 
 Progress = Callable[[str, int, int], None]
@@ -202,11 +203,17 @@ def answer(
         count += len(table)
     figures = {
         "speed": count / (time.perf_counter() - begun), "milliseconds": 1000 * np.median(times),
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "memory": _peak_memory(),
         "size": _size(Path(folder), engine),
     }  # fmt: skip
     arrays = {"outputs": np.ascontiguousarray(outputs), "alone": np.concatenate(alone)}
     save_file({**arrays, **{name: np.array(value) for name, value in figures.items()}}, out)
+
+
+def _peak_memory() -> float:
+    """The most memory of this program so far, in MB. What `getrusage` says begins with that of the
+    process that started it."""
+    return status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _read(path: str) -> pa.Table:

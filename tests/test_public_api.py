@@ -12,7 +12,7 @@ import warmstart
 
 GOLDEN = Path(__file__).parent / "golden" / "public_api.txt"
 REFRESH = "WARMSTART_REFRESH_GOLDEN"
-MOST_NAMES = 34  # a name for each verb
+MOST_NAMES = 35  # a name for each verb
 
 
 def test_the_public_names_and_signatures_are_as_written():

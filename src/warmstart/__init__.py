@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         models,
         pipeline,
         plan,
-        plan_compression,
         predict,
         prefer,
         pretrain,
@@ -53,7 +52,6 @@ if TYPE_CHECKING:
         WarmstartError,
     )
     from warmstart.pipelines.compare.result import Comparison
-    from warmstart.pipelines.compress.result import Compressed
     from warmstart.pipelines.inspect import Inspection
     from warmstart.run import Run
     from warmstart.types import Prediction
@@ -67,22 +65,19 @@ os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _NAMES = {
     "api": "adapters align build chat compress demo evaluate fetch generate inspect models "
-    "pipeline plan plan_compression predict prefer pretrain retrieval run_stages scaling tokenizer "
-    "tune",
+    "pipeline plan predict prefer pretrain retrieval run_stages scaling tokenizer tune",
     "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
     "config.recipe": "Recipe",
     "run": "Run",
     "types": "Prediction",
     "pipelines.inspect": "Inspection",
     "pipelines.compare.result": "Comparison",
-    "pipelines.compress.result": "Compressed",
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
 __all__ = [
     "BaseModelError",
     "Comparison",
-    "Compressed",
     "DataError",
     "HubError",
     "Inspection",
@@ -106,7 +101,6 @@ __all__ = [
     "models",
     "pipeline",
     "plan",
-    "plan_compression",
     "predict",
     "prefer",
     "pretrain",

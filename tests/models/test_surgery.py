@@ -128,9 +128,13 @@ def test_the_smallest_weights_become_zero(made: Any) -> None:
 
 
 def test_layers_are_taken_evenly() -> None:
-    assert blocks.spread_evenly(3, 6) == [0, 2, 4]
-    assert blocks.spread_evenly(6, 12) == [0, 2, 4, 6, 8, 10]
-    assert blocks.spread_evenly(4, 6) == [0, 1, 3, 4]
+    assert blocks.spread_evenly(6, 12) == [0, 2, 4, 7, 9, 11], "as DistilBERT's first weights"
+    assert blocks.spread_evenly(3, 6) == [0, 2, 5]
+    assert blocks.spread_evenly(1, 6) == [0]
+    for layers in range(2, 30):
+        for kept in range(1, layers):
+            chosen = blocks.spread_evenly(kept, layers)
+            assert len({*chosen}) == kept and chosen == sorted(chosen) and chosen[-1] < layers
 
 
 KEPT = np.array([0, 1, 2, 3, 4, 7, 8, 9, 20])
@@ -157,7 +161,8 @@ def test_a_model_that_writes_keeps_the_scores_of_the_tokens_that_are_left(
     ids = torch.tensor([[1, 7, 8, 9, 2]])
     wanted = logits(whole, ids)[..., KEPT]
     smaller = again(keep_tokens(whole, KEPT), tmp_path / "smaller")
-    fresh = torch.tensor([[int(np.flatnonzero(number == KEPT)[0]) for number in ids[0].tolist()]])
+    places = KEPT.tolist()
+    fresh = torch.tensor([[places.index(number) for number in ids[0].tolist()]])
     assert torch.allclose(logits(smaller, fresh), wanted, atol=1e-6)
     assert smaller.config.eos_token_id == 2
 

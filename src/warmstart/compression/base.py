@@ -63,6 +63,11 @@ class Compression(Part):
         return False
 
     @property
+    def times(self) -> int:
+        """How many times as many passes as tuning would make, where the recipe names none."""
+        return 1
+
+    @property
     def student(self) -> str:
         """A base to begin with, with a fresh head; empty where `begin` makes the beginning."""
         return ""

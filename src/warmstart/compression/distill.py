@@ -21,7 +21,8 @@ class Distill(Compression):
     )
     keep: Literal["even", "first"] = Field(
         default="even",
-        description="which layers: evenly taken, as every second one, or the first ones",
+        description="which layers: evenly taken, the first and the last among them, or the first "
+        "ones",
     )
     base: str = Field(
         default="", description="another base to begin with, in the place of the teacher's layers"
@@ -45,6 +46,10 @@ class Distill(Compression):
     @property
     def trains(self) -> bool:
         return True
+
+    @property
+    def times(self) -> int:
+        return 2
 
     @property
     def student(self) -> str:

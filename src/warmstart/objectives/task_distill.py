@@ -334,8 +334,8 @@ def _states(teacher: Any, store: TokenizedDataset, session: Setting) -> np.ndarr
     forward, runner = teacher.runner.forward, teacher.runner
     width = width_of(unwrap(runner.model).config)
     folder = session.prepared.recipe.out
-    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - as long as the array
-    states: Any = np.memmap(file, np.float16, "w+", shape=(len(store.ids), width))
+    with tempfile.TemporaryFile(dir=folder) as file:  # it lasts as long as the array
+        states: Any = np.memmap(file, np.float16, "w+", shape=(len(store.ids), width))
     forward.training = False
     with torch.no_grad():
         for rows in ordered(store.lengths, runner.batch_tokens):

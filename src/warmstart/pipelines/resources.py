@@ -150,7 +150,7 @@ class Meter(Listener):
         """What the figure is, or why there is none."""
         if self.device == "cuda":
             return "peak memory: the tensors on the GPU, at their most while training"
-        if _status("VmHWM") is None:
+        if status("VmHWM") is None:
             return "peak memory is not measured: this system does not tell it (no /proc/self)"
         if not self._resets:
             return "peak memory is not measured: this system does not let a process set it back"
@@ -168,7 +168,7 @@ class Meter(Listener):
             torch.cuda.reset_peak_memory_stats()
         else:
             self._resets = set_back()
-            self._held = _status("VmRSS") or 0.0
+            self._held = status("VmRSS") or 0.0
         self.energy.begin()
 
     def step(self, step: Step, total: int) -> None:
@@ -181,7 +181,7 @@ class Meter(Listener):
         if self.device == "cuda":
             self._peak = torch.cuda.max_memory_allocated() / 2**20
         elif self._resets:
-            peak = _status("VmHWM")
+            peak = status("VmHWM")
             self._peak = None if peak is None else max(0.0, peak - self._held)
 
     def facts(self) -> dict[str, float | None]:
@@ -204,11 +204,11 @@ def set_back() -> bool:
         CLEAR.write_text("5")
     except OSError:
         return False
-    peak, now = _status("VmHWM"), _status("VmRSS")
+    peak, now = status("VmHWM"), status("VmRSS")
     return peak is not None and now is not None and peak <= 1.05 * now + 8
 
 
-def _status(name: str) -> float | None:
+def status(name: str) -> float | None:
     """A size from /proc/self/status in MiB."""
     try:
         lines = STATUS.read_text().splitlines()

@@ -30,6 +30,7 @@ from warmstart.errors import RunError, WarmstartError, shown
 from warmstart.inference.predictor import FORMS, Predictor, open_predictor
 from warmstart.metrics.bootstrap import Difference, difference
 from warmstart.models.heads import Head
+from warmstart.pipelines.resources import status
 from warmstart.tasks.base import Examples
 
 Progress = Callable[[str, int, int], None]
@@ -147,7 +148,7 @@ def _written(table: pa.Table, path: Path) -> Path:
 def _try(candidate: Candidate, rows: Path, calibration: Path, out: Path) -> Mapping[str, Any]:
     """What a candidate does with some rows, in a process of its own; a failure as {"failure"}."""
     request = json.dumps([str(candidate.folder), candidate.engine, dict(candidate.settings),
-                          str(rows), str(calibration), str(out)])  # fmt: skip
+                          str(rows), str(calibration), str(out), SECONDS])  # fmt: skip
     code = "from warmstart.pipelines.trials import trial; trial()"
     try:
         done = subprocess.run([sys.executable, "-c", code], input=request, capture_output=True,
@@ -165,18 +166,31 @@ def _try(candidate: Candidate, rows: Path, calibration: Path, out: Path) -> Mapp
 def trial() -> None:
     """What the child process of `_try` does; the request comes by stdin. Errors go to stderr in a
     line."""
-    folder, name, values, rows, calibration, out = json.load(sys.stdin)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     try:
-        engine: Any = parts.make("engine", name, values)
-        table, others = _read(rows), None
-        if name != "torch":
-            others = encoded(open_predictor(Path(folder)), _read(calibration))
-        predictor = open_predictor(Path(folder), engine, rows=others)
+        answer(*json.load(sys.stdin))
     except WarmstartError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+
+
+def answer(
+    folder: str,
+    name: str,
+    values: Mapping[str, Any],
+    rows: str,
+    calibration: str,
+    out: str,
+    seconds: float,
+) -> None:
+    """Answer rows with an engine, all, one by one, and for some seconds again; write it to `out`.
+    Raises `WarmstartError`."""
+    engine: Any = parts.make("engine", name, dict(values))
+    table, others = _read(rows), None
+    if name != "torch":
+        others = encoded(open_predictor(Path(folder)), _read(calibration))
+    predictor = open_predictor(Path(folder), engine, rows=others)
     dataset = encoded(predictor, table)
     outputs, alone, times = predictor.compute(dataset), list[Any](), list[float]()
     for row in range(min(ALONE, len(table))):
@@ -184,16 +198,22 @@ def trial() -> None:
         alone.append(predictor.outputs(table.slice(row, 1))[0])
         times.append(time.perf_counter() - begun)
     count, begun = 0, time.perf_counter()
-    while time.perf_counter() - begun < SECONDS:
+    while time.perf_counter() - begun < seconds:
         predictor.compute(dataset)
         count += len(table)
     figures = {
         "speed": count / (time.perf_counter() - begun), "milliseconds": 1000 * np.median(times),
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "memory": _peak_memory(),
         "size": _size(Path(folder), engine),
     }  # fmt: skip
     arrays = {"outputs": np.ascontiguousarray(outputs), "alone": np.concatenate(alone)}
     save_file({**arrays, **{name: np.array(value) for name, value in figures.items()}}, out)
+
+
+def _peak_memory() -> float:
+    """The most memory of this program so far, in MB. What `getrusage` says begins with that of the
+    process that started it."""
+    return status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _read(path: str) -> pa.Table:

@@ -35,8 +35,9 @@ MULTIPLE = 8
 
 
 def spread_evenly(kept: int, layers: int) -> list[int]:
-    """Which of so many layers are kept, evenly taken: every second of twice as many."""
-    return [number * layers // kept for number in range(kept)]
+    """Which of so many layers are kept, evenly taken, the first and the last among them: of twelve
+    six are 0, 2, 4, 7, 9 and 11, as DistilBERT begins."""
+    return [round(number * (layers - 1) / max(1, kept - 1)) for number in range(kept)]
 
 
 def stack_sizes(model: PreTrainedModel) -> list[int]:

@@ -90,8 +90,14 @@ def _products(name: str, kind: type[Compression], settings: Mapping[str, Any]) -
     for values in itertools.product(*own.values()):
         chosen = dict(zip(own, values, strict=True))
         part = checked(kind, chosen, "compress.")
-        called = [f"{key}-{shown(chosen[key], 20)}".replace("/", "_") for key in several]
+        called = [_called(key, chosen[key]) for key in several]
         yield Wanted("-".join([name, *called]), name, part, chosen)
+
+
+def _called(key: str, value: Any) -> str:
+    """What a setting adds to a name: `int8`, `layers-3`."""
+    word = shown(value, 20).replace("/", "_")
+    return f"{key}-{word}" if word[:1].isdigit() else word
 
 
 def _listed(value: Any) -> list[Any]:

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from warmstart.compression.base import Start
+from warmstart.config.keys import nested
 from warmstart.config.recipe import Recipe
 from warmstart.errors import RecipeError, RunError
 from warmstart.formatting import counted
@@ -95,7 +96,7 @@ def plan_compression(
         rows, table = list[dict[str, Any]](), origin.rows()
         for product in products:
             start, recipe = _checked(origin, product, rest)
-            steps = prepare(recipe).steps() if recipe is not None else 0
+            steps = _prepared(recipe, product, rest).steps() if recipe is not None else 0
             rows.append({
                 "name": product.name, "method": product.method, "settings": product.settings,
                 "parameters": None if start is None else _parameters(start.model),
@@ -160,7 +161,7 @@ def _made(
         notes = [*start.notes]
     recipe = origin.recipe_for(base, place, keys, part.objective)
     if part.trains:
-        ready, texts = prepare(recipe), getattr(part, "texts", "")
+        ready, texts = _prepared(recipe, product, keys), getattr(part, "texts", "")
         if texts and product.method == "distill":
             ready, note = _with_texts(origin, ready, texts)
             notes.append(note)
@@ -174,6 +175,19 @@ def _made(
         "parameters": parameters(headers(run.model)),
         "seconds": round(time.perf_counter() - begun, 1),
     }  # fmt: skip
+
+
+def _prepared(recipe: Recipe, product: Wanted, keys: Mapping[str, Any]) -> Prepared:
+    """The rows and tokens to learn from, and for how long."""
+    ready, times = prepare(recipe), product.part.times
+    train, named = ready.recipe.train, nested(keys).get("train", {})
+    if times == 1 or any(key in named for key in ("epochs", "max_steps", "tokens")):
+        return ready
+    epochs = times * (train.epochs or 1)
+    patience = train.patience if "patience" in named else max(3, epochs // 4)
+    longer = {"epochs": epochs, "patience": patience}
+    own = ready.recipe.model_copy(update={"train": train.model_copy(update=longer)})
+    return replace(ready, recipe=own)
 
 
 def _settled(recipe: Recipe, start: Path) -> Run:

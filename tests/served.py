@@ -28,16 +28,18 @@ class Running:
     url: str
     app: Any
     models: Any
+    http: httpx.Client
+    """Shared by all threads: to make one takes longer than most answers."""
     key: str = "none"
 
     def client(self, **how: Any) -> openai.OpenAI:
         """OpenAI's own client."""
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.key, max_retries=0, **how)
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.key, max_retries=0,
+                             http_client=self.http, **how)  # fmt: skip
 
     def post(self, path: str, **body: Any) -> httpx.Response:
         """A request without their client."""
-        return httpx.post(self.url + path, json=body, timeout=60,
-                          headers={"Authorization": f"Bearer {self.key}"})  # fmt: skip
+        return self.http.post(self.url + path, json=body)
 
     def value(self, name: str, **labels: str) -> float:
         """A counter of the server."""
@@ -65,7 +67,10 @@ def running(
     url = f"http://127.0.0.1:{socket.getsockname()[1]}"
     wait(lambda: server.started)
     try:
-        yield Running(url, app, models, key)
+        limits = httpx.Limits(max_connections=None)
+        with httpx.Client(timeout=60, limits=limits) as http:
+            http.headers["Authorization"] = f"Bearer {key}"
+            yield Running(url, app, models, http, key)
     finally:
         server.should_exit = True
         thread.join(20)

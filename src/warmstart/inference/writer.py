@@ -78,9 +78,10 @@ class Writer:
             return self._sources([prompt])[0]
         backend = self.tokenizer.backend_tokenizer
         if not self.decodes:
-            return list(backend.encode(prompt).ids)
+            return list(backend.encode_batch_fast([prompt])[0].ids)
         before, _ = affixes(self.tokenizer)
-        ids = [*before, *backend.encode(prompt, add_special_tokens=False).ids]
+        text = backend.encode_batch_fast([prompt], add_special_tokens=False)[0]
+        ids = [*before, *text.ids]  # `encode` would let no other thread go on meanwhile
         return ids or [separator_of(self.tokenizer)]
 
     def ends(self, *, raw: bool = False) -> set[int]:

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -41,19 +41,23 @@ class Ticket:
         self._until = time.monotonic() + queue_seconds
         self._begun = False
         self.cancelled = False
-        self.on_end: list[Callable[[], None]] = []
-        """Called when it is cancelled, to wake whoever waits for it."""
+        self.on_change: list[Callable[[], None]] = []
+        """Called when it is begun or cancelled, to wake whoever waits for it."""
 
     def begin(self) -> None:
         """Its turn has come."""
         if not self._begun:
             self._begun = True
             self._until = time.monotonic() + self._run_seconds
+            self._tell()
 
     def cancel(self) -> None:
         """Its client has gone."""
         self.cancelled = True
-        for call in self.on_end:
+        self._tell()
+
+    def _tell(self) -> None:
+        for call in self.on_change:
             call()
 
     @property
@@ -133,22 +137,18 @@ async def in_thread(
 
     loop = asyncio.get_running_loop()
     work = loop.run_in_executor(pool, call)
-    over = asyncio.Event()
-    ticket.on_end.append(lambda: loop.call_soon_threadsafe(over.set))
-    if ticket.cancelled:
-        over.set()
-    ending = asyncio.ensure_future(over.wait())
-    try:
-        while not work.done():
-            if ticket.is_over:
-                work.cancel()
-                work.add_done_callback(_forget)
-                raise ticket.reason()
-            await asyncio.wait((work, ending), timeout=ticket.seconds_left + 0.01,
-                               return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
-        return work.result()
-    finally:
-        ending.cancel()
+    changed = asyncio.Event()
+    ticket.on_change.append(lambda: loop.call_soon_threadsafe(changed.set))
+    work.add_done_callback(lambda done: changed.set())
+    while not work.done():
+        if ticket.is_over:
+            work.cancel()
+            work.add_done_callback(_forget)
+            raise ticket.reason()
+        changed.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(changed.wait(), ticket.seconds_left + 0.01)
+    return work.result()
 
 
 def _forget(work: asyncio.Future[Any]) -> None:

@@ -40,7 +40,7 @@ class Pieces:
         self._loop, self._ready = asyncio.get_running_loop(), asyncio.Event()
         self._items: deque[Written | ApiError] = deque()
         self._ticket, self._rung = ticket, False
-        ticket.on_end.append(self._ring)
+        ticket.on_change.append(self._ring)
 
     def put(self, item: Written | ApiError) -> None:
         """From any thread."""

@@ -94,7 +94,9 @@ def test_what_breaks_one_request_breaks_no_other(
     wanted = {text: scores_of(server, "classes", text) for text in TEXTS}
     texts = [*TEXTS, bad] * 6
     with ThreadPoolExecutor(16) as pool:
-        answers = [*pool.map(lambda t: server.post("/v1/classify", model="classes", input=t), texts)]
+        answers = [
+            *pool.map(lambda t: server.post("/v1/classify", model="classes", input=t), texts)
+        ]
     for text, answer in zip(texts, answers, strict=True):
         if text == bad:
             assert answer.status_code == 500

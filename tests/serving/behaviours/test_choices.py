@@ -89,23 +89,37 @@ def test_log_probabilities_of_chat(server: Running) -> None:
 
 def test_log_probabilities_of_completions(server: Running) -> None:
     """vllm-project/vllm #3179: the older form has its own shape."""
-    how: dict[str, Any] = {"model": "words", "prompt": "the film", "max_tokens": 8, "temperature": 0}
+    how: dict[str, Any] = {
+        "model": "words",
+        "prompt": "the film",
+        "max_tokens": 8,
+        "temperature": 0,
+    }
     choice = server.client().completions.create(logprobs=2, **how).choices[0]
     logs = choice.logprobs
     assert logs is not None and logs.tokens and logs.text_offset is not None
     assert "".join(logs.tokens) == choice.text
-    assert [choice.text[place:].startswith(token) for place, token in
-            zip(logs.text_offset, logs.tokens, strict=True)] == [True] * len(logs.tokens)
+    assert [
+        choice.text[place:].startswith(token)
+        for place, token in zip(logs.text_offset, logs.tokens, strict=True)
+    ] == [True] * len(logs.tokens)
     assert logs.top_logprobs is not None and logs.token_logprobs is not None
     for top, value in zip(logs.top_logprobs, logs.token_logprobs, strict=True):
         assert value == pytest.approx(max(top.values()), abs=1e-4)
-    assert not server.client().completions.create(logprobs=0, **how).choices[0].logprobs.top_logprobs  # pyright: ignore[reportOptionalMemberAccess]
+    assert (
+        not server.client().completions.create(logprobs=0, **how).choices[0].logprobs.top_logprobs
+    )  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def test_a_bias_and_penalties_are_honoured(server: Running) -> None:
     """waybarrios/vllm-mlx #786: a field that is taken has to do something."""
     client = server.client()
-    how: dict[str, Any] = {"model": "words", "prompt": "the film", "max_tokens": 8, "temperature": 0}
+    how: dict[str, Any] = {
+        "model": "words",
+        "prompt": "the film",
+        "max_tokens": 8,
+        "temperature": 0,
+    }
     plain = client.completions.create(**how).choices[0].text
     tokenizer = server.models.named("words").writer.tokenizer
     token = tokenizer.convert_tokens_to_ids("green")

@@ -85,5 +85,6 @@ def test_others_in_the_batch_go_on(server: Running) -> None:
         parts = [opened.recv(65536)]
         while not parts[-1].endswith(b"}"):
             parts.append(opened.recv(65536))
+        opened.close()
     body = json.loads(b"".join(parts).partition(b"\r\n\r\n")[2])
     assert body["choices"][0]["message"] == whole[0]["message"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ def ready(address: str, models: Models, *, as_json: bool) -> None:
             {"id": model.name, "task": model.task, "routes": routes_of(model)} for model in served
         ]
         print_json({"address": address, "models": rows, "indexes": [*models.indexes]})
+        sys.stdout.flush()  # whoever started it waits for the address
         return
     for model in served[:SHOWN]:
         print(f"{model.name:<20} {model.task:<16} {', '.join(routes_of(model))}")

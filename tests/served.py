@@ -1,4 +1,4 @@
-"""A server with tiny models, in a thread of the tests: `with running({"c": folder}) as server: …`."""
+"""A server with tiny models, in a thread: `with running({"c": folder}) as server: …`."""
 
 from __future__ import annotations
 

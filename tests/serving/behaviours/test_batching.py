@@ -110,8 +110,8 @@ def test_a_full_queue_says_so(server: Running, monkeypatch: pytest.MonkeyPatch) 
     """LitServe #52, ray #37942: back-pressure is a 429 that says when to come again."""
     monkeypatch.setattr(server.models.named("words").gate, "_limit", 3)
     with slowed(server.models, "words", 0.02), ThreadPoolExecutor(12) as pool:
-        answers = [*pool.map(lambda n: server.post(
-            "/v1/completions", model="words", prompt="the film", max_tokens=12), range(12))]  # fmt: skip
+        body = {"model": "words", "prompt": "the film", "max_tokens": 12}
+        answers = [*pool.map(lambda n: server.post("/v1/completions", **body), range(12))]
     statuses = [answer.status_code for answer in answers]
     assert {*statuses} == {200, 429}
     refused = answers[statuses.index(429)]

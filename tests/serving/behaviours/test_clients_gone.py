@@ -22,8 +22,9 @@ def begun(server: Running, **body: Any) -> socket.socket:
     raw = json.dumps({**BODY, **body}).encode()
     host, _, port = server.url.removeprefix("http://").partition(":")
     opened = socket.create_connection((host, int(port)))
-    opened.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
-                   b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(raw))  # fmt: skip
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
+    head += f"content-type: application/json\r\ncontent-length: {len(raw)}\r\n\r\n"
+    opened.sendall(head.encode())
     opened.sendall(raw)
     return opened
 

@@ -158,7 +158,8 @@ def test_a_megabyte_is_checked_in_no_time() -> None:
         ("/v1/completions", {"model": "words", "prompt": f"{SECRET} " * 200}),
         ("/v1/completions", {"model": "words", "prompt": "x", "seed": SECRET}),
         ("/v1/completions", {"model": "words", "prompt": {"x": SECRET}}),
-        ("/v1/chat/completions", {"model": "talk", "messages": [{"role": SECRET, "content": SECRET}]}),
+        ("/v1/chat/completions", {"model": "talk", "messages": [
+            {"role": SECRET, "content": SECRET}]}),
         ("/v1/chat/completions", {"model": "talk", "messages": [
             {"role": "user", "content": SECRET, "name": SECRET}]}),
         ("/v1/chat/completions", {"model": "talk", "messages": HELLO,

@@ -20,7 +20,7 @@ import httpx
 import numpy as np
 import pytest
 
-from served import TEXTS, Running, adapters, running, wait
+from served import TEXTS, Running, adapters, running
 from tiny import classifier, writer
 from warmstart.errors import RecipeError
 from warmstart.serving.auth import OPEN, known_sums, new_key, sum_of
@@ -197,7 +197,7 @@ def test_liveness_and_an_end_that_loses_nothing(tmp_path: Path, preloaded: dict[
         assert [one.result().status_code for one in work] == [200] * 16
         assert late.status_code == 200
         assert process.wait(20) == 0
-        with pytest.raises(OSError):
+        with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 1)
         assert process.stderr is not None and process.stderr.read() == ""
 

@@ -172,7 +172,8 @@ def generate(request: Request) -> None:
     )
     texts = api.generate(
         _models(request.words["MODEL"] or ""), prompts, raw=bool(options["raw"]),
-        out=options["out"], notes=notes, on_token=show.token, **_sampling(request),
+        out=options["out"], notes=notes, on_token=show.token if options["stream"] else None,
+        **_sampling(request),
     )  # fmt: skip
     show.all(texts, notes, options["out"])
 

@@ -7,19 +7,18 @@ import os
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median, quantiles
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from warmstart.errors import RecipeError, RunError, SendsTextsWarning, shown
 from warmstart.formatting import counted
-from warmstart.inference.answer_file import AnswerFile
 from warmstart.inference.engine import Runner
 from warmstart.inference.openai import PREFIX, OpenAI
+from warmstart.inference.replies import AnswerFile, Reply, Usage, reply_of
 
 T = TypeVar("T")
 USUAL = "https://api.openai.com/v1"
@@ -29,51 +28,6 @@ OPTIONAL = ("max_completion_tokens", "response_format", "top_logprobs", "logprob
             "seed", "stream_options")  # fmt: skip
 """Fields that some hosts refuse; then the same is asked without them, and a note says so."""
 Messages = Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What the host answered.
-
-    Args:
-        text: of the message; "" where there is none.
-        finish: "stop", "length", "content_filter" or what else the host says; "refused".
-        tokens: each with its log-probability, where the host gives them.
-        read, written: tokens, as the host counts them.
-        seconds: from the request to the end of the answer; 0 of one that was kept.
-    """
-
-    text: str
-    finish: str
-    tokens: Sequence[tuple[str, float]] = ()
-    read: int = 0
-    written: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(slots=True)
-class Usage:
-    """What was asked so far. `cost` is None without prices."""
-
-    requests: int = 0
-    kept: int = 0
-    retries: int = 0
-    read: int = 0
-    written: int = 0
-    cost: float | None = None
-    seconds: list[float] = field(default_factory=list[float])
-
-    def figures(self) -> dict[str, Any]:
-        """As JSON; the seconds of a request as median and 95 %."""
-        times = self.seconds
-        late = quantiles(times, n=20)[-1] if len(times) > 1 else sum(times)
-        return {
-            "requests": self.requests, "kept": self.kept, "retries": self.retries,
-            "input_tokens": self.read, "output_tokens": self.written,
-            "cost": None if self.cost is None else round(self.cost, 8),
-            "seconds_median": round(median(times), 4) if times else None,
-            "seconds_95": round(late, 4) if times else None,
-        }  # fmt: skip
 
 
 class Host(Runner):
@@ -97,10 +51,13 @@ class Host(Runner):
         place = urlsplit(self.url)
         self.where = place.netloc.rpartition("@")[2] or shown(self.url)
         self.client = self._client()
+        weakref.finalize(self, self.client.close)
         self.answers = AnswerFile(None if engine.keep is None else Path(engine.keep))
         self.usage = Usage(cost=None if None in prices else 0.0)
         self.notes: list[str] = []
-        self._lock, self._next, self._reserved = threading.Lock(), 0.0, 0.0
+        self._lock, self._next = threading.Lock(), 0.0
+        self._under_way, self._reserved = 0, 0.0
+        self._settled = threading.Condition(self._lock)
         self._left_out, self._announced = set[str](), set[str]()
 
     def _client(self) -> Any:
@@ -132,24 +89,24 @@ class Host(Runner):
         warnings.warn(SendsTextsWarning(f"{what} are sent to {address} (model {self.model})"),
                       stacklevel=3)  # fmt: skip
 
-    def all(self, asked: Sequence[Callable[[], T]]) -> list[T]:
+    def all(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         """What comes of several requests, some at a time; the first error ends it."""
-        if len(asked) == 1 or self.engine.concurrency == 1:
-            return [ask() for ask in asked]
+        if len(calls) == 1 or self.engine.concurrency == 1:
+            return [call() for call in calls]
         stopped = threading.Event()
 
         def unless_stopped(number: int) -> T | None:
             if stopped.is_set():
                 return None
             try:
-                return asked[number]()
+                return calls[number]()
             except BaseException:
                 stopped.set()
                 raise
 
         with ThreadPoolExecutor(self.engine.concurrency) as pool:
             try:
-                replies = list(pool.map(unless_stopped, range(len(asked))))
+                replies = list(pool.map(unless_stopped, range(len(calls))))
             except BaseException:
                 stopped.set()
                 raise
@@ -166,7 +123,7 @@ class Host(Runner):
         with self._paid(request, most) as bill:
             begin = time.perf_counter()
             answer = self._sent(request)
-            reply = _reply(answer, time.perf_counter() - begin)
+            reply = reply_of(answer, time.perf_counter() - begin)
             bill(reply.read, reply.written, reply.seconds)
         self.answers.put(key, reply)
         return reply
@@ -191,7 +148,7 @@ class Host(Runner):
                 read = used.prompt_tokens if used else 0
                 bill(read, used.completion_tokens if used else 0, time.perf_counter() - begin)
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> Mapping[str, Any]:
         """What was asked, of whom, and what it cost; for `metrics.json`."""
         return {"model": self.model, "host": self.where, **self.usage.figures()}
 
@@ -224,15 +181,18 @@ class Host(Runner):
                 size = len(json.dumps(request, ensure_ascii=False).encode(errors="replace"))
                 size += PER_MESSAGE * len(request["messages"])
                 bound = self._price(size, most)
-                whole = spent + self._reserved + bound
-                if engine.max_cost is not None and whole > engine.max_cost:
+                # what is under way costs less than its bound, mostly
+                self._settled.wait_for(lambda: not self._under_way or self._fits(bound))
+                if not self._fits(bound):
                     raise RunError(
-                        f"stopped before max_cost {engine.max_cost:g} is passed: {spent:.4g} is "
-                        f"spent on {counted(self.usage.requests, 'answer')}, and the next could "
-                        f"cost {bound:.2g}; raise --engine.max_cost, or ask less"
+                        f"stopped before max_cost {engine.max_cost:g} is passed: "
+                        f"{self.usage.cost:.4g} is spent on "
+                        f"{counted(self.usage.requests, 'answer')}, and the next could cost "
+                        f"{bound:.2g}; raise --engine.max_cost, or ask less"
                         + ("" if engine.keep else " (--engine.keep FILE keeps what is paid for)")
                     )
                 self._reserved += bound
+            self._under_way += 1
             if engine.requests_per_minute:
                 now = time.monotonic()
                 wait = max(0.0, self._next - now)
@@ -241,11 +201,16 @@ class Host(Runner):
             time.sleep(wait)
         return _Bill(self, bound)
 
+    def _fits(self, bound: float) -> bool:
+        """Whether a request of this cost stays within the budget."""
+        most = self.engine.max_cost
+        return most is None or (self.usage.cost or 0.0) + self._reserved + bound <= most
+
     def _price(self, read: float, written: float) -> float:
         prices = self.engine.price_input or 0.0, self.engine.price_output or 0.0
         return (read * prices[0] + written * prices[1]) / 1e6
 
-    def _sent(self, request: dict[str, Any]) -> Any:
+    def _sent(self, request: Mapping[str, Any]) -> Any:
         """The answer of the host as the client reads it, after what it does not take is left
         out."""
         import openai
@@ -360,6 +325,8 @@ class _Bill:
     def __exit__(self, *error: object) -> None:
         with self.host._lock:
             self.host._reserved -= self.bound
+            self.host._under_way -= 1
+            self.host._settled.notify_all()
 
 
 def _words(error: Any) -> str:
@@ -368,16 +335,3 @@ def _words(error: Any) -> str:
     inner = body.get("error", body) if isinstance(body, dict) else None
     message = inner.get("message") if isinstance(inner, dict) else None
     return str(message or error)
-
-
-def _reply(answer: Any, seconds: float) -> Reply:
-    """The first choice of an answer. Raises `ValueError` for one of another form."""
-    choice, usage = answer.choices[0], getattr(answer, "usage", None)
-    message = choice.message
-    refused = getattr(message, "refusal", None)
-    logged: Any = getattr(getattr(choice, "logprobs", None), "content", None) or []
-    tokens = [(str(token.token), float(token.logprob)) for token in logged]
-    return Reply(
-        str(message.content or ""), "refused" if refused else str(choice.finish_reason), tokens,
-        usage.prompt_tokens if usage else 0, usage.completion_tokens if usage else 0, seconds,
-    )  # fmt: skip

@@ -27,9 +27,10 @@ from warmstart.data.tokens.lost import TextNotes
 from warmstart.errors import DataError, RecipeError
 from warmstart.formatting import counted
 from warmstart.inference.engine import Engine
-from warmstart.inference.host import Host, Reply
+from warmstart.inference.host import Host
 from warmstart.inference.openai import OpenAI
 from warmstart.inference.predictor import OnCut, Predictor, own_form
+from warmstart.inference.replies import Reply
 from warmstart.models.generation import GenerationOutput
 from warmstart.models.heads import CLASSES, Head
 from warmstart.tasks.base import Examples, Task
@@ -38,7 +39,8 @@ from warmstart.tasks.generation import TextTask
 
 NO_ANSWER = "(no valid answer)"
 KINDS = ("classification", "pairs", "text2text", "summarization", "translation")
-WRITTEN = ("text2text", "summarization", "translation")
+SUMMARY = {"summary", "highlights", "abstract", "tldr"}
+"""Columns of texts that can be nothing but summaries."""
 SURE = 0.999999
 """The most that a stated probability may be, so that its logarithm can be taken of the others."""
 
@@ -107,11 +109,11 @@ class HostedPredictor(Predictor):
         task: Any = self.task
         if "sentence1" in table.column_names:
             pairs = zip(table["sentence1"].to_pylist(), table["sentence2"].to_pylist(), strict=True)
-            return [f"First text: {one or ''}\nSecond text: {two or ''}" for one, two in pairs]
+            return [f"First text: {a or ''}\nSecond text: {b or ''}" for a, b in pairs]
         prefix = getattr(task, "prefix", None) or ""
         return [f"{prefix}{text or ''}" for text in table[task.inputs[0]].to_pylist()]
 
-    def _chosen(self, asked: set[str]) -> list[Mapping[str, str]]:
+    def _chosen(self, texts: set[str]) -> list[Mapping[str, str]]:
         """The labelled rows that are shown, as turns of a conversation: by chance, of each label as
         many, and none of those that are asked."""
         if self.source is None or not self.engine.shots:
@@ -124,11 +126,11 @@ class HostedPredictor(Predictor):
         turns: list[Mapping[str, str]] = []
         for text, answer in rows:
             group = answer if target == "label" else ""
-            if text in asked or not text.strip() or room[group] == self.engine.shots:
+            if text in texts or not text.strip() or room[group] == self.engine.shots:
                 continue
             room[group] += 1
-            told = answer if target == "target" else self._in_form(answer)
-            turns += [{"role": "user", "content": text}, {"role": "assistant", "content": told}]
+            shown = answer if target == "target" else self._in_form(answer)
+            turns += [{"role": "user", "content": text}, {"role": "assistant", "content": shown}]
         return turns
 
     def _in_form(self, label: str) -> str:
@@ -145,13 +147,13 @@ class HostedPredictor(Predictor):
         return {"type": "json_schema",
                 "json_schema": {"name": "label", "strict": True, "schema": shape}}  # fmt: skip
 
-    def _asked(self, texts: Sequence[str], most: int, **fields: Any) -> list[Reply]:
+    def _replies(self, texts: Sequence[str], most: int, **fields: Any) -> list[Reply]:
         engine = self.engine
         if engine.temperature is not None:
             fields |= {"temperature": engine.temperature}
         fields |= {"seed": engine.seed, "logprobs": True}
-        told = self._instruction()
-        first = [{"role": "system", "content": told}] if told else []
+        system = self._instruction()
+        first = [{"role": "system", "content": system}] if system else []
         calls: list[Callable[[], Reply]] = []
         for text in texts:
             messages = [*first, *(self._shown or []), {"role": "user", "content": text}]
@@ -174,7 +176,7 @@ class HostedPredictor(Predictor):
         schema = self._schema
         fields = {} if schema is None else {"response_format": schema}
         most = 24 + 4 * max(len(label.encode()) for label in self.labels)
-        replies = self._asked(texts, most, **fields)
+        replies = self._replies(texts, most, **fields)
         values = [_label_of(reply, self.labels) for reply in replies]
         self.invalid.update(reason for label, reason in values if label is None)
         names = list(self.labels)
@@ -202,7 +204,7 @@ class HostedPredictor(Predictor):
 
     def _written(self, table: pa.Table, texts: list[str]) -> tuple[GenerationOutput, Examples]:
         task: Any = self.task
-        replies = self._asked(texts, task.max_new_tokens or self.engine.max_new_tokens)
+        replies = self._replies(texts, task.max_new_tokens or self.engine.max_new_tokens)
         sure = [_mean([value for _, value in reply.tokens]) for reply in replies]
         self._note_ends(replies)
         outputs = replace(
@@ -238,8 +240,8 @@ def open_hosted(
     if engine.examples is not None:
         source = read(engine.examples, ledger=Ledger(), how=Data().reading)
     read_as = [n for n in (source.column_names if source is not None else columns) if n[0] != "_"]
-    settings = {"name": _task_named(read_as, engine), **task}
-    kind = str(settings.pop("name"))
+    settings = dict(task)
+    kind = str(settings.pop("name", None) or _task_named(read_as, engine))
     if kind not in KINDS:
         raise RecipeError(f"a hosted model is asked in task {', '.join(KINDS)}, and not in {kind}")
     chosen: Any = parts.make("task", kind, settings)
@@ -275,9 +277,10 @@ def _task_named(columns: Sequence[str], engine: OpenAI) -> str:
         return "classification"
     if names & {"translation", "pair"}:
         return "translation"
+    if has("summarization", "source") and names & SUMMARY:
+        return "summarization"
     if engine.instruction or has("text2text", "source", "target"):
-        summary = {"summary", "highlights", "abstract", "tldr"}
-        return "summarization" if names & summary else "text2text"
+        return "text2text"
     raise RecipeError(
         "a hosted model has to know what to answer: give --engine.examples FILE (labelled rows), "
         "--engine.labels A,B, or --engine.instruction TEXT for an answer in words"

@@ -15,9 +15,10 @@ import numpy as np
 from warmstart import part as parts
 from warmstart.errors import RecipeError
 from warmstart.inference.engine import Engine, Runner
-from warmstart.inference.host import Host, Reply
+from warmstart.inference.host import Host
 from warmstart.inference.openai import OpenAI
 from warmstart.inference.predictor import Predictor
+from warmstart.inference.replies import Reply
 from warmstart.models.sampling import Completion, Finish, Sampling, Token
 
 END = -1
@@ -72,8 +73,8 @@ class WritingRunner(Runner):
             fields = _fields(settings)
             messages = self.conversations.known[ids[0]]
             for number in range(settings.num_return_sequences):
-                one = {**fields, "seed": settings.seed + number}
-                call = partial(self._text, prompt, row, messages, settings, one)
+                seeded = {**fields, "seed": settings.seed + number}
+                call = partial(self._text, prompt, row, messages, settings, seeded)
                 calls.append(partial(call, on_token, cancelled))
                 row += 1
         self.host.announce("the prompts")
@@ -131,14 +132,14 @@ def open_writing(name: str, engine: Engine | None) -> tuple[Predictor, Any]:
 
     Raises `RecipeError` and `RunError`.
     """
-    asked = engine if isinstance(engine, OpenAI) else OpenAI()
+    own = engine if isinstance(engine, OpenAI) else OpenAI()
     conversations = Conversations()
-    runner = WritingRunner(Host(asked, name), conversations)
+    runner = WritingRunner(Host(own, name), conversations)
     task: Any = parts.make("task", "text2text")
     return WritingPredictor(task, NoTokenizer(), [], runner), conversations
 
 
-def _fields(sampling: Sampling) -> dict[str, Any]:
+def _fields(sampling: Sampling) -> Mapping[str, Any]:
     """Settings as OpenAI calls them. Raises `RecipeError` for one that it does not have."""
     usual = Sampling()
     changed = [name for name in UNKNOWN if getattr(sampling, name) != getattr(usual, name)]

@@ -138,8 +138,8 @@ def open_writer(model: str | Path, engine: Engine | None = None) -> Writer:
     """
     name = str(model)
     if is_hosted(name):
-        asked, conversations = open_writing(name, engine)
-        return Writer(name, asked, conversations, 1 << 16, decodes=True, reads="template")
+        hosted, conversations = open_writing(name, engine)
+        return Writer(name, hosted, conversations, 1 << 16, decodes=True, reads="template")
     folder = resolve(name).path if is_base(name) else Path(model).expanduser()
     if not folder.exists():
         folder = resolve(name).path  # a name on the hub, or the reason why it is none

@@ -1,4 +1,4 @@
-"""`predict` and `evaluate` with a saved model."""
+"""`predict` with a saved model; `pipelines.evaluate` opens one in the same way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pyarrow as pa
 from warmstart.config.recipe import Recipe
 from warmstart.data.tokens.lost import TextNotes
 from warmstart.errors import RunError, nearest
-from warmstart.files import write_atomically, write_json
 from warmstart.inference.hosted import open_hosted
 from warmstart.inference.openai import is_hosted
 from warmstart.inference.predictor import Instead, Predictor, open_predictor
@@ -22,18 +21,14 @@ from warmstart.pipelines.reading.rows import (
     AsTrained,
     Writer,
     check_out,
-    columns_of,
-    labelled,
     parts_of,
     source_of,
-    task_for,
 )
-from warmstart.pipelines.request import engine_of, settings_of, task_of
-from warmstart.run import why
+from warmstart.pipelines.request import engine_for, engine_of, settings_of, task_of
 from warmstart.types import Prediction
 
 if TYPE_CHECKING:
-    from warmstart.evaluation.evaluate import Evaluation
+    pass
 
 Keys = Mapping[str, Any]
 
@@ -77,11 +72,11 @@ def _parts(
     model: Path, data: Any, keys: Keys, notes: list[str] | None, out: Path | None = None
 ) -> Iterator[_Part]:
     """The rows of a request, a part at a time; `notes` is complete when the last one was read."""
-    settings = _settings("predict", keys, hosted=is_hosted(model)).data
+    settings = settings_for("predict", keys, hosted=is_hosted(model)).data
     source = source_of(data)
     if out is not None:
         check_out(out, source)
-    predictor = _open(model, keys)
+    predictor = opened(model, keys, [model])
     seen, start, reader = TextNotes(), 0, AsTrained(settings, predictor)
     for rows, inputs in parts_of(source, reader, seen.set_table):
         texts = seen.see(predictor.task.as_text(inputs).to_pylist(), start)
@@ -92,79 +87,29 @@ def _parts(
         notes += [*reader.notes, *predictor.notes()]
 
 
-def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, Any]:
-    """See `api.evaluate`."""
-    check_folder(out)
-    evaluation, _ = judge(model, data, keys)
-    if out is not None:
-        write(evaluation, out)
-    return evaluation.metrics
-
-
-def check_folder(out: Path | None) -> None:
-    """Raise `RunError` where results cannot go to this folder."""
-    if out is not None and out.is_file():
-        raise RunError(f"cannot write to {out}: it is a file; give --out a folder")
-    if out is not None and out.exists() and any(out.iterdir()):  # perhaps the results of a run
-        raise RunError(f"{out} exists and is not empty; choose another --out")
-
-
-def judge(model: Path, data: Any, keys: Keys) -> tuple[Evaluation, Predictor]:
-    """A model's evaluation on labelled rows, and what has answered them."""
-    from warmstart.evaluation.evaluate import evaluate as evaluate_task
-
-    recipe, reasons = _settings("evaluate", keys), list[str]()
-    instead = task_for(data, recipe.data, _task_named(keys), reasons)
-    predictor = _open(model, keys, instead, lambda: columns_of(data, recipe.data))
-    reader = AsTrained(recipe.data, predictor)
-    table = labelled(data, reader)
-    predictor.task.resolve_for_data(table)  # which may refuse them
-    seen = TextNotes(table)
-    outputs, examples = predictor.judged(table, seen)
-    task = predictor.task.resolve_for_data(table)
-    evaluation = evaluate_task(
-        recipe.evaluate, task, {"test": outputs}, {"test": examples}, seed=recipe.seed
-    )
-    notes = evaluation.metrics["notes"]
-    notes[:0] = reasons
-    seen.add_to(notes, predictor.task.max_length, predictor.task.when_cut)
-    notes += [*reader.notes, *predictor.notes()]
-    evaluation.metrics.update(predictor.facts())
-    return evaluation, predictor
-
-
-def write(evaluation: Evaluation, out: Path) -> None:
-    """The figures and the predictions, in a folder. Raises `RunError`."""
-    import pyarrow.parquet as pq
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with write_atomically(out / "predictions.parquet") as part:
-            pq.write_table(evaluation.predictions, part)
-        write_json(out / "metrics.json", evaluation.metrics)
-    except OSError as error:
-        raise RunError(f"cannot write to {out}: {why(error)}; choose another --out") from error
-
-
-def _settings(verb: str, keys: Keys, *, hosted: bool = False) -> Recipe:
-    own = {OWN_HEAD} | {key for key in _task_named(keys) if verb == "evaluate" or hosted}
+def settings_for(verb: str, keys: Keys, *, hosted: bool = False) -> Recipe:
+    own = {OWN_HEAD} | {key for key in task_keys(keys) if verb == "evaluate" or hosted}
     return settings_of(verb, {key: value for key, value in keys.items() if key not in own})
 
 
-def _task_named(keys: Keys) -> Keys:
+def task_keys(keys: Keys) -> Keys:
     """The keys that say how a language model is asked."""
     return {key: value for key, value in keys.items()
             if key.partition(".")[0] == "task" and key != OWN_HEAD}  # fmt: skip
 
 
-def _open(
-    model: Path, keys: Keys, instead: Instead | None = None,
+def opened(
+    model: Path,
+    keys: Keys,
+    models: Sequence[object],
+    instead: Instead | None = None,
     columns: Callable[[], Sequence[str] | None] = lambda: None,
-) -> Predictor:  # fmt: skip
+) -> Predictor:
     allow_named(keys)
-    engine = engine_of(keys, [model])
+    engine = engine_of(keys, models)
+    engine = engine_for(engine, model) if len(models) > 1 else engine
     if is_hosted(model):
-        return open_hosted(str(model), engine, task_of(_task_named(keys)), columns() or ())
+        return open_hosted(str(model), engine, task_of(task_keys(keys)), columns() or ())
     if instead is not None and is_base(str(model)):
         model = resolve(str(model)).path
     if not os.path.exists(model):

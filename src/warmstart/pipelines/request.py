@@ -209,7 +209,9 @@ def engine_of(typed: Mapping[str, Any], models: Sequence[object] = ()) -> Any:
 def engine_for(engine: Any, model: object) -> Any:
     """The engine that answers for a model where hosted and saved ones stand side by side."""
     asks = engine.part_name() == "openai"
-    return engine if asks == is_hosted(model) else _read("engine", "torch") if asks else None
+    return (
+        engine if asks == is_hosted(model) else _read("engine", "openai" if not asks else "torch")
+    )
 
 
 def read_task(table: Mapping[str, Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from warmstart.pipelines.writing.chat import Chat
     from warmstart.pipelines.writing.generate import OnToken, Written
     from warmstart.pipelines.writing.prefer import Judgements, Pair
+    from warmstart.serving.models import Models
     from warmstart.types import Listener
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "retrieval",
     "run_stages",
     "scaling",
+    "serve",
     "tokenizer",
     "tune",
 ]
@@ -523,6 +526,29 @@ def pipeline(task: str, model: Folder, **keys: Any) -> Callable[..., Any]:
     from warmstart.inference import pipeline as classic
 
     return classic.pipeline(task, folder_named(model), engine_of(keys))
+
+
+def serve(
+    models: Folder | Sequence[Folder] | Mapping[str, Folder],
+    *,
+    on_start: Callable[[str, Models], None] | None = None,
+    **keys: Any,
+) -> None:
+    """Answer over HTTP until SIGTERM or Ctrl-C: OpenAI's routes, and those of the other tasks.
+
+    Args:
+        models: runs, model folders, adapters, bases and indexes, called as their folders, or a
+            mapping of names; nothing else is ever loaded.
+        on_start: is told the address when it listens, and the models.
+        keys: settings of `serving.settings.Serving`; `engine` and its settings.
+
+    Raises `WarmstartError`; where the extra `serve` is not installed too.
+    """
+    if find_spec("fastapi") is None or find_spec("uvicorn") is None:
+        raise RecipeError("serve needs FastAPI and uvicorn: pip install 'warmstart[serve]'")
+    from warmstart.pipelines.serve import serve as run_it
+
+    run_it(models, keys, on_start)
 
 
 def models() -> list[dict[str, Any]]:

@@ -107,7 +107,7 @@ def test_what_writes_texts_is_refused_by_name(name: str, tmp_path: Path) -> None
 def test_library_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(RecipeError, match=r"needs onnxruntime.*pip install 'warmstart\[onnx\]'"):
-        exported.require("onnx", ("onnxruntime",))
+        part.make("engine", "onnx").require(("onnxruntime",))  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_full_int8_says_that_it_has_to_be_calibrated(saved: Path) -> None:

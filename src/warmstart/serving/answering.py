@@ -114,7 +114,7 @@ def _computed(
     try:
         outputs = predictor.compute(dataset)
         if examples is None:
-            return [Prediction(str(n), vector, 1.0) for n, vector in enumerate(outputs[0])]
+            return [Prediction(str(n), vector, 1.0) for n, vector in enumerate(outputs[:, 0])]
         return predictor.task.decode(outputs, examples)
     except ApiError:
         raise

@@ -151,9 +151,17 @@ def of_validation(errors: Sequence[Any]) -> ApiError:
     if error["type"] in ("json_invalid", "model_attributes_type", "dict_type") and len(place) <= 1:
         return ApiError(400, "the body is no JSON object of content type application/json",
                         code="invalid_json")  # fmt: skip
-    param = shown(".".join(part for part in place if part.isidentifier() or part.isdigit()), 60)
+    param = shown(".".join(part for part in place if _is_field(part)), 60)
     if error["type"] == "extra_forbidden":
         return unsupported(param, "is not a field that this server honours; leave it out")
     if error["type"] == "missing":
         return ApiError(400, f"{param} is missing", code="missing_parameter", param=param)
+    if error["type"] == "union_tag_invalid":  # its message has the value
+        return invalid(param, f"is of no known type; take {error['ctx']['expected_tags']}")
     return invalid(param, f"cannot be used: {error['msg'].removeprefix('Value error, ')}")
+
+
+def _is_field(part: str) -> bool:
+    """Whether a part of a place is a field or a number, and not a kind that pydantic has tried."""
+    kinds = ("str", "int", "float", "bool", "dict", "function-before")
+    return part.isdigit() or (part.isidentifier() and part[0].islower() and part not in kinds)

@@ -1,4 +1,4 @@
-"""A real browser, driven through its DevTools protocol: it clicks, types, and reads what is there."""
+"""A real browser, driven through its DevTools protocol: it clicks, types, and reads."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ async function during(pane, work) {
   const stop = pane.querySelector(".stop"), control = new AbortController();
   if (pane.classList.contains("busy")) return;
   alarm.hidden = true;
-  button.disabled = true;
+  button.setAttribute("aria-disabled", "true");
   pane.classList.add("busy");
   status.textContent = "The model is at work";
   if (stop) { stop.hidden = false; stop.onclick = () => control.abort(); }
@@ -121,7 +121,7 @@ async function during(pane, work) {
     }
   } finally {
     pane.classList.remove("busy");
-    button.disabled = false;
+    button.removeAttribute("aria-disabled");
     if (stop) stop.hidden = true;
   }
 }
@@ -342,7 +342,7 @@ function say(role, text) {
 
 function drawTalk() {
   $("chat-log").replaceChildren();
-  talk.forEach((message) => say(message.role, message.content));
+  talk.forEach((message) => say(message.role, message.content || "(nothing)"));
   $("chat-undo").disabled = $("chat-new").disabled = !talk.length;
 }
 
@@ -383,7 +383,8 @@ async function compare(signal) {
   const place = $("compare-results");
   place.replaceChildren();
   const answers = [];
-  for (const model of both) answers.push(await answer(model, values, signal)); // one after the other: times are their own
+  // one after the other, so that the times are their own
+  for (const model of both) answers.push(await answer(model, values, signal));
   place.replaceChildren(...answers.map(({ node, ms }, index) => el("div", { class: "column" },
     el("h3", {}, both[index].id), node, el("p", { class: "small" }, time(ms)))));
   const [first, second] = answers.map((one) => one.said);
@@ -524,10 +525,12 @@ function begin() {
         event.preventDefault();
         $(name).querySelector("form").requestSubmit();
       }
-      const stop = $(name).querySelector(".stop");
-      if (event.key === "Escape" && stop && !stop.hidden) stop.click();
     });
   }
+  document.addEventListener("keydown", (event) => {
+    const stop = [...document.querySelectorAll(".stop")].find((button) => button.offsetParent);
+    if (event.key === "Escape" && stop) stop.click();
+  });
   $("tabs").addEventListener("keydown", move);
   for (const pane of ["ask", "generate", "chat"]) $(`${pane}-model`).addEventListener("change", () => choose(pane));
   $("compare-first").addEventListener("change", () => choose("compare"));

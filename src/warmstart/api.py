@@ -354,7 +354,7 @@ def predict(
     """Labels with confidence for texts, or for the rows of a file or table.
 
     Args:
-        model: a run (a `Run`, or its folder), or a model folder.
+        model: a run (a `Run`, or its folder), a model folder, or a hosted model (`openai:MODEL`).
         data: a text, a list of texts, a file, or a pandas, Arrow or `datasets` object.
         out: where to write all columns with `prediction` and `confidence` added (CSV, TSV, JSONL
             or Parquet, by its ending). The rows are then written as they are labelled, none is
@@ -383,22 +383,24 @@ def answers(
 
 
 def evaluate(
-    model: Folder, data: Any, *, out: str | Path | None = None, **keys: Any
+    model: Folder | Sequence[Folder], data: Any, *, out: str | Path | None = None, **keys: Any
 ) -> dict[str, Any]:
     """Score a run or a model folder on labelled data; the metrics with intervals.
 
     Args:
-        model: a run (a `Run`, or its folder), or a model folder.
+        model: a run (a `Run`, or its folder), a model folder, or a hosted model (`openai:MODEL`);
+            of a list all are scored on the same rows, and what comes back is their table.
         data: a file or table with text and label; a folder's test split.
         out: where to write `metrics.json` and `predictions.parquet`.
         keys: `data.*` and `evaluate.*` keys, as in `tune`; `engine` and its settings.
     """
-    from warmstart.pipelines import predict as asking
+    from warmstart.pipelines import evaluate as judging
 
     if isinstance(data, str | Path) and unusable(data):
         check_exists(Path(data))
-    folder = Path(folder_named(model))
-    return asking.evaluate(folder, data, None if out is None else usable(out), keys)
+    if isinstance(model, list | tuple):
+        return judging.leaderboard([folder_named(name) for name in model], data, _path(out), keys)
+    return judging.evaluate(Path(folder_named(model)), data, _path(out), keys)
 
 
 def build(

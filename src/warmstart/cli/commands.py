@@ -16,7 +16,7 @@ from warmstart.serving.settings import Serving
 from warmstart.tokenization.settings import Choice, Comparison, Extension, Training
 
 MODEL, LABELLED = "run or model folder", "labelled file, or folder with test.*"
-WRITES = "run, model folder, adapter, or base that writes, such as smollm2"
+WRITES = "run, model folder, adapter, base that writes, such as smollm2, or openai:MODEL"
 RECIPE = {"recipe FILE": "a recipe in TOML; flags win over it"}
 DRY_RUN = {"dry-run": "check everything, print what would be done, do nothing"}
 SHOW_MASK = {"show-mask": "print the first rows with the tokens that are learned in colour"}
@@ -117,7 +117,8 @@ VERBS = {
     "tokenizer": TOKENIZER,
     "adapters": ADAPTERS,
     "evaluate": Verb("score a model on other labelled data, a language model on texts",
-                     {"MODEL": f"{MODEL}, or a base that is a language model, such as smollm2",
+                     {"MODEL": f"{MODEL}, a base that is a language model, such as smollm2, or "
+                               "openai:MODEL; several with commas are compared",
                       "DATA": f"{LABELLED}, or plain text"},
                      {"out FOLDER": "where metrics.json and predictions.parquet go"},
                      tuple(APPLIES["evaluate"])),
@@ -125,7 +126,7 @@ VERBS = {
                   {"MODEL": MODEL, "[DATA]": f"{LABELLED}; unset: the run's own validation rows"},
                   {}, tuple(APPLIES["build"])),
     "predict": Verb("label a text, the lines of stdin, or every row of a file",
-                    {"MODEL": MODEL, "[DATA]": "text, file, or - for stdin"},
+                    {"MODEL": f"{MODEL}, or openai:MODEL", "[DATA]": "text, file, or - for stdin"},
                     {"out FILE": "where the rows go: .csv, .tsv, .jsonl or .parquet"},
                     tuple(APPLIES["predict"])),
     "generate": Verb("write texts behind prompts; of a setting with commas each value is a column",

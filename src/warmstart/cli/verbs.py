@@ -150,8 +150,13 @@ def predict(request: Request) -> None:
 
 def evaluate(request: Request) -> None:
     """`warmstart evaluate MODEL DATA`."""
-    model, data, out = request.words["MODEL"] or "", request.words["DATA"], request.options["out"]
-    metrics = api.evaluate(model, data, out=out, **request.keys)
+    models, data = _models(request.words["MODEL"] or ""), request.words["DATA"]
+    out = request.options["out"]
+    if len(models) > 1:
+        table = api.evaluate(models, data, out=out, **request.keys)
+        _show(request, table, partial(show_answers.leaderboard, out=out))
+        return
+    metrics = api.evaluate(request.words["MODEL"] or "", data, out=out, **request.keys)
     _show(request, metrics, partial(show.metrics, out=out))
 
 
@@ -174,7 +179,8 @@ def generate(request: Request) -> None:
     )
     texts = api.generate(
         _models(request.words["MODEL"] or ""), prompts, raw=bool(options["raw"]),
-        out=options["out"], notes=notes, on_token=show.token, **_sampling(request),
+        out=options["out"], notes=notes, on_token=show.token if options["stream"] else None,
+        **_sampling(request),
     )  # fmt: skip
     show.all(texts, notes, options["out"])
 

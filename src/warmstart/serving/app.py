@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import time
 from collections.abc import Iterable, Mapping
@@ -12,9 +14,9 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from warmstart.reporting.page import TEMPLATES
 from warmstart.serving import errors
 from warmstart.serving.auth import Guard
 from warmstart.serving.metrics import Metrics
@@ -30,13 +32,14 @@ from warmstart.serving.routes import (
 )
 
 PAGE = Path(__file__).parent / "page"
-"""The files of the page: `/` is its index.html, the others stand under /page/."""
+"""The page for people: index.html with page.css and page.js, which go into it as they are sent."""
+POLICY = "Content-Security-Policy"
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
+    POLICY: "default-src 'none'; connect-src 'self'; img-src data:; "
+    "{more}base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
 }
 """Of pages: nothing is fetched from elsewhere, and no other site may show them."""
 
@@ -57,15 +60,33 @@ def create_app(models: Models, sums: Iterable[str] = ()) -> FastAPI:
         app.include_router(module.router)
     app.add_api_route("/", page, include_in_schema=False)
     app.add_api_route("/docs", documentation, include_in_schema=False)
-    app.mount("/page", StaticFiles(directory=PAGE))
-    app.add_middleware(Guard, sums=[*sums], settings=models.settings)
+    app.add_middleware(Guard, sums=[*sums], settings=models.settings, front=page_for(401))
     app.add_middleware(Counted, metrics=models.metrics)
     return app
 
 
 async def page() -> Response:
     """The page for people."""
-    return HTMLResponse((PAGE / "index.html").read_text(encoding="utf-8"), headers=HEADERS)
+    return page_for(200)
+
+
+def page_for(status: int) -> Response:
+    """The page, in one piece. It holds no secret: who has no key is given it with status 401, and
+    asked for the key by it."""
+    style = (TEMPLATES / "report.css").read_text("utf-8") + (PAGE / "page.css").read_text("utf-8")
+    script = (PAGE / "page.js").read_text("utf-8")
+    text = (PAGE / "index.html").read_text("utf-8")
+    text = text.replace("/*style*/", style).replace("/*script*/", script)
+    more = f"style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
+    headers = {**HEADERS, POLICY: HEADERS[POLICY].format(more=more)}
+    if status == 401:  # and not Basic, for which a browser would ask in a window of its own
+        headers["WWW-Authenticate"] = 'Bearer realm="warmstart"'
+    return HTMLResponse(text, status, headers)
+
+
+def _digest(text: str) -> str:
+    """By which a content security policy allows a style or a script."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 async def documentation(request: Request) -> Response:
@@ -91,7 +112,7 @@ async def documentation(request: Request) -> Response:
         f"href='/openapi.json'>/openapi.json</a>.</p><table>{''.join(rows)}</table>"
         f"<h2>Bodies</h2>{''.join(forms)}</html>"
     )
-    return HTMLResponse(text, headers=HEADERS)
+    return HTMLResponse(text, headers={**HEADERS, POLICY: HEADERS[POLICY].format(more="")})
 
 
 def _field(name: str, what: Mapping[str, Any], form: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from warmstart.errors import RecipeError
@@ -67,10 +68,13 @@ def known_sums(settings: Serving) -> frozenset[str]:
 
 
 class Guard:
-    """Stands before an application: no key, a strange host or too large a body goes no further."""
+    """Stands before an application: no key, a strange host or too large a body goes no further.
+    `front` is what a browser without a key is shown at `/`."""
 
-    def __init__(self, app: ASGIApp, sums: Iterable[str], settings: Serving) -> None:
-        self._app, self._sums, self._settings = app, [*sums], settings
+    def __init__(
+        self, app: ASGIApp, sums: Iterable[str], settings: Serving, front: Response
+    ) -> None:
+        self._app, self._sums, self._settings, self._front = app, [*sums], settings, front
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -81,6 +85,9 @@ class Guard:
             self._check(scope["path"], headers)
             receive = await self._body(headers, receive)
         except ApiError as error:
+            if error.status == 401 and scope["path"] == "/":
+                await self._front(scope, receive, send)
+                return
             response = error.response()
             if error.status == 401:
                 response.headers["WWW-Authenticate"] = 'Basic realm="warmstart", Bearer'

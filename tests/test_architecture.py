@@ -65,24 +65,25 @@ PART_FOLDERS = ["tasks", "objectives", "methods", "inference"]
 
 BUDGET = {
     # package: (lines it may have now, lines that it is to have in the end)
-    "the root": (1_740, 950),
+    "the root": (1_180, 950),
+    "api": (650, 650),
     "config": (650, 550),
     "cli": (2_240, 1_200),
-    "data": (8_260, 4_300),
+    "data": (8_270, 4_300),
     "tokenization": (2_280, 1_350),
-    "models": (8_490, 5_300),
+    "models": (8_520, 5_300),
     "methods": (700, 650),
     "objectives": (3_770, 400),
     "tasks": (7_110, 4_500),
-    "training": (3_360, 2_200),
+    "training": (3_380, 2_200),
     "metrics": (2_030, 1_350),
     "evaluation": (4_000, 2_150),
     "reporting": (1_150, 1_000),
     "inference": (1_510, 350),
     "serving": (0, 1_000),
-    "pipelines": (7_850, 2_800),
+    "pipelines": (7_870, 2_800),
 }
-TOTAL_FILES = (323, 230)
+TOTAL_FILES = (326, 230)
 SPINE = [
     "config.recipe",
     "part",
@@ -94,12 +95,11 @@ SPINE = [
     *("inference.engine", "inference.torch"),
 ]
 """The files that say how warmstart works, in reading order; docs/architecture.md begins so."""
-SPINE_LINES = 4_180
+SPINE_LINES = 4_000
 """What may be read in an afternoon. What is not the story stands elsewhere."""
 
 FILE_LINES = range(60, 451)
 MAY_BE_SHORT = {"__init__", "__main__", "base", "settings"}  # and the parts
-MAY_BE_LONG = {"warmstart.api"}  # a function for each verb, with its signature and what it means
 FUNCTION_LINES = 60
 SPLINTER_LINES = 100
 PREFIX_SHARED_BY = 3
@@ -342,11 +342,7 @@ def test_files_are_neither_splinters_nor_scrolls():
         if count < FILE_LINES.start and path.stem not in MAY_BE_SHORT and not is_part(path)
     ]
     ratchet("short files", short)
-    long = [
-        listing[path]
-        for path, count in lines.items()
-        if count >= FILE_LINES.stop and place_of(path) not in MAY_BE_LONG
-    ]
+    long = [listing[path] for path, count in lines.items() if count >= FILE_LINES.stop]
     ratchet("long files", long)
 
 

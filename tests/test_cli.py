@@ -224,7 +224,9 @@ def test_ctrl_c_says_how_to_go_on(room: Path, capsys, monkeypatch: pytest.Monkey
 
 def test_the_demo_is_tune_on_the_samples(run: Any, monkeypatch: pytest.MonkeyPatch):
     asked: dict[str, Any] = {}
-    monkeypatch.setattr("warmstart.api.tune", lambda data, **keys: asked.update(keys, data=data))
+    monkeypatch.setattr(
+        "warmstart.api.training.tune", lambda data, **keys: asked.update(keys, data=data)
+    )
     monkeypatch.setattr("warmstart.cli.output.run.tuned", lambda run, as_json: None)
     run("demo", "--train.epochs", "1")
     assert Path(asked["data"]).name == "tickets.csv" and Path(asked["data"]).is_file()

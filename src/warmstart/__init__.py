@@ -31,8 +31,6 @@ if TYPE_CHECKING:
         models,
         pipeline,
         plan,
-        plan_alignment,
-        plan_pretraining,
         predict,
         prefer,
         pretrain,
@@ -66,7 +64,7 @@ os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _NAMES = {
     "api": "adapters align build chat demo evaluate fetch generate inspect models pipeline plan "
-    "plan_alignment plan_pretraining predict prefer pretrain retrieval run_stages scaling "
+    "predict prefer pretrain retrieval run_stages scaling "
     "tokenizer tune",
     "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
     "config.recipe": "Recipe",
@@ -102,8 +100,6 @@ __all__ = [
     "models",
     "pipeline",
     "plan",
-    "plan_alignment",
-    "plan_pretraining",
     "predict",
     "prefer",
     "pretrain",

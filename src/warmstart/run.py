@@ -231,6 +231,10 @@ def _holder(folder: Path) -> str:
     return "another process"
 
 
+Folder = str | os.PathLike[str]
+"""The path of a folder; a `Run` is one too."""
+
+
 def folder_named(model: Any) -> str:
     """The path of a folder, given as such or as a `Run`. Raises `RunError` for anything else."""
     with contextlib.suppress(TypeError):

@@ -145,7 +145,7 @@ def test_a_saved_model_says_which_of_two_answers_it_prefers(aligned: Run, pairs:
 
 def test_a_dry_run_writes_nothing(pairs: Path, tiny_of: Folder, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    plan = warmstart.plan_alignment(pairs, base=str(tiny_of("llama")), out=str(out))
+    plan = warmstart.plan(pairs, verb="align", base=str(tiny_of("llama")), out=str(out))
     task: Any = plan["recipe"].task
     assert task.part_name() == "preference" and plan["steps"] > 0 and not out.exists()
 
@@ -166,7 +166,7 @@ def test_what_cannot_be_aligned_is_refused(
     named = {"BERT": "bert", "LLAMA": "llama"}
     keys = {k: str(tiny_of(named[v])) if v in named else v for k, v in keys.items()}
     with pytest.raises(RecipeError, match=message):
-        warmstart.plan_alignment(pairs, **keys)
+        warmstart.plan(pairs, verb="align", **keys)
 
 
 def test_a_language_model_is_not_trained_by_pairs(pairs: Path, tiny_of: Folder) -> None:

@@ -93,12 +93,12 @@ def test_what_was_read_is_said(tiny_of: Folder, corpus: Path, tmp_path: Path) ->
     """Of plain text what a document is, of a table its columns; and of the few unknown tokens only
     how many there are."""
     base = str(tiny_of("gpt2"))
-    notes = warmstart.plan_pretraining(corpus, base=base)["ledger"]["notes"]
+    notes = warmstart.plan(corpus, verb="pretrain", base=base)["ledger"]["notes"]
     said = [note["message"] for note in notes if note.get("loud")]
     assert f"{corpus}: 24 files of plain text, a document a file" in said
     rows = [json.dumps({"title": "x", "text": file.read_text()}) for file in corpus.glob("*.txt")]
     (tmp_path / "c.jsonl").write_text("\n".join(rows))
-    notes = warmstart.plan_pretraining(tmp_path / "c.jsonl", base=base)["ledger"]["notes"]
+    notes = warmstart.plan(tmp_path / "c.jsonl", verb="pretrain", base=base)["ledger"]["notes"]
     (columns,) = (note["message"] for note in notes if note["kind"] == "columns")
     assert "text = text; not read: title" in columns
 
@@ -167,8 +167,8 @@ def test_corpora_are_mixed_and_measured(tiny_of: Folder, tmp_path: Path) -> None
     assert figures["test"]["after"]["bits_per_byte"]["value"] == pytest.approx(mine, abs=1e-5)
     assert "Gained and forgotten" in run.report.read_text()
     mixture = {"again": {"path": str(tmp_path / "more.jsonl"), "share": 0.5, "text": "body"}}
-    plan = warmstart.plan_pretraining(
-        general, **{**keys, "base": str(tiny_of("gpt2")), "data.mixture": mixture,
+    plan = warmstart.plan(
+        general, verb="pretrain", **{**keys, "base": str(tiny_of("gpt2")), "data.mixture": mixture,
                     "forgetting.text": str(main), "forgetting.rehearsal": 0.1},
     )  # fmt: skip
     reasons = plan["ledger"]["dropped"]
@@ -192,7 +192,7 @@ def test_mixtures_that_cannot_be(
 ) -> None:
     keys = {"data.mixture": mixture, "forgetting.text": "x", "forgetting.rehearsal": 0.1}
     with pytest.raises(RecipeError, match=reason):
-        warmstart.plan_pretraining(corpus, base=str(tiny_of("gpt2")), **keys)
+        warmstart.plan(corpus, verb="pretrain", base=str(tiny_of("gpt2")), **keys)
     if reason == "two general texts":
         with pytest.raises(RecipeError, match="for task classification"):
             warmstart.plan(labelled(), **{"data.mixture": mixture})
@@ -246,11 +246,11 @@ def test_a_corpus_is_tokenised_once(
     """Kept on disk, mapped into memory, and read again as it was, what was cut included."""
     monkeypatch.setattr(shards, "LEAST", 1)
     keys = {"base": str(tiny_of("gpt2")), "task.max_length": 16, "task.long": "crop"}
-    first = warmstart.plan_pretraining(corpus, **keys)
+    first = warmstart.plan(corpus, verb="pretrain", **keys)
     monkeypatch.setattr(
         "warmstart.tasks.language_model.document_windows", lambda *_, **__: pytest.fail("again")
     )
-    again = warmstart.plan_pretraining(corpus, **keys)
+    again = warmstart.plan(corpus, verb="pretrain", **keys)
     assert again["tokens"] == first["tokens"] and again["ledger"] == first["ledger"]
     assert first["ledger"]["tokens"]["train"]["cut"] > 0
 

@@ -58,7 +58,9 @@ def pretrain(request: Request) -> None:
     own = {key: options[key] for key in ("architecture", "size") if options[key] is not None}
     source: dict[str, Any] = {"recipe": options["recipe"], "resume": options["resume"]}
     if options["dry-run"]:
-        _show(request, api.plan_pretraining(corpus, **source, **own, **request.keys), show.plan)
+        _show(
+            request, api.plan(corpus, verb="pretrain", **source, **own, **request.keys), show.plan
+        )
         return
     with Bars() as bars:
         run = api.pretrain(corpus, **source, listeners=[bars], **own, **request.keys)
@@ -70,7 +72,7 @@ def align(request: Request) -> None:
     data, options = request.words.get("DATA"), request.options
     source: dict[str, Any] = {"recipe": options["recipe"], "resume": options["resume"]}
     if options["dry-run"]:
-        _show(request, api.plan_alignment(data, **source, **request.keys), show.plan)
+        _show(request, api.plan(data, verb="align", **source, **request.keys), show.plan)
         return
     with Bars() as bars:
         run = api.align(data, **source, listeners=[bars], **request.keys)

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from warmstart.data.ledger import Ledger
+from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.formatting import counted
 
 TRAIN, VALIDATION, TEST = 0, 1, 2  # as in tables.SPLITS
@@ -192,3 +193,14 @@ def order(counts: Mapping[str, int], seed: int, epoch: int) -> list[str]:
     names = [name for name, count in counts.items() for _ in range(count)]
     rng = np.random.default_rng([seed, epoch, len(names)])
     return [names[i] for i in rng.permutation(len(names))]
+
+
+def counts(
+    stores: Mapping[str, TokenizedDataset], labels: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    """Label → split → rows, where a row has a single label."""
+    numbers = {n: np.bincount(own.targets, minlength=len(labels)) for n, own in stores.items()}
+    return {
+        label: {name: int(of_split[i]) for name, of_split in numbers.items()}
+        for i, label in enumerate(labels)
+    }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from warmstart.data.tokens.dataset import IGNORE_INDEX
@@ -26,6 +26,7 @@ from warmstart.models.generation import Language
 from warmstart.models.head_layers import (
     HEAD,
     Readout,
+    drop_nothing,
     given_states,
     head_logits,
     reads_tokens,
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 Outputs = Tensor | Unprojected | Mapping[str, Any]
 """Logits or vectors in float32; of a language model what stands before its logits; by name, what a
 batch says itself how to compute."""
-
-PLAIN_ATTENTION = 512
-"""Tokens of a row up to which attention is computed plainly in 16 bits on a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +198,7 @@ class Forward:
 
     def without_dropout(self) -> None:
         """Compute without dropout in training too; to be called before `prepare`."""
-        for module in self.model.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
-            for name, value in [*vars(module).items()]:  # kept as a number by BART, T5, ...
-                if "drop" in name and isinstance(value, float):
-                    setattr(module, name, 0.0)
+        drop_nothing(self.model)
 
     @property
     def output_layer(self) -> Any:
@@ -228,15 +221,6 @@ class Forward:
                 )
             newer = getattr(inner, "activation_checkpointing_enable", None)
             (newer or inner.gradient_checkpointing_enable)({"use_reentrant": False})
-
-    def attend_plainly(self, longest: int) -> None:
-        """Compute attention as products of matrices, which takes less time than torch's fused
-        kernel does for short rows in 16 bits on a CPU (two thirds of a step at 64 tokens)."""
-        if self.dtype == torch.float32 or self.device.type != "cpu" or longest > PLAIN_ATTENTION:
-            return
-        inner: Any = unwrap(self.model)
-        if inner.config._attn_implementation == "sdpa":
-            inner.set_attn_implementation("eager")
 
     def narrow_vocabulary(self, used: np.ndarray) -> np.ndarray | None:
         """Train only the embedding rows in `used`; returns old id → new id, or None if refused."""

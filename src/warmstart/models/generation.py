@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from warmstart.data.tokens.windows import separator_of
 from warmstart.models.architectures import family_of
 from warmstart.models.fast.loss import Unprojected
 from warmstart.models.fast.split import Computes
@@ -22,6 +23,9 @@ from warmstart.models.sampling.decoding import start_of
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
 
+
+SAMPLE = 48
+"""Tokens of a text that is written after each validation."""
 
 # What a model that writes gives for the rows of a split.
 
@@ -135,6 +139,19 @@ def sample(forward: Computes, start: int, tokens: int, pad_id: int, seed: int) -
         )  # fmt: skip
     torch.set_rng_state(before)
     return ids[0, 1:]
+
+
+def sampler(forward: Computes, tokenizer: Any, longest: int, seed: int) -> Callable[[], str] | None:
+    """What writes a text of a decoder's own, always by the same chances; None of other models."""
+    if family_of(unwrap(forward.model).config).kind != "decoder":
+        return None
+    tokens, start = min(SAMPLE, longest - 1), separator_of(tokenizer)
+
+    def write() -> str:
+        ids = sample(forward, start, tokens, tokenizer.pad_token_id, seed)
+        return str(tokenizer.decode(ids, skip_special_tokens=True))
+
+    return write
 
 
 # What a language model's output matrix reads, whatever the family, and texts that it writes.

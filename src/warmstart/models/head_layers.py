@@ -144,6 +144,16 @@ def set_head_dropout(model: PreTrainedModel, p: float) -> None:
 WEIGHT = 100.0
 
 
+def drop_nothing(model: nn.Module) -> None:
+    """Take all dropout out of a model, wherever it keeps the rate."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in [*vars(module).items()]:  # kept as a number by BART, T5, ...
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
 def can_append(model: PreTrainedModel) -> bool:
     """Whether the model is made of standard post-norm blocks."""
     return bool(family_of(model.config).post_norm_block)

@@ -27,6 +27,13 @@ class ParamGroup(NamedTuple):
     wait_steps: int = 0
 
 
+def parameters_of(model: nn.Module) -> dict[str, int]:
+    """Parameters of the whole model, and those that are trained."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    trained = sum(count for count, moves in sizes if moves)
+    return {"parameters": sum(count for count, _ in sizes), "trainable": trained}
+
+
 def head_names(model: PreTrainedModel) -> list[str]:
     """The modules that every method trains and saves; none of a language model."""
     kind, family = type(model).__name__, family_of(model.config)

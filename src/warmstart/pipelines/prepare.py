@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,77 +10,31 @@ from typing import Any
 import numpy as np
 import torch
 
-from warmstart.config.keys import part_table
 from warmstart.config.recipe import Recipe
 from warmstart.data import sampling, splitting
 from warmstart.data.corpus import load_mixture
 from warmstart.data.ledger import Ledger
 from warmstart.data.splitting import Splits
 from warmstart.data.tables import mapped
-from warmstart.data.tokens.batching import plan
 from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.data.tokens.lost import Cut, note_unknown, usable
 from warmstart.errors import DataError, RecipeError
 from warmstart.methods.base import Method
-from warmstart.models.architectures import FLOAT32_ONLY, family_of, skeleton, width_of
+from warmstart.models.architectures import family_of
 from warmstart.models.base import Base
 from warmstart.models.checks import read_json
-from warmstart.models.loading import check_output_matrix, load_tokenizer
+from warmstart.models.loading import load_tokenizer
 from warmstart.objectives.base import Objective
+from warmstart.pipelines.choices import check_method, fitted, for_base, resolved, rows_of
 from warmstart.pipelines.pretrain.mixture import corpora_of, mix
 from warmstart.pipelines.pretrain.scratch import base_of, windows_of
 from warmstart.pipelines.reading.recognise import with_task
 from warmstart.tasks.base import Examples, Task
 from warmstart.training.batches import BatchSource
 from warmstart.training.datasets import Rows, row_sizes
-from warmstart.training.precision import choose, device_named
+from warmstart.training.precision import device_named
 from warmstart.training.regularization.text import General, read_general
 from warmstart.training.settings import Train
-
-CLASS_STEPS = 60
-"""Steps that each class wants: 77 classes need twice the passes that 4 do (bench/scores.py)."""
-USUAL_WIDTH = 768
-"""Of the layers of a base whose config names no width."""
-
-
-def _resolved(recipe: Recipe, base: Base, rows: np.ndarray, store: TokenizedDataset) -> Recipe:
-    """The recipe with every open choice made, so that it repeats the run wherever it is read."""
-    method: Any = recipe.method
-    task: Any = recipe.task
-    train, config = recipe.train, read_json(base.path / "config.json")
-    width = width_of(config) or USUAL_WIDTH
-    batch = train.batch_size or task.default_batch or method.default_batch_size
-    one_state = not task.head.per_token
-    cached = method.caches_features and bool(family_of(config).post_norm_block) and one_state
-    if train.batch_tokens and not cached:
-        steps = len(plan(store.sizes[rows], batch, recipe.seed, 0, train.batch_tokens))
-    else:
-        steps = -(-len(rows) // batch)
-    pace = method if cached or not method.caches_features else Method
-    classes = len(np.unique(store.targets)) if task.head.single_label and not cached else 0
-    fewest, most = pace.epochs_between
-    wanted = -(-max(pace.steps_wanted, CLASS_STEPS * classes) // steps)
-    usual = task.default_epochs or min(most, max(fewest, task.min_epochs, wanted))
-    epochs = train.epochs or usual
-    if train.max_steps or train.tokens:
-        tokens = int(row_sizes(store)[rows].sum())
-        passes = (train.max_steps or 0) / steps + (train.tokens or 0) / max(tokens, 1)
-        epochs = math.ceil(passes)
-    device = device_named(train.device)
-    wanted_type = train.precision
-    if wanted_type == "auto" and config.get("model_type") in FLOAT32_ONLY:
-        wanted_type = "fp32"
-    precision = "bf16" if "bfloat16" in str(choose(wanted_type, device)) else "fp32"
-    chosen = {
-        "epochs": None if train.max_steps or train.tokens else epochs,
-        "patience": max(3, epochs // 4) if train.patience is None else train.patience,
-        "batch_size": batch,
-        "learning_rate": train.learning_rate or task.default_rate(method, width),
-        "precision": precision,
-        "device": device.type,
-    }
-    return recipe.model_copy(update={"train": train.model_copy(update=chosen)})
-
 
 SPLITS = ("train", "validation", "test")
 KEPT = ("columns", "encoding", "delimiter", "header")
@@ -143,14 +96,7 @@ class Prepared:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Label → split → rows, where a row has a single label."""
-        if not self.task.head.single_label:
-            return {}
-        k = len(self.labels)
-        numbers = {n: np.bincount(own.targets, minlength=k) for n, own in self.stores.items()}
-        return {
-            label: {name: int(counts[i]) for name, counts in numbers.items()}
-            for i, label in enumerate(self.labels)
-        }
+        return sampling.counts(self.stores, self.labels) if self.task.head.single_label else {}
 
     def steps(self) -> int:
         """Steps of the whole run."""
@@ -201,9 +147,9 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
     task = recipe.task
     base = base_of(recipe, splits, ledger)
     tokenizer = load_tokenizer(base)
-    recipe = _for_base(recipe, base, tokenizer)
-    _check_method(recipe, base)
-    task = _fitted(recipe, base, tokenizer, splits)
+    recipe = for_base(recipe, base, tokenizer)
+    check_method(recipe, base)
+    task = fitted(recipe, base, tokenizer, splits)
     labels = task.fit_labels(splits.train)
     task.check_base(base, labels)
     for remark in task.data_notes(splits.train):
@@ -232,10 +178,10 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
         store = examples["train"].store
     else:
         store = examples["train"].store
-        rows = _rows(recipe, store)
+        rows = rows_of(recipe, store)
     if recipe.data.sampling != "none":
         sampling.note_sampling(store.targets, rows, labels, recipe.data.sampling, ledger)
-    recipe = _resolved(recipe, base, rows, store)
+    recipe = resolved(recipe, base, rows, store)
     if note := family_of(read_json(base.path / "config.json")).note:
         ledger.note("architecture", note)
     general = _general(recipe, splits, ledger)
@@ -250,28 +196,6 @@ def _general(recipe: Recipe, splits: Splits, ledger: Ledger) -> General | None:
     general = read_general(keeping.text)
     ledger.note("forgetting", general.note)
     return general
-
-
-def prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
-    """The same rows and tokens for a recipe that differs in method and seed alone.
-
-    None where that method has room for fewer tokens, so that they have to be split anew.
-    """
-    base, store = prepared.base, prepared.stores["train"]
-    if recipe.scratch.architecture is not None:  # which begins as the seed says
-        base = base_of(recipe, prepared.splits, prepared.ledger)
-    tokenizer = load_tokenizer(base)
-    tokenizer.chat_template = prepared.tokenizer.chat_template
-    _check_method(recipe, base)
-    wanted: Any = recipe.task
-    recipe = recipe.model_copy(update={"task": wanted.as_read_by(prepared.task)})
-    task = _fitted(recipe, base, tokenizer, prepared.splits)
-    if task.max_length != prepared.task.max_length:
-        return None
-    recipe = recipe.model_copy(update={"task": task})
-    rows = prepared.rows if prepared.held else _rows(recipe, store)
-    recipe = _resolved(recipe, base, rows, store)
-    return replace(prepared, recipe=recipe, base=base, tokenizer=tokenizer, rows=rows)
 
 
 def _own_task(recipe: Recipe) -> Recipe:
@@ -312,70 +236,3 @@ def load_splits(
             "--data.test FILE, or a --data.test_fraction above 0"
         )
     return splits, ledger
-
-
-def _for_base(recipe: Recipe, base: Base, tokenizer: Any) -> Recipe:
-    """The recipe with what an objective without labels settles. Raises `RecipeError` where it does
-    not go with the base."""
-    objective: Any = recipe.objective
-    task: Any = recipe.task
-    if not task.head.predicts_itself:
-        return recipe
-    config = read_json(base.path / "config.json")
-    objective.check_base(config, family_of(config).kind, tokenizer)
-    own = {key: value for key, value in part_table(objective).items() if value is not None}
-    settled: dict[str, Any] = {"trained_by": own}
-    if task.reads_documents:
-        settled["covers_text"] = objective.covers_text and task.long == "split"
-    return recipe.model_copy(update={"task": task.model_copy(update=settled)})
-
-
-def _check_method(recipe: Recipe, base: Base) -> None:
-    """Raise `RecipeError` where the method does not go with the base, before anything has been
-    written."""
-    method: Any = recipe.method
-    task: Any = recipe.task
-    task.check(method)
-    config = read_json(base.path / "config.json")
-    rank, width = getattr(method, "rank", 0), width_of(config)
-    if rank > width > 0:  # a change of higher rank than the matrices that it changes
-        raise RecipeError(
-            f"method.rank = {rank:,}: the layers of the base are {width:,} wide, and no change of "
-            "their matrices has a higher rank; give less, as in 16, or take --method full"
-        )
-    writes = task.head.generates
-    if writes and family_of(config).kind == "encoder":
-        raise RecipeError(
-            f"task {task.part_name()} writes texts, and '{config['model_type']}' is an encoder, "
-            "which cannot; take a --base that is an encoder-decoder (T5, BART, PEGASUS) or a "
-            "decoder (GPT-2, Llama, Qwen)"
-        )
-    if writes or type(method).check is not Method.check:
-        itself = task.head.predicts_itself and family_of(config).kind != "encoder"
-        frame = skeleton(config, writes=writes or itself)
-        method.check(frame)
-        if writes:
-            check_output_matrix(frame, base)
-
-
-def _fitted(recipe: Recipe, base: Base, tokenizer: Any, splits: Splits) -> Task:
-    """The task as the base and the training rows settle it, its texts as long as there is room."""
-    task: Any = recipe.task
-    method: Any = recipe.method
-    room = tokenizer.model_max_length - method.extra_tokens
-    task = task.resolve_for_base(read_json(base.path / "config.json"), room)
-    task = task.resolve_for_data(splits.train)
-    return task.model_copy(update={"max_length": min(task.max_length, room)})
-
-
-def _rows(recipe: Recipe, store: TokenizedDataset) -> np.ndarray:
-    """The rows of train to learn from."""
-    if recipe.data.sampling == "none":
-        return store.taught
-    task: Any = recipe.task
-    if not task.head.single_label:
-        raise RecipeError(
-            f"data.sampling evens out classes, and the rows of task {task.part_name()} have no "
-            "single class; leave it at none"
-        )
-    return sampling.resample(store.targets, recipe.data.sampling, recipe.seed)

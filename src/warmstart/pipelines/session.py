@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from warmstart.data.tokens.dataset import TokenizedDataset
-from warmstart.data.tokens.windows import separator_of
 from warmstart.inference.predictor import open_predictor, scorer
 from warmstart.models.architectures import family_of, layers_of
 from warmstart.models.forward import Forward
-from warmstart.models.generation import sample
+from warmstart.models.generation import sampler
 from warmstart.models.head_layers import unwrap
 from warmstart.models.heads import Head
+from warmstart.models.modules import parameters_of
 from warmstart.models.saving import save_model
 from warmstart.objectives.base import Objective
 from warmstart.pipelines.forgetting import Forgetting
@@ -31,7 +31,7 @@ from warmstart.training.datasets import GroupRows, Rows, narrow, rows_for
 from warmstart.training.frozen_features import FittedHead, fit_head
 from warmstart.training.guard import check_computes
 from warmstart.training.pairs import pairs_for
-from warmstart.training.precision import choose, device_named
+from warmstart.training.precision import attend_plainly, choose, device_named
 from warmstart.training.progress import Progress
 from warmstart.training.settings import Train
 from warmstart.training.throughput import Work
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FITTED = ("train", "validation")
-SAMPLE = 48
-"""Tokens of a text that is written after each validation."""
 
 
 @dataclass
@@ -84,15 +82,11 @@ class Session:
         forward.prepare(dtype, device, checkpointing=settings.gradient_checkpointing)
         session = cls(prepared, model, forward, datasets, pad_id, device, knowledge)
         if prepared.task.head.predicts_itself:
-            forward.attend_plainly(prepared.task.max_length)
+            attend_plainly(unwrap(model), prepared.task.max_length, dtype, device)
         elif family_of(unwrap(model).config).note:
-            session._check_computes()
+            rows, lengths = session.rows("train"), datasets["train"].lengths
+            check_computes(forward, rows, lengths, session.head, prepared.task.part_name())
         return session
-
-    def _check_computes(self) -> None:
-        """Try an architecture that is in no table of ours. Raises `BaseModelError`."""
-        lengths, task = self.datasets["train"].lengths, self.prepared.task.part_name()
-        check_computes(self.forward, self.rows("train"), lengths, self.head, task)
 
     @property
     def head(self) -> Head:
@@ -227,9 +221,7 @@ class Session:
 
     def size(self) -> dict[str, int]:
         """Parameters of the whole model, and those that were trained."""
-        sizes = [(p.numel(), p.requires_grad) for p in self.model.parameters()]
-        trained = sum(count for count, moves in sizes if moves)
-        return {"parameters": sum(count for count, _ in sizes), "trainable": trained}
+        return parameters_of(self.model)
 
     @property
     def in_two_steps(self) -> bool:
@@ -280,9 +272,10 @@ class Session:
         """A training run, ready to begin; `settings` in the place of the recipe's."""
         prepared, task, knowledge = self.prepared, self.prepared.task, self.knowledge
         aim: Any = self.objective
-        groups = prepared.method.param_groups(self.model)
+        groups, writes = prepared.method.param_groups(self.model), None
         if self.head.predicts_itself:
             groups += aim.param_groups(self.model, sources["train"].length().steps)
+            writes = sampler(self.forward, self.tokenizer, task.max_length, prepared.recipe.seed)
         return Fit(
             model=self.model,
             forward=self.forward,
@@ -302,7 +295,7 @@ class Session:
             hidden=[p for block in layers_of(unwrap(self.model)) for p in block.parameters()],
             param_groups=groups,
             regularizer=knowledge.regularizer(self.model, self.forward) if knowledge else None,
-            sample=self._write if self._writes_on else None,
+            sample=writes,
             work=self.work,
         )
 
@@ -312,18 +305,6 @@ class Session:
         if not self.head.predicts_itself:
             return None
         return Work.of(self.model, self.forward.dtype, self.device)
-
-    @property
-    def _writes_on(self) -> bool:
-        """Whether it writes texts as it is trained: a decoder that learns from raw text."""
-        causal = family_of(unwrap(self.model).config).kind == "decoder"
-        return self.head.predicts_itself and causal
-
-    def _write(self) -> str:
-        """A text that the model writes by itself, always by the same chances."""
-        tokens, seed = min(SAMPLE, self.prepared.task.max_length - 1), self.prepared.recipe.seed
-        ids = sample(self.forward, separator_of(self.tokenizer), tokens, self.pad_id, seed)
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
 
 def build_model(prepared: Prepared) -> PreTrainedModel:

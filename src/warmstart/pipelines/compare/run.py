@@ -18,9 +18,12 @@ from warmstart.config.toml import toml_table
 from warmstart.data.ledger import Ledger
 from warmstart.errors import RecipeError, RunError, WarmstartError, typed
 from warmstart.files import write_json
+from warmstart.models.loading import load_tokenizer
+from warmstart.pipelines.choices import check_method, fitted, resolved, rows_of
 from warmstart.pipelines.compare.request import Wanted, wanted
 from warmstart.pipelines.compare.result import Comparison, finish_comparison
-from warmstart.pipelines.prepare import Prepared, prepare, prepare_again
+from warmstart.pipelines.prepare import Prepared, prepare
+from warmstart.pipelines.pretrain.scratch import base_of
 from warmstart.pipelines.reading.recognise import with_task
 from warmstart.pipelines.request import Request, check_recipe, check_unchanged
 from warmstart.pipelines.resources import Meter
@@ -127,7 +130,7 @@ def _prepare_all(runs: Sequence[Wanted], source: Any) -> list[Prepared]:
             continue
         try:
             known = {id(before.splits): before for before in ready}.values()
-            again = (prepare_again(before, one.recipe) for before in known)
+            again = (_prepare_again(before, one.recipe) for before in known)
             ready.append(next(filter(None, again), None) or prepare(one.recipe, source))
         except RecipeError as error:
             refused[one.method] = str(error)
@@ -139,6 +142,28 @@ def _prepare_all(runs: Sequence[Wanted], source: Any) -> list[Prepared]:
         names = ", ".join(refused)
         raise RecipeError(f"nothing was trained, because {names} cannot be here. {listing}")
     return ready
+
+
+def _prepare_again(prepared: Prepared, recipe: Recipe) -> Prepared | None:
+    """The same rows and tokens for a recipe that differs in method and seed alone.
+
+    None where that method has room for fewer tokens, so that they have to be split anew.
+    """
+    base, store = prepared.base, prepared.stores["train"]
+    if recipe.scratch.architecture is not None:  # which begins as the seed says
+        base = base_of(recipe, prepared.splits, prepared.ledger)
+    tokenizer = load_tokenizer(base)
+    tokenizer.chat_template = prepared.tokenizer.chat_template
+    check_method(recipe, base)
+    wanted: Any = recipe.task
+    recipe = recipe.model_copy(update={"task": wanted.as_read_by(prepared.task)})
+    task = fitted(recipe, base, tokenizer, prepared.splits)
+    if task.max_length != prepared.task.max_length:
+        return None
+    recipe = recipe.model_copy(update={"task": task})
+    rows = prepared.rows if prepared.held else rows_of(recipe, store)
+    recipe = resolved(recipe, base, rows, store)
+    return replace(prepared, recipe=recipe, base=base, tokenizer=tokenizer, rows=rows)
 
 
 def _is_done(path: Path) -> bool:

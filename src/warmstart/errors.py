@@ -52,6 +52,10 @@ class ProofError(RunError):
     """The saved model does not answer as the trained one did."""
 
 
+class SendsTextsWarning(UserWarning):
+    """Texts leave this machine: which, and where they go."""
+
+
 class RenamedKeyWarning(FutureWarning):
     """A key of the recipe in a spelling that only this version still takes."""
 

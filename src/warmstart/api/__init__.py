@@ -16,6 +16,7 @@ from warmstart.api.answering import (
     plan_compression,
     predict,
     prefer,
+    serve,
 )
 from warmstart.api.training import (
     SAMPLES,
@@ -63,6 +64,7 @@ __all__ = [
     "retrieval",
     "run_stages",
     "scaling",
+    "serve",
     "tokenizer",
     "tune",
 ]

@@ -1,8 +1,10 @@
-"""The verbs that ask a saved model: predict, evaluate, build, generate, chat, prefer, pipeline."""
+"""The verbs that ask a saved model: predict, evaluate, build, generate, chat, prefer, pipeline,
+serve."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from warmstart.pipelines.writing.chat import Chat
     from warmstart.pipelines.writing.generate import OnToken, Written
     from warmstart.pipelines.writing.prefer import Judgements, Pair
+    from warmstart.serving.models import Models
     from warmstart.types import Listener
 
 
@@ -39,7 +42,7 @@ def predict(
     """Labels with confidence for texts, or for the rows of a file or table.
 
     Args:
-        model: a run (a `Run`, or its folder), or a model folder.
+        model: a run (a `Run`, or its folder), a model folder, or a hosted model (`openai:MODEL`).
         data: a text, a list of texts, a file, or a pandas, Arrow or `datasets` object.
         out: where to write all columns with `prediction` and `confidence` added (CSV, TSV, JSONL
             or Parquet, by its ending). The rows are then written as they are labelled, none is
@@ -68,22 +71,25 @@ def answers(
 
 
 def evaluate(
-    model: Folder, data: Any, *, out: str | Path | None = None, **keys: Any
+    model: Folder | Sequence[Folder], data: Any, *, out: str | Path | None = None, **keys: Any
 ) -> dict[str, Any]:
     """Score a run or a model folder on labelled data; the metrics with intervals.
 
     Args:
-        model: a run (a `Run`, or its folder), or a model folder.
+        model: a run (a `Run`, or its folder), a model folder, or a hosted model (`openai:MODEL`);
+            of a list all are scored on the same rows, and what comes back is their table.
         data: a file or table with text and label; a folder's test split.
         out: where to write `metrics.json` and `predictions.parquet`.
         keys: `data.*` and `evaluate.*` keys, as in `tune`; `engine` and its settings.
     """
-    from warmstart.pipelines import predict as asking
+    from warmstart.pipelines import evaluate as judging
 
     if isinstance(data, str | Path) and unusable(data):
         check_exists(Path(data))
-    folder = Path(folder_named(model))
-    return asking.evaluate(folder, data, None if out is None else usable(out), keys)
+    where = None if out is None else usable(out)
+    if isinstance(model, list | tuple):
+        return judging.leaderboard([folder_named(name) for name in model], data, where, keys)
+    return judging.evaluate(Path(folder_named(model)), data, where, keys)
 
 
 def build(
@@ -263,3 +269,26 @@ def plan_compression(
 
     folder, place = Path(folder_named(model)), None if out is None else usable(out)
     return compression.plan_compression(folder, data, method, keys, place)
+
+
+def serve(
+    models: Folder | Sequence[Folder] | Mapping[str, Folder],
+    *,
+    on_start: Callable[[str, Models], None] | None = None,
+    **keys: Any,
+) -> None:
+    """Answer over HTTP until SIGTERM or Ctrl-C: OpenAI's routes, and those of the other tasks.
+
+    Args:
+        models: runs, model folders, adapters, bases and indexes, called as their folders, or a
+            mapping of names; nothing else is ever loaded.
+        on_start: is told the address when it listens, and the models.
+        keys: settings of `serving.settings.Serving`; `engine` and its settings.
+
+    Raises `WarmstartError`; where the extra `serve` is not installed too.
+    """
+    if find_spec("fastapi") is None or find_spec("uvicorn") is None:
+        raise RecipeError("serve needs FastAPI and uvicorn: pip install 'warmstart[serve]'")
+    from warmstart.pipelines.serve import serve as run_it
+
+    run_it(models, keys, on_start)

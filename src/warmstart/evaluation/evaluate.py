@@ -34,6 +34,7 @@ class Evaluation:
     metrics: dict[str, Any]
     predictions: pa.Table
     mistakes: list[dict[str, Any]]
+    result: TaskResult
 
 
 def evaluate(
@@ -95,7 +96,7 @@ def evaluate(
     notes = sentences.notes(metrics, task.head.single_label)
     metrics["notes"] = [*notes, *unseen, *result.notes]
     metrics["verdict"] = sentences.verdict_sentence(metrics)
-    return Evaluation(metrics, table, [dict(mistake) for mistake in result.mistakes])
+    return Evaluation(metrics, table, [dict(mistake) for mistake in result.mistakes], result)
 
 
 def _judged(task: Task, examples: Mapping[str, Examples]) -> Judged:

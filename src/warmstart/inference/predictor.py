@@ -59,6 +59,14 @@ class Predictor:
     """How the data that it was trained on were read: columns by role, encoding, delimiter, header,
     merge_labels."""
 
+    def notes(self) -> list[str]:
+        """What is worth knowing of how it answered, once it has."""
+        return []
+
+    def facts(self) -> Mapping[str, Any]:
+        """The same as figures, for `metrics.json`."""
+        return {}
+
     def predict(self, rows: Sequence[Any]) -> list[Prediction]:
         """One prediction a row, in order; ids count from 0. A row is a text, or, for a task with
         several inputs, a dict of them or a tuple in their order."""
@@ -121,6 +129,16 @@ class Predictor:
             texts = lambda: task.as_text(table).to_pylist()  # noqa: E731 - seldom needed
             seen.see_unknown(dataset, self.tokenizer, texts)
         return self.compute(dataset), Examples(table, dataset, self.labels, self.tokenizer)
+
+    def judged(self, table: pa.Table, seen: TextNotes) -> tuple[Any, Examples]:
+        """As `outputs`, for labelled rows: texts that are wanted are scored whole, and noted by
+        none."""
+        task = self.task
+        if not task.head.generates:
+            return self.outputs(table, seen=seen)
+        inputs = table.select([*task.inputs, "_file", "_line"])
+        task.encode(inputs, self.labels, self.tokenizer, task.max_length, seen.see_cut)
+        return self.outputs(table)
 
     def compute(self, dataset: TokenizedDataset) -> Any:
         """Outputs [n, K]; [tokens, K] of a head that reads every token, parallel to the ids; of

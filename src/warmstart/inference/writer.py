@@ -15,6 +15,8 @@ import pyarrow as pa
 from warmstart.data.tokens.windows import affixes, separator_of
 from warmstart.errors import RecipeError, shown, typed
 from warmstart.inference.engine import Engine
+from warmstart.inference.hosted_writer import open_writing
+from warmstart.inference.openai import is_hosted
 from warmstart.inference.predictor import Predictor, open_predictor
 from warmstart.models.architectures import family_of
 from warmstart.models.base import is_base, resolve
@@ -78,9 +80,10 @@ class Writer:
             return self._sources([prompt])[0]
         backend = self.tokenizer.backend_tokenizer
         if not self.decodes:
-            return list(backend.encode(prompt).ids)
+            return list(backend.encode_batch_fast([prompt])[0].ids)
         before, _ = affixes(self.tokenizer)
-        ids = [*before, *backend.encode(prompt, add_special_tokens=False).ids]
+        text = backend.encode_batch_fast([prompt], add_special_tokens=False)[0]
+        ids = [*before, *text.ids]  # `encode` would let no other thread go on meanwhile
         return ids or [separator_of(self.tokenizer)]
 
     def ends(self, *, raw: bool = False) -> set[int]:
@@ -128,12 +131,16 @@ class Writer:
 
 
 def open_writer(model: str | Path, engine: Engine | None = None) -> Writer:
-    """A run, a model folder, an adapter, or a base (a name, a GGUF file, a hub id) that writes.
+    """A run, a model folder, an adapter, a base (a name, a GGUF file, a hub id) that writes, or a
+    hosted model (`openai:MODEL`).
 
     Raises `RunError`, `BaseModelError` and `RecipeError`, the last for a model that does not write,
     with what to do with it instead.
     """
     name = str(model)
+    if is_hosted(name):
+        hosted, conversations = open_writing(name, engine)
+        return Writer(name, hosted, conversations, 1 << 16, decodes=True, reads="template")
     folder = resolve(name).path if is_base(name) else Path(model).expanduser()
     if not folder.exists():
         folder = resolve(name).path  # a name on the hub, or the reason why it is none

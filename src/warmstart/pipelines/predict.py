@@ -1,18 +1,19 @@
-"""`predict` and `evaluate` with a saved model."""
+"""`predict` with a saved model; `pipelines.evaluate` opens one in the same way."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
 from warmstart.config.recipe import Recipe
 from warmstart.data.tokens.lost import TextNotes
 from warmstart.errors import RunError, nearest
-from warmstart.files import write_atomically, write_json
+from warmstart.inference.hosted import open_hosted
+from warmstart.inference.openai import is_hosted
 from warmstart.inference.predictor import Instead, Predictor, open_predictor
 from warmstart.models.base import is_base, resolve
 from warmstart.part import OWN_HEAD, allow_named
@@ -20,14 +21,14 @@ from warmstart.pipelines.reading.rows import (
     AsTrained,
     Writer,
     check_out,
-    labelled,
     parts_of,
     source_of,
-    task_for,
 )
-from warmstart.pipelines.request import engine_of, settings_of
-from warmstart.run import why
+from warmstart.pipelines.request import engine_for, engine_of, settings_of, task_of
 from warmstart.types import Prediction
+
+if TYPE_CHECKING:
+    pass
 
 Keys = Mapping[str, Any]
 
@@ -71,11 +72,11 @@ def _parts(
     model: Path, data: Any, keys: Keys, notes: list[str] | None, out: Path | None = None
 ) -> Iterator[_Part]:
     """The rows of a request, a part at a time; `notes` is complete when the last one was read."""
-    settings = _settings("predict", keys).data
+    settings = settings_for("predict", keys, hosted=is_hosted(model)).data
     source = source_of(data)
     if out is not None:
         check_out(out, source)
-    predictor = _open(model, keys)
+    predictor = opened(model, keys, [model])
     seen, start, reader = TextNotes(), 0, AsTrained(settings, predictor)
     for rows, inputs in parts_of(source, reader, seen.set_table):
         texts = seen.see(predictor.task.as_text(inputs).to_pylist(), start)
@@ -83,63 +84,32 @@ def _parts(
         start += len(inputs)
     seen.add_to(notes, predictor.task.max_length, predictor.task.when_cut)
     if notes is not None:
-        notes += reader.notes
+        notes += [*reader.notes, *predictor.notes()]
 
 
-def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, Any]:
-    """See `api.evaluate`."""
-    import pyarrow.parquet as pq
-
-    from warmstart.evaluation.evaluate import evaluate as evaluate_task
-
-    recipe = _settings("evaluate", keys)
-    if out is not None and out.is_file():
-        raise RunError(f"cannot write to {out}: it is a file; give --out a folder")
-    if out is not None and out.exists() and any(out.iterdir()):  # perhaps the results of a run
-        raise RunError(f"{out} exists and is not empty; choose another --out")
-    reasons: list[str] = []
-    predictor = _open(model, keys, task_for(data, recipe.data, _task_named(keys), reasons))
-    reader = AsTrained(recipe.data, predictor)
-    table = labelled(data, reader)
-    task = predictor.task.resolve_for_data(table)
-    seen = TextNotes(table)
-    if task.head.generates:  # the texts that are wanted are scored whole, and noted by none
-        inputs = table.select([*task.inputs, "_file", "_line"])
-        task.encode(inputs, predictor.labels, predictor.tokenizer, task.max_length, seen.see_cut)
-        outputs, examples = predictor.outputs(table)
-    else:
-        outputs, examples = predictor.outputs(table, seen=seen)
-    evaluation = evaluate_task(
-        recipe.evaluate, task, {"test": outputs}, {"test": examples}, seed=recipe.seed
-    )
-    evaluation.metrics["notes"][:0] = reasons
-    seen.add_to(evaluation.metrics["notes"], predictor.task.max_length, predictor.task.when_cut)
-    evaluation.metrics["notes"] += reader.notes
-    if out is not None:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            with write_atomically(out / "predictions.parquet") as part:
-                pq.write_table(evaluation.predictions, part)
-            write_json(out / "metrics.json", evaluation.metrics)
-        except OSError as error:
-            raise RunError(f"cannot write to {out}: {why(error)}; choose another --out") from error
-    return evaluation.metrics
-
-
-def _settings(verb: str, keys: Keys) -> Recipe:
-    own = {OWN_HEAD} | {key for key in _task_named(keys) if verb == "evaluate"}
+def settings_for(verb: str, keys: Keys, *, hosted: bool = False) -> Recipe:
+    own = {OWN_HEAD} | {key for key in task_keys(keys) if verb == "evaluate" or hosted}
     return settings_of(verb, {key: value for key, value in keys.items() if key not in own})
 
 
-def _task_named(keys: Keys) -> Keys:
+def task_keys(keys: Keys) -> Keys:
     """The keys that say how a language model is asked."""
     return {key: value for key, value in keys.items()
             if key.partition(".")[0] == "task" and key != OWN_HEAD}  # fmt: skip
 
 
-def _open(model: Path, keys: Keys, instead: Instead | None = None) -> Predictor:
+def opened(
+    model: Path,
+    keys: Keys,
+    models: Sequence[object],
+    instead: Instead | None = None,
+    columns: Callable[[], Sequence[str] | None] = lambda: None,
+) -> Predictor:
     allow_named(keys)
-    engine = engine_of(keys)
+    engine = engine_of(keys, models)
+    engine = engine_for(engine, model) if len(models) > 1 else engine
+    if is_hosted(model):
+        return open_hosted(str(model), engine, task_of(task_keys(keys)), columns() or ())
     if instead is not None and is_base(str(model)):
         model = resolve(str(model)).path
     if not os.path.exists(model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from warmstart.config.keys import APPLIES, PARTS, check_applies, nested, plain
 from warmstart.config.recipe import Recipe, read_part
 from warmstart.config.toml import read_file, read_toml, toml_table
 from warmstart.errors import RecipeError, RunError, shown, typed
+from warmstart.inference.openai import is_hosted
 from warmstart.part import OWN_HEAD, Part, allow_named
 from warmstart.pipelines.compare.request import is_several
 from warmstart.pipelines.compare.result import is_comparison
@@ -198,9 +199,19 @@ def settings_of(verb: str, typed: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def engine_of(typed: Mapping[str, Any]) -> Any:
-    """The engine that keys name, with its settings. Raises `RecipeError`."""
-    return _read("engine", nested(_of("engine", typed)).get("engine", PARTS["engine"]))
+def engine_of(typed: Mapping[str, Any], models: Sequence[object] = ()) -> Any:
+    """The engine that keys name, with its settings; of hosted `models` openai where they name none.
+    Raises `RecipeError`."""
+    own = {"engine": "openai"} if any(is_hosted(model) for model in models) else {}
+    return _read("engine", nested(own | _of("engine", typed)).get("engine", PARTS["engine"]))
+
+
+def engine_for(engine: Any, model: object) -> Any:
+    """The engine that answers for a model where hosted and saved ones stand side by side."""
+    asks = engine.part_name() == "openai"
+    return (
+        engine if asks == is_hosted(model) else _read("engine", "openai" if not asks else "torch")
+    )
 
 
 def read_task(table: Mapping[str, Any]) -> Any:

@@ -161,7 +161,8 @@ class ChatTemplate:
         Raises `RowError` where the template refuses it, `RecipeError` where it has to be stopped.
         """
         text = self._rendered(messages, tools, (), opened=open).text
-        return self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+        backend = self.tokenizer.backend_tokenizer
+        return backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
     def trained(
         self,

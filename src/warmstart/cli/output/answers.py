@@ -7,8 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from warmstart.cli.output.tables import plain, print_json, put
+from rich.markup import escape
+
+from warmstart.cli.output.tables import notes, plain, print_json, put
 from warmstart.errors import typed
+from warmstart.evaluation.sentences import between, figure, percent
 from warmstart.formatting import counted
 from warmstart.types import Prediction
 
@@ -58,6 +61,26 @@ def engines(made: Mapping[str, Any]) -> None:
     precision = made["engines"][-1]["precision"]
     extra = "" if name == "auto" or precision == "fp32" else f" --engine.precision {precision}"
     print(f'\nNext:\n  warmstart predict {typed(made["model"])} "a text" --engine {name}{extra}')
+
+
+def leaderboard(made: Mapping[str, Any], out: Any) -> None:
+    """A row for each model, the best first; and how each stands beside it."""
+    level = f"{percent(made['confidence_level'])} interval"
+    table = plain(counted(made["rows"], "test row"), "model", made["title"], level, "outcome",
+                  "ms for one", "rows/s", "cost of 1,000 rows")  # fmt: skip
+    for row in made["models"]:
+        score, cost = row["score"], row["cost_per_1000"]
+        table.add_row(
+            escape(row["model"]), figure(score["value"]), between(score["low"], score["high"]),
+            row["outcome"], f"{row['milliseconds']:,.1f}", f"{row['rows_per_second']:,.1f}",
+            "-" if cost is None else f"{cost:.4g}",
+        )  # fmt: skip
+    put(table)
+    for row in made["models"][1:]:
+        print(f"{row['model']}: {row['sentence']}")
+    if out is not None:
+        print(f"written    {out}/leaderboard.json, and a folder for each model")
+    notes(made["notes"])
 
 
 def indexed(index: Index, *, as_json: bool) -> None:

@@ -26,6 +26,7 @@ from warmstart.models.sampling.settings import Sampling
 MEMORY = 1 << 30
 """Bytes of keys and values that a batch may take."""
 MOST_ROWS = 256
+Shape = Callable[[Sequence[int], Tensor], Tensor]
 LIKELY = 1024
 """Tokens among which a nucleus is looked for first, before the whole vocabulary is sorted."""
 
@@ -39,6 +40,7 @@ def generate(
     ends: Collection[int] = (),
     on_token: Callable[[Token], None] | None = None,
     cancelled: Callable[[int], bool] | None = None,
+    shape: Shape | None = None,
 ) -> list[Completion]:
     """The texts that a model writes behind prompts, `num_return_sequences` for each, in order.
 
@@ -52,6 +54,9 @@ def generate(
         on_token: is told of every token of every row; with beams of each text once.
         cancelled: is asked before each step for the number of each completion; those for which it
             is true end there.
+        shape: is shown the numbers of the completions [B] and their logits [B, V] before each
+            choice, and gives the logits that are chosen among (a grammar takes some away); the
+            log-probabilities stay those of the model. Not with beams.
 
     Raises `RecipeError` where a prompt leaves no room, `DataError` for an empty prompt,
     `BaseModelError` for a model that cannot write, `RunError` where its values are no numbers.
@@ -67,7 +72,8 @@ def generate(
             if group[0].sampling.num_beams > 1:
                 _search(net, inner, prompts, group, stops, tell)
             else:
-                _draw(net, inner, prompts, group, stops, tell, cancelled or (lambda row: False))
+                _draw(net, inner, prompts, group, stops, tell, cancelled or (lambda row: False),
+                      shape or (lambda numbers, logits: logits))  # fmt: skip
     return [row.completion() for row in rows]
 
 
@@ -113,7 +119,7 @@ def _groups(model: Any, prompts: Sequence[Sequence[int]], rows: Sequence[Row]) -
 
 def _draw(
     net: Any, inner: Any, prompts: Sequence[Sequence[int]], rows: Sequence[Row], ends: set[int],
-    tell: Tell, cancelled: Callable[[int], bool],
+    tell: Tell, cancelled: Callable[[int], bool], shape: Shape,
 ) -> None:  # fmt: skip
     """Write the texts of some rows token by token."""
     places = {row.prompt: n for n, row in enumerate({row.prompt: row for row in rows}.values())}
@@ -127,7 +133,7 @@ def _draw(
     seen = _Seen(inner, prompts, rows, logits)
     forced = _forced(inner)
     while True:
-        ids, log_probs = _choose(logits, live, seen, forced)
+        ids, log_probs = _choose(logits, live, seen, forced, shape)
         forced = None
         for row, token, log_prob in zip(live, ids.tolist(), log_probs.tolist(), strict=True):
             row.take(token, log_prob, ends, tell)
@@ -180,7 +186,7 @@ class _Seen:
 
 
 def _choose(
-    logits: Tensor, rows: Sequence[Row], seen: _Seen, forced: int | None
+    logits: Tensor, rows: Sequence[Row], seen: _Seen, forced: int | None, shape: Shape
 ) -> tuple[Tensor, Tensor]:
     """The next token of each row [B], and its log-probability [B], from logits [B, V]."""
 
@@ -197,6 +203,7 @@ def _choose(
         penalty = column([s.repetition_penalty for s in settings])
         scores = torch.where(seen.mask, torch.where(logits < 0, logits * penalty, logits / penalty),
                              logits)  # fmt: skip
+    scores = shape([row.number for row in rows], scores)
     if forced is not None:
         ids = torch.full((len(rows),), forced, device=logits.device)
     else:

@@ -291,7 +291,7 @@ def _by_data(
     data: Any, settings: Data, own: str, trained: bool, config: Mapping[str, Any]
 ) -> tuple[str, str]:
     """The task that data are for, and why, for a model of the task `own`."""
-    columns = _columns_of(data, settings)
+    columns = columns_of(data, settings)
     if columns is None:
         return (own, "") if trained else ("language_model", "the data are plain text")
     names = {name.lower() for name in columns}
@@ -315,7 +315,7 @@ def _by_data(
     return "language_model", "the data have texts and nothing to be written for them"
 
 
-def _columns_of(data: Any, settings: Data) -> list[str] | None:
+def columns_of(data: Any, settings: Data) -> list[str] | None:
     """The columns of a table, and the roles that are named for some; None for plain text, and for
     rows that can be read only once."""
     data = _test_file(data)

@@ -150,7 +150,7 @@ class Chat:
 
 def open_chat(model: str | Path, keys: Mapping[str, Any], *, system: str = "") -> Chat:
     """See `api.chat`."""
-    engine, settings = parted(keys)
+    engine, settings = parted(keys, [model])
     sampling: Sampling = checked(Sampling, settings)
     if sampling.num_return_sequences > 1:
         raise RecipeError(

@@ -24,7 +24,7 @@ from warmstart.models.sampling import Completion, Sampling, Token
 from warmstart.part import OWN_HEAD, allow_named
 from warmstart.pipelines.reading.rows import Writer as Rows
 from warmstart.pipelines.reading.rows import check_out, source_of
-from warmstart.pipelines.request import engine_of
+from warmstart.pipelines.request import engine_for, engine_of
 
 TEXT_COLUMNS = (*PROMPT_ROLES["prompt"], "text", "source", "input")
 MOST_COLUMNS = 24
@@ -108,11 +108,13 @@ def columns_of(models: Sequence[str], keys: Mapping[str, Any]) -> list[Column]:
     return columns
 
 
-def parted(keys: Mapping[str, Any]) -> tuple[Engine, Mapping[str, Any]]:
+def parted(
+    keys: Mapping[str, Any], models: Sequence[str | Path] = ()
+) -> tuple[Engine, Mapping[str, Any]]:
     """The engine that keys name, and the settings of generation. Raises `RecipeError`."""
     allow_named(keys)
     other = {key for key in keys if key.partition(".")[0] == "engine" or key == OWN_HEAD}
-    return engine_of(keys), {key: value for key, value in keys.items() if key not in other}
+    return engine_of(keys, models), {key: value for key, value in keys.items() if key not in other}
 
 
 def prompts_of(data: Any) -> list[Prompt]:
@@ -193,7 +195,7 @@ def generate(
     on_token: OnToken | None = None,
 ) -> Iterator[Written]:
     """See `api.generate`: the texts, one column after the other, each when it is complete."""
-    engine, settings = parted(keys)
+    engine, settings = parted(keys, models)
     columns = columns_of([str(model) for model in models], settings)
     if out is not None:
         check_out(out, data)
@@ -207,7 +209,7 @@ def _written(
 ) -> Iterator[Written]:  # fmt: skip
     texts: list[Written] = []
     for model, own in itertools.groupby(columns, key=lambda column: column.model):
-        writer = open_writer(model, engine)
+        writer = open_writer(model, engine_for(engine, model))
         _note(notes, writer, prompts, raw)
         ids = [writer.encode(prompt, raw=raw) for prompt in prompts]
         for column in own:
@@ -215,6 +217,8 @@ def _written(
                 if out is not None:
                     texts.append(written)
                 yield written
+        if notes is not None:
+            notes += writer.predictor.notes()
     if out is not None:
         with Rows(out) as rows:
             rows.write(pa.Table.from_pylist([written.to_row() for written in texts]))
@@ -227,10 +231,12 @@ def _column(
     several = column.sampling.num_return_sequences
 
     def tell(token: Token) -> None:
-        if on_token is not None:
-            on_token(column, prompts[token.row // several], token)
+        assert on_token is not None
+        on_token(column, prompts[token.row // several], token)
 
-    completions = writer.write(ids, column.sampling, ends=writer.ends(raw=raw), on_token=tell)
+    completions = writer.write(
+        ids, column.sampling, ends=writer.ends(raw=raw), on_token=tell if on_token else None
+    )
     for number, completion in enumerate(completions):
         prompt = completion.prompt
         yield Written(prompt, last_message(prompts[prompt]), column, number % several, completion)

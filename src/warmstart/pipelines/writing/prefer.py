@@ -25,6 +25,7 @@ from warmstart.errors import DataError, RecipeError, RunError, shown
 from warmstart.inference.engine import Engine
 from warmstart.inference.writer import Prompt, open_writer
 from warmstart.models.sampling import Sampling
+from warmstart.pipelines.request import engine_for
 from warmstart.pipelines.writing.generate import last_message, parted, prompts_of
 
 COLUMNS = ("prompt", "chosen", "rejected", "chosen_model", "rejected_model", "shown_first",
@@ -143,7 +144,7 @@ def prefer(
     annotator: str,
 ) -> Judgements:
     """See `api.prefer`."""
-    engine, settings = parted(keys)
+    engine, settings = parted(keys, models)
     sampling: Sampling = checked(Sampling, settings)
     if sampling.num_return_sequences > 1:
         raise RecipeError("num_return_sequences has no meaning here: two answers are compared")
@@ -200,7 +201,7 @@ def _pairs(
     texts = [prompt if isinstance(prompt, str) else write(prompt) for prompt in prompts]
     waiting = [number for number, text in enumerate(texts) if text not in done]
     writers = [] if all(texts[n] in known for n in waiting) else [
-        open_writer(model, engine) for model in models]  # fmt: skip
+        open_writer(model, engine_for(engine, model)) for model in models]  # fmt: skip
     order = np.random.default_rng(list(annotator.encode())).permutation(len(prompts)) % 2
     for begin in range(0, len(waiting), AHEAD):
         part = waiting[begin : begin + AHEAD]

@@ -1,0 +1,56 @@
+"""What `serve` prints: where it listens, what it answers with, a new key."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from warmstart.cli.output.tables import print_json
+from warmstart.errors import typed
+
+if TYPE_CHECKING:
+    from warmstart.serving.models import Models
+
+SHOWN = 12
+"""Models that are listed."""
+
+
+def ready(address: str, models: Models, *, as_json: bool) -> None:
+    """Where the server listens, and with what it answers."""
+    from warmstart.serving.models import routes_of
+
+    served = models.all()
+    if as_json:
+        rows = [
+            {"id": model.name, "task": model.task, "routes": routes_of(model)} for model in served
+        ]
+        print_json({"address": address, "models": rows, "indexes": [*models.indexes]})
+        sys.stdout.flush()  # whoever started it waits for the address
+        return
+    for model in served[:SHOWN]:
+        print(f"{model.name:<20} {model.task:<16} {', '.join(routes_of(model))}")
+    if len(served) > SHOWN:
+        print(f"and {len(served) - SHOWN} more")
+    for name in models.indexes:
+        print(f"{name:<20} {'index':<16} /v1/search")
+    print(f"{address} answers: the page for people at /, the routes at /docs, OpenAI's clients "
+          f"with base_url {address}/v1; Ctrl-C ends it", flush=True)  # fmt: skip
+
+
+def new_key(file: str | None, *, as_json: bool) -> None:
+    """A key, which is shown once, and the sum by which a server knows it."""
+    from warmstart.pipelines.serve import new_key as make
+
+    key, known = make(None if file is None else Path(file))
+    if as_json:
+        print_json({"key": key, "sha256": known, "file": file})
+        return
+    print(f"key     {key}")
+    print(f"SHA-256 {known}")
+    if file is None:
+        print("the key is not kept anywhere; a server knows it by its SHA-256: in a file for "
+              "--keys, or in WARMSTART_SERVE_KEYS")  # fmt: skip
+    else:
+        print(f"the key is not kept anywhere; its SHA-256 stands in {typed(file)}, and a server "
+              f"takes it with --keys {typed(file)}")  # fmt: skip

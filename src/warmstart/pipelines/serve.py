@@ -1,0 +1,51 @@
+"""`serve`: runs, model folders, adapters, bases and indexes behind an HTTP server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from warmstart.config.validation import checked
+from warmstart.errors import RecipeError
+from warmstart.pipelines.search import Index
+from warmstart.pipelines.writing.generate import parted
+from warmstart.serving.auth import new_key
+from warmstart.serving.models import Models, named_sources
+from warmstart.serving.server import serve as answer
+from warmstart.serving.settings import Serving
+
+__all__ = ["new_key", "serve"]
+
+
+def serve(
+    models: str | Path | Sequence[str | Path] | Mapping[str, str | Path],
+    keys: Mapping[str, Any],
+    on_start: Callable[[str, Models], None] | None = None,
+) -> None:
+    """See `api.serve`."""
+    engine, settings = parted(keys)
+    serving: Serving = checked(Serving, settings)
+    sources = sources_of(models)
+    indexes = {name: Index(path) for name, path in sources.items() if is_index(path)}
+    rest = {name: path for name, path in sources.items() if name not in indexes}
+    answer(rest, serving, engine, indexes, on_start)
+
+
+def sources_of(
+    models: str | Path | Sequence[str | Path] | Mapping[str, str | Path],
+) -> Mapping[str, str]:
+    """Name → where it stands. Raises `RecipeError`."""
+    if isinstance(models, Mapping):
+        return {name: os.fspath(path) for name, path in models.items()}
+    several = [models] if isinstance(models, str | os.PathLike) else models
+    sources = named_sources([os.fspath(path) for path in several])
+    if not sources:
+        raise RecipeError("serve needs at least one run, model folder or index")
+    return sources
+
+
+def is_index(path: str) -> bool:
+    """Whether a folder is an index of texts."""
+    return (Path(path) / "index.json").is_file()

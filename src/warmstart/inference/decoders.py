@@ -96,17 +96,17 @@ class WritingRunner(Runner):
     def settings(self) -> dict[str, Any]:
         """What the folder's `generation_config.json` asks for, of `NAMES`. Raises `RecipeError`
         for what this engine does not have."""
-        asked = {name: value for name, value in self.generation.to_diff_dict().items()
+        named = {name: value for name, value in self.generation.to_diff_dict().items()
                  if value is not None and name not in SILENT
                  and not name.startswith(("_", "output_"))}  # fmt: skip
-        if other := sorted(asked.keys() - {*NAMES}):
+        if other := sorted(named.keys() - {*NAMES}):
             raise RecipeError(
                 f"the model's generation_config.json asks for {', '.join(other)}, which engine "
                 f"{self.name} does not have; take engine torch, or change that file"
             )
-        if not asked.pop("do_sample", False):
-            return {name: value for name, value in asked.items() if name not in DRAWS}
-        return asked | {"do_sample": True}
+        if not named.pop("do_sample", False):
+            return {name: value for name, value in named.items() if name not in DRAWS}
+        return named | {"do_sample": True}
 
     def room(self, prompt: Sequence[int], settings: Mapping[str, Any]) -> int:
         """The tokens that may be written behind a prompt by the folder's own settings."""

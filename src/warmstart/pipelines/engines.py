@@ -32,6 +32,8 @@ from warmstart.formatting import counted
 from warmstart.inference.auto import choose
 from warmstart.inference.predictor import FORMS, Predictor, open_predictor
 from warmstart.metrics.bootstrap import Difference, difference
+from warmstart.models.generation import GenerationOutput
+from warmstart.models.heads import Head
 from warmstart.pipelines.prepare import load_splits
 from warmstart.pipelines.reading.rows import AsTrained, labelled
 from warmstart.pipelines.request import engine_of, settings_of
@@ -43,6 +45,14 @@ CANDIDATES: Sequence[tuple[str, Mapping[str, Any]]] = (
     ("openvino", {"precision": "bf16"}), ("openvino", {"precision": "int8"}),
 )  # fmt: skip
 """What `auto` chooses among. The 8 bits of ONNX Runtime answer otherwise in another batch."""
+WRITERS: Sequence[tuple[str, Mapping[str, Any]]] = (
+    ("torch", {}), ("torch", {"precision": "bf16"}), ("openvino_genai", {}),
+    ("openvino_genai", {"precision": "int8"}), ("ctranslate2", {}),
+    ("ctranslate2", {"precision": "int8"}),
+)  # fmt: skip
+"""Where the answers are texts."""
+TEXTS = 64
+"""Rows that are compared where the answers are texts."""
 Progress = Callable[[str, int, int], None]
 """(what, done, of) is called before each engine is tried."""
 ROWS, ALONE, SECONDS = 1_000, 32, 2.0
@@ -104,7 +114,8 @@ def build(model: Path, data: Any, keys: Mapping[str, Any], progress: Progress) -
     table = _rows(model, data, settings.data, predictor)
     automatic = engine.part_name() == "auto"
     own = part_table(engine)
-    wanted = CANDIDATES if automatic else (("torch", {}), (own.pop("name"), own))
+    several = WRITERS if predictor.task.head.generates else CANDIDATES
+    wanted = several if automatic else (("torch", {}), (own.pop("name"), own))
     with tempfile.TemporaryDirectory() as place:
         source = Path(place) / "rows.arrow"
         with pa.ipc.new_file(source, table.schema) as writer:
@@ -151,7 +162,7 @@ def _rows(model: Path, data: Any, settings: Any, predictor: Predictor) -> pa.Tab
         )
     if not len(table):
         raise DataError("there are no rows to compare the engines on; name some after the model")
-    return table.slice(0, ROWS).combine_chunks()
+    return table.slice(0, TEXTS if predictor.task.head.generates else ROWS).combine_chunks()
 
 
 def _words(name: str, values: Mapping[str, Any]) -> str:
@@ -206,8 +217,30 @@ def trial() -> None:
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "size": _size(Path(folder), engine),
     }  # fmt: skip
-    arrays = {"outputs": np.ascontiguousarray(outputs), "alone": np.concatenate(alone)}
+    arrays = packed("outputs", [outputs]) | packed("alone", alone)
     save_file({**arrays, **{name: np.array(value) for name, value in figures.items()}}, out)
+
+
+def packed(name: str, parts: Sequence[Any]) -> dict[str, np.ndarray]:
+    """Outputs of rows behind one another, as arrays of a file."""
+    if not isinstance(parts[0], GenerationOutput):
+        return {name: np.concatenate(parts)}
+    arrays = GenerationOutput.joined(parts).to_arrays()
+    return {f"{name}.{key}": value for key, value in arrays.items()}
+
+
+def unpacked(name: str, arrays: Mapping[str, np.ndarray]) -> Any:
+    """The inverse of `packed`."""
+    if name in arrays:
+        return arrays[name]
+    own = {key.removeprefix(f"{name}."): value for key, value in arrays.items()
+           if key.startswith(f"{name}.")}  # fmt: skip
+    return GenerationOutput.of_arrays(own)
+
+
+def shares(head: Head, outputs: Any) -> np.ndarray:
+    """What two engines are compared by: probabilities, or the confidence in each text."""
+    return outputs.confidence if head.generates else head.probabilities(outputs)
 
 
 def _encoded(predictor: Predictor, table: pa.Table) -> TokenizedDataset:
@@ -235,21 +268,22 @@ def _compare(
         raise RunError(str(trials[0]["failure"]))
     examples = Examples(table, _encoded(predictor, table), predictor.labels, predictor.tokenizer)
     results = [None if "failure" in trial else
-               task.evaluate({"test": trial["outputs"]}, {"test": examples})
+               task.evaluate({"test": unpacked("outputs", trial)}, {"test": examples})
                for trial in trials]  # fmt: skip
     first, head, main = results[0], task.head, task.main_score
     assert first is not None
-    reference = head.probabilities(trials[0]["outputs"])
-    answers = [row.value for row in task.decode(trials[0]["outputs"], examples)]
+    wanted_outputs = unpacked("outputs", trials[0])
+    reference = shares(head, wanted_outputs)
+    answers = [row.value for row in task.decode(wanted_outputs, examples)]
     rows: list[Measured] = []
     for (name, values), trial, result in zip(wanted, trials, results, strict=True):
         precision = str(values.get("precision", "fp32"))
         if result is None:
             rows.append(Measured(name, precision, failure=str(trial["failure"])))
             continue
-        own = head.probabilities(trial["outputs"])
-        alone = head.probabilities(trial["alone"])
-        theirs = [row.value for row in task.decode(trial["outputs"], examples)]
+        outputs = unpacked("outputs", trial)
+        own, alone = shares(head, outputs), shares(head, unpacked("alone", trial))
+        theirs = [row.value for row in task.decode(outputs, examples)]
         apart = difference(result.measure, result.statistics, first.statistics, main, level=LEVEL)
         rows.append(Measured(
             name, precision,

@@ -139,3 +139,33 @@ def test_weights_in_8_bits_take_a_quarter(family: str, tmp_path: Path) -> None:
         for name in ("fp32", "int8")
     )
     assert small < 0.4 * whole
+
+
+@pytest.mark.slow
+def test_build_measures_engines_on_texts(tmp_path: Path) -> None:
+    import warmstart
+    from tiny import tiny
+
+    pairs = [(a, b) for a in "film movie book song".split() for b in "good bad great".split()]
+    rows = [{"source": f"the {a} was {b}", "target": f"{b} {a}"} for a, b in pairs]
+    run = warmstart.tune(
+        rows, task="summarization", base=str(tiny("t5", tmp_path / "t5")), out=tmp_path / "run",
+        **{"train.epochs": 1, "task.max_new_tokens": 6, "evaluate.bootstrap": 100},
+    )  # fmt: skip
+    torch, ours = warmstart.build(run, rows, engine="ctranslate2")["engines"]
+    assert ours["same"] == torch["same"] == 1.0 and ours["score"] == torch["score"]
+    assert ours["gap"] < 1e-4 and ours["beside"] < 1e-5 and ours["rows_per_second"] > 0
+
+
+def test_texts_are_the_same_when_they_have_been_in_a_file() -> None:
+    from warmstart.models.generation import GenerationOutput
+    from warmstart.pipelines.trials import packed, unpacked
+
+    one, two = GenerationOutput.nothing(2), GenerationOutput.nothing(1)
+    one.ids[:] = [[5, 6, 7], None]
+    one.confidence[:], two.nll[:] = [0.5, 0.25], 3.0
+    again = unpacked("outputs", packed("outputs", [one, two]))
+    assert again.ids == [[5, 6, 7], [], []] and len(again) == 3
+    assert again.confidence.tolist() == [0.5, 0.25, 0.0] and again.nll.tolist() == [0, 0, 3]
+    values = np.ones((2, 3), np.float32)
+    assert unpacked("alone", packed("alone", [values, values])).shape == (4, 3)

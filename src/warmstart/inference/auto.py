@@ -60,5 +60,5 @@ def chosen(folder: Path, out: Path) -> Any:
         return None
 
 
-ENGINES = ("torch", "onnx", "openvino")
+ENGINES = ("torch", "onnx", "openvino", "openvino_genai", "ctranslate2")
 """Those that may be chosen: a file names no code."""

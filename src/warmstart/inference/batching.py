@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from warmstart.errors import RunError
 from warmstart.models.sampling.completion import Token
 from warmstart.models.sampling.rows import Row, ends_of
 from warmstart.models.sampling.settings import Sampling
-
-if TYPE_CHECKING:
-    from warmstart.inference.openvino_genai import GenaiRunner
 
 
 class Batcher:
@@ -69,7 +66,7 @@ class Batcher:
 class RequestBatcher(Batcher):
     """Requests to a pipeline, and the texts that come of them."""
 
-    def __init__(self, runner: GenaiRunner, tokenizer: Any, ends: Collection[int]) -> None:
+    def __init__(self, runner: Any, tokenizer: Any, ends: Collection[int]) -> None:
         self._runner, self._tokenizer = runner, tokenizer
         self._ends = ends_of(runner.config, runner.generation, tokenizer, ends)
         self._live = dict[int, tuple[list[Row], Any]]()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 NAMES = ("max_new_tokens", "min_new_tokens", "num_beams", "length_penalty", "no_repeat_ngram_size",
          "repetition_penalty", "do_sample", "temperature", "top_k", "top_p", "min_p")  # fmt: skip
 """What a `generation_config.json` may ask of these engines."""
+DRAWS = ("temperature", "top_k", "top_p", "min_p")
 SILENT = ("transformers_version", "use_cache", "max_length", "return_dict_in_generate",
           "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id",
           "forced_bos_token_id", "forced_eos_token_id")  # fmt: skip
@@ -50,6 +51,7 @@ class Writes(Formed):
     def build(
         self, folder: Path, out: Path, task: Task, pad_id: int, rows: TokenizedDataset | None = None
     ) -> Path:
+        self.check_task(task)
         self.check_model(read_json(config_file(folder)))
         return super().build(folder, out, task, pad_id, rows)
 
@@ -94,15 +96,17 @@ class WritingRunner(Runner):
     def settings(self) -> dict[str, Any]:
         """What the folder's `generation_config.json` asks for, of `NAMES`. Raises `RecipeError`
         for what this engine does not have."""
-        asked = {name: value for name, value in self.generation.to_diff_dict().items()
+        named = {name: value for name, value in self.generation.to_diff_dict().items()
                  if value is not None and name not in SILENT
                  and not name.startswith(("_", "output_"))}  # fmt: skip
-        if other := sorted(asked.keys() - {*NAMES}):
+        if other := sorted(named.keys() - {*NAMES}):
             raise RecipeError(
                 f"the model's generation_config.json asks for {', '.join(other)}, which engine "
                 f"{self.name} does not have; take engine torch, or change that file"
             )
-        return asked
+        if not named.pop("do_sample", False):
+            return {name: value for name, value in named.items() if name not in DRAWS}
+        return named | {"do_sample": True}
 
     def room(self, prompt: Sequence[int], settings: Mapping[str, Any]) -> int:
         """The tokens that may be written behind a prompt by the folder's own settings."""

@@ -301,7 +301,27 @@ def export(model: Any) -> Any:
         model, {"input_ids": ids, "attention_mask": mask}, multi_token_decode=True
     )
     decoder, inputs = parts["decode"]
-    return OpenVINOExporter().export(decoder, inputs, OpenVINOConfig(dynamic=True)).program
+    graph = OpenVINOExporter().export(decoder, inputs, OpenVINOConfig(dynamic=True)).program
+    _free_mask(graph)
+    return graph
+
+
+def _free_mask(graph: Any) -> None:
+    """Have a graph take the size of its batch from the ids instead of the mask, which GenAI takes
+    away: torch knows that they are equal, and so names either (of GPT-2 the mask)."""
+    from openvino import opset14
+
+    ids, mask = graph.input("input_ids"), graph.input("attention_mask")
+    for shape in [reader.get_node() for reader in mask.get_target_inputs()]:
+        if shape.get_type_name() != "ShapeOf":
+            continue
+        same = opset14.shape_of(ids, shape.get_output_element_type(0))
+        for reader in shape.output(0).get_target_inputs():
+            node = reader.get_node()
+            if node.get_type_name() == "Gather":
+                place = node.input_value(1).get_node()
+                if place.get_type_name() == "Constant" and not np.any(place.get_data()):
+                    reader.replace_source_output(same.output(0))
 
 
 def _widths(graph: Any) -> Iterator[int]:

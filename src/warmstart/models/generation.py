@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -28,6 +28,9 @@ SAMPLE = 48
 """Tokens of a text that is written after each validation."""
 
 # What a model that writes gives for the rows of a split.
+
+
+FLAT = ("nll", "sure", "hits", "tokens", "confidence")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +77,26 @@ class GenerationOutput(TokenScores):
         """For so many rows, to be filled in."""
         nll, sure, hits, confidence = (np.zeros(rows) for _ in range(4))
         return cls(nll, sure, hits, np.zeros(rows, np.int64), [None] * rows, confidence)
+
+    @classmethod
+    def joined(cls, parts: Sequence[GenerationOutput]) -> GenerationOutput:
+        """The rows of several behind one another."""
+        values = {name: np.concatenate([getattr(part, name) for part in parts]) for name in FLAT}
+        return cls(**values, ids=[row for part in parts for row in part.ids])
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """As flat arrays, for a file; a row without a text has an empty one."""
+        rows = [row or [] for row in self.ids]
+        lengths = np.array([len(row) for row in rows], np.int64)
+        flat = np.array([token for row in rows for token in row], np.int64)
+        return {name: getattr(self, name) for name in FLAT} | {"ids": flat, "lengths": lengths}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> GenerationOutput:
+        """The inverse of `to_arrays`."""
+        rows = np.split(arrays["ids"], np.cumsum(arrays["lengths"])[:-1])
+        ids: list[list[int] | None] = [row.tolist() for row in rows]
+        return cls(**{name: arrays[name] for name in FLAT}, ids=ids)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -28,6 +28,14 @@ CANDIDATES: Sequence[tuple[str, Mapping[str, Any]]] = (
     ("openvino", {"precision": "bf16"}), ("openvino", {"precision": "int8"}),
 )  # fmt: skip
 """What `auto` chooses among. The 8 bits of ONNX Runtime answer otherwise in another batch."""
+WRITERS: Sequence[tuple[str, Mapping[str, Any]]] = (
+    ("torch", {}), ("torch", {"precision": "bf16"}), ("openvino_genai", {}),
+    ("openvino_genai", {"precision": "int8"}), ("ctranslate2", {}),
+    ("ctranslate2", {"precision": "int8"}),
+)  # fmt: skip
+"""Where the answers are texts."""
+TEXTS = 64
+"""Rows that are compared where the answers are texts."""
 MARGIN = 0.005
 """By how much of the main figure's range a candidate may be worse."""
 
@@ -41,7 +49,8 @@ def build(model: Path, data: Any, keys: Mapping[str, Any], progress: Progress) -
     table = _rows(model, data, settings.data, predictor)
     automatic = engine.part_name() == "auto"
     own = part_table(engine)
-    wanted = CANDIDATES if automatic else (("torch", {}), (own.pop("name"), own))
+    several = WRITERS if predictor.task.head.generates else CANDIDATES
+    wanted = several if automatic else (("torch", {}), (own.pop("name"), own))
     candidates = [Candidate(folder, name, values) for name, values in wanted]
     measured = measure(candidates, table, progress)
     if not automatic and measured[-1].failure:
@@ -80,7 +89,7 @@ def _rows(model: Path, data: Any, settings: Any, predictor: Predictor) -> pa.Tab
         )
     if not len(table):
         raise DataError("there are no rows to compare the engines on; name some after the model")
-    return table.slice(0, ROWS).combine_chunks()
+    return table.slice(0, TEXTS if predictor.task.head.generates else ROWS).combine_chunks()
 
 
 def _fastest(measured: Sequence[Measured]) -> Measured:

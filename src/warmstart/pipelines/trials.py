@@ -29,6 +29,7 @@ from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.errors import RunError, WarmstartError, shown
 from warmstart.inference.predictor import FORMS, Predictor, open_predictor
 from warmstart.metrics.bootstrap import Difference, difference
+from warmstart.models.generation import GenerationOutput
 from warmstart.models.heads import Head
 from warmstart.pipelines.resources import status
 from warmstart.tasks.base import Examples
@@ -206,8 +207,30 @@ def answer(
         "memory": _peak_memory(),
         "size": _size(Path(folder), engine),
     }  # fmt: skip
-    arrays = {"outputs": np.ascontiguousarray(outputs), "alone": np.concatenate(alone)}
+    arrays = packed("outputs", [outputs]) | packed("alone", alone)
     save_file({**arrays, **{name: np.array(value) for name, value in figures.items()}}, out)
+
+
+def packed(name: str, parts: Sequence[Any]) -> dict[str, np.ndarray]:
+    """Outputs of rows behind one another, as arrays of a file."""
+    if not isinstance(parts[0], GenerationOutput):
+        return {name: np.concatenate(parts)}
+    arrays = GenerationOutput.joined(parts).to_arrays()
+    return {f"{name}.{key}": value for key, value in arrays.items()}
+
+
+def unpacked(name: str, arrays: Mapping[str, np.ndarray]) -> Any:
+    """The inverse of `packed`."""
+    if name in arrays:
+        return arrays[name]
+    own = {key.removeprefix(f"{name}."): value for key, value in arrays.items()
+           if key.startswith(f"{name}.")}  # fmt: skip
+    return GenerationOutput.of_arrays(own)
+
+
+def shares(head: Head, outputs: Any) -> np.ndarray:
+    """What two candidates are compared by: probabilities, or the confidence in each text."""
+    return outputs.confidence if head.generates else head.probabilities(outputs)
 
 
 def _peak_memory() -> float:
@@ -252,9 +275,10 @@ def _compare(
             continue
         predictor, examples = opened[candidate.folder]
         task, head = predictor.task, predictor.task.head
-        result = task.evaluate({"test": trial["outputs"]}, {"test": examples})
-        answers = [row.value for row in task.decode(trial["outputs"], examples)]
-        own, alone = (head.probabilities(trial[name]) for name in ("outputs", "alone"))
+        outputs = unpacked("outputs", trial)
+        result = task.evaluate({"test": outputs}, {"test": examples})
+        answers = [row.value for row in task.decode(outputs, examples)]
+        own, alone = shares(head, outputs), shares(head, unpacked("alone", trial))
         first = first or (result, answers, own)
         main = task.main_score
         apart = difference(result.measure, result.statistics, first[0].statistics, main,

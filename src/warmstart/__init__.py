@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         retrieval,
         run_stages,
         scaling,
+        serve,
         tokenizer,
         tune,
     )
@@ -64,7 +65,7 @@ os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _NAMES = {
     "api": "adapters align build chat demo evaluate fetch generate inspect models pipeline plan "
-    "predict prefer pretrain retrieval run_stages scaling "
+    "predict prefer pretrain retrieval run_stages scaling serve "
     "tokenizer tune",
     "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
     "config.recipe": "Recipe",
@@ -106,6 +107,7 @@ __all__ = [
     "retrieval",
     "run_stages",
     "scaling",
+    "serve",
     "tokenizer",
     "tune",
 ]

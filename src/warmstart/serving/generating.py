@@ -164,12 +164,12 @@ async def write_all(
     """As `write`, for several prompts at once: the texts of the first are numbered first."""
     arrived: asyncio.Queue[Piece | None] = asyncio.Queue()
 
-    async def one(number: int, prompt: Sequence[int]) -> None:
+    async def forward(number: int, prompt: Sequence[int]) -> None:
         async with aclosing(write(request, served, prompt, settings)) as pieces:
             async for piece in pieces:
                 arrived.put_nowait(replace(piece, choice=number * settings.choices + piece.choice))
 
-    tasks = [asyncio.create_task(one(n, prompt)) for n, prompt in enumerate(prompts)]
+    tasks = [asyncio.create_task(forward(n, prompt)) for n, prompt in enumerate(prompts)]
     for task in tasks:
         task.add_done_callback(lambda task: arrived.put_nowait(None))
     left = len(tasks)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from warmstart import part as parts
-from warmstart.errors import RecipeError, WarmstartError, shown
+from warmstart.errors import WarmstartError
 from warmstart.inference.engine import Engine
 from warmstart.inference.predictor import Predictor, open_predictor
 from warmstart.inference.writer import Writer, open_writer
@@ -237,27 +237,6 @@ def _stamp(folder: Path) -> tuple[Any, ...]:
         return tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats)
     except OSError:
         return ()
-
-
-def named_sources(words: Sequence[str]) -> dict[str, str]:
-    """The models that words name: `RUN`, called as its folder, or `NAME=RUN`. Raises
-    `RecipeError`."""
-    sources: dict[str, str] = {}
-    for word in words:
-        name, equals, source = word.partition("=")
-        if not equals or Path(word).exists():
-            path, source = Path(word), word
-            name = path.parent.name if path.name == "model" else path.resolve().name
-        if not name or not source:
-            raise RecipeError(f"{shown(word)} names no model; give RUN, or NAME=RUN")
-        if name in sources:
-            raise RecipeError(
-                f"two models would be called {shown(name)}; name one: {shown(name)}-2={source}"
-            )
-        sources[name] = source
-    if not sources:
-        raise RecipeError("serve needs at least one run or model folder")
-    return sources
 
 
 ROUTES: Mapping[str, str] = {

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
@@ -24,18 +24,17 @@ from warmstart.serving.generating import (
     write_all,
 )
 from warmstart.serving.models import Served
-from warmstart.serving.routes.fields import Body, FinishReason, Usage, models_of
+from warmstart.serving.routes.fields import (
+    Body,
+    FinishReason,
+    Stop,
+    StreamOptions,
+    Tokens,
+    Usage,
+    models_of,
+)
 
 router = APIRouter(tags=["writers"])
-Tokens = Annotated[list[int], Field(min_length=1)]
-Stop = str | Annotated[list[str], Field(max_length=16)] | None
-
-
-class StreamOptions(Body):
-    """What a stream has besides."""
-
-    idle: ClassVar[Mapping[str, tuple[Any, ...]]] = {"include_obfuscation": (False,)}
-    include_usage: bool | None = None
 
 
 class WritingRequest(Body):

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         retrieval,
         run_stages,
         scaling,
+        serve,
         tokenizer,
         tune,
     )
@@ -65,7 +66,7 @@ os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 _NAMES = {
     "api": "adapters align build chat compress demo evaluate fetch generate inspect models "
-    "pipeline plan predict prefer pretrain retrieval run_stages scaling tokenizer tune",
+    "pipeline plan predict prefer pretrain retrieval run_stages scaling serve tokenizer tune",
     "errors": "BaseModelError DataError HubError ProofError RecipeError RunError WarmstartError",
     "config.recipe": "Recipe",
     "run": "Run",
@@ -107,6 +108,7 @@ __all__ = [
     "retrieval",
     "run_stages",
     "scaling",
+    "serve",
     "tokenizer",
     "tune",
 ]

@@ -287,8 +287,8 @@ def serve(
 
     Raises `WarmstartError`; where the extra `serve` is not installed too.
     """
-    if find_spec("fastapi") is None or find_spec("uvicorn") is None:
-        raise RecipeError("serve needs FastAPI and uvicorn: pip install 'warmstart[serve]'")
-    from warmstart.pipelines.serve import serve as run_it
+    if not all(map(find_spec, ("fastapi", "uvicorn", "llguidance", "prometheus_client"))):
+        raise RecipeError("serve needs packages that are not here: pip install 'warmstart[serve]'")
+    from warmstart.pipelines.serving.serve import serve as run_it
 
     run_it(models, keys, on_start)

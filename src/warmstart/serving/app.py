@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -14,12 +13,11 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from warmstart.reporting.page import TEMPLATES
 from warmstart.serving import errors
 from warmstart.serving.auth import Guard
-from warmstart.serving.metrics import Metrics
+from warmstart.serving.metrics import Counted
 from warmstart.serving.models import Models
 from warmstart.serving.routes import (
     chat,
@@ -133,37 +131,6 @@ def _kind(what: Mapping[str, Any]) -> str:
     if choices := what.get("enum"):
         return html.escape(" or ".join(map(str, choices)))
     return html.escape(str(what.get("const", what.get("type", "any value"))))
-
-
-class Counted:
-    """Counts every answer, with the path as the routes spell it; outermost, so that whatever breaks
-    is an answer in OpenAI's form."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        began, status = time.perf_counter(), 0
-
-        async def seen(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, seen)
-        except Exception as error:  # noqa: BLE001 - the last who hears of it
-            errors.log_failure(error, "a request")
-            if not status:
-                await errors.failed().response()(scope, receive, seen)
-        finally:
-            route = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(route, str(status)).inc()
-            self._metrics.seconds.labels(route).observe(time.perf_counter() - began)
 
 
 def _version() -> str:

@@ -135,10 +135,10 @@ class Guard:
             raise ApiError(408, "the body did not come in time", code="body_timeout") from None
         whole: list[Message] = [{"type": "http.request", "body": b"".join(parts)}]
 
-        async def given() -> Message:
+        async def replay() -> Message:
             return whole.pop() if whole else await receive()
 
-        return given
+        return replay
 
 
 def key_of(header: str) -> str:

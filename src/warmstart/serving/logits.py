@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+import llguidance
+import llguidance.hf
 import numpy as np
 
 from warmstart.serving.errors import ApiError, unsupported
@@ -89,9 +91,6 @@ class Grammars:
         return [matcher.deep_copy() for _ in range(texts)]
 
     def _compile(self, schema: str, param: str) -> Any:
-        import llguidance
-        import llguidance.hf
-
         if self._tokens is None:
             try:
                 self._tokens = llguidance.hf.from_tokenizer(
@@ -110,8 +109,6 @@ class Grammars:
 
 def _fault(schema: Any, path: str = "#") -> str:
     """Where in a schema the smallest part stands that cannot be used; empty: nowhere."""
-    import llguidance
-
     text = json.dumps(schema)
     grammar = llguidance.LLMatcher.grammar_from_json_schema(text)
     if not llguidance.LLMatcher.validate_grammar(grammar):

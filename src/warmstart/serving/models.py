@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from warmstart import part as parts
-from warmstart.errors import RecipeError, WarmstartError, shown
+from warmstart.errors import WarmstartError
 from warmstart.inference.engine import Engine
 from warmstart.inference.predictor import Predictor, open_predictor
 from warmstart.inference.writer import Writer, open_writer
@@ -34,7 +34,7 @@ from warmstart.serving.logits import Grammars
 from warmstart.serving.metrics import Metrics
 from warmstart.serving.settings import Serving
 from warmstart.serving.tickets import Gate
-from warmstart.serving.writing import StaticLoop, TextLoop
+from warmstart.serving.writing import TextLoop, loop_of
 
 
 class Searches(Protocol):
@@ -192,7 +192,8 @@ class Models:
         gate = gate or Gate(name, self.settings.max_waiting, self.metrics)
         served = Served(name, folder, key, predictor, writer, gate)
         if writer is not None:
-            served.loop = StaticLoop(name, writer, self.settings, self.metrics)
+            served.loop = loop_of(name, writer, self.settings, self.metrics,
+                                  lambda: open_writer(source, self._engine))  # fmt: skip
             reading = replace(predictor, tokenizer=copy.deepcopy(predictor.tokenizer))
             served.writer = replace(writer, predictor=reading)  # the loop's own decodes meanwhile
         return served
@@ -237,27 +238,6 @@ def _stamp(folder: Path) -> tuple[Any, ...]:
         return tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats)
     except OSError:
         return ()
-
-
-def named_sources(words: Sequence[str]) -> dict[str, str]:
-    """The models that words name: `RUN`, called as its folder, or `NAME=RUN`. Raises
-    `RecipeError`."""
-    sources: dict[str, str] = {}
-    for word in words:
-        name, equals, source = word.partition("=")
-        if not equals or Path(word).exists():
-            path, source = Path(word), word
-            name = path.parent.name if path.name == "model" else path.resolve().name
-        if not name or not source:
-            raise RecipeError(f"{shown(word)} names no model; give RUN, or NAME=RUN")
-        if name in sources:
-            raise RecipeError(
-                f"two models would be called {shown(name)}; name one: {shown(name)}-2={source}"
-            )
-        sources[name] = source
-    if not sources:
-        raise RecipeError("serve needs at least one run or model folder")
-    return sources
 
 
 ROUTES: Mapping[str, str] = {

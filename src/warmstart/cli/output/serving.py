@@ -6,14 +6,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from warmstart.cli.output.tables import print_json
+from warmstart.cli.output.tables import plain, print_json, put
 from warmstart.errors import typed
 
 if TYPE_CHECKING:
     from warmstart.serving.models import Models
-
-SHOWN = 12
-"""Models that are listed."""
 
 
 def ready(address: str, models: Models, *, as_json: bool) -> None:
@@ -28,19 +25,22 @@ def ready(address: str, models: Models, *, as_json: bool) -> None:
         print_json({"address": address, "models": rows, "indexes": [*models.indexes]})
         sys.stdout.flush()  # whoever started it waits for the address
         return
-    for model in served[:SHOWN]:
-        print(f"{model.name:<20} {model.task:<16} {', '.join(routes_of(model))}")
-    if len(served) > SHOWN:
-        print(f"and {len(served) - SHOWN} more")
+    table = plain(None, "model", "task", "asked at")
+    for model in served:
+        table.add_row(model.name, model.task, ", ".join(routes_of(model)))
     for name in models.indexes:
-        print(f"{name:<20} {'index':<16} /v1/search")
-    print(f"{address} answers: the page for people at /, the routes at /docs, OpenAI's clients "
-          f"with base_url {address}/v1; Ctrl-C ends it", flush=True)  # fmt: skip
+        table.add_row(name, "index", "/v1/search")
+    put(table)
+    print(
+        f"{address} answers: the page for people at /, the routes at /docs, OpenAI's clients with "
+        f"base_url {address}/v1; Ctrl-C ends it",
+        flush=True,
+    )
 
 
 def new_key(file: str | None, *, as_json: bool) -> None:
     """A key, which is shown once, and the sum by which a server knows it."""
-    from warmstart.pipelines.serve import new_key as make
+    from warmstart.pipelines.serving.serve import new_key as make
 
     key, known = make(None if file is None else Path(file))
     if as_json:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from warmstart.serving.answering import answer, unit, vectors
 from warmstart.serving.errors import unsupported
-from warmstart.serving.routes.fields import Body, Usage, models_of
+from warmstart.serving.routes.fields import Body, Tokens, Usage, models_of
 
 router = APIRouter()
-Tokens = Annotated[list[int], Field(min_length=1)]
 
 
 class EmbeddingRequest(Body):

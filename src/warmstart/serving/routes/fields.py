@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from warmstart.serving.models import Models
 
@@ -43,7 +43,16 @@ class Usage(BaseModel):
         return cls(prompt_tokens=read, completion_tokens=written, total_tokens=read + written)
 
 
+class StreamOptions(Body):
+    """What a stream has besides."""
+
+    idle: ClassVar[Mapping[str, tuple[Any, ...]]] = {"include_obfuscation": (False,)}
+    include_usage: bool | None = None
+
+
 FinishReason = Literal["stop", "length"]
+Tokens = Annotated[list[int], Field(min_length=1)]
+Stop = str | Annotated[list[str], Field(max_length=16)] | None
 
 
 def models_of(request: Any) -> Models:

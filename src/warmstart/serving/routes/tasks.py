@@ -171,9 +171,9 @@ async def answer_questions(request: Request, body: AnswerRequest) -> AnswersBody
     rows = [question.model_dump() for question in questions]
     answers = await answer(request, served, rows, truncate=body.truncate)
     data = [
-        Answer(index=n, text=found.value, start=getattr(found, "start", None),
-               confidence=found.confidence)
-        for n, found in enumerate(answers.predictions)
+        Answer(index=n, text=row.value, start=getattr(row, "start", None),
+               confidence=row.confidence)
+        for n, row in enumerate(answers.predictions)
     ]  # fmt: skip
     return AnswersBody(data=data, **_shared(answers, served))
 
@@ -231,8 +231,8 @@ async def rerank(request: Request, body: RerankRequest) -> Ranking:
         rows = [dict(zip(inputs, (body.query, text), strict=True)) for text in body.documents]
         answers = await answer(request, served, rows, truncate=body.truncate, param="documents")
         last = served.predictor.labels[-1:]
-        scores = np.array([found.scores[last[0]] if found.scores else found.value
-                           for found in answers.predictions])  # fmt: skip
+        scores = np.array([row.scores[last[0]] if row.scores else row.value
+                           for row in answers.predictions])  # fmt: skip
         truncated = answers.truncated
     else:
         raise invalid("model", "gives no measure of how two texts go together")

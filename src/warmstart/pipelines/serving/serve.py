@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.config.validation import checked
-from warmstart.errors import RecipeError
+from warmstart.errors import RecipeError, shown
 from warmstart.pipelines.search import Index
 from warmstart.pipelines.writing.generate import parted
 from warmstart.serving.auth import new_key
-from warmstart.serving.models import Models, named_sources
+from warmstart.serving.models import Models
 from warmstart.serving.server import serve as answer
 from warmstart.serving.settings import Serving
 
@@ -40,9 +40,27 @@ def sources_of(
     if isinstance(models, Mapping):
         return {name: os.fspath(path) for name, path in models.items()}
     several = [models] if isinstance(models, str | os.PathLike) else models
-    sources = named_sources([os.fspath(path) for path in several])
+    return named_sources([os.fspath(path) for path in several])
+
+
+def named_sources(words: Sequence[str]) -> dict[str, str]:
+    """The models that words name: `RUN`, called as its folder, or `NAME=RUN`. Raises
+    `RecipeError`."""
+    sources: dict[str, str] = {}
+    for word in words:
+        name, equals, source = word.partition("=")
+        if not equals or Path(word).exists():
+            path, source = Path(word), word
+            name = path.parent.name if path.name == "model" else path.resolve().name
+        if not name or not source:
+            raise RecipeError(f"{shown(word)} names no model; give RUN, or NAME=RUN")
+        if name in sources:
+            raise RecipeError(
+                f"two models would be called {shown(name)}; name one: {shown(name)}-2={source}"
+            )
+        sources[name] = source
     if not sources:
-        raise RecipeError("serve needs at least one run, model folder or index")
+        raise RecipeError("serve needs at least one run or model folder")
     return sources
 
 

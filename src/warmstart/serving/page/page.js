@@ -352,6 +352,7 @@ async function chat(signal) {
   const { temperature, ...rest } = settingsOf($("chat-settings"));
   const messages = [...(system ? [{ role: "system", content: system }] : []), ...talk, { role: "user", content: text }];
   const body = { model: model.id, messages, ...rest, temperature: temperatures(temperature)[0] };
+  $("chat-log").setAttribute("aria-busy", "true");
   say("user", text);
   input.value = "";
   const words = say("assistant", "");
@@ -367,6 +368,7 @@ async function chat(signal) {
       $("chat-log").scrollTop = $("chat-log").scrollHeight;
     }
   } catch (error) {
+    $("chat-log").removeAttribute("aria-busy");
     if (error.name !== "AbortError" || !whole) {
       if (!input.value) input.value = text;
       drawTalk();
@@ -374,6 +376,7 @@ async function chat(signal) {
     }
   }
   talk.push({ role: "user", content: text }, { role: "assistant", content: whole });
+  $("chat-log").removeAttribute("aria-busy");
   drawTalk();
   return signal.aborted ? "Stopped." : pace(tokens, begin, first);
 }

@@ -128,7 +128,7 @@ async function during(pane, work) {
 
 const time = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 const sure = (value) =>
-  value >= 0.9995 ? "over 99.9 %" : value < 0.0005 ? "under 0.1 %" : `${(100 * value).toFixed(1)} %`;
+  value >= 0.9995 ? "over 99.9 %" : value < 0.0005 ? "< 0.1 %" : `${(100 * value).toFixed(1)} %`;
 const has = (model, path) => model.routes.includes(path);
 const named = (select) => models.find((model) => model.id === select.value);
 
@@ -261,7 +261,7 @@ function facts(model) {
 // ---- the panes
 
 function drawSettings(place, prefix, several) {
-  const list = several ? [...SETTINGS, ["n", "Answers side by side", { min: 1, max: 8, step: 1, value: 1 }]] : SETTINGS;
+  const list = several ? [...SETTINGS, ["n", "Answers", { min: 1, max: 8, step: 1, value: 1 }, "side by side"]] : SETTINGS;
   place.replaceChildren(...list.map(([name, title, limits, help]) => {
     const id = `${prefix}-${name}`, many = several && name === "temperature";
     const input = many ? el("input", { id, name, type: "text", inputMode: "decimal", value: "0.7" })

@@ -98,6 +98,17 @@ def test_a_host_without_probabilities_is_not_called_sure(server: HostServer, exa
     assert any("confidence" in note and "means nothing" in note for note in metrics["notes"])
 
 
+def test_a_model_that_thinks_first_may_be_given_room(server: HostServer):
+    server.answer, server.finish = lambda request: '{"label": "po', "length"
+    notes: list[str] = []
+    keys: dict[str, Any] = {"engine.labels": "pos,neg"}
+    (answer,) = warmstart.predict(MODEL, "good", notes=notes, **keys)
+    assert answer.value == NO_ANSWER and any("max_new_tokens" in note for note in notes)
+    warmstart.predict(MODEL, "good", **keys, **{"engine.max_new_tokens": 2000})
+    rooms = [request["max_completion_tokens"] for request in server.asked]
+    assert rooms == [36, 2000]
+
+
 def test_what_a_host_does_not_take_is_left_out_and_said(server: HostServer):
     server.refuses = {"max_completion_tokens", "logprobs", "temperature", "response_format"}
     notes: list[str] = []

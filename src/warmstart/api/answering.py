@@ -82,7 +82,7 @@ def evaluate(
         out: where to write `metrics.json` and `predictions.parquet`.
         keys: `data.*` and `evaluate.*` keys, as in `tune`; `engine` and its settings.
     """
-    from warmstart.pipelines import evaluate as judging
+    from warmstart.pipelines.compare import evaluate as judging
 
     if isinstance(data, str | Path) and unusable(data):
         check_exists(Path(data))

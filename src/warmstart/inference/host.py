@@ -156,7 +156,7 @@ class Host(Runner):
         """The same in words."""
         used, figures = self.usage, self.usage.figures()
         if not used.requests and not used.kept:
-            return self.notes
+            return [*self.notes]
         words = [f"{self.where} ({self.model}) was asked {counted(used.requests, 'time')}: "
                  f"{used.read:,} tokens read, {used.written:,} written"]  # fmt: skip
         if used.cost is not None:

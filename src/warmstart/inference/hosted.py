@@ -95,8 +95,9 @@ class HostedPredictor(Predictor):
         if wrong := sum(self.invalid.values()):
             reasons = ", ".join(f"{many:,} {why}" for why, many in self.invalid.most_common())
             many = counted(wrong, "answer was", "answers were")
+            room = "; those cut off need a higher --engine.max_new_tokens"
             notes.append(f"{many} none of the labels ({reasons}); each is given as {NO_ANSWER} and "
-                         "counts as wrong")  # fmt: skip
+                         f"counts as wrong{room if self.invalid['cut off'] else ''}")  # fmt: skip
         return notes
 
     def facts(self) -> Mapping[str, Any]:
@@ -176,6 +177,8 @@ class HostedPredictor(Predictor):
         schema = self._schema
         fields = {} if schema is None else {"response_format": schema}
         most = 24 + 4 * max(len(label.encode()) for label in self.labels)
+        if "max_new_tokens" in self.engine.model_fields_set:  # of a model that thinks first
+            most = self.engine.max_new_tokens
         replies = self._replies(texts, most, **fields)
         values = [_label_of(reply, self.labels) for reply in replies]
         self.invalid.update(reason for label, reason in values if label is None)
@@ -194,13 +197,17 @@ class HostedPredictor(Predictor):
             rest = (1 - value) / max(len(names) - 1, 1)
             logits[row] = np.log(max(rest, 1e-9))
             logits[row, names.index(label)] = np.log(max(value, rest + 1e-9))
-        if replies and not any(known is not None for known in sure):
-            if not isinstance(self.task, _Unsure) and type(self.task) is Classification:
-                self.task = _Unsure(max_length=self.task.max_length)
-                self.host.notes.append("the host gives no probabilities: the confidence of its "
-                                       "answers means nothing")  # fmt: skip
+        if any(label for label, _ in values) and not any(known is not None for known in sure):
+            self._say_unsure()
         targets = self.task.targets(table, names)
         return logits, Examples(table, _store(len(texts), targets), names, None)
+
+    def _say_unsure(self) -> None:
+        note = "the host gives no probabilities: the confidence of its answers means nothing"
+        if note not in self.host.notes:
+            self.host.notes.append(note)
+        if type(self.task) is Classification:
+            self.task = _Unsure(max_length=self.task.max_length)
 
     def _written(self, table: pa.Table, texts: list[str]) -> tuple[GenerationOutput, Examples]:
         task: Any = self.task

@@ -1,4 +1,4 @@
-"""`predict` with a saved model; `pipelines.evaluate` opens one in the same way."""
+"""`predict` with a saved model; `pipelines.compare.evaluate` opens one in the same way."""
 
 from __future__ import annotations
 

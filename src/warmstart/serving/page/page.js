@@ -128,7 +128,7 @@ async function during(pane, work) {
 
 const time = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 const sure = (value) =>
-  value >= 0.9995 ? "over 99.9 %" : value < 0.0005 ? "under 0.1 %" : `${(100 * value).toFixed(1)} %`;
+  value >= 0.9995 ? "over 99.9 %" : value < 0.0005 ? "< 0.1 %" : `${(100 * value).toFixed(1)} %`;
 const has = (model, path) => model.routes.includes(path);
 const named = (select) => models.find((model) => model.id === select.value);
 
@@ -261,7 +261,7 @@ function facts(model) {
 // ---- the panes
 
 function drawSettings(place, prefix, several) {
-  const list = several ? [...SETTINGS, ["n", "Answers side by side", { min: 1, max: 8, step: 1, value: 1 }]] : SETTINGS;
+  const list = several ? [...SETTINGS, ["n", "Answers", { min: 1, max: 8, step: 1, value: 1 }, "side by side"]] : SETTINGS;
   place.replaceChildren(...list.map(([name, title, limits, help]) => {
     const id = `${prefix}-${name}`, many = several && name === "temperature";
     const input = many ? el("input", { id, name, type: "text", inputMode: "decimal", value: "0.7" })
@@ -352,6 +352,7 @@ async function chat(signal) {
   const { temperature, ...rest } = settingsOf($("chat-settings"));
   const messages = [...(system ? [{ role: "system", content: system }] : []), ...talk, { role: "user", content: text }];
   const body = { model: model.id, messages, ...rest, temperature: temperatures(temperature)[0] };
+  $("chat-log").setAttribute("aria-busy", "true");
   say("user", text);
   input.value = "";
   const words = say("assistant", "");
@@ -367,6 +368,7 @@ async function chat(signal) {
       $("chat-log").scrollTop = $("chat-log").scrollHeight;
     }
   } catch (error) {
+    $("chat-log").removeAttribute("aria-busy");
     if (error.name !== "AbortError" || !whole) {
       if (!input.value) input.value = text;
       drawTalk();
@@ -374,6 +376,7 @@ async function chat(signal) {
     }
   }
   talk.push({ role: "user", content: text }, { role: "assistant", content: whole });
+  $("chat-log").removeAttribute("aria-busy");
   drawTalk();
   return signal.aborted ? "Stopped." : pace(tokens, begin, first);
 }

@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 import warmstart
 from learning import base_of
 from tiny import tiny
-from warmstart.api import Run
 from warmstart.errors import BaseModelError, DataError, ProofError, RecipeError
 from warmstart.models.hf_calls import quiet
 from warmstart.models.loading import load_tokenizer
 from warmstart.pipelines.verify import prove_task
+from warmstart.run import Run
 from warmstart.tasks.base import Examples
 
 Folder = Callable[[str], Path]

@@ -39,5 +39,6 @@ class Quantize(Compression):
     def check(self, source: Source) -> None:
         if self.precision == "bf16":
             return
-        engine: Any = parts.make("engine", *self.engine)
+        name, settings = self.engine
+        engine: Any = parts.make("engine", name, dict(settings))
         engine.require((*engine.libraries, *engine.makers, "nncf"))

@@ -288,7 +288,8 @@ def convert(model: Any, out: Path, start: int, precision: str) -> None:
 
     with tempfile.TemporaryDirectory() as place:
         config.save_pretrained(place)
-        Loaded(place).convert(out, quantization=None if precision == "fp32" else "int8", force=True)
+        bits = None if precision == "fp32" else "int8"
+        Loaded(place).convert(str(out), quantization=bits, force=True)
     known: dict[str, Any] = read_json(out / "config.json")
     if config.is_encoder_decoder:
         known["decoder_start_token"] = str(start)

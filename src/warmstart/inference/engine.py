@@ -6,7 +6,7 @@ file in this folder, or a class of the user's own that is named by its path.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.inference.batching import Batcher
     from warmstart.models.generation import TokenScores
-    from warmstart.models.sampling import Completion, Sampling
+    from warmstart.models.sampling import Completion, Sampling, Token
     from warmstart.tasks.base import Task
 
 
@@ -56,9 +56,16 @@ class Runner:
         raise NotImplementedError
 
     def write(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, **how: Any
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling | Sequence[Sampling],
+        *,
+        tokenizer: Any = None,
+        ends: Collection[int] = (),
+        on_token: Callable[[Token], None] | None = None,
+        cancelled: Callable[[int], bool] | None = None,
     ) -> list[Completion]:
-        """The texts that are written behind prompts by settings of their own; `how` and what is
+        """The texts that are written behind prompts by settings of their own; what is given and
         raised: see `models.sampling.generate`."""
         raise NotImplementedError
 

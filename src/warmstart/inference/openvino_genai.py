@@ -300,6 +300,7 @@ def export(model: Any) -> Any:
     parts = decompose_for_generation(
         model, {"input_ids": ids, "attention_mask": mask}, multi_token_decode=True
     )
+    decoder: Any
     decoder, inputs = parts["decode"]
     graph = OpenVINOExporter().export(decoder, inputs, OpenVINOConfig(dynamic=True)).program
     _free_mask(graph)

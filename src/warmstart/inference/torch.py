@@ -75,12 +75,17 @@ class TorchRunner(Runner):
         return [ids or [] for ids in output.ids], output.confidence
 
     def write(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, **how: Any
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling | Sequence[Sampling],
+        *,
+        tokenizer: Any = None,
+        **how: Any,
     ) -> list[Completion]:
         from warmstart.models.sampling import generate
 
         self.model.to(self.forward.dtype)  # once, and not in every step
-        return generate(self.model, prompts, sampling, **how)
+        return generate(self.model, prompts, sampling, tokenizer=tokenizer, **how)
 
     def log_probs(self, dataset: TokenizedDataset) -> TokenScores:
         if dataset.answers is not None and dataset.answers.answers is not None:  # two to compare

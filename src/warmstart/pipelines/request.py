@@ -202,8 +202,8 @@ def settings_of(verb: str, typed: Mapping[str, Any]) -> Recipe:
 def engine_of(typed: Mapping[str, Any], models: Sequence[object] = ()) -> Any:
     """The engine that keys name, with its settings; of hosted `models` openai where they name none.
     Raises `RecipeError`."""
-    own = {"engine": "openai"} if any(is_hosted(model) for model in models) else {}
-    return _read("engine", nested(own | _of("engine", typed)).get("engine", PARTS["engine"]))
+    own: dict[str, Any] = {"engine": "openai"} if any(is_hosted(model) for model in models) else {}
+    return _read("engine", nested({**own, **_of("engine", typed)}).get("engine", PARTS["engine"]))
 
 
 def engine_for(engine: Any, model: object) -> Any:

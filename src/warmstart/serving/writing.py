@@ -208,7 +208,7 @@ class StaticLoop(_Threaded):
             how["shape"] = shape
         self._writer.write(
             [job.prompt for job in jobs], [job.sampling for job in jobs], ends=self._ends,
-            on_token=lambda token: self._tell(*owners[token.row], token),
+            on_token=lambda token: self._tell(owners[token.row][0], owners[token.row][1], token),
             cancelled=lambda row: owners[row][0].ticket.is_over, **how,
         )  # fmt: skip
 

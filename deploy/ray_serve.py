@@ -17,10 +17,11 @@ from ray import serve
 
 def build() -> Any:
     """The application of a replica; its models are opened when the replica starts."""
+    from warmstart.pipelines.serving.serve import named_sources
     from warmstart.serving.app import create_app
     from warmstart.serving.auth import known_sums
     from warmstart.serving.metrics import Metrics
-    from warmstart.serving.models import Models, named_sources
+    from warmstart.serving.models import Models
     from warmstart.serving.settings import Serving
 
     settings = Serving(host="0.0.0.0")  # so that a key is wanted

@@ -18,7 +18,7 @@ from warmstart.serving.errors import ApiError, unsupported
 
 SCHEMAS = 64
 """Compiled grammars that are kept."""
-SPACES = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+SPACES: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """As `json.dumps` writes; free white space is where small models never come to an end."""
 
 

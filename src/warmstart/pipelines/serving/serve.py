@@ -11,6 +11,7 @@ from warmstart.config.validation import checked
 from warmstart.errors import RecipeError, shown
 from warmstart.pipelines.search import Index
 from warmstart.pipelines.writing.generate import parted
+from warmstart.run import Folder, folder_named
 from warmstart.serving.auth import new_key
 from warmstart.serving.models import Models
 from warmstart.serving.server import serve as answer
@@ -20,7 +21,7 @@ __all__ = ["new_key", "serve"]
 
 
 def serve(
-    models: str | Path | Sequence[str | Path] | Mapping[str, str | Path],
+    models: Folder | Sequence[Folder] | Mapping[str, Folder],
     keys: Mapping[str, Any],
     on_start: Callable[[str, Models], None] | None = None,
 ) -> None:
@@ -34,13 +35,13 @@ def serve(
 
 
 def sources_of(
-    models: str | Path | Sequence[str | Path] | Mapping[str, str | Path],
+    models: Folder | Sequence[Folder] | Mapping[str, Folder],
 ) -> Mapping[str, str]:
     """Name → where it stands. Raises `RecipeError`."""
     if isinstance(models, Mapping):
-        return {name: os.fspath(path) for name, path in models.items()}
+        return {name: folder_named(path) for name, path in models.items()}
     several = [models] if isinstance(models, str | os.PathLike) else models
-    return named_sources([os.fspath(path) for path in several])
+    return named_sources([folder_named(path) for path in several])
 
 
 def named_sources(words: Sequence[str]) -> dict[str, str]:

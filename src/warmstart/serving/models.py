@@ -111,6 +111,7 @@ class Models:
     ) -> None:  # fmt: skip
         self.settings, self.metrics, self.indexes = settings, metrics, dict(indexes or {})
         self._engine = engine
+        self._searching = threading.Lock()  # an index reads with one tokenizer
         self.batcher = Batcher(metrics)
         self._weights: dict[str, dict[str, Any]] = {}
         self._served = {name: self._open(name, source) for name, source in sources.items()}
@@ -148,6 +149,13 @@ class Models:
         if served.writer is None or (chat and not served.writer.decodes):
             raise _elsewhere(served, route)
         return served
+
+    def search(self, index: str, query: str, top: int) -> Sequence[Any]:
+        """The nearest texts of an index. Raises `ApiError` (404) for one that is not served."""
+        if index not in self.indexes:
+            raise no_model(index, [*self.indexes])
+        with self._searching:
+            return self.indexes[index].search(query, top)
 
     def close(self) -> None:
         """End all threads when nothing waits any more."""

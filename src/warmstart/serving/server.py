@@ -19,6 +19,7 @@ from warmstart.serving.auth import known_sums
 from warmstart.serving.metrics import Metrics
 from warmstart.serving.models import Models, Searches
 from warmstart.serving.settings import Serving
+from warmstart.training.memory import small_heap
 
 SWITCH = 0.001
 """Seconds after which a thread lets another go on, so that the network never waits long."""
@@ -73,6 +74,7 @@ def serve(
     Raises `WarmstartError` for what cannot be opened, and where the address is not free.
     """
     sums = known_sums(settings)
+    small_heap()  # a heap for each of the many threads would keep what each once needed
     listening = _listen(settings)
     models = Models(sources, settings, Metrics(), engine, indexes)
     app = create_app(models, sums)

@@ -203,12 +203,16 @@ class StaticLoop(_Threaded):
                     job.shaper.shape(choice, logits, place)
             return logits
 
+        def tell(token: Token) -> None:
+            job, choice = owners[token.row]
+            self._tell(job, choice, token)
+
         how: dict[str, Any] = {}
         if any(job.shaper is not None for job in jobs):
             how["shape"] = shape
         self._writer.write(
             [job.prompt for job in jobs], [job.sampling for job in jobs], ends=self._ends,
-            on_token=lambda token: self._tell(owners[token.row][0], owners[token.row][1], token),
+            on_token=tell,
             cancelled=lambda row: owners[row][0].ticket.is_over, **how,
         )  # fmt: skip
 
@@ -236,10 +240,10 @@ class ContinuousLoop(_Threaded):
                     if job.ticket.is_over:
                         batcher.cancel(number)
                 for token in batcher.step():
-                    place = self._live[token.row]
+                    job, choice = self._live[token.row]
                     if token.finish_reason is not None:
                         del self._live[token.row]
-                    self._tell(*place, token)
+                    self._tell(job, choice, token)
             except Exception as error:  # noqa: BLE001 - whatever the library raises
                 for job in {id(job): job for job, _ in self._live.values()}.values():
                     _fail(job, error)

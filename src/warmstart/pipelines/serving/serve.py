@@ -11,7 +11,7 @@ from warmstart.config.validation import checked
 from warmstart.errors import RecipeError, shown
 from warmstart.pipelines.search import Index
 from warmstart.pipelines.writing.generate import parted
-from warmstart.run import Folder
+from warmstart.run import Folder, folder_named
 from warmstart.serving.auth import new_key
 from warmstart.serving.models import Models
 from warmstart.serving.server import serve as answer
@@ -39,9 +39,9 @@ def sources_of(
 ) -> Mapping[str, str]:
     """Name → where it stands. Raises `RecipeError`."""
     if isinstance(models, Mapping):
-        return {name: os.fspath(path) for name, path in models.items()}
+        return {name: folder_named(path) for name, path in models.items()}
     several = [models] if isinstance(models, str | os.PathLike) else models
-    return named_sources([os.fspath(path) for path in several])
+    return named_sources([folder_named(path) for path in several])
 
 
 def named_sources(words: Sequence[str]) -> dict[str, str]:

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from warmstart.serving.answering import POOL, check_rows
-from warmstart.serving.errors import no_model
 from warmstart.serving.generating import Settings, check, gather, read, write_all
 from warmstart.serving.routes.fields import Body, FinishReason, Usage, models_of
 from warmstart.serving.tickets import Ticket, in_thread
@@ -109,10 +108,7 @@ class Hits(BaseModel):
 async def search(request: Request, body: SearchRequest) -> Hits:
     """The texts of an index that are nearest in meaning."""
     models = models_of(request)
-    if body.index not in models.indexes:
-        raise no_model(body.index, [*models.indexes])
-    index, settings = models.indexes[body.index], models.settings
-    ticket = Ticket(settings.queue_seconds, settings.run_seconds)
-    hits = await in_thread(POOL, ticket, index.search, body.query, body.top)
+    ticket = Ticket(models.settings.queue_seconds, models.settings.run_seconds)
+    hits = await in_thread(POOL, ticket, models.search, body.index, body.query, body.top)
     return Hits(data=[Hit(text=hit.text, similarity=hit.similarity, file=hit.file, line=hit.line)
                       for hit in hits])  # fmt: skip

@@ -49,7 +49,11 @@ class Running:
 
 @contextmanager
 def running(
-    sources: Mapping[str, Path], sums: Sequence[str] = (), key: str = "none", **settings: Any
+    sources: Mapping[str, Path],
+    sums: Sequence[str] = (),
+    key: str = "none",
+    engine: Any = None,
+    **settings: Any,
 ) -> Iterator[Running]:
     from warmstart.serving.app import create_app
     from warmstart.serving.metrics import Metrics
@@ -58,7 +62,7 @@ def running(
     from warmstart.serving.settings import Serving
 
     serving = Serving(**{"port": 0, "drain_seconds": 0, "reload_seconds": 0, **settings})
-    models = Models({name: str(path) for name, path in sources.items()}, serving, Metrics())
+    models = Models({name: str(path) for name, path in sources.items()}, serving, Metrics(), engine)
     app = create_app(models, sums)
     socket = _listen(serving)
     server = Server(app, serving)

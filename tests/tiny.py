@@ -191,8 +191,11 @@ def classifier(family: str, folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def writer(folder: Path, family: str = "llama", template: str | None = None) -> Path:
-    """A saved tiny model that writes, of large weights, with a chat template or none."""
+def writer(
+    folder: Path, family: str = "llama", template: str | None = None, **settings: Any
+) -> Path:
+    """A saved tiny model that writes, of large weights, with a chat template or none; `settings`
+    as in `tiny`."""
     import torch
     from transformers import (
         AutoConfig,
@@ -203,7 +206,7 @@ def writer(folder: Path, family: str = "llama", template: str | None = None) -> 
 
     from warmstart.models.hf_calls import quiet
 
-    tiny(family, folder)
+    tiny(family, folder, **settings)
     config = AutoConfig.from_pretrained(folder)
     auto: Any = AutoModelForSeq2SeqLM if family in SEQ2SEQ else AutoModelForCausalLM
     with quiet(), torch.random.fork_rng(devices=[]):

@@ -29,8 +29,9 @@ FOLDERS = {
 }
 
 NO_PARTS = {
-    "base", "engine", "exported", "forms", "generation", "host", "hosted", "hosted_writer",
-    "language", "pipeline", "predictor", "preferences", "replies", "results", "writer",
+    "base", "batching", "decoders", "engine", "exported", "forms", "generation", "host", "hosted",
+    "hosted_writer", "language", "pipeline", "predictor", "preferences", "replies", "results",
+    "writer",
 }  # fmt: skip
 """Files in these folders that hold what the parts share."""
 

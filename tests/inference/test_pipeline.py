@@ -9,7 +9,7 @@ import pytest
 import transformers
 
 import warmstart
-from tiny import WORDS, classifier, tiny, tiny_tokenizer
+from tiny import WORDS, classifier, tiny, tiny_tokenizer, writer
 from warmstart.errors import RecipeError
 from warmstart.models.hf_calls import quiet
 
@@ -112,6 +112,44 @@ def test_question_answering_and_entities_have_the_known_shapes(tmp_path: Path) -
         assert span.keys() == {"entity_group", "score", "word", "start", "end"}
     with pytest.raises(RecipeError, match="entities are whole"):
         warmstart.pipeline("ner", folder)("bad", aggregation_strategy="none")
+
+
+def test_classic_sentiment_of_tweets_with_confidence(tmp_path: Path) -> None:
+    classify = warmstart.pipeline("sentiment-analysis", classifier("roberta", tmp_path))
+    tweets = ["@user what a great song !", "the service was late again # bad", ""]
+    for answer in classify(tweets):
+        assert answer.keys() == {"label", "score"} and answer["label"] in ("no", "maybe", "yes")
+        assert 1 / 3 <= answer["score"] <= 1.0
+    for ranked in classify(tweets, top_k=None):
+        assert sum(row["score"] for row in ranked) == pytest.approx(1.0, abs=1e-5)
+        assert [row["score"] for row in ranked] == sorted(r["score"] for r in ranked)[::-1]
+
+
+def test_classic_samples_of_a_decoder_with_temperature_and_top_p(tmp_path: Path) -> None:
+    write = warmstart.pipeline("text-generation", writer(tmp_path, "gpt2"))
+    how: dict[str, Any] = {"max_length": 20, "num_return_sequences": 4, "temperature": 0.8}
+    texts = write("the film was", top_p=0.9, seed=3, **how)
+    assert len({row["generated_text"] for row in texts}) > 1
+    assert texts == write("the film was", top_p=0.9, seed=3, **how)
+    assert texts != write("the film was", top_p=0.9, seed=4, **how)
+    nearly = write("the film was", top_p=1e-6, seed=3, **how)  # the likeliest token alone is left
+    (greedy,) = write("the film was", max_length=20)
+    assert nearly == [greedy] * 4
+
+
+def test_classic_summaries_of_pegasus(tmp_path: Path) -> None:
+    folder = writer(tmp_path, "pegasus")
+    texts = ["the film was not very great and the book was bad .", "good food !"]
+    for engine in ("torch", "ctranslate2"):
+        if engine == "ctranslate2":
+            pytest.importorskip("ctranslate2", reason="pip install 'warmstart[ctranslate2]'")
+        summarise = warmstart.pipeline("summarization", folder, engine=engine)
+        short, long = (summarise(texts, num_beams=2, max_new_tokens=n) for n in (3, 8))
+        assert [list(row) for row in short] == [["summary_text"]] * 2
+        assert all(len(a["summary_text"].split()) <= 3 for a in short)
+        assert all(len(a["summary_text"].split()) <= 8 for a in long)
+        single = summarise(texts[1], num_beams=2, max_new_tokens=8)
+        assert single == [long[1]]
 
 
 def test_errors_name_what_would_do(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ file in this folder, or a class of the user's own that is named by its path.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,6 +17,7 @@ from warmstart.part import Part
 
 if TYPE_CHECKING:
     from warmstart.data.tokens.dataset import TokenizedDataset
+    from warmstart.inference.batching import Batcher
     from warmstart.models.generation import TokenScores
     from warmstart.models.sampling import Completion, Sampling
     from warmstart.tasks.base import Task
@@ -60,6 +61,11 @@ class Runner:
         """The texts that are written behind prompts by settings of their own; `how` and what is
         raised: see `models.sampling.generate`."""
         raise NotImplementedError
+
+    def batcher(self, tokenizer: Any, ends: Collection[int] = ()) -> Batcher | None:
+        """Texts written side by side that may join and leave at every step (continuous batching);
+        None where the engine writes in groups alone, by `write`. `ends` as in `write`."""
+        return None
 
     def log_probs(self, dataset: TokenizedDataset) -> TokenScores:
         """What the model says of the tokens of `dataset.answers` after those of `dataset`; where

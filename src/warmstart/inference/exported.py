@@ -48,7 +48,8 @@ class Exported(Formed):
         if not task.head.gives_logits and not task.head.gives_vectors:
             raise RecipeError(
                 f"engine {self.part_name()} computes labels, numbers, entities, spans and vectors, "
-                f"and task {task.part_name()} asks for whole texts; take engine torch"
+                f"and task {task.part_name()} asks for whole texts; take engine torch, "
+                "openvino_genai or ctranslate2"
             )
 
     def make(
@@ -104,7 +105,6 @@ def export(
     from torch.export import Dim
 
     from warmstart.models.forward import Forward
-    from warmstart.models.hf_calls import one_line
 
     model = merged(folder)
     if model.config.pad_token_id is None:
@@ -120,20 +120,26 @@ def export(
         def forward(self, ids: Any, lengths: Any, types: Any = None) -> Any:
             return forward.logits(ids, lengths, training=False, types=types)
 
-    tried = [(batch, _answer(forward, batch)) for batch in _batches(model, pad_id, typed)]
-    first = tried[0][0]
-    inputs = tuple(torch.from_numpy(v) for v in (first.ids, first.lengths, first.types)
-                   if v is not None)  # fmt: skip
-    both, rows = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}, {0: Dim.DYNAMIC}
-    size = sum(p.numel() * p.element_size() for p in model.parameters())
     kind = model.config.model_type
-    with one_line(f"torch cannot export this '{kind}' model; take engine torch"), silence():
-        program = torch.onnx.export(
-            Graph().eval(), inputs, dynamo=True, verbose=False, input_names=INPUTS[: len(inputs)],
-            output_names=["outputs"], dynamic_shapes=(both, rows, both)[: len(inputs)],
-        )  # fmt: skip
-        assert program is not None
-        program.save(str(graph), external_data=size > LARGEST)
+    try:
+        tried = [(batch, _answer(forward, batch)) for batch in _batches(model, pad_id, typed)]
+        first = tried[0][0]
+        inputs = tuple(torch.from_numpy(v) for v in (first.ids, first.lengths, first.types)
+                       if v is not None)  # fmt: skip
+        both, rows = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}, {0: Dim.DYNAMIC}
+        size = sum(p.numel() * p.element_size() for p in model.parameters())
+        with silence():
+            program = torch.onnx.export(
+                Graph().eval(), inputs, dynamo=True, verbose=False,
+                input_names=INPUTS[: len(inputs)], output_names=["outputs"],
+                dynamic_shapes=(both, rows, both)[: len(inputs)],
+            )  # fmt: skip
+            assert program is not None
+            program.save(str(graph), external_data=size > LARGEST)
+    except Exception as error:  # of all kinds, and of many lines
+        raise BaseModelError(
+            f"torch cannot export this '{kind}' model; take engine torch"
+        ) from error
     return tried
 
 

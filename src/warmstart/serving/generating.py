@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
@@ -18,14 +18,23 @@ from starlette.types import Receive, Scope, Send
 
 from warmstart.errors import WarmstartError
 from warmstart.models.sampling import Sampling
-from warmstart.serving.errors import ApiError, failed, invalid, log_failure, too_long
+from warmstart.serving.errors import (
+    ApiError,
+    failed,
+    invalid,
+    log_failure,
+    too_long,
+    unsupported,
+)
 from warmstart.serving.logits import Shaper
 from warmstart.serving.models import Models, Served
 from warmstart.serving.tickets import Ticket, in_thread, watched
-from warmstart.serving.writing import Job, Pieces, Written
+from warmstart.serving.writing import Job, Pieces, Written, shapes
 
 READING = ThreadPoolExecutor(4, thread_name_prefix="reading")
 """Where prompts become tokens."""
+COLDEST = 1e-4
+"""Logits divided by less leave the range of numbers; the likeliest token is taken then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +137,7 @@ async def read(
 
 async def write(
     request: Request, served: Served, prompt: Sequence[int], settings: Settings
-) -> AsyncIterator[Piece]:
+) -> AsyncGenerator[Piece]:
     """The tokens of the texts behind a prompt as they are written, each text's in their order, the
     last of each with its `finish_reason`. Raises `ApiError`. What is left when nobody reads on is
     not written."""
@@ -160,7 +169,7 @@ async def write(
 
 async def write_all(
     request: Request, served: Served, prompts: Sequence[Sequence[int]], settings: Settings
-) -> AsyncIterator[Piece]:
+) -> AsyncGenerator[Piece]:
     """As `write`, for several prompts at once: the texts of the first are numbered first."""
     arrived: asyncio.Queue[Piece | None] = asyncio.Queue()
 
@@ -220,6 +229,7 @@ def _sampling(
     if served.writer is not None and served.writer.decodes:
         room = min(room, served.positions - len(prompt))
     temperature = 1.0 if settings.temperature is None else settings.temperature
+    temperature = temperature if temperature >= COLDEST else 0.0
     several = settings.choices > 1 and temperature == 0  # the likeliest, as often as it is wanted
     seed = secrets.randbits(32) if settings.seed is None else settings.seed % 2**32
     try:
@@ -240,6 +250,7 @@ def _sampling(
 
 
 def _shaper(served: Served, settings: Settings, sampling: Sampling) -> Shaper | None:
+    assert served.writer is not None
     bias = _bias(served, settings.logit_bias or {})
     grammar: Sequence[Any] = ()
     if settings.schema is not None:
@@ -249,6 +260,12 @@ def _shaper(served: Served, settings: Settings, sampling: Sampling) -> Shaper | 
     penalties = settings.presence_penalty, settings.frequency_penalty
     if not (grammar or bias or settings.top or any(penalties)):
         return None
+    if not shapes(served.writer):
+        param = settings.schema_param if grammar else "logit_bias" if bias else "logprobs"
+        param = param if grammar or bias or settings.top else "presence_penalty"
+        raise unsupported(
+            param, "is honoured by engine torch alone; serve with it, or leave it out"
+        )
     return Shaper(grammar, *penalties, bias, settings.top, sampling.temperature or 1.0)
 
 
@@ -265,18 +282,18 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[str]) -> None:
+    def __init__(self, events: AsyncGenerator[str]) -> None:
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._events = events
 
     @classmethod
-    async def begun(cls, events: AsyncIterator[str]) -> EventStream:
+    async def begun(cls, events: AsyncGenerator[str]) -> EventStream:
         """With its first event at hand: what fails before it is an answer with a status."""
         first = await anext(events)
 
-        async def all_of_them() -> AsyncIterator[str]:
-            async with aclosing(events):  # pyright: ignore[reportArgumentType]
+        async def all_of_them() -> AsyncGenerator[str]:
+            async with aclosing(events):
                 yield first
                 async for event in events:
                     yield event
@@ -287,7 +304,7 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": self.status_code,
                     "headers": self.raw_headers})  # fmt: skip
         try:
-            async with aclosing(self._events) as events:  # pyright: ignore[reportArgumentType]
+            async with aclosing(self._events) as events:
                 async for event in events:
                     await send(_part(event))
         except ApiError as error:

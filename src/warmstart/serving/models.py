@@ -34,7 +34,7 @@ from warmstart.serving.logits import Grammars
 from warmstart.serving.metrics import Metrics
 from warmstart.serving.settings import Serving
 from warmstart.serving.tickets import Gate
-from warmstart.serving.writing import StaticLoop, TextLoop
+from warmstart.serving.writing import TextLoop, loop_of
 
 
 class Searches(Protocol):
@@ -192,7 +192,8 @@ class Models:
         gate = gate or Gate(name, self.settings.max_waiting, self.metrics)
         served = Served(name, folder, key, predictor, writer, gate)
         if writer is not None:
-            served.loop = StaticLoop(name, writer, self.settings, self.metrics)
+            served.loop = loop_of(name, writer, self.settings, self.metrics,
+                                  lambda: open_writer(source, self._engine))  # fmt: skip
             reading = replace(predictor, tokenizer=copy.deepcopy(predictor.tokenizer))
             served.writer = replace(writer, predictor=reading)  # the loop's own decodes meanwhile
         return served

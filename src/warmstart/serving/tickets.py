@@ -138,7 +138,11 @@ async def in_thread(
     loop = asyncio.get_running_loop()
     work = loop.run_in_executor(pool, call)
     changed = asyncio.Event()
-    ticket.on_change.append(lambda: loop.call_soon_threadsafe(changed.set))
+
+    def tell() -> None:
+        loop.call_soon_threadsafe(changed.set)
+
+    ticket.on_change.append(tell)
     work.add_done_callback(lambda done: changed.set())
     while not work.done():
         if ticket.is_over:

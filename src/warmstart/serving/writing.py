@@ -3,7 +3,7 @@
 `TextLoop` is what routes speak to. `StaticLoop` fills it with the loop of `models.sampling`: it
 takes what waits up to a budget of rows and tokens, writes these texts together, a row leaves when
 its text has ended or its client has gone, and those that came meanwhile join between two such
-batches. An engine with continuous batching fills it with a loop of its own.
+batches. With `ContinuousLoop` they join at every step, where the engine can do that.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,7 +52,7 @@ class Pieces:
             self._rung = True
             self._loop.call_soon_threadsafe(self._ready.set)
 
-    async def read(self) -> AsyncIterator[Written]:
+    async def read(self) -> AsyncGenerator[Written]:
         """Until nobody asks any more. Raises `ApiError`, also where the ticket is over."""
         while True:
             self._rung = False
@@ -109,8 +109,8 @@ class TextLoop(Protocol):
         ...
 
 
-class StaticLoop:
-    """A thread that writes batch after batch with the loop of `models.sampling`."""
+class _Threaded:
+    """A queue of jobs, and the thread that writes them."""
 
     def __init__(self, name: str, writer: Writer, settings: Serving, metrics: Metrics) -> None:
         self._name, self._writer, self._settings = name, writer, settings
@@ -133,7 +133,48 @@ class StaticLoop:
             self._changed.notify()
 
     def _work(self) -> None:
-        while jobs := self._take():
+        raise NotImplementedError
+
+    def _take(self, rows: int, tokens: int, *, waits: bool = True) -> list[Job]:
+        """The jobs that come first, up to a budget. Empty where there is none: at the end, or at
+        once where it does not wait."""
+        with self._changed:
+            while True:
+                self._waiting = deque(job for job in self._waiting if not _is_over(job))
+                if self._waiting or self._ended or not waits:
+                    break
+                self._changed.wait()
+            jobs: list[Job] = []
+            while self._waiting:
+                job = self._waiting[0]
+                if (jobs or not waits) and (job.rows > rows or job.tokens > tokens):
+                    break
+                rows, tokens = rows - job.rows, tokens - job.tokens
+                jobs.append(self._waiting.popleft())
+        for job in jobs:
+            job.ticket.begin()
+            self._read.inc(len(job.prompt))
+        return jobs
+
+    def _tell(self, job: Job, choice: int, token: Token) -> None:
+        """Hand a token on."""
+        top: Sequence[tuple[int, float]] = ()
+        if token.id is not None:
+            self._written.inc()
+            if job.shaper is not None:
+                top = job.shaper.take(choice, token.id)
+        job.sent += 1
+        job.pieces.put(Written(choice, token, top))
+        if token.finish_reason is not None:
+            self._writing.dec()
+
+
+class StaticLoop(_Threaded):
+    """Writes batch after batch with the loop of `models.sampling`."""
+
+    def _work(self) -> None:
+        budget = self._settings.batch_rows, self._settings.batch_tokens
+        while jobs := self._take(*budget):
             try:
                 self._write(jobs)
             except Exception as error:  # noqa: BLE001 - nobody else may suffer for it
@@ -151,43 +192,9 @@ class StaticLoop:
         except Exception as error:  # noqa: BLE001 - whatever the model raises is this job's
             _fail(job, error)
 
-    def _take(self) -> list[Job]:
-        """The jobs that come first, up to the budget; empty at the end."""
-        with self._changed:
-            while True:
-                self._waiting = deque(job for job in self._waiting if not _is_over(job))
-                if self._waiting or self._ended:
-                    break
-                self._changed.wait()
-            jobs: list[Job] = []
-            rows, tokens = self._settings.batch_rows, self._settings.batch_tokens
-            while self._waiting:
-                job = self._waiting[0]
-                if jobs and (job.rows > rows or job.tokens > tokens):
-                    break
-                rows, tokens = rows - job.rows, tokens - job.tokens
-                jobs.append(self._waiting.popleft())
-        for job in jobs:
-            job.ticket.begin()
-        return jobs
-
     def _write(self, jobs: Sequence[Job]) -> None:
         owners = [(job, choice) for job in jobs for choice in range(job.rows)]
-        self._read.inc(sum(len(job.prompt) for job in jobs))
         self._writing.set(len(owners))
-        shaped = any(job.shaper is not None for job in jobs)
-
-        def tell(token: Token) -> None:
-            job, choice = owners[token.row]
-            top: Sequence[tuple[int, float]] = ()
-            if token.id is not None:
-                self._written.inc()
-                if job.shaper is not None:
-                    top = job.shaper.take(choice, token.id)
-            job.sent += 1
-            job.pieces.put(Written(choice, token, top))
-            if token.finish_reason is not None:
-                self._writing.dec()
 
         def shape(numbers: Sequence[int], logits: Any) -> Any:
             for place, number in enumerate(numbers):
@@ -196,11 +203,87 @@ class StaticLoop:
                     job.shaper.shape(choice, logits, place)
             return logits
 
+        how: dict[str, Any] = {}
+        if any(job.shaper is not None for job in jobs):
+            how["shape"] = shape
         self._writer.write(
             [job.prompt for job in jobs], [job.sampling for job in jobs], ends=self._ends,
-            on_token=tell, cancelled=lambda row: owners[row][0].ticket.is_over,
-            shape=shape if shaped else None,
+            on_token=lambda token: self._tell(*owners[token.row], token),
+            cancelled=lambda row: owners[row][0].ticket.is_over, **how,
         )  # fmt: skip
+
+
+class ContinuousLoop(_Threaded):
+    """Writes with an engine in which texts join and leave at every step (`Runner.batcher`).
+
+    Args:
+        reopen: opens the model again after its library has failed.
+    """
+
+    def __init__(
+        self, name: str, writer: Writer, settings: Serving, metrics: Metrics,
+        reopen: Callable[[], Writer],
+    ) -> None:  # fmt: skip
+        self._reopen = reopen
+        self._live: dict[int, tuple[Job, int]] = {}
+        super().__init__(name, writer, settings, metrics)
+
+    def _work(self) -> None:
+        batcher = self._batcher()
+        while self._join(batcher):
+            try:
+                for number, (job, _) in self._live.items():
+                    if job.ticket.is_over:
+                        batcher.cancel(number)
+                for token in batcher.step():
+                    place = self._live[token.row]
+                    if token.finish_reason is not None:
+                        del self._live[token.row]
+                    self._tell(*place, token)
+            except Exception as error:  # noqa: BLE001 - whatever the library raises
+                for job in {id(job): job for job, _ in self._live.values()}.values():
+                    _fail(job, error)
+                self._live.clear()
+                self._writer = self._reopen()
+                batcher = self._batcher()
+            self._writing.set(len(self._live))
+
+    def _batcher(self) -> Any:
+        return self._writer.predictor.runner.batcher(self._writer.tokenizer, self._ends)
+
+    def _join(self, batcher: Any) -> bool:
+        """Have the texts begun for which there is room; whether any is being written, and False at
+        the end."""
+        while True:
+            rows = self._settings.batch_rows - len(self._live)
+            tokens = sum(job.tokens for job, choice in self._live.values() if not choice)
+            left = self._settings.batch_tokens - tokens
+            jobs = self._take(rows, left, waits=not self._live)
+            if not jobs and not self._live:
+                return False
+            for job in jobs:
+                try:
+                    numbers = batcher.add(job.prompt, job.sampling)
+                    self._live |= {n: (job, choice) for choice, n in enumerate(numbers)}
+                except Exception as error:  # noqa: BLE001 - whatever the library raises
+                    _fail(job, error)
+            if self._live:
+                return True
+
+
+def loop_of(
+    name: str, writer: Writer, settings: Serving, metrics: Metrics, reopen: Callable[[], Writer]
+) -> TextLoop:
+    """The loop that a writer's engine allows."""
+    runner = writer.predictor.runner
+    if runner.batcher(writer.tokenizer) is not None:
+        return ContinuousLoop(name, writer, settings, metrics, reopen)
+    return StaticLoop(name, writer, settings, metrics)
+
+
+def shapes(writer: Writer) -> bool:
+    """Whether logits may be changed before a token is chosen: with torch."""
+    return hasattr(writer.predictor.runner, "forward")
 
 
 def _is_over(job: Job) -> bool:

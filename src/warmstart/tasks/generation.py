@@ -273,7 +273,8 @@ class TextTask(Task):
             facts["epoch_score"] = "Mean probability of a token of the answer"
         if answers.tokens.sum():
             facts |= {"loss": answers.loss, "perplexity": math.exp(min(answers.loss, 700.0))}
-            facts |= {"token_accuracy": answers.accuracy}
+            if not np.isnan(answers.accuracy):  # which not every engine says
+                facts |= {"token_accuracy": answers.accuracy}
         best = measure([row[0] for row in targets[:SEEN]], targets[:SEEN])
         return TaskResult(
             measure=measure,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -197,7 +197,7 @@ def schema_of(form: PlainFormat | SchemaFormat | None) -> Mapping[str, Any] | No
 async def _events(
     request: Request, body: ChatRequest, served: Served, prompt: Sequence[int],
     settings: Settings, head: Mapping[str, Any], logs: Spelling | None,
-) -> AsyncIterator[str]:  # fmt: skip
+) -> AsyncGenerator[str]:  # fmt: skip
     head, written, begun = {**head, "object": "chat.completion.chunk"}, 0, set[int]()
 
     def chunk(index: int, delta: Mapping[str, str], end: str | None, more: Any = None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, ClassVar
 
@@ -45,9 +45,9 @@ class WritingRequest(Body):
     n: int | None = Field(default=1, ge=1)
     temperature: float | None = Field(default=1.0, ge=0, le=2)
     top_p: float | None = Field(default=1.0, gt=0, le=1)
-    top_k: int = Field(default=0, ge=0)
+    top_k: int = Field(default=0, ge=0, lt=2**31)
     min_p: float = Field(default=0.0, ge=0, le=1)
-    repetition_penalty: float = Field(default=1.0, gt=0, le=100)
+    repetition_penalty: float = Field(default=1.0, ge=0.01, le=100)
     presence_penalty: float | None = Field(default=0.0, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=0.0, ge=-2, le=2)
     logit_bias: dict[str, float] | None = None
@@ -174,7 +174,7 @@ def _encoder(served: Served, prompt: str | Sequence[int]) -> Any:
 async def _events(
     request: Request, body: CompletionRequest, served: Served, prompts: Sequence[Sequence[int]],
     settings: Settings, head: Mapping[str, Any], logs: Spelling | None,
-) -> AsyncIterator[str]:  # fmt: skip
+) -> AsyncGenerator[str]:  # fmt: skip
     written, offsets = 0, [0] * (len(prompts) * settings.choices)
     async with aclosing(write_all(request, served, prompts, settings)) as pieces:
         async for piece in pieces:

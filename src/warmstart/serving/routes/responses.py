@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -209,7 +209,7 @@ class _Answer:
 
 async def _events(
     request: Request, served: Served, prompt: Sequence[int], settings: Settings, answer: _Answer
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str]:
     number, text = 0, Text()
     place = {"item_id": answer.message_id, "output_index": 0, "content_index": 0}
 

@@ -62,12 +62,13 @@ async def _made(request: Request, body: SourcesRequest, route: str) -> MadeList:
     served = models.writer(body.model, route=route)
     writer = served.writer
     assert writer is not None
+    encode = writer.encode
     texts = [body.input] if isinstance(body.input, str) else body.input
     settings = Settings(limit=body.max_tokens, temperature=body.temperature, seed=body.seed)
     check(models, settings, len(texts))
     check_rows(models, texts, "input")
     prompts = [
-        await read(request, served, lambda text=text: writer.encode(text), f"input.{n}")
+        await read(request, served, lambda text=text: encode(text), f"input.{n}")
         for n, text in enumerate(texts)
     ]
     async with aclosing(write_all(request, served, prompts, settings)) as pieces:

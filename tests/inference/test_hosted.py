@@ -295,6 +295,26 @@ def test_hosted_and_saved_models_stand_in_one_table(
     assert kept["best"] == MODEL
 
 
+def test_the_command_line_says_where_texts_go_and_what_it_cost(
+    server: HostServer, tmp_path: Path, classifier_of: Path, capsys: pytest.CaptureFixture[str]
+):
+    from warmstart.cli.main import main
+
+    server.answer = lambda request: '{"label": "yes"}'
+    data = written(tmp_path / "data.csv", [(f"text {n}", "yes") for n in range(4)])
+    labels = ["--engine.labels", "no,maybe,yes"]
+    prices = ["--engine.price_input", "1000", "--engine.price_output", "2000"]
+    words = ["evaluate", f"{classifier_of},{MODEL}", str(data), *labels, *prices]
+    assert main([*words, "--evaluate.bootstrap", "100"]) == 0
+    out, err = capsys.readouterr()
+    assert "cost of 1,000 rows" in out and f"\n{MODEL} " in out
+    assert f"note: the texts are sent to {server.url} (model tiny-1)" in err
+    assert "was asked 4 times" in err and "cost" in err
+    assert main(["predict", MODEL, "a text", *labels, *prices, "--engine.max_cost", "0.001"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("warmstart: ") == 1 and "stopped before max_cost 0.001 is passed" in err
+
+
 @pytest.fixture(scope="module")
 def classifier_of(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny import classifier

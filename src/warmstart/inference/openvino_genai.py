@@ -168,6 +168,11 @@ class GenaiRunner(WritingRunner):
         return RequestBatcher(self, tokenizer, ends)
 
     def write(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling], **how: Any
+    ) -> list[Completion]:
+        return self._write(prompts, sampling, **how)
+
+    def _write(
         self,
         prompts: Sequence[Sequence[int]],
         sampling: Sampling | Sequence[Sampling],
@@ -300,6 +305,7 @@ def export(model: Any) -> Any:
     parts = decompose_for_generation(
         model, {"input_ids": ids, "attention_mask": mask}, multi_token_decode=True
     )
+    decoder: Any
     decoder, inputs = parts["decode"]
     graph = OpenVINOExporter().export(decoder, inputs, OpenVINOConfig(dynamic=True)).program
     _free_mask(graph)

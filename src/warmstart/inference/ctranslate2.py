@@ -110,6 +110,11 @@ class Ctranslate2Runner(WritingRunner):
         self._model = self._opened()
 
     def write(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling], **how: Any
+    ) -> list[Completion]:
+        return self._write(prompts, sampling, **how)
+
+    def _write(
         self,
         prompts: Sequence[Sequence[int]],
         sampling: Sampling | Sequence[Sampling],
@@ -288,8 +293,9 @@ def convert(model: Any, out: Path, start: int, precision: str) -> None:
 
     with tempfile.TemporaryDirectory() as place:
         config.save_pretrained(place)
-        bits = None if precision == "fp32" else "int8"
-        Loaded(place).convert(str(out), quantization=bits, force=True)
+        Loaded(place).convert(
+            str(out), quantization=None if precision == "fp32" else "int8", force=True
+        )
     known: dict[str, Any] = read_json(out / "config.json")
     if config.is_encoder_decoder:
         known["decoder_start_token"] = str(start)

@@ -82,6 +82,7 @@ def test_products_are_runs_beside_their_source(source: Any, made: Any) -> None:
         assert row["score"] >= 0 and row["milliseconds"] > 0 and row["rows_per_second"] > 0
         assert row["difference"]["low"] <= row["difference"]["difference"]
         assert run.predict(["the good film"])[0].value in ("yes", "no")
+        assert run.recipe.base == run.facts["base"]["name"] == str(source.model)
         assert f'href="{row["name"]}/report.html"' in page and row["sentence"][:20] in page
     assert not (made.path / ".starts").exists()
     assert page.count("<circle") == 8 and "Trade-off" in page

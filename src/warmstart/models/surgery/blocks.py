@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from warmstart.errors import RecipeError
 from warmstart.models.architectures import ATTENTION, body_of, family_of, layers_of
+from warmstart.models.custom_head import HEAD
 from warmstart.models.head_layers import unwrap
 from warmstart.models.hf_calls import one_line, quiet, seeded
 from warmstart.models.modules import adapter_targets, match_modules
@@ -206,6 +207,11 @@ def _rebuilt(
 ) -> PreTrainedModel:
     """A model of the same class with these values of the config, and these weights."""
     inner: Any = unwrap(model)
+    if hasattr(inner, HEAD):
+        raise RecipeError(
+            "a model under a head of your own cannot be built anew with fewer parts; zero its "
+            "weights, trim its vocabulary or quantize it"
+        )
     config = copy.deepcopy(inner.config)
     for key, value in changes.items():
         setattr(config, key, value)

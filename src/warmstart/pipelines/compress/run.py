@@ -82,7 +82,11 @@ def compress(
             name, settings = product.part.engine
             candidates.append(Candidate(Path(own["model"]), name, settings, product.name))
         calibration = origin.prepared.examples["validation"].table
-        measured = measure(candidates, table, progress, calibration if len(calibration) else None)
+        others = calibration if len(calibration) else None
+        try:
+            measured = measure(candidates, table, progress, others)
+        except RunError as error:
+            raise RunError(f"{error}; the products stand in {out} and are not proven") from error
     return finish_compression(out, {**facts, "rows": len(table)}, made, measured)
 
 
@@ -162,12 +166,13 @@ def _made(
     recipe = origin.recipe_for(base, place, keys, part.objective)
     if part.trains:
         ready, texts = _prepared(recipe, product, keys), getattr(part, "texts", "")
+        ready = ready if part.student else _come_from(origin, ready)
         if texts and product.method == "distill":
             ready, note = _with_texts(origin, ready, texts)
             notes.append(note)
         run = tune(ready.recipe, prepared=ready, listeners=[*listeners])
     else:
-        run = _settled(recipe, Path(base))
+        run = _settled(_come_from(origin, prepare(recipe)), Path(base))
     run.update(compression={"source": str(origin.folder), "method": product.method,
                             "settings": dict(product.settings)})  # fmt: skip
     return {
@@ -184,15 +189,21 @@ def _prepared(recipe: Recipe, product: Wanted, keys: Mapping[str, Any]) -> Prepa
     if times == 1 or any(key in named for key in ("epochs", "max_steps", "tokens")):
         return ready
     epochs = times * (train.epochs or 1)
-    patience = train.patience if "patience" in named else max(3, epochs // 4)
+    patience = train.patience if "patience" in named else 0  # to the end of the schedule
     longer = {"epochs": epochs, "patience": patience}
     own = ready.recipe.model_copy(update={"train": train.model_copy(update=longer)})
     return replace(ready, recipe=own)
 
 
-def _settled(recipe: Recipe, start: Path) -> Run:
+def _come_from(origin: Origin, ready: Prepared) -> Prepared:
+    """The same, said of the source: what it begins with is gone at the end."""
+    base, name = replace(ready.base, name=str(origin.folder)), {"base": str(origin.folder)}
+    return replace(ready, base=base, recipe=ready.recipe.model_copy(update=name))
+
+
+def _settled(ready: Prepared, start: Path) -> Run:
     """A run of a model that needs no training: evaluated, proven, with a report."""
-    ready, predictor = prepare(recipe), open_predictor(start)
+    recipe, predictor = ready.recipe, open_predictor(start)
     outputs = {name: predictor.compute(ready.stores[name]) for name in ("test", "validation")}
     own = ready.recipe.evaluate.model_copy(
         update={} if not predictor.task.head.gives_vectors else {"baselines": False}

@@ -7,12 +7,19 @@ single line and exits with 2; from Python it is an ordinary exception.
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Iterable
 
+ENDLESS = re.compile(r"\S{1000,}")
+"""What is no word and no path, such as a name in a damaged file."""
+
 
 class WarmstartError(Exception):
-    """Base of every error that a user can cause or mend."""
+    """Base of every error that a user can cause or mend. A word without end is told cut short."""
+
+    def __str__(self) -> str:
+        return ENDLESS.sub(lambda word: _short(word[0], 100), super().__str__())
 
 
 class RecipeError(WarmstartError):

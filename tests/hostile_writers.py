@@ -33,7 +33,7 @@ WRITER_VERBS = (
     "inspect talk.jsonl --base writer --out look",
     "py warmstart.plan_pretraining('m.csv', base='writer')",
     "tokenizer compare m.csv --tokenizers writer,base",
-    "build writer m.csv --engine onnx",
+    f"py list(warmstart.generate('writer', 'm.csv', {FEW}))",
 )
 WRITTEN_VERBS = (
     "pretrain --resume written",
@@ -57,8 +57,8 @@ WHOLE_VERBS = (
     "py warmstart.pipeline('text-classification', 'whole')('a good film')",
     "py warmstart.build('whole', 'm.csv', engine='onnx')",
     "py warmstart.predict('whole', ['a good film'])",
-    "build whole --engine auto",
     "py warmstart.evaluate('whole', 'm.csv')",
+    "inspect m.csv --base whole/model --out look",
 )
 BASE_VERBS = (
     "py warmstart.inspect('m.csv', base='base', out='look')",
@@ -99,8 +99,10 @@ NAME_VERBS = (
     "py warmstart.pipeline('text-classification', {name!r})",
     "build {name} --engine onnx",
 )
-NAMES = ("../../etc", "/dev/zero", "/etc/passwd", "a/b/../../c", "evil/base", "x" * 5_000,
-         "\x1bb", "--index-url=http://evil", "smollm2==0", "base/../whole", ".", "~", "file:///etc")  # fmt: skip
+NAMES = (
+    "../../etc", "/dev/zero", "/etc/passwd", "a/b/../../c", "evil/base", "x" * 5_000, "\x1bb",
+    "--index-url=http://evil", "smollm2==0", "base/../whole", ".", "~", "file:///etc",
+)  # fmt: skip
 SETTINGS = ("max_new_tokens=10**15", "max_new_tokens=-1", "temperature=float('nan')", "top_p=2",
             "temperature=1e-320", "top_k=10**30", "stop=['']", "num_beams=10**9", "seed=10**40",
             "num_return_sequences=10**9", "max_length=1", "repetition_penalty=0", "strange=1",

@@ -15,6 +15,13 @@ ENDLESS = re.compile(r"\S{1000,}")
 """What is no word and no path, such as a name in a damaged file."""
 
 
+NO_MEMORY = re.compile(
+    "an.?t allocate memory|annot allocate memory|failed to map segment|bad_alloc|"
+    "can't start new thread|CUDA out of memory"
+)
+"""What Python, the loader of libraries and torch say where memory is lacking."""
+
+
 class WarmstartError(Exception):
     """Base of every error that a user can cause or mend. A word without end is told cut short."""
 
@@ -69,6 +76,11 @@ class RenamedKeyWarning(FutureWarning):
         )
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether the machine, or a limit on this process, had no more memory to give."""
+    return isinstance(error, MemoryError) or bool(NO_MEMORY.search(str(error)))
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The closing words of an unknown-name message: the nearest known name and all there are."""
     known = sorted(known)
@@ -79,8 +91,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def typed(path: object) -> str:
-    """A path as it may be typed in a command: in quotes where the shell would take it apart."""
-    return shlex.quote(str(path))
+    """A path as it may be typed in a command: in quotes where the shell would take it apart, and
+    never as a flag."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def shown(value: object, width: int = 60) -> str:

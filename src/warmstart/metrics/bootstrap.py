@@ -29,8 +29,8 @@ ROUNDING = 1e-12
 MACRO = "f1_macro"
 """The figure that is a mean over classes."""
 MISSED = np.array([0.0, 1.0, 0.4234, 0.1346, 0.0111, 0.0])
-"""Of the variance of a class of 0, 1, … and at least 5 rows what resamples miss: they show n - 1 of
-its n parts, but also draw the class in other sizes N, so 1 - (n - 1) E[1/N], N > 0 of Poisson(n)."""
+"""What resamples miss of the variance of a class of 0, 1, … and at least 5 rows. They show (n - 1)
+/ n of it, but also draw the class in other sizes N, so 1 - (n - 1) E[1/N], N > 0 of Poisson(n)."""
 FEWEST = 3
 """Test rows a class, on average, below which macro-F1 gets no interval: none would hold it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,12 +117,15 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
     seen.add_to(evaluation.metrics["notes"], predictor.task.max_length, predictor.task.when_cut)
     evaluation.metrics["notes"] += reader.notes
     if out is not None:
+        fresh = not out.exists()
         try:
             out.mkdir(parents=True, exist_ok=True)
             with write_atomically(out / "predictions.parquet") as part:
                 pq.write_table(evaluation.predictions, part)
             write_json(out / "metrics.json", evaluation.metrics)
         except OSError as error:
+            if fresh:
+                shutil.rmtree(out, ignore_errors=True)
             raise RunError(f"cannot write to {out}: {why(error)}; choose another --out") from error
     return evaluation.metrics
 

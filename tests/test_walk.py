@@ -152,7 +152,7 @@ class Worker:
         """The next line; empty where the process has ended, None where none comes within so many
         seconds of its processor time (a machine may be busy), or long after."""
         begun, spent = time.monotonic(), self.spent()
-        while time.monotonic() - begun < 10 * seconds and self.spent() - spent < seconds:
+        while time.monotonic() - begun < 30 * seconds and self.spent() - spent < seconds:
             with contextlib.suppress(queue.Empty):
                 return self.lines.get(timeout=0.5)
         return None

@@ -11,6 +11,8 @@ import re
 import shlex
 from collections.abc import Iterable
 
+from warmstart.formatting import harmless
+
 ENDLESS = re.compile(r"\S{1000,}")
 """What is no word and no path, such as a name in a damaged file."""
 
@@ -23,10 +25,11 @@ NO_MEMORY = re.compile(
 
 
 class WarmstartError(Exception):
-    """Base of every error that a user can cause or mend. A word without end is told cut short."""
+    """Base of every error that a user can cause or mend. A word without end is told cut short,
+    and control characters as numbers."""
 
     def __str__(self) -> str:
-        return ENDLESS.sub(lambda word: _short(word[0], 100), super().__str__())
+        return harmless(ENDLESS.sub(lambda word: _short(word[0], 100), super().__str__()))
 
 
 class RecipeError(WarmstartError):

@@ -117,15 +117,13 @@ def evaluate(model: Path, data: Any, out: Path | None, keys: Keys) -> dict[str, 
     seen.add_to(evaluation.metrics["notes"], predictor.task.max_length, predictor.task.when_cut)
     evaluation.metrics["notes"] += reader.notes
     if out is not None:
-        fresh = not out.exists()
         try:
             out.mkdir(parents=True, exist_ok=True)
             with write_atomically(out / "predictions.parquet") as part:
                 pq.write_table(evaluation.predictions, part)
             write_json(out / "metrics.json", evaluation.metrics)
         except OSError as error:
-            if fresh:
-                shutil.rmtree(out, ignore_errors=True)
+            shutil.rmtree(out, ignore_errors=True)  # which was empty
             raise RunError(f"cannot write to {out}: {why(error)}; choose another --out") from error
     return evaluation.metrics
 

@@ -10,7 +10,7 @@ import json
 import os
 import random
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,11 @@ ADAPTER_VERBS = (
     "adapters list {run}",
     "py warmstart.adapters.Adapters('base').load('a', {run!r})",
     "py warmstart.retrieval.embed({run!r}, ['text'])",
+    "py warmstart.adapters.listing({run!r})",
+    "py warmstart.adapters.merge({run!r}, out='o')",
+    "py warmstart.adapters.add([{run!r}, {run!r}], out='o')",
+    "py warmstart.adapters.average([{run!r}, {run!r}], out='o')",
+    "py warmstart.retrieval.index({run!r}, ['text'], out='i')",
 )
 RUN_VERBS = (
     "tune --resume {run}",
@@ -361,15 +366,15 @@ def some(verbs: tuple[str, ...], first: int) -> tuple[str, ...]:
     return tuple(verbs[(first + more) % len(verbs)] for more in range(min(FEW, len(verbs))))
 
 
-def cases(room: Path) -> list[Case]:
-    """Every case, each with some of its verbs in turn, so that every verb meets every kind."""
+def in_turn(cases: Iterable[Case]) -> list[Case]:
+    """Cases, each with some of its verbs in turn, so that every verb meets every kind."""
     return [
-        replace(case, verbs=some(case.verbs, number * FEW))
-        for number, case in enumerate(_cases(room))
+        replace(case, verbs=some(case.verbs, number * FEW)) for number, case in enumerate(cases)
     ]
 
 
-def _cases(room: Path) -> list[Case]:
+def cases(room: Path) -> list[Case]:
+    """Every case, with all of its verbs."""
     made = list[Case]()
     for run, verbs in (("whole", MODEL_VERBS + BASE_VERBS), ("lora", MODEL_VERBS + ADAPTER_VERBS)):
         model = Path(run, "model")

@@ -355,6 +355,33 @@ def test_a_folder_that_asks_too_much_is_refused(
         assert message in error and error.count("\n") == 1, error
 
 
+@pytest.mark.parametrize("names", [None, [], {}, ["BertModel"], ["BertForTokenClassification"]])
+def test_a_config_that_names_no_model_with_the_tasks_head(
+    names: Any, room: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config(room, architectures=names)
+    assert main(["predict", "whole", "a text"]) == 2
+    error = capsys.readouterr().err
+    assert "config.json is damaged" in error and "architectures" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("labels", [float("nan"), ["a"], {"one": "a"}, "x"])
+def test_labels_that_are_none(labels: Any, room: Path) -> None:
+    change("lora/model/model_config.json", id2label=labels)(room)
+    (row,) = warmstart.adapters.listing("lora")
+    assert "id2label" in row["error"]
+
+
+def test_a_name_without_end_is_told_cut_short(
+    room: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(room / "whole/model" / NOTE, lambda note: note["task"].update(name="a" * 100_000))
+    for words in (["index", "whole", "m.csv", "--out", "i"], ["predict", "whole", "a text"]):
+        assert main(words) == 2
+        assert len(capsys.readouterr().err) < 1_000
+
+
 def test_what_others_named_is_not_saved_again(room: Path) -> None:
     edit(room / "base/config.json", lambda c: c.update(auto_map={"AutoModel": "evil.Model"}))
     edit(room / "base/tokenizer_config.json",

@@ -5,6 +5,7 @@ refused in one line, or answers as the whole folder does."""
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import json
 import os
@@ -23,13 +24,21 @@ from typing import Any
 
 import pytest
 
-from hostile import CANARY, CODE, EVIL, Case, cases
+import hostile
+import hostile_writers
+from hostile import CANARY, CODE, EVIL, Case
 from learning import ENVIRONMENT, write_messages
 from tiny import tiny
 
 SECONDS, MEMORY = 20, 2 << 30
-SAMPLE = 60
+SAMPLE = 90
 """The default suite shows each so-and-so-manieth case."""
+TYPED = "the film\n1\n"
+"""What a person types where a command asks."""
+
+
+def cases(room: Path) -> list[Case]:
+    return hostile.in_turn([*hostile.cases(room), *hostile_writers.cases(room)])
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +63,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
             facts = json.loads(Path(run, "run.json").read_text())
             Path(run, "run.json").write_text(json.dumps({**facts, "status": "stopped"}))
         Path(f"{CODE}.py").write_text(EVIL)
+    hostile_writers.furnish(folder)
     return folder
 
 
@@ -64,7 +74,8 @@ def asked(command: str) -> dict[str, Any]:
     from warmstart.errors import WarmstartError
 
     out, err = io.StringIO(), io.StringIO()
-    begun, code = time.monotonic(), 0
+    begun, code, stdin = time.monotonic(), 0, sys.stdin
+    sys.stdin = io.StringIO(TYPED)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             if command.startswith("py "):
@@ -80,6 +91,8 @@ def asked(command: str) -> dict[str, Any]:
                      for at in traceback.extract_tb(error.__traceback__)[-6:]]  # fmt: skip
             line = f"{type(error).__name__}: {str(error)[:300]} ({', '.join(where)})"
             print(line, file=sys.stderr)
+        finally:
+            sys.stdin = stdin
     return {"code": code, "out": out.getvalue()[-2_000:], "err": err.getvalue()[-4_000:],
             "seconds": time.monotonic() - begun}  # fmt: skip
 
@@ -139,7 +152,7 @@ class Worker:
         """The next line; empty where the process has ended, None where none comes within so many
         seconds of its processor time (a machine may be busy), or long after."""
         begun, spent = time.monotonic(), self.spent()
-        while time.monotonic() - begun < 10 * seconds and self.spent() - spent < seconds:
+        while time.monotonic() - begun < 30 * seconds and self.spent() - spent < seconds:
             with contextlib.suppress(queue.Empty):
                 return self.lines.get(timeout=0.5)
         return None
@@ -241,6 +254,25 @@ def test_there_are_enough_cases(room: Path) -> None:
     names = [case.name for case in made]
     assert [name for name in names if names.count(name) > 1] == []
     assert len(names) >= 300
+
+
+def test_every_verb_and_function_is_walked(room: Path) -> None:
+    import warmstart
+    from warmstart.cli.main import VERBS
+
+    commands = {command for case in cases(room) for command in case.verbs}
+    verbs = {
+        f"{name} {below}".strip() for name, verb in VERBS.items() for below in (verb.verbs or [""])
+    }
+    functions = {
+        f"{below}.{name}".strip(".")
+        for below, place in (("", warmstart), ("adapters", warmstart.adapters),
+                             ("retrieval", warmstart.retrieval), ("tokenizer", warmstart.tokenizer))
+        for name in place.__all__ if inspect.isfunction(getattr(place, name))
+    }  # fmt: skip
+    assert not {verb for verb in verbs if not any(c.startswith(f"{verb} ") for c in commands)}
+    calls = "\n".join(command for command in commands if command.startswith("py "))
+    assert not {name for name in functions if f"warmstart.{name}(" not in calls}
 
 
 def test_a_sample_of_the_walk(room: Path) -> None:

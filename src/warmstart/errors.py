@@ -7,12 +7,29 @@ single line and exits with 2; from Python it is an ordinary exception.
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Iterable
 
+from warmstart.formatting import harmless
+
+ENDLESS = re.compile(r"\S{1000,}")
+"""What is no word and no path, such as a name in a damaged file."""
+
+
+NO_MEMORY = re.compile(
+    "an.?t allocate memory|annot allocate memory|failed to map segment|bad_alloc|"
+    "can't start new thread|CUDA out of memory"
+)
+"""What Python, the loader of libraries and torch say where memory is lacking."""
+
 
 class WarmstartError(Exception):
-    """Base of every error that a user can cause or mend."""
+    """Base of every error that a user can cause or mend. A word without end is told cut short,
+    and control characters as numbers."""
+
+    def __str__(self) -> str:
+        return harmless(ENDLESS.sub(lambda word: _short(word[0], 100), super().__str__()))
 
 
 class RecipeError(WarmstartError):
@@ -66,6 +83,11 @@ class RenamedKeyWarning(FutureWarning):
         )
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether the machine, or a limit on this process, had no more memory to give."""
+    return isinstance(error, MemoryError) or bool(NO_MEMORY.search(str(error)))
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The closing words of an unknown-name message: the nearest known name and all there are."""
     known = sorted(known)
@@ -76,8 +98,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def typed(path: object) -> str:
-    """A path as it may be typed in a command: in quotes where the shell would take it apart."""
-    return shlex.quote(str(path))
+    """A path as it may be typed in a command: in quotes where the shell would take it apart, and
+    never as a flag."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def shown(value: object, width: int = 60) -> str:

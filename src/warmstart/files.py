@@ -43,8 +43,8 @@ def read_json(path: Path, object_hook: Callable[[dict[str, Any]], Any] | None = 
     """Read a JSON file. Raises `OSError`, or `ValueError` where it is none, or too large."""
     if path.exists() and not path.is_file():
         raise OSError(f"{path.name} is no plain file")
-    with path.open(encoding="utf-8") as file:
-        text = file.read(LARGEST_JSON + 1)
+    with path.open(encoding="utf-8") as file:  # a buffer of the size that is asked for is made
+        text = file.read(min(path.stat().st_size, LARGEST_JSON) + 1)
     if len(text) > LARGEST_JSON:
         raise ValueError(f"{path.name} has more than {LARGEST_JSON:,} characters")
     try:

@@ -1,6 +1,16 @@
-"""How many of something, in words."""
+"""How many of something in words, and texts that cannot steer a terminal."""
 
 from __future__ import annotations
+
+import re
+
+CONTROL = re.compile(r"\x1b(?!\[[\d;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
+"""Control characters of a text, but for line ends, tabs and colours."""
+
+
+def harmless(text: str) -> str:
+    """The text with its control characters as numbers: \\u001b."""
+    return CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def counted(n: int, noun: str = "row", plural: str | None = None) -> str:

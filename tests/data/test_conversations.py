@@ -15,6 +15,7 @@ from warmstart.data.conversations import (
     PREFERENCE_ROLES,
     PROMPT_ROLES,
     as_text,
+    messages_of,
     read,
     read_conversations,
     read_preferences,
@@ -24,6 +25,7 @@ from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read_splits
 from warmstart.data.settings import Data
 from warmstart.data.splitting import map_roles, own_rows
+from warmstart.errors import RowError
 
 ASKED = {"role": "user", "content": "Two and two?"}
 ANSWER = {"role": "assistant", "content": "Four."}
@@ -129,6 +131,12 @@ def test_what_cannot_be_used_is_dropped_with_its_reason(tmp_path: Path) -> None:
         "a tool call whose arguments are no JSON object",
         "no messages",
     }
+
+
+@pytest.mark.parametrize("calls", [-1, 10**19, "5", True, {"a": 1}])
+def test_calls_that_are_no_list(calls: Any) -> None:
+    with pytest.raises(RowError, match="tool_calls are no list"):
+        messages_of([ASKED, {**ANSWER, "tool_calls": calls}])
 
 
 def test_weights_and_tools_are_kept(tmp_path: Path) -> None:

@@ -51,8 +51,9 @@ def test_named_encoding_is_checked(put) -> None:
     assert detect(path, "latin-1") == "latin-1"
     with pytest.raises(DataError, match=r"d\.csv:2: bytes that are not utf-8"):
         detect(path, "utf-8")
-    with pytest.raises(RecipeError, match="no encoding 'utf-9'"):
-        detect(path, "utf-9")
+    for name in ("utf-9", "rot13", "base64", "undefined"):
+        with pytest.raises(RecipeError, match=f"no encoding '{name}'"):
+            detect(path, name)
 
 
 def test_line_of_a_bad_byte_far_into_the_file(put) -> None:

@@ -67,6 +67,21 @@ def one_result(k: int, each: int, right: float, name: str = "f1_macro") -> Calla
     return draw
 
 
+def uneven_mix(k: int, rows: int, right: float) -> Callable[[Rng], Any]:
+    """Rows at random of classes of which the most frequent is eight times the rarest; the truth is
+    that of this mix. Macro-F1 of an even one is another figure: what is wrongly given a rare class
+    weighs less there."""
+    mix = np.geomspace(1, 1 / 8, k)
+
+    def draw(rng: Rng) -> tuple[Any, float]:
+        matrix, y = population(k, rng, right), rng.choice(k, rows, p=mix / mix.sum())
+        measure, p = ClassMeasure(k), answered(matrix, y, rng.random(rows))
+        table = intervals(measure, measure.rows(p, y), DRAWS, seed=int(rng.integers(2**31)))
+        return table["f1_macro"], macro(matrix, mix)
+
+    return draw
+
+
 def two_results(k: int, each: int, right: float) -> Callable[[Rng], Any]:
     """The difference of two models that mostly say the same, on the same rows."""
 
@@ -149,9 +164,11 @@ CASES = {
     **{f"macro-F1, {k} classes of {n} rows, {a:.0%} right": (one_result(k, n, a), trials)
        for k, n, trials in ((5, 40, 1000), (20, 10, 800), (77, 4, 500), (150, 4, 250))
        for a in (0.6, 0.85)},
+    "macro-F1, 5 uneven classes, 200 rows": (uneven_mix(5, 200, 0.85), 1000),
+    "macro-F1, 20 uneven classes, 200 rows": (uneven_mix(20, 200, 0.85), 800),
     "accuracy, 100 rows": (one_result(5, 20, 0.85, "accuracy"), 1000),
     "difference of macro-F1, 5 classes of 40 rows": (two_results(5, 40, 0.8), 1000),
-    "difference of macro-F1, 150 classes of 4 rows": (two_results(150, 4, 0.8), 150),
+    "difference of macro-F1, 150 classes of 4 rows": (two_results(150, 4, 0.8), 250),
     "accuracy, 20 authors of 10 rows": (authors(20, 10, 12.0, "accuracy"), 1500),
     "accuracy, 20 authors of 10 rows, strong": (authors(20, 10, 2.0, "accuracy"), 1500),
     "difference of accuracy, 20 authors of 10 rows": (authors(20, 10, 2.0, "difference"), 1500),

@@ -121,8 +121,11 @@ def test_a_download_that_broke_off_begins_anew(
     assert resolve()["sha256"] == sha256(big_repo / "model.safetensors")
 
 
-def test_damaged_download_is_refused(hub: HubServer, resolve: Resolve, tiny_repo: Path) -> None:
-    hub.garble.add("model.safetensors")
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_damaged_download_is_refused(
+    name: str, hub: HubServer, resolve: Resolve, tiny_repo: Path
+) -> None:
+    hub.garble.add(name)
     answer = resolve()
     assert answer["error"] == "HubError"
     assert "came damaged" in answer["message"]

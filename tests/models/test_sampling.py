@@ -156,6 +156,7 @@ def test_draws_come_as_often_as_their_probabilities_say():
         assert torch.allclose(share, wanted, atol=0.012)
     ends = torch.tensor([0.0, np.nextafter(1.0, 0.0)], dtype=torch.float64)
     assert pick(scores.expand(2, 5), [Sampling(top_k=2)] * 2, ends).tolist() == [0, 1]
+    assert pick(scores.expand(2, 5), [Sampling(top_k=10**30)] * 2, ends).tolist() == [0, 4]
 
 
 def test_what_is_drawn_does_not_depend_on_the_rows_beside_it(model_of: Callable[..., Any]):

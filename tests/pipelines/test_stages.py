@@ -135,6 +135,8 @@ def test_goes_on_where_it_was(file: Path, dies: str) -> None:
         ('"some/base"', '"stage:best"', "stage read: base = stage:best: no stage before it"),
         ('name = "best"', 'name = "read"', "stage read: two stages have this name"),
         ('name = "best"', 'name = "../x"', "stage 3 of .*: give it a name of letters"),
+        ('name = "best"', f'name = "{"x" * 500}"', "stage 3 of .*: give it a name of letters"),
+        ('"some/base"', '"stage:\\u001b[2J"', r"stage read: base = stage:\\u001b\[2J: no stage"),
         ("[[stages]]\nname = \"read\"", "seeds = 1\n[[stages]]\nname = \"read\"", "key 'seeds'"),
         ("train.max_steps = 4", 'out = "x"', "a stage stands in a folder of its name"),
     ],
@@ -147,6 +149,12 @@ def test_what_is_refused_before_anything_is_read(
     with pytest.raises(RecipeError, match=reason):
         run_stages(file, helper.verbs, out="life")
     assert not helper.calls and not Path("life").exists()
+
+
+def test_the_folder_of_stages_is_a_text(file: Path) -> None:
+    file.write_text("out = 3\n" + file.read_text())
+    with pytest.raises(RecipeError, match="out = 3: give the name of a folder"):
+        run_stages(file, Helper().verbs)
 
 
 REAL = """

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from warmstart.cli.output.tables import print_json
+from warmstart.cli.output.tables import print_json, tell
 from warmstart.errors import RecipeError, WarmstartError, nearest, shown
 from warmstart.files import write_text
 from warmstart.formatting import counted
@@ -151,7 +151,7 @@ class Talk:
         return False
 
     def _note(self, text: str) -> None:
-        print(f"({text})", file=sys.stderr)
+        tell(f"({text})")
 
 
 def _save(chat: Chat, name: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,11 +17,14 @@ from warmstart.errors import (
     RenamedKeyWarning,
     SendsTextsWarning,
     WarmstartError,
+    lacks_memory,
     shown,
 )
+from warmstart.formatting import harmless
 
 UNWRITTEN, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+UNPRINTED = "cannot write the output"
 ABOUT = "Fine-tune a pretrained transformer and know how far to trust it."
 
 
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code if heard else UNWRITTEN
     except WarmstartError as error:
-        print(f"warmstart: {escaped(' '.join(str(error).split()))}", file=sys.stderr)
+        print(f"warmstart: {harmless(' '.join(str(error).split()))}", file=sys.stderr)
         return INTERRUPTED if type(error).__name__ == "Interrupted" else USAGE_ERROR
     except KeyboardInterrupt:
         print("warmstart: interrupted", file=sys.stderr)
@@ -50,23 +52,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has seen enough
         _hush()
         return 0
-    except OSError as error:
-        if error.filename is None and error.errno not in UNPRINTABLE:
+    except Exception as error:
+        line = _of_the_machine(error)
+        if line is None:
             raise
-        reason = error.strerror or shown(error, 120)
-        if error.filename is not None:
-            file = f"'{shown(error.filename, 100)}'"
-            mend = "give another name, or mend what stands there"
-            print(f"warmstart: {file}: {reason}; {mend}", file=sys.stderr)
-            return USAGE_ERROR
-        print(f"warmstart: cannot write the output: {reason}", file=sys.stderr)
-        _hush()
-        return UNWRITTEN
+        print(f"warmstart: {line}", file=sys.stderr)
+        if lacks_memory(error):  # nor has Python any as it ends
+            sys.unraisablehook = lambda unraisable: None
+        if line.startswith(UNPRINTED):
+            _hush()
+            return UNWRITTEN
+        return USAGE_ERROR
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """What is wrong with the machine or its files, and what to do; None where that is not it."""
+    if lacks_memory(error):
+        return ("there is not enough memory for this; end other programs, raise the limit "
+                "(ulimit -v), or take a smaller model or batch")  # fmt: skip
+    if not isinstance(error, OSError):
+        return None
+    reason = error.strerror or shown(error, 120)
+    if "temporary directory" in reason:  # which the import of a library asks for
+        return "no folder for temporary files can be written: export TMPDIR=FOLDER first"
+    if error.filename is not None:
+        file = f"'{shown(error.filename, 100)}'"
+        return f"{file}: {reason}; give another name, or mend what stands there"
+    return f"{UNPRINTED}: {reason}" if error.errno in UNPRINTABLE else None
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
     """A key in an old spelling and texts that leave get a note; other warnings look as always."""
-    text = f"note: {message}\n"
+    text = harmless(f"note: {message}\n")
     if not issubclass(category, RenamedKeyWarning | SendsTextsWarning):
         text = warnings.formatwarning(message, category, *place[:2])
     sys.stderr.write(text)
@@ -78,10 +95,23 @@ def _check_words(words: list[str]) -> None:
         try:
             word.encode()
         except UnicodeEncodeError:
+            if _readable(word):
+                raise RecipeError(
+                    f"the locale of this terminal is not UTF-8, and '{_readable(word)}' cannot be "
+                    "read: export PYTHONUTF8=1 first"
+                ) from None
             raise RecipeError(
                 f"'{shown(word)}' holds bytes that are not UTF-8; write the text in UTF-8, or give "
                 "the file a name that is"
             ) from None
+
+
+def _readable(word: str) -> str:
+    """A word of the command line whose bytes are UTF-8; empty where they are not."""
+    try:
+        return shown(os.fsencode(word).decode("utf-8"))
+    except UnicodeError:
+        return ""
 
 
 def _hush() -> None:
@@ -126,10 +156,6 @@ def _printable() -> None:
         sys.stdout = Terminal(sys.stdout)
 
 
-CONTROL = re.compile(r"\x1b(?!\[[\d;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
-"""Control characters of a text, but for line ends, tabs and colours."""
-
-
 class Terminal:
     """A stream in which a text from the data cannot move the cursor, or name the window: its
     control characters are shown as \\u001b."""
@@ -139,13 +165,8 @@ class Terminal:
 
     def write(self, text: str) -> int:
         """Write, and return how many characters of `text`."""
-        self._stream.write(escaped(text))
+        self._stream.write(harmless(text))
         return len(text)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-
-def escaped(text: str) -> str:
-    """The text with its control characters as numbers."""
-    return CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

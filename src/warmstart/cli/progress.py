@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from warmstart.cli.output.tables import tell
+from warmstart.formatting import harmless
 from warmstart.reporting.comparison import duration
 from warmstart.types import Listener
 
@@ -75,8 +76,8 @@ class Stages(_Bar):
         """`done` of `of` parts of the stage `what` are done."""
         fresh, self._what = what != self._what, what
         if fresh and not self.console.is_terminal:
-            print(f"{what} ...", file=sys.stderr, flush=True)
-        self.draw(of, fresh=fresh, description=what, completed=done)
+            tell(f"{what} ...")
+        self.draw(of, fresh=fresh, description=escape(harmless(what)), completed=done)
 
 
 class Bars(_Bar, Listener):
@@ -103,7 +104,7 @@ class Bars(_Bar, Listener):
 
     def begin_run(self, name: str, number: int, of: int) -> None:
         self._reset()
-        Console(stderr=True, highlight=False).print(f"{escape(name)} ({number} of {of})")
+        Console(stderr=True, highlight=False).print(f"{escape(harmless(name))} ({number} of {of})")
 
     def step(self, step: Step, total: int) -> None:
         self._total = total
@@ -140,11 +141,11 @@ class Bars(_Bar, Listener):
         if self.console.is_terminal:
             self.bar.console.print(line, highlight=False)
         else:
-            print(line, file=sys.stderr, flush=True)
+            tell(line)
 
     def note(self, text: str) -> None:
-        print(f"note: {text}", file=sys.stderr, flush=True)
+        tell(f"note: {text}")
 
     def stage(self, what: str, done: int, of: int) -> None:
         """Of something that is measured: one line each."""
-        print(f"measuring {what} ...", file=sys.stderr, flush=True)
+        tell(f"measuring {what} ...")

@@ -27,6 +27,8 @@ def read_toml(text: str, where: str = "the recipe") -> dict[str, Any]:
         return _quoted(tomllib.loads(text.removeprefix("\ufeff")))
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{where} is not TOML: {error}; texts stand in quotes") from None
+    except RecursionError:
+        raise RecipeError(f"{where} is no recipe: it is nested too deeply") from None
 
 
 def _quoted(value: Any) -> Any:
@@ -42,7 +44,7 @@ def read_file(path: str | Path) -> dict[str, Any]:
         if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
             raise RecipeError(f"the recipe {path} is no file but a pipe or a device; give a file")
         with Path(path).open("rb") as file:
-            raw = file.read(LARGEST + 1)
+            raw = file.read(min(os.path.getsize(path), LARGEST) + 1)
         if len(raw) > LARGEST:
             raise RecipeError(f"the recipe {path} has more than {LARGEST:,} bytes; is it one?")
         wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as PowerShell writes

@@ -25,7 +25,7 @@ from warmstart.inference.engine import Engine, Runner, TokenBatch
 from warmstart.models.adapters.files import read
 from warmstart.models.adapters.open import opened
 from warmstart.models.architectures import positions_of
-from warmstart.models.checks import NOTE, config_file, note_of, read_json
+from warmstart.models.checks import ADAPTED, NOTE, config_file, note_of, read_json
 from warmstart.models.generation import GenerationOutput
 from warmstart.models.heads import CLASSES, HEADS, VECTOR, head_of
 from warmstart.models.hf_calls import one_line
@@ -291,12 +291,27 @@ def _task_of(folder: Path, longest: int, instead: Instead | None) -> Task:
         saved = dict(other)
         name, longest = str(saved.pop("name")), min(longest, saved.get("max_length", longest))
     if name not in parts.names("task"):
-        raise RunError(f"{folder} was trained for the task '{name}', which is not known here")
+        raise RunError(
+            f"{folder} was trained for the task '{shown(name)}', which is not known here"
+        )
     try:
         task: Any = parts.find("task", name).model_validate({**saved, "max_length": longest})
     except ValueError as error:
         raise RunError(f"{folder / NOTE} is damaged: {shown(error, 120)}") from None
+    if known and config.name != ADAPTED and "module" not in saved:
+        _check_head(task, known, config)
     return task.resolve_for_base(known, longest) if known else task
+
+
+def _check_head(task: Task, config: Mapping[str, Any], path: Path) -> None:
+    """Refuse a config that names a model with another head than the task's, or with none."""
+    head = head_of(config)
+    if task.head.gives_logits and (head is None or head.auto != task.head.auto):
+        names = config.get("architectures")
+        raise RunError(
+            f"{path} is damaged: its architectures = {shown(names, 40)} name no model with a "
+            f"{task.head.what} head; copy the folder again"
+        )
 
 
 def own_form(task: Task, table: pa.Table) -> pa.Table:

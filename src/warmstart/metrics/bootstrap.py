@@ -28,6 +28,9 @@ SIGNIFICANT = 0.05
 ROUNDING = 1e-12
 MACRO = "f1_macro"
 """The figure that is a mean over classes."""
+MISSED = np.array([0.0, 1.0, 0.4234, 0.1346, 0.0111, 0.0])
+"""What resamples miss of the variance of a class of 0, 1, … and at least 5 rows. They show (n - 1)
+/ n of it, but also draw the class in other sizes N, so 1 - (n - 1) E[1/N], N > 0 of Poisson(n)."""
 FEWEST = 3
 """Test rows a class, on average, below which macro-F1 gets no interval: none would hold it."""
 
@@ -252,7 +255,8 @@ def difference(
     else:
         hidden = 0.0
         if name == MACRO and classes is not None and len(classes):
-            hidden = hidden_variance(classes, split, of_two=True)
+            few = classes.astype(np.int64).clip(0, len(MISSED) - 1)
+            hidden = split * float((MISSED[few] / classes).sum()) / len(classes) ** 2
         unseen = math.hypot(math.sqrt(hidden), 1 / (rows + 2)) * (top - bottom)
         reach = critical(level, units) * math.hypot(standard_error(every, units), unseen)
         low = max(observed - reach, bottom - top)
@@ -311,15 +315,15 @@ def wilson(
     return (middle - reach) / (1.0 + lean), (middle + reach) / (1.0 + lean)
 
 
-def hidden_variance(classes: NDArray[Any], share: float, of_two: bool = False) -> float:
-    """What resampling misses of the variance of a mean over classes with so few units [K] each.
+def hidden_variance(classes: NDArray[Any], share: float) -> float:
+    """What is missing in the variance of a mean over classes with so few units [K] each.
 
-    A class of n rows has the variance share x (1 - share) / n; its resamples show (n - 1) / n of
-    it, and those of a single row none. `share`: of the answers that are right; of the difference of
-    two systems, of those that only one of them gives.
+    A class of n rows has the variance share x (1 - share) / n, `share` being that of the answers
+    that are right; an nth of it is added. Resamples miss less than that (`MISSED`), but each class
+    of few rows scores too low besides, which this makes up for: without it the truth is held in
+    0.91 of test sets of 150 classes of 4 rows. In a difference of two systems it cancels.
     """
-    each = share if of_two else share * (1.0 - share)
-    return each * float((1.0 / classes**2).sum()) / len(classes) ** 2
+    return share * (1.0 - share) * float((1.0 / classes**2).sum()) / len(classes) ** 2
 
 
 def bounds(sample: Floats, level: float) -> tuple[float, float]:

@@ -217,7 +217,8 @@ def check_config(config: Mapping[str, Any], folder: Path) -> None:
 
     Raises `BaseModelError`.
     """
-    names: Any = config.get("architectures") or []
+    names: Any = config.get("architectures")
+    names = [] if names is None else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise BaseModelError(
             f"{folder / 'config.json'} is damaged: architectures = {shown(names, 40)}; fetch the "
@@ -235,15 +236,27 @@ def check_config(config: Mapping[str, Any], folder: Path) -> None:
                 f"{folder / 'config.json'} asks for code from the hub ({key} = {shown(value)}), "
                 "which is never run; take the key out"
             )
-    names: Any = config.get("id2label")
-    labels = max(
-        len(names) if isinstance(names, dict) else 0, whole_number(config.get("num_labels"))
-    )
+    labels = max(len(labels_of(config, folder)), whole_number(config.get("num_labels")))
     if labels > MOST_LABELS:
         raise BaseModelError(
             f"{folder / 'config.json'} says num_labels = {labels:,}; at most "
             f"{MOST_LABELS:,} are read"
         )
+
+
+def labels_of(config: Mapping[str, Any], folder: Path) -> list[str]:
+    """The labels that a config names, in the order of the outputs; empty where it names none.
+
+    Raises `BaseModelError`.
+    """
+    names: Any = config.get("id2label")
+    try:
+        return [str(names[key]) for key in sorted(names or {}, key=int)]
+    except (TypeError, ValueError, KeyError):
+        raise BaseModelError(
+            f"the config of {folder} is damaged: id2label = {shown(names, 40)}; fetch the model "
+            "again"
+        ) from None
 
 
 def whole_number(value: Any) -> int:

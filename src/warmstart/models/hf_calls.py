@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from warmstart.errors import BaseModelError, WarmstartError, shown
+from warmstart.errors import BaseModelError, WarmstartError, lacks_memory, shown
 
 LOAD: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """For `from_pretrained`: nothing is fetched, and no code that comes with a model is run."""
@@ -42,6 +42,8 @@ def one_line(what: str) -> Iterator[None]:
     except BaseException as error:  # transformers, tokenizers and safetensors raise all kinds
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise  # such as Ctrl-C; what panics in Rust is no Exception either
+        if lacks_memory(error):
+            raise  # of the machine, and not the file's fault
         raise BaseModelError(f"{what}: {shown(error, 200)}") from error
 
 

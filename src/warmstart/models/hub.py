@@ -7,6 +7,7 @@ The address, the cache, the token and the offline switch are those of `huggingfa
 from __future__ import annotations
 
 import errno
+import hashlib
 import re
 import sys
 import time
@@ -205,8 +206,9 @@ def _download(repo_id: str, revision: str | None) -> Path:
     else:
         if not COMMIT.fullmatch(str(info.sha)):  # it becomes the name of a folder
             raise HubError(f"the hub names '{shown(info.sha, 60)}' as the commit of '{repo_id}'")
-        weights = _weights_among([file.rfilename for file in info.siblings or []], repo_id)
-        cached = {name: try_to_load_from_cache(repo_id, name, None, info.sha) for name in weights}
+        names = [file.rfilename for file in info.siblings or [] if "/" not in file.rfilename]
+        _weights_among(names, repo_id)
+        cached = {name: try_to_load_from_cache(repo_id, name, None, info.sha) for name in names}
         fresh = [name for name, path in cached.items() if not isinstance(path, str)]
     path = snapshot_download(
         repo_id,
@@ -216,14 +218,27 @@ def _download(repo_id: str, revision: str | None) -> Path:
     )
     for name in fresh:
         blob = (Path(path) / name).resolve()
-        if len(blob.name) == 64 and (sha256 := file_sha256(blob)) != blob.name:
+        if blob.is_file() and (own := _sum_like(blob)) not in (None, blob.name):
             (Path(path) / name).unlink()
             blob.unlink(missing_ok=True)
             raise HubError(
-                f"'{repo_id}' {name} came damaged (sha256 {sha256[:12]}… instead of "
+                f"'{repo_id}' {name} came damaged (its sum is {own[:12]}… instead of "
                 f"{blob.name[:12]}…): try again, or ask whoever runs the hub"
             )
     return Path(path)
+
+
+def _sum_like(blob: Path) -> str | None:
+    """The sum of a file of the cache, as its name is one: sha256 of a large file, git's of a small
+    one; None where the name is none."""
+    if re.fullmatch("[0-9a-f]{64}", blob.name):
+        return file_sha256(blob)
+    if re.fullmatch("[0-9a-f]{40}", blob.name):
+        content = blob.read_bytes()
+        return hashlib.sha1(
+            b"blob %d\0" % len(content) + content, usedforsecurity=False
+        ).hexdigest()
+    return None
 
 
 def _weights_among(files: Sequence[str], repo_id: str) -> list[str]:

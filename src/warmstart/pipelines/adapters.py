@@ -28,7 +28,7 @@ from warmstart.models.adapters import combine
 from warmstart.models.adapters.files import CONFIG, base_state, read, sum_of_base
 from warmstart.models.adapters.open import opened, share
 from warmstart.models.base import Base, resolve
-from warmstart.models.checks import headers, parameters, read_json, weights_size
+from warmstart.models.checks import headers, labels_of, parameters, read_json, weights_size
 from warmstart.models.hf_calls import one_line
 from warmstart.run import new_folder
 from warmstart.types import Prediction
@@ -171,12 +171,11 @@ def _whole_row(folder: Path) -> dict[str, Any]:
     """A folder with a whole model."""
     place = folder / "model" if (folder / "model" / "config.json").exists() else folder
     try:
-        names = read_json(place / "config.json").get("id2label") or {}
         return {
             "method": "whole model",
             "parameters": parameters(headers(place)),
             "bytes": weights_size(place),
-            "labels": [str(names[key]) for key in sorted(names, key=int)],
+            "labels": labels_of(read_json(place / "config.json"), place),
         }
     except BaseModelError as error:
         return {"error": str(error)}

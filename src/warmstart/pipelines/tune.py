@@ -23,7 +23,7 @@ from warmstart.run import Run, held, now, run_folder, versions, why
 from warmstart.training import checkpoint
 from warmstart.training.memory import give_back_memory, keep_freed_memory, small_heap
 from warmstart.training.precision import use_cores
-from warmstart.training.progress import Interrupted
+from warmstart.training.progress import Interrupted, signals_interrupt
 from warmstart.types import Listener
 
 
@@ -58,7 +58,7 @@ def tune(
     else:
         run = Run(resume)
         check_unchanged(run.facts, ready.facts(), resume)
-    with held(run.path), _telling(run):
+    with held(run.path), signals_interrupt(), _telling(run):
         if resume is not None:
             run.update(status="running")
         if prepared is None and isinstance(ready, Prepared):

@@ -84,7 +84,12 @@ class Log:
         )
 
     def write(self, **facts: Any) -> None:
-        """Log anything else; `step` is among the facts."""
+        """Log anything else; `step` is among the facts. Raises `RunError` where the folder of the
+        run is gone, for nothing of it would be kept."""
+        if not self.path.exists():
+            raise RunError(
+                f"{self.path.parent} was removed while the run worked in it; begin a new run"
+            )
         self.file.write(json.dumps(facts) + "\n")
 
     def lines(self) -> list[dict[str, Any]]:
@@ -123,6 +128,25 @@ class Interrupted(RunError):
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
            if hasattr(signal, name)]  # fmt: skip
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """SIGTERM and a terminal that closes do what Ctrl-C does, so that the run says how it ended."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before: dict[Any, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {s: h for s in SIGNALS if (h := signal.getsignal(s)) is signal.SIG_DFL}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from warmstart.cli.output.tables import notes as show_notes
-from warmstart.cli.output.tables import plain, print_json, print_next, put
+from warmstart.cli.output.tables import plain, print_json, print_next, put, tell
 from warmstart.errors import shown, typed
 from warmstart.formatting import counted
 
@@ -65,7 +65,7 @@ class Texts:
         elif not self._streams:
             _print(texts)
         if out is not None:
-            print(f"{counted(len(texts), 'text')} written: {out}", file=sys.stderr)
+            tell(f"{counted(len(texts), 'text')} written: {out}")
         show_notes([*notes, *summary(texts)])
 
     def _head(self, column: Column, prompt: Any, row: int) -> None:

@@ -14,6 +14,8 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from warmstart.formatting import harmless
+
 WIDE = 1_000  # columns where no terminal sets a limit: a row stays one line, for grep
 
 
@@ -55,7 +57,12 @@ def _plain(value: Any) -> Any:
 def notes(texts: Iterable[str]) -> None:
     """Print what is worth knowing on stderr."""
     for text in texts:
-        print(f"note: {text}", file=sys.stderr)
+        tell(f"note: {text}")
+
+
+def tell(text: str) -> None:
+    """Print a line on stderr; a text of the data or a name in it cannot steer the terminal."""
+    print(harmless(text), file=sys.stderr, flush=True)
 
 
 def print_next(steps: Iterable[tuple[str, str]]) -> None:

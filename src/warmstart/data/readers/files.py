@@ -295,9 +295,14 @@ def detected(
 def first_bad_line(path: Path, encoding: str) -> int | None:
     """The 1-based line of the first byte that cannot be decoded; None if there is none."""
     try:
+        b"a".decode(
+            encoding, "ignore"
+        )  # only what makes texts of bytes: rot13 makes texts of texts
         inner = codecs.getincrementaldecoder(encoding)("strict")
-    except LookupError:
-        raise RecipeError(f"no encoding '{encoding}'; try utf-8, utf-16 or cp1252") from None
+    except (LookupError, ValueError, TypeError):
+        raise RecipeError(
+            f"no encoding '{shown(encoding)}' of texts; try utf-8, utf-16 or cp1252"
+        ) from None
     decoder = io.IncrementalNewlineDecoder(inner, translate=True)
     line = 1
     try:

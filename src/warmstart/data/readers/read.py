@@ -277,7 +277,7 @@ def _folder(path: Path) -> dict[str, Any]:
         raise DataError(
             f"{path} holds no train.csv, train.jsonl or the like ({SUPPORTED}); it holds "
             f"{listing}. Name {itself}, call it train.*, or name several by a "
-            f"pattern, as in '{path}/*.csv'"
+            f"pattern, as in '{path}/*{files[0].suffix if files else '.csv'}'"
         )
     return splits
 

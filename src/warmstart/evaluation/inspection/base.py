@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,6 +16,7 @@ from warmstart.data.dedup.clusters import Duplicates, find_duplicates
 from warmstart.data.profiling.columns import Source
 from warmstart.data.profiling.language import Languages, find_languages, name_of
 from warmstart.data.tables import is_blank
+from warmstart.errors import typed
 from warmstart.formatting import counted
 from warmstart.training.frozen_features import features
 
@@ -198,7 +198,7 @@ class Context:
         by hand."""
         if not self.copies:
             return "by hand"
-        return f"--fix {shlex.quote(self.clean_name)}"
+        return f"--fix {typed(self.clean_name)}"
 
 
 def n_rows(n: int, singular: str = "has", plural: str = "have") -> str:

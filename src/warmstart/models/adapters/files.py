@@ -24,6 +24,7 @@ from warmstart.models.checks import (
     config_file,
     file_sha256,
     header,
+    labels_of,
     note_of,
     read_json,
     whole_number,
@@ -133,14 +134,14 @@ class AdapterFile:
         """In the order of the outputs; PEFT keeps none, so they may be those of `labels_on`."""
         if not self.head.labelled:
             return []
-        return _labels_of(self._model_config)
+        return labels_of(self._model_config, self.folder)
 
     def labels_on(self, base: Base) -> list[str]:
         """The labels; where the folder has none, the base's, or LABEL_0, LABEL_1, …"""
         if self.labels or not self.head.labelled:
             return self.labels
         count = self._outputs(base)
-        theirs = _labels_of(read_json(base.path / "config.json"))
+        theirs = labels_of(read_json(base.path / "config.json"), base.path)
         return theirs if len(theirs) == count else [f"LABEL_{i}" for i in range(count)]
 
     def is_part(self, name: str) -> bool:
@@ -165,16 +166,11 @@ class AdapterFile:
             if shape and len(shape) == 2:
                 return shape[0]
         if head_of(config) == self.head:
-            return len(config.get("id2label") or {"0": "", "1": ""})
+            return len(labels_of(config, base.path)) or 2
         raise RunError(
             f"{self.folder} holds no head, and its base '{base.name}' has none either: PEFT did "
             "not save it; train again with modules_to_save, or with warmstart"
         )
-
-
-def _labels_of(config: Mapping[str, Any]) -> list[str]:
-    names = config.get("id2label") or {}
-    return [str(names[key]) for key in sorted(names, key=int)]
 
 
 def read(folder: str | Path) -> AdapterFile:

@@ -251,7 +251,7 @@ def left(scores: Tensor, settings: Sequence[Sampling]) -> tuple[Tensor, Tensor]:
     """
     size = scores.shape[1]
     device = scores.device
-    counts = torch.tensor([s.top_k or size for s in settings], device=device).clamp(max=size)
+    counts = torch.tensor([min(s.top_k or size, size) for s in settings], device=device)
     masses = torch.tensor([s.top_p if s.top_p < 1 else 2.0 for s in settings], device=device)
     shares = torch.tensor([s.min_p for s in settings], device=device)
     whole = counts == size

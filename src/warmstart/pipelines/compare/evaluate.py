@@ -3,6 +3,7 @@ good they are, how quick, and at what cost."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -93,6 +94,7 @@ def _write(evaluation: Evaluation, out: Path) -> None:
             pq.write_table(evaluation.predictions, part)
         write_json(out / "metrics.json", evaluation.metrics)
     except OSError as error:
+        shutil.rmtree(out, ignore_errors=True)  # which was empty
         raise RunError(f"cannot write to {out}: {why(error)}; choose another --out") from error
 
 

@@ -31,7 +31,7 @@ EXTEND = "extend"
 """The verb that trains nothing: a tokenizer gets words, and a base a row for each."""
 TOP = ("out", "stages")
 OWN = ("name", "verb", "data")
-NAME = re.compile(r"[A-Za-z0-9][\w-]*", re.ASCII)
+NAME = re.compile(r"[A-Za-z0-9][\w-]{0,99}", re.ASCII)
 STAGE = "stage:"
 SHORT = ("architecture", "size", "tokenizer", "vocabulary_size", "layers", "hidden_size", "heads")
 """Keys of `pretrain` that stand for those of `scratch`."""
@@ -69,7 +69,9 @@ def read_stages(
     if file is None:
         raise RecipeError("name a recipe file with [[stages]]: warmstart run FILE.toml")
     table = read_file(file)
-    place = out or table.get("out") or free_path(Path(file).stem)
+    place: Any = out or table.get("out") or free_path(Path(file).stem)
+    if not isinstance(place, str | Path):
+        raise RecipeError(f"{file}: out = {shown(place)}: give the name of a folder, in quotes")
     return stages_of(table, str(file), verbs), Path(place)
 
 
@@ -101,8 +103,8 @@ def _stage(entry: Any, where: str, before: Sequence[Stage], verbs: Sequence[str]
     name, verb, data = (table.pop(key, None) for key in OWN)
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise RecipeError(
-            f"{where}: name = {shown(name)}: give it a name of letters, digits, - and _; its "
-            "folder is called so"
+            f"{where}: name = {shown(name)}: give it a name of letters, digits, - and _ (at most "
+            "100); its folder is called so"
         )
     where, names = f"stage {name}", [stage.name for stage in before]
     if name in names:

@@ -182,7 +182,17 @@ class Prompts(TextTask):
         on_cut: OnCut | None = None,
     ) -> TokenizedDataset:  # fmt: skip
         """Prompts as the model is asked them, with the opening of an answer, and the answers that
-        are wanted, with the token that ends them. Raises `DataError` with file and line."""
+        are wanted, with the token that ends them; a prompt without one is learned from as well.
+        Raises `DataError` with file and line."""
+        store = self._encoded(table, labels, tokenizer, longest, on_cut)
+        if store.answers is not None:
+            return store
+        return replace(store, targets=np.zeros(len(store), np.int64))
+
+    def _encoded(
+        self, table: pa.Table, labels: Sequence[str], tokenizer: Any, longest: int,
+        on_cut: OnCut | None,
+    ) -> TokenizedDataset:  # fmt: skip
         template = self.template_of(tokenizer)
         if template is None:
             return super().encode(table, labels, tokenizer, longest, on_cut)

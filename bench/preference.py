@@ -34,7 +34,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "politeness_pref"
 DECODER = ("--base", "smollm2", "--method", "lora", "--train.batch_size", "8")
 ROWS: dict[str, tuple[str, ...]] = {
-    "dpo": ("--objective", "dpo", *DECODER, "--train.learning_rate", "1e-3"),
+    "dpo": ("--objective", "dpo", *DECODER, "--train.learning_rate", "3e-4",
+            "--objective.nll_weight", "0.2"),
     "kto": ("--objective", "kto", *DECODER, "--train.learning_rate", "2e-4"),
     "orpo": ("--objective", "orpo", *DECODER, "--train.learning_rate", "2e-4",
              "--objective.beta", "0.5"),

@@ -16,15 +16,12 @@ from warmstart.data.ledger import Ledger
 from warmstart.data.tokens.lost import Cut
 from warmstart.errors import DataError
 from warmstart.evaluation.baselines.rules import BagOfWords, Length
-from warmstart.methods.full import Full
-from warmstart.methods.lora import LoRA
 from warmstart.metrics.preference import PairAccuracy
 from warmstart.models.generation import TokenScores
 from warmstart.models.loading import load_tokenizer
 from warmstart.tasks.base import Examples
 from warmstart.tasks.preference.results import change_notes, length_notes
 from warmstart.tasks.preference.task import Preference
-from warmstart.tasks.prompts import Prompts
 from warmstart.tasks.reward import Reward
 
 Folder = Callable[[str], Path]
@@ -209,14 +206,3 @@ def test_the_baselines_of_real_data(
     for baseline, wanted in ((Length, length), (BagOfWords, words)):
         scores = baseline(None, 0, 0).fit(parts["train"]).predict(parts["test"])
         assert PairAccuracy()(scores, None)["accuracy"] == pytest.approx(wanted, abs=6e-4)
-
-
-def test_an_adapter_of_a_small_base_has_the_rate_of_the_smallest():
-    """At 3e-4 SmolLM2 has hardly left its reference when the only pass is over."""
-    lora, full = LoRA(), Full()
-    task = Preference()
-    assert task.default_rate(lora, 576) == lora.default_learning_rate(64) == 1e-3
-    assert task.default_rate(lora, 4096) == lora.default_learning_rate(4096)
-    assert task.default_rate(full, 576) == full.default_learning_rate(576)
-    assert Prompts().default_rate(full, 192) == full.default_learning_rate(192)
-    assert Prompts().default_rate(full, 576) == full.default_learning_rate(576) / 10

@@ -15,6 +15,7 @@ import pytest
 import warmstart
 from tiny import tiny_tokenizer
 from warmstart.errors import DataError, RecipeError
+from warmstart.methods.full import Full
 from warmstart.models.generation import GenerationOutput
 from warmstart.tasks.base import Examples
 from warmstart.tasks.prompts import Prompts, alarms
@@ -136,6 +137,13 @@ def test_without_answers_the_reward_is_what_is_measured():
 def course(**figures: list[float]) -> dict[str, list[float]]:
     count = len(next(iter(figures.values())))
     return {"step": [*map(float, range(count))], **figures}
+
+
+def test_a_small_model_learns_at_the_usual_rate():
+    """A larger one at a tenth of it."""
+    full: Any = Full()
+    assert Prompts().default_rate(full, 192) == full.default_learning_rate(192)
+    assert Prompts().default_rate(full, 576) == full.default_learning_rate(576) / 10
 
 
 def test_reward_hacking_is_named():

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from warmstart.models.base import Base
     from warmstart.models.forward import Forward
 
-SMALL = 1024
-"""Width up to which an adapter learns from pairs as fast as on the smallest base."""
 OTHER = {"sum": "token", "token": "sum"}
 
 
@@ -74,12 +72,6 @@ class Preference(PairTask):
                 "--base smollm2, or, to rate answers with it, --objective reward"
             )
         return self
-
-    def default_rate(self, method: Any, width: int) -> float:
-        """What is added beside a base of up to `SMALL` takes the rate of the smallest: it has one
-        pass in which to leave the reference."""
-        beside = method.changes == "beside" and width <= SMALL
-        return super().default_rate(method, 1 if beside else width)
 
     def check_base(self, base: Base, labels: Sequence[str]) -> None:
         """Nothing: whether there is a head to train, the objective says."""

@@ -46,7 +46,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ppo": {"objective": "ppo", "objective.num_generations": 8, "objective.kl_reward": 0.01,
             "objective.steps_per_generation": 2, "objective.iterations": 2},
 }  # fmt: skip
-HACKED = {"objective.reward": "exact,length", "objective.reward_weights": [1.0, 1.0]}
+HACKED = {"objective.reward": "exact,length", "objective.reward_weights": [1.0, 1.0],
+          "objective.temperature": 1.5}  # fmt: skip
 
 
 def write_sums(folder: Path) -> dict[str, str]:
@@ -142,7 +143,8 @@ def main() -> None:
         for name in names:
             keys = {**LEARN, **VARIANTS[name], **(HACKED if options.hacked else {})}
             out = options.out / f"{name}-{seed}{'-hacked' if options.hacked else ''}"
-            facts = run_one(out, seed, **data, base=str(start),
+            base = options.out / f"adds-{seed}" if options.hacked else start
+            facts = run_one(out, seed, **data, base=str(base),
                             **{"train.max_steps": options.steps, **keys})  # fmt: skip
             print(json.dumps({"seed": seed, "variant": name, **facts}), flush=True)
 

@@ -184,7 +184,8 @@ def test_a_planted_length_reward_is_named(tiny_of: Folder, tmp_path: Path):
     })  # fmt: skip
     run = warmstart.align(str(data), base=str(tmp_path / "start"), out=str(tmp_path / "rl"), **{
         **common, "task": "prompts", "objective": "grpo", "objective.reward": "exact,length",
-        "objective.reward_weights": [1.0, 0.5], "train.max_steps": 60, "train.batch_size": 8,
+        "objective.reward_weights": [1.0, 0.5], "objective.temperature": 2.0,
+        "train.max_steps": 60, "train.batch_size": 8,
         "train.learning_rate": 3e-3, "train.keep": "last",
     })  # fmt: skip
     notes = run.metrics["notes"]

@@ -34,7 +34,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "politeness_pref"
 DECODER = ("--base", "smollm2", "--method", "lora", "--train.batch_size", "8")
 ROWS: dict[str, tuple[str, ...]] = {
-    "dpo": ("--objective", "dpo", *DECODER, "--train.learning_rate", "2e-4"),
+    "dpo": ("--objective", "dpo", *DECODER, "--train.learning_rate", "3e-4",
+            "--objective.nll_weight", "0.2"),
     "kto": ("--objective", "kto", *DECODER, "--train.learning_rate", "2e-4"),
     "orpo": ("--objective", "orpo", *DECODER, "--train.learning_rate", "2e-4",
              "--objective.beta", "0.5"),
@@ -48,7 +49,7 @@ def main() -> int:
     words = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     words.add_argument("--data", type=Path, default=DATA)
     words.add_argument("--only", default=",".join(ROWS), help="which rows, with commas")
-    words.add_argument("--limit", type=int, default=0, help="first rows of each file; 0: all")
+    words.add_argument("--limit", type=int, default=0, help="first pairs of train to learn; 0: all")
     words.add_argument("--out", type=Path, default=None, help="keep the runs here")
     words.add_argument("--json", type=Path, default=None)
     asked = words.parse_args()
@@ -56,9 +57,9 @@ def main() -> int:
         print(f"{asked.data} is not there: nothing measured")
         return 0
     with tempfile.TemporaryDirectory(prefix="warmstart-bench-") as place:
-        folder = pairs_of(asked.data, Path(place))
+        folder = pairs_of(asked.data, Path(place), asked.limit)
         out = asked.out or Path(place)
-        results = {name: run(name, folder, out / name, asked.limit)
+        results = {name: run(name, folder, out / name)
                    for name in asked.only.split(",")}  # fmt: skip
     print(f"\n{asked.data.name}: pairs of validation and test")
     print(f"{'':16}{'before':>8}{'now':>8}  interval        length  words  against the best rule")
@@ -74,21 +75,21 @@ def main() -> int:
     return 0
 
 
-def pairs_of(data: Path, place: Path) -> Path:
-    """A folder whose test split is validation and test together."""
+def pairs_of(data: Path, place: Path, limit: int) -> Path:
+    """A folder whose test split is validation and test together, and train has its first rows."""
     folder = place / data.name
     folder.mkdir()
     parts = {name: (data / f"{name}.jsonl").read_text("utf-8") for name in
              ("train", "validation", "test")}  # fmt: skip
-    (folder / "train.jsonl").write_text(parts["train"], encoding="utf-8")
+    rows = parts["train"].splitlines(keepends=True)
+    (folder / "train.jsonl").write_text("".join(rows[: limit or None]), encoding="utf-8")
     (folder / "test.jsonl").write_text(parts["validation"] + parts["test"], encoding="utf-8")
     return folder
 
 
-def run(name: str, data: Path, out: Path, limit: int) -> dict[str, Any]:
+def run(name: str, data: Path, out: Path) -> dict[str, Any]:
     """One row: a process of its own, and what its metrics say."""
     words = [sys.executable, "-m", "warmstart", "align", str(data), *ROWS[name], "--out", str(out)]
-    words += ["--data.limit", str(limit)] if limit else []
     path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
     subprocess.run(words, check=True, env={**os.environ, "PYTHONPATH": path})
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))

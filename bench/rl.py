@@ -5,7 +5,7 @@ careless teacher gets better by its own answers, by `grpo` and its kin and by `p
 
 Sums of two numbers of two digits, their answer written with the units first ("17+25=" → "240", as
 Lee et al. 2023 do it); 500 sums are held out for the test and 200 for validation. The start learns
-to add (600 steps), and then from a teacher who forgets to carry a ten in 60 % and a hundred in half
+to add (600 steps), and then from a teacher who forgets to carry a ten in 60 % and a hundred in 55 %
 of the sums (80 steps), after which its likeliest answers are right in 30 to 50 %. `--hacked` pays
 for length beside right answers, which the report has to name.
 """
@@ -33,7 +33,7 @@ COMMON: dict[str, Any] = {
 }  # fmt: skip
 LEARN: dict[str, Any] = {
     "task": "prompts", "objective": "grpo", "objective.num_generations": 8, "train.batch_size": 16,
-    "train.learning_rate": 1e-4, "train.patience": 0, "train.keep": "last",
+    "train.patience": 0, "train.keep": "last",
 }  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
     "grpo": {},
@@ -46,7 +46,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ppo": {"objective": "ppo", "objective.num_generations": 8, "objective.kl_reward": 0.01,
             "objective.steps_per_generation": 2, "objective.iterations": 2},
 }  # fmt: skip
-HACKED = {"objective.reward": "exact,length", "objective.reward_weights": [1.0, 1.0]}
+HACKED = {"objective.reward": "exact,length", "objective.reward_weights": [1.0, 1.0],
+          "objective.temperature": 1.5}  # fmt: skip
 
 
 def write_sums(folder: Path) -> dict[str, str]:
@@ -68,7 +69,7 @@ def carelessly(a: int, b: int, rng: random.Random) -> str:
     """A sum whose carries are often forgotten, units first."""
     units, tens = a % 10 + b % 10, a // 10 + b // 10
     tens += units > 9 and rng.random() >= 0.6
-    hundreds = tens // 10 if rng.random() < 0.5 else 0
+    hundreds = tens // 10 if rng.random() < 0.45 else 0
     return f"{units % 10}{tens % 10}{hundreds}"
 
 
@@ -113,8 +114,9 @@ def taught(out: Path, seed: int, data: dict[str, str]) -> dict[str, Any]:
     common = {"task": "text2text", "train.batch_size": 64, "evaluate.baselines": False,
               "train.keep": "last", "train.patience": 0}  # fmt: skip
     first = {"train.max_steps": 600, "train.learning_rate": 2e-3}
-    run_one(out / f"adds-{seed}", seed, **data, **common, **first,
-            base=str(write_base(folder, seed)))  # fmt: skip
+    if not (out / f"adds-{seed}" / "metrics.json").is_file():
+        run_one(out / f"adds-{seed}", seed, **data, **common, **first,
+                base=str(write_base(folder, seed)))  # fmt: skip
     then = {"train.max_steps": 80, "train.learning_rate": 5e-4}
     careless = data | {"data.train": str(out / "careless.csv")}
     return run_one(out / f"start-{seed}", seed, **careless, **common, **then,
@@ -141,7 +143,8 @@ def main() -> None:
         for name in names:
             keys = {**LEARN, **VARIANTS[name], **(HACKED if options.hacked else {})}
             out = options.out / f"{name}-{seed}{'-hacked' if options.hacked else ''}"
-            facts = run_one(out, seed, **data, base=str(start),
+            base = options.out / f"adds-{seed}" if options.hacked else start
+            facts = run_one(out, seed, **data, base=str(base),
                             **{"train.max_steps": options.steps, **keys})  # fmt: skip
             print(json.dumps({"seed": seed, "variant": name, **facts}), flush=True)
 

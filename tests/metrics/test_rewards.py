@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from warmstart import part
+from warmstart.data.conversations import messages_of
 from warmstart.errors import RecipeError, RunError, UnknownNameError
+from warmstart.inference.predictor import scorer
 from warmstart.metrics.rewards import (
     Answered,
     Means,
@@ -128,6 +130,29 @@ def test_a_reward_model(tmp_path: Any):
         ]
 
     assert Rewards([str(tmp_path)], open_model=open_model)(answered(["ab"])).tolist() == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        (("prompt", "answer"), [('[{"role": "user", "content": "a"}]', ""), ("a", "[1]")]),
+        (("sentence1", "sentence2"), [("a", ""), ("a", "[1]")]),
+        (("text",), ["", "[1]"]),
+    ],
+)
+def test_a_model_is_asked_for_any_text(inputs: tuple[str, ...], expected: list[Any]):
+    """An empty answer, and one that looks like JSON; conversations come as messages."""
+    rows: list[Any] = []
+    head = SimpleNamespace(states_confidence=False, gives_vectors=False)
+    predictor: Any = SimpleNamespace(
+        task=SimpleNamespace(head=head, inputs=inputs),
+        predict=lambda asked: [rows.append(row) or SimpleNamespace(value=0.5) for row in asked],
+    )
+    prompts = ['[{"role": "user", "content": "a"}]', "a"]
+    assert scorer(predictor)(prompts, ["", "[1]"]) == [0.5, 0.5]
+    if "answer" in inputs:
+        rows = [(prompt, messages_of(answer)[0]["content"]) for prompt, answer in rows]
+    assert rows == expected
 
 
 def test_means_of_columns():

@@ -15,6 +15,7 @@ import warmstart
 from preferences import write_pairs
 from warmstart.errors import RecipeError
 from warmstart.objectives.preferences import REFERENCE
+from warmstart.pipelines.align.request import alignment, taught
 from warmstart.run import Run
 from warmstart.types import Listener
 
@@ -177,3 +178,18 @@ def test_a_language_model_is_not_trained_by_pairs(pairs: Path, tiny_of: Folder) 
 def test_tune_says_which_verb_takes_preferences(pairs: Path) -> None:
     with pytest.raises(warmstart.DataError, match="`warmstart align .*--objective dpo` learns"):
         warmstart.plan(pairs)
+
+
+def test_a_run_is_asked_as_it_was_taught(tmp_path: Path) -> None:
+    """The separator of a base that is a run is taken over, unless another is typed."""
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    note = {"task": {"name": "text2text", "separator": "=", "max_new_tokens": 8}}
+    (tmp_path / "run" / "model" / "warmstart.json").write_text(json.dumps(note))
+
+    def separator(objective: str, **keys: Any) -> Any:
+        own = {"base": str(tmp_path / "run"), "objective": objective, **keys}
+        return getattr(alignment("data", None, own, None).resolved().task, "separator", None)
+
+    assert separator("grpo") == "=" and separator("ppo", **{"task.separator": ":"}) == ":"
+    assert separator("dpo") is None
+    assert taught("smollm2") == {} == taught(None)

@@ -24,7 +24,7 @@ def steps(name: str, **settings: Any) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     "name",
     ["classification", "multilabel", "regression", "pairs", "tagging", "extractive_qa",
-     "summarization", "embedding", "few_shot", "custom"],
+     "summarization", "embedding", "few_shot", "custom", "chat", "preference", "prompts", "reward"],
 )  # fmt: skip
 def test_every_command_can_be_typed(name: str) -> None:
     for command, does in steps(name):
@@ -47,6 +47,12 @@ def test_a_number_and_a_vector_have_no_confidence() -> None:
         assert not any("confidence" in does for _, does in steps(name))
     assert "labels a text, with confidence" in dict(steps("classification")).values()
     assert "a pair of texts" in steps("regression", pairs=True)[0][1]
+
+
+def test_who_answers_prompts_is_talked_with() -> None:
+    for name in ("chat", "preference", "prompts"):
+        assert steps(name)[0] == (f"warmstart chat {RUN}", "talks with it")
+    assert "which answer it prefers" in steps("preference")[1][1]
 
 
 def test_vectors_are_for_searching() -> None:

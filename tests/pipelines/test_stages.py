@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from chats import talker, write_rows
 from learning import write_messages
 from warmstart.cli.main import main
 from warmstart.errors import RecipeError, RunError
@@ -222,3 +223,59 @@ def test_a_domain_in_one_file(
     assert runs["adapted"].facts["base"]["sha256"] != runs["alone"].facts["base"]["sha256"]
     tokenizer = (Path("life") / "adapted" / "model" / "tokenizer.json").read_text()
     assert "parcelshop" in tokenizer
+
+
+FEEDBACK = """
+out = "life"
+
+[[stages]]
+name = "sft"
+verb = "tune"
+data = "chats.jsonl"
+base = "talker"
+task = { name = "chat", max_new_tokens = 4 }
+train = { epochs = 8, batch_size = 8, learning_rate = 1e-2, precision = "fp32" }
+evaluate = { baselines = false, bootstrap = 100 }
+
+[[stages]]
+name = "reward"
+verb = "align"
+data = "pairs.jsonl"
+base = "stage:sft"
+objective = "reward"
+train = { epochs = 12, batch_size = 4, learning_rate = 1e-2, precision = "fp32" }
+evaluate = { forgetting = false, bootstrap = 100 }
+
+[[stages]]
+name = "ppo"
+verb = "align"
+data = "prompts.jsonl"
+base = "stage:sft"
+task = { name = "prompts", max_new_tokens = 4 }
+objective = { name = "ppo", reward = "stage:reward", num_generations = 4, kl_reward = 0.01 }
+train = { max_steps = 12, batch_size = 8, learning_rate = 3e-3, precision = "fp32", keep = "last" }
+evaluate = { forgetting = false, bootstrap = 100 }
+"""
+
+
+@pytest.mark.slow
+def test_human_feedback_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers are learned, a model learns which are better, and its numbers reward the first one,
+    with the real verbs: what PPO is paid for rises."""
+    monkeypatch.chdir(tmp_path)
+    talker(tmp_path / "talker")
+    asked = [(f"{word} {n}", word[0]) for n in range(5) for word in "red green blue pink".split()]
+    answers = [(prompt, own) for prompt, letter in asked for own in (letter, letter.upper())]
+    write_rows(Path("chats.jsonl"), [{"prompt": p, "answer": answer} for p, answer in answers])
+    write_rows(Path("pairs.jsonl"), [{"prompt": prompt, "chosen": letter, "rejected":
+                                      letter.upper()} for prompt, letter in asked])  # fmt: skip
+    write_rows(Path("prompts.jsonl"), [{"prompt": prompt} for prompt, _ in asked])
+    Path("feedback.toml").write_text(FEEDBACK)
+    assert main(["run", "feedback.toml"]) == 0
+    runs: dict[str, Any] = Stages("life").runs
+    assert list(runs) == ["sft", "reward", "ppo"]
+    assert runs["reward"].metrics["accuracy"]["value"] > 0.9
+    assert runs["ppo"].recipe.objective.reward == ("life/reward",)
+    assert all(run.proof["passed"] for run in runs.values())
+    before = {row["name"]: row for row in runs["ppo"].metrics["baselines"]}["untuned"]
+    assert runs["ppo"].metrics["reward"]["value"] > before["reward"]["value"]

@@ -15,6 +15,7 @@ import pytest
 import warmstart
 from tiny import tiny_tokenizer
 from warmstart.errors import DataError, RecipeError
+from warmstart.methods.full import Full
 from warmstart.models.generation import GenerationOutput
 from warmstart.tasks.base import Examples
 from warmstart.tasks.prompts import Prompts, alarms
@@ -138,6 +139,13 @@ def course(**figures: list[float]) -> dict[str, list[float]]:
     return {"step": [*map(float, range(count))], **figures}
 
 
+def test_a_small_model_learns_at_the_usual_rate():
+    """A larger one at a tenth of it."""
+    full: Any = Full()
+    assert Prompts().default_rate(full, 192) == full.default_learning_rate(192)
+    assert Prompts().default_rate(full, 576) == full.default_learning_rate(576) / 10
+
+
 def test_reward_hacking_is_named():
     rising = [1.0, 1.2, 0.9, 1.1, 1.0, 3.0, 5.0, 7.0, 8.0, 8.1, 7.9, 8.0, 8.2]
     falling = [0.4, 0.38, 0.41, 0.42, 0.4, 0.3, 0.2, 0.1, 0.05, 0.04, 0.05, 0.06, 0.02]
@@ -176,7 +184,8 @@ def test_a_planted_length_reward_is_named(tiny_of: Folder, tmp_path: Path):
     })  # fmt: skip
     run = warmstart.align(str(data), base=str(tmp_path / "start"), out=str(tmp_path / "rl"), **{
         **common, "task": "prompts", "objective": "grpo", "objective.reward": "exact,length",
-        "objective.reward_weights": [1.0, 0.5], "train.max_steps": 60, "train.batch_size": 8,
+        "objective.reward_weights": [1.0, 0.5], "objective.temperature": 2.0,
+        "train.max_steps": 60, "train.batch_size": 8,
         "train.learning_rate": 3e-3, "train.keep": "last",
     })  # fmt: skip
     notes = run.metrics["notes"]

@@ -133,8 +133,9 @@ def describe_unknown(key: str, top: Fields, part: str = "") -> str:
 def _describe_unknown_setting(kind: str, name: str, setting: str) -> str:
     fields = {other: parts.find(kind, other).model_fields for other in parts.names(kind)}
     if owners := [other for other, own in fields.items() if setting in own]:
+        verb = "has" if len(owners) == 1 else "have"
         return (
-            f"{kind} {name} has no setting '{setting}', {kind} {' and '.join(owners)} has: "
+            f"{kind} {name} has no setting '{setting}', {kind} {' and '.join(owners)} {verb}: "
             f"add --{kind} {owners[0]}, or leave {kind}.{setting} out"
         )
     there = nearest(setting, parts.find(kind, name).model_fields) or " It has none."

@@ -89,6 +89,12 @@ def messages_of(value: Any, speaker: str = USER) -> list[Message]:
     raise RowError("a message without role, or that is no object")
 
 
+def said(text: str, speaker: str = ASSISTANT) -> str:
+    """One message as JSON, whatever its text looks like: for a cell whose text is not to be read as
+    a list or an object."""
+    return write([{"role": speaker, "content": text}])
+
+
 def spoken(text: str) -> list[Message]:
     """The messages of a text of hh-rlhf's (`\\n\\nHuman: …\\n\\nAssistant: …`), or none."""
     if not re.match(r"\n*Human: ", text):

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from warmstart import part as parts
+from warmstart.data.conversations import as_text, messages_of, said
 from warmstart.data.ledger import place
 from warmstart.data.tables import pc, torn
 from warmstart.data.tokens.batching import ordered, pad, width
@@ -220,7 +221,8 @@ def open_predictor(
 
 
 def scorer(predictor: Predictor) -> Callable[[Sequence[str], Sequence[str]], list[float]]:
-    """A saved model as a reward: a number for each of several prompts and their answers.
+    """A saved model as a reward: a number for each of several prompts (texts, or messages as JSON)
+    and their answers, of which any may be empty or look like JSON.
 
     Raises `RunError` for a model whose answer is no number.
     """
@@ -231,10 +233,15 @@ def scorer(predictor: Predictor) -> Callable[[Sequence[str], Sequence[str]], lis
             "that was trained for reward or regression"
         )
 
+    spoken = "answer" in task.inputs
+
+    def row(prompt: str, answer: str) -> Any:
+        if len(task.inputs) == 1:  # a model of the answer alone
+            return answer
+        return (prompt, said(answer)) if spoken else (as_text(messages_of(prompt)), answer)
+
     def score(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
-        pairs = zip(prompts, answers, strict=True)
-        single = len(task.inputs) == 1  # a model of the answer alone
-        rows = [answer if single else (prompt, answer) for prompt, answer in pairs]
+        rows = [row(*pair) for pair in zip(prompts, answers, strict=True)]
         return [float(answer.value) for answer in predictor.predict(rows)]
 
     return score

@@ -36,6 +36,7 @@ class Answered:
         answers: what would be right; None where the data do not say.
         ended: whether the model ended the text by itself.
         tokens: tokens that were written.
+        messages: the prompts as lists of messages (JSON), for a model that knows conversations.
     """
 
     prompts: Sequence[str]
@@ -43,6 +44,7 @@ class Answered:
     answers: Sequence[str | None]
     ended: NDArray[np.bool_]
     tokens: NDArray[np.int64]
+    messages: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -168,7 +170,11 @@ class Rewards:
         if self.open_model is None:
             raise RecipeError(f"the reward {folder} is a model, which cannot be opened here")
         ask = self.open_model(folder)
-        return lambda own: _numbers(str(folder), ask(own.prompts, own.texts), len(own))
+
+        def reward(own: Answered) -> Floats:
+            return _numbers(str(folder), ask(own.messages or own.prompts, own.texts), len(own))
+
+        return reward
 
 
 def check_names(names: Sequence[str], weights: Sequence[float]) -> None:

@@ -61,6 +61,7 @@ class Chat(TextTask):
     main_score: ClassVar[str] = "loss"
     metric_titles: ClassVar[Mapping[str, str]] = AnswerFit.titles
     baselines: ClassVar[tuple[str, ...]] = ()
+    default_epochs: ClassVar[int | None] = 2  # a base that can talk needs no more
     when_cut: ClassVar[str] = "only the end was read"
 
     max_length: int = Field(

@@ -46,6 +46,8 @@ TITLES: Mapping[str, str] = {
 SAMPLES, BRIEF = 8, 300
 COLLAPSED = 0.05
 """Share of its first entropy below which a policy has collapsed."""
+SMALL = 512
+"""Width of a model that learns from its answers at the rate of learning from labels."""
 WINDOW, ERRORS = 5, 2.0
 """Rounds at the beginning and at the end that are compared, and standard errors that are no noise.
 """
@@ -136,8 +138,9 @@ class Prompts(TextTask):
         return self.model_copy(update={"answers_known": known})
 
     def default_rate(self, method: Any, width: int) -> float:
-        """A tenth of what learning from labels takes: each step is made of few answers."""
-        return super().default_rate(method, width) / 10
+        """A tenth of what learning from labels takes, as a step is made of few answers; a small
+        model, which is far from what it can do, takes all of it."""
+        return super().default_rate(method, width) / (1 if width <= SMALL else 10)
 
     def score(self, outputs: GenerationOutput, examples: Examples) -> dict[str, float]:
         figures = {"token_probability": outputs.probability}
@@ -182,7 +185,17 @@ class Prompts(TextTask):
         on_cut: OnCut | None = None,
     ) -> TokenizedDataset:  # fmt: skip
         """Prompts as the model is asked them, with the opening of an answer, and the answers that
-        are wanted, with the token that ends them. Raises `DataError` with file and line."""
+        are wanted, with the token that ends them; a prompt without one is learned from as well.
+        Raises `DataError` with file and line."""
+        store = self._encoded(table, labels, tokenizer, longest, on_cut)
+        if store.answers is not None:
+            return store
+        return replace(store, targets=np.zeros(len(store), np.int64))
+
+    def _encoded(
+        self, table: pa.Table, labels: Sequence[str], tokenizer: Any, longest: int,
+        on_cut: OnCut | None,
+    ) -> TokenizedDataset:  # fmt: skip
         template = self.template_of(tokenizer)
         if template is None:
             return super().encode(table, labels, tokenizer, longest, on_cut)

@@ -51,6 +51,8 @@ def run(run: Run, *, as_json: bool) -> None:
     speed, proof = report.speed, report.proof
     task: Any = run.recipe.task
     what = task.head.row_unit  # a long passage is read in several windows
+    if task.head.predicts_itself and not task.reads_documents:
+        what = "pairs"
     rate = f"{speed['rows_per_second']:,.0f} {what}/s, {computed(speed)}"
     if share := speed.get("peak_share"):
         rate = (f"{speed['tokens_per_second']:,.0f} tokens/s, {share:.0%} of the peak, "

@@ -384,11 +384,12 @@ class RolloutObjective(Objective):
         prepared = self._session.prepared
         table = prepared.examples[split].table
         prompts = prepared.task.as_text(table).to_pylist()
-        known = "target" in table.column_names
-        wanted: list[str | None] = table["target"].to_pylist() if known else [None] * len(table)
+        messages, wanted = (table[name].to_pylist() if name in table.column_names else None
+                            for name in ("prompt", "target"))  # fmt: skip
         return Answered(
             [prompts[row] for row in rows], [text.strip() for text in texts],
-            [wanted[row] for row in rows], ended, tokens,
+            [wanted[row] if wanted else None for row in rows], ended, tokens,
+            [messages[row] for row in rows] if messages else (),
         )  # fmt: skip
 
     def _note(self, rollouts: Rollouts) -> None:

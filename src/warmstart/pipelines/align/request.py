@@ -8,6 +8,7 @@ stands in the run, it may be written by hand, and `tune` would do the same with 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from warmstart import part as parts
 from warmstart.config.keys import nested, over, plain
 from warmstart.errors import RecipeError, typed
+from warmstart.models.checks import NOTE, note_of
 from warmstart.pipelines.request import Request
 
 USUAL = "dpo"
@@ -51,7 +53,21 @@ def alignment(data: Any, recipe: Any, keys: Mapping[str, Any], resume: Path | No
         )
     usual = {key: dict(value) for key, value in ALIGNMENT.items()}
     usual |= {"objective": {"name": name}, "task": {"name": task}}
+    if "separator" in parts.find("task", task).model_fields:
+        usual["task"] |= taught(stated.get("base"))
     return Request(data, over(usual, below) if below else usual, above)
+
+
+def taught(base: Any) -> dict[str, str]:
+    """What stands behind a prompt for a base that is a run of a task that writes: what it was
+    taught, so that it is asked as it was taught."""
+    place = Path(os.fspath(base)) if isinstance(base, str | os.PathLike) else None
+    for folder in () if place is None else (place / "model", place):
+        if (folder / NOTE).is_file():
+            task = note_of(folder).get("task", {})
+            behind = task.get("separator") if "max_new_tokens" in task else None
+            return {"separator": behind} if behind else {}
+    return {}
 
 
 def _task_of(objective: Any) -> str:

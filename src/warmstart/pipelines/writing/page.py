@@ -22,7 +22,8 @@ from warmstart.pipelines.writing.prefer import END, LEFT, RIGHT, SKIP, Pair
 
 LOOPBACK = "127.0.0.1"
 MOST_BYTES = 4096
-CHOICES = {LEFT: "The left one", RIGHT: "The right one", SKIP: "Neither: skip", END: "Enough"}
+CHOICES = {LEFT: "Answer 1 is better", RIGHT: "Answer 2 is better", SKIP: "Neither is better",
+           END: "Stop here"}  # fmt: skip
 HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
@@ -31,11 +32,21 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}
-.pair{display:grid;grid-template-columns:1fr 1fr;gap:1rem}
-.text{white-space:pre-wrap;overflow-wrap:anywhere;border:1px solid #999;border-radius:.4rem;
-padding:1rem}form{display:flex;gap:1rem;margin:1rem 0;flex-wrap:wrap}
-button{font:inherit;padding:.5rem 1rem}@media(max-width:40rem){.pair{grid-template-columns:1fr}}"""
+STYLE = """:root{color-scheme:light dark;--line:#d0d3d9;--card:#f7f8fa;--mark:#1d5fc4}
+@media(prefers-color-scheme:dark){:root{--line:#3a3f47;--card:#1d2025;--mark:#8ab4f8}}
+body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.25rem;margin:0 0 1rem}h2{font-size:1rem;margin:0}
+.text{white-space:pre-wrap;overflow-wrap:anywhere}
+.prompt{border-left:.25rem solid var(--line);padding-left:1rem;margin:.25rem 0 2rem}
+.quiet{opacity:.7;margin:0}.pair{display:grid;grid-template-columns:1fr 1fr;gap:1rem}
+.card{display:flex;flex-direction:column;gap:.75rem;padding:1rem;background:var(--card);
+border:1px solid var(--line);border-radius:.5rem}.card .text{flex:1}
+button{font:inherit;padding:.5rem 1rem;border:1px solid var(--line);border-radius:.4rem;
+background:none;color:inherit;cursor:pointer}button:hover,button:focus-visible{
+border-color:var(--mark);outline:2px solid var(--mark);outline-offset:1px}
+.card button{color:var(--mark);border-color:var(--mark)}
+.rest{display:flex;gap:1rem;margin-top:1rem;flex-wrap:wrap}
+@media(max-width:40rem){.pair{grid-template-columns:1fr}body{margin:1rem auto}}"""
 
 
 class Page:
@@ -91,14 +102,20 @@ class Page:
             text = "Thank you. This page can be closed." if over else "Answers are being written …"
             again = "" if over else '<meta http-equiv="refresh" content="1">'
             return _page(f"<p>{text}</p>", again)
-        sides = "".join(f'<div class="text">{escape(text)}</div>' for text in pair.answers)
-        buttons = "".join(f'<button name="choice" value="{value}">{words}</button>'
-                          for value, words in CHOICES.items())  # fmt: skip
+        buttons = {value: f'<button name="choice" value="{value}">{words}</button>'
+                   for value, words in CHOICES.items()}  # fmt: skip
+        cards = "".join(
+            f'<div class="card"><h2>Answer {value}</h2><div class="text">{escape(text)}</div>'
+            f"{buttons[value]}</div>"
+            for value, text in zip((LEFT, RIGHT), pair.answers, strict=True)
+        )
         return _page(
-            f"<p>Prompt {pair.number + 1} of {pair.of}</p>"
-            f'<div class="text">{escape(pair.prompt)}</div><h2>Which answer is better?</h2>'
-            f'<div class="pair">{sides}</div><form method="post">'
-            f'<input type="hidden" name="pair" value="{pair.number}">{buttons}</form>'
+            f'<p class="quiet">Prompt {pair.number + 1} of {pair.of}</p>'
+            f'<div class="text prompt">{escape(pair.prompt)}</div>'
+            f'<h1>Which answer is better?</h1><form method="post">'
+            f'<input type="hidden" name="pair" value="{pair.number}">'
+            f'<div class="pair">{cards}</div><div class="rest">{buttons[SKIP]}{buttons[END]}</div>'
+            "</form>"
         )
 
     def finish(self) -> None:

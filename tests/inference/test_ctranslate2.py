@@ -159,7 +159,7 @@ def test_build_measures_engines_on_texts(tmp_path: Path) -> None:
 
 def test_texts_are_the_same_when_they_have_been_in_a_file() -> None:
     from warmstart.models.generation import GenerationOutput
-    from warmstart.pipelines.trials import packed, unpacked
+    from warmstart.pipelines.measuring.trials import packed, unpacked
 
     one, two = GenerationOutput.nothing(2), GenerationOutput.nothing(1)
     one.ids[:] = [[5, 6, 7], None]

@@ -16,8 +16,8 @@ from warmstart import part
 from warmstart.errors import BaseModelError, RecipeError
 from warmstart.inference import exported
 from warmstart.inference.predictor import open_predictor
-from warmstart.pipelines.engines import CANDIDATES, _fastest
-from warmstart.pipelines.trials import Measured
+from warmstart.pipelines.measuring.engines import CANDIDATES, _fastest
+from warmstart.pipelines.measuring.trials import Measured
 
 TEXTS = ["good film", "", "the bad book was not very great , but i liked it !", "never again"]
 BOTH = ["onnx", "openvino"]

@@ -18,9 +18,9 @@ from warmstart import api
 from warmstart.cli.main import main
 from warmstart.cli.verbs import LOST
 from warmstart.errors import DataError, RecipeError, RunError
-from warmstart.pipelines import trials
 from warmstart.pipelines.compress.result import Compressed, outcome, sentence
-from warmstart.pipelines.trials import Measured, agreement
+from warmstart.pipelines.measuring import trials
+from warmstart.pipelines.measuring.trials import Measured, agreement
 
 QUICK = {"train.epochs": 1, "evaluate.bootstrap": 100, "evaluate.baselines": False}
 ALL = {**QUICK, "compress.allowed_loss": 100}

@@ -110,7 +110,7 @@ def build(
 
     Returns rows "engines" with score, agreement, speed, memory and size, and what was "chosen".
     """
-    from warmstart.pipelines import engines
+    from warmstart.pipelines.measuring import engines
 
     if "engine" not in keys:
         raise RecipeError("build needs an engine: --engine onnx, openvino or auto")

@@ -256,7 +256,7 @@ def plan_stages(
     return plan_them(file, _verbs(), out=out, resume=_folder(resume))
 
 
-def _verbs() -> dict[str, Any]:
+def _verbs() -> Mapping[str, Any]:
     """The verbs of stages, each with what says what it would do."""
     from warmstart.pipelines.stages.run import Verb
 

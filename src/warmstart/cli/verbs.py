@@ -13,8 +13,8 @@ from warmstart import api
 from warmstart.cli.chat import Talk, judging
 from warmstart.cli.output import adapters as show_adapters
 from warmstart.cli.output import answers as show_answers
-from warmstart.cli.output import compression as show_compression
 from warmstart.cli.output import generation as show_texts
+from warmstart.cli.output import measured as show_measured
 from warmstart.cli.output import run as show
 from warmstart.cli.output import serving as show_serving
 from warmstart.cli.output import stages as show_stages
@@ -171,7 +171,7 @@ def build(request: Request) -> None:
     with Stages() as progress:
         made = api.build(request.words["MODEL"] or "", request.words.get("DATA"), progress=progress,
                          **request.keys)  # fmt: skip
-    _show(request, made, show_answers.engines)
+    _show(request, made, show_measured.engines)
 
 
 def compress(request: Request) -> int:
@@ -184,11 +184,11 @@ def compress(request: Request) -> int:
     keys = {key: "true" if value is True else value for key, value in keys.items()}
     where: dict[str, Any] = {"method": methods, "out": options["out"]}
     if options["dry-run"]:
-        _show(request, api.plan_compression(model, data, **where, **keys), show_compression.plan)
+        _show(request, api.plan_compression(model, data, **where, **keys), show_measured.plan)
         return 0
     with Bars() as bars:
         made = api.compress(model, data, **where, listeners=[bars], progress=bars.stage, **keys)
-    _show(request, made.summary, partial(show_compression.made, report=made.report))
+    _show(request, made.summary, partial(show_measured.made, report=made.report))
     return LOST if made.lost else 0
 
 

@@ -144,7 +144,7 @@ def next_steps(task: Task, model: Path) -> Steps:
          "does so with every row of a file"),
         (f"warmstart evaluate {folder} other.csv{own}", "scores the model on other labelled data"),
     ]  # fmt: skip
-    if task.inputs[0] in ("messages", "prompt") and (
+    if next(iter(task.inputs), "") in ("messages", "prompt") and (
         task.head.generates or task.head.predicts_itself
     ):
         answers = "says which answer it prefers" if task.head.predicts_itself else "answers"

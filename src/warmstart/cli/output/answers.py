@@ -39,30 +39,6 @@ def labelled(rows: int, out: Any, notes: Sequence[str], *, as_json: bool) -> Non
         print(f"{counted(rows)} labelled: {out}")
 
 
-def engines(made: Mapping[str, Any]) -> None:
-    """A row for each engine that was tried, and which was chosen."""
-    table = plain(f"{counted(made['rows'])} compared with torch in fp32", "engine", "precision",
-                  made["main"], "same answers", "largest change", "beside others", "rows/s",
-                  "ms for one", "memory MB", "size MB")  # fmt: skip
-    for row in made["engines"]:
-        if row["failure"]:
-            table.add_row(row["engine"], row["precision"], row["failure"])
-            continue
-        table.add_row(
-            row["engine"], row["precision"], f"{row['score']:.3f}", f"{row['same']:.3f}",
-            f"{row['gap']:.2g}", f"{row['beside']:.2g}", f"{row['rows_per_second']:,.0f}",
-            f"{row['milliseconds']:.1f}", f"{row['memory_mb']:,.0f}", f"{row['size_mb']:,.1f}",
-        )  # fmt: skip
-    put(table)
-    best = made["chosen"]
-    if best is not None:
-        print(f"\nchosen: {best['reason']}")
-    name = "auto" if best is not None else made["engines"][-1]["engine"]
-    precision = made["engines"][-1]["precision"]
-    extra = "" if name == "auto" or precision == "fp32" else f" --engine.precision {precision}"
-    print(f'\nNext:\n  warmstart predict {typed(made["model"])} "a text" --engine {name}{extra}')
-
-
 def leaderboard(made: Mapping[str, Any], out: Any) -> None:
     """A row for each model, the best first; and how each stands beside it."""
     level = f"{percent(made['confidence_level'])} interval"

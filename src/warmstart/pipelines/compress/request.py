@@ -23,9 +23,9 @@ from warmstart.errors import DataError, RecipeError, UnknownNameError, nearest, 
 from warmstart.inference.predictor import Predictor, open_predictor
 from warmstart.models.peft.wrap import can_merge, merged
 from warmstart.models.saving import save_model
+from warmstart.pipelines.measuring.trials import ROWS
 from warmstart.pipelines.prepare import Prepared, prepare
 from warmstart.pipelines.reading.rows import AsTrained, labelled
-from warmstart.pipelines.trials import ROWS
 from warmstart.run import Run
 
 KEYS = ("train", "objective", "evaluate", "seed")

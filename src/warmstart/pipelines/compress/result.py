@@ -13,7 +13,7 @@ from warmstart.evaluation.sentences import percent
 from warmstart.files import write_json, write_text
 from warmstart.formatting import counted
 from warmstart.pipelines.compress.request import Wanted
-from warmstart.pipelines.trials import LEVEL, Measured
+from warmstart.pipelines.measuring.trials import LEVEL, Measured
 from warmstart.reporting.compression import render_compression
 from warmstart.run import Run, folder_named, read_json
 

@@ -1,7 +1,7 @@
 """`compress`: smaller models of a trained one, each a run, each proven against where it comes from.
 
 begin (`compression/`) → learn (`tune` with the objective `task_distill`), or settle what needs no
-training → try all beside the source (`pipelines/trials.py`) → one table, one page.
+training → try all beside the source (`pipelines/measuring/trials.py`) → one table, one page.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from warmstart.part import allow_named
 from warmstart.pipelines.compress.request import Origin, Wanted, opened, save_smaller, wanted
 from warmstart.pipelines.compress.result import Compressed, finish_compression
 from warmstart.pipelines.finish import finish, speed_of
+from warmstart.pipelines.measuring.trials import Candidate, measure
+from warmstart.pipelines.measuring.trials import Progress as OnProgress
 from warmstart.pipelines.prepare import Prepared, prepare
 from warmstart.pipelines.reading.rows import AsTrained, parts_of, source_of
-from warmstart.pipelines.trials import Candidate, measure
-from warmstart.pipelines.trials import Progress as OnProgress
 from warmstart.pipelines.tune import tune
 from warmstart.run import Run, check_writable, free_path, held, now, usable, versions
 from warmstart.tasks.base import Examples

@@ -1,6 +1,6 @@
 """`build`: another form of a saved model, measured against torch on the run's own rows.
 
-How a candidate is tried, in a process of its own, stands in `pipelines/trials.py`.
+How a candidate is tried, in a process of its own, stands in `pipelines/measuring/trials.py`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from warmstart.errors import DataError, RecipeError, RunError
 from warmstart.formatting import counted
 from warmstart.inference.auto import choose
 from warmstart.inference.predictor import FORMS, Predictor, open_predictor
+from warmstart.pipelines.measuring.trials import ROWS, Candidate, Measured, Progress, measure
 from warmstart.pipelines.prepare import load_splits
 from warmstart.pipelines.reading.rows import AsTrained, labelled
 from warmstart.pipelines.request import engine_of, settings_of
-from warmstart.pipelines.trials import ROWS, Candidate, Measured, Progress, measure
 from warmstart.run import Run
 
 CANDIDATES: Sequence[tuple[str, Mapping[str, Any]]] = (

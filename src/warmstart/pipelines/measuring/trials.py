@@ -150,7 +150,7 @@ def _try(candidate: Candidate, rows: Path, calibration: Path, out: Path) -> Mapp
     """What a candidate does with some rows, in a process of its own; a failure as {"failure"}."""
     request = json.dumps([str(candidate.folder), candidate.engine, dict(candidate.settings),
                           str(rows), str(calibration), str(out), SECONDS])  # fmt: skip
-    code = "from warmstart.pipelines.trials import trial; trial()"
+    code = "from warmstart.pipelines.measuring.trials import trial; trial()"
     try:
         done = subprocess.run([sys.executable, "-c", code], input=request, capture_output=True,
                               text=True, timeout=LIMIT, check=False)  # fmt: skip

@@ -89,7 +89,7 @@ def messages_of(value: Any, speaker: str = USER) -> list[Message]:
     raise RowError("a message without role, or that is no object")
 
 
-def said(text: str, speaker: str = ASSISTANT) -> str:
+def as_message(text: str, speaker: str = ASSISTANT) -> str:
     """One message as JSON, whatever its text looks like: for a cell whose text is not to be read as
     a list or an object."""
     return write([{"role": speaker, "content": text}])

@@ -89,7 +89,7 @@ def messages_of(value: Any, speaker: str = USER) -> list[Message]:
     raise RowError("a message without role, or that is no object")
 
 
-def message_of(text: str, speaker: str = ASSISTANT) -> str:
+def as_message(text: str, speaker: str = ASSISTANT) -> str:
     """One message as JSON, whatever its text looks like: for a cell whose text is not to be read as
     a list or an object."""
     return write([{"role": speaker, "content": text}])
@@ -123,8 +123,6 @@ def _message(turn: Mapping[str, Any]) -> Message:
     if not calls and who == "function_call":  # ShareGPT's
         call = parse_cell(content)
         calls, message["content"] = call if isinstance(call, list) else [call], ""
-    if calls and not isinstance(calls, list):
-        raise RowError("a message whose tool_calls are no list")
     if calls:
         message["tool_calls"] = [_call(call) for call in calls]
     message |= {key: str(turn[key]) for key in KEPT if turn.get(key) is not None}

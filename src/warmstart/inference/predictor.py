@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from warmstart import part as parts
-from warmstart.data.conversations import as_text, message_of, messages_of
+from warmstart.data.conversations import as_message, as_text, messages_of
 from warmstart.data.ledger import place
 from warmstart.data.tables import pc, torn
 from warmstart.data.tokens.batching import ordered, pad, width
@@ -238,7 +238,7 @@ def scorer(predictor: Predictor) -> Callable[[Sequence[str], Sequence[str]], lis
     def row(prompt: str, answer: str) -> Any:
         if len(task.inputs) == 1:  # a model of the answer alone
             return answer
-        return (prompt, message_of(answer)) if spoken else (as_text(messages_of(prompt)), answer)
+        return (prompt, as_message(answer)) if spoken else (as_text(messages_of(prompt)), answer)
 
     def score(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
         rows = [row(*pair) for pair in zip(prompts, answers, strict=True)]

@@ -144,9 +144,8 @@ def next_steps(task: Task, model: Path) -> Steps:
          "does so with every row of a file"),
         (f"warmstart evaluate {folder} other.csv{own}", "scores the model on other labelled data"),
     ]  # fmt: skip
-    if next(iter(task.inputs), "") in ("messages", "prompt") and (
-        task.head.generates or task.head.predicts_itself
-    ):
+    writes = task.head.generates or task.head.predicts_itself
+    if writes and task.inputs[:1] in (("messages",), ("prompt",)):
         answers = "says which answer it prefers" if task.head.predicts_itself else "answers"
         scores = "scores it on other rows of the same form"
         return [(f"warmstart chat {folder}", "talks with it"), (steps[0][0], answers),

@@ -31,7 +31,7 @@ from learning import ENVIRONMENT, write_messages
 from tiny import tiny
 
 SECONDS, MEMORY = 20, 2 << 30
-SAMPLE = 90
+SAMPLE = 200
 """The default suite shows each so-and-so-manieth case."""
 TYPED = "the film\n1\n"
 """What a person types where a command asks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,9 @@ def test_texts_join_and_leave_while_others_are_written(ours: Writer) -> None:
         thread.start()
     steps = 0
     while batcher.busy or any(thread.is_alive() for thread in threads):
+        if not batcher.busy:  # the threads have not been given the processor yet
+            time.sleep(0.001)
+            continue
         for token in batcher.step():
             texts[token.row] = texts.get(token.row, "") + token.text
             if token.row == lost[0]:

@@ -56,6 +56,10 @@ WHOLE_VERBS = (
     "build whole m.csv --engine onnx",
     "py warmstart.pipeline('text-classification', 'whole')('a good film')",
     "py warmstart.build('whole', 'm.csv', engine='onnx')",
+    "compress whole m.csv --method vocabulary --dry-run",
+    "py warmstart.compress('whole', 'm.csv', method='vocabulary', out='o')",
+    "serve whole --port 0 --dry-run",
+    "py warmstart.serve('whole', port=0, dry_run=True)",
     "py warmstart.predict('whole', ['a good film'])",
     "py warmstart.evaluate('whole', 'm.csv')",
     "inspect m.csv --base whole/model --out look",
@@ -78,9 +82,9 @@ FILE_VERBS = (
     "index whole {file} --out i",
     "prefer writer writer {file} --annotator a --max_new_tokens 2",
     "tokenizer compare {file} --tokenizers base",
-    "py warmstart.plan_pretraining({file!r}, base='base')",
+    "py warmstart.plan({file!r}, verb='pretrain', base='base')",
     "build whole {file} --engine onnx",
-    "py warmstart.plan_alignment({file!r}, base='writer')",
+    "py warmstart.plan({file!r}, verb='align', base='writer')",
     "py warmstart.tokenizer.train({file!r}, vocab_size=300, out='o')",
     "py warmstart.tokenizer.compare({file!r}, tokenizers='base')",
 )
@@ -98,6 +102,8 @@ NAME_VERBS = (
     "py warmstart.models()",
     "py warmstart.pipeline('text-classification', {name!r})",
     "build {name} --engine onnx",
+    "serve {name} --port 0 --dry-run",
+    "compress {name} m.csv --method vocabulary --dry-run",
 )
 NAMES = (
     "../../etc", "/dev/zero", "/etc/passwd", "a/b/../../c", "evil/base", "x" * 5_000, "\x1bb",

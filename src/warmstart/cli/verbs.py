@@ -259,8 +259,9 @@ def serve(request: Request) -> None:
         raise RecipeError("serve needs a run or model folder: warmstart serve RUN...")
     values = {key: options.get(key) for key in Serving.model_fields}
     settings = {key: value for key, value in values.items() if value is not None}
-    ready = partial(show_serving.ready, as_json=bool(options["json"]))
-    api.serve(request.several, on_start=ready, **settings, **request.keys)
+    dry_run = bool(options["dry-run"])
+    ready = partial(show_serving.ready, as_json=bool(options["json"]), dry_run=dry_run)
+    api.serve(request.several, on_start=ready, dry_run=dry_run, **settings, **request.keys)
 
 
 def models(request: Request) -> None:

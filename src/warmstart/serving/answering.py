@@ -13,6 +13,7 @@ from fastapi import Request
 
 from warmstart.data.tokens.dataset import TokenizedDataset, store_of
 from warmstart.errors import WarmstartError
+from warmstart.formatting import counted
 from warmstart.inference.predictor import Predictor
 from warmstart.serving.errors import ApiError, failed, invalid, log_failure, too_long
 from warmstart.serving.models import Models, Served
@@ -64,7 +65,7 @@ def check_rows(models: Models, rows: Sequence[Any], param: str) -> None:
     """Raise `ApiError` for no rows, too many, and empty texts."""
     limit = models.settings.max_inputs
     if not 0 < len(rows) <= limit:
-        raise invalid(param, f"has {len(rows):,} texts; send 1 to {limit:,}")
+        raise invalid(param, f"has {counted(len(rows), 'text')}; send 1 to {limit:,}")
     for number, row in enumerate(rows):
         texts = row.values() if isinstance(row, dict) else [row]
         if any(isinstance(text, str) and not text.strip() for text in texts):

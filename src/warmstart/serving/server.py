@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from types import FrameType
 
 import uvicorn
@@ -64,29 +65,33 @@ def serve(
     engine: Engine | None = None,
     indexes: Mapping[str, Searches] | None = None,
     on_start: Callable[[str, Models], None] | None = None,
+    *,
+    dry_run: bool = False,
 ) -> None:
     """Open models and answer until a signal ends it.
 
     Args:
         sources: name → run, model folder, adapter, or base.
         on_start: is told the address when it listens, and the models.
+        dry_run: end then, and answer nobody.
 
     Raises `WarmstartError` for what cannot be opened, and where the address is not free.
     """
     sums = known_sums(settings)
     small_heap()  # a heap for each of the many threads would keep what each once needed
-    listening = _listen(settings)
-    models = Models(sources, settings, Metrics(), engine, indexes)
-    app = create_app(models, sums)
-    sys.setswitchinterval(SWITCH)
-    port = listening.getsockname()[1]
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    if on_start is not None:
-        on_start(f"http://{host}:{port}", models)
-    try:
-        Server(app, settings).run(sockets=[listening])
-    finally:
-        models.close()
+    with closing(_listen(settings)) as listening:
+        models = Models(sources, settings, Metrics(), engine, indexes)
+        try:
+            app = create_app(models, sums)
+            sys.setswitchinterval(SWITCH)
+            port = listening.getsockname()[1]
+            host = f"[{settings.host}]" if ":" in settings.host else settings.host
+            if on_start is not None:
+                on_start(f"http://{host}:{port}", models)
+            if not dry_run:
+                Server(app, settings).run(sockets=[listening])
+        finally:
+            models.close()
 
 
 def _listen(settings: Serving) -> socket.socket:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from warmstart.serving.models import Models
 
 
-def ready(address: str, models: Models, *, as_json: bool) -> None:
+def ready(address: str, models: Models, *, as_json: bool, dry_run: bool = False) -> None:
     """Where the server listens, and with what it answers."""
     from warmstart.serving.models import routes_of
 
@@ -31,6 +31,9 @@ def ready(address: str, models: Models, *, as_json: bool) -> None:
     for name in models.indexes:
         table.add_row(name, "index", "/v1/search")
     put(table)
+    if dry_run:
+        print(f"This would be served at {address}; nothing is.")
+        return
     print(
         f"{address} answers: the page for people at /, the routes at /docs, OpenAI's clients with "
         f"base_url {address}/v1; Ctrl-C ends it",

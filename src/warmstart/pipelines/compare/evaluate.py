@@ -20,6 +20,7 @@ from warmstart.evaluation.evaluate import Evaluation, scale
 from warmstart.evaluation.evaluate import evaluate as evaluate_task
 from warmstart.evaluation.sentences import sentence, verdict
 from warmstart.files import write_atomically, write_json
+from warmstart.formatting import counted
 from warmstart.inference.openai import is_hosted
 from warmstart.inference.predictor import Predictor
 from warmstart.metrics.base import Floats, Measure
@@ -115,8 +116,8 @@ def leaderboard(models: Sequence[str], data: Any, out: Path | None, keys: Mappin
     for model, own in judged.items():
         if (other := own.evaluation.metrics)["main"] != main or other["rows"] != first["rows"]:
             raise RecipeError(
-                f"{model} is judged by {other['main']} on {other['rows']:,} rows and {models[0]} "
-                f"by {main} on {first['rows']:,}: they cannot stand in one table"
+                f"{model} is judged by {other['main']} on {counted(other['rows'])} and {models[0]} "
+                f"by {main} on {counted(first['rows'])}: they cannot stand in one table"
             )
     rows = [_row(model, own, main) for model, own in judged.items()]
     sign = -1 if main in first["lower_is_better"] else 1

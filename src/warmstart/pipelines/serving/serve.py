@@ -24,6 +24,8 @@ def serve(
     models: Folder | Sequence[Folder] | Mapping[str, Folder],
     keys: Mapping[str, Any],
     on_start: Callable[[str, Models], None] | None = None,
+    *,
+    dry_run: bool = False,
 ) -> None:
     """See `api.serve`."""
     engine, settings = parted(keys)
@@ -31,7 +33,7 @@ def serve(
     sources = sources_of(models)
     indexes = {name: Index(path) for name, path in sources.items() if is_index(path)}
     rest = {name: path for name, path in sources.items() if name not in indexes}
-    answer(rest, serving, engine, indexes, on_start)
+    answer(rest, serving, engine, indexes, on_start, dry_run=dry_run)
 
 
 def sources_of(

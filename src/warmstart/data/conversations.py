@@ -123,6 +123,8 @@ def _message(turn: Mapping[str, Any]) -> Message:
     if not calls and who == "function_call":  # ShareGPT's
         call = parse_cell(content)
         calls, message["content"] = call if isinstance(call, list) else [call], ""
+    if calls and not isinstance(calls, list):
+        raise RowError("a message whose tool_calls are no list")
     if calls:
         message["tool_calls"] = [_call(call) for call in calls]
     message |= {key: str(turn[key]) for key in KEPT if turn.get(key) is not None}

@@ -2,7 +2,7 @@
 
     MODELS="tickets=/models/tickets" serve run deploy.ray_serve:app
 
-`MODELS` are runs or model folders with commas between, on a path that every machine sees;
+`MODELS` are runs, model folders or indexes with commas between, on a path that every machine sees;
 `REPLICAS` how many servers there are (1). Keys are those of `WARMSTART_SERVE_KEYS`, as sums. Ray
 hands requests to the replicas; each batches its own.
 """
@@ -17,7 +17,8 @@ from ray import serve
 
 def build() -> Any:
     """The application of a replica; its models are opened when the replica starts."""
-    from warmstart.pipelines.serving.serve import named_sources
+    from warmstart.pipelines.search import Index
+    from warmstart.pipelines.serving.serve import is_index, sources_of
     from warmstart.serving.app import create_app
     from warmstart.serving.auth import known_sums
     from warmstart.serving.metrics import Metrics
@@ -25,8 +26,11 @@ def build() -> Any:
     from warmstart.serving.settings import Serving
 
     settings = Serving(host="0.0.0.0")  # so that a key is wanted
-    sources = named_sources([word for word in os.environ["MODELS"].split(",") if word])
-    return create_app(Models(sources, settings, Metrics()), known_sums(settings))
+    sums = known_sums(settings)
+    sources = sources_of([word for word in os.environ["MODELS"].split(",") if word])
+    indexes = {name: Index(path) for name, path in sources.items() if is_index(path)}
+    rest = {name: path for name, path in sources.items() if name not in indexes}
+    return create_app(Models(rest, settings, Metrics(), indexes=indexes), sums)
 
 
 deployment = serve.deployment(

@@ -73,6 +73,11 @@ class Compression(Part):
         return ""
 
     @property
+    def unlabelled(self) -> str:
+        """A file of texts without labels that it learns from too, by the word of the source."""
+        return ""
+
+    @property
     def engine(self) -> tuple[str, Mapping[str, Any]]:
         """What computes the product, and its settings."""
         return "torch", {}

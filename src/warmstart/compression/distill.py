@@ -52,6 +52,10 @@ class Distill(Compression):
         return 2
 
     @property
+    def unlabelled(self) -> str:
+        return self.texts
+
+    @property
     def student(self) -> str:
         return self.base
 

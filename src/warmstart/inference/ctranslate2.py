@@ -110,11 +110,6 @@ class Ctranslate2Runner(WritingRunner):
         self._model = self._opened()
 
     def write(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling], **how: Any
-    ) -> list[Completion]:
-        return self._write(prompts, sampling, **how)
-
-    def _write(
         self,
         prompts: Sequence[Sequence[int]],
         sampling: Sampling | Sequence[Sampling],

@@ -168,11 +168,6 @@ class GenaiRunner(WritingRunner):
         return RequestBatcher(self, tokenizer, ends)
 
     def write(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling], **how: Any
-    ) -> list[Completion]:
-        return self._write(prompts, sampling, **how)
-
-    def _write(
         self,
         prompts: Sequence[Sequence[int]],
         sampling: Sampling | Sequence[Sampling],

@@ -24,6 +24,7 @@ from warmstart.errors import RecipeError, RunError
 from warmstart.formatting import counted
 from warmstart.inference.predictor import open_predictor
 from warmstart.models.checks import headers, parameters
+from warmstart.models.modules import parameters_of
 from warmstart.part import allow_named
 from warmstart.pipelines.compress.request import Origin, Wanted, opened, save_smaller, wanted
 from warmstart.pipelines.compress.result import Compressed, finish_compression
@@ -103,7 +104,7 @@ def plan_compression(
             steps = _prepared(recipe, product, rest).steps() if recipe is not None else 0
             rows.append({
                 "name": product.name, "method": product.method, "settings": product.settings,
-                "parameters": None if start is None else _parameters(start.model),
+                "parameters": None if start is None else parameters_of(start.model)["parameters"],
                 "notes": [] if start is None else [*start.notes], "steps": steps,
                 "allowed_loss": product.part.allowed_loss,
                 "recipe": recipe if product.part.trains else None,
@@ -165,10 +166,10 @@ def _made(
         notes = [*start.notes]
     recipe = origin.recipe_for(base, place, keys, part.objective)
     if part.trains:
-        ready, texts = _prepared(recipe, product, keys), getattr(part, "texts", "")
+        ready = _prepared(recipe, product, keys)
         ready = ready if part.student else _come_from(origin, ready)
-        if texts and product.method == "distill":
-            ready, note = _with_texts(origin, ready, texts)
+        if part.unlabelled:
+            ready, note = _with_texts(origin, ready, part.unlabelled)
             notes.append(note)
         run = tune(ready.recipe, prepared=ready, listeners=[*listeners])
     else:
@@ -254,9 +255,5 @@ def _facts(origin: Origin, model: Path) -> Mapping[str, Any]:
     return {
         "created": now(), "task": task.part_name(), "main": main, "title": title,
         "source": {"folder": str(model), "model": str(origin.folder),
-                   "parameters": _parameters(loaded)},
+                   "parameters": parameters_of(loaded)["parameters"]},
     }  # fmt: skip
-
-
-def _parameters(model: Any) -> int:
-    return sum(weights.numel() for weights in model.parameters())

@@ -32,6 +32,7 @@ from warmstart.data.readers.files import unusable
 from warmstart.data.readers.objects import is_series
 from warmstart.errors import RecipeError, RunError, nearest, shown, typed
 from warmstart.files import write_json, write_text
+from warmstart.models.checks import is_adapter
 from warmstart.types import Metrics, Prediction, RunFolder, RunReport, TaskName
 
 try:
@@ -191,7 +192,7 @@ def report_of(run: Run, recipe: Recipe, text: str) -> RunReport:
         task=TaskName(task.part_name(), task.head.name),
         method=recipe.method.part_name(),
         base={**facts["base"], **facts["size"]},
-        adapter=(run.model / "adapter_config.json").exists(),
+        adapter=is_adapter(run.model),
         recipe_toml=text,
         data=run.ledger,
         labels=run.labels,

@@ -26,7 +26,7 @@ from warmstart.inference.engine import Engine, Runner, TokenBatch
 from warmstart.models.adapters.files import read
 from warmstart.models.adapters.open import opened
 from warmstart.models.architectures import positions_of
-from warmstart.models.checks import ADAPTED, NOTE, config_file, note_of, read_json
+from warmstart.models.checks import ADAPTED, NOTE, config_file, is_adapter, note_of, read_json
 from warmstart.models.generation import GenerationOutput
 from warmstart.models.heads import CLASSES, HEADS, VECTOR, head_of
 from warmstart.models.hf_calls import one_line
@@ -250,7 +250,7 @@ def scorer(predictor: Predictor) -> Callable[[Sequence[str], Sequence[str]], lis
 @contextmanager
 def _completed(folder: Path) -> Iterator[Path]:
     """The folder; a copy with what is missing where it is an adapter that PEFT alone has saved."""
-    if (folder / "adapter_config.json").exists() and not note_of(folder):
+    if is_adapter(folder) and not note_of(folder):
         with opened(read(folder)) as whole:
             yield whole
     else:
@@ -259,7 +259,7 @@ def _completed(folder: Path) -> Iterator[Path]:
 
 def _check(folder: Path) -> None:
     """Raise `RunError` unless this is a model that answers."""
-    if (folder / "adapter_config.json").exists():
+    if is_adapter(folder):
         return
     if not config_file(folder).exists():
         if (folder / "run.json").exists():

@@ -20,7 +20,7 @@ from warmstart.inference.openai import is_hosted
 from warmstart.inference.predictor import Predictor, open_predictor
 from warmstart.models.architectures import family_of
 from warmstart.models.base import is_base, resolve
-from warmstart.models.checks import config_file, note_of, read_json
+from warmstart.models.checks import config_file, is_adapter, note_of, read_json
 from warmstart.models.heads import LANGUAGE, TEXT, VECTOR, head_of
 from warmstart.models.sampling import Completion, Sampling
 from warmstart.models.saved import saved_config
@@ -169,7 +169,7 @@ def open_writer(model: str | Path, engine: Engine | None = None) -> Writer:
 
 def _check_writes(folder: Path, name: str) -> None:
     """Raise `RecipeError` for a model that does not write, by its files alone."""
-    if (folder / "adapter_config.json").exists() or not config_file(folder).exists():
+    if is_adapter(folder) or not config_file(folder).exists():
         return
     config = read_json(config_file(folder))
     head = head_of(config)

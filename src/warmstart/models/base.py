@@ -17,6 +17,7 @@ from warmstart.models.checks import (
     check_tokenizer,
     file_sha256,
     headers,
+    is_adapter,
     license_of,
     parameters,
     read_json,
@@ -310,7 +311,7 @@ def _model_folder(path: Path) -> Path:
             path = folder
             break
     else:
-        if not (path / "adapter_config.json").exists():
+        if not is_adapter(path):
             raise BaseModelError(f"'{path}' holds no model: it has no config.json")
     weight_files(path)
     if not (path / "tokenizer.json").is_file():

@@ -15,6 +15,8 @@ from warmstart.data.tokens.tokenizer_steps import check_steps
 from warmstart.errors import BaseModelError, shown
 from warmstart.models.architectures import FAMILIES
 
+ADAPTER = "adapter_config.json"
+"""What an adapter has in its folder, and no other model."""
 NOTE = "warmstart.json"
 INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
@@ -80,11 +82,16 @@ def weight_files(folder: Path) -> list[Path]:
             return [folder / shard for shard in shards]
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
-    if (folder / "adapter_config.json").exists():
+    if is_adapter(folder):
         raise BaseModelError(f"{folder} holds an adapter, not a base model: merge it first")
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
         raise BaseModelError(f"{folder} has only pickled weights, which are never read. {CONVERT}")
     raise BaseModelError(f"{folder} has no {WEIGHTS}")
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a model folder holds an adapter."""
+    return (folder / ADAPTER).exists()
 
 
 def header(path: Path) -> dict[str, Any]:

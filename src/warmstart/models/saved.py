@@ -21,6 +21,7 @@ from warmstart.models.checks import (
     check_whole,
     config_file,
     header,
+    is_adapter,
     note_of,
     read_json,
     token_ids,
@@ -55,9 +56,9 @@ def saved_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """
     check_files(folder)
     if (folder / "tokenizer.json").is_file():
-        is_adapter = (folder / "adapter_config.json").exists()
+        adapts = is_adapter(folder)
         has_weights = any(folder.glob("*.safetensors"))  # an engine may have built another form
-        (check_tokenizer if has_weights and not is_adapter else check_fingerprint)(folder)
+        (check_tokenizer if has_weights and not adapts else check_fingerprint)(folder)
     elif "tokenizer_sha256" in note_of(folder) or not any(
         (folder / name).is_file() for name in VOCABULARIES
     ):
@@ -89,14 +90,14 @@ def saved_model(folder: Path) -> PreTrainedModel:
     Raises `BaseModelError`, also where it is not whole: weights that are missing, of another shape,
     left over, no numbers, or not those that were saved.
     """
-    is_adapter = (folder / "adapter_config.json").exists()
-    if is_adapter:
+    adapts = is_adapter(folder)
+    if adapts:
         read(folder)  # checks it
     else:
         check_sum(folder)
         weight_files(folder)
     with one_line(f"the model in {folder} cannot be loaded"), quiet():
-        model = (_adapter(folder) if is_adapter else _whole(folder)).eval()
+        model = (_adapter(folder) if adapts else _whole(folder)).eval()
     for name, weights in model.named_parameters():
         if not torch.isfinite(weights).all():
             raise BaseModelError(f"{folder} is damaged: '{name}' has values that are no numbers")

@@ -23,7 +23,7 @@ from warmstart.errors import ProofError, shown
 from warmstart.formatting import counted
 from warmstart.models.adapters.files import base_of, read
 from warmstart.models.architectures import family_of
-from warmstart.models.checks import config_file
+from warmstart.models.checks import config_file, is_adapter
 from warmstart.models.forward import Forward
 from warmstart.models.heads import Head
 from warmstart.models.hf_calls import quiet
@@ -292,7 +292,7 @@ def _load_alone(folder: Path, config: Any, head: Head) -> tuple[Any, str]:
     auto = getattr(transformers, name)
     loader = f"transformers {transformers.__version__}"
     options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
-    if not (folder / "adapter_config.json").exists():
+    if not is_adapter(folder):
         return auto.from_pretrained(folder, **options).eval(), f"{name}, {loader}"
     import peft
 

@@ -26,7 +26,13 @@ from warmstart.models.adapters.files import CONFIG, WEIGHTS
 from warmstart.models.adapters.open import share
 from warmstart.models.architectures import family_of
 from warmstart.models.base import is_base, resolve
-from warmstart.models.checks import config_file, file_sha256, note_of, read_json
+from warmstart.models.checks import (
+    config_file,
+    file_sha256,
+    is_adapter,
+    note_of,
+    read_json,
+)
 from warmstart.models.heads import LANGUAGE, TEXT, head_of
 from warmstart.serving.batching import Batcher
 from warmstart.serving.errors import ApiError, log_failure, no_model
@@ -205,11 +211,6 @@ class Models:
             reading = replace(predictor, tokenizer=copy.deepcopy(predictor.tokenizer))
             served.writer = replace(writer, predictor=reading)  # the loop's own decodes meanwhile
         return served
-
-
-def is_adapter(folder: Path) -> bool:
-    """Whether a model folder holds an adapter."""
-    return (folder / CONFIG).exists()
 
 
 def folder_of(source: str) -> Path:

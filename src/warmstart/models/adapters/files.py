@@ -18,6 +18,7 @@ from warmstart.errors import BaseModelError, RunError, nearest, shown
 from warmstart.models.architectures import family_of
 from warmstart.models.base import PACKAGED, Base, listing, remembered, resolve
 from warmstart.models.checks import (
+    ADAPTER,
     check_files,
     check_fingerprint,
     check_sum,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+CONFIG, WEIGHTS, PICKLED = ADAPTER, "adapter_model.safetensors", "adapter_model.bin"
 STEM = "base_model.model."
 METHODS = {"LN_TUNING": "layernorm", "BOTTLENECK": "adapter"}
 SIZES = ("r", "size", "num_virtual_tokens")

@@ -148,4 +148,4 @@ class Bars(_Bar, Listener):
 
     def stage(self, what: str, done: int, of: int) -> None:
         """Of something that is measured: one line each."""
-        tell(f"measuring {what} ...")
+        tell(f"{what} ...")

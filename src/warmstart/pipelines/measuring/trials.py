@@ -131,9 +131,9 @@ def measure(
             other = _written(calibration, Path(place) / "calibration.arrow")
         trials = list[Mapping[str, Any]]()
         for number, candidate in enumerate(candidates):
-            progress(candidate.words, number, len(candidates))
+            progress(f"measuring {candidate.words}", number, len(candidates))
             trials.append(_try(candidate, rows, other, Path(place) / f"{number}.safetensors"))
-        progress("compare", len(candidates), len(candidates))
+        progress("comparing the answers", len(candidates), len(candidates))
     if "failure" in trials[0]:
         raise RunError(str(trials[0]["failure"]))
     return _compare(candidates, table, trials)

@@ -28,10 +28,10 @@ WRITER_VERBS = (
     "tune talk.jsonl --task chat --base writer --dry-run",
     "py warmstart.pipeline('text-generation', 'writer')('the film')",
     "evaluate writer m.csv --out scores --evaluate.bootstrap 100",
-    "py warmstart.plan_alignment('pairs.jsonl', base='writer')",
+    "py warmstart.plan('pairs.jsonl', verb='align', base='writer')",
     f"py warmstart.prefer('writer', 'writer', ['the film'], lambda p: '1', annotator='a', {FEW})",
     "inspect talk.jsonl --base writer --out look",
-    "py warmstart.plan_pretraining('m.csv', base='writer')",
+    "py warmstart.plan('m.csv', verb='pretrain', base='writer')",
     "tokenizer compare m.csv --tokenizers writer,base",
     f"py list(warmstart.generate('writer', 'm.csv', {FEW}))",
 )

@@ -66,7 +66,7 @@ PART_FOLDERS = ["tasks", "objectives", "methods", "inference", "compression"]
 
 BUDGET = {
     # package: (lines it may have now, lines that it is to have in the end)
-    "the root": (1_200, 950),
+    "the root": (1_210, 950),
     "api": (700, 650),
     "config": (660, 550),
     "cli": (2_500, 1_200),

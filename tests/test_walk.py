@@ -10,6 +10,7 @@ import io
 import json
 import os
 import queue
+import re
 import resource
 import shlex
 import shutil
@@ -273,6 +274,7 @@ def test_every_verb_and_function_is_walked(room: Path) -> None:
     assert not {verb for verb in verbs if not any(c.startswith(f"{verb} ") for c in commands)}
     calls = "\n".join(command for command in commands if command.startswith("py "))
     assert not {name for name in functions if f"warmstart.{name}(" not in calls}
+    assert not set(re.findall(r"\bwarmstart\.((?:\w+\.)?[a-z_]+)\(", calls)) - functions
 
 
 def test_a_sample_of_the_walk(room: Path) -> None:

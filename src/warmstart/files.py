@@ -39,10 +39,21 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
-def read_json(path: Path, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    """Read a JSON file. Raises `OSError`, or `ValueError` where it is none, or too large."""
+def check_plain(path: Path) -> None:
+    """Raise `OSError` for a pipe or a device: to open one may wait for ever."""
     if path.exists() and not path.is_file():
         raise OSError(f"{path.name} is no plain file")
+
+
+def read_text(path: Path) -> str:
+    """The UTF-8 text of a plain file. Raises `OSError` and `UnicodeDecodeError`."""
+    check_plain(path)
+    return path.read_text(encoding="utf-8")
+
+
+def read_json(path: Path, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """Read a JSON file. Raises `OSError`, or `ValueError` where it is none, or too large."""
+    check_plain(path)
     with path.open(encoding="utf-8") as file:  # a buffer of the size that is asked for is made
         text = file.read(min(path.stat().st_size, LARGEST_JSON) + 1)
     if len(text) > LARGEST_JSON:

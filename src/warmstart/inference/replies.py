@@ -12,6 +12,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from warmstart.errors import RunError, shown
+from warmstart.files import read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class AnswerFile:
         if path is None:
             return
         try:
-            lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+            lines = read_text(path).split("\n") if path.exists() else []
             path.open("a", encoding="utf-8").close()
         except (OSError, UnicodeDecodeError) as error:
             raise RunError(

@@ -101,6 +101,7 @@ def header(path: Path) -> dict[str, Any]:
     the header says, with both numbers.
     """
     try:
+        files.check_plain(path)
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -153,6 +154,7 @@ def parameters(tensors: Mapping[str, Any]) -> int:
 def file_sha256(path: Path) -> str:
     """The sha256 of a file. Raises `BaseModelError` when it cannot be read."""
     try:
+        files.check_plain(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

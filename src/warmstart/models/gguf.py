@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.errors import BaseModelError, UnknownNameError, shown
-from warmstart.files import write_atomically, write_json
+from warmstart.files import check_plain, write_atomically, write_json
 from warmstart.models.checks import WEIGHTS, file_sha256, fingerprint, read_json
 from warmstart.models.hf_calls import LOAD, one_line, quiet
 
@@ -47,6 +47,7 @@ def cache_folder() -> Path:
 def is_gguf(path: Path) -> bool:
     """Whether a file begins like GGUF. Raises `BaseModelError` for another file named `.gguf`."""
     try:
+        check_plain(path)
         with path.open("rb") as file:
             begins = file.read(len(MAGIC)) == MAGIC
     except OSError as error:

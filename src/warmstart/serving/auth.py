@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from warmstart.errors import RecipeError
+from warmstart.files import read_text
 from warmstart.serving.errors import ApiError
 from warmstart.serving.settings import LOOPBACK, Serving
 
@@ -43,7 +44,7 @@ def known_sums(settings: Serving) -> frozenset[str]:
     if settings.keys is not None:
         where = settings.keys
         try:
-            text = Path(settings.keys).read_text(encoding="utf-8")
+            text = read_text(Path(settings.keys))
         except (OSError, UnicodeDecodeError):
             raise RecipeError(
                 f"the file of keys {where} cannot be read; make it: "

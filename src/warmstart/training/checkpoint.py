@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from warmstart.errors import RunError, shown
-from warmstart.files import read_json
+from warmstart.files import check_plain, read_json
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 KEPT = 2
@@ -97,6 +97,7 @@ def _whole(path: Path) -> bool:
 
 
 def _sha256(path: Path) -> str:
+    check_plain(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

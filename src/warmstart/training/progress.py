@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.errors import RunError
-from warmstart.files import write_json
+from warmstart.files import read_text, write_json
 from warmstart.training.loop import Step
 from warmstart.training.throughput import Work
 
@@ -96,7 +96,7 @@ class Log:
         """All lines so far; a last line that was cut off by a crash is left out."""
         lines: list[dict[str, Any]] = []
         if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
+            for line in read_text(self.path).splitlines():
                 try:
                     lines.append(json.loads(line))
                 except ValueError:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from warmstart.errors import BaseModelError, RunError, nearest, shown
+from warmstart.files import read_text
 from warmstart.models.architectures import family_of
 from warmstart.models.base import PACKAGED, Base, listing, remembered, resolve
 from warmstart.models.checks import (
@@ -295,7 +296,7 @@ def _places(file: AdapterFile) -> list[str]:
 def _base_of_run(run: Path) -> str | None:
     """The base in the recipe of the run that an adapter stands in, where it is a folder or file."""
     with contextlib.suppress(OSError, ValueError):
-        base = tomllib.loads((run / "recipe.toml").read_text("utf-8")).get("base")
+        base = tomllib.loads(read_text(run / "recipe.toml")).get("base")
         return base if isinstance(base, str) and os.path.exists(base) else None
     return None
 

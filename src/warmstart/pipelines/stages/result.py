@@ -12,15 +12,14 @@ from typing import Any, cast
 
 import pyarrow.parquet as pq
 
-from warmstart.errors import RunError, shown
+from warmstart.errors import RunError
 from warmstart.evaluation import sentences as words
 from warmstart.evaluation.comparison import Answers, standings
-from warmstart.files import read_json
 from warmstart.pipelines.compare.request import Wanted
 from warmstart.pipelines.compare.result import Comparison, is_comparison, trial_of
 from warmstart.pipelines.stages.recipe import EXTEND, Stage
 from warmstart.reporting.comparison import duration, notes, score_words, verdict
-from warmstart.run import Run, folder_named
+from warmstart.run import Run, folder_named, read_json
 from warmstart.types import Metrics
 
 RECORD = "stages.json"
@@ -38,10 +37,7 @@ class Stages:
     @property
     def summary(self) -> dict[str, Any]:
         """`stages.json`: what each stage came to, and which differences are noise."""
-        try:
-            return cast("dict[str, Any]", read_json(self.path / RECORD))
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.path / RECORD} is damaged: {shown(error, 120)}") from None
+        return read_json(self.path / RECORD)
 
     @property
     def runs(self) -> dict[str, Run | Comparison]:

@@ -177,7 +177,7 @@ def _requested(
         besides = "the recipe file" if file is not None else "--out"
         raise RecipeError(f"--resume goes on with the recipe in the folder; leave out {besides}")
     began = Stages(resume).summary.get("began_in")
-    if began and os.path.isdir(began) and not os.path.samefile(began, "."):
+    if isinstance(began, str) and os.path.isdir(began) and not os.path.samefile(began, "."):
         raise RunError(
             f"cannot go on with {resume} from here: its paths are those of the folder in which it "
             f"began; go there first: cd {typed(began)}"

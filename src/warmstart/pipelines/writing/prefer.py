@@ -22,6 +22,7 @@ import numpy as np
 from warmstart.config.validation import checked
 from warmstart.data.conversations import write
 from warmstart.errors import DataError, RecipeError, RunError, shown
+from warmstart.files import check_plain
 from warmstart.inference.engine import Engine
 from warmstart.inference.writer import Prompt, open_writer
 from warmstart.models.sampling import Sampling
@@ -119,6 +120,7 @@ class Record:
 
     def _read(self) -> None:
         try:
+            check_plain(self.out)
             with self.out.open(encoding="utf-8", newline="") as file:
                 rows: Any = (map(json.loads, filter(str.strip, file)) if self._mark is None
                              else csv.DictReader(file, delimiter=self._mark))  # fmt: skip

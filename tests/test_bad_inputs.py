@@ -639,3 +639,25 @@ def test_a_disk_that_fills_up_while_labelling(room: Path, capsys, monkeypatch):
     assert main(f"predict {RUN} good.csv --out x.csv".split()) == 2
     assert_one_line(capsys.readouterr().err, ("cannot write x.csv", "No space left on device"))
     assert set(listing(room)) == before
+
+
+LONG = "x" * 5_000
+
+
+@pytest.mark.parametrize("call", [
+    lambda: warmstart.predict(LONG, "a text"),
+    lambda: warmstart.evaluate(LONG, "a.csv"),
+    lambda: warmstart.pipeline("text-classification", LONG),
+    lambda: warmstart.pipeline("fill-mask", LONG),
+    lambda: list(warmstart.generate(LONG, "a text")),
+    lambda: warmstart.chat(LONG),
+    lambda: warmstart.build(LONG, engine="onnx"),
+    lambda: warmstart.compress(LONG, method="distill"),
+    lambda: warmstart.serve(LONG, dry_run=True),
+    lambda: warmstart.serve([LONG], dry_run=True),
+    lambda: warmstart.adapters.merge(LONG, out="o"),
+    lambda: warmstart.retrieval.index(LONG, ["a text"], out="o"),
+])  # fmt: skip
+def test_a_name_longer_than_a_file_may_have_is_no_model(call) -> None:
+    with pytest.raises(warmstart.errors.WarmstartError):
+        call()

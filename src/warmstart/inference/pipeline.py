@@ -17,7 +17,7 @@ from warmstart.errors import RecipeError, nearest, shown
 from warmstart.inference.engine import Engine
 from warmstart.inference.predictor import Predictor, open_predictor
 from warmstart.inference.writer import Writer, open_writer
-from warmstart.models.base import is_base, resolve
+from warmstart.models.base import model_folder
 from warmstart.models.sampling import Sampling
 from warmstart.models.sampling.settings import NEW_TOKENS
 from warmstart.types import Prediction
@@ -62,10 +62,10 @@ def pipeline(task: str, model: str | Path, engine: Engine | None = None) -> Call
     if name in WRITES:
         return TextPipeline(task, name, open_writer(model, engine))
     if name in DELEGATED:
-        return _by_transformers(name, _folder(model))
+        return _by_transformers(name, model_folder(model))
     if name not in PREDICTS:
         raise RecipeError(f"no pipeline '{shown(task)}'.{nearest(task, NAMES)}")
-    predictor = open_predictor(_folder(model), engine)
+    predictor = open_predictor(model_folder(model), engine)
     trained = predictor.task.part_name()
     if trained not in PREDICTS[name]:
         fitting = next((other for other, tasks in PREDICTS.items() if trained in tasks), None)
@@ -79,21 +79,15 @@ def pipeline(task: str, model: str | Path, engine: Engine | None = None) -> Call
     }[name](predictor)  # fmt: skip
 
 
-def _folder(model: str | Path) -> Path:
-    name = str(model)
-    return resolve(name).path if is_base(name) else Path(model).expanduser()
-
-
 def _by_transformers(task: str, folder: Path) -> Callable[..., Any]:
     import transformers
 
     from warmstart.models.saved import load_saved
 
-    place = folder / "model" if (folder / "model").is_dir() else folder
-    model, tokenizer = load_saved(place)
+    model, tokenizer = load_saved(folder)
     if not type(model).__name__.endswith("ForMaskedLM"):
         raise RecipeError(
-            f"{place} ({type(model).__name__}) is no masked language model, which {task} needs"
+            f"{folder} ({type(model).__name__}) is no masked language model, which {task} needs"
         )
     make: Any = transformers.pipeline
     return make(task, model=model, tokenizer=tokenizer)

@@ -5,6 +5,7 @@ rows → table of the task's inputs → token ids → batches → engine → out
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,15 @@ from warmstart.inference.engine import Engine, Runner, TokenBatch
 from warmstart.models.adapters.files import read
 from warmstart.models.adapters.open import opened
 from warmstart.models.architectures import positions_of
-from warmstart.models.checks import ADAPTED, NOTE, config_file, is_adapter, note_of, read_json
+from warmstart.models.checks import (
+    ADAPTED,
+    NOTE,
+    config_file,
+    is_adapter,
+    note_of,
+    of_run,
+    read_json,
+)
 from warmstart.models.generation import GenerationOutput
 from warmstart.models.heads import CLASSES, HEADS, VECTOR, head_of
 from warmstart.models.hf_calls import one_line
@@ -201,7 +210,7 @@ def open_predictor(
     Raises `RunError`, `RecipeError` and `BaseModelError`.
     """
     chosen: Any = engine or parts.make("engine", "torch")
-    folder = folder / "model" if (folder / "model").is_dir() else folder
+    folder = of_run(folder)
     with one_line(f"the model in {folder} is damaged"):
         _check(folder)
     with one_line(f"the model in {folder} is damaged"), _completed(folder) as whole:
@@ -259,6 +268,9 @@ def _completed(folder: Path) -> Iterator[Path]:
 
 def _check(folder: Path) -> None:
     """Raise `RunError` unless this is a model that answers."""
+    nothing = RunError(f"{folder} holds no model; give a run's folder or a model folder")
+    if not os.path.exists(folder):  # unlike Path.exists, false for a name that is too long
+        raise nothing
     if is_adapter(folder):
         return
     if not config_file(folder).exists():
@@ -273,7 +285,7 @@ def _check(folder: Path) -> None:
                 f"{folder} holds a model for each of its tasks; name the one to ask: "
                 f"{' or '.join(str(folder / name) for name in names)}"
             )
-        raise RunError(f"{folder} holds no model; give a run's folder or a model folder")
+        raise nothing
     config = read_json(folder / "config.json")
     names = config.get("architectures") or []
     plain = head_of(config) in (None, VECTOR) and not read_modules(folder)

@@ -19,7 +19,7 @@ from warmstart.inference.hosted_writer import open_writing
 from warmstart.inference.openai import is_hosted
 from warmstart.inference.predictor import Predictor, open_predictor
 from warmstart.models.architectures import family_of
-from warmstart.models.base import is_base, resolve
+from warmstart.models.base import model_folder
 from warmstart.models.checks import config_file, is_adapter, note_of, read_json
 from warmstart.models.heads import LANGUAGE, TEXT, VECTOR, head_of
 from warmstart.models.sampling import Completion, Sampling
@@ -141,10 +141,7 @@ def open_writer(model: str | Path, engine: Engine | None = None) -> Writer:
     if is_hosted(name):
         hosted, conversations = open_writing(name, engine)
         return Writer(name, hosted, conversations, 1 << 16, decodes=True, reads="template")
-    folder = resolve(name).path if is_base(name) else Path(model).expanduser()
-    if not folder.exists():
-        folder = resolve(name).path  # a name on the hub, or the reason why it is none
-    folder = folder / "model" if (folder / "model").is_dir() else folder
+    folder = model_folder(model)
     _check_writes(folder, name)
     predictor = open_predictor(folder, engine)
     tokenizer = predictor.tokenizer

@@ -19,6 +19,7 @@ from warmstart.models.checks import (
     headers,
     is_adapter,
     license_of,
+    of_run,
     parameters,
     read_json,
     weight_files,
@@ -187,6 +188,14 @@ def is_base(name: str) -> bool:
         return os.path.isfile(name) and is_gguf(Path(name))
     owned = "/" in name and not os.path.isdir(name.partition("/")[0])
     return name in PACKAGED or (owned and HUB_ID.fullmatch(name) is not None)
+
+
+def model_folder(model: str | os.PathLike[str]) -> Path:
+    """The model folder of a run, of a folder, or of a base by its name. Raises `BaseModelError`."""
+    folder = Path(model).expanduser()
+    if is_base(str(model)) or not os.path.exists(folder):
+        folder = resolve(str(model)).path  # a name on the hub, or the reason why it is none
+    return of_run(folder)
 
 
 def resolve(base: str, *, revision: str | None = None) -> Base:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -54,6 +55,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BaseModelError(f"{path} is not a JSON object")
     return value
+
+
+def of_run(folder: Path) -> Path:
+    """The model's folder in that of a run; any other folder as it is, also one whose name is too
+    long."""
+    return folder / "model" if os.path.isdir(folder / "model") else folder
 
 
 def config_file(folder: Path) -> Path:
@@ -312,7 +319,10 @@ def check_fingerprint(folder: Path) -> str:
     its fingerprint."""
     content = read_json(folder / "tokenizer.json")
     check_steps(content, folder / "tokenizer.json")
-    saved, own = note_of(folder).get("tokenizer_sha256"), fingerprint_of(content)
+    try:
+        saved, own = note_of(folder).get("tokenizer_sha256"), fingerprint_of(content)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise BaseModelError(f"{folder / 'tokenizer.json'} holds no vocabulary") from error
     if saved and saved != own:
         raise BaseModelError(
             f"{folder / 'tokenizer.json'} is not the tokenizer that this model was trained with "

@@ -25,7 +25,7 @@ from warmstart.inference.writer import Writer, open_writer
 from warmstart.models.adapters.files import CONFIG, WEIGHTS
 from warmstart.models.adapters.open import share
 from warmstart.models.architectures import family_of
-from warmstart.models.base import is_base, resolve
+from warmstart.models.base import model_folder
 from warmstart.models.checks import (
     config_file,
     file_sha256,
@@ -195,7 +195,7 @@ class Models:
             self.reload()
 
     def _open(self, name: str, source: str, gate: Gate | None = None) -> Served:
-        folder = folder_of(source)
+        folder = model_folder(source)
         key = content_key(folder)
         writer = open_writer(source, self._engine) if writes(folder) else None
         predictor = writer.predictor if writer else open_predictor(folder, self._engine)
@@ -211,14 +211,6 @@ class Models:
             reading = replace(predictor, tokenizer=copy.deepcopy(predictor.tokenizer))
             served.writer = replace(writer, predictor=reading)  # the loop's own decodes meanwhile
         return served
-
-
-def folder_of(source: str) -> Path:
-    """The model folder of a run, a folder, or a base."""
-    folder = resolve(source).path if is_base(source) else Path(source).expanduser()
-    if not folder.exists():
-        folder = resolve(source).path
-    return folder / "model" if (folder / "model").is_dir() else folder
 
 
 def writes(folder: Path) -> bool:

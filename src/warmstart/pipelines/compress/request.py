@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from warmstart.config.toml import toml_table
 from warmstart.config.validation import checked
 from warmstart.errors import DataError, RecipeError, UnknownNameError, nearest, shown
 from warmstart.inference.predictor import Predictor, open_predictor
+from warmstart.models.checks import of_run
 from warmstart.models.peft.wrap import can_merge, merged
 from warmstart.models.saving import save_model
 from warmstart.pipelines.measuring.trials import ROWS
@@ -172,8 +174,8 @@ class Origin:
 def opened(model: Path, data: Any) -> Iterator[Origin]:
     """The model of a run, or of a folder with `data` to learn from and to be proven on. Raises
     `WarmstartError` where it cannot be compressed at all."""
-    is_run = (model / "run.json").is_file()
-    folder = model / "model" if (model / "model").is_dir() else model
+    is_run = os.path.isfile(model / "run.json")
+    folder = of_run(model)
     recipe: Recipe | None = None
     if is_run:
         run = Run(model)

@@ -17,6 +17,7 @@ from warmstart.errors import DataError, RecipeError, RunError
 from warmstart.formatting import counted
 from warmstart.inference.auto import choose
 from warmstart.inference.predictor import FORMS, Predictor, open_predictor
+from warmstart.models.checks import of_run
 from warmstart.pipelines.measuring.trials import ROWS, Candidate, Measured, Progress, measure
 from warmstart.pipelines.prepare import load_splits
 from warmstart.pipelines.reading.rows import AsTrained, labelled
@@ -44,7 +45,7 @@ def build(model: Path, data: Any, keys: Mapping[str, Any], progress: Progress) -
     """See `api.build`."""
     settings = settings_of("build", keys)
     engine = engine_of(keys)
-    folder = model / "model" if (model / "model").is_dir() else model
+    folder = of_run(model)
     predictor = open_predictor(folder)
     table = _rows(model, data, settings.data, predictor)
     automatic = engine.part_name() == "auto"

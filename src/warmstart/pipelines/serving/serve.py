@@ -69,4 +69,4 @@ def named_sources(words: Sequence[str]) -> dict[str, str]:
 
 def is_index(path: str) -> bool:
     """Whether a folder is an index of texts."""
-    return (Path(path) / "index.json").is_file()
+    return os.path.isfile(Path(path, "index.json"))

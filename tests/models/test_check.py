@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from warmstart.errors import BaseModelError
 from warmstart.models import base as catalog
 from warmstart.models import checks as check
 from warmstart.models import checks as weights
+from warmstart.tokenization import comparison
 
 
 def rewrite(path: Path, **values: Any) -> None:
@@ -150,6 +152,21 @@ def test_saved_fingerprint_must_hold(bert: Path) -> None:
 def test_a_tokenizer_that_lengthens_texts_without_end_is_refused(bert: Path, bomb: str) -> None:
     tokenizer_bombs(bert / "tokenizer.json")[bomb]()
     assert "tokenizer.json" in refused(bert)
+
+
+@pytest.mark.parametrize(("part", "value"), [
+    ("model", True), ("model", {"type": "WordLevel", "vocab": {"film": 10**9}}),
+    ("added_tokens", [{"id": 10**9, "content": "film"}]),
+    ("post_processor", {"type": "TemplateProcessing", "special_tokens": {"<s>": {"ids": 10**9}}}),
+])  # fmt: skip
+def test_a_tokenizer_of_other_values_is_refused_before_it_is_built(
+    bert: Path, part: str, value: Any
+) -> None:
+    rewrite(bert / "tokenizer.json", **{part: value})
+    with contextlib.suppress(BaseModelError):  # nothing else comes of it
+        weights.check_fingerprint(bert)
+    with pytest.raises(BaseModelError, match=r"tokenizer\.json"):
+        comparison.open_one(bert)
 
 
 def test_a_header_of_very_many_tensors_is_refused(bert: Path) -> None:

@@ -16,6 +16,7 @@ MOST_STEPS = 100
 MOST_GROWTH = 256
 LONGEST_PATTERN, LONGEST_WORD = 5_000, 10_000  # characters
 LONGEST_PADDING = 1_000_000  # tokens
+LARGEST_ID = 10_000_000  # a table of that many entries is made
 LONGEST_MAPPING = 18  # characters that Unicode makes of one, at most (NFKC)
 PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 CHAINS = ("normalizers", "pretokenizers", "processors", "decoders")
@@ -52,7 +53,11 @@ def check_steps(tokenizer: Mapping[str, Any], file: Path) -> None:
                 f"{part}); put the tokenizer there that the model was trained with"
             )
     model, padding = _table(tokenizer.get("model")), _table(tokenizer.get("padding"))
+    vocabulary, added = _table(model.get("vocab")), tokenizer.get("added_tokens")
+    tokens = cast("list[Any]", added) if isinstance(added, list) else []
+    ids = [*vocabulary.values(), *(_table(token).get("id") for token in tokens)]
     sizes = [
+        ("an id of", max((id_ for id_ in ids if isinstance(id_, int)), default=0), LARGEST_ID),
         ("max_input_chars_per_word", model.get("max_input_chars_per_word"), LONGEST_WORD),
         ("padding to", _table(padding.get("strategy")).get("Fixed"), LONGEST_PADDING),
         ("pad_to_multiple_of", padding.get("pad_to_multiple_of"), LONGEST_PADDING),
@@ -114,11 +119,10 @@ def _growth(step: Mapping[str, Any]) -> int:
         return _of_mappings(str(step.get("precompiled_charsmap") or ""))
     if kind == "TemplateProcessing":
         pieces = [step.get(name) for name in ("single", "pair")]
-        ids = sum(
-            len(_table(token).get("ids") or [])
-            for token in _table(step.get("special_tokens")).values()
-        )
-        return max(1, ids // MOST_STEPS, *(_repeated(each) for each in pieces))
+        specials = _table(step.get("special_tokens")).values()
+        ids = [_table(token).get("ids") for token in specials]
+        count = sum(len(cast("list[Any]", some)) for some in ids if isinstance(some, list))
+        return max(1, count // MOST_STEPS, *(_repeated(each) for each in pieces))
     return 2 if kind == "ByteLevel" else max(1, len(str(step.get("prepend") or "")) // MOST_STEPS)
 
 

@@ -38,7 +38,7 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
-DOCUMENTED: Mapping[int | str, Mapping[str, Any]] = {
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": meaning}
     for status, meaning in {
         400: "the request cannot be answered; `param` names the field",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import sys
@@ -84,6 +85,8 @@ def serve(
         try:
             app = create_app(models, sums)
             sys.setswitchinterval(SWITCH)
+            gc.collect()
+            gc.freeze()  # or it would be looked through again and again, and liveness wait for it
             port = listening.getsockname()[1]
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
             if on_start is not None:

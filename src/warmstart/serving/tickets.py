@@ -151,7 +151,8 @@ async def in_thread(
             raise ticket.reason()
         changed.clear()
         with suppress(TimeoutError):
-            await asyncio.wait_for(changed.wait(), ticket.seconds_left + 0.01)
+            async with asyncio.timeout(ticket.seconds_left + 0.01):
+                await changed.wait()
     return work.result()
 
 

@@ -9,11 +9,12 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from warmstart.serving.answering import POOL, check_rows
+from warmstart.serving.errors import DOCUMENTED
 from warmstart.serving.generating import Settings, check, gather, read, write_all
 from warmstart.serving.routes.fields import Body, FinishReason, Usage, models_of
 from warmstart.serving.tickets import Ticket, in_thread
 
-router = APIRouter()
+router = APIRouter(responses=DOCUMENTED)
 
 
 class SourcesRequest(Body):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 import sys
@@ -79,6 +80,7 @@ def serve(
     Raises `WarmstartError` for what cannot be opened, and where the address is not free.
     """
     sums = known_sums(settings)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # requests stand beside each other
     small_heap()  # a heap for each of the many threads would keep what each once needed
     with closing(_listen(settings)) as listening:
         models = Models(sources, settings, Metrics(), engine, indexes)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from served import HELLO, TEXTS, Running, slowed, wait
+from endpoints import ENDPOINTS, check_together
+from served import TEXTS, Running, slowed, wait
 from warmstart.inference.engine import TokenBatch
 
 FOUR = ("classes", "adapter-0", "adapter-1", "adapter-2")
@@ -34,32 +35,9 @@ def test_each_model_answers_for_itself(server: Running) -> None:
 
 def test_64_mixed_clients_with_three_adapters(server: Running) -> None:
     """Every route at once, each answer as that of the same request alone."""
-
-    def classify(n: int) -> Any:
-        return scores_of(server, f"adapter-{n % 3}", TEXTS[n % 5])
-
-    def embed(n: int) -> Any:
-        row = server.post("/v1/embeddings", model="vectors", input=TEXTS[n % 5]).json()
-        return dict(enumerate(row["data"][0]["embedding"]))
-
-    def complete(n: int) -> Any:
-        body = server.post("/v1/completions", model="words", prompt=TEXTS[n % 5], max_tokens=6,
-                           temperature=0).json()  # fmt: skip
-        return body["choices"][0]["text"]
-
-    def chat(n: int) -> Any:
-        body = server.post("/v1/chat/completions", model="talk", messages=HELLO, max_tokens=8,
-                           seed=n % 5, n=1 + n % 2).json()  # fmt: skip
-        return [choice["message"]["content"] for choice in body["choices"]]
-
-    kinds = [classify, embed, complete, chat]
-    alone = {(k, n): kinds[k](n) for k in range(4) for n in range(30)}
-    asks = [(n % 4, n * 7 % 30) for n in range(128)]
-    with ThreadPoolExecutor(64) as pool:
-        together = [*pool.map(lambda ask: kinds[ask[0]](ask[1]), asks)]
-    for ask, value in zip(asks, together, strict=True):
-        wanted = alone[ask]
-        assert value == (pytest.approx(wanted, abs=1e-5) if isinstance(wanted, dict) else wanted)
+    check_together(server, [*ENDPOINTS])
+    documented = {path for path in server.app.openapi()["paths"] if path.startswith("/v1/")}
+    assert documented - {*ENDPOINTS} == {"/v1/models", "/v1/models/{model}", "/v1/search"}
 
 
 @pytest.mark.parametrize("stage", ["encode", "run", "decode"])

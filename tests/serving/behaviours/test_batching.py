@@ -7,12 +7,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import pytest
 
 from endpoints import ENDPOINTS, check_together
 from served import TEXTS, Running, slowed, wait
 from warmstart.inference.engine import TokenBatch
+from warmstart.serving import batching
 
 FOUR = ("classes", "adapter-0", "adapter-1", "adapter-2")
 
@@ -40,7 +40,7 @@ def test_64_mixed_clients_with_three_adapters(server: Running) -> None:
     assert documented - {*ENDPOINTS} == {"/v1/models", "/v1/models/{model}", "/v1/search"}
 
 
-@pytest.mark.parametrize("stage", ["encode", "run", "decode"])
+@pytest.mark.parametrize("stage", ["encode", "size", "collate", "run", "decode"])
 def test_what_breaks_one_request_breaks_no_other(
     server: Running, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,16 +49,22 @@ def test_what_breaks_one_request_breaks_no_other(
     predictor = served.predictor
     bad = "hated hated hated"
 
+    def check(batch: TokenBatch) -> None:
+        rows = [ids[:n].tolist() for ids, n in zip(batch.ids, batch.lengths, strict=True)]
+        if predictor.tokenizer(bad)["input_ids"] in rows:
+            raise MemoryError("this has failed on the secret text")
+
     if stage == "run":
-        whole, marked = predictor.runner.run, predictor.tokenizer(bad)["input_ids"]
-
-        def run(batch: TokenBatch) -> np.ndarray:
-            rows = [ids[:n].tolist() for ids, n in zip(batch.ids, batch.lengths, strict=True)]
-            if marked in rows:
-                raise MemoryError("the engine has failed on the secret text")
-            return whole(batch)
-
-        monkeypatch.setattr(predictor.runner, "run", run)
+        run = predictor.runner.run
+        monkeypatch.setattr(predictor.runner, "run", lambda batch: (check(batch), run(batch))[1])
+    elif stage == "size":
+        size = batching._Rows.__post_init__
+        monkeypatch.setattr(batching._Rows, "__post_init__", lambda rows: (
+            check(rows.batch), size(rows)))  # fmt: skip
+    elif stage == "collate":
+        join = batching._joined
+        monkeypatch.setattr(batching, "_joined", lambda rows, *how: (
+            [check(batch) for batch, _ in rows], join(rows, *how))[1])  # fmt: skip
     else:
         whole_stage = getattr(type(predictor.task), stage)
 

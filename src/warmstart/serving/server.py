@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from types import FrameType
 
+import pyarrow as pa
 import uvicorn
 from fastapi import FastAPI
 
@@ -87,6 +88,7 @@ def serve(
         try:
             app = create_app(models, sums)
             sys.setswitchinterval(SWITCH)
+            pa.array([""])  # loads pandas, for which the first request would wait
             gc.collect()
             gc.freeze()  # or it would be looked through again and again, and liveness wait for it
             port = listening.getsockname()[1]

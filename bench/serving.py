@@ -166,7 +166,7 @@ class Load:
 
     async def run(self, count: int, clients: int) -> None:
         """So many requests of so many clients, with a thousand at once in the middle."""
-        kinds = self.kinds(count)
+        kinds = [*["1 MB"] * 4, *self.kinds(count)]  # what these take at most is seen early
 
         async def work(left: Iterator[str]) -> None:
             client = Client(self.url)
@@ -228,10 +228,8 @@ def report(load: Load, seconds: float, own: float, statuses: list[int], code: in
           f"{1000 * own / count:.2f} ms of the clients'")  # fmt: skip
     for (kind, outcome), number in sorted(load.answers.items()):
         print(f"  {number:>7,} {kind}: {outcome}")
-    quarter = max(1, len(load.memory) // 4)
-    early, late = (np.median(load.memory[a:b]) / 2**20 for a, b in
-                   ((quarter, 2 * quarter), (-quarter, None)))  # fmt: skip
-    print(f"memory: {early:.0f} MB in the second quarter, {late:.0f} MB in the last")
+    tenths = [f"{np.median(part) / 2**20:.0f}" for part in np.array_split(load.memory, 10)]
+    print(f"memory in each tenth of the run: {', '.join(tenths)} MB")
     p50, p99 = np.quantile(load.liveness, [0.5, 0.99]) * 1000
     print(f"liveness: p50 {p50:.0f} ms, p99 {p99:.0f} ms, of {len(load.liveness)}")
     print(f"SIGTERM with 64 under way: {Counter(statuses)}, exit {code}")

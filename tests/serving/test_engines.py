@@ -69,7 +69,9 @@ def test_an_engine_that_cannot_is_refused_by_name(engine: str, folders: dict[str
     for route in {*ENDPOINTS} - {*SERVES[engine]}:
         name = ENDPOINTS[route].models[0]
         with (
-            pytest.raises(RecipeError, match=rf"engine {engine} .*take engine") as refused,
+            pytest.raises(
+                RecipeError, match=rf"^model {name}: engine {engine} .*take engine"
+            ) as refused,
             running({name: folders[name]}, engine=made),
         ):
             pass

@@ -3,10 +3,11 @@ memory stays flat, and liveness never waits.
 
     python bench/serving.py [--requests 10000] [--clients 64]
 
-Tiny random models, so that the server's own work is what is seen. Of the requests 80 % classify and
-embed, 10 % write texts, the rest are malformed bodies, prompts of 1 MB and texts that are too long;
-one client in ten goes before its answer; in the middle 1,000 requests arrive at once. At the end
-SIGTERM comes while 64 requests are under way.
+Tiny random models, so that the server's own work is what is seen. Of the requests 95 % classify and
+embed and 5 % write texts; beside them, one for each twenty, come malformed bodies, fields that are
+not honoured, texts that are too long and prompts of 1 MB. One client in ten goes before its answer;
+in the middle 1,000 requests arrive at once. At the end SIGTERM comes while 64 requests are under
+way.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import psutil
 
@@ -38,16 +38,51 @@ from served import TEXTS, adapters, embedder
 from tiny import classifier, writer
 
 WATCH = """
-import sys, time, httpx, psutil
+import http.client, sys, time, psutil
 process = psutil.Process(int(sys.argv[2]))
-with httpx.Client(timeout=60) as client:
-    while True:
-        begun = time.perf_counter()
-        client.get(sys.argv[1] + "/healthz")
-        print(time.perf_counter() - begun, process.memory_info().rss, flush=True)
-        time.sleep(0.05)
+client = http.client.HTTPConnection(sys.argv[1].removeprefix("http://"), timeout=60)
+while True:
+    begun = time.perf_counter()
+    client.request("GET", "/healthz")
+    client.getresponse().read()
+    print(time.perf_counter() - begun, process.memory_info().rss, flush=True)
+    time.sleep(0.05)
 """
 DOCUMENTED = {400, 401, 404, 405, 408, 413, 429, 500, 503, 504}
+
+
+KINDS = {"classify": 0.6, "embed": 0.35, "write": 0.05, "malformed": 0.02, "too long": 0.02,
+         "unknown field": 0.0095, "1 MB": 0.0005}  # fmt: skip
+"""Kind → how many of it come for each request that is asked for."""
+WORDS = " ".join(TEXTS).split()
+HUGE = json.dumps({"model": "words", "prompt": "the film " * 110_000}).encode()
+
+
+class Client:
+    """A client that keeps its connection, and takes less of the processor than an HTTP library."""
+
+    def __init__(self, url: str) -> None:
+        self._host, _, port = url.removeprefix("http://").partition(":")
+        self._port, self._writer = int(port), None
+
+    async def ask(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """Status and body of an answer; of a stream all of its events."""
+        if self._writer is None:
+            place = asyncio.open_connection(self._host, self._port, limit=1 << 22)
+            self._reader, self._writer = await place
+        head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        self._writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        if b"transfer-encoding: chunked" in head:
+            return int(head[9:12]), await self._reader.readuntil(b"\r\n0\r\n\r\n")
+        length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        return int(head[9:12]), await self._reader.readexactly(length)
+
+    def go(self) -> None:
+        """Leave, whatever comes."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
 
 class Load:
@@ -55,60 +90,64 @@ class Load:
 
     def __init__(self, url: str, process: psutil.Process) -> None:
         self.url, self.process, self.random = url, process, random.Random(0)
-        self.answers: Counter[str] = Counter()
+        self.answers: Counter[tuple[str, str]] = Counter()
         self.liveness: list[float] = []
         self.memory: list[int] = []
         self.seconds = 0.0
 
-    def request(self) -> tuple[str, Any]:
-        """A path and a body."""
-        luck = self.random.random()
-        text = " ".join(
-            self.random.choices(" ".join(TEXTS).split(), k=self.random.randrange(1, 30))
-        )
-        if luck < 0.5:
-            model = self.random.choice(["classes", "adapter-0", "adapter-1", "adapter-2"])
-            return "/v1/classify", {"model": model, "input": [text] * self.random.randrange(1, 4)}
-        if luck < 0.8:
-            return "/v1/embeddings", {"model": "vectors", "input": text}
-        if luck < 0.9:
-            body = {"model": self.random.choice(["words", "talk"]), "max_tokens": 8}
-            stream = self.random.random() < 0.5
-            return "/v1/completions", {**body, "prompt": text[:40], "stream": stream}
-        if luck < 0.94:
-            return "/v1/classify", b'{"model": "classes", "input": '
-        if luck < 0.98:
-            return "/v1/classify", {"model": "classes", "input": text * 60}
-        if luck < 0.995:
-            return "/v1/chat/completions", {"model": "talk", "messages": [], "bogus": 1}
-        return "/v1/completions", {"model": "words", "prompt": "the film " * 110_000}
+    def kinds(self, count: int) -> list[str]:
+        """What comes for so many requests, in any order."""
+        kinds = [kind for kind, share in KINDS.items() for _ in range(round(share * count))]
+        self.random.shuffle(kinds)
+        return kinds
 
-    async def one(self, client: httpx.AsyncClient) -> None:
+    def request(self, kind: str) -> tuple[str, bytes]:
+        """A path and a body."""
+        text = " ".join(self.random.choices(WORDS, k=self.random.randrange(1, 30)))
+        path, body = "/v1/classify", dict[str, Any](model="classes", input=text)
+        if kind == "1 MB":
+            return "/v1/completions", HUGE
+        if kind == "malformed":
+            return path, b'{"model": "classes", "input": '
+        if kind == "classify":
+            model = self.random.choice(["classes", "adapter-0", "adapter-1", "adapter-2"])
+            body = {"model": model, "input": [text] * self.random.randrange(1, 4)}
+        elif kind == "embed":
+            path, body["model"] = "/v1/embeddings", "vectors"
+        elif kind == "write":
+            path, body = "/v1/completions", {"prompt": text[:40], "max_tokens": 8}
+            body["model"] = self.random.choice(["words", "talk"])
+            body["stream"] = self.random.random() < 0.5
+        elif kind == "too long":
+            body["input"] = text * 60
+        else:
+            path, body = "/v1/chat/completions", {"model": "talk", "messages": [], "bogus": 1}
+        return path, json.dumps(body).encode()
+
+    async def one(self, client: Client, kind: str) -> None:
         """One request of one client, who may go."""
-        path, body = self.request()
-        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        asked = client.post(self.url + path, content=raw,
-                            headers={"content-type": "application/json"})  # fmt: skip
+        asked = client.ask(*self.request(kind))
         try:
             if self.random.random() < 0.1:
-                await asyncio.wait_for(asked, self.random.random() * 0.02)
-                self.answers["quick"] += 1
-                return
-            answer = await asked
+                status, body = await asyncio.wait_for(asked, self.random.random() * 0.02)
+            else:
+                status, body = await asked
         except TimeoutError:
-            self.answers["client gone"] += 1
+            self.answers[kind, "client gone"] += 1
+            client.go()
             return
-        except httpx.HTTPError as error:
-            self.answers[f"lost: {type(error).__name__}"] += 1
+        except (OSError, EOFError) as error:
+            self.answers[kind, f"lost: {type(error).__name__}"] += 1
+            client.go()
             return
-        if answer.status_code in DOCUMENTED:
-            self.answers[f"{answer.status_code} {answer.json()['error']['code']}"] += 1
-        elif answer.status_code == 200 and "[DONE]" in answer.text[-20:]:
-            self.answers["200 streamed"] += 1
-        elif answer.status_code == 200 and answer.json():
-            self.answers["200"] += 1
+        if status == 200 and b"[DONE]" in body[-20:]:
+            outcome = "200 streamed"
+        elif status in {200, *DOCUMENTED}:
+            error = json.loads(body).get("error")
+            outcome = f"{status} {error['code']}" if error else f"{status}"
         else:
-            self.answers[f"undocumented: {answer.status_code}"] += 1
+            outcome = f"undocumented: {status}"
+        self.answers[kind, outcome] += 1
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -127,29 +166,28 @@ class Load:
 
     async def run(self, count: int, clients: int) -> None:
         """So many requests of so many clients, with a thousand at once in the middle."""
-        limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(timeout=120, limits=limits) as client:
-            for part in (count // 2, 0, count - count // 2):
-                if not part:
-                    await asyncio.gather(*(self.one(client) for _ in range(1_000)))
-                    continue
-                left = iter(range(part))
+        kinds = [*["1 MB"] * 4, *self.kinds(count)]  # what these take at most is seen early
 
-                async def work(left: Any = left) -> None:
-                    for _ in left:
-                        await self.one(client)
+        async def work(left: Iterator[str]) -> None:
+            client = Client(self.url)
+            for kind in left:
+                await self.one(client, kind)
+            client.go()
 
-                await asyncio.gather(*(work() for _ in range(clients)))
+        half = len(kinds) // 2
+        for part, several in ((kinds[:half], clients), (self.kinds(1_000), 1_000),
+                              (kinds[half:], clients)):  # fmt: skip
+            left = iter(part)
+            await asyncio.gather(*(work(left) for _ in range(several)))
 
     async def end(self) -> list[int]:
         """SIGTERM while 64 requests are under way; their statuses."""
-        async with httpx.AsyncClient(timeout=120) as client:
-            body = {"model": "words", "prompt": "the film", "max_tokens": 40}
-            asked = [asyncio.create_task(client.post(f"{self.url}/v1/completions", json=body))
-                     for _ in range(64)]  # fmt: skip
-            await asyncio.sleep(0.3)
-            self.process.send_signal(signal.SIGTERM)
-            return [(await one).status_code for one in asked]
+        body = json.dumps({"model": "words", "prompt": "the film", "max_tokens": 40}).encode()
+        asked = [asyncio.create_task(Client(self.url).ask("/v1/completions", body))
+                 for _ in range(64)]  # fmt: skip
+        await asyncio.sleep(0.3)
+        self.process.send_signal(signal.SIGTERM)
+        return [(await one)[0] for one in asked]
 
 
 def main() -> None:
@@ -173,25 +211,25 @@ def main() -> None:
             while not lines[-1].startswith("}"):
                 lines.append(server.stdout.readline())
             load = Load(json.loads("".join(lines))["address"], psutil.Process(server.pid))
-            begun = time.perf_counter()
+            begun, own = time.perf_counter(), time.process_time()
             with load.watched():
                 asyncio.run(load.run(options.requests, options.clients))
-            seconds = time.perf_counter() - begun
+            seconds, own = time.perf_counter() - begun, time.process_time() - own
             statuses = asyncio.run(load.end())
             code = server.wait(60)
-    report(load, options.requests + 1_000, seconds, statuses, code)
+    report(load, seconds, own, statuses, code)
 
 
-def report(load: Load, count: int, seconds: float, statuses: list[int], code: int) -> None:
-    """What was seen."""
-    own = 1000 * load.seconds / count
-    print(f"{count:,} requests in {seconds:.0f} s; {own:.1f} ms of the server's processor each")
-    for name, number in load.answers.most_common():
-        print(f"  {number:>7,} {name}")
-    quarter = max(1, len(load.memory) // 4)
-    early, late = (np.median(load.memory[a:b]) / 2**20 for a, b in
-                   ((quarter, 2 * quarter), (-quarter, None)))  # fmt: skip
-    print(f"memory: {early:.0f} MB in the second quarter, {late:.0f} MB in the last")
+def report(load: Load, seconds: float, own: float, statuses: list[int], code: int) -> None:
+    """What was seen; `own` are the seconds of this process's processor."""
+    count = load.answers.total()
+    print(f"{count:,} requests in {seconds:.0f} s, {count / seconds:.0f} a second; of each "
+          f"{1000 * load.seconds / count:.2f} ms of the server's processor, "
+          f"{1000 * own / count:.2f} ms of the clients'")  # fmt: skip
+    for (kind, outcome), number in sorted(load.answers.items()):
+        print(f"  {number:>7,} {kind}: {outcome}")
+    tenths = [f"{np.median(part) / 2**20:.0f}" for part in np.array_split(load.memory, 10)]
+    print(f"memory in each tenth of the run: {', '.join(tenths)} MB")
     p50, p99 = np.quantile(load.liveness, [0.5, 0.99]) * 1000
     print(f"liveness: p50 {p50:.0f} ms, p99 {p99:.0f} ms, of {len(load.liveness)}")
     print(f"SIGTERM with 64 under way: {Counter(statuses)}, exit {code}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -140,6 +141,12 @@ def headed(folder: Path, auto: str, **config: Any) -> Path:
     return folder
 
 
+def noted(folder: Path, task: str) -> Path:
+    """A saved model as if it had been trained for a task."""
+    (folder / "warmstart.json").write_text(json.dumps({"task": {"name": task}}))
+    return folder
+
+
 def all_kinds(folder: Path) -> dict[str, Path]:
     """A tiny model for every route."""
     labels = {0: "no", 1: "maybe", 2: "yes"}
@@ -158,6 +165,8 @@ def all_kinds(folder: Path) -> dict[str, Path]:
         "talk": talker(folder / "talk"),
         "words": writer(folder / "words", "llama"),
         "source": writer(folder / "source", "t5"),
+        "summary": noted(writer(folder / "summary", "t5"), "summarization"),
+        "translation": noted(writer(folder / "translation", "llama"), "translation"),
     }  # fmt: skip
 
 

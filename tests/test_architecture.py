@@ -70,9 +70,9 @@ BUDGET = {
     "api": (700, 650),
     "config": (660, 550),
     "cli": (2_500, 1_200),
-    "data": (8_280, 4_300),
+    "data": (8_290, 4_300),
     "tokenization": (2_420, 1_350),
-    "models": (8_980, 5_300),
+    "models": (8_970, 5_300),
     "methods": (700, 650),
     "objectives": (4_120, 400),
     "tasks": (7_120, 4_500),
@@ -80,10 +80,10 @@ BUDGET = {
     "metrics": (2_040, 1_350),
     "evaluation": (4_000, 2_150),
     "reporting": (1_260, 1_000),
-    "inference": (3_750, 350),
-    "serving": (3_580, 1_000),
+    "inference": (3_760, 350),
+    "serving": (3_640, 1_000),
     "compression": (430, 400),
-    "pipelines": (8_940, 2_800),
+    "pipelines": (8_950, 2_800),
 }
 TOTAL_FILES = (383, 230)
 SPINE = [

@@ -136,6 +136,9 @@ def test_a_run_of_a_text_task_reads_its_own_prompts(tmp_path: Path):
     notes: list[str] = []
     (text,) = warmstart.generate(run, "the good film", notes=notes, num_beams=4, max_new_tokens=4)
     assert "task text2text" in notes[0] and "Answer:" in notes[0]
+    texts = ["good", "good " * 500]
+    warmstart.generate(run, texts, notes=notes, max_new_tokens=4)
+    assert "only the beginning was read (first: text 2)" in notes[-1]
     assert text.text.strip() == run.predict(["the good film"])[0].value
 
 

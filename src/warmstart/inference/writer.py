@@ -5,7 +5,7 @@ text or messages → token ids (by its chat template, its task, or as they are) 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -69,15 +69,19 @@ class Writer:
             )
         return self.template or ChatTemplate.of(self.tokenizer)
 
-    def encode(self, prompt: Prompt, *, raw: bool = False) -> list[int]:
-        """The token ids of a prompt. Raises `RecipeError` for messages without a template."""
+    def encode(
+        self, prompt: Prompt, *, raw: bool = False, on_cut: Callable[[int], None] | None = None
+    ) -> list[int]:
+        """The token ids of a prompt. A source of a task that is too long is cut, as when the model
+        was trained; `on_cut` hears by how many tokens. Raises `RecipeError` for messages without a
+        template."""
         if not isinstance(prompt, str):
             return self.conversation().render([dict(m) for m in prompt], open=True)
         reads = "raw" if raw else self.reads
         if reads == "template" and self.template is not None:
             return self.template.render([{"role": "user", "content": prompt}], open=True)
         if reads == "task":
-            return self._sources([prompt])[0]
+            return self._source(prompt, on_cut)
         backend = self.tokenizer.backend_tokenizer
         if not self.decodes:
             return list(backend.encode_batch_fast([prompt])[0].ids)
@@ -120,14 +124,13 @@ class Writer:
             )
         return "each prompt is given to the model as it is, which goes on with it"
 
-    def _sources(self, texts: Sequence[str]) -> list[list[int]]:
+    def _source(self, text: str, on_cut: Callable[[int], None] | None) -> list[int]:
         task, predictor = self.predictor.task, self.predictor
-        at = pa.DictionaryArray.from_arrays(pa.array([0] * len(texts), pa.int32()), ["prompt"])
-        lines = pa.array(range(1, len(texts) + 1))
-        table = pa.table({"source": pa.array(texts), "_file": at, "_line": lines})
-        store = task.encode(table, predictor.labels, predictor.tokenizer, task.max_length)
-        return [store.ids[a:b].tolist() for a, b in
-                zip(store.offsets[:-1], store.offsets[1:], strict=True)]  # fmt: skip
+        at = pa.DictionaryArray.from_arrays(pa.array([0], pa.int32()), ["prompt"])
+        table = pa.table({"source": pa.array([text]), "_file": at, "_line": pa.array([1])})
+        cut = None if on_cut is None else lambda _, tokens: on_cut(tokens)
+        store = task.encode(table, predictor.labels, predictor.tokenizer, task.max_length, cut)
+        return store.ids.tolist()
 
 
 def open_writer(model: str | Path, engine: Engine | None = None) -> Writer:

@@ -15,7 +15,7 @@ from warmstart.data.tokens.dataset import TokenizedDataset, store_of
 from warmstart.errors import WarmstartError
 from warmstart.formatting import counted
 from warmstart.inference.predictor import Predictor
-from warmstart.serving.errors import ApiError, failed, invalid, log_failure, too_long
+from warmstart.serving.errors import CUTS, ApiError, failed, invalid, log_failure, too_long
 from warmstart.serving.models import Models, Served
 from warmstart.serving.tickets import Ticket, in_thread, watched
 from warmstart.tasks.base import Examples
@@ -83,8 +83,7 @@ def _answers(
 
     def cut(row: int, tokens: int) -> None:
         if not truncate:
-            hint = "shorten it, or send truncate: true, which reads its beginning"
-            raise too_long(f"{param}.{row}", longest + tokens, longest, hint)
+            raise too_long(f"{param}.{row}", longest + tokens, longest, CUTS)
         truncated.append(row)
 
     try:

@@ -48,14 +48,16 @@ def create_app(models: Models, sums: Iterable[str] = ()) -> FastAPI:
     Args:
         sums: SHA-256 of the keys (`auth.known_sums`); none: whoever reaches it may ask.
     """
+    modules = (embeddings, tasks, completions, chat, responses, texts, listing)
     app = FastAPI(
-        title="warmstart", version=_version(), docs_url=None, redoc_url=None,
-        responses={status: dict(what) for status, what in errors.DOCUMENTED.items()},
-    )  # fmt: skip
+        title="warmstart",
+        version=_version(),
+        docs_url=None,
+        redoc_url=None,
+        routes=[route for module in modules for route in module.router.routes],
+    )  # routers that are included are searched twice for each request
     app.state.models, app.state.draining = models, False
     errors.install(app)
-    for module in (listing, embeddings, tasks, completions, chat, responses, texts):
-        app.include_router(module.router)
     app.add_api_route("/", page, include_in_schema=False)
     app.add_api_route("/docs", documentation, include_in_schema=False)
     app.add_middleware(Guard, sums=[*sums], settings=models.settings, front=page_for(401))

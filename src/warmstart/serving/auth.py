@@ -18,6 +18,7 @@ from warmstart.errors import RecipeError
 from warmstart.files import read_text
 from warmstart.serving.errors import ApiError
 from warmstart.serving.settings import LOOPBACK, Serving
+from warmstart.serving.tickets import Turns
 
 OPEN = ("/healthz", "/readyz")
 """Paths that need no key."""
@@ -76,6 +77,7 @@ class Guard:
         self, app: ASGIApp, sums: Iterable[str], settings: Serving, front: Response
     ) -> None:
         self._app, self._sums, self._settings, self._front = app, [*sums], settings, front
+        self._turns = Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -94,6 +96,8 @@ class Guard:
                 response.headers["WWW-Authenticate"] = 'Basic realm="warmstart", Bearer'
             await response(scope, receive, send)
             return
+        if scope["path"] not in OPEN:
+            await self._turns.wait()
         await self._app(scope, receive, send)
 
     def _check(self, path: str, headers: dict[bytes, bytes]) -> None:

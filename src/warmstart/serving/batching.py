@@ -34,10 +34,10 @@ class _Rows:
     pad_id: int
     ticket: Ticket
     answer: Future[np.ndarray] = field(default_factory=Future)
+    tokens: int = field(init=False)
 
-    @property
-    def tokens(self) -> int:
-        return int(self.batch.lengths.sum())
+    def __post_init__(self) -> None:
+        self.tokens = int(self.batch.lengths.sum())  # what fails here fails its own request alone
 
 
 class Batcher:

@@ -21,6 +21,8 @@ from warmstart.errors import nearest, shown
 from warmstart.formatting import counted
 
 LOG = logging.getLogger("warmstart.serving")
+CUTS = "shorten it, or send truncate: true, which reads its beginning"
+"""What can be done about a text that is too long, where it may be cut."""
 
 
 class ErrorDetail(BaseModel):
@@ -38,7 +40,7 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
-DOCUMENTED: Mapping[int | str, Mapping[str, Any]] = {
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": meaning}
     for status, meaning in {
         400: "the request cannot be answered; `param` names the field",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from warmstart import part as parts
-from warmstart.errors import WarmstartError
+from warmstart.errors import RecipeError, WarmstartError
 from warmstart.inference.engine import Engine
 from warmstart.inference.predictor import Predictor, open_predictor
 from warmstart.inference.writer import Writer, open_writer
@@ -120,7 +120,12 @@ class Models:
         self._searching = threading.Lock()  # an index reads with one tokenizer
         self.batcher = Batcher(metrics)
         self._weights: dict[str, dict[str, Any]] = {}
-        self._served = {name: self._open(name, source) for name, source in sources.items()}
+        self._served: dict[str, Served] = {}
+        for name, source in sources.items():
+            try:
+                self._served[name] = self._open(name, source)
+            except RecipeError as error:
+                raise RecipeError(f"model {name}: {error}") from None
         self._stamps = {name: _stamp(served.folder) for name, served in self._served.items()}
         self._ended = threading.Event()
         if settings.reload_seconds and any(map(is_adapter, self.folders)):

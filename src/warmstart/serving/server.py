@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import signal
 import socket
 import sys
@@ -10,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from types import FrameType
 
+import pyarrow as pa
 import uvicorn
 from fastapi import FastAPI
 
@@ -78,12 +81,16 @@ def serve(
     Raises `WarmstartError` for what cannot be opened, and where the address is not free.
     """
     sums = known_sums(settings)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # requests stand beside each other
     small_heap()  # a heap for each of the many threads would keep what each once needed
     with closing(_listen(settings)) as listening:
         models = Models(sources, settings, Metrics(), engine, indexes)
         try:
             app = create_app(models, sums)
             sys.setswitchinterval(SWITCH)
+            pa.array([""])  # loads pandas, for which the first request would wait
+            gc.collect()
+            gc.freeze()  # or it would be looked through again and again, and liveness wait for it
             port = listening.getsockname()[1]
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
             if on_start is not None:

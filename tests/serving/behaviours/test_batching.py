@@ -7,11 +7,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import pytest
 
-from served import HELLO, TEXTS, Running, slowed, wait
+from endpoints import ENDPOINTS, check_together
+from served import TEXTS, Running, slowed, wait
 from warmstart.inference.engine import TokenBatch
+from warmstart.serving import batching
 
 FOUR = ("classes", "adapter-0", "adapter-1", "adapter-2")
 
@@ -34,35 +35,12 @@ def test_each_model_answers_for_itself(server: Running) -> None:
 
 def test_64_mixed_clients_with_three_adapters(server: Running) -> None:
     """Every route at once, each answer as that of the same request alone."""
-
-    def classify(n: int) -> Any:
-        return scores_of(server, f"adapter-{n % 3}", TEXTS[n % 5])
-
-    def embed(n: int) -> Any:
-        row = server.post("/v1/embeddings", model="vectors", input=TEXTS[n % 5]).json()
-        return dict(enumerate(row["data"][0]["embedding"]))
-
-    def complete(n: int) -> Any:
-        body = server.post("/v1/completions", model="words", prompt=TEXTS[n % 5], max_tokens=6,
-                           temperature=0).json()  # fmt: skip
-        return body["choices"][0]["text"]
-
-    def chat(n: int) -> Any:
-        body = server.post("/v1/chat/completions", model="talk", messages=HELLO, max_tokens=8,
-                           seed=n % 5, n=1 + n % 2).json()  # fmt: skip
-        return [choice["message"]["content"] for choice in body["choices"]]
-
-    kinds = [classify, embed, complete, chat]
-    alone = {(k, n): kinds[k](n) for k in range(4) for n in range(30)}
-    asks = [(n % 4, n * 7 % 30) for n in range(128)]
-    with ThreadPoolExecutor(64) as pool:
-        together = [*pool.map(lambda ask: kinds[ask[0]](ask[1]), asks)]
-    for ask, value in zip(asks, together, strict=True):
-        wanted = alone[ask]
-        assert value == (pytest.approx(wanted, abs=1e-5) if isinstance(wanted, dict) else wanted)
+    check_together(server, [*ENDPOINTS])
+    documented = {path for path in server.app.openapi()["paths"] if path.startswith("/v1/")}
+    assert documented - {*ENDPOINTS} == {"/v1/models", "/v1/models/{model}", "/v1/search"}
 
 
-@pytest.mark.parametrize("stage", ["encode", "run", "decode"])
+@pytest.mark.parametrize("stage", ["encode", "size", "collate", "run", "decode"])
 def test_what_breaks_one_request_breaks_no_other(
     server: Running, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,16 +49,22 @@ def test_what_breaks_one_request_breaks_no_other(
     predictor = served.predictor
     bad = "hated hated hated"
 
+    def check(batch: TokenBatch) -> None:
+        rows = [ids[:n].tolist() for ids, n in zip(batch.ids, batch.lengths, strict=True)]
+        if predictor.tokenizer(bad)["input_ids"] in rows:
+            raise MemoryError("this has failed on the secret text")
+
     if stage == "run":
-        whole, marked = predictor.runner.run, predictor.tokenizer(bad)["input_ids"]
-
-        def run(batch: TokenBatch) -> np.ndarray:
-            rows = [ids[:n].tolist() for ids, n in zip(batch.ids, batch.lengths, strict=True)]
-            if marked in rows:
-                raise MemoryError("the engine has failed on the secret text")
-            return whole(batch)
-
-        monkeypatch.setattr(predictor.runner, "run", run)
+        run = predictor.runner.run
+        monkeypatch.setattr(predictor.runner, "run", lambda batch: (check(batch), run(batch))[1])
+    elif stage == "size":
+        size = batching._Rows.__post_init__
+        monkeypatch.setattr(batching._Rows, "__post_init__", lambda rows: (
+            check(rows.batch), size(rows)))  # fmt: skip
+    elif stage == "collate":
+        join = batching._joined
+        monkeypatch.setattr(batching, "_joined", lambda rows, *how: (
+            [check(batch) for batch, _ in rows], join(rows, *how))[1])  # fmt: skip
     else:
         whole_stage = getattr(type(predictor.task), stage)
 

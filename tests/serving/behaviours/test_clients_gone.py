@@ -50,18 +50,19 @@ def test_generation_ends_when_the_client_goes(server: Running, stream: bool) -> 
 
 
 def test_a_client_that_goes_while_it_waits_is_never_begun(server: Running) -> None:
-    """Neroued/ninfer #111: nor one that goes while the prompt is read."""
+    """Neroued/ninfer #111: nor one that goes while the prompt is read, or closes its half alone."""
     gate = server.models.named("talk").gate
     with slowed(server.models, "talk", 0.0, before=0.3) as slow:
         first = begun(server, max_tokens=3)
         wait(lambda: gate.inside == 1)
         waiting = [begun(server, stream=bool(n % 2)) for n in range(4)]
         wait(lambda: gate.inside == 5)
-        for opened in waiting:
-            opened.close()
+        for n, opened in enumerate(waiting):
+            opened.shutdown(socket.SHUT_WR) if n < 2 else opened.close()
         wait(lambda: gate.inside == 1, 1)
-        first.recv(100)
-        first.close()
+        for opened in (first, *waiting[:2]):
+            opened.recv(100)
+            opened.close()
         time.sleep(0.05)
         assert slow.written <= 4
         reading = begun(server)

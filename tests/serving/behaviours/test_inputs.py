@@ -28,6 +28,9 @@ SECRET = "Xyzzyplugh"
         ("/v1/embeddings", {"model": "vectors", "input": LONG}, "64"),
         ("/v1/classify", {"model": "classes", "input": LONG}, "64"),
         ("/v1/rerank", {"model": "vectors", "query": "x", "documents": [LONG]}, "64"),
+        ("/v1/score", {"model": "value", "input": LONG}, "64"),
+        ("/v1/summarize", {"model": "summary", "input": LONG}, "64"),
+        ("/v1/translate", {"model": "translation", "input": LONG}, "32"),
     ],
 )  # fmt: skip
 def test_too_long_is_no_failure_of_the_server(
@@ -51,6 +54,9 @@ def test_truncation_is_the_same_on_every_path(server: Running) -> None:
         ("/v1/embeddings", {"model": "vectors", "input": rows}),
         ("/v1/classify", {"model": "classes", "input": rows}),
         ("/v1/rerank", {"model": "vectors", "query": "x", "documents": rows}),
+        ("/v1/score", {"model": "value", "input": rows}),
+        ("/v1/summarize", {"model": "summary", "input": rows, "max_tokens": 4}),
+        ("/v1/translate", {"model": "translation", "input": rows, "max_tokens": 4}),
     ):
         assert server.post(path, **body).status_code == 400
         cut = server.post(path, truncate=True, **body)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -213,3 +215,14 @@ def test_a_second_signal_ends_it_and_ctrl_c_skips_the_pause(
             process.send_signal(number)
             time.sleep(0.3)
         assert process.wait(10) == 0
+
+
+@pytest.mark.slow
+def test_10_000_requests_of_every_kind_leave_nothing_behind() -> None:
+    """michaelfeil/infinity #517, theexperiencecompany/gaia #918: memory grew with long inputs."""
+    script = Path(__file__).parents[3] / "bench" / "serving.py"
+    seen = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert "lost" not in seen.stdout and "undocumented" not in seen.stdout, seen.stdout
+    assert "Counter({200: 64}), exit 0" in seen.stdout
+    tenths = re.findall(r"(\d+)[,\s]", seen.stdout.partition("memory in each tenth")[2])[:10]
+    assert int(tenths[-1]) < 1.05 * max(map(int, tenths[1:5])), seen.stdout

@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from warmstart.data.conversations import PROMPT_ROLES, SYSTEMS, Message, message
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
 from warmstart.data.readers.text import is_plain, lines_of
+from warmstart.data.tokens.lost import TextNotes
 from warmstart.errors import DataError, RecipeError, RowError, shown
 from warmstart.formatting import counted
 from warmstart.inference.engine import Engine
@@ -211,7 +213,10 @@ def _written(
     for model, own in itertools.groupby(columns, key=lambda column: column.model):
         writer = open_writer(model, engine_for(engine, model))
         _note(notes, writer, prompts, raw)
-        ids = [writer.encode(prompt, raw=raw) for prompt in prompts]
+        seen = TextNotes()
+        ids = [writer.encode(prompt, raw=raw, on_cut=partial(seen.see_cut, number))
+               for number, prompt in enumerate(prompts)]  # fmt: skip
+        seen.add_to(notes, writer.positions, writer.predictor.task.when_cut)
         for column in own:
             for written in _column(writer, column, prompts, ids, raw, on_token):
                 if out is not None:

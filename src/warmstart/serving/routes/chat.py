@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from warmstart.serving.errors import invalid
+from warmstart.serving.errors import DOCUMENTED, invalid
 from warmstart.serving.generating import (
     DONE,
     EventStream,
@@ -26,7 +26,7 @@ from warmstart.serving.models import Served
 from warmstart.serving.routes.completions import Spelling, WritingRequest
 from warmstart.serving.routes.fields import Body, FinishReason, Usage, models_of
 
-router = APIRouter(tags=["writers"])
+router = APIRouter(tags=["writers"], responses=DOCUMENTED)
 
 
 class TextPart(Body):

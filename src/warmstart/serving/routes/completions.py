@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from warmstart.serving.errors import invalid
+from warmstart.serving.errors import DOCUMENTED, invalid
 from warmstart.serving.generating import (
     DONE,
     EventStream,
@@ -34,7 +34,7 @@ from warmstart.serving.routes.fields import (
     models_of,
 )
 
-router = APIRouter(tags=["writers"])
+router = APIRouter(tags=["writers"], responses=DOCUMENTED)
 
 
 class WritingRequest(Body):

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from warmstart.serving.answering import answer, unit, vectors
-from warmstart.serving.errors import unsupported
+from warmstart.serving.errors import DOCUMENTED, unsupported
 from warmstart.serving.routes.fields import Body, Tokens, Usage, models_of
 
-router = APIRouter()
+router = APIRouter(responses=DOCUMENTED)
 
 
 class EmbeddingRequest(Body):

@@ -8,10 +8,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
+from warmstart.serving.errors import DOCUMENTED
 from warmstart.serving.models import Served, routes_of
 from warmstart.serving.routes.fields import models_of
 
-router = APIRouter()
+router = APIRouter(responses=DOCUMENTED)
 
 
 class Limits(BaseModel):

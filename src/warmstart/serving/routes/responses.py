@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
+from warmstart.serving.errors import DOCUMENTED
 from warmstart.serving.generating import (
     EventStream,
     Settings,
@@ -25,7 +26,7 @@ from warmstart.serving.models import Served
 from warmstart.serving.routes.chat import read_messages
 from warmstart.serving.routes.fields import Body, models_of
 
-router = APIRouter(tags=["writers"])
+router = APIRouter(tags=["writers"], responses=DOCUMENTED)
 
 
 class InputText(Body):

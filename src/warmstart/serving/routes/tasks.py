@@ -9,11 +9,11 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from warmstart.serving.answering import Answers, answer, check_rows, unit, vectors
-from warmstart.serving.errors import invalid
+from warmstart.serving.errors import DOCUMENTED, invalid
 from warmstart.serving.models import ROUTES, Served
 from warmstart.serving.routes.fields import Body, Usage, models_of
 
-router = APIRouter(tags=["encoders"])
+router = APIRouter(tags=["encoders"], responses=DOCUMENTED)
 Row = str | dict[str, str]
 TRUNCATE = Field(default=False, description="cut what is too long, and say which rows")
 

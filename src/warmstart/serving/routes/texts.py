@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from warmstart.serving.answering import POOL, check_rows
+from warmstart.serving.errors import CUTS, DOCUMENTED, too_long
 from warmstart.serving.generating import Settings, check, gather, read, write_all
 from warmstart.serving.routes.fields import Body, FinishReason, Usage, models_of
 from warmstart.serving.tickets import Ticket, in_thread
 
-router = APIRouter()
+router = APIRouter(responses=DOCUMENTED)
 
 
 class SourcesRequest(Body):
@@ -25,6 +27,7 @@ class SourcesRequest(Body):
     max_tokens: int | None = Field(default=None, ge=1)
     temperature: float = Field(default=0.0, ge=0, le=2)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    truncate: bool = Field(default=False, description="cut what is too long, and say which texts")
 
 
 class Made(BaseModel):
@@ -42,6 +45,7 @@ class MadeList(BaseModel):
     model: str
     data: list[Made]
     usage: Usage
+    truncated: list[int]
 
 
 @router.post("/v1/summarize", tags=["writers"])
@@ -61,13 +65,22 @@ async def _made(request: Request, body: SourcesRequest, route: str) -> MadeList:
     served = models.writer(body.model, route=route)
     writer = served.writer
     assert writer is not None
-    encode = writer.encode
+    truncated: list[int] = []
+
+    def ids_of(number: int, text: str) -> list[int]:
+        lost: list[int] = []
+        ids = writer.encode(text, on_cut=lost.append)
+        if lost and not body.truncate:
+            raise too_long(f"input.{number}", len(ids) + sum(lost), len(ids), CUTS)
+        truncated.extend([number] if lost else [])
+        return ids
+
     texts = [body.input] if isinstance(body.input, str) else body.input
     settings = Settings(limit=body.max_tokens, temperature=body.temperature, seed=body.seed)
     check(models, settings, len(texts))
     check_rows(models, texts, "input")
     prompts = [
-        await read(request, served, lambda text=text: encode(text), f"input.{n}")
+        await read(request, served, partial(ids_of, n, text), f"input.{n}")
         for n, text in enumerate(texts)
     ]
     async with aclosing(write_all(request, served, prompts, settings)) as pieces:
@@ -77,7 +90,8 @@ async def _made(request: Request, body: SourcesRequest, route: str) -> MadeList:
         for n, text in enumerate(written)
     ]
     usage = Usage.of(sum(map(len, prompts)), sum(text.tokens for text in written))
-    return MadeList(model=served.name, data=[Made(**row) for row in data], usage=usage)
+    return MadeList(model=served.name, data=[Made(**row) for row in data], usage=usage,
+                    truncated=truncated)  # fmt: skip
 
 
 class SearchRequest(Body):

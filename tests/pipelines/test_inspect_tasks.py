@@ -32,8 +32,8 @@ OF_TASKS: dict[str, tuple[list[Row], str, set[str]]] = {
         [{"text": f"a {n}", "labels": ["x", "y"] if n else ["z"]} for n in range(9)],
         "1.89 labels a row", {"rare_kind"}),
     "text2text": (
-        [{"prompt": f"word {n} and more", "response": f"word {n % 7}"} for n in range(20)]
-        + [{"prompt": "the same", "response": "the same"}],
+        [{"source": f"word {n} and more", "target": f"word {n % 7}"} for n in range(20)]
+        + [{"source": "the same", "target": "the same"}],
         "2 words in the middle, 0.50 times", {"copied_target"}),
     "embedding": (
         [{"anchor": f"a {n}", "positive": "a 0", "negative": "a 1"} for n in range(5)],

@@ -126,9 +126,10 @@ def with_task(recipe: Recipe, source: Any, ledger: Ledger) -> Recipe:
 
 
 def for_base(known: Recognised, recipe: Recipe) -> Recognised:
-    """Prompts with their answers are conversations for a base that has a chat template; else, where
-    they are no lists of messages, a text for a text."""
-    if known.task != "chat" or len(known.columns) == 1:
+    """Prompts with their answers are conversations, also for the usual base, which writes nothing;
+    for one that has no chat template, and where they are no lists of messages, a text for a text."""
+    usual = recipe.base == Recipe.model_fields["base"].default
+    if known.task != "chat" or len(known.columns) == 1 or usual:
         return known
     with suppress(WarmstartError):
         folder = resolve(recipe.base, revision=recipe.revision).path

@@ -185,6 +185,8 @@ def _encoded(
         conversation = template.conversation([*messages, *behind], tools, "last")
         begin, end = conversation.turns[-1]
         ids = conversation.ids.tolist()
+        if template.opens:  # no answer is written behind it
+            prompt = prompt[:begin] if prompt[:begin] == ids[:begin] else prompt
         if ids[:begin] != prompt:
             raise RecipeError(
                 "the template writes a prompt in another way where its answer follows, so that the "

@@ -4,6 +4,7 @@ which command it is."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from warmstart.config.recipe import Recipe
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import load_hub
 from warmstart.errors import DataError, RecipeError
-from warmstart.pipelines.reading.recognise import recognise, with_task
+from warmstart.pipelines.compare.request import wanted
+from warmstart.pipelines.reading.recognise import recipe_of, recognise, with_task
 
 LONG = "The committee met on Monday and talked about the new harbour for a long time. " * 6
 ENGLISH = "A man is riding a brown horse along the beach in the evening"
@@ -95,6 +97,29 @@ def test_settings_of_the_usual_objective_name_no_task() -> None:
     rows = varied(ROWS["multilabel"])
     recipe = Recipe.of({"objective.label_smoothing": 0.1})
     assert with_task(recipe, rows, Ledger()).task.part_name() == "multilabel"
+
+
+def test_settings_of_a_task_go_to_the_one_that_the_data_say(tmp_path: Path) -> None:
+    """`--task.template plain` beside conversations needs no `--task chat`, and it is still said."""
+    rows, ledger = varied(ROWS["chat"]), Ledger()
+    keys = {"task.template": "plain", "task.max_new_tokens": 7, "base": "x/y"}
+    recipe = recipe_of(rows, {"task": {"max_length": 99}}, keys)
+    for known in (recipe, with_task(recipe, rows, ledger)):
+        assert known.task.part_name() == "chat"
+        assert known.objective.part_name() == "sft"
+        assert known.task.model_dump(exclude_unset=True) == {
+            "template": "plain", "max_new_tokens": 7, "max_length": 99}  # fmt: skip
+    assert "task chat, by the columns 'messages'" in ledger.first_remarks[0]
+    runs = wanted({}, {**keys, "method": "full,lora"}, partial(recipe_of, rows))
+    assert [run.recipe.task.part_name() for run in runs] == ["chat", "chat"]
+    with pytest.raises(RecipeError, match="task chat has no setting 'templat'"):
+        recipe_of(rows, {"task.templat": "plain"})
+    with pytest.raises(RecipeError, match="task classification has no setting 'template'"):
+        recipe_of(varied(ROWS["None"]), {"task.template": "plain"})
+    with pytest.raises(RecipeError, match="task classification has no setting 'template'"):
+        recipe_of(rows, {"task.template": "plain", "task": "classification"})
+    plain = recipe_of(rows, {"task.max_length": 99})
+    assert plain.task.part_name() == "chat"
 
 
 def test_a_folder_of_test_rows_is_looked_at(

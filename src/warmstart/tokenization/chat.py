@@ -176,9 +176,9 @@ class ChatTemplate:
 
     def _writes_thinking(self, key: str) -> bool:
         thought = {"content": f"<think>\n{THOUGHT}\n</think>\n\nFour"}
-        said = {**PROBE[1], **(thought if key == "content" else {key: THOUGHT})}
+        answer = {**PROBE[1], **(thought if key == "content" else {key: THOUGHT})}
         try:
-            return THOUGHT in self._rendered([PROBE[0], said], None, ()).text
+            return THOUGHT in self._rendered([PROBE[0], answer], None, ()).text
         except RowError:
             return False
 
@@ -307,7 +307,7 @@ class ChatTemplate:
         else:
             through = dict(zip(turns, rendered.through, strict=True))
             written = {turn for turn, place in places.items()
-                       if tokens.said_in(through[turn], *place)}  # fmt: skip
+                       if tokens.stands_in(through[turn], *place)}  # fmt: skip
             if rendered.marks:
                 self._agree(tokens, rendered, turns, places, written)
         for turn in written & set(turns[-1:] if train == "last" else turns):
@@ -415,7 +415,7 @@ class _Tokens:
             )
         return begin, after
 
-    def said_in(self, through: str | None, begin: int, stop: int) -> bool:
+    def stands_in(self, through: str | None, begin: int, stop: int) -> bool:
         """Whether a turn stands, as it does here, in the text that ends with it: what it says, not
         how it ends."""
         first = int(self.spans[begin, 0])
@@ -423,8 +423,8 @@ class _Tokens:
             return True
         while stop > begin and (self.special(stop - 1) or self._blank(stop - 1)):
             stop -= 1
-        said = self.text[first : int(self.spans[stop - 1, 1])] if stop > begin else ""
-        return through.startswith(said, first)
+        words = self.text[first : int(self.spans[stop - 1, 1])] if stop > begin else ""
+        return through.startswith(words, first)
 
     def _ends(self, at: int) -> bool:
         return int(self.ids[at]) == self.end

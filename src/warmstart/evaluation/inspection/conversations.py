@@ -95,8 +95,8 @@ def _template(context: Context, result: CheckResult) -> None:
         except (RowError, RecipeError) as error:
             lost[str(error)] += 1
             continue
-        sizes += [len(one.ids) for one in taught]
-        learned += sum(int(one.mask.sum()) for one in taught)
+        sizes += [len(talk.ids) for talk in taught]
+        learned += sum(int(talk.mask.sum()) for talk in taught)
     for reason, count in lost.most_common():
         rest = reason.rpartition("; ")[2] if "--" in reason else "mend these rows"
         what = reason.rpartition("; ")[0] if "--" in reason else reason

@@ -10,8 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from warmstart.cli.output.tables import tell
-from warmstart.formatting import harmless
-from warmstart.reporting.comparison import duration
+from warmstart.formatting import duration, harmless
 from warmstart.types import Listener
 
 if TYPE_CHECKING:

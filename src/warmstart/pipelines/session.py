@@ -187,7 +187,7 @@ class Session:
         self.forward.full_precision()
         if self.in_two_steps:
             self.set_head()
-        splits = ("test", "validation")
+        splits = ("test",) if self.head.predicts_itself else ("test", "validation")
         outputs = {name: self.rows(name, last=True).predict(self.forward) for name in splits}
         if self.head.gives_vectors and self.prepared.recipe.evaluate.baselines:
             untuned = self.reference(torch.float32)

@@ -139,6 +139,8 @@ def labelled() -> Any:
         ({"architecture": "bart", "objective": "span_corruption"}, "<extra_id_0>"),
         ({"architecture": "gpt2", "task": "classification"}, "task classification"),
         ({"architecture": "bert", "objective.rate": 0.3}, "has no setting 'rate'"),
+        ({"architecture": "gpt2", "task.documents": "joined", "task.long": "drop"},
+         "in which none is too long"),
     ],
 )  # fmt: skip
 def test_what_cannot_be(corpus: Path, tmp_path: Path, keys: dict[str, Any], reason: str) -> None:

@@ -52,6 +52,8 @@ MOSTLY = 0.6  # share of the rows in one language
 IN_CONTEXT = 0.8  # share of the answers that stand in their context
 WRITERS = {"summarization", "translation", "text2text", "chat"}
 TEXTS = 0.9  # share of the values of a column of texts that are no lists or objects
+NOTES, DOCUMENT = ("type",), 2_000
+"""Columns that often only describe a document, and the characters from which a text is one."""
 CLASSES = 0.5  # different values a row above which a column holds no classes
 FEW_KINDS = 0.1  # the same, up to which it holds no texts
 
@@ -393,17 +395,26 @@ def _fits(task: type[Task], names: tuple[str, ...]) -> bool:
 
 def check_columns(table: pa.Table, data: str, verb: str = "tune") -> None:
     """Raise `DataError` with the command that fits where not even texts and labels are named as
-    usual; to inspect them, texts are enough."""
+    usual, or where long documents stand beside what may only be a note of them; to inspect them,
+    texts are enough."""
     columns = _Columns(table)
     if verb == "inspect" and columns.first(*Classification.roles["text"]):
         return
-    if all(columns.first(*names) for names in Classification.roles.values()):
+    text, label = (columns.first(*names) for names in Classification.roles.values())
+    if text and label:
+        size = statistics.median(len(str(value)) for value in columns.values(text) or [""])
+        if label.strip().lower() in NOTES and size >= DOCUMENT:
+            raise DataError(
+                f"{table['_file'][0].as_py()} holds documents ({size:,.0f} characters in the "
+                f"middle) in '{text}', and '{label}' beside them may be their class or a mere "
+                f"note; say which: `warmstart {verb} {data} --data.columns.label {typed(label)}` "
+                f"learns to tell it, `warmstart pretrain {data}` goes on with a base on the texts"
+            )
         return
     texts = [name for name in columns.names.values() if columns.is_text(name)]
     size = {name: statistics.mean(len(str(v)) for v in columns.values(name)) for name in texts}
     kinds = {name: len(set(map(str, columns.values(name)))) for name in columns.names.values()}
     classes = [name for name, kind in kinds.items() if 2 <= kind <= CLASSES * len(table)]
-    text, label = (columns.first(*names) for names in Classification.roles.values())
     text = text or max(texts, key=size.__getitem__, default=None)
     label = label or min((n for n in classes if n != text), key=kinds.__getitem__, default=None)
     if text is None or label is None:

@@ -238,7 +238,7 @@ class LanguageModel(Task):
         )  # fmt: skip
 
 
-def _detection(figures: Floats, windows: Floats) -> dict[str, Any]:
+def _detection(figures: Floats, windows: Floats) -> Mapping[str, Any]:
     """A section of the report: what the generator put in, and how well it was told apart; `figures`
     as `ReplacedToken.judged` has them."""
     changed, whole, nats, hidden = figures.sum(0)

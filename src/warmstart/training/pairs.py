@@ -97,12 +97,11 @@ class PairRows(Rows):
         with torch.no_grad(), forward.evaluating(), other.evaluating():
             for rows in self.ordered(1):
                 inputs = self.inputs(self.dataset, rows)
-                states = (answer_states(model, inputs) for model in (forward, other))
-                for sums, of_token in zip(
-                    (drift, nll), divergences(*states, inputs["token"]), strict=True
-                ):
-                    flat = of_token.new_zeros(inputs["sizes"].numel())
-                    flat.index_add_(0, inputs["owner"], of_token)
+                states = answer_states(forward, inputs), answer_states(other, inputs)
+                of_tokens = divergences(states[0], states[1], inputs["token"])
+                for sums, values in zip((drift, nll), of_tokens, strict=True):
+                    flat = values.new_zeros(inputs["sizes"].numel())
+                    flat.index_add_(0, inputs["owner"], values)
                     sums[rows] = flat.view(len(rows), -1).double().cpu().numpy()
         nothing = np.zeros(counts.shape)
         return {"untuned": TokenScores(nll, nothing, nothing, counts), "drift": drift}

@@ -69,8 +69,11 @@ def r1() -> ChatTemplate:
     return ChatTemplate.of(bytes_with(R1))
 
 
-def taught(template: ChatTemplate, talk: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Of each lesson of a conversation what is trained; its ids are those of transformers."""
+def taught(
+    template: ChatTemplate, talk: Sequence[Mapping[str, Any]], *, asked_so: bool = True
+) -> list[list[str]]:
+    """Of each lesson of a conversation what is trained; its ids are those of transformers, and what
+    stands before the answer is what the model is asked later, unless not `asked_so`."""
     lessons = template.lessons([dict(m) for m in talk])
     texts = list[list[str]]()
     for lesson in lessons:
@@ -82,9 +85,19 @@ def taught(template: ChatTemplate, talk: Sequence[Mapping[str, Any]]) -> list[li
         for place in own.turns:
             assert own.mask[slice(*place)].all() or not own.mask[slice(*place)].any()
         last = template.render(lesson[:-1], open=True)
-        if not template.opens:  # what is asked is what stands before the answer that is learned
+        if asked_so:
             assert own.ids[: len(last)].tolist() == last
     return texts
+
+
+def pairs_of(template: ChatTemplate, *talks: Sequence[Any]) -> tuple[list[str], list[str]]:
+    """A prompt and two answers to it, as preferences are learned."""
+    row = {"prompt": write(talks[0][:1]), "tools": "", "_file": "a", "_line": 1,
+           "chosen": write(talks[0][1:]), "rejected": write(talks[1][1:])}  # fmt: skip
+    store = Preference().as_pairs(pa.Table.from_pylist([row]), template.tokenizer, 99, None)
+    decode, answers = template.tokenizer.decode, store.answers
+    assert answers is not None and answers.answers is not None
+    return [decode(store.row(0))], [decode(own.row(0)) for own in (answers, answers.answers)]
 
 
 def test_an_answer_is_learned_as_the_model_would_write_it() -> None:
@@ -118,8 +131,12 @@ def test_openings_that_think(opening: str) -> None:
     said = {"<think>\n": "Hm.\n</think>\n\nYo<|im_end|>", NONE: "Yo<|im_end|>"}[opening]
     talk = THOUGHT[:2] if opening == "<think>\n" else TALK[:2]
     assert taught(template, talk) == [[said]]
-    assert taught(template, TALK[:2]) == [["Yo<|im_end|>"]]
-    assert not template.opens
+    assert taught(template, TALK[:2], asked_so=opening == NONE) == [["Yo<|im_end|>"]]
+    assert template.opens == opening.strip()
+    pair = [*TALK[:1], {"role": "assistant", "content": "No"}]
+    (prompt,), answers = pairs_of(template, TALK[:2], pair)
+    assert prompt.endswith(f"assistant\n{NONE}")
+    assert answers == ["Yo<|im_end|>", "No<|im_end|>"]
 
 
 def test_r1_drops_all_thinking_and_opens_with_it() -> None:
@@ -127,13 +144,11 @@ def test_r1_drops_all_thinking_and_opens_with_it() -> None:
     assert template.opens == "<think>"
     assert not template.thinking
     end = "<｜end▁of▁sentence｜>"
-    assert taught(template, TALK) == [[f"Yo{end}", f"Well, this.{end}"]]
+    assert taught(template, TALK, asked_so=False) == [[f"Yo{end}", f"Well, this.{end}"]]
     assert template.forgets(THOUGHT)
     assert not template.forgets(TALK)
-    row = {"prompt": write(TALK[:1]), "chosen": write(TALK[1:2]), "rejected": write(TALK[3:]),
-           "tools": "", "_file": "a", "_line": 1}  # fmt: skip
-    store = Preference().as_pairs(pa.Table.from_pylist([row]), template.tokenizer, 99, None)
-    assert template.tokenizer.decode(store.row(0)) == "<s><｜User｜>Hi there<｜Assistant｜>"
+    prompts, _ = pairs_of(template, TALK[:2], [TALK[0], TALK[3]])
+    assert prompts == ["<s><｜User｜>Hi there<｜Assistant｜>"]
 
 
 @pytest.mark.parametrize("key", ["thinking", "reasoning", "reasoning_content"])

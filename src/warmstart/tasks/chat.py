@@ -385,7 +385,7 @@ def _thinking_notes(
             "template does not write, so that it is not learned; another template may "
             "(--task.template)"
         )
-    if template.opens and not template.thinking:
+    if template.opens and "/" not in template.opens and not template.thinking:
         notes.append(
             f"the template opens an answer with {template.opens} when it is asked, and writes none "
             "with it: the model learns to answer without thinking, and is then asked to think "

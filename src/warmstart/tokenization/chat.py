@@ -92,7 +92,7 @@ class ChatTemplate:
         tools: whether it writes tools, calls of them and what they gave.
         thinking: where it reads what was thought before an answer: `reasoning_content`, or
             `content` between `<think>` and `</think>`.
-        opens: what it opens an answer with that no answer has which was written: `<think>`.
+        opens: the thinking that it opens an answer with, such as `<think>`.
     """
 
     source: str
@@ -161,7 +161,7 @@ class ChatTemplate:
         end = ids[conversation.turns[0][1] - 1]
         opening = self._rendered(PROBE[:1], None, (), opened=True).text
         opened = OPENED.search(opening)
-        opens = opened[0].strip() if opened and not text.startswith(opening) else ""
+        opens = opened[0].strip() if opened else ""
         return replace(self, end=end, tools=self._writes_tools(), opens=opens,
                        thinking=frozenset(key for key in (REASONING, "content")
                                           if self._writes_thinking(key)))  # fmt: skip

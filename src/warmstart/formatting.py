@@ -1,4 +1,4 @@
-"""How many of something in words, and texts that cannot steer a terminal."""
+"""How many and how long in words, and texts that cannot steer a terminal."""
 
 from __future__ import annotations
 
@@ -16,3 +16,13 @@ def harmless(text: str) -> str:
 def counted(n: int, noun: str = "row", plural: str | None = None) -> str:
     """A number with its noun: "1 row", "3 rows"; `noun` may go on: "row has" beside "rows have"."""
     return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as one reads them: "8.4 s", "2 min 05 s", "1 h 20 min"."""
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 100:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"

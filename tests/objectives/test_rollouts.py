@@ -16,12 +16,15 @@ import torch
 import warmstart
 from rl import decoder, gradients, session, written
 from warmstart import part
-from warmstart.data.tokens.dataset import IGNORE_INDEX
+from warmstart.cli.progress import Bars
 from warmstart.errors import RecipeError, RunError
+from warmstart.models.forward import Batch
 from warmstart.models.sampling import Sampling, generate
 from warmstart.objectives.base import Position
 from warmstart.objectives.grpo import GRPO
 from warmstart.objectives.ppo import PPO
+from warmstart.reporting.view import training
+from warmstart.run import Run
 from warmstart.training.batches import BatchSource
 from warmstart.training.datasets import WrittenRows
 from warmstart.training.loop import compute_gradients
@@ -274,7 +277,7 @@ def log_of(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
-def test_a_run_from_prompts_to_report(words: Path, tiny_of: Folder, tmp_path: Path):
+def test_a_run_from_prompts_to_report(words: Path, tiny_of: Folder, tmp_path: Path, capsys: Any):
     """The reward that is had by length rises; every figure reaches the log and the report."""
     notes = Notes()
     keys = {**KEYS, "base": str(tiny_of("llama")), "out": str(tmp_path / "run"),
@@ -289,6 +292,18 @@ def test_a_run_from_prompts_to_report(words: Path, tiny_of: Folder, tmp_path: Pa
     assert names <= lines[0].keys() and lines[0]["generator_gap"] < 1e-5
     assert lines[-1]["reward"] > lines[0]["reward"]
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    row = Run(tmp_path / "run").facts["history"][-1]
+    assert "validation_loss" not in row and row["validation_reward"] > 1
+    line = [line for line in log_of(tmp_path / "run") if "eval_reward" in line][-1]
+    assert line["eval_reward"] == row["validation_reward"] and "eval_loss" not in line
+    screen: Any = Bars()
+    screen._total = row["step"]
+    screen.epoch(row)
+    shown = capsys.readouterr().err
+    assert "policy loss" in shown and "validation mean reward" in shown
+    assert "validation loss" not in shown
+    figures = dict(training([row], "reward", None)["figures"])
+    assert figures["reward on validation"] == row["validation_reward"]
     assert {"accuracy", "reward", "ended", "length"} <= metrics.keys()
     assert metrics["baselines"][0]["name"] == "untuned"
     assert metrics["reward"]["value"] >= metrics["baselines"][0]["reward"]["value"]
@@ -373,15 +388,14 @@ def test_micro_batches_and_steps_per_generation_change_nothing(tiny_of: Folder):
         assert sum(norms[every, 16]) > 0
 
 
-def test_validation_is_by_the_answers_that_are_wanted():
-    model = decoder()
-    objective = ready(GRPO(), model)
-    ids, mask = torch.tensor([[5, 6, 7, 8]]), torch.ones(1, 4, dtype=torch.long)
-    targets = torch.tensor([[IGNORE_INDEX, IGNORE_INDEX, 8, 2]])
-    batch: Any = SimpleNamespace(inputs={"ids": ids, "mask": mask}, targets=targets,
-                                 weight=torch.tensor(2.0))  # fmt: skip
-    loss = objective.loss(objective._session.forward, batch)
-    logs = model(ids).logits.log_softmax(-1)
-    assert float(loss.total.detach()) == pytest.approx(
-        -float((logs[0, 2, 8] + logs[0, 3, 2]).detach()), abs=1e-5
+def test_rows_have_no_loss_of_their_own():
+    """A policy's loss is of its own answers; beside it a cross-entropy of others' would be read as
+    the same curve."""
+    objective: Any = ready(GRPO(), decoder())
+    rows = SimpleNamespace(
+        dataset=SimpleNamespace(answers=1),
+        collate=lambda rows: Batch({}, torch.zeros(2), torch.tensor(7.0), rows, 9),
     )
+    batch = objective.collate(rows, np.arange(2), np.random.default_rng(0))
+    loss = objective.loss(objective._session.forward, batch)
+    assert float(loss.weight) == float(loss.total) == 0

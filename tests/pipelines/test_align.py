@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,14 @@ import pytest
 
 import warmstart
 from preferences import write_pairs
+from warmstart.config.recipe import Recipe
 from warmstart.errors import RecipeError
+from warmstart.objectives import preferences
 from warmstart.objectives.preferences import REFERENCE
 from warmstart.pipelines.align.request import alignment, taught
+from warmstart.pipelines.prepare import prepare
+from warmstart.pipelines.session import Session
+from warmstart.pipelines.verify import PAIRS
 from warmstart.run import Run
 from warmstart.types import Listener
 
@@ -46,7 +52,7 @@ def log(run: Run) -> list[dict[str, Any]]:
 
 def test_a_run_is_judged_beside_its_start_and_simple_rules(aligned: Run) -> None:
     metrics = aligned.metrics
-    assert aligned.proof["passed"]
+    assert aligned.proof["passed"] and 0 < aligned.proof["rows"] <= PAIRS
     assert metrics["accuracy"]["value"] == 1.0 and metrics["main"] == "accuracy"
     assert [row["name"] for row in metrics["baselines"]] == ["length", "bag_of_words", "untuned"]
     titles = [section["title"] for section in metrics["sections"]]
@@ -83,6 +89,31 @@ def test_the_reference_of_a_run_on_an_adapter_is_that_adapter(
     base = load_file(aligned.path / REFERENCE)["train"]
     assert np.abs(theirs - base).max() > 0.1
     assert theirs[:, 0].mean() > base[:, 0].mean()
+
+
+class Notes(Listener):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.mark.parametrize("name", ["dpo", "simpo"])
+def test_how_long_the_evaluation_takes_is_said_before_training(
+    name: str, pairs: Path, tiny_of: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a reference and without it."""
+    recipe = Recipe.of({**KEYS, "base": str(tiny_of("llama")), "data.path": str(pairs),
+                        "task": "preference", "objective": name})  # fmt: skip
+    session = Session.begin(prepare(recipe))
+    objective: Any = session.objective
+    objective.listen([quick := Notes()])
+    assert not quick.notes
+    monkeypatch.setattr(preferences, "WORTH_SAYING", 0.0)
+    heard = Notes()
+    objective.listen([heard])
+    assert re.match(r"judging the test pairs after training.*takes about \d", heard.notes[0])
 
 
 class Stops(Listener):

@@ -310,7 +310,7 @@ def test_words_of_a_text_file_are_guessed(
     store = session.prepared.texts["words"].stores
     assert len(store["train"]) + len(store["validation"]) <= 40
     fit = session.fitting(tmp_path, [])
-    nll = fit.validation.evaluate(fit.forward).outputs["words"].loss
+    nll = fit.validation.evaluate(fit.forward).outputs["words"].figures["loss"]
     fit.run()
     figures = session.score(fit.validation.evaluate(fit.forward).outputs)
     assert figures["loss:words"] < nll

@@ -18,8 +18,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 import warmstart
+from warmstart.config.recipe import Recipe
 from warmstart.data.tokens import shards
 from warmstart.errors import RecipeError
+from warmstart.objectives.base import Position
+from warmstart.pipelines.prepare import prepare
+from warmstart.pipelines.session import Session
 from warmstart.run import Run
 
 Folder = Callable[[str], Path]
@@ -135,6 +139,8 @@ def labelled() -> Any:
         ({"architecture": "bart", "objective": "span_corruption"}, "<extra_id_0>"),
         ({"architecture": "gpt2", "task": "classification"}, "task classification"),
         ({"architecture": "bert", "objective.rate": 0.3}, "has no setting 'rate'"),
+        ({"architecture": "gpt2", "task.documents": "joined", "task.long": "drop"},
+         "in which none is too long"),
     ],
 )  # fmt: skip
 def test_what_cannot_be(corpus: Path, tmp_path: Path, keys: dict[str, Any], reason: str) -> None:
@@ -198,9 +204,68 @@ def test_mixtures_that_cannot_be(
             warmstart.plan(labelled(), **{"data.mixture": mixture})
 
 
+def test_the_decay_has_a_mixture_of_its_own(tiny_of: Folder, tmp_path: Path) -> None:
+    """Its shares hold from the step at which the learning rate goes down, and from any step on the
+    rows are those of the whole run."""
+    main, more = write_corpus(tmp_path / "main", 40), write_corpus(tmp_path / "more", 40, 1)
+    keys: dict[str, Any] = {
+        "task": "language_model", "objective": "clm", "base": str(tiny_of("gpt2")),
+        "data.path": str(main), "task.max_length": 16, "train.batch_tokens": 200,
+        "train.epochs": 2, "train.decay": 0.3, "train.schedule": "wsd",
+        "data.mixture": {"more": {"path": str(more), "share": 0.1}},
+        "data.decay_mixture": {"more": {"share": 0.8}},
+    }  # fmt: skip
+    prepared = prepare(Recipe.of(keys))
+    notes = [n["message"] for n in prepared.ledger.notes if n["kind"] == "mixture"]
+    assert "the last 30% of the steps" in notes[1] and "80% more, and 20% of" in notes[1]
+    source = Session.begin(prepared).source("train")
+    first = len(prepared.splits.train)
+    of_row = np.asarray(prepared.stores["train"].of_row)
+
+    def steps(done: Position) -> list[tuple[Position, np.ndarray]]:
+        rng = np.random.default_rng(0)
+        return [(planned.after, np.concatenate([b.rows for b in planned.batches(rng)]))
+                for planned in source.steps(done)]  # fmt: skip
+
+    whole = steps(Position())
+    late = round(0.3 * len(whole))
+    assert late > 4
+    for part, share in ((whole[:-late], 0.1), (whole[-late:], 0.8)):
+        rows = np.concatenate([rows for _, rows in part])
+        sizes = prepared.stores["train"].lengths[rows]
+        assert abs(sizes[of_row[rows] >= first].sum() / sizes.sum() - share) < 0.06
+    for number in (3, len(whole) - late, len(whole) - 2):
+        again = steps(whole[number - 1][0])
+        assert all((a[1] == b[1]).all() for a, b in zip(again, whole[number:], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({"train.schedule": "cosine"}, "take --train.schedule wsd"),
+        ({"data.mixture": {"b": {"path": "y", "share": 0.1}}}, "give its share alone"),
+        ({"data.decay_mixture": {"b": {"share": 0.1}}}, "b names no path"),
+        ({"forgetting.text": "x", "forgetting.rehearsal": 0.6}, "1 or more"),
+    ],
+)  # fmt: skip
+def test_mixtures_of_the_decay_that_cannot_be(
+    corpus: Path, keys: dict[str, Any], reason: str, tiny_of: Folder
+) -> None:
+    usual = {"data.decay_mixture": {"b": {"path": "x", "share": 0.5}}, "train.schedule": "wsd"}
+    with pytest.raises(RecipeError, match=reason):
+        warmstart.plan(corpus, verb="pretrain", base=str(tiny_of("gpt2")), **{**usual, **keys})
+
+
 DEATHS: dict[str, tuple[dict[str, Any], list[dict[str, int]]]] = {
     "gpt2": (
-        {"task.documents": "joined", "forgetting.text": "other", "forgetting.rehearsal": 0.2},
+        {
+            "task.documents": "joined",
+            "forgetting.text": "other",
+            "forgetting.rehearsal": 0.2,
+            "train.schedule": "wsd",
+            "train.decay": 0.4,
+            "data.decay_mixture": {"late": {"path": "other", "share": 0.5}},
+        },
         [{"step": 3}, {"save": 16}, {"step": 19}],
     ),
     "bert": ({"train.optimizer": "muon", "objective.unit": "span"}, [{"step": 17}]),
@@ -214,7 +279,9 @@ def test_killed_also_in_the_second_pass_and_twice(
     """The weights of the run are those of one that nothing happened to."""
     more, deaths = DEATHS[family]
     if "forgetting.text" in more:
-        more = more | {"forgetting.text": str(write_corpus(tmp_path / "other", 20, 7))}
+        late = str(write_corpus(tmp_path / "late", 12, 9))
+        more = more | {"forgetting.text": str(write_corpus(tmp_path / "other", 20, 7)),
+                       "data.decay_mixture": {"late": {"path": late, "share": 0.5}}}  # fmt: skip
     keys: dict[str, Any] = {
         "base": str(tiny_of(family)), "task": {"name": "language_model"},
         "objective": {"name": "clm" if family == "gpt2" else "mlm"}, "task.max_length": 32,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from pretraining import ARCHITECTURES, documents
 from warmstart import api
+from warmstart.objectives.distill import Distill
 
 CLASSES = {
     "albert": "AlbertForPreTraining", "bart": "BartForConditionalGeneration",
@@ -67,6 +69,25 @@ def test_a_saved_folder_loads_in_transformers(architecture: str, tmp_path: Path)
             run.path / "generator", output_loading_info=True
         )
         assert not info["missing_keys"] and not info["unexpected_keys"]
+        check_detector(run.metrics, run.facts["history"][-1])
+
+
+def check_detector(metrics: Any, last: Any) -> None:
+    """Its loss beside the entropy of the share of replaced tokens, and the generator's."""
+    assert metrics["titles"]["loss"] == "loss of the detection in nats a token"
+    assert "perplexity" not in metrics["titles"] and "validation_perplexity" not in last
+    (chance,) = metrics["baselines"]
+    assert chance["name"] == "base_rate" and 0 < chance["loss"]["value"] < math.log(2)
+    gap = metrics["loss"]["value"] - chance["loss"]["value"]
+    assert chance["model_minus_baseline"]["difference"] == pytest.approx(gap, abs=1e-6)
+    (section,) = (s for s in metrics["sections"] if s["title"] == "Detector and generator")
+    values = [float(value.rstrip("%")) for _, value in section["rows"]]
+    rate = 1 - values[3] / 100
+    assert values[0] == pytest.approx(metrics["loss"]["value"], abs=1e-4)
+    assert values[1] == pytest.approx(chance["loss"]["value"], abs=1e-4)
+    assert values[1] == pytest.approx(-rate * math.log(rate) - (1 - rate) * math.log(1 - rate),
+                                      abs=1e-3)  # fmt: skip
+    assert 1 < values[4] < 2 * math.log(400)  # of the generator, which has hardly learned
 
 
 @pytest.mark.parametrize(("objective", "name"), [("nsp", "BertForPreTraining"),
@@ -75,11 +96,14 @@ def test_pairs_are_saved_with_their_head(objective: str, name: str, tmp_path: Pa
     check(pretrained(tmp_path, "bert", objective=objective), name)
 
 
-def test_a_student_of_a_run(tmp_path: Path) -> None:
-    """A BERT pretrained here teaches a DistilBERT of half its layers, with its tokenizer."""
+def test_a_student_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A BERT pretrained here teaches a DistilBERT of half its layers, with its tokenizer; a dry run
+    reads no weight of it."""
     teacher = pretrained(tmp_path / "teacher", "bert", layers=4)
-    student = pretrained(
-        tmp_path / "student", "distilbert", tokenizer=str(teacher.model),
-        objective={"name": "distill", "teacher": str(teacher.path), "init": "teacher_layers"},
-    )  # fmt: skip
-    check(student, "DistilBertForMaskedLM")
+    keys: dict[str, Any] = {"tokenizer": str(teacher.model), "objective": {
+        "name": "distill", "teacher": str(teacher.path), "init": "teacher_layers"}}  # fmt: skip
+    with monkeypatch.context() as closed:
+        closed.setattr(Distill, "_model", lambda self: pytest.fail("the teacher was loaded"))
+        plan = api.plan(documents(60), verb="pretrain", architecture="distilbert", **TINY, **keys)
+    assert plan["base"]["name"].startswith("distilbert")
+    check(pretrained(tmp_path / "student", "distilbert", **keys), "DistilBertForMaskedLM")

@@ -4,6 +4,7 @@ which command it is."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from warmstart.config.recipe import Recipe
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import load_hub
 from warmstart.errors import DataError, RecipeError
-from warmstart.pipelines.reading.recognise import recognise, with_task
+from warmstart.pipelines.compare.request import wanted
+from warmstart.pipelines.reading.recognise import recipe_of, recognise, with_task
 
 LONG = "The committee met on Monday and talked about the new harbour for a long time. " * 6
 ENGLISH = "A man is riding a brown horse along the beach in the evening"
@@ -97,6 +99,43 @@ def test_settings_of_the_usual_objective_name_no_task() -> None:
     assert with_task(recipe, rows, Ledger()).task.part_name() == "multilabel"
 
 
+def test_settings_of_a_task_go_to_the_one_that_the_data_say(tmp_path: Path) -> None:
+    """`--task.template plain` beside conversations needs no `--task chat`, and it is still said."""
+    rows, ledger = varied(ROWS["chat"]), Ledger()
+    keys = {"task.template": "plain", "task.max_new_tokens": 7, "base": "x/y"}
+    recipe = recipe_of(rows, {"task": {"max_length": 99}}, keys)
+    for known in (recipe, with_task(recipe, rows, ledger)):
+        assert known.task.part_name() == "chat"
+        assert known.objective.part_name() == "sft"
+        assert known.task.model_dump(exclude_unset=True) == {
+            "template": "plain", "max_new_tokens": 7, "max_length": 99}  # fmt: skip
+    assert "task chat, by the columns 'messages'" in ledger.first_remarks[0]
+    runs = wanted({}, {**keys, "method": "full,lora"}, partial(recipe_of, rows))
+    assert [run.recipe.task.part_name() for run in runs] == ["chat", "chat"]
+    with pytest.raises(RecipeError, match="task chat has no setting 'templat'"):
+        recipe_of(rows, {"task.templat": "plain"})
+    with pytest.raises(RecipeError, match="task classification has no setting 'template'"):
+        recipe_of(varied(ROWS["None"]), {"task.template": "plain"})
+    with pytest.raises(RecipeError, match="task classification has no setting 'template'"):
+        recipe_of(rows, {"task.template": "plain", "task": "classification"})
+    plain = recipe_of(rows, {"task.max_length": 99})
+    assert plain.task.part_name() == "chat"
+
+
+def test_documents_with_a_note_beside_them_are_asked_about() -> None:
+    """A column `type` of short texts is a class; of whole documents it may be one."""
+    for text, asks in ((LONG, False), (LONG * 10, True)):
+        rows = [{"title": f"{n}", "text": f"{text} {n}", "type": "ab"[n % 2]} for n in range(20)]
+        if not asks:
+            assert with_task(Recipe.of({}), rows, Ledger()).task.part_name() == "classification"
+            continue
+        with pytest.raises(DataError, match="may be their class or a mere note; say which") as one:
+            with_task(Recipe.of({}), rows, Ledger())
+        assert "\n" not in str(one.value) and "warmstart pretrain" in str(one.value)
+        named = Recipe.of({"data.columns": {"label": "type"}})
+        assert with_task(named, rows, Ledger()) is named
+
+
 def test_a_folder_of_test_rows_is_looked_at(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,7 +211,7 @@ SETS: Mapping[str, str] = {
     **dict.fromkeys(
         ("banking77", "clinc150", "cola", "scicite", "sib200", "sms_spam", "sst2", "trec",
          "tweet_emotion", "tweet_irony", "leakage", "citation_intent", "winobias/test.csv",
-         "identity_templates/test.csv", "corpus/peps"), "classification"),
+         "identity_templates/test.csv"), "classification"),
     "goemotions": "multilabel", "stsb": "regression", "rte": "pairs",
     **dict.fromkeys(("wnut17", "scierc_ner"), "tagging"),
     **dict.fromkeys(("wiki_qa", "policyqa", "xquad/test_en.jsonl"), "extractive_qa"),
@@ -189,6 +228,7 @@ SETS: Mapping[str, str] = {
         ("corpus/prose", "corpus/wikitext2", "corpus/tinyshakespeare/input.txt"),
         "`warmstart pretrain"),
     **dict.fromkeys(("blimp", "blimp/test.csv"), "holds minimal pairs"),
+    "corpus/peps": "--data.columns.label type` learns to tell it, `warmstart pretrain",
     "crows_pairs/test.csv": "--data.columns.label direction",
     **dict.fromkeys(("xstest", "xstest/test.csv"),
                     "--data.columns.text prompt --data.columns.label label"),
@@ -197,6 +237,8 @@ SETS: Mapping[str, str] = {
 }  # fmt: skip
 
 
+DOCUMENTS = {"corpus/peps"}
+"""Sets of which a training asks whether a column is a class; to look at them is free."""
 WHOLE = {"banking77", "clinc150", "winobias/test.csv"}
 """Sets whose first rows are of too few classes, or of too many."""
 
@@ -219,12 +261,15 @@ def test_the_first_command_on_real_data(shared_data: Path, name: str) -> None:
 def test_the_first_look_at_real_data(shared_data: Path, tmp_path: Path, name: str) -> None:
     """`inspect DATA` looks at what the rows are for, or says which command does."""
     settings = {"data.limit": 60, "features": False, "out": tmp_path / "out"}
-    if "--data.columns" in SETS[name] or SETS[name].startswith("Name the file"):
+    if ("--data.columns" in SETS[name] and name not in DOCUMENTS) or SETS[name].startswith(
+        "Name the file"
+    ):
         with pytest.raises(DataError, match=r"warmstart inspect|Name the file itself"):
             warmstart.inspect(shared_data / name, **settings)
         return
     read_for = warmstart.inspect(shared_data / name, **settings).lines["read for"]
     expected = "plain text" if "pretrain" in SETS[name] else SETS[name]
+    expected = "classification" if name in DOCUMENTS else expected
     words = expected.removeprefix("--task ").removeprefix("holds ").removesuffix(" --base smollm2")
     assert read_for.partition(",")[0] == words
 

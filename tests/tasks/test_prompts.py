@@ -157,6 +157,37 @@ def test_reward_hacking_is_named():
     assert not alarms(course(reward=rising, accuracy=unknown)) and not alarms({})
 
 
+def noisy(reward: Any, accuracy: Any, rng: np.random.Generator, answers: int = 64) -> Any:
+    """A course around these lines: right answers of so many are counted, rewards waver."""
+    accuracy = np.asarray(accuracy, float)
+    truth = rng.binomial(answers, accuracy) / answers
+    rewards = np.asarray(reward) + rng.normal(0, 0.1, len(accuracy))
+    return course(reward=rewards.tolist(), accuracy=truth.tolist())
+
+
+def test_a_rise_and_fall_inside_a_run_is_named():
+    """The score ends where it began; only its highest tells."""
+    up = np.linspace(0.3, 0.6, 30)
+    hill, paid = np.concatenate([up, up[::-1]]), np.linspace(0, 2, 60)
+    noise = np.random.default_rng(0)
+    for _ in range(20):
+        (text,) = alarms(noisy(paid, hill, noise))
+        assert text.startswith("Reward hacking") and "95 % interval" in text
+        assert 20 <= int(text.split("at about step ")[1].split(",")[0]) <= 40
+        # what falls with its reward is unstable and not hacked
+        assert not alarms(noisy(hill * 3, hill, noise))
+
+
+@pytest.mark.parametrize("count", [12, 60, 300])
+def test_noise_is_no_reward_hacking(count: int):
+    """At most one run in twenty, also where the reward and the score rise and then stay."""
+    rng, grown = np.random.default_rng(1), np.minimum(np.linspace(0, 3, count), 1)
+    for reward, truth in ((np.zeros(count), 0.3), (grown, 0.3), (grown, 0.2 + 0.5 * grown)):
+        lines = np.broadcast_to(truth, count)
+        false = sum(bool(alarms(noisy(reward, lines, rng))) for _ in range(200))
+        assert false <= 10
+
+
 def test_collapse_is_named():
     entropy = [2.0, 2.1, 1.9, 1.0, 0.3, 0.05, 0.04, 0.05]
     (text,) = alarms(course(entropy=entropy, reward=[0.1] * 8))

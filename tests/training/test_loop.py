@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,8 @@ from learning import (
     supervised,
 )
 from warmstart.data.sampling import class_weights
-from warmstart.objectives.base import Position
+from warmstart.data.tokens.dataset import IGNORE_INDEX
+from warmstart.objectives.base import Loss, Position
 from warmstart.training.datasets import TokenRows
 from warmstart.training.loop import _mix, compute_gradients, steps
 
@@ -153,6 +156,30 @@ def test_begun_again(family: str, done: int, tiny_of: Folder, tmp_path: Path) ->
     assert go(resumed, done, 12) == expected[done:]
     for mine, theirs in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_a_step_whose_rows_have_no_target_is_left_out(tiny_of: Folder, tmp_path: Path) -> None:
+    """Its loss is 0 and not 0 / 0, and the weights stay where they are."""
+    run: Any = fit(tiny_of("bert"), tmp_path / "run", rows=8, batch_size=4)
+    collate = run.objective.collate
+
+    def nothing(dataset: Any, rows: Any, rng: Any) -> Any:
+        batch = collate(dataset, rows, rng)
+        return replace(batch, targets=torch.full_like(batch.targets, IGNORE_INDEX),
+                       weight=torch.tensor(0.0))  # fmt: skip
+
+    run.objective = SimpleNamespace(
+        collate=nothing,
+        skips=run.objective.skips,
+        steps=run.objective.steps,
+        loss=lambda model, batch: Loss(model.forward(batch).sum() * 0, batch.weight),
+    )
+    run.train.objective = run.objective
+    before = [parameter.clone() for parameter in run.model.parameters()]
+    for step in steps(run.train, run.forward, run.optimizer, run.objective, seed=5,
+                      done=Position()):  # fmt: skip
+        assert float(step.loss) == 0 and step.skipped == "its rows have no target"
+    assert all(map(torch.equal, before, run.model.parameters()))
 
 
 def test_seeds_are_far_apart() -> None:

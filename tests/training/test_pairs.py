@@ -155,7 +155,10 @@ def test_the_divergence_is_exact_and_none_from_itself() -> None:
     first, second = decoder(0), decoder(1)
     rows = PairRows(store(), Forward(first), 0)
     assert np.abs(rows.beside(Forward(first), Forward(first))["drift"]).max() < 1e-6
-    drift = rows.beside(Forward(first), Forward(second))["drift"]
+    beside = rows.beside(Forward(first), Forward(second))
+    drift, untuned = beside["drift"], rows.predict(Forward(second))
+    assert beside["untuned"].nll == pytest.approx(untuned.nll, abs=TOGETHER)
+    assert (beside["untuned"].tokens == untuned.tokens).all()
     prompt, answer = PAIRS[0][0], PAIRS[0][1]
     with torch.no_grad():
         p, q = (m(torch.tensor([[*prompt, *answer]])).logits[0].log_softmax(-1)

@@ -7,13 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
+from warmstart.config.keys import check_applies, nested
 from warmstart.config.recipe import Recipe
 from warmstart.errors import RecipeError, nearest
 from warmstart.models.base import listing
 from warmstart.models.gguf import fetch as fetch_model
 from warmstart.pipelines.align.request import alignment
 from warmstart.pipelines.pretrain.request import pretraining
-from warmstart.pipelines.request import Request, settings_of
+from warmstart.pipelines.request import Request
 from warmstart.run import Folder, Run, folder_named, usable
 
 if TYPE_CHECKING:
@@ -63,11 +64,12 @@ def inspect(
     """
     from warmstart.pipelines.inspect import inspect as run_it
 
-    settings_of("inspect", keys)
     request = Request(data, None, {"base": base, **keys})
+    recipe = request.resolved()
+    check_applies("inspect", nested(keys), keys)
     place, clean, parts = (None if path is None else usable(path) for path in (out, fix, split))
     return run_it(
-        request.resolved(), request.source, out=place, fix=clean, split=parts,
+        recipe, request.source, out=place, fix=clean, split=parts,
         features=features, max_rows=max_rows, progress=progress,
     )  # fmt: skip
 

@@ -10,8 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from warmstart.cli.output.tables import tell
-from warmstart.formatting import harmless
-from warmstart.reporting.comparison import duration
+from warmstart.formatting import duration, harmless
 from warmstart.types import Listener
 
 if TYPE_CHECKING:
@@ -118,7 +117,10 @@ class Bars(_Bar, Listener):
     def epoch(self, row: dict[str, Any]) -> None:
         """Keep one line of every epoch."""
         self._epochs += 1
-        line = f"epoch {row['epoch']}: train loss {row['train_loss']:.3f}, "
+        rewarded = "train_reward" in row  # such a loss is near 0, whatever is learned
+        line = f"epoch {row['epoch']}: "
+        if "train_loss" in row:  # else each step was left out
+            line += f"{'policy' if rewarded else 'train'} loss {row['train_loss']:.3f}, "
         line += "".join(f"{key.removeprefix('train_')} {value:.3f}, " for key, value in row.items()
                         if key.startswith("train_") and key != "train_loss")  # fmt: skip
         if "validation_score" in row:
@@ -127,8 +129,11 @@ class Bars(_Bar, Listener):
                 score = f"{fit:.3f} bits per byte"
             elif (fit := row.get("validation_perplexity")) is not None:
                 score = f"perplexity {fit:.1f}"
+            if (reward := row.get("validation_reward")) is not None:
+                score = f"mean reward {reward:.3f}, {score}"
             self._score = f"validation {score}"
-            line += f"validation loss {row['validation_loss']:.3f}, {score}, "
+            loss = row.get("validation_loss")
+            line += "validation " + ("" if loss is None else f"loss {loss:.3f}, ") + f"{score}, "
         line += f"{self._rate:.0f} rows/s"
         if self._tokens:
             line += f", {self._tokens:,.0f} tokens/s"

@@ -53,7 +53,10 @@ SPEAKERS = {
     "tool": "tool", "function": "tool", "observation": "tool", "ipython": "tool",
 }  # fmt: skip
 """What a speaker is called, in OpenAI's form, in ShareGPT's and others → the role."""
-KEPT = ("name", "tool_call_id", "reasoning_content")
+KEPT = ("name", "tool_call_id")
+REASONING = "reasoning_content"
+THINKING = (REASONING, "thinking", "reasoning")
+"""Keys of what was thought before an answer; transformers hands it to a template by its own."""
 ASSISTANT, USER = "assistant", "user"
 CHUNK = 1000  # rows
 SPEECH = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
@@ -128,6 +131,8 @@ def _message(turn: Mapping[str, Any]) -> Message:
     if calls:
         message["tool_calls"] = [_call(call) for call in calls]
     message |= {key: str(turn[key]) for key in KEPT if turn.get(key) is not None}
+    if thought := next((turn[key] for key in THINKING if turn.get(key) is not None), None):
+        message[REASONING] = _content(thought)
     weight = turn.get("weight", turn.get("train"))
     if weight is not None and role == ASSISTANT:
         if weight not in (0, 1):

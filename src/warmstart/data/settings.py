@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from warmstart.errors import nearest, shown
 from warmstart.part import Part
@@ -62,6 +62,12 @@ class Data(Part):
         description="more corpora that are learned along by pretrain, by name: path, share of the "
         "training tokens, and text where its column is not recognised; path above takes the rest",
         examples=["{general = {path = 'wikipedia.txt', share = 0.1}}"],
+    )
+    decay_mixture: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="the mixture of the last steps, over which the learning rate of schedule wsd "
+        "goes down: the share of each corpus there, and of one that mixture does not have its path",
+        examples=["{textbooks = {path = 'books.txt', share = 0.5}}"],
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
@@ -160,17 +166,27 @@ class Data(Part):
 
     @property
     def corpora(self) -> dict[str, Corpus]:
-        """The corpora of the mixture besides the one at `path`."""
-        return {name: Corpus(**table) for name, table in self.mixture.items()}
+        """The corpora of the mixture besides the one at `path`; those of the decay alone have share
+        0."""
+        late = {name: {**table, "share": 0.0} for name, table in self.decay_mixture.items()}
+        return {name: Corpus(**table) for name, table in {**late, **self.mixture}.items()}
 
-    @field_validator("mixture")
+    @field_validator("mixture", "decay_mixture")
     @classmethod
-    def _is_a_mixture(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def _is_a_mixture(
+        cls, value: dict[str, dict[str, Any]], info: ValidationInfo
+    ) -> dict[str, dict[str, Any]]:
+        known = info.data.get("mixture", {}) if info.field_name == "decay_mixture" else {}
         for name, table in value.items():
+            if name in known and (strange := table.keys() - {"share"}):
+                raise ValueError(
+                    f"{name} stands in data.mixture, which says its {min(strange)}; here "
+                    "give its share alone"
+                )
             if strange := [key for key in table if key not in Corpus._fields]:
                 near = nearest(strange[0], Corpus._fields)
                 raise ValueError(f"{name}: unknown key '{strange[0]}'.{near}")
-            if not isinstance(table.get("path"), str):
+            if name not in known and not isinstance(table.get("path"), str):
                 raise ValueError(f"{name} names no path: give {name} = {{path = …, share = 0.1}}")
             share = table.get("share")
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:

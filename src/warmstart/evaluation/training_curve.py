@@ -248,7 +248,8 @@ def _slowed(rows: Sequence[Row], best: Row) -> Reading:
 def _good(rows: Sequence[Row], best: Row) -> tuple[str, str, str]:
     """The score has levelled off and the losses agree."""
     score, own = rows[-1]["validation_score"], rows[-1].get("train_score")
-    text = f"The validation score levelled off (best in {_epoch(best)}) and the losses agree."
+    agree = " and the losses agree" if _with_loss(rows) else ""
+    text = f"The validation score levelled off (best in {_epoch(best)}){agree}."
     if own is None or own - score <= GAP:
         return "good", text, "Longer training is unlikely to help."
     text += (

@@ -17,6 +17,10 @@ TITLES = {
     "bits_per_byte": "bits per byte",
     "token_accuracy": "share of the tokens that were likeliest",
 }
+DETECTION = {
+    "loss": "loss of the detection in nats a token",
+    "token_accuracy": "share of the tokens told original or replaced rightly",
+}
 NLL, TOKENS, HITS, BYTES = range(4)
 
 

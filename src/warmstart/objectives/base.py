@@ -184,7 +184,7 @@ class Objective(Part):
 
     def skips(self, batches: Sequence[Batch]) -> str:
         """Why a step of these batches is not made; empty where it is."""
-        return ""
+        return "" if any(batch.weight > 0 for batch in batches) else "its rows have no target"
 
     def state(self) -> Mapping[str, Tensor]:
         """What it keeps from step to step, for a checkpoint."""

@@ -6,14 +6,17 @@ before the first step.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from pydantic import PrivateAttr
 
 from warmstart.errors import RecipeError
+from warmstart.formatting import duration
 from warmstart.objectives.base import Loss, Setting
 from warmstart.objectives.language import LanguageObjective
 
@@ -21,11 +24,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from warmstart.models.forward import Batch, Forward
+    from warmstart.types import Listener
 
 REFERENCE = "reference.safetensors"
 """The file of a run with the log-probabilities of the reference."""
 SAMPLES, SAMPLE_TOKENS = 4, 48
 """Prompts of the test rows that are answered for the report, and tokens of an answer."""
+TIMED, WORTH_SAYING = 8, 20.0
+"""Rows by which the evaluation's length is foretold; seconds from which it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ class PreferenceObjective(LanguageObjective):
     whole_steps: ClassVar[bool] = False
     """Whether the loss of a row needs all others of its step."""
 
+    _session: Any = PrivateAttr(default=None)
+
     def check_family(self, config: Mapping[str, Any], kind: str) -> None:
         """Raise `RecipeError` for a base that does not write behind a prompt."""
         if kind not in self.kinds:
@@ -78,12 +86,25 @@ class PreferenceObjective(LanguageObjective):
         """Ask the reference, where there is one, and compute without dropout from here on: by it
         the model would differ from the reference before it has learned anything."""
         prepared = getattr(session, "prepared", None)
-        if prepared is None or not self.refers:  # of a saved model, which only answers
+        if prepared is None:  # of a saved model, which only answers
+            return
+        self._session = session
+        if not self.refers:
             return
         session.forward.without_dropout()
         datasets: Any = getattr(session, "datasets", None)
         for name, targets in self.kept(session, prepared).items():
             datasets[name] = self.with_reference(datasets[name], targets)
+
+    def listen(self, listeners: Sequence[Listener]) -> None:
+        """And say how long the evaluation will take."""
+        super().listen(listeners)
+        seconds = _afterwards(self._session) if self._session else 0.0
+        if seconds > WORTH_SAYING:
+            self.tell(
+                "judging the test pairs after training, under this model and the one before it, "
+                f"takes about {duration(seconds)} (less with --evaluate.baselines false)"
+            )
 
     def kept(self, session: Any, prepared: Any) -> Mapping[str, np.ndarray]:
         """By split what the reference says of its rows [n, K], out of the run's folder where it was
@@ -181,6 +202,22 @@ class PreferenceObjective(LanguageObjective):
     def rewards(self, pairs: Pairs) -> Tensor:
         """The reward that the model gives each answer by its likelihood [B, 2]."""
         raise NotImplementedError
+
+
+def _afterwards(session: Any) -> float:
+    """About how many seconds the test rows take after training, in float32, by the clock of a few:
+    under the trained model, then under it and the one before, with all logits of both."""
+    rows = session.rows("test", last=True)
+    if not len(rows):
+        return 0.0
+    few = rows.collate(rows.ordered(1)[0][:TIMED])
+    with session.forward.evaluating():
+        begun = time.perf_counter()
+        session.forward.forward(few)
+        seconds = (time.perf_counter() - begun) / len(few.rows)
+    slower = 1 if session.forward.dtype.itemsize == 4 else 2
+    times = 4 if session.prepared.recipe.evaluate.baselines else 1
+    return seconds * slower * len(rows) * times
 
 
 def _samples(rows: Any, tokenizer: Any, *models: Forward) -> list[list[str]]:

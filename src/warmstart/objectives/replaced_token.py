@@ -106,6 +106,28 @@ class ReplacedToken(MLM):
                    "detection_accuracy": right.float()}  # fmt: skip
         return Loss(hidden + self.detection_weight * detected, batch.weight, metrics)
 
+    def judged(self, session: Any, outputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the generator did to the test windows, as `detection` [n, 4]: tokens that it
+        replaced, tokens there are, the nats of the hidden ones and their number; and as `base_rate`
+        the nats a token [n] of somebody who knows how often a token is replaced, and no more."""
+        from warmstart.models.fast.loss import score_targets
+
+        rows, forward = session.rows("test", last=True), session.forward
+        figures = np.zeros((len(rows), 4))
+        with forward.evaluating():
+            for batch, answers in rows.answered(forward):
+                figures[batch.rows, 0] = (answers["changed"] * batch.inputs["mask"]).sum(1).cpu()
+                figures[batch.rows, 1] = batch.inputs["mask"].sum(1).cpu()
+                hidden = self.predictions(answers, batch)
+                owner = batch.rows[hidden.rows.cpu().numpy()]
+                nll = score_targets(hidden.outputs, hidden.targets).nll.double().numpy()
+                np.add.at(figures, (owner, 2), nll)
+                np.add.at(figures, (owner, 3), 1)
+        changed, whole = figures[:, 0], figures[:, 1]
+        share = np.clip(changed.sum() / max(whole.sum(), 1), 1e-9, 1 - 1e-9)
+        nats = -changed * np.log(share) - (whole - changed) * np.log1p(-share)
+        return {"detection": figures, "base_rate": nats / np.maximum(whole, 1)}
+
     def attach(self, model: Any, folder: Path) -> None:
         """The generator beside the discriminator."""
         import transformers

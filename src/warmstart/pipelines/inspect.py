@@ -35,6 +35,7 @@ from warmstart.pipelines.reading.recognise import (
     for_base,
     recognise,
     sample_for,
+    taking,
     texts_in,
 )
 from warmstart.pipelines.reading.rows import ENDINGS, Writer
@@ -191,8 +192,7 @@ def _recognised(recipe: Recipe, source: Any) -> tuple[Recipe, str, str]:
     reason = f", by the columns {known.reason}" if known.columns else ""
     if known.task in NO_TASK:
         return recipe, known.task, reason
-    below = recipe.model_dump(exclude_unset=True)
-    return Recipe.of({"task": known.task}, below, quiet=True), known.task, reason
+    return taking(known.task, recipe), known.task, reason
 
 
 def read_for(

@@ -58,6 +58,8 @@ class Prepared:
     """The text of `forgetting.text`."""
     held: Mapping[str, Examples] = field(default_factory=dict[str, Examples])
     """The held-out documents of other corpora that are learned along."""
+    late: np.ndarray | None = None
+    """The rows of a pass in the decay of the learning rate, where these are others."""
 
     @property
     def stores(self) -> dict[str, TokenizedDataset]:
@@ -170,11 +172,11 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
         cut.tell(name, task.max_length)
         writes = task.head.generates
         note_unknown(name, table, store, tokenizer, ledger, as_text=task.as_text, writes=writes)
-    recipe, held = recipe.model_copy(update={"task": task}), dict[str, Examples]()
+    recipe, held, late = recipe.model_copy(update={"task": task}), dict[str, Examples](), None
     if splits.corpora:
         train = examples["train"]
         mixture = mix(recipe, splits, base, train, ledger, lambda table: Cut(table, ledger))
-        examples["train"], rows, held = mixture
+        examples["train"], rows, late, held = mixture
         store = examples["train"].store
     else:
         store = examples["train"].store
@@ -185,7 +187,8 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
     if note := family_of(read_json(base.path / "config.json")).note:
         ledger.note("architecture", note)
     general = _general(recipe, splits, ledger)
-    return Prepared(recipe, splits, ledger, labels, base, examples, tokenizer, rows, general, held)
+    own = recipe, splits, ledger, labels, base, examples, tokenizer, rows, general, held, late
+    return Prepared(*own)
 
 
 def _general(recipe: Recipe, splits: Splits, ledger: Ledger) -> General | None:

@@ -17,6 +17,7 @@ from warmstart.inference.openai import is_hosted
 from warmstart.part import OWN_HEAD, Part, allow_named
 from warmstart.pipelines.compare.request import is_several
 from warmstart.pipelines.compare.result import is_comparison
+from warmstart.pipelines.reading.recognise import recipe_of
 from warmstart.run import Run
 
 FREE = (
@@ -131,8 +132,9 @@ class Request:
         return below, above
 
     def resolved(self) -> Recipe:
-        """Defaults < recipe < keys, checked whole. Raises `RecipeError`."""
-        return Recipe.of(*self.layers())
+        """Defaults < recipe < keys, checked whole. Settings of a task that nobody named are those
+        of the task that the data say. Raises `RecipeError`."""
+        return recipe_of(self.source, *self.layers())
 
     def run(self) -> Run:
         """The run to go on with. Raises `RecipeError` where the request says more than that, and

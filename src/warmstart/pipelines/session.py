@@ -24,6 +24,7 @@ from warmstart.models.saving import save_model
 from warmstart.objectives.base import Objective
 from warmstart.pipelines.forgetting import Forgetting
 from warmstart.pipelines.prepare import Prepared
+from warmstart.pipelines.pretrain.mixture import PhasedSource
 from warmstart.tasks.base import Task
 from warmstart.training.batches import BatchSource
 from warmstart.training.cached_states import cached_features, split_states
@@ -187,7 +188,7 @@ class Session:
         self.forward.full_precision()
         if self.in_two_steps:
             self.set_head()
-        splits = ("test", "validation")
+        splits = ("test",) if self.head.predicts_itself else ("test", "validation")
         outputs = {name: self.rows(name, last=True).predict(self.forward) for name in splits}
         if self.head.gives_vectors and self.prepared.recipe.evaluate.baselines:
             untuned = self.reference(torch.float32)
@@ -253,14 +254,9 @@ class Session:
 
     def source(self, name: str, rows: Rows | None = None) -> BatchSource:
         """The batches of one split, or of other rows in its place."""
-        recipe = self.prepared.recipe
-        return BatchSource(
-            self.rows(name) if rows is None else rows,
-            self.objective,
-            recipe.train,
-            recipe.seed,
-            rows=self.prepared.rows if name == "train" else None,
-        )
+        recipe, own = self.prepared.recipe, self.rows(name) if rows is None else rows
+        learned = (self.prepared.rows, self.prepared.late) if name == "train" else (None, None)
+        return PhasedSource(own, self.objective, recipe.train, recipe.seed, *learned)
 
     def sources(self, rows: Mapping[str, Rows]) -> dict[str, BatchSource]:
         """The batches of several splits, each of the rows that stand for it."""

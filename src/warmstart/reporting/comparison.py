@@ -8,7 +8,7 @@ from typing import Any
 from warmstart.evaluation import sentences as words
 from warmstart.evaluation.comparison import NOISE, UNKNOWN, WORSE, Standing
 from warmstart.evaluation.sentences import NARROW, p_words, percent, points
-from warmstart.formatting import counted
+from warmstart.formatting import counted, duration
 from warmstart.metrics.bootstrap import disputed
 from warmstart.reporting.page import page
 from warmstart.types import Score
@@ -202,16 +202,6 @@ def megabytes(size: float) -> str:
 def mebibytes(size: float) -> str:
     """MiB of memory: "1,194 MiB"."""
     return f"{size:,.0f} MiB"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as one reads them: "8.4 s", "2 min 05 s", "1 h 20 min"."""
-    if seconds < 99.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 100:
-        return f"{minutes} min {rest:02} s"
-    return f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def joules(value: float) -> str:

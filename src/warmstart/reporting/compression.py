@@ -8,8 +8,9 @@ from typing import Any
 from markupsafe import Markup
 
 from warmstart.evaluation.sentences import points
+from warmstart.formatting import duration
 from warmstart.reporting import charts
-from warmstart.reporting.comparison import duration, millions
+from warmstart.reporting.comparison import millions
 from warmstart.reporting.page import page
 
 TAGS = {"not worse": "good", "unclear": "watch", "worse": "bad", "failed": "bad"}

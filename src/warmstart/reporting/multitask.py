@@ -8,9 +8,9 @@ from typing import Any
 from markupsafe import Markup
 
 from warmstart.evaluation import sentences as words
+from warmstart.formatting import duration
 from warmstart.metrics.bootstrap import disputed
 from warmstart.reporting import charts
-from warmstart.reporting.comparison import duration
 from warmstart.reporting.page import page
 from warmstart.types import Metrics
 

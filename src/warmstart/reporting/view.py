@@ -92,7 +92,11 @@ def training(
         figures = [(title, row[key]) for key, title in titles.items() if row.get(key) is not None]
         return {"lead": lead, "charts": [], "figures": figures}
     x = [float(row.get("epoch") or number + 1) for number, row in enumerate(rows)]
-    titles = {"loss": "Loss (lower is better)", "score": f"{watched} (higher is better)"}
+    loss = "Loss (lower is better)"
+    if "reward" in own:
+        loss = "Policy loss (near 0 whatever is learned: look at the reward)"
+    titles = {"reward": "Mean reward (higher is better)"} if "reward" in own else {}
+    titles |= {"loss": loss, "score": f"{watched} (higher is better)"}
     if "bits_per_byte" in own or "perplexity" in own:  # whose score is the loss again
         del titles["score"]
     drawn = [
@@ -105,7 +109,9 @@ def training(
             },
             "epoch",
         )
-        for name, title in (titles | {name: name.replace("_", " ") for name in own}).items()
+        for name, title in (
+            titles | {n: n.replace("_", " ") for n in own if n not in titles}
+        ).items()
     ]
     return {"lead": lead, "charts": [chart for chart in drawn if chart], "figures": []}
 

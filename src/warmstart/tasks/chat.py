@@ -150,36 +150,59 @@ class Chat(TextTask):
 
     def usable(self, table: pa.Table, tokenizer: Any, drop: Drop) -> pa.Table:
         """Without conversations from which nothing can be learned; those that are too long end with
-        the last answer that fits, and what stands behind the last answer is left out."""
-        template, kept = self.template_of(tokenizer), list[int]()
+        the last answer that fits, and what stands behind the last answer is left out. An answer
+        that the template writes otherwise once another follows has a row of its own."""
+        template, kept, forgotten, short = self.template_of(tokenizer), list[int](), 0, 0
         columns = {name: list[str]() for name in ("messages", "source", "target")}
         for number, row in enumerate(table.select(["messages", "tools"]).to_pylist()):
             try:
-                messages = self._fitted(template, row["messages"], row["tools"])
+                lessons, lost = self._lessons(template, read(row["messages"]), row["tools"])
             except RowError as error:
                 drop(number, str(error))
                 continue
-            kept.append(number)
-            values = write(messages), *sides_of(messages)
-            for column, value in zip(columns.values(), values, strict=True):
-                column.append(value)
+            forgotten, short = forgotten + template.forgets(lessons[0]), short + lost
+            for messages in lessons:
+                kept.append(number)
+                values = write(messages), *sides_of(messages)
+                for column, value in zip(columns.values(), values, strict=True):
+                    column.append(value)
+        if note := getattr(drop, "note", None):
+            for remark in _thinking_notes(template, len(set(kept)), len(kept), forgotten, short):
+                note("template", remark)
         table = table.take(np.array(kept, np.int64))
         for name, values in columns.items():
             at = table.column_names.index(name)
             table = table.set_column(at, name, [_strings(values)])
         return table
 
-    def _fitted(self, template: ChatTemplate, text: str, tools: str) -> list[Message]:
-        """The messages of a conversation up to the last answer that is learned and has room. Raises
-        `RowError`."""
-        messages, functions = read(text), read(tools)
+    def _lessons(
+        self, template: ChatTemplate, messages: list[Message], tools: str
+    ) -> tuple[list[list[Message]], int]:
+        """What a conversation teaches, each up to the last answer that is learned and has room, and
+        how many answers of it have none. Raises `RowError` where nothing is left."""
+        functions, why = read(tools), list[RowError]()
         if self.tools == "drop" and not template.tools and _uses_tools(messages, functions):
             raise RowError("tools, which the template cannot write")
+        several = self.train == "all" and template.thinking
+        lessons = template.lessons(messages, functions) if several else [messages]
+        fitted = list[list[Message]]()
+        for lesson in lessons:
+            try:
+                fitted.append(self._fitted(template, list(lesson), tools))
+            except RowError as error:
+                why.append(error)
+        if not fitted:
+            raise why[0]
+        return fitted, len(why)
+
+    def _fitted(self, template: ChatTemplate, messages: list[Message], tools: str) -> list[Message]:
+        """The messages of a conversation up to the last answer that is learned and has room. Raises
+        `RowError`."""
+        functions = read(tools)
         conversation = template.conversation(messages, functions, self.train)
-        answers = [i for i, m in enumerate(messages) if m["role"] == ASSISTANT and i > 0]
-        turns = [(i, *span) for i, span in zip(answers[-len(conversation.turns) :],
-                                               conversation.turns, strict=True)
-                 if conversation.mask[span[0]]]  # fmt: skip
+        learned = conversation.learned
+        pairs = zip(conversation.messages, conversation.turns, strict=True)
+        turns = [(i, *span) for i, span in pairs if i in learned]
         if not turns:
             raise RowError(NOTHING)
         whole = [turn for turn in turns if turn[2] <= self.max_length]
@@ -190,6 +213,9 @@ class Chat(TextTask):
         if last < len(messages):
             messages = messages[:last]
             conversation = template.conversation(messages, functions, self.train)
+            if again := conversation.learned - learned:  # which another lesson teaches
+                messages = [{**m, "weight": 0} if i in again else m for i, m in enumerate(messages)]
+                conversation = template.conversation(messages, functions, self.train)
         self._known[write(messages), tools] = conversation
         return messages
 
@@ -335,6 +361,37 @@ class Chat(TextTask):
                 f"by the chat template in {folder}: {why}"
             )
         return {"same_conversations": len(talks)}
+
+
+def _thinking_notes(
+    template: ChatTemplate, talks: int, rows: int, forgotten: int, short: int
+) -> list[str]:
+    """What a template does with thinking, as far as a split of the data shows it."""
+    notes = list[str]()
+    if rows > talks:
+        notes.append(
+            "the template writes an answer otherwise once another follows (it drops what was "
+            f"thought), so that {counted(talks, 'conversation')} became {counted(rows, 'row')}: "
+            "each answer is learned as the model would write it"
+        )
+    if short:
+        notes.append(
+            f"{counted(short, 'answer has', 'answers have')} no room in task.max_length with what "
+            "was thought and said before, so that nothing is learned of it; raise it"
+        )
+    if forgotten:
+        notes.append(
+            f"{counted(forgotten, 'conversation holds', 'conversations hold')} thinking that the "
+            "template does not write, so that it is not learned; another template may "
+            "(--task.template)"
+        )
+    if template.opens and "/" not in template.opens and not template.thinking:
+        notes.append(
+            f"the template opens an answer with {template.opens} when it is asked, and writes none "
+            "with it: the model learns to answer without thinking, and is then asked to think "
+            "first; for data without thinking take another (--task.template)"
+        )
+    return notes
 
 
 def _strings(values: Sequence[str]) -> pa.Array:

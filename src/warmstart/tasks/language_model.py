@@ -12,7 +12,7 @@ from warmstart import part
 from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.data.tokens.windows import document_windows
 from warmstart.formatting import counted
-from warmstart.metrics.language import TITLES, TextFit
+from warmstart.metrics.language import DETECTION, TITLES, TextFit
 from warmstart.models.architectures import family_of
 from warmstart.models.heads import LANGUAGE, Head
 from warmstart.tasks.base import Examples, OnCut, Task
@@ -42,7 +42,6 @@ class LanguageModel(Task):
     head: ClassVar[Head] = LANGUAGE
     objective: ClassVar[str] = "mlm"
     main_score: ClassVar[str] = "loss"
-    metric_titles: ClassVar[Mapping[str, str]] = TITLES
     default_epochs: ClassVar[int | None] = 1
     reads_documents: ClassVar[bool] = True
 
@@ -92,6 +91,10 @@ class LanguageModel(Task):
                 f"{self.long} means nothing; leave task.long out, or take documents separate"
             )
         return self
+
+    @property
+    def metric_titles(self) -> Mapping[str, str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return TITLES if self._predicts_tokens else DETECTION
 
     @property
     def documents_of(self) -> Documents:
@@ -176,7 +179,8 @@ class LanguageModel(Task):
 
     def score(self, outputs: Any, examples: Examples) -> dict[str, float]:
         sums = self.statistics(outputs, examples).sum(0, keepdims=True)
-        figures = {name: float(value[0]) for name, value in self.measure.score(sums).items()}
+        figures = {name: float(value[0]) for name, value in self.measure.score(sums).items()
+                   if self._predicts_tokens or name != "perplexity"}  # fmt: skip
         return {"log_likelihood": -figures.pop("loss"), **figures}
 
     @property
@@ -222,14 +226,39 @@ class LanguageModel(Task):
             f"Only {counted(len(rows), 'document')} held out, so the intervals are those of "
             f"{counted(len(windows), 'window')}, and speak of texts of this kind alone."
         ]
+        detects = "detection" in outputs
+        sections = {"sections": [_detection(outputs["detection"], windows)]} if detects else {}
         return TaskResult(
             measure=measure, statistics=windows if few else rows, score=of_baseline, table=table,
             mistakes=mistakes, baselines=("unigram",) if self._predicts_tokens else (),
             notes=notes if few else (),
             facts={"unit": "nats a token", "row_name": "held-out document", "mistakes_lead":
                    "The held-out documents that surprise the model most, in nats "
-                   "a token."},
+                   "a token.", **sections},
         )  # fmt: skip
+
+
+def _detection(figures: Floats, windows: Floats) -> Mapping[str, Any]:
+    """A section of the report: what the generator put in, and how well it was told apart; `figures`
+    as `ReplacedToken.judged` has them."""
+    changed, whole, nats, hidden = figures.sum(0)
+    rate = min(max(changed / max(whole, 1), 1e-12), 1 - 1e-12)
+    chance = -rate * np.log(rate) - (1 - rate) * np.log1p(-rate)
+    loss, right = windows[:, 0].sum() / windows[:, 1].sum(), windows[:, 2].sum()
+    return {
+        "title": "Detector and generator",
+        "lead": "The model that is kept is the detector. Who knows only how often a token is "
+        "replaced has the entropy of that share as the loss, and is right wherever it says "
+        "“original”.",
+        "columns": ["figure", "value"],
+        "rows": [
+            ["detector's loss, nats a token", f"{loss:.4f}"],
+            ["entropy of the share of replaced tokens", f"{chance:.4f}"],
+            ["tokens that the detector told rightly", f"{right / windows[:, 1].sum():.2%}"],
+            ["tokens that are original", f"{1 - rate:.2%}"],
+            ["generator's loss, nats a hidden token", f"{nats / max(hidden, 1):.4f}"],
+        ],
+    }
 
 
 def per_document(windows: Floats, owner: np.ndarray, documents: int) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -49,8 +50,9 @@ COLLAPSED = 0.05
 SMALL = 512
 """Width of a model that learns from its answers at the rate of learning from labels."""
 WINDOW, ERRORS = 5, 2.0
-"""Rounds at the beginning and at the end that are compared, and standard errors that are no noise.
-"""
+"""Rounds that are compared with others, at least, and standard errors that are no noise."""
+BY_CHANCE, WORTH = 0.05, 0.05
+"""Share of runs that may be named wrongly; of its highest that a score has to lose to be named."""
 
 
 class Prompts(TextTask):
@@ -299,16 +301,7 @@ def alarms(training: Json) -> list[str]:
     Args:
         training: figure → its value each time that answers were written.
     """
-    notes: list[str] = []
-    reward = _change(training, "reward")
-    for name, what in (("accuracy", "the share of right answers"),):
-        truth = _change(training, name)
-        if reward and truth and reward.rose and truth.fell:
-            notes.append(
-                f"Reward hacking: the reward rose from {reward.first:.3g} to {reward.last:.3g} "
-                f"while {what} fell from {truth.first:.1%} to {truth.last:.1%}. The model is paid "
-                "for something else than right answers; reward these, or stop earlier."
-            )
+    notes = [note] if (note := _hacked(training)) else []
     entropy, accuracy = _change(training, "entropy"), _change(training, "accuracy")
     if entropy and entropy.last < COLLAPSED * entropy.first:
         sure = " Nearly all of its answers are right, so that it may be." if (
@@ -323,6 +316,44 @@ def alarms(training: Json) -> list[str]:
     return notes
 
 
+def _hacked(training: Json) -> str | None:
+    """Whether the share of right answers fell from its highest, anywhere in the run, while the
+    reward had risen and did not fall with it.
+
+    Rounds are compared as means of several side by side. How far such means waver is taken from
+    the rounds: the steps from one to the next (von Neumann 1941), or the spread within the two
+    compared, where that is more. As the highest of many is high by chance too, the fall has to be
+    the clearer the more windows there are (Bonferroni): at most `BY_CHANCE` are named wrongly.
+    """
+    figures = [np.array(training.get(name, []), float) for name in ("reward", "accuracy")]
+    count = len(figures[0])
+    size = max(min(WINDOW, count // 4), count // 12)
+    if size < 2 or len(figures[1]) != count or not np.isfinite(figures).all():
+        return None
+    (reward, truth) = (np.convolve(v, np.full(size, 1 / size), "valid") for v in figures)
+    peak = int(truth[: count - 2 * size + 1].argmax())
+
+    def noise(values: Floats) -> float:
+        spread = np.stack([values[peak : peak + size], values[-size:]]).var(1, ddof=1).mean()
+        return (max(float((np.diff(values) ** 2).mean()) / 2, float(spread)) * 2 / size) ** 0.5
+
+    wavers = [noise(values) for values in figures]
+    clear = NormalDist().inv_cdf(1 - BY_CHANCE * size / (2 * count))
+    fall = float(truth[peak] - truth[-1])
+    paid = reward[-1] > reward[0] + ERRORS * wavers[0]
+    paid = paid and reward[-1] > reward[peak] - ERRORS * wavers[0]
+    if not paid or fall < max(clear * wavers[1], WORTH * truth[peak]):
+        return None
+    step = int(training["step"][peak + size - 1]) + 1
+    low, high = (100 * (fall + sign * NormalDist().inv_cdf(0.975) * wavers[1]) for sign in (-1, 1))
+    return (
+        f"Reward hacking: the reward rose from {reward[0]:.3g} to {reward[-1]:.3g} while the share "
+        f"of right answers fell from {truth[peak]:.1%}, at about step {step:,}, to {truth[-1]:.1%} "
+        f"(by {100 * fall:.1f} points; 95 % interval {low:.1f} to {high:.1f}). The model is paid "
+        "for something else than right answers; reward these, or stop earlier."
+    )
+
+
 class _Change:
     """How a figure went from the first rounds to the last ones."""
 
@@ -330,9 +361,6 @@ class _Change:
         size = max(1, min(WINDOW, len(values) // 4))
         ends = values[:size], values[-size:]
         self.first, self.last = (float(part.mean()) for part in ends)
-        spread = sum(float(part.var(ddof=1)) / size for part in ends if size > 1) ** 0.5
-        self.rose = size > 1 and self.last - self.first > ERRORS * spread
-        self.fell = size > 1 and self.first - self.last > ERRORS * spread
 
 
 def _change(training: Json, name: str) -> _Change | None:

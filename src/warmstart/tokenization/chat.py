@@ -6,15 +6,16 @@ on, what is generated from and what transformers makes of the saved folder are t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from warmstart.data.conversations import ASSISTANT, Message
+from warmstart.data.conversations import ASSISTANT, REASONING, Message
 from warmstart.errors import RecipeError, RowError, UnknownNameError, shown
 from warmstart.tokenization.rendering import RENDERER, Rendered
 
@@ -40,6 +41,13 @@ TOOL_PROBE: Sequence[Message] = (
     {"role": "tool", "name": "weather", "content": "sleet"},
     {"role": ASSISTANT, "content": "Four"},
 )  # fmt: skip
+THOUGHT = "Two pairs"
+OPENED = re.compile(
+    r"(<\|?[\w:]*think\w*\|?>|\[THINK\])\s*(<\|?/[\w:]*think\w*\|?>\s*|\[/THINK\]\s*)?$"
+)
+"""At the end of an opening for an answer: thinking that begins there, or that there is none of."""
+UNTHOUGHT = re.compile(r"\s*(<\|?/[\w:]*think\w*\|?>|\[/THINK\])\s*")
+"""What follows such a beginning where nothing was thought."""
 Turns = Literal["all", "last"]
 NOT_SHOWN = {"weight"}  # what a message says of itself, and no template reads
 
@@ -58,11 +66,19 @@ class Conversation:
         mask: bool [L], whether a token is trained.
         turns: of each of the assistant's turns the first token that it writes and the one after
             its last, which is the end of the turn; those that are not trained as well.
+        messages: the number of the message that each turn is.
     """
 
     ids: np.ndarray
     mask: np.ndarray
     turns: Sequence[tuple[int, int]]
+    messages: Sequence[int]
+
+    @property
+    def learned(self) -> set[int]:
+        """The numbers of the messages that are trained."""
+        pairs = zip(self.messages, self.turns, strict=True)
+        return {message for message, (begin, _) in pairs if self.mask[begin]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +90,9 @@ class ChatTemplate:
         name: `own`, or that of one of ours.
         end: the id of the token that ends a turn of the assistant.
         tools: whether it writes tools, calls of them and what they gave.
+        thinking: where it reads what was thought before an answer: `reasoning_content`, or
+            `content` between `<think>` and `</think>`.
+        opens: the thinking that it opens an answer with, such as `<think>`.
     """
 
     source: str
@@ -81,6 +100,8 @@ class ChatTemplate:
     tokenizer: Any
     end: int = -1
     tools: bool = False
+    thinking: frozenset[str] = frozenset()
+    opens: str = ""
     _ends: frozenset[int] = field(default=frozenset(), repr=False)
 
     @classmethod
@@ -138,8 +159,12 @@ class ChatTemplate:
                 f"{_listed()}"
             )
         end = ids[conversation.turns[0][1] - 1]
-        return ChatTemplate(self.source, self.name, self.tokenizer, end, self._writes_tools(),
-                            self._ends)  # fmt: skip
+        opening = self._rendered(PROBE[:1], None, (), opened=True).text
+        opened = OPENED.search(opening)
+        opens = opened[0].strip() if opened else ""
+        return replace(self, end=end, tools=self._writes_tools(), opens=opens,
+                       thinking=frozenset(key for key in (REASONING, "content")
+                                          if self._writes_thinking(key)))  # fmt: skip
 
     def _writes_tools(self) -> bool:
         """Whether everything that belongs to a call stands in what it writes."""
@@ -148,6 +173,39 @@ class ChatTemplate:
         except RowError:
             return False
         return all(word in text for word in ("The weather of", "city", CALL["city"], "sleet"))
+
+    def _writes_thinking(self, key: str) -> bool:
+        thought = {"content": f"<think>\n{THOUGHT}\n</think>\n\nFour"}
+        answer = {**PROBE[1], **(thought if key == "content" else {key: THOUGHT})}
+        try:
+            return THOUGHT in self._rendered([PROBE[0], answer], None, ()).text
+        except RowError:
+            return False
+
+    def forgets(self, messages: Sequence[Message]) -> bool:
+        """Whether messages have thinking that the template writes nowhere."""
+        return any(
+            (REASONING in m and REASONING not in self.thinking)
+            or ("</think>" in m["content"] and "content" not in self.thinking)
+            for m in messages
+        )
+
+    def lessons(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> list[Sequence[Message]]:
+        """The conversations that teach every answer of one where the model would write it: itself,
+        and where an answer is written otherwise once another follows (what was thought is dropped)
+        that up to it, with weight 0 for what another teaches. Raises as `conversation` does."""
+        learned = self.conversation(messages, tools).learned
+        wanted = {i for i, m in enumerate(messages)
+                  if i > 0 and m["role"] == ASSISTANT and m.get("weight", 1)}  # fmt: skip
+        lessons = [messages]
+        while rest := wanted - learned:
+            part = [{**m, "weight": 0} if i in learned else m
+                    for i, m in enumerate(messages[: max(rest) + 1])]  # fmt: skip
+            learned |= self.conversation(part, tools).learned | {max(rest)}
+            lessons.append(part)
+        return lessons
 
     def render(
         self,
@@ -171,10 +229,7 @@ class ChatTemplate:
         train: Turns = "all",
     ) -> tuple[np.ndarray, np.ndarray]:
         """The ids [L] of a conversation, and which of them are trained [L]: what the assistant
-        writes, with the token that ends its turn.
-
-        See `conversation`, which says where turns are as well.
-        """
+        writes, with the token that ends its turn. See `conversation`."""
         conversation = self.conversation(messages, tools, train)
         return conversation.ids, conversation.mask
 
@@ -189,7 +244,8 @@ class ChatTemplate:
         A turn begins where the messages before it end, with the opening for an answer, and ends
         with the token that ends it, even where the template writes that before the next message.
         Where the template marks what is generated, both have to agree. A turn whose `weight` is 0
-        is not trained, nor is one that nothing comes before; `train` "last": only the last.
+        is not trained, nor is one that nothing comes before, nor one that stands there otherwise
+        than it was written (see `lessons`); `train` "last": only the last.
 
         Raises `RowError` for a conversation that cannot be trained on (with the reason),
         `RecipeError` for a template that cannot.
@@ -230,56 +286,80 @@ class ChatTemplate:
         ids = np.asarray(encoding.ids, np.int64)
         spans = np.asarray(encoding.offsets, np.int64).reshape(-1, 2)
         tokens = _Tokens(rendered.text, ids, spans, self._ends, self.end)
-        places: list[tuple[int, int]] = []
-        mask = np.zeros(len(ids), bool)
-        wanted = turns[-1:] if train == "last" else turns
-        for turn, before, through in zip(turns, rendered.before, rendered.through, strict=True):
-            if before is None or not rendered.text.startswith(before):
-                if not rendered.marks:
-                    raise RecipeError(
-                        f"{self._called} asks for an answer in another way than it writes one "
-                        f"({_difference(before, rendered.text)}), and does not mark what is "
-                        "generated, so that what is trained would not be what is written later; "
-                        "take another with --task.template NAME"
-                    )
-                continue
-            whole = through is not None and rendered.text.startswith(through)
-            place = tokens.turn(len(before), len(through) if whole and through else None)
-            places.append(place)
-            if turn in wanted and messages[turn].get("weight", 1):
-                mask[slice(*place)] = True
-        if rendered.marks:
-            places, mask = self._agreed(tokens, rendered, messages, turns, wanted, places, mask)
-        return Conversation(ids, mask, places)
+        places: dict[int, tuple[int, int]] = {}
+        for turn, *texts in zip(turns, rendered.before, rendered.through, rendered.closed,
+                                strict=True):  # fmt: skip
+            if (place := self._place(tokens, *texts)) is not None:
+                places[turn] = place
+        mask, last = np.zeros(len(ids), bool), turns[-1] if turns else 0
+        if turns and last not in places and not rendered.marks:
+            before = rendered.before[-1]
+            raise RecipeError(
+                f"{self._called} asks for an answer in another way than it writes one "
+                f"({_difference(before, rendered.text)}), and does not mark what is generated, so "
+                "that what is trained would not be what is written later; take another with "
+                "--task.template NAME"
+            )
+        if turns and last not in places:  # prefixes say nothing: the marks do
+            marked = [tokens.turn(first, stop, exact=False) for first, stop in rendered.marks]
+            places = dict(zip(turns[-len(marked) :], marked[-len(turns) :], strict=False))
+            written = set(places)
+        else:
+            through = dict(zip(turns, rendered.through, strict=True))
+            written = {turn for turn, place in places.items()
+                       if tokens.stands_in(through[turn], *place)}  # fmt: skip
+            if rendered.marks:
+                self._agree(tokens, rendered, turns, places, written)
+        for turn in written & set(turns[-1:] if train == "last" else turns):
+            mask[slice(*places[turn])] = bool(messages[turn].get("weight", 1))
+        return Conversation(ids, mask, list(places.values()), list(places))
 
-    def _agreed(
+    @staticmethod
+    def _place(
+        tokens: _Tokens, before: str | None, through: str | None, closed: str | None
+    ) -> tuple[int, int] | None:
+        """The tokens of a turn, by what stands before it, up to it, and before it without an
+        opening; None where the messages before it are written otherwise now. Raises `RowError`."""
+        text = tokens.text
+        if before is not None and text.startswith(before):
+            begin = len(before)
+            opened = OPENED.search(before)
+            if opened and not opened[2] and (nothing := UNTHOUGHT.match(text, begin)):
+                begin = nothing.end()  # the opening has begun to think, and nothing was thought
+        elif before is not None and closed is not None and text.startswith(closed):
+            short = OPENED.sub("", before)
+            if len(short) <= len(closed) or not text.startswith(short):
+                return None
+            begin = len(short)
+        else:
+            return None
+        whole = through is not None and text.startswith(through) and len(through) > begin
+        return tokens.turn(begin, len(through) if whole and through else None)
+
+    def _agree(
         self,
         tokens: _Tokens,
         rendered: Rendered,
-        messages: Sequence[Message],
         turns: Sequence[int],
-        wanted: Sequence[int],
-        places: list[tuple[int, int]],
-        mask: np.ndarray,
-    ) -> tuple[list[tuple[int, int]], np.ndarray]:
-        """What the template's own marks say, held against what its prefixes say."""
-        if len(places) < len(turns):  # prefixes say nothing of some: the marks do
-            marked = [tokens.turn(first, last, exact=False) for first, last in rendered.marks]
-            mask = np.zeros(len(tokens.ids), bool)
-            for turn, place in zip(turns[-len(marked) :], marked[-len(turns) :], strict=False):
-                if turn in wanted and messages[turn].get("weight", 1):
-                    mask[slice(*place)] = True
-            return marked, mask
-        by_marks, by_prefix = (np.zeros(len(tokens.ids), bool) for _ in range(2))
-        openings = np.zeros(len(tokens.ids), bool)  # they may be marked too
-        for place, closed in zip(places, rendered.closed, strict=True):
+        places: Mapping[int, tuple[int, int]],
+        written: set[int],
+    ) -> None:
+        """Hold what the template's own marks say against what its prefixes say. Raises
+        `RecipeError`."""
+        by_marks, by_prefix, open = (np.zeros(len(tokens.ids), bool) for _ in range(3))
+        for turn, closed in zip(turns, rendered.closed, strict=True):
+            if turn not in places:
+                return  # what stands before it is written otherwise: only its own lesson can say
+            place = places[turn]
             by_prefix[slice(*place)] = True
-            if closed is not None:
+            if turn not in written:
+                open[slice(*place)] = True
+            if closed is not None:  # the opening may be marked too
                 begin = int(np.searchsorted(tokens.spans[:, 0], len(closed)))
-                openings[begin : place[0]] = True
+                open[begin : place[0]] = True
         for first, last in rendered.marks:
             by_marks |= (tokens.spans[:, 0] < last) & (tokens.spans[:, 1] > first)
-        for at in np.flatnonzero((by_marks != by_prefix) & ~openings).tolist():
+        for at in np.flatnonzero((by_marks != by_prefix) & ~open).tolist():
             text = tokens.text[slice(*tokens.spans[at].tolist())]
             if text.strip() and not tokens.special(at):
                 says = "its marks" if by_marks[at] else "its prefixes"
@@ -288,7 +368,6 @@ class ChatTemplate:
                     f"'{shown(text, 30)}'; mend its {{% generation %}}, or take another with "
                     "--task.template NAME"
                 )
-        return places, mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +414,17 @@ class _Tokens:
                 "no token that ends an answer: a model that learns from it would never stop"
             )
         return begin, after
+
+    def stands_in(self, through: str | None, begin: int, stop: int) -> bool:
+        """Whether a turn stands, as it does here, in the text that ends with it: what it says, not
+        how it ends."""
+        first = int(self.spans[begin, 0])
+        if through is None or not through.startswith(self.text[:first]):
+            return True
+        while stop > begin and (self.special(stop - 1) or self._blank(stop - 1)):
+            stop -= 1
+        words = self.text[first : int(self.spans[stop - 1, 1])] if stop > begin else ""
+        return through.startswith(words, first)
 
     def _ends(self, at: int) -> bool:
         return int(self.ids[at]) == self.end

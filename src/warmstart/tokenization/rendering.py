@@ -52,7 +52,8 @@ class Rendered:
         before: for each turn that was asked for, the text of all messages before it with an opening
             for an answer; None where the template refuses them.
         through: the text of all messages up to the turn.
-        closed: of a template with marks, the text of all messages before it without an opening.
+        closed: the text of all messages before it without an opening; None where that is not
+            needed: of a template without marks whose opening is what the whole begins with.
     """
 
     text: str
@@ -230,7 +231,9 @@ def _render(request: Mapping[str, Any]) -> Answer:
     before = [tried(messages[:turn], True) for turn in turns]
     last = len(messages) - 1
     through = [text if turn == last else tried(messages[: turn + 1], False) for turn in turns]
-    closed = [tried(messages[:turn], False) for turn in turns] if marked else []
+    closed = [None if not marked and opening is not None and text.startswith(opening)
+              else tried(messages[:turn], False)
+              for turn, opening in zip(turns, before, strict=True)]  # fmt: skip
     return {"text": text, "marks": marks, "before": before, "through": through, "closed": closed}
 
 

@@ -36,11 +36,11 @@ class Length:
 
 @dataclass(frozen=True, slots=True)
 class EvalOutput:
-    """What a pass over a split gave: the outputs of its rows, the objective's loss, its metrics."""
+    """What a pass over a split gave: the outputs of its rows, and as figures the objective's loss
+    and metrics, means over the summed weight; none of rows that weigh nothing."""
 
     outputs: Any
-    loss: float
-    metrics: dict[str, float]
+    figures: dict[str, float]
 
 
 class BatchSource:
@@ -181,22 +181,20 @@ class BatchSource:
 
         The outputs are those that the loss was computed from, where it was computed from these.
         """
-        total, weight = 0.0, 0.0
-        sums: dict[str, float] = {}
+        weight, sums = 0.0, {"loss": 0.0}
 
         def computed() -> Iterator[tuple[Batch, Outputs]]:
-            nonlocal total, weight
+            nonlocal weight
             for rows in self.dataset.ordered(self.batch_size):
                 rng = np.random.default_rng(EVALUATION)
                 batch = self.objective.collate(self.dataset, rows, rng)
                 loss = self.objective.loss(forward, batch)
-                total, weight = total + float(loss.total), weight + float(loss.weight)
-                for name, value in loss.metrics.items():
+                weight += float(loss.weight)
+                for name, value in {"loss": loss.total, **loss.metrics}.items():
                     sums[name] = sums.get(name, 0.0) + float(value)
                 if answers:
                     yield batch, forward.forward(batch)
 
         with forward.evaluating():
             outputs = self.dataset.gather(forward, computed()) if answers else [*computed()]
-        whole = max(weight, 1e-12)
-        return EvalOutput(outputs, total / whole, {name: v / whole for name, v in sums.items()})
+        return EvalOutput(outputs, {n: v / weight for n, v in sums.items()} if weight else {})

@@ -6,7 +6,7 @@ that stand still gave for them (`training.cached_states`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -333,11 +333,13 @@ class LanguageRows(TokenRows):
     def predict(self, forward: Forward) -> TokenScores:
         """What the model says of all windows."""
         with forward.evaluating():
-            batches = (
-                self.objective.collate(self, rows, np.random.default_rng(EVALUATION))
-                for rows in self.ordered(1)
-            )
-            return self.gather(forward, ((batch, forward.forward(batch)) for batch in batches))
+            return self.gather(forward, self.answered(forward))
+
+    def answered(self, forward: Forward) -> Iterator[tuple[Batch, Outputs]]:
+        """All windows under the random numbers of every evaluation, and what is said of each."""
+        for rows in self.ordered(1):
+            batch = self.objective.collate(self, rows, np.random.default_rng(EVALUATION))
+            yield batch, forward.forward(batch)
 
 
 class HiddenTokens(TokenRows):

@@ -70,7 +70,7 @@ def rate_at(step: int, total: int, settings: Train) -> float:
     if settings.schedule == "cosine":
         left = 0.5 * (1 + math.cos(math.pi * done))
     elif settings.schedule == "wsd":
-        left = min(1.0, (total - step) / max(1, round(settings.decay * total)))
+        left = min(1.0, (total - step) / settings.decay_steps(total))
     else:
         left = 1.0 - done
     return settings.min_rate + (1 - settings.min_rate) * left

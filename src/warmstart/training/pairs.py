@@ -92,14 +92,19 @@ class PairRows(Rows):
     def beside(self, forward: Forward, other: Forward) -> dict[str, Any]:
         """What a model before training says of the rows (`untuned`), and how far the trained one
         has gone from it on each answer's tokens: the summed KL(trained ‖ other) in nats [n, K]."""
-        drift = np.zeros((len(self), len(behind(self.dataset))))
+        counts = np.stack([text.lengths for text in behind(self.dataset)], 1)
+        drift, nll = np.zeros(counts.shape), np.zeros(counts.shape)
         with torch.no_grad(), forward.evaluating(), other.evaluating():
             for rows in self.ordered(1):
                 inputs = self.inputs(self.dataset, rows)
-                gaps = divergences(answer_states(forward, inputs), answer_states(other, inputs))
-                sums = gaps.new_zeros(inputs["sizes"].numel()).index_add(0, inputs["owner"], gaps)
-                drift[rows] = sums.view(len(rows), -1).double().cpu().numpy()
-        return {"untuned": self.predict(other), "drift": drift}
+                states = answer_states(forward, inputs), answer_states(other, inputs)
+                of_tokens = divergences(states[0], states[1], inputs["token"])
+                for sums, values in zip((drift, nll), of_tokens, strict=True):
+                    flat = values.new_zeros(inputs["sizes"].numel())
+                    flat.index_add_(0, inputs["owner"], values)
+                    sums[rows] = flat.view(len(rows), -1).double().cpu().numpy()
+        nothing = np.zeros(counts.shape)
+        return {"untuned": TokenScores(nll, nothing, nothing, counts), "drift": drift}
 
 
 class RatedPairs(Rows):

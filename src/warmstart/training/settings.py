@@ -121,6 +121,10 @@ class Train(Part):
         default="auto", description="auto: cuda if there is one"
     )
 
+    def decay_steps(self, total: int) -> int:
+        """The last steps of so many, over which wsd goes down."""
+        return max(1, round(self.decay * total))
+
     @property
     def duration(self) -> str:
         """How long it trains, for people."""

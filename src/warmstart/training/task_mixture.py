@@ -141,8 +141,8 @@ class TaskMixture(BatchSource):
             name: source.evaluate(forward.by_task[name], answers=name in self.scored)
             for name, source in self.sources.items()
         }
-        loss = sum(outputs[name].loss for name in self.scored) / len(self.scored)
-        return EvalOutput(outputs, loss, {})
+        loss = sum(outputs[name].figures["loss"] for name in self.scored) / len(self.scored)
+        return EvalOutput(outputs, {"loss": loss})
 
     def _task_of(self, rows: np.ndarray) -> str:
         return next(n for n in reversed(self._starts) if self._starts[n] <= rows[0])

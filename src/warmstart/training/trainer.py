@@ -33,7 +33,7 @@ from warmstart.types import Listener
 
 OF_EACH = ("score:", "loss:")
 """How the figures begin that several tasks in one run have, each its own."""
-SHOWN = ("bits_per_byte", "perplexity")
+SHOWN = ("bits_per_byte", "perplexity", "reward")
 """Figures of a validation that are shown besides its loss and its score."""
 Score = Callable[[Any], dict[str, float]]
 
@@ -200,9 +200,9 @@ class Fit:
         figures: dict[str, float] = {}
         if len(self.validation):
             result = self.validation.evaluate(self.forward)
-            figures = {"loss": result.loss, **result.metrics, **self.score(result.outputs)}
-            row |= {"validation_loss": result.loss, "validation_score": figures[self.main]}
-            row |= {f"validation_{name}": value for name, value in result.metrics.items()}
+            figures = {**result.figures, **self.score(result.outputs)}
+            row |= {f"validation_{name}": value for name, value in result.figures.items()}
+            row |= {"validation_score": figures[self.main]}
         row |= {key: value for key, value in figures.items() if key.startswith(OF_EACH)}
         row |= {f"validation_{key}": figures[key] for key in SHOWN if key in figures}
         if self.sample is not None:

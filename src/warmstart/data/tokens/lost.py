@@ -203,6 +203,22 @@ class TextNotes:
             )
 
 
+class _Losses:
+    """Tells the ledger about rows of a split that a task cannot use, and what else it noticed."""
+
+    def __init__(self, split: str, table: pa.Table, ledger: Ledger) -> None:
+        self.split, self.table, self.ledger = split, table, ledger
+
+    def __call__(self, row: int, reason: str) -> None:
+        file, line = self.table["_file"][row].as_py(), self.table["_line"][row].as_py()
+        self.ledger.drop(file, line, reason, "", self.split)
+
+    def note(self, kind: str, remark: str) -> None:
+        """Of the training rows: the others are alike."""
+        if self.split == "train":
+            self.ledger.note(kind, remark, loud=True)
+
+
 def usable(
     tables: Mapping[str, pa.Table],
     use: Callable[[pa.Table, Any, Callable[[int, str], None]], pa.Table],
@@ -213,11 +229,7 @@ def usable(
     had been counted as kept, go to the ledger. Raises `DataError` where none is left of a split."""
     kept: dict[str, pa.Table] = {}
     for name, table in tables.items():
-
-        def drop(row: int, reason: str, name: str = name, table: pa.Table = table) -> None:
-            ledger.drop(table["_file"][row].as_py(), table["_line"][row].as_py(), reason, "", name)
-
-        kept[name] = use(table, tokenizer, drop)
+        kept[name] = use(table, tokenizer, _Losses(name, table, ledger))
         if len(table) and not len(kept[name]):
             raise ledger.nothing_left(str(table["_file"][0].as_py()))
     return kept

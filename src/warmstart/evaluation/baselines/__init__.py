@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from warmstart.evaluation.baselines import rules, tfidf
-from warmstart.evaluation.baselines.base import Baseline, Untuned
+from warmstart.evaluation.baselines.base import Baseline, BaseRate, Untuned
 from warmstart.evaluation.settings import Evaluate
 from warmstart.tasks.base import Examples, Task
 
@@ -29,7 +29,7 @@ def fit_baselines(
     seed: int,
 ) -> list[Baseline]:
     """The baselines that can be fitted, in order; `outputs` may have "untuned", those of the base
-    before training, on the test rows."""
+    before training, on the test rows, and "base_rate"."""
     train, validation = examples.get("train"), examples.get("validation")
     fitted: list[Baseline] = []
     if settings.baselines and train is not None and len(train):
@@ -37,6 +37,5 @@ def fit_baselines(
             baseline = BASELINES[name](task, settings.baseline_rows, seed)
             if baseline.fit(train, validation):
                 fitted.append(baseline)
-    if "untuned" in outputs:
-        fitted.append(Untuned(outputs["untuned"]))
-    return fitted
+    return fitted + [kind(outputs[kind.name]) for kind in (Untuned, BaseRate)
+                     if kind.name in outputs]  # fmt: skip

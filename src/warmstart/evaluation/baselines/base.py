@@ -65,3 +65,11 @@ class Untuned(Baseline):
 
     def predict(self, rows: Examples) -> Any:
         return self.outputs
+
+
+class BaseRate(Untuned):
+    """The same answer for every token: how often it is true of the test rows, which is more than a
+    model could know."""
+
+    name = "base_rate"
+    title = "the share of replaced tokens alone"

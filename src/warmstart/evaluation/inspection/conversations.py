@@ -89,12 +89,14 @@ def _template(context: Context, result: CheckResult) -> None:
     sizes, learned, lost = list[int](), 0, Counter[str]()
     for row in rows[::step]:
         try:
-            conversation = template.conversation(read(row["messages"]), read(row["tools"]))
+            messages, tools = read(row["messages"]), read(row["tools"])
+            taught = [template.conversation(talk, tools)
+                      for talk in template.lessons(messages, tools)]  # fmt: skip
         except (RowError, RecipeError) as error:
             lost[str(error)] += 1
             continue
-        sizes.append(len(conversation.ids))
-        learned += int(conversation.mask.sum())
+        sizes += [len(talk.ids) for talk in taught]
+        learned += sum(int(talk.mask.sum()) for talk in taught)
     for reason, count in lost.most_common():
         rest = reason.rpartition("; ")[2] if "--" in reason else "mend these rows"
         what = reason.rpartition("; ")[0] if "--" in reason else reason

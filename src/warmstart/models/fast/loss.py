@@ -120,8 +120,11 @@ def target_nll(outputs: Unprojected | Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def divergences(left: Unprojected | Tensor, right: Unprojected | Tensor) -> Tensor:
-    """KL(left ‖ right) in nats of what two models say at the same T places, exactly, [T]."""
+def divergences(
+    left: Unprojected | Tensor, right: Unprojected | Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """KL(left ‖ right) in nats of what two models say at the same T places, exactly, [T]; and minus
+    the log-probability of each target [T] under the right one."""
 
     def logs(outputs: Unprojected | Tensor, part: slice) -> Tensor:
         whole = outputs[part].float() if isinstance(outputs, Tensor) else outputs.at(part).logits()
@@ -131,11 +134,12 @@ def divergences(left: Unprojected | Tensor, right: Unprojected | Tensor) -> Tens
     places, device = (
         (left.shape[0], left.device) if whole else (len(left.hidden), left.hidden.device)
     )
-    values = torch.zeros(places, device=device)
+    values, nll = torch.zeros(places, device=device), torch.zeros(places, device=device)
     for part in _chunks(places, left.shape[1] if whole else len(left.weight)):
-        own = logs(left, part)
-        values[part] = (own.exp() * (own - logs(right, part))).sum(-1)
-    return values
+        own, other = logs(left, part), logs(right, part)
+        nll[part] = -other.gather(1, targets[part, None])[:, 0]
+        values[part] = (own.exp() * (own - other)).sum(-1)
+    return values, nll
 
 
 def _chunks(tokens: int, vocabulary: int) -> list[slice]:

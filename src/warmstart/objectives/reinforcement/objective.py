@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from warmstart.data.tokens.batching import micro, pad_rows
-from warmstart.data.tokens.dataset import IGNORE_INDEX, TokenizedDataset, offsets_of
+from warmstart.data.tokens.dataset import TokenizedDataset, offsets_of
 from warmstart.errors import RecipeError
 from warmstart.metrics.rewards import Answered, Rewards, check_names
 from warmstart.models.architectures import family_of
@@ -29,7 +29,6 @@ from warmstart.objectives.reinforcement.rollouts import (
     extremes,
     facts_of,
 )
-from warmstart.objectives.supervised import text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -175,8 +174,8 @@ class RolloutObjective(Objective):
         self._limit = int(task.max_new_tokens or 0)
 
     def collate(self, dataset: Dataset, rows: np.ndarray, rng: np.random.Generator) -> Batch:
-        """In validation the rows with the answers that are wanted; in training, before anything is
-        written, their numbers alone."""
+        """In validation the rows with the answers that are wanted, which weigh nothing: what is
+        followed there is the reward; in training, before anything is written, their numbers."""
         import torch
 
         from warmstart.models.forward import Batch
@@ -185,8 +184,7 @@ class RolloutObjective(Objective):
         if not hasattr(own, "dataset") or own.dataset.answers is None:
             nothing = torch.zeros(0, dtype=torch.long)
             return Batch({}, nothing, torch.tensor(float(len(rows))), rows, 0)
-        batch = dataset.collate(rows)
-        return replace(batch, weight=(batch.targets != IGNORE_INDEX).sum().float())
+        return replace(dataset.collate(rows), weight=torch.tensor(0.0))
 
     def steps(self, source: Source, done: Position) -> Iterator[PlannedStep]:
         """Passes over the prompts; what is learned from in a step is written when it is made."""
@@ -351,11 +349,10 @@ class RolloutObjective(Objective):
         return total
 
     def loss(self, model: Forward, batch: Batch) -> Loss:
-        """The loss of a batch of its own answers; in validation the cross-entropy of the answers
-        that are wanted."""
-        outputs: Any = model.forward(batch)
+        """The loss of a batch of its own answers; rows of validation have none."""
         if "tokens" not in batch.inputs:
-            return Loss(text(outputs, batch.targets, 0.0), batch.weight)
+            return Loss(batch.weight, batch.weight)
+        outputs: Any = model.forward(batch)
         total, metrics = self.policy_loss(outputs, batch)
         inputs, share = batch.inputs, batch.inputs["share"]
         tokens, real = inputs["tokens"], inputs["real"]

@@ -7,7 +7,7 @@ seed, so that all runs learn from the same rows and are judged on the same rows.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,10 +36,15 @@ def is_several(keys: Mapping[str, Any]) -> bool:
     return any(isinstance(v, list | tuple) or (isinstance(v, str) and "," in v) for v in values)
 
 
-def wanted(below: Mapping[str, Any], above: Mapping[str, Any]) -> list[Wanted]:
+def wanted(
+    below: Mapping[str, Any],
+    above: Mapping[str, Any],
+    recipe_of: Callable[..., Recipe] = Recipe.of,
+) -> list[Wanted]:
     """The runs of a request in which `above` lies over `below`, by method and then by seed.
 
-    A setting such as `method.rank` goes to those of the methods that have it. Raises `RecipeError`.
+    `recipe_of` makes a recipe of layers. A setting such as `method.rank` goes to those of the
+    methods that have it. Raises `RecipeError`.
     """
     rest = {k: v for k, v in above.items() if k not in ("method", "seed")}
     settings = {k.partition(".")[2]: rest.pop(k) for k in [*rest] if k.startswith("method.")}
@@ -47,7 +52,7 @@ def wanted(below: Mapping[str, Any], above: Mapping[str, Any]) -> list[Wanted]:
     runs: list[Wanted] = []
     for name, table in _named(_methods(below, above, settings)):
         for seed in seeds:
-            recipe = Recipe.of(below, rest, {"method": table}, seed)
+            recipe = recipe_of(below, rest, {"method": table}, seed)
             folder = f"{name}-seed{recipe.seed}" if len(seeds) > 1 else name
             if len(seeds) > 1 and recipe.data.split_seed is None:
                 first = runs[0].recipe.data.split_seed if runs else recipe.seed

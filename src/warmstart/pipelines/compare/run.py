@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from warmstart.pipelines.compare.request import Wanted, wanted
 from warmstart.pipelines.compare.result import Comparison, finish_comparison
 from warmstart.pipelines.prepare import Prepared, prepare
 from warmstart.pipelines.pretrain.scratch import base_of
-from warmstart.pipelines.reading.recognise import with_task
+from warmstart.pipelines.reading.recognise import recipe_of, with_task
 from warmstart.pipelines.request import Request, check_recipe, check_unchanged
 from warmstart.pipelines.resources import Meter
 from warmstart.pipelines.tune import tell_first, tune
@@ -104,7 +105,7 @@ def _runs_of(request: Request, ledger: Ledger) -> tuple[list[Wanted], Path, dict
     if request.resume is None:
         runs = [
             replace(run, recipe=with_task(run.recipe, request.source, ledger))
-            for run in wanted(*request.layers())
+            for run in wanted(*request.layers(), partial(recipe_of, request.source))
         ]
         recipe, methods = runs[0].recipe, {one.method for one in runs}
         what = "methods" if len(methods) > 1 else f"{runs[0].method}-seeds"

@@ -125,9 +125,13 @@ class TasksSession:
             scores[name] = task.score(outputs[name].outputs, examples)[task.epoch_score]
         spans = {name: own.task.score_span for name, own in self.prepared.each.items()}
         mean = sum(score / spans[name][1] for name, score in scores.items()) / len(scores)
-        scores |= {name: outputs[name].metrics["accuracy"] for name in self.masked}
+        scores |= {name: outputs[name].figures["accuracy"] for name in self.masked}
         figures = {f"score:{name}": score for name, score in scores.items()}
-        return {"mean": mean, **figures, **{f"loss:{n}": o.loss for n, o in outputs.items()}}
+        return {
+            "mean": mean,
+            **figures,
+            **{f"loss:{n}": o.figures["loss"] for n, o in outputs.items()},
+        }
 
     def answers(self) -> dict[str, Any]:
         """Task → the outputs of its splits."""

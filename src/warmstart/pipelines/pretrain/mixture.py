@@ -3,8 +3,10 @@ after training, so that what was gained of the one and lost of the others stands
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,11 +25,14 @@ from warmstart.metrics.base import Floats
 from warmstart.models.architectures import family_of
 from warmstart.models.base import Base
 from warmstart.models.head_layers import unwrap
+from warmstart.objectives.base import Objective, PlannedStep, Position
 from warmstart.objectives.language import objective_of
 from warmstart.pipelines.pretrain.scratch import windows_of
 from warmstart.tasks.base import Examples
-from warmstart.training.datasets import rows_for
+from warmstart.training.batches import BatchSource
+from warmstart.training.datasets import Rows, rows_for
 from warmstart.training.precision import device_named
+from warmstart.training.settings import Train
 
 GENERAL = "general"
 """What the text of `forgetting.text` is called among the corpora."""
@@ -37,7 +42,7 @@ def corpora_of(recipe: Recipe) -> dict[str, Corpus]:
     """The corpora that are learned along: those of `data.mixture`, and the general text that is
     rehearsed. Raises `RecipeError` where the task reads no raw text, or both have one name."""
     task: Any = recipe.task
-    corpora, keeping = recipe.data.corpora, recipe.forgetting
+    corpora, keeping, late = recipe.data.corpora, recipe.forgetting, recipe.data.decay_mixture
     if not task.reads_documents:
         if corpora:
             raise RecipeError(
@@ -51,7 +56,15 @@ def corpora_of(recipe: Recipe) -> dict[str, Corpus]:
                 "data.mixture.general and forgetting.text are two general texts; give one of them"
             )
         corpora[GENERAL] = Corpus(keeping.text, keeping.rehearsal)
-    if sum(corpus.share for corpus in corpora.values()) >= 1:
+    if late and recipe.train.schedule != "wsd":
+        raise RecipeError(
+            "data.decay_mixture is what the last steps of schedule wsd learn from, and schedule "
+            f"{recipe.train.schedule} has no such steps; take --train.schedule wsd"
+        )
+    rehearsed = keeping.rehearsal if keeping.text is not None else 0.0
+    whole = max(sum(corpus.share for corpus in corpora.values()),
+                sum(table["share"] for table in late.values()) + rehearsed)  # fmt: skip
+    if whole >= 1:
         raise RecipeError(
             "the shares of data.mixture and forgetting.rehearsal come to 1 or more, and the data "
             "themselves get the rest; lower them"
@@ -60,13 +73,15 @@ def corpora_of(recipe: Recipe) -> dict[str, Corpus]:
 
 
 class Mixture(NamedTuple):
-    """What is trained on: the documents and windows of all corpora, and the rows of one pass.
+    """What is trained on: the documents and windows of all corpora, the rows of one pass, and those
+    of a pass in the decay where these are others.
 
     `held` are the held-out documents of the other corpora.
     """
 
     train: Examples
     rows: np.ndarray
+    late: np.ndarray | None
     held: Mapping[str, Examples]
 
 
@@ -88,16 +103,25 @@ def mix(
                 parts.append(examples)
             else:
                 held[name] = examples
-    rows = mixed([part.store.lengths for part in parts],
-                 [corpora[name].share for name in splits.corpora], recipe.seed)  # fmt: skip
+    lengths = [part.store.lengths for part in parts]
+    rows = mixed(lengths, [corpora[name].share for name in splits.corpora], recipe.seed)
     for name, part, own in zip(splits.corpora, parts[1:], rows[1:], strict=True):
         _note(name, corpora[name], part, own, held[name], ledger)
     starts = np.cumsum([0, *(len(part.store) for part in parts[:-1])])
     used = np.concatenate([own + start for own, start in zip(rows, starts, strict=True)])
+    late = None
+    if recipe.data.decay_mixture:
+        shares = {name: recipe.data.decay_mixture.get(name, {"share": 0.0})["share"]
+                  for name in splits.corpora}  # fmt: skip
+        if GENERAL in shares and recipe.forgetting.text is not None:
+            shares[GENERAL] = recipe.forgetting.rehearsal
+        drawn = mixed(lengths, [*shares.values()], recipe.seed)
+        late = np.concatenate([own + start for own, start in zip(drawn, starts, strict=True)])
+        _note_decay(recipe, shares, ledger)
     columns = main.table.column_names
     table = pa.concat_tables([part.table.select(columns) for part in parts])
     stacked = replace(main, table=table.unify_dictionaries(), store=behind_one_another(parts))
-    return Mixture(stacked, used, held)
+    return Mixture(stacked, used, late, held)
 
 
 def behind_one_another(parts: Sequence[Examples]) -> TokenizedDataset:
@@ -127,6 +151,60 @@ def _note(
         loud=tokens > whole, documents=len(part.table), tokens=whole, used=tokens,
         times=round(tokens / max(whole, 1), 3), share=corpus.share,
     )  # fmt: skip
+
+
+def _note_decay(recipe: Recipe, shares: Mapping[str, float], ledger: Ledger) -> None:
+    own = ", ".join(f"{share:.0%} {name}" for name, share in shares.items() if share)
+    ledger.note(
+        "mixture",
+        f"the last {recipe.train.decay:.0%} of the steps, in which the learning rate goes down, "
+        f"have a mixture of their own: {own or 'none of the other corpora'}, and "
+        f"{1 - sum(shares.values()):.0%} of the data themselves",
+        shares=dict(shares),
+    )  # fmt: skip
+
+
+class PhasedSource(BatchSource):
+    """Rows, of which the last steps, over which the learning rate of schedule wsd goes down, are
+    drawn from others.
+
+    How long the run is, where its epochs end and what is validated is as without them. Which rows a
+    step has depends on its number alone, so that a run goes on in the midst of either phase.
+
+    Args:
+        rows: as of `BatchSource`.
+        late: the rows of a pass in the last steps; None: the same.
+    """
+
+    def __init__(
+        self, dataset: Rows, objective: Objective, settings: Train, seed: int = 0,
+        rows: np.ndarray | None = None, late: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(dataset, objective, settings, seed, rows=rows)
+        self.late = late
+
+    def steps(self, done: Position) -> Iterator[PlannedStep]:
+        if self.late is None:
+            yield from super().steps(done)
+            return
+        total = self.length().steps
+        begin, rows = total - self.settings.decay_steps(total), None
+        for planned in super().steps(done):
+            number = planned.after.step - 1 - begin
+            if number >= 0:
+                rows = rows or self._late_from(number)
+                own = next(rows)
+                planned = replace(planned, batches=partial(self.batches, own), rows=len(own))
+            yield planned
+
+    def _late_from(self, number: int) -> Iterator[np.ndarray]:
+        """The rows of the steps of the decay, from one on, pass after pass."""
+        source = BatchSource(self.dataset, self.objective, self.settings, self.seed, rows=self.late)
+        for epoch in count():
+            size = source.steps_in(epoch)
+            if number < size:
+                yield from source.plan(epoch)[number:]
+            number = max(0, number - size)
 
 
 class HeldOut:

@@ -7,7 +7,7 @@ from (preferences, plain text) is refused by what it is, with the verb that take
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from warmstart.config.keys import nested, plain
 from warmstart.config.recipe import Recipe
 from warmstart.data.cells import parse_cell
 from warmstart.data.conversations import ANSWERS, CHATS, PROMPTS
@@ -51,6 +52,8 @@ MOSTLY = 0.6  # share of the rows in one language
 IN_CONTEXT = 0.8  # share of the answers that stand in their context
 WRITERS = {"summarization", "translation", "text2text", "chat"}
 TEXTS = 0.9  # share of the values of a column of texts that are no lists or objects
+NOTES, DOCUMENT = ("type",), 2_000
+"""Columns that often only describe a document, and the characters from which a text is one."""
 CLASSES = 0.5  # different values a row above which a column holds no classes
 FEW_KINDS = 0.1  # the same, up to which it holds no texts
 
@@ -86,6 +89,26 @@ class Recognised:
         return ", ".join(names[:-1]) + " and " * (len(names) > 1) + "".join(names[-1:])
 
 
+def recipe_of(source: Any, *layers: Mapping[str, Any]) -> Recipe:
+    """The recipe of layers, as `Recipe.of` reads them; where they have settings of a task and name
+    none, they are settings of the one that the columns say. It stays unnamed (`with_task` says it).
+    Raises `RecipeError`, and as `sample` does.
+    """
+    tables = [nested(layer) for layer in layers]
+    own = [plain("task", table["task"]) for table in tables if "task" in table]
+    named = any("name" in task for task in own) or any("objective" in table for table in tables)
+    if not own or named:
+        return Recipe.of(*layers)
+    without = Recipe.of(*({k: v for k, v in table.items() if k != "task"} for table in tables))
+    table = sample_for(without, source)
+    known = None if table is None else recognise(table)
+    if known is None or known.task in NO_TASK:
+        return Recipe.of(*layers)
+    recipe = Recipe.of({"task": for_base(known, without).task}, *layers)
+    recipe.__pydantic_fields_set__.difference_update({"task", "objective"})
+    return recipe
+
+
 def with_task(recipe: Recipe, source: Any, ledger: Ledger) -> Recipe:
     """The recipe with the task that the columns say, where it names none; noted in the ledger.
 
@@ -119,10 +142,17 @@ def with_task(recipe: Recipe, source: Any, ledger: Ledger) -> Recipe:
             f"--task {known.task} --base smollm2{flag}"
         )
     known = for_base(known, recipe)
-    below = recipe.model_dump(exclude_unset=True)
     message = f"task {known.task}, by the columns {known.reason}; for another say --task NAME"
     ledger.note("recognised", message, loud=True, task=known.task, roles=list(known.columns))
-    return Recipe.of({"task": known.task}, below, quiet=True)
+    return taking(known.task, recipe)
+
+
+def taking(task: str, recipe: Recipe) -> Recipe:
+    """The recipe with a task, of which it may have settings already (see `recipe_of`)."""
+    own = recipe.task if recipe.task.part_name() == task else None
+    settings = own.model_dump(exclude_unset=True) if own else {}
+    below = recipe.model_dump(exclude_unset=True)
+    return Recipe.of({"task": {**settings, "name": task}}, below, quiet=True)
 
 
 def for_base(known: Recognised, recipe: Recipe) -> Recognised:
@@ -140,8 +170,9 @@ def for_base(known: Recognised, recipe: Recipe) -> Recognised:
 
 def sample_for(recipe: Recipe, source: Any) -> pa.Table | None:
     """As `sample`, where the recipe names no task, no objective of a task's own and no columns."""
-    own = recipe.objective.part_name() != "supervised"
-    named = "task" in recipe.model_fields_set or own or recipe.data.columns
+    keys = recipe.model_fields_set
+    own = "objective" in keys and recipe.objective.part_name() != "supervised"
+    named = "task" in keys or own or recipe.data.columns
     return None if named else sample(recipe.data, source)
 
 
@@ -365,17 +396,26 @@ def _fits(task: type[Task], names: tuple[str, ...]) -> bool:
 
 def check_columns(table: pa.Table, data: str, verb: str = "tune") -> None:
     """Raise `DataError` with the command that fits where not even texts and labels are named as
-    usual; to inspect them, texts are enough."""
+    usual, or where long documents stand beside what may only be a note of them; to inspect them,
+    texts are enough."""
     columns = _Columns(table)
     if verb == "inspect" and columns.first(*Classification.roles["text"]):
         return
-    if all(columns.first(*names) for names in Classification.roles.values()):
+    text, label = (columns.first(*names) for names in Classification.roles.values())
+    if text and label:
+        size = statistics.median(len(str(value)) for value in columns.values(text) or [""])
+        if label.strip().lower() in NOTES and size >= DOCUMENT:
+            raise DataError(
+                f"{table['_file'][0].as_py()} holds documents ({size:,.0f} characters in the "
+                f"middle) in '{text}', and '{label}' beside them may be their class or a mere "
+                f"note; say which: `warmstart {verb} {data} --data.columns.label {typed(label)}` "
+                f"learns to tell it, `warmstart pretrain {data}` goes on with a base on the texts"
+            )
         return
     texts = [name for name in columns.names.values() if columns.is_text(name)]
     size = {name: statistics.mean(len(str(v)) for v in columns.values(name)) for name in texts}
     kinds = {name: len(set(map(str, columns.values(name)))) for name in columns.names.values()}
     classes = [name for name, kind in kinds.items() if 2 <= kind <= CLASSES * len(table)]
-    text, label = (columns.first(*names) for names in Classification.roles.values())
     text = text or max(texts, key=size.__getitem__, default=None)
     label = label or min((n for n in classes if n != text), key=kinds.__getitem__, default=None)
     if text is None or label is None:

@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 from warmstart.errors import RunError
 from warmstart.evaluation import sentences as words
 from warmstart.evaluation.comparison import Answers, standings
+from warmstart.formatting import duration
 from warmstart.pipelines.compare.request import Wanted
 from warmstart.pipelines.compare.result import Comparison, is_comparison, trial_of
 from warmstart.pipelines.stages.recipe import EXTEND, Stage
-from warmstart.reporting.comparison import duration, notes, score_words, verdict
+from warmstart.reporting.comparison import notes, score_words, verdict
 from warmstart.run import Run, folder_named, read_json
 from warmstart.types import Metrics
 

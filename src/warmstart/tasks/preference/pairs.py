@@ -185,6 +185,10 @@ def _encoded(
         conversation = template.conversation([*messages, *behind], tools, "last")
         begin, end = conversation.turns[-1]
         ids = conversation.ids.tolist()
+        if template.opens and not answers:  # an answer without thinking stands otherwise
+            prompt = ids[:begin]
+        if ids[:begin] != prompt and template.opens:
+            raise RowError("one answer with thinking and one without")
         if ids[:begin] != prompt:
             raise RecipeError(
                 "the template writes a prompt in another way where its answer follows, so that the "

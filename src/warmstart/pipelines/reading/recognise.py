@@ -157,7 +157,7 @@ def taking(task: str, recipe: Recipe) -> Recipe:
 
 def for_base(known: Recognised, recipe: Recipe) -> Recognised:
     """Prompts with their answers are conversations, also for the usual base, which writes nothing;
-    for one that has no chat template, and where they are no lists of messages, a text for a text."""
+    for one without a chat template, and where they are no lists of messages, a text for a text."""
     usual = recipe.base == Recipe.model_fields["base"].default
     if known.task != "chat" or len(known.columns) == 1 or usual:
         return known

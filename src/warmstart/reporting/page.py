@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
+from jinja2.bccache import Bucket
 from markupsafe import Markup, escape
 
 from warmstart.evaluation import sentences as words
@@ -54,11 +55,31 @@ def page(template: str, facts: Mapping[str, Any], filters: Mapping[str, Any] | N
     )
 
 
+class CompiledTemplates(BytecodeCache):
+    """Templates as this process first compiled them, which takes longer than to fill them."""
+
+    def __init__(self) -> None:
+        self._code: dict[tuple[bool, str, str], Any] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._code.get(self._key(bucket))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._code[self._key(bucket)] = bucket.code
+
+    def _key(self, bucket: Bucket) -> tuple[bool, str, str]:
+        return bool(bucket.environment.autoescape), bucket.key, bucket.checksum
+
+
+COMPILED = CompiledTemplates()
+
+
 def environment(*, autoescape: bool) -> Environment:
     """Jinja with missing names refused, and what every kind of report writes alike."""
     look = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=autoescape,
+        bytecode_cache=COMPILED,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -28,6 +28,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from shortened import VARIABLE, shortening
+
 CLIENT = """\
 #!{python} -SE
 import json, os, resource, signal, socket, sys
@@ -167,6 +169,10 @@ def become(job: dict[str, Any], streams: list[int]) -> None:
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
     resource.setrlimit(resource.RLIMIT_AS, tuple(job["memory"]))
+    if words := os.environ.get(VARIABLE):
+        steps, minilm = words.split(maxsplit=1)
+        for change in shortening(int(steps), Path(minilm)):
+            setattr(*change)
     sys.argv = job["words"]
     if Path(sys.argv[0]).name == "warmstart":
         from warmstart.cli.main import main

@@ -4,7 +4,7 @@ The imports of a new process cost more than most commands. `Preloaded` starts th
 and puts the programs `warmstart` and `python` (FILE, -c CODE, or - for stdin) into a folder for the
 front of the PATH. What they run is a process of its own with the arguments, environment, current
 folder, streams (closed ones too) and limit of memory of its caller, whose signals reach it, and
-which gets its exit status. tests/test_import_time.py and tests/test_cli.py start processes as a
+which gets its exit status; a `python -c` that it starts itself is preloaded as well. tests/test_import_time.py and tests/test_cli.py start processes as a
 user does.
 """
 
@@ -33,6 +33,8 @@ from shortened import VARIABLE, shortening
 CLIENT = """\
 #!{python} -SE
 import json, os, resource, signal, socket, sys
+if sys.argv[0].endswith("python") and sys.argv[1][:1] == "-" and sys.argv[1] not in ("-", "-c"):
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 streams = []
 for number in map(int, os.listdir("/proc/self/fd")):
     try:
@@ -174,6 +176,7 @@ def become(job: dict[str, Any], streams: list[int]) -> None:
         for change in shortening(int(steps), Path(minilm)):
             setattr(*change)
     sys.argv = job["words"]
+    sys.executable = str(Path(sys.argv[0]).with_name("python"))
     if Path(sys.argv[0]).name == "warmstart":
         from warmstart.cli.main import main
 

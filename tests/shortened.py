@@ -32,10 +32,11 @@ def shallow(folder: Path) -> Path:
 
 
 def shortening(steps: int, minilm: Path) -> list[tuple[Any, str, Any]]:
-    """What `setattr` does it with: no training run has more than `steps` steps, and `minilm` is the
-    one in this folder. Settings, and what is written of them, stay those that were asked for."""
+    """What `setattr` does it with: no training run has more than `steps` steps, the speed of engines
+    is measured briefly, and `minilm` is the one in this folder. Settings, and what is written of them, stay those that were asked for."""
     from warmstart.models import base
     from warmstart.models.checks import file_sha256
+    from warmstart.pipelines.measuring import trials
     from warmstart.training.batches import BatchSource, Length
 
     whole, packaged = BatchSource.length, base.EMBEDDED["minilm"]
@@ -49,6 +50,7 @@ def shortening(steps: int, minilm: Path) -> list[tuple[Any, str, Any]]:
 
     return [
         (BatchSource, "length", length),
+        (trials, "SECONDS", 0.1),
         (base, "EMBEDDED", {"minilm": replace(packaged, sums=sums)}),
         (base, "folder_of", lambda _: minilm),
     ]

@@ -33,7 +33,8 @@ def shallow(folder: Path) -> Path:
 
 def shortening(steps: int, minilm: Path) -> list[tuple[Any, str, Any]]:
     """What `setattr` does it with: no training run has more than `steps` steps, the speed of engines
-    is measured briefly, and `minilm` is the one in this folder. Settings, and what is written of them, stay those that were asked for."""
+    is measured briefly, forgetting on few passages, and `minilm` is the one in this folder. Settings, and what is written of them, stay those that were asked for."""
+    from warmstart.evaluation import forgetting
     from warmstart.models import base
     from warmstart.models.checks import file_sha256
     from warmstart.pipelines.measuring import trials
@@ -51,6 +52,8 @@ def shortening(steps: int, minilm: Path) -> list[tuple[Any, str, Any]]:
     return [
         (BatchSource, "length", length),
         (trials, "SECONDS", 0.1),
+        (forgetting, "WORK", 0),
+        (forgetting, "FEWEST", 10),
         (base, "EMBEDDED", {"minilm": replace(packaged, sums=sums)}),
         (base, "folder_of", lambda _: minilm),
     ]

@@ -40,7 +40,7 @@ RUN |= dict.fromkeys(["bash", "sh", "shell"], "bash")
 SHOWN = {"text", "json", "jsonl", "csv", "tsv", "yaml", "html", "diff", "make", "ini", "mermaid"}
 UNCUT = "first-model"
 STEPS = {"encoder-family": 60}
-"""Of a page whose answers are looked at; else 10."""
+"""Of a page whose answers are looked at; else 4."""
 SECONDS = 300  # for one bash block
 LEFT_OUT = re.compile(
     r"(?:(?:make|git clone|pip3? install|uv (?:pip|tool) install)\b|cd warmstart$)"
@@ -182,7 +182,7 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=name)
 @every_page
 def test_page(page: Path, reader: Path, shallow_minilm: Path, monkeypatch: pytest.MonkeyPatch):
     if page.stem != UNCUT:
-        steps = STEPS.get(page.stem, 10)
+        steps = STEPS.get(page.stem, 4)
         monkeypatch.setenv(VARIABLE, f"{steps} {shallow_minilm}")
         for change in shortening(steps, shallow_minilm):
             monkeypatch.setattr(*change)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from preloaded import Preloaded
 from tiny import tiny
 
 PAGES = "test_docs.py::test_page["
+SEEN = set[Path]()
+"""The file whose tests are being run."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,6 +31,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for n in range(workers)
     ]
     items[:] = [item for part in parts for item in part]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let what has been loaded when a file of tests begins, and stays, not be looked through for
+    garbage: every training run looks for some, several times, which cost more than the run."""
+    if SEEN != {item.path}:
+        SEEN.clear()
+        SEEN.add(item.path)
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,8 @@ The imports of a new process cost more than most commands. `Preloaded` starts th
 and puts the programs `warmstart` and `python` (FILE, -c CODE, or - for stdin) into a folder for the
 front of the PATH. What they run is a process of its own with the arguments, environment, current
 folder, streams (closed ones too) and limit of memory of its caller, whose signals reach it, and
-which gets its exit status; a `python -c` that it starts itself is preloaded as well. tests/test_import_time.py and tests/test_cli.py start processes as a
-user does.
+which gets its exit status; a `python -c` that it starts itself is preloaded as well.
+tests/test_import_time.py and tests/test_cli.py start processes as a user does.
 """
 
 from __future__ import annotations

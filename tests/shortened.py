@@ -32,8 +32,9 @@ def shallow(folder: Path) -> Path:
 
 
 def shortening(steps: int, minilm: Path) -> list[tuple[Any, str, Any]]:
-    """What `setattr` does it with: no training run has more than `steps` steps, the speed of engines
-    is measured briefly, forgetting on few passages, and `minilm` is the one in this folder. Settings, and what is written of them, stay those that were asked for."""
+    """What `setattr` does it with: no training run has more than `steps` steps, the speed of
+    engines is measured briefly, forgetting on few passages, and `minilm` is the one in this folder.
+    Settings, and what is written of them, stay those that were asked for."""
     from warmstart.evaluation import forgetting
     from warmstart.models import base
     from warmstart.models.checks import file_sha256

@@ -10,6 +10,7 @@ touches are made anew, and no others:
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -69,6 +70,7 @@ def base_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 )  # fmt: skip
 def test_run(task: str, case: Case, base_of: Callable[[str], Path], tmp_path: Path) -> None:
     base, anew = base_of(case.family), refreshed()
+    gc.freeze()  # else all that is loaded is looked through for garbage, which outlasts a run
     run: Any = warmstart.tune(
         base=str(base), out=str(tmp_path / "run"), **keys_of(task, case, tmp_path)
     )

@@ -13,8 +13,6 @@ from preloaded import Preloaded
 from tiny import tiny
 
 PAGES = "test_docs.py::test_page["
-SEEN = set[Path]()
-"""The file whose tests are being run."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,14 +31,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [item for part in parts for item in part]
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let what has been loaded when a file of tests begins, and stays, not be looked through for
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    """What has been loaded when a file of tests begins stays, so it is not looked through for
     garbage: every training run looks for some, several times, which cost more than the run."""
-    if SEEN != {item.path}:
-        SEEN.clear()
-        SEEN.add(item.path)
-        gc.collect()
-        gc.freeze()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

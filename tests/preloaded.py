@@ -97,6 +97,12 @@ def load() -> None:
     for name in LATE:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    from jinja2 import UndefinedError
+
+    from warmstart.reporting.page import page
+
+    with contextlib.suppress(UndefinedError):
+        page("report.html.j2", {})  # compiles it
     gc.collect()
     gc.freeze()  # else each process would copy all of it when it looks for garbage
 

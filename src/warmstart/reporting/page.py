@@ -55,23 +55,17 @@ def page(template: str, facts: Mapping[str, Any], filters: Mapping[str, Any] | N
     )
 
 
-class CompiledTemplates(BytecodeCache):
+_compiled: dict[tuple[str, str], Any] = {}
+
+
+class Compiled(BytecodeCache):
     """Templates as this process first compiled them, which takes longer than to fill them."""
 
-    def __init__(self) -> None:
-        self._code: dict[tuple[bool, str, str], Any] = {}
-
     def load_bytecode(self, bucket: Bucket) -> None:
-        bucket.code = self._code.get(self._key(bucket))
+        bucket.code = _compiled.get((bucket.key, bucket.checksum))
 
     def dump_bytecode(self, bucket: Bucket) -> None:
-        self._code[self._key(bucket)] = bucket.code
-
-    def _key(self, bucket: Bucket) -> tuple[bool, str, str]:
-        return bool(bucket.environment.autoescape), bucket.key, bucket.checksum
-
-
-COMPILED = CompiledTemplates()
+        _compiled[bucket.key, bucket.checksum] = bucket.code
 
 
 def environment(*, autoescape: bool) -> Environment:
@@ -79,7 +73,7 @@ def environment(*, autoescape: bool) -> Environment:
     look = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=autoescape,
-        bytecode_cache=COMPILED,
+        bytecode_cache=Compiled(),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

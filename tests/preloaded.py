@@ -24,6 +24,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ if status < 0:
     os.kill(os.getpid(), -status)
 os._exit(status)
 """
+SRC = Path(__file__).parents[1] / "src"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(SRC)}
 LATE = """peft sklearn.linear_model sklearn.feature_extraction.text transformers.pipelines pandas
 datasets huggingface_hub.errors torch._dynamo
 transformers.models.bert.modeling_bert transformers.models.bert.tokenization_bert
@@ -70,20 +73,27 @@ transformers.models.gpt2.modeling_gpt2 transformers.models.t5.modeling_t5""".spl
 class Preloaded:
     """A server, from its start to its end, and the folder of the program that asks it."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self.folder = folder
-        path = str(folder / "socket")
+    def __init__(self, folder: Path) -> None:
+        self.folder, path = folder, str(folder / "socket")
         self._server = subprocess.Popen(
-            [sys.executable, __file__, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env=environment, start_new_session=True,
+            [sys.executable, __file__, path], stdin=subprocess.PIPE, env=ENVIRONMENT,
+            start_new_session=True,
         )  # fmt: skip
         for name in ("warmstart", "python"):
             (folder / name).write_text(CLIENT.format(python=sys.executable, path=path))
             (folder / name).chmod(0o755)
-        assert self._server.stdout and self._server.stdout.readline() == b"ready\n"
 
     def end(self) -> None:
         self._server.communicate()  # closes its stdin
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """In which `warmstart` asks the server of a folder; waits until that has loaded."""
+    begun = time.monotonic()
+    while not (folder / "socket").exists():
+        assert time.monotonic() - begun < 300, "the server of preloaded.py did not start"
+        time.sleep(0.05)
+    return {**ENVIRONMENT, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
 
 def load() -> None:
@@ -111,9 +121,9 @@ def serve(path: str) -> None:
     """Answer until stdin is closed."""
     load()
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path)
+    listener.bind(f"{path}.new")
     listener.listen(64)
-    print("ready", flush=True)
+    os.rename(f"{path}.new", path)
     while True:
         ready, _, _ = select.select([listener, sys.stdin], [], [])
         with contextlib.suppress(ChildProcessError):

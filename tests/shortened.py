@@ -32,10 +32,11 @@ def shallow(folder: Path) -> Path:
 
 
 def shortening(steps: int, minilm: Path) -> list[tuple[Any, str, Any]]:
-    """What `setattr` does it with: no training run has more than `steps` steps, the speed of
-    engines is measured briefly, forgetting on few passages, and `minilm` is the one in this folder.
-    Settings, and what is written of them, stay those that were asked for."""
+    """What `setattr` does it with: no training run has more than `steps` steps, a baseline has one
+    strength, the speed of engines is measured briefly, forgetting on few passages, and `minilm` is
+    the one in this folder. Settings, and what is written of them, stay those asked for."""
     from warmstart.evaluation import forgetting
+    from warmstart.evaluation.baselines import tfidf
     from warmstart.models import base
     from warmstart.models.checks import file_sha256
     from warmstart.pipelines.measuring import trials
@@ -52,6 +53,7 @@ def shortening(steps: int, minilm: Path) -> list[tuple[Any, str, Any]]:
 
     return [
         (BatchSource, "length", length),
+        (tfidf, "CHOICE_WORK", 0),
         (trials, "SECONDS", 0.1),
         (forgetting, "WORK", 0),
         (forgetting, "FEWEST", 10),

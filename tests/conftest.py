@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from preloaded import Preloaded
+from preloaded import Preloaded, environment
 from tiny import tiny
 
+SERVER = pytest.StashKey[Preloaded]()
 PAGES = "test_docs.py::test_page["
 
 
@@ -28,6 +33,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for n in range(workers)
     ]
     items[:] = [item for part in parts for item in part]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    """What has been loaded when a file of tests begins stays, so it is not looked through for
+    garbage: every training run looks for some, several times, which cost more than the run."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -52,11 +65,29 @@ def tiny_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return get
 
 
-@pytest.fixture(scope="session")
-def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment in which `warmstart` starts with its imports done (see preloaded.py)."""
-    from learning import ENVIRONMENT
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Start the server of preloaded.py for all workers of xdist, while they collect the tests."""
+    config = node.config
+    if SERVER not in config.stash:
+        config.stash[SERVER] = Preloaded(Path(tempfile.mkdtemp(prefix="preloaded-")))
+    node.workerinput["preloaded"] = str(config.stash[SERVER].folder)
 
-    server = Preloaded(tmp_path_factory.mktemp("preloaded"), ENVIRONMENT)
-    yield {**ENVIRONMENT, "PATH": f"{server.folder}{os.pathsep}{os.environ['PATH']}"}
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if server := config.stash.get(SERVER, None):
+        server.end()
+        shutil.rmtree(server.folder)
+
+
+@pytest.fixture(scope="session")
+def preloaded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """The environment in which `warmstart` starts with its imports done (see preloaded.py)."""
+    if folder := getattr(request.config, "workerinput", {}).get("preloaded"):
+        yield environment(Path(folder))
+        return
+    server = Preloaded(tmp_path_factory.mktemp("preloaded"))
+    yield environment(server.folder)
     server.end()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -29,8 +28,6 @@ from warmstart.training.trainer import Fit
 
 torch.set_num_threads(1)  # tiny products: two threads that wait for each other take far longer
 
-SRC = Path(__file__).parents[1] / "src"
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(SRC)}
 CPU = torch.device("cpu")
 LABELS = ("bad", "good", "plain")
 SIGNS = {

@@ -4,8 +4,8 @@ The imports of a new process cost more than most commands. `Preloaded` starts th
 and puts the programs `warmstart` and `python` (FILE, -c CODE, or - for stdin) into a folder for the
 front of the PATH. What they run is a process of its own with the arguments, environment, current
 folder, streams (closed ones too) and limit of memory of its caller, whose signals reach it, and
-which gets its exit status. tests/test_import_time.py and tests/test_cli.py start processes as a
-user does.
+which gets its exit status; a `python -c` that it starts itself is preloaded as well.
+tests/test_import_time.py and tests/test_cli.py start processes as a user does.
 """
 
 from __future__ import annotations
@@ -24,13 +24,18 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
 
+from shortened import VARIABLE, shortening
+
 CLIENT = """\
 #!{python} -SE
 import json, os, resource, signal, socket, sys
+if sys.argv[0].endswith("python") and sys.argv[1][:1] == "-" and sys.argv[1] not in ("-", "-c"):
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 streams = []
 for number in map(int, os.listdir("/proc/self/fd")):
     try:
@@ -56,6 +61,8 @@ if status < 0:
     os.kill(os.getpid(), -status)
 os._exit(status)
 """
+SRC = Path(__file__).parents[1] / "src"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(SRC)}
 LATE = """peft sklearn.linear_model sklearn.feature_extraction.text transformers.pipelines pandas
 datasets huggingface_hub.errors torch._dynamo
 transformers.models.bert.modeling_bert transformers.models.bert.tokenization_bert
@@ -66,20 +73,27 @@ transformers.models.gpt2.modeling_gpt2 transformers.models.t5.modeling_t5""".spl
 class Preloaded:
     """A server, from its start to its end, and the folder of the program that asks it."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self.folder = folder
-        path = str(folder / "socket")
+    def __init__(self, folder: Path) -> None:
+        self.folder, path = folder, str(folder / "socket")
         self._server = subprocess.Popen(
-            [sys.executable, __file__, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env=environment, start_new_session=True,
+            [sys.executable, __file__, path], stdin=subprocess.PIPE, env=ENVIRONMENT,
+            start_new_session=True,
         )  # fmt: skip
         for name in ("warmstart", "python"):
             (folder / name).write_text(CLIENT.format(python=sys.executable, path=path))
             (folder / name).chmod(0o755)
-        assert self._server.stdout and self._server.stdout.readline() == b"ready\n"
 
     def end(self) -> None:
         self._server.communicate()  # closes its stdin
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """In which `warmstart` asks the server of a folder; waits until that has loaded."""
+    begun = time.monotonic()
+    while not (folder / "socket").exists():
+        assert time.monotonic() - begun < 300, "the server of preloaded.py did not start"
+        time.sleep(0.05)
+    return {**ENVIRONMENT, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
 
 def load() -> None:
@@ -93,6 +107,12 @@ def load() -> None:
     for name in LATE:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    from jinja2 import UndefinedError
+
+    from warmstart.reporting.page import page
+
+    with contextlib.suppress(UndefinedError):
+        page("report.html.j2", {})  # compiles it
     gc.collect()
     gc.freeze()  # else each process would copy all of it when it looks for garbage
 
@@ -101,9 +121,9 @@ def serve(path: str) -> None:
     """Answer until stdin is closed."""
     load()
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path)
+    listener.bind(f"{path}.new")
     listener.listen(64)
-    print("ready", flush=True)
+    os.rename(f"{path}.new", path)
     while True:
         ready, _, _ = select.select([listener, sys.stdin], [], [])
         with contextlib.suppress(ChildProcessError):
@@ -167,7 +187,12 @@ def become(job: dict[str, Any], streams: list[int]) -> None:
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
     resource.setrlimit(resource.RLIMIT_AS, tuple(job["memory"]))
+    if words := os.environ.get(VARIABLE):
+        steps, minilm = words.split(maxsplit=1)
+        for change in shortening(int(steps), Path(minilm)):
+            setattr(*change)
     sys.argv = job["words"]
+    sys.executable = str(Path(sys.argv[0]).with_name("python"))
     if Path(sys.argv[0]).name == "warmstart":
         from warmstart.cli.main import main
 

@@ -7,17 +7,14 @@ import gzip
 import json
 import os
 import subprocess
-import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from learning import ENVIRONMENT
 
 GIGABYTES, SECONDS = 3, 60
 READ = """
@@ -39,15 +36,14 @@ for name in sys.argv[2:]:
 """
 
 
-def said(*files: Path, memory: int = GIGABYTES << 30) -> list[str]:
-    """What reading each file gives, in a process of its own with so much memory beside its own."""
+def said(files: Iterable[Path], preloaded: dict[str, str]) -> list[str]:
+    """What reading each file gives, in a process of its own with 3 GB beside its own memory."""
     done = subprocess.run(
-        [sys.executable, "-c", READ, str(memory), *map(str, files)],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=SECONDS, check=False,
+        ["python", "-c", READ, str(GIGABYTES << 30), *map(str, files)],
+        env=preloaded, capture_output=True, text=True, timeout=SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.returncode}: {done.stderr[-2000:]}"
     answers: list[str] = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(answers) == len(files)
     assert not any("\n" in answer for answer in answers)
     return answers
 
@@ -133,13 +129,15 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
 }
 
 
-def test_a_bomb_is_refused(tmp_path: Path) -> None:
-    answers = said(*(make(tmp_path) for make, _ in BOMBS.values()))
+def test_a_bomb_is_refused(tmp_path: Path, preloaded: dict[str, str]) -> None:
+    answers = said([make(tmp_path) for make, _ in BOMBS.values()], preloaded)
     for (bomb, (_, reason)), answer in zip(BOMBS.items(), answers, strict=True):
         assert reason in answer, bomb
 
 
-def test_packed_and_repeated_files_that_are_honest_are_read(tmp_path: Path) -> None:
+def test_packed_and_repeated_files_that_are_honest_are_read(
+    tmp_path: Path, preloaded: dict[str, str]
+) -> None:
     rows = [("a fine film of its year", "good"), ("a poor book", "bad")] * 40_000
     with gzip.open(tmp_path / "rows.csv.gz", "wt") as file:
         file.write("text,label\n" + "".join(f"{i} {text},{label}\n" for i, (text, label) in
@@ -150,14 +148,14 @@ def test_packed_and_repeated_files_that_are_honest_are_read(tmp_path: Path) -> N
     with pa.ipc.new_file(str(tmp_path / "rows.arrow"), table.schema) as writer:
         writer.write_table(table)
     files = [tmp_path / name for name in ("rows.csv.gz", "rows.parquet", "rows.arrow")]
-    assert said(*files) == ["rows 80000"] * 3
+    assert said(files, preloaded) == ["rows 80000"] * 3
 
 
 KINDS = ("file.arrow", "stream.arrow", "table.parquet", "zstd.parquet")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_changed_bytes_crash_nothing(kind: str, tmp_path: Path) -> None:
+def test_changed_bytes_crash_nothing(kind: str, tmp_path: Path, preloaded: dict[str, str]) -> None:
     """60 files of each kind with 1 to 5 bytes changed."""
     texts = [f"text number {i} of some" for i in range(50)]
     table = pa.table({
@@ -181,7 +179,8 @@ def test_changed_bytes_crash_nothing(kind: str, tmp_path: Path) -> None:
             changed[place] = int(rng.integers(256))
         files.append(tmp_path / f"{number}-{kind}")
         files[-1].write_bytes(changed)
-    answers = said(*files)
+    answers = said(files, preloaded)
+    assert len(answers) == len(files)
     assert all(answer.startswith("rows ") or str(tmp_path) in answer for answer in answers)
 
 

@@ -10,6 +10,10 @@ Each page has an empty folder of its own. Blocks run offline, with the environme
 on the path and the shipped sample data in `$SAMPLES`; `warmstart` is that of preloaded.py, because
 the imports of a process cost more than most commands. Commands that fetch or build the
 project (`git clone`, `make demo`, `pip install`) are checked for what they name and left out.
+
+The default suite runs every block as it is typed, but for `UNCUT` with training cut short
+(`shortened.py`): no run has more steps than `STEPS`, and `minilm` has two of its six layers.
+`-m slow` runs all pages uncut.
 """
 
 from __future__ import annotations
@@ -27,11 +31,16 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
+from shortened import VARIABLE, shallow, shortening
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = {"python": "python", "py": "python", "toml": "toml", "console": "console"}
 RUN |= dict.fromkeys(["bash", "sh", "shell"], "bash")
 SHOWN = {"text", "json", "jsonl", "csv", "tsv", "yaml", "html", "diff", "make", "ini", "mermaid"}
+UNCUT = "first-model"
+STEPS = {"encoder-family": 60}
+"""Of a page whose answers are looked at; else 4."""
 SECONDS = 300  # for one bash block
 LEFT_OUT = re.compile(
     r"(?:(?:make|git clone|pip3? install|uv (?:pip|tool) install)\b|cd warmstart$)"
@@ -158,12 +167,35 @@ def reader(tmp_path: Path, preloaded: dict[str, str], monkeypatch: pytest.Monkey
     return tmp_path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_page(page: Path, reader: Path):
+@pytest.fixture(scope="session")
+def shallow_minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shallow(tmp_path_factory.mktemp("shallow") / "minilm")
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=name)
+
+
+@every_page
+def test_page(page: Path, reader: Path, shallow_minilm: Path, monkeypatch: pytest.MonkeyPatch):
+    if page.stem != UNCUT:
+        steps = STEPS.get(page.stem, 4)
+        monkeypatch.setenv(VARIABLE, f"{steps} {shallow_minilm}")
+        for change in shortening(steps, shallow_minilm):
+            monkeypatch.setattr(*change)
     run_page(page.read_text(encoding="utf-8"), page)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem != UNCUT], ids=name)
+def test_page_uncut(page: Path, reader: Path):
+    run_page(page.read_text(encoding="utf-8"), page)
+
+
+@every_page
 def test_links_lead_somewhere(page: Path):
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
     local = [target for target in targets if not re.match(r"[a-z]+:", target)]

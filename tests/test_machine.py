@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 import warmstart
-from learning import ENVIRONMENT, write_messages
+from learning import write_messages
+from preloaded import ENVIRONMENT
 from tiny import tiny
 from warmstart.cli import verbs
 from warmstart.cli.chat import Talk

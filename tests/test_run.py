@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from learning import ENVIRONMENT
+from preloaded import ENVIRONMENT
 from warmstart.config.recipe import Recipe
 from warmstart.errors import RunError
 from warmstart.files import write_json, write_text

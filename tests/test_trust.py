@@ -450,7 +450,8 @@ def test_a_model_names_no_place_and_is_opened_wherever_it_stands(
 
 
 def test_a_base_that_comes_with_us_is_named_as_the_hub_does(room: Path) -> None:
-    run = warmstart.tune("m.csv", method="lora", out="new", **QUICK)
+    keys = {**QUICK, "train.epochs": None, "train.max_steps": 1, "evaluate.forgetting": False}
+    run = warmstart.tune("m.csv", method="lora", out="new", **keys)
     named = json.loads((run.model / "adapter_config.json").read_text())
     assert named["base_model_name_or_path"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert "site-packages" not in (run.model / NOTE).read_text()

@@ -28,7 +28,8 @@ import pytest
 import hostile
 import hostile_writers
 from hostile import CANARY, CODE, EVIL, Case
-from learning import ENVIRONMENT, write_messages
+from learning import write_messages
+from preloaded import ENVIRONMENT
 from tiny import tiny
 
 SECONDS, MEMORY = 20, 2 << 30

@@ -30,7 +30,7 @@ def test_one_batch_by_heart(family: str, tiny_of: Folder, tmp_path: Path) -> Non
             weights.add_(torch.randn(weights.shape, generator=generator), alpha=0.1)
     run = fit(
         tiny_of(family), tmp_path, model=model, rows=9, batch_size=9,
-        epochs=120, learning_rate=5e-3 if family == "t5" else 2e-3, patience=None,
+        epochs=50, learning_rate=1e-2 if family == "t5" else 5e-3, patience=None,
     )  # fmt: skip
     progress = run.run()
     assert progress.history[0]["train_loss"] > 0.7

@@ -12,7 +12,8 @@ import pytest
 from torch import Tensor, nn
 
 import warmstart
-from learning import ENVIRONMENT, LABELS, write_messages
+from learning import LABELS, write_messages
+from preloaded import ENVIRONMENT
 from warmstart.config.recipe import Recipe
 from warmstart.errors import RecipeError
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from learning import CPU, ENVIRONMENT
+from learning import CPU
+from preloaded import ENVIRONMENT
 from warmstart.errors import RecipeError
 from warmstart.training import precision
 from warmstart.training.memory import give_back_memory, keep_freed_memory, small_heap

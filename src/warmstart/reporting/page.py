@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
+from jinja2.bccache import Bucket
 from markupsafe import Markup, escape
 
 from warmstart.evaluation import sentences as words
@@ -54,11 +55,25 @@ def page(template: str, facts: Mapping[str, Any], filters: Mapping[str, Any] | N
     )
 
 
+_compiled: dict[tuple[str, str], Any] = {}
+
+
+class Compiled(BytecodeCache):
+    """Templates as this process first compiled them, which takes longer than to fill them."""
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = _compiled.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        _compiled[bucket.key, bucket.checksum] = bucket.code
+
+
 def environment(*, autoescape: bool) -> Environment:
     """Jinja with missing names refused, and what every kind of report writes alike."""
     look = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=autoescape,
+        bytecode_cache=Compiled(),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

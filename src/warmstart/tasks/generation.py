@@ -224,6 +224,11 @@ class TextTask(Task):
         sure = outputs.confidence.tolist()
         return [Prediction(str(i), text, sure[i]) for i, text in enumerate(written)]
 
+    def answered(self, table: pa.Table, answers: Sequence[Prediction]) -> pa.Table:
+        texts = [str(answer.value) for answer in answers]
+        table = table.append_column("target", [column(texts, "string")])
+        return table.filter(np.array([bool(text.strip()) for text in texts], bool))
+
     def score(self, outputs: GenerationOutput, examples: Examples) -> dict[str, float]:
         figures = {LIKELY: outputs.probability, "token_accuracy": outputs.accuracy}
         done = sum(ids is not None for ids in outputs.ids)

@@ -110,7 +110,7 @@ def finish_compression(
     rows = list[dict[str, Any]]()
     for (product, own), seen in zip(made, measured[1:], strict=True):
         allowed = product.part.allowed_loss
-        keeps = product.part.keeps_answers
+        keeps = product.part.keeps_answers and seen.tokens_per_second is not None
         kind = outcome(seen, allowed, keeps=keeps)
         rows.append({
             **asdict(seen), **own, "name": product.name, "method": product.method,
@@ -128,8 +128,9 @@ def finish_compression(
 
 
 def next_steps(out: Path, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """What to type next: the smallest product that is done is asked."""
-    done = [row for row in rows if row["done"]]
+    """What to type next: the smallest product that is not worse, or else that is done, is asked."""
+    sure = [row for row in rows if row["outcome"] == NOT_WORSE]
+    done = sure or [row for row in rows if row["done"]]
     if not done:
         return []
     best = min(done, key=lambda row: row["size_mb"])

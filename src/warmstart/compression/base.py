@@ -84,8 +84,8 @@ class Compression(Part):
 
     @property
     def keeps_answers(self) -> bool:
-        """Whether a text that it writes is the source's own wherever all tokens stayed, so that equal
-        ones are no chance, although it is surer of them."""
+        """Whether a text that it writes is the source's own wherever all tokens stayed, so that
+        equal ones are no chance, although it is surer of them."""
         return False
 
     @property

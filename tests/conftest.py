@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,3 +61,21 @@ def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     server = Preloaded(tmp_path_factory.mktemp("preloaded"), ENVIRONMENT)
     yield {**ENVIRONMENT, "PATH": f"{server.folder}{os.pathsep}{os.environ['PATH']}"}
     server.end()
+
+
+@pytest.fixture(scope="module")
+def tried_here() -> Iterator[None]:
+    """What `compress` tries is tried in this process, and for a moment; `test_exported` has the
+    others."""
+    from safetensors.numpy import load_file
+
+    from warmstart.pipelines.measuring import trials
+
+    def tried(candidate: Any, rows: Path, calibration: Path, out: Path) -> Any:
+        words = str(candidate.folder), candidate.engine, candidate.settings
+        trials.answer(*words, str(rows), str(calibration), str(out), 0.01)
+        return load_file(out)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trials, "_try", tried)
+        yield

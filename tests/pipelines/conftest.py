@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +36,3 @@ def job(preloaded: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
         return done.returncode
 
     return do
-
-
-@pytest.fixture(scope="module")
-def tried_here() -> Iterator[None]:
-    """What `compress` tries is tried in this process, and for a moment; `test_exported` has the
-    others."""
-    from safetensors.numpy import load_file
-
-    from warmstart.pipelines.measuring import trials
-
-    def tried(candidate: Any, rows: Path, calibration: Path, out: Path) -> Any:
-        words = str(candidate.folder), candidate.engine, candidate.settings
-        trials.answer(*words, str(rows), str(calibration), str(out), 0.01)
-        return load_file(out)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trials, "_try", tried)
-        yield

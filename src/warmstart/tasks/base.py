@@ -232,12 +232,6 @@ class Task(Part):
         """As `columns`, from the model's outputs; where rows are many, without an object a row."""
         return self.columns(self.decode(outputs, examples))
 
-    def answered(self, table: pa.Table, answers: Sequence[Prediction]) -> pa.Table:
-        """Rows of its inputs with answers for what is right, to be learned from; without those
-        whose answer says nothing."""
-        assert self.label is not None
-        return table.append_column(self.label, column([str(a.value) for a in answers], "string"))
-
     def score(self, outputs: Any, examples: Examples) -> dict[str, float]:
         """Quick figures for one pass over a split, `epoch_score` among them (higher is better)."""
         raise NotImplementedError

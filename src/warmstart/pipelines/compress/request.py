@@ -71,7 +71,7 @@ def wanted(methods: Any, keys: Mapping[str, Any]) -> tuple[list[Wanted], Mapping
     if not isinstance(own, Mapping):
         raise RecipeError("compress is a table of settings, as in --compress.layers 3")
     settings = cast("Mapping[str, Any]", own)
-    asking = table.pop("engine", None)
+    own_engine = table.pop("engine", None)
     if strange := [key for key in table if key not in KEYS]:
         near = nearest(strange[0], KEYS)
         raise RecipeError(
@@ -89,13 +89,13 @@ def wanted(methods: Any, keys: Mapping[str, Any]) -> tuple[list[Wanted], Mapping
             f"{nearest(strange[0], fields) if not reason else f' {reason}'}"
         )
     products = [own for name, kind in kinds.items() for own in _products(name, kind, settings)]
-    asked = [product.part.hosted for product in products if product.part.hosted]
-    if asking is not None and not asked:
+    hosted = [product.part.hosted for product in products if product.part.hosted]
+    if own_engine is not None and not hosted:
         raise RecipeError(
             "engine.* says how a hosted teacher is asked, and none is named: --compress.teacher "
             "openai:MODEL; whose form quantize makes is compress.engine"
         )
-    engine = engine_of(keys, asked) if asked else None
+    engine = engine_of(keys, hosted) if hosted else None
     products = [replace(own, engine=engine) if own.part.hosted else own for own in products]
     rest = {key: value for key, value in keys.items()
             if key.partition(".")[0] not in ("compress", "engine")}  # fmt: skip

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +38,7 @@ from warmstart.pipelines.reading.rows import AsTrained, parts_of, source_of
 from warmstart.pipelines.tune import tune
 from warmstart.run import Run, check_writable, free_path, held, now, usable, versions
 from warmstart.tasks.base import Examples
+from warmstart.tasks.generation import TextTask
 from warmstart.training.datasets import rows_for
 from warmstart.training.memory import give_back_memory
 from warmstart.training.precision import use_cores
@@ -162,11 +163,11 @@ ORIGIN = ("source", "method", "settings", "keys")
 """What a product's run says of where it comes from."""
 
 
-def _origin(origin: Origin, product: Wanted, keys: Mapping[str, Any]) -> dict[str, Any]:
-    settings, given = ({name: str(value) for name, value in table.items()}
-                       for table in (product.settings, keys))  # fmt: skip
+def _origin(origin: Origin, product: Wanted, keys: Mapping[str, Any]) -> Mapping[str, Any]:
+    settings, own = ({name: str(value) for name, value in table.items()}
+                     for table in (product.settings, keys))  # fmt: skip
     return {"source": str(origin.folder), "method": product.method, "settings": settings,
-            "keys": given}  # fmt: skip
+            "keys": own}  # fmt: skip
 
 
 def _facts_of(run: Run, notes: Sequence[str], seconds: float) -> Mapping[str, Any]:
@@ -344,9 +345,13 @@ def _with_texts(origin: Origin, ready: Prepared, product: Wanted) -> tuple[Prepa
     more, dropped = pa.concat_tables(parts, promote_options="default"), list[str]()
     if isinstance(teacher, HostedPredictor):
         teacher.host.announce("the texts, and some rows of the run,")
-    count, more = len(more), task.answered(more, teacher.answers(more))
-    if task.label is not None:
-        more = more.filter(np.isin(more[task.label].to_pylist(), ready.labels))
+    count, answers = len(more), teacher.answers(more)
+    if task.label is None:
+        more = cast("TextTask", task).answered(more, answers)
+    else:
+        labels = [str(answer.value) for answer in answers]
+        more = more.append_column(task.label, pa.array(labels, pa.string()))
+        more = more.filter(np.isin(labels, ready.labels))
     more = task.usable(more, ready.tokenizer, lambda _, reason: dropped.append(reason))
     columns = [name for name in train.table.column_names if name in more.column_names]
     schema = train.table.select(columns).schema

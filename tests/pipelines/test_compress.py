@@ -351,6 +351,8 @@ def test_an_interrupted_call_keeps_what_is_finished_and_goes_on(
     before = (tmp_path / "out" / "vocabulary" / "run.json").read_bytes()
     with pytest.raises(RunError, match="made of another model or by other settings"):
         warmstart.compress(source, **keys, **{"compress.min_count": 2})
+    for name in ("prune", ".starts"):  # as a call leaves them that is killed
+        (tmp_path / "out" / name / "model").mkdir(parents=True)
     hears = Stops(0)
     made = warmstart.compress(source, **keys, listeners=[hears])
     assert "vocabulary is there already, and is kept" in hears.notes
@@ -358,6 +360,7 @@ def test_an_interrupted_call_keeps_what_is_finished_and_goes_on(
     assert [*made.runs] == ["vocabulary", "prune"] and not made.lost
     rows = made.summary["products"]
     assert rows[0]["notes"][0].endswith("are left") and rows[0]["seconds"] > 0
+    assert not (made.path / ".starts").exists()
     with pytest.raises(RunError, match="exists already; choose another --out"):
         warmstart.compress(source, **keys)
 

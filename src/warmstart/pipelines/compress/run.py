@@ -46,7 +46,8 @@ from warmstart.training.progress import Interrupted, Progress
 from warmstart.types import Listener
 
 STARTS = ".starts"
-"""The folder of what products begin with, which is gone at the end."""
+"""The folder of what products begin with, which is gone at the end; where it is there, a call has
+not come to its end."""
 
 
 def compress(
@@ -69,7 +70,7 @@ def compress(
         table, facts = origin.rows(), _facts(origin, model)
         made = list[tuple[Wanted, Mapping[str, Any]]]()
         out.mkdir(parents=True, exist_ok=True)
-        with held(out), _keeping(out, listeners):
+        with held(out), _keeping(out, products, listeners):
             for number, (product, plan) in enumerate(zip(products, plans, strict=True), 1):
                 if own := kept[product.name]:
                     _tell(listeners, f"{product.name} is there already, and is kept")
@@ -79,7 +80,7 @@ def compress(
                     own = _made(origin, product, plan, rest, out, listeners)
                     give_back_memory()
                 made.append((product, own))
-        measured = _proven(origin, made, table, progress, out)
+            measured = _proven(origin, made, table, progress, out)
     return finish_compression(out, {**facts, "rows": len(table)}, made, measured)
 
 
@@ -104,22 +105,30 @@ def _proven(
 
 
 @contextmanager
-def _keeping(out: Path, listeners: Sequence[Listener]) -> Iterator[None]:
+def _keeping(
+    out: Path, products: Sequence[Wanted], listeners: Sequence[Listener]
+) -> Iterator[None]:
     """Inside, products are made: what is finished stays when one of them cannot be, and the same
-    command goes on there."""
+    command goes on there, also after one that was killed."""
+
+    def tidy() -> None:
+        for place in [out / product.name for product in products]:
+            if not _is_finished(place):
+                shutil.rmtree(place, ignore_errors=True)
+
+    tidy()
+    (out / STARTS).mkdir(exist_ok=True)
     try:
         yield
     except BaseException as error:
         shutil.rmtree(out / STARTS, ignore_errors=True)
-        for place in out.iterdir():
-            if not _is_finished(place):
-                shutil.rmtree(place, ignore_errors=True)
-        done = sorted(place.name for place in out.iterdir())
+        tidy()
+        done = [place.name for place in sorted(out.iterdir()) if _is_finished(place)]
         text = "nothing of it is kept: run the command again"
         if done:
             text = f"kept in {out}: {', '.join(done)}; the same command with --out {typed(out)} "
             text += "goes on with the others"
-        else:
+        elif not any(out.iterdir()):
             out.rmdir()
         if isinstance(error, Interrupted | KeyboardInterrupt):
             what = str(error).partition(";")[0] or "interrupted"
@@ -149,7 +158,7 @@ def _kept(
     """What is known of a product that an interrupted call has finished, or None. Raises `RunError`
     where another product stands under its name."""
     place = out / product.name
-    if product.part.is_form or not place.exists():
+    if product.part.is_form or not _is_finished(place):
         return None
     known = Run(place).facts["compression"]
     if {name: known.get(name) for name in ORIGIN} != _origin(origin, product, keys):
@@ -202,14 +211,14 @@ def plan_compression(
 
 def _folder(model: Path, out: Path | None) -> Path:
     """Where products go: the folder that is named, or `<run>-compressed` beside the run; one that
-    is there is gone on with, where all that it holds are finished products."""
+    is there is gone on with, where a call has not come to its end in it."""
     if out is None:
         own = model.parent if model.name == "model" and (model / "config.json").exists() else model
         out = free_path(f"{own.resolve().name}-compressed", own.parent)
     usable(out)
     if os.path.lexists(out):
         there = [*out.iterdir()] if out.is_dir() else [out]
-        if not all(_is_finished(place) for place in there):
+        if not (out / STARTS).is_dir() and not all(map(_is_finished, there)):
             raise RunError(f"{out} exists already; choose another --out")
     check_writable(out)
     return out
@@ -344,7 +353,8 @@ def _with_texts(origin: Origin, ready: Prepared, product: Wanted) -> tuple[Prepa
     parts = [inputs for _, inputs in parts_of(source_of(Path(texts)), reader, lambda _: None)]
     more, dropped = pa.concat_tables(parts, promote_options="default"), list[str]()
     if isinstance(teacher, HostedPredictor):
-        teacher.host.announce("the texts, and some rows of the run,")
+        shows = teacher.source is not None and teacher.engine.shots
+        teacher.host.announce("the texts, and some labelled rows," if shows else "the texts")
     count, answers = len(more), teacher.answers(more)
     if task.label is None:
         more = cast("TextTask", task).answered(more, answers)

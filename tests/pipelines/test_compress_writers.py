@@ -188,6 +188,21 @@ def test_decoders_and_others_are_compressed(
 
 
 @pytest.mark.slow
+def test_an_adapter_is_merged_and_written_by_an_engine(
+    tmp_path: Path, tiny_of: Callable[[str], Path]
+) -> None:
+    pytest.importorskip("ctranslate2")
+    data = sentences(tmp_path)
+    run = warmstart.tune(data, out=tmp_path / "run", task="text2text", base=str(tiny_of("llama")),
+                         method="lora", **QUICK, **{"train.epochs": 1})  # fmt: skip
+    keys = {**ALL, "compress.engine": "ctranslate2", "compress.layers": 1}
+    made = warmstart.compress(run, method="prune,quantize", **keys)
+    assert not made.lost and not any(row["failure"] for row in made.summary["products"])
+    text = (made.runs["prune"].model / "generation_config.json").read_text(encoding="utf-8")
+    assert "trust_remote_code" not in text
+
+
+@pytest.mark.slow
 def test_a_model_that_talks_is_compressed(tmp_path: Path) -> None:
     from chats import talker
 

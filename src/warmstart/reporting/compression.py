@@ -25,7 +25,7 @@ def render_compression(summary: Mapping[str, Any]) -> str:
     key, speed = SPEEDS[summary["source"].get("tokens_per_second") is not None]
     filters = {
         "millions": millions, "duration": duration, "tag": TAGS.__getitem__,
-        "change": change, "megabytes": lambda size: f"{size:,.1f}",
+        "change": change, "rate": rate, "megabytes": lambda size: f"{size:,.1f}",
     }  # fmt: skip
     facts = {
         "s": summary,
@@ -53,6 +53,11 @@ def unit_of(summary: Mapping[str, Any]) -> str:
     """What changes of the main score are counted in: points of its range, or per cent of the
     source's own where it has no range."""
     return str((summary["source"].get("difference") or {}).get("unit", "points"))
+
+
+def rate(value: float) -> str:
+    """So many a second."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def speed_of(row: Row) -> float:

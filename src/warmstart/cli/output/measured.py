@@ -10,7 +10,7 @@ from warmstart.cli.output.tables import plain, print_next, put
 from warmstart.errors import typed
 from warmstart.formatting import counted
 from warmstart.reporting.comparison import millions
-from warmstart.reporting.compression import change, speed_of, unit_of, verdict
+from warmstart.reporting.compression import change, rate, speed_of, unit_of, verdict
 
 
 def plan(planned: Mapping[str, Any]) -> None:
@@ -49,7 +49,7 @@ def made(summary: Mapping[str, Any], report: Path) -> None:
         table.add_row(
             row["name"], f"{row['score']:.3f}", change(row) if product else "–",
             f"{row['same']:.3f}" if product else "–", f"{row['size_mb']:,.1f}",
-            f"{speed_of(row):,.0f}", f"{row['milliseconds']:.1f}",
+            rate(speed_of(row)), f"{row['milliseconds']:.1f}",
             f"{row['memory_mb']:,.0f}", row["outcome"] if product else "",
         )  # fmt: skip
     put(table)

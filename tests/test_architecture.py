@@ -66,24 +66,24 @@ PART_FOLDERS = ["tasks", "objectives", "methods", "inference", "compression"]
 
 BUDGET = {
     # package: (lines it may have now, lines that it is to have in the end)
-    "the root": (1_210, 950),
-    "api": (700, 650),
+    "the root": (1_220, 950),
+    "api": (710, 650),
     "config": (660, 550),
-    "cli": (2_500, 1_200),
-    "data": (8_290, 4_300),
-    "tokenization": (2_420, 1_350),
-    "models": (8_970, 5_300),
+    "cli": (2_510, 1_200),
+    "data": (8_320, 4_300),
+    "tokenization": (2_520, 1_350),
+    "models": (9_040, 5_300),
     "methods": (700, 650),
-    "objectives": (4_120, 400),
-    "tasks": (7_120, 4_500),
-    "training": (3_400, 2_200),
+    "objectives": (4_230, 400),
+    "tasks": (7_260, 4_500),
+    "training": (3_410, 2_200),
     "metrics": (2_040, 1_350),
-    "evaluation": (4_000, 2_150),
-    "reporting": (1_260, 1_000),
-    "inference": (3_760, 350),
+    "evaluation": (4_010, 2_150),
+    "reporting": (1_300, 1_000),
+    "inference": (3_780, 350),
     "serving": (3_640, 1_000),
-    "compression": (430, 400),
-    "pipelines": (8_950, 2_800),
+    "compression": (530, 400),
+    "pipelines": (9_270, 2_800),
 }
 TOTAL_FILES = (383, 230)
 SPINE = [

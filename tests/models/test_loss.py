@@ -10,7 +10,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from warmstart.models.fast import loss as chunked
-from warmstart.models.fast.loss import Unprojected, chunked_cross_entropy, score_targets
+from warmstart.models.fast.loss import (
+    Unprojected,
+    chunked_cross_entropy,
+    score_targets,
+    summed_divergence,
+)
 
 ROWS, LENGTH, WIDTH, WORDS = 3, 7, 8, 50
 
@@ -112,3 +117,28 @@ def test_nothing_to_learn_is_a_loss_of_nothing() -> None:
     found.backward()
     assert found.item() == 0.0
     assert outputs.weight.grad is not None and not outputs.weight.grad.any()
+
+
+@pytest.mark.usefixtures("_chunks")
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_divergence_of_a_teacher_and_its_gradient_are_those_of_the_whole(
+    temperature: float,
+) -> None:
+    ours, _ = case(bias=True)
+    ours = Unprojected(ours.hidden.flatten(0, 1), ours.weight, ours.bias)
+    made = torch.Generator().manual_seed(1)
+    theirs = Unprojected(torch.randn(ROWS * LENGTH, WIDTH, generator=made),
+                         torch.randn(WORDS + 3, WIDTH, generator=made))  # fmt: skip
+    own = ours.logits() / temperature
+    other = theirs.logits()[:, :WORDS] / temperature  # without the rows behind the tokens
+    p, q = other.softmax(-1), own.softmax(-1)
+    wanted = (p * (p.log() - q.log())).sum()
+    inputs = [ours.hidden, ours.weight]
+    slopes = torch.autograd.grad(wanted, inputs)
+    total = summed_divergence(ours, theirs, temperature)
+    assert torch.allclose(total, wanted, rtol=1e-5)
+    for slope, seen in zip(slopes, torch.autograd.grad(total, inputs), strict=True):
+        assert torch.allclose(slope, seen, atol=1e-5)
+    logits = summed_divergence(ours.logits(), theirs.logits(), temperature)
+    assert torch.allclose(logits, wanted, rtol=1e-5)
+    assert summed_divergence(ours, ours, temperature).item() == pytest.approx(0, abs=1e-4)

@@ -57,9 +57,9 @@ def test_layers_and_units_are_taken_out_and_the_rest_is_a_plain_model(
 ) -> None:
     whole = made(family)
     wanted = logits(whole)
-    assert torch.equal(logits(blocks.keep_layers(whole, [0, 1])), wanted)
+    assert torch.equal(logits(blocks.keep_layers(whole, [[0, 1]] * 2)), wanted)
     assert torch.equal(logits(blocks.keep_units(whole, 0.0)), wanted)
-    fewer = blocks.keep_layers(whole, [0])
+    fewer = blocks.keep_layers(whole, [[0]] * 2)
     narrow = blocks.keep_units(whole, 0.5)
     assert blocks.stack_sizes(fewer) == [1] * len(blocks.stack_sizes(whole))
     for number, smaller in enumerate((fewer, narrow)):
@@ -105,7 +105,7 @@ def test_heads_that_do_nothing_are_taken_out_where_a_config_can_say_so(
         ("bert", lambda m: blocks.keep_heads(m, 0.5), "heads cannot be taken out.*feed_forward"),
         (
             "albert",
-            lambda m: blocks.keep_layers(m, [0]),
+            lambda m: blocks.keep_layers(m, [[0]]),
             "layers cannot be taken out of a 'albert'",
         ),
         ("mobilebert", lambda m: blocks.keep_units(m, 0.5), "cannot be made narrower.*quantize"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -116,7 +117,7 @@ def test_weights_that_are_zero_are_masked(tiny_of: Callable[[str], Path]) -> Non
 
 def test_task_that_it_does_not_know_is_refused() -> None:
     with pytest.raises(RecipeError, match="objective task_distill, as it is set, does not train"):
-        warmstart.Recipe.of({"task": "summarization", "objective": "task_distill"})
+        warmstart.Recipe.of({"task": "prompts", "objective": "task_distill"})
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +186,55 @@ def test_what_cannot_teach_is_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_heads_are_those_of_the_supervised_without_texts_and_with_vectors() -> None:
+def test_heads_are_those_of_the_supervised_and_vectors() -> None:
     heads = TaskDistill().heads
-    assert CLASSES.name in heads and "vector" in heads and "text" not in heads
+    assert CLASSES.name in heads and {"vector", "text"} <= heads
+
+
+@pytest.mark.parametrize("family", ["t5", "llama"])
+def test_texts_are_learned_from_the_probability_of_every_token_of_the_answer(
+    family: str, tmp_path: Path
+) -> None:
+    from tiny import writer
+    from warmstart.data.tokens.dataset import TokenizedDataset, store_of
+    from warmstart.models.fast.forward import forward_for
+    from warmstart.models.saved import saved_model, saved_tokenizer
+    from warmstart.training.datasets import WrittenRows
+
+    folder = writer(tmp_path / "teacher", family)
+    backend = saved_tokenizer(folder).backend_tokenizer
+    prompts, answers = [[1, 7, 8], [1, 9, 10, 11]], [[12, 13, 2], [14, 2]]
+    store: TokenizedDataset = store_of(prompts, backend)
+    store = replace(store, answers=store_of(answers, backend))
+    teacher, student = (forward_for(saved_model(folder)) for _ in range(2))
+    chance = torch.Generator().manual_seed(0)
+    for weights in student.model.parameters():
+        weights.data.mul_(1 + 0.1 * torch.randn(weights.shape, generator=chance))
+    rows = WrittenRows(store, student.language, 0, torch.device("cpu"))
+    batch = rows.collate(np.arange(2))
+    made = objective("text", temperature=2.0, hidden_weight=1.0, soft_weight=3.0)
+    made._teacher = teacher
+    teacher.training = student.training = False
+    loss = made.loss(student, batch)
+    named = {"input_ids": batch.inputs["ids"], "attention_mask": batch.inputs["mask"]}
+    if family == "t5":
+        named["decoder_input_ids"] = batch.inputs["decoder_ids"]
+    real = batch.targets != -100
+    assert int(real.sum()) == 5
+    with torch.no_grad():
+        ours, theirs = (own.model(**named).logits[real].numpy() for own in (student, teacher))
+    p, q = softmax(theirs / 2), softmax(ours / 2)
+    soft = 4 * (p * np.log(p / q)).sum()
+    hard = -np.log(softmax(ours)[np.arange(5), batch.targets[real].numpy()]).sum()
+    assert loss.metrics["soft_loss"].item() == pytest.approx(soft, rel=1e-4)
+    assert loss.metrics["hard_loss"].item() == pytest.approx(hard, rel=1e-4)
+    total = 3 * soft + 0.5 * hard + loss.metrics["hidden_loss"].item()
+    assert loss.total.item() == pytest.approx(total, rel=1e-4)
+    made._teacher = student
+    again = made.loss(student, batch)
+    assert again.metrics["soft_loss"].item() == pytest.approx(0, abs=1e-4)
+    assert again.metrics["hidden_loss"].item() == pytest.approx(0, abs=1e-4)
+    made._teacher, made._lessons = None, None
+    object.__setattr__(made, "soft_weight", 0.0)
+    object.__setattr__(made, "hidden_weight", 0.0)
+    assert made.loss(student, batch).total.item() == pytest.approx(hard, rel=1e-4)

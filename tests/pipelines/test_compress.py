@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from warmstart.cli.main import main
 from warmstart.cli.verbs import LOST
 from warmstart.errors import DataError, RecipeError, RunError
 from warmstart.pipelines.compress.result import Compressed, outcome, sentence
-from warmstart.pipelines.measuring import trials
 from warmstart.pipelines.measuring.trials import Measured, agreement
+from warmstart.training.progress import Interrupted
+from warmstart.types import Listener
 
 QUICK = {"train.epochs": 1, "evaluate.bootstrap": 100, "evaluate.baselines": False}
 ALL = {**QUICK, "compress.allowed_loss": 100}
@@ -41,18 +42,7 @@ def opinion(noun: str, colour: str, good: bool) -> str:
     return f"the {'good' if good else 'bad'} {noun} is {colour},{'yes' if good else 'no'}"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def here() -> Iterator[None]:
-    """What is tried is tried in this process, and for a moment; `test_exported` has the others."""
-
-    def tried(candidate: Any, rows: Path, calibration: Path, out: Path) -> Any:
-        words = str(candidate.folder), candidate.engine, candidate.settings
-        trials.answer(*words, str(rows), str(calibration), str(out), 0.01)
-        return load_file(out)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trials, "_try", tried)
-        yield
+pytestmark = pytest.mark.usefixtures("tried_here")
 
 
 @pytest.fixture(scope="module")
@@ -320,14 +310,69 @@ def test_forms_of_fewer_bits_are_products_too(source: Any, tmp_path: Path, preci
     assert f"--engine.precision {precision}" in made.summary["next"][0][0]
 
 
-def test_what_writes_texts_is_refused_by_name(
+def test_what_answers_no_labels_is_refused_by_name(
     tmp_path: Path, tiny_of: Callable[[str], Path]
 ) -> None:
     from tiny import writer
 
     folder = writer(tmp_path / "writer", "llama")
     (folder / "warmstart.json").write_text(
-        json.dumps({"task": {"name": "summarization"}, "head": "text"}), encoding="utf-8"
+        json.dumps({"task": {"name": "prompts"}, "head": "text"}), encoding="utf-8"
     )
-    with pytest.raises(RecipeError, match="was trained for summarization; tune a smaller base"):
+    with pytest.raises(RecipeError, match="was trained for prompts; tune a smaller base"):
         warmstart.compress(folder, "x.csv", method="distill")
+
+
+class Stops(Listener):
+    """Ends the second product before it begins; remembers what it was told."""
+
+    def __init__(self, at: int) -> None:
+        self.at, self.notes = at, list[str]()
+
+    def begin_run(self, name: str, number: int, of: int) -> None:
+        if number == self.at:
+            raise Interrupted("stopped; go on")
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_an_interrupted_call_keeps_what_is_finished_and_goes_on(
+    source: Any, tmp_path: Path
+) -> None:
+    keys = {**ALL, "method": "vocabulary,prune", "out": tmp_path / "out",
+            "compress.recovery": False}  # fmt: skip
+    with pytest.raises(Interrupted, match="stopped; nothing of it is kept: run the command again"):
+        warmstart.compress(source, **keys, listeners=[Stops(1)])
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(Interrupted, match="kept in .*: vocabulary; the same command with --out"):
+        warmstart.compress(source, **keys, listeners=[Stops(2)])
+    assert [place.name for place in (tmp_path / "out").iterdir()] == ["vocabulary"]
+    before = (tmp_path / "out" / "vocabulary" / "run.json").read_bytes()
+    with pytest.raises(RunError, match="made of another model or by other settings"):
+        warmstart.compress(source, **keys, **{"compress.min_count": 2})
+    for name in ("prune", ".starts"):  # as a call leaves them that is killed
+        (tmp_path / "out" / name / "model").mkdir(parents=True)
+    hears = Stops(0)
+    made = warmstart.compress(source, **keys, listeners=[hears])
+    assert "vocabulary is there already, and is kept" in hears.notes
+    assert (made.path / "vocabulary" / "run.json").read_bytes() == before
+    assert [*made.runs] == ["vocabulary", "prune"] and not made.lost
+    rows = made.summary["products"]
+    assert rows[0]["notes"][0].endswith("are left") and rows[0]["seconds"] > 0
+    assert not (made.path / ".starts").exists()
+    with pytest.raises(RunError, match="exists already; choose another --out"):
+        warmstart.compress(source, **keys)
+
+
+def test_what_is_unclear_is_not_called_done() -> None:
+    from warmstart.reporting.compression import verdict
+
+    source = {"size_mb": 10.0, "rows_per_second": 5.0}
+    unclear = {"name": "prune", "outcome": "unclear", "done": True, "size_mb": 1.0,
+               "rows_per_second": 9.0}  # fmt: skip
+    good = {**unclear, "name": "quantize", "outcome": "not worse", "size_mb": 5.0}
+    text = verdict({"source": source, "products": [unclear], "rows": 20})
+    assert text == "Not sure on 20 rows: prune; name more labelled rows after the model."
+    text = verdict({"source": source, "products": [unclear, good], "rows": 20})
+    assert text.startswith("The smallest that is not worse is quantize, 50 % of the size; ")

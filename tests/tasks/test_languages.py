@@ -176,3 +176,29 @@ def test_codes_and_names_find_the_languages_of_pairs(
     task: Any = parts.make("task", "translation", settings)
     table = pa.table({"pair": [PAIR], "_file": ["a"], "_line": [1]})
     assert task.rows(table, lambda *_: None)["source"].to_pylist() == [read]
+
+
+def test_a_trimmed_vocabulary_marks_languages_alike(it: tuple[Path, str, str]) -> None:
+    from warmstart.compression.base import Source
+    from warmstart.compression.vocabulary import Vocabulary
+
+    folder, source, target = it
+    task, tokenizer = task_of(folder, source, target), load_tokenizer(base_of(folder))
+    model: Any = task.build_model(base_of(folder), [], 0)
+    table = pa.table({"source": SOURCES, "target": TARGETS})
+    store = task.encode(table, [], tokenizer, 60)
+    assert store.answers is not None
+    ids = [store.ids, store.answers.ids]
+    names = ("forced_bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id")
+
+    def said(model: Any, tokenizer: Any, store: Any) -> list[Any]:
+        own = [getattr(model.generation_config, name) for name in names]
+        rows = [[*part.row(row)] for part in (store, store.answers) for row in range(3)]
+        return [tokenizer.convert_ids_to_tokens([number for number in row if number is not None])
+                for row in (own, *rows)]  # fmt: skip
+
+    wanted, tokens = said(model, tokenizer, store), len(tokenizer)
+    start = Vocabulary().begin(Source(folder, model, tokenizer, task, lambda: ids))
+    assert len(start.tokenizer) < tokens
+    fresh = task.encode(table, [], start.tokenizer, 60)
+    assert said(start.model, start.tokenizer, fresh) == wanted

@@ -241,11 +241,13 @@ def compress(
         model: a run (a `Run`, or its folder), or a model folder with `data`.
         data: labelled rows on which products are proven; unset: the run's own test rows.
         method: distill, prune, quantize or vocabulary; several as a list, or with commas.
-        out: the folder of the products; unset: `<run>-compressed` beside the run.
+        out: the folder of the products, which an interrupted call goes on with; unset:
+            `<run>-compressed` beside the run.
         listeners: told of every step and epoch of those that learn.
         progress: is called with (what, done, of) before each is measured.
         keys: `compress.*` settings of the methods (of one with commas each value is a product);
-            `train.*`, `objective.*`, `evaluate.*` and `seed` for those that learn.
+            `train.*`, `objective.*`, `evaluate.*` and `seed` for those that learn; `engine.*` of a
+            hosted teacher.
 
     A product that loses more than `compress.allowed_loss` points stands in `Compressed.lost`.
     Raises `WarmstartError`; nothing is written before every product is known to be possible.

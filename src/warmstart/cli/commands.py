@@ -143,9 +143,10 @@ VERBS = {
                      {"MODEL": MODEL, "[DATA]": f"{LABELLED}; unset: the run's own test rows"},
                      {"method NAME": "distill, prune, quantize or vocabulary; several with commas",
                       "methods NAMES": "the same",
-                      "out FOLDER": "where they go; unset: <run>-compressed beside the run"}
+                      "out FOLDER": "where they go, or where an interrupted call goes on; unset: "
+                                    "<run>-compressed beside the run"}
                      | {f"compress.{name}": text for name, text in compression_options().items()}
-                     | DRY_RUN, ("seed", "train", "objective", "evaluate")),
+                     | DRY_RUN, ("seed", "train", "objective", "evaluate", "engine")),
     "predict": Verb("label a text, the lines of stdin, or every row of a file",
                     {"MODEL": f"{MODEL}, or openai:MODEL", "[DATA]": "text, file, or - for stdin"},
                     {"out FILE": "where the rows go: .csv, .tsv, .jsonl or .parquet"},

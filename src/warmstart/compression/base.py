@@ -78,9 +78,15 @@ class Compression(Part):
         return ""
 
     @property
-    def engine(self) -> tuple[str, Mapping[str, Any]]:
-        """What computes the product, and its settings."""
-        return "torch", {}
+    def hosted(self) -> str:
+        """The hosted model whose word it takes for those texts in the source's place, or none."""
+        return ""
+
+    @property
+    def keeps_answers(self) -> bool:
+        """Whether a text that it writes is the source's own wherever all tokens stayed, so that
+        equal ones are no chance, although it is surer of them."""
+        return False
 
     @property
     def is_form(self) -> bool:
@@ -91,6 +97,10 @@ class Compression(Part):
     def objective(self) -> Mapping[str, Any]:
         """Settings of the objective `task_distill` that the training needs."""
         return {}
+
+    def computed_by(self, source: Source) -> tuple[str, Mapping[str, Any]]:
+        """The engine that computes the product, and its settings. Raises `RecipeError`."""
+        return "torch", {}
 
     def check(self, source: Source) -> None:
         """Raise `RecipeError` where it cannot be done, before anything is written."""

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from warmstart.compression.base import Compression, Source, Start
-from warmstart.errors import RecipeError
+from warmstart.errors import RecipeError, shown
+from warmstart.inference.openai import HOSTED, is_hosted
+
+LAYERS = re.compile(r"[1-9]\d{0,3}(-[1-9]\d{0,3})?")
+
+
+def as_layers(value: Any) -> Any:
+    """`compress.layers` as text: one number, or one of the encoder and one of the decoder."""
+    text = value if value is None or isinstance(value, bool) else str(value)
+    if text is not None and not (isinstance(text, str) and LAYERS.fullmatch(text)):
+        raise ValueError(
+            f"{shown(value)} is no number of layers; give one of at least 1, or of an "
+            "encoder-decoder two, as in 12-6"
+        )
+    return text
 
 
 class Distill(Compression):
@@ -16,8 +31,10 @@ class Distill(Compression):
     (DistilBERT, Sanh et al. 2019) and learns from its probabilities, its hidden states and the
     labels."""
 
-    layers: int | None = Field(
-        default=None, ge=1, description="layers of the student; unset: half of the teacher's"
+    layers: str | None = Field(
+        default=None,
+        description="layers of the student; unset: half of the teacher's. Of an encoder-decoder "
+        "that writes those of its decoder, or, as in 12-6, of both",
     )
     keep: Literal["even", "first"] = Field(
         default="even",
@@ -29,12 +46,13 @@ class Distill(Compression):
     )
     teacher: str = Field(
         default="",
-        description="a larger run or model folder of the same task; unset: the run itself",
+        description="a larger run or model folder of the same task, or openai:MODEL, which labels "
+        "compress.texts; unset: the run itself",
     )
     texts: str = Field(
         default="",
-        description="a file of more texts without labels, on which the teacher's word is taken; "
-        "for tasks with one label a row",
+        description="a file of more texts without labels, or of prompts without answers, on which "
+        "the teacher's word is taken; for tasks with one label a row, or a text",
     )
     allowed_loss: float = Field(
         default=3.0,
@@ -42,6 +60,8 @@ class Distill(Compression):
         le=100,
         description="points of the main score that the product may lose and still be called done",
     )
+
+    _as_layers = field_validator("layers", mode="before")(as_layers)
 
     @property
     def trains(self) -> bool:
@@ -61,8 +81,14 @@ class Distill(Compression):
 
     @property
     def objective(self) -> Mapping[str, Any]:
-        own = {"teacher": self.teacher} if self.teacher else {}
-        return {**own, "keep_head": not self.base}
+        own: dict[str, Any] = {"keep_head": not self.base}
+        if self.hosted:  # which has no probabilities: what is learned are its answers
+            return {**own, "soft_weight": 0.0, "hidden_weight": 0.0, "hard_weight": 1.0}
+        return {**own, "teacher": self.teacher} if self.teacher else own
+
+    @property
+    def hosted(self) -> str:
+        return self.teacher if is_hosted(self.teacher) else ""
 
     def check(self, source: Source) -> None:
         if self.base and (self.layers is not None or self.keep != "even"):
@@ -70,41 +96,70 @@ class Distill(Compression):
                 "compress.base begins with another base, and compress.layers with layers of the "
                 "teacher; give one of the two"
             )
-        if self.texts and not source.task.head.single_label:
+        head, name = source.task.head, source.task.part_name()
+        if self.texts and not (head.single_label or head.generates):
             raise RecipeError(
-                f"compress.texts goes with tasks of one label a row, and this is "
-                f"{source.task.part_name()}; leave it out"
+                f"compress.texts goes with tasks of one label a row, or of a text, and this is "
+                f"{name}; leave it out"
+            )
+        if self.hosted and not self.texts:
+            raise RecipeError(
+                f"{self.hosted} teaches by what it answers: name a file of texts without labels, "
+                "--compress.texts FILE"
+            )
+        if self.hosted and name not in (*HOSTED, "chat"):
+            raise RecipeError(
+                f"a hosted model teaches in task {', '.join(HOSTED)} or chat, and this is {name}; "
+                "name a run or a model folder as compress.teacher"
             )
         if not self.base:
-            _count(source, self.layers, "distill")
+            layers_left(source, self.layers, self.keep)
 
     def begin(self, source: Source) -> Start:
         from warmstart.models.surgery.blocks import keep_layers
 
-        count, of = _count(source, self.layers, "distill")
-        kept = chosen(count, of, self.keep)
-        names = ", ".join(str(number + 1) for number in kept)
-        note = f"begins with layers {names} of {of}"
-        return Start(keep_layers(source.model, kept), source.tokenizer, [note])
+        kept, words = layers_left(source, self.layers, self.keep)
+        return Start(keep_layers(source.model, kept), source.tokenizer, [f"begins with {words}"])
 
 
-def chosen(count: int, of: int, keep: str) -> list[int]:
-    """Which `count` layers of so many are kept, by number from 0."""
-    from warmstart.models.surgery.blocks import spread_evenly
+def layers_left(source: Source, layers: str | None, keep: str) -> tuple[list[list[int]], str]:
+    """Which layers of each stack are left, by number from 0, and the same in words. Raises
+    `RecipeError` where nothing would be taken out."""
+    from warmstart.models.surgery.blocks import spread_evenly, stack_sizes
 
-    return spread_evenly(count, of) if keep == "even" else [*range(count)]
+    sizes = stack_sizes(source.model)
+    counts = _counts(sizes, layers, writes=source.task.head.generates)
+    kept = [spread_evenly(count, of) if keep == "even" else [*range(count)]
+            for count, of in zip(counts, sizes, strict=True)]  # fmt: skip
+    names, words = ("encoder", "decoder") if len(sizes) > 1 else ("",), list[str]()
+    for name, left, of in zip(names, kept, sizes, strict=True):
+        numbers = ", ".join(str(number + 1) for number in left)
+        which = f"layers {numbers} of {of}" if len(left) < of else f"all {of} layers"
+        words.append(f"{which} of the {name}" if name else which)
+    return kept, " and ".join(words)
 
 
-def _count(source: Source, layers: int | None, verb: str) -> tuple[int, int]:
-    """The layers to keep, and how many there are: of each stack. Raises `RecipeError`."""
-    from warmstart.models.surgery.blocks import stack_sizes
-
-    of = min(stack_sizes(source.model))
-    count = max(1, of // 2) if layers is None else layers
-    if count >= of:
+def _counts(sizes: Sequence[int], layers: str | None, *, writes: bool) -> list[int]:
+    """How many layers of each stack are left. A single number is that of the decoder where it
+    writes, since that is computed for every token, and the encoder once."""
+    both = len(sizes) > 1
+    of = sizes[-1] if writes else min(sizes)
+    wanted = [int(part) for part in layers.split("-")] if layers else [max(1, of // 2)]
+    if len(wanted) > len(sizes):
         raise RecipeError(
-            f"compress.layers = {count}: the model has {of} layers, and {verb} takes some out; "
-            f"give {of - 1} or fewer" if of > 1 else
-            f"the model has a single layer, and {verb} takes some out; quantize it"
+            f"compress.layers = {layers}: an encoder and a decoder have two numbers of layers, and "
+            f"this model has one stack of {of}; give one number below {of}"
+        )
+    if len(wanted) == 1 and both:
+        wanted = [sizes[0], *wanted] if writes else wanted * 2
+    most = "-".join(map(str, sizes)) if both else str(of)
+    if [*wanted] == [*sizes] or any(own > of for own, of in zip(wanted, sizes, strict=True)):
+        raise RecipeError(
+            "the model has a single layer, and none can be taken out; quantize it"
+            if of == 1 and not layers else
+            f"compress.layers = {layers}: the model has {most} layers, and some are to be taken "
+            f"out; give {of - 1} or fewer" if of > 1 else
+            f"compress.layers = {layers}: the model has {most} layers, none of which can be taken "
+            "out; quantize it"
         )  # fmt: skip
-    return count, of
+    return wanted

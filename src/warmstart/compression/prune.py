@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from warmstart.compression.base import Compression, Source, Start
-from warmstart.compression.distill import chosen
+from warmstart.compression.distill import as_layers, layers_left
 from warmstart.errors import RecipeError
 
 USUAL = 0.5
@@ -33,7 +33,11 @@ class Prune(Compression):
         description="share of the attention heads of each layer, where a config can say so (Llama, "
         "Qwen and their like)",
     )
-    layers: int | None = Field(default=None, ge=1, description="layers that are left")
+    layers: str | None = Field(
+        default=None,
+        description="layers that are left; of an encoder-decoder that writes those of its decoder, "
+        "or, as in 12-6, of both",
+    )
     keep: Literal["even", "first"] = Field(
         default="even", description="which layers are left: evenly taken, or the first ones"
     )
@@ -54,6 +58,8 @@ class Prune(Compression):
         description="points of the main score that the product may lose and still be called done",
     )
 
+    _as_layers = field_validator("layers", mode="before")(as_layers)
+
     @property
     def trains(self) -> bool:
         return self.recovery
@@ -69,29 +75,22 @@ class Prune(Compression):
         return (USUAL if nothing else 0.0) if self.feed_forward is None else self.feed_forward
 
     def check(self, source: Source) -> None:
-        from warmstart.models.surgery.blocks import stack_sizes
-
         if not (self.units or self.heads or self.layers or self.weights):
             raise RecipeError(
                 "nothing would be pruned: give --compress.feed_forward, heads or weights a share "
                 "above 0, or --compress.layers a number"
             )
-        of = min(stack_sizes(source.model))
-        if self.layers is not None and self.layers >= of:
-            raise RecipeError(
-                f"compress.layers = {self.layers}: the model has {of} layers; give fewer, as the "
-                "number that is to be left"
-            )
+        if self.layers is not None:
+            layers_left(source, self.layers, self.keep)
 
     def begin(self, source: Source) -> Start:
         from warmstart.models.surgery import blocks
 
         model, notes = source.model, list[str]()
         if self.layers is not None:
-            of = min(blocks.stack_sizes(model))
-            kept = chosen(self.layers, of, self.keep)
+            kept, words = layers_left(source, self.layers, self.keep)
             model = blocks.keep_layers(model, kept)
-            notes.append(f"layers {', '.join(str(number + 1) for number in kept)} of {of} are left")
+            notes.append(f"{words} are left")
         if self.heads:
             model = blocks.keep_heads(model, self.heads)
             notes.append(f"{model.config.num_attention_heads} attention heads are left")

@@ -26,6 +26,10 @@ class Vocabulary(Compression):
     )
 
     @property
+    def keeps_answers(self) -> bool:
+        return not self.recovery
+
+    @property
     def trains(self) -> bool:
         return self.recovery
 
@@ -40,11 +44,16 @@ class Vocabulary(Compression):
         needed(source.tokenizer.backend_tokenizer, [])
         if not token_tables(source.model):
             raise RecipeError("this model has no embedding of tokens to trim; prune or quantize it")
+        if self.recovery and source.task.head.generates:
+            raise RecipeError(
+                "compress.recovery learns token by token from the model as it was, and its tokens "
+                "would be others; leave it out"
+            )
 
     def begin(self, source: Source) -> Start:
         import numpy as np
 
-        from warmstart.models.surgery.tokens import keep_tokens, word_embedding
+        from warmstart.models.surgery.tokens import ids_named, keep_tokens, word_embedding
         from warmstart.tokenization.corpus import Corpus
         from warmstart.tokenization.extension import with_backend
         from warmstart.tokenization.settings import Reading
@@ -53,11 +62,14 @@ class Vocabulary(Compression):
         backend = source.tokenizer.backend_tokenizer
         corpus = Corpus([self.texts], Reading()).rows() if self.texts else []
         extra = [text for batch in corpus for text in batch]
+        if source.task.head.generates:  # as a text, and as an answer behind another one
+            extra = [form for text in extra for form in (text, f" {text}")]
         counts = np.zeros(len(word_embedding(source.model)), np.int64)
         before = [np.array(row.ids, np.int64) for row in backend.encode_batch(extra)]
         for ids in (*source.rows(), *before):
             np.add.at(counts, ids, 1)
-        kept = needed(backend, np.flatnonzero(counts >= self.min_count).tolist())
+        used = {*np.flatnonzero(counts >= self.min_count).tolist(), *ids_named(source.model)}
+        kept = needed(backend, used)
         smaller = trimmed(backend, kept)
         places = np.full(len(counts), -1)
         places[kept] = np.arange(len(kept))
@@ -67,5 +79,7 @@ class Vocabulary(Compression):
                 raise ProofError(f"the smaller tokenizer splits '{text[:80]}' otherwise")
         rows = len(counts)
         model = keep_tokens(source.model, kept)
-        note = f"{counted(len(kept), 'token')} of {rows:,} are left"
-        return Start(model, with_backend(source.tokenizer, smaller), [note])
+        notes = [f"{counted(len(kept), 'token')} of {rows:,} are left"]
+        if source.task.main_score == "loss":
+            notes.append("its loss is counted over the tokens that are left, and so is lower")
+        return Start(model, with_backend(source.tokenizer, smaller), notes)

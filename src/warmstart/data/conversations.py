@@ -92,6 +92,12 @@ def messages_of(value: Any, speaker: str = USER) -> list[Message]:
     raise RowError("a message without role, or that is no object")
 
 
+def opened(messages: Sequence[Message]) -> list[Message]:
+    """A conversation without the answer that it ends with, if it does."""
+    ends = len(messages) > 1 and messages[-1]["role"] == ASSISTANT
+    return [*messages[:-1]] if ends else [*messages]
+
+
 def as_message(text: str, speaker: str = ASSISTANT) -> str:
     """One message as JSON, whatever its text looks like: for a cell whose text is not to be read as
     a list or an object."""

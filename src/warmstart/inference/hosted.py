@@ -19,6 +19,8 @@ import pyarrow as pa
 
 from warmstart import part as parts
 from warmstart.data.columns import map_roles
+from warmstart.data.conversations import opened
+from warmstart.data.conversations import read as read_messages
 from warmstart.data.ledger import Ledger
 from warmstart.data.readers.read import read
 from warmstart.data.settings import Data
@@ -28,7 +30,7 @@ from warmstart.errors import DataError, RecipeError
 from warmstart.formatting import counted
 from warmstart.inference.engine import Engine
 from warmstart.inference.host import Host
-from warmstart.inference.openai import OpenAI
+from warmstart.inference.openai import HOSTED, OpenAI
 from warmstart.inference.predictor import OnCut, Predictor, own_form
 from warmstart.inference.replies import Reply
 from warmstart.models.generation import GenerationOutput
@@ -38,7 +40,6 @@ from warmstart.tasks.classification import Classification
 from warmstart.tasks.generation import TextTask
 
 NO_ANSWER = "(no valid answer)"
-KINDS = ("classification", "pairs", "text2text", "summarization", "translation")
 SUMMARY = {"summary", "highlights", "abstract", "tldr"}
 """Columns of texts that can be nothing but summaries."""
 SURE = 0.999999
@@ -157,9 +158,15 @@ class HostedPredictor(Predictor):
         first = [{"role": "system", "content": system}] if system else []
         calls: list[Callable[[], Reply]] = []
         for text in texts:
-            messages = [*first, *(self._shown or []), {"role": "user", "content": text}]
+            messages = [*first, *(self._shown or []), *self._turns(text)]
             calls.append(partial(self.host.ask, messages, most, **fields))
         return self.host.all(calls)
+
+    def _turns(self, text: str) -> list[Mapping[str, str]]:
+        """A text as what the user says, or a conversation up to the answer that is wanted."""
+        if "messages" not in self.task.inputs:
+            return [{"role": "user", "content": text}]
+        return [{"role": m["role"], "content": m["content"]} for m in opened(read_messages(text))]
 
     def _instruction(self) -> str:
         """What the model is told before the first text."""
@@ -249,8 +256,8 @@ def open_hosted(
     read_as = [n for n in (source.column_names if source is not None else columns) if n[0] != "_"]
     settings = dict(task)
     kind = str(settings.pop("name", None) or _task_named(read_as, engine))
-    if kind not in KINDS:
-        raise RecipeError(f"a hosted model is asked in task {', '.join(KINDS)}, and not in {kind}")
+    if kind not in HOSTED:
+        raise RecipeError(f"a hosted model is asked in task {', '.join(HOSTED)}, and not in {kind}")
     chosen: Any = parts.make("task", kind, settings)
     shown = None if source is None else _rows(source, chosen)
     labels: list[str] = []
@@ -268,6 +275,20 @@ def open_hosted(
         )
     host.announce("the texts" if source is None else "the texts, and some rows of the examples,")
     return predictor
+
+
+def open_teacher(
+    name: str, engine: Engine, task: Task, labels: Sequence[str], shown: pa.Table | None
+) -> HostedPredictor:
+    """The hosted model `openai:MODEL` as one that answers rows of a task in the place of a saved
+    model with these labels; of `shown`, labelled rows, it sees some. Raises `RecipeError`, and what
+    `Host` raises; nothing is sent yet."""
+    if not isinstance(engine, OpenAI):
+        raise RecipeError(f"{name} is asked by engine openai, and not by {engine.part_name()}")
+    if engine.examples is not None:
+        shown = _rows(read(engine.examples, ledger=Ledger(), how=Data().reading), task)
+    talks = "messages" in task.inputs  # which say themselves what is wanted
+    return HostedPredictor(Host(engine, name), task, [*labels], None if talks else shown)
 
 
 def _task_named(columns: Sequence[str], engine: OpenAI) -> str:

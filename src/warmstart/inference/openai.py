@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from warmstart.tasks.base import Task
 
 PREFIX = "openai:"
+HOSTED = ("classification", "pairs", "text2text", "summarization", "translation")
+"""Tasks in which a hosted model is asked."""
 
 
 def is_hosted(model: object) -> bool:

@@ -151,7 +151,10 @@ def _adapter(folder: Path) -> Any:
     else:
         model = load_headed(base, HEADS[note.get("head", "classes")], labels, seed=0)
         if (folder / "generation_config.json").exists():
-            model.generation_config = transformers.GenerationConfig.from_pretrained(folder, **LOAD)
+            model.generation_config = transformers.GenerationConfig.from_pretrained(
+                folder,
+                local_files_only=True,  # whatever else is named here it takes for its own
+            )
     return with_adapter(model, folder)
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from warmstart.data.tokens.dataset import TokenizedDataset
     from warmstart.models.forward import Batch, Forward
 
+WRITTEN = ("text2text", "summarization", "translation", "chat")
+"""Tasks whose answers are texts that people have written."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lesson:
@@ -65,11 +68,12 @@ class Lesson:
 class TaskDistill(Supervised):
     """Distillation on the rows of a task (Hinton et al. 2015): beside the labels the model learns
     from a teacher's probabilities at a temperature, and to point its last hidden states the same
-    way (Sanh et al. 2019). The teacher answers every row once, before the first step."""
+    way (Sanh et al. 2019). The teacher answers every row once, before the first step; where texts
+    are written, it says beside the model how likely each token of the answer is."""
 
     tasks: ClassVar[frozenset[str] | None] = frozenset(
         {"classification", "multilabel", "regression", "pairs", "tagging", "extractive_qa",
-         "embedding", "few_shot", "reward"}
+         "embedding", "few_shot", "reward", *WRITTEN}
     )  # fmt: skip
 
     teacher: str = Field(
@@ -101,11 +105,18 @@ class TaskDistill(Supervised):
     """Split → `Lesson`."""
     _stores: Any = PrivateAttr(default=None)
     _masks: Any = PrivateAttr(default=())
+    _teacher: Any = PrivateAttr(default=None)
+    """How the teacher computes, where texts are written."""
 
     @property
     def heads(self) -> frozenset[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The heads that it can train; no texts."""
-        return (super().heads - {"text"}) | {"vector", "reward"}
+        """The heads that it can train."""
+        return super().heads | {"vector", "reward"}
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether anything but the labels is learned."""
+        return self.soft_weight > 0 or self.hidden_weight != 0
 
     def build_model(self, task: Any, base: Any, labels: Sequence[str], seed: int) -> Any:
         """The base under the task's head, fresh or its own, with numbers in the unit that is
@@ -123,6 +134,10 @@ class TaskDistill(Supervised):
 
     def setup(self, session: Setting) -> None:
         """Have the teacher answer the rows. Raises `RecipeError` where it cannot teach them."""
+        if not self.asks_teacher and not session.head.gives_vectors:
+            super().setup(session)
+            self._masks = masks_of(session.model) if self.keep_zeros else ()
+            return
         if not self.teacher:
             raise RecipeError(
                 "objective task_distill needs a teacher: --objective.teacher RUN, a run or model "
@@ -141,6 +156,11 @@ class TaskDistill(Supervised):
         self._check(teacher, session)
         weight = self._hidden_weight(teacher, session)
         object.__setattr__(self, "hidden_weight", weight)  # of this run's copy
+        if session.head.generates:
+            self._teacher = teacher.runner.forward
+            self._teacher.prepare(session.forward.dtype, session.device, checkpointing=False)
+            self._teacher.training = False
+            return
         names = ("train", "validation")
         self._stores = {name: cast("Any", session).datasets[name].targets for name in names}
         self._lessons = {name: self._lesson(teacher, session, name) for name in names}
@@ -160,7 +180,9 @@ class TaskDistill(Supervised):
                 f"objective.teacher: {shown(self.teacher)} knows other labels (such as "
                 f"'{shown(strange[0])}'); give one that was trained with the labels of these rows"
             )
-        if task.head.reads in ("tokens", "body") and not _same_split(teacher, session):
+        if task.head.reads in ("tokens", "body", "vocabulary") and not _same_split(
+            teacher, session
+        ):
             raise RecipeError(
                 f"objective.teacher: {shown(self.teacher)} splits texts in another way than the "
                 "base, and answers token by token; give one with the same tokenizer"
@@ -204,6 +226,8 @@ class TaskDistill(Supervised):
     def collate(self, dataset: Dataset, rows: np.ndarray, rng: np.random.Generator) -> Batch:
         """The batch with what the teacher says of it."""
         batch = super().collate(dataset, rows, rng)
+        if self._lessons is None:
+            return batch
         own = getattr(dataset, "targets", None)
         own = cast("Any", dataset).dataset.targets if own is None else own
         name = next(name for name, targets in self._stores.items() if targets is own)
@@ -215,11 +239,15 @@ class TaskDistill(Supervised):
 
         from warmstart.models.fast.forward import with_states
 
-        theirs, their_states = self._lessons[batch.task].about(batch)
         for weights, mask in self._masks:
             weights.data.mul_(mask)
         if self._masks:
             model.refresh()
+        if self._teacher is None and self._lessons is None:
+            return super().loss(model, batch)
+        if self._head.generates:
+            return self._loss_of_texts(model, batch)
+        theirs, their_states = self._lessons[batch.task].about(batch)
         if self._head.gives_vectors:
             vectors: Any = model.forward(batch)
             apart = 1 - torch.cosine_similarity(vectors, theirs, -1)
@@ -243,6 +271,29 @@ class TaskDistill(Supervised):
             angle = self._angle(states, their_states, targets, lengths)
             total = total + (self.hidden_weight or 0.0) * angle
             metrics["hidden_loss"] = angle.detach()
+        return Loss(total, batch.weight, metrics)
+
+    def _loss_of_texts(self, model: Forward, batch: Batch) -> Loss:
+        """The same at each token of the answers, after the true ones before it; the hidden states
+        are those that the output matrices read."""
+        import torch
+        from torch import Tensor
+
+        from warmstart.models.fast.loss import summed_divergence
+
+        outputs, places = model.forward(batch), batch.targets != IGNORE_INDEX
+        with torch.no_grad():
+            theirs: Any = self._teacher.forward(batch)
+        hard = self.total(outputs, batch.targets)
+        ours, theirs = (own[places] if isinstance(own, Tensor) else own.at(places)
+                        for own in (cast("Any", outputs), theirs))  # fmt: skip
+        soft = self.temperature**2 * summed_divergence(ours, theirs, self.temperature)
+        total = self.soft_weight * soft + self.hard_weight * hard
+        metrics = {"hard_loss": hard.detach(), "soft_loss": soft.detach()}
+        if self.hidden_weight and not isinstance(ours, Tensor) and not isinstance(theirs, Tensor):
+            alike = torch.cosine_similarity(ours.hidden.float(), theirs.hidden.float(), -1)
+            angle = (1 - alike).sum()
+            total, metrics["hidden_loss"] = total + self.hidden_weight * angle, angle.detach()
         return Loss(total, batch.weight, metrics)
 
     def divergence(

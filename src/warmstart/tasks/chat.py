@@ -17,6 +17,7 @@ from warmstart.data.conversations import (
     CHAT_ROLES,
     NESTED,
     Message,
+    opened,
     read,
     read_conversations,
     sides_of,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from warmstart.models.generation import GenerationOutput
+    from warmstart.types import Prediction
 
 BRIEF = 400  # characters of a text in the report
 PREVIEWED, PROVEN = 3, 20  # conversations
@@ -280,6 +282,21 @@ class Chat(TextTask):
             runs = groupby(zip(ids, learned, strict=True), key=itemgetter(1))
             rows.append([(examples.tokenizer.decode([i for i, _ in run]), on) for on, run in runs])
         return rows
+
+    def answered(self, table: pa.Table, answers: Sequence[Prediction]) -> pa.Table:
+        """The conversations, each with the answer behind what was said before it."""
+        texts = [str(answer.value).strip() for answer in answers]
+        spoken = zip(table["messages"].to_pylist(), texts, strict=True)
+        whole = [[*opened(read(text)), {"role": ASSISTANT, "content": answer}]
+                 for text, answer in spoken]  # fmt: skip
+        sides = [sides_of(messages) for messages in whole]
+        columns = {"messages": map(write, whole), "source": [side[0] for side in sides],
+                   "target": [side[1] for side in sides]}  # fmt: skip
+        kept = [name for name in table.column_names if name not in columns]
+        table = table.select(kept)
+        for name, values in columns.items():
+            table = table.append_column(name, [_strings([*values])])
+        return table.filter(np.array([*map(bool, texts)], bool))
 
     def score(self, outputs: GenerationOutput, examples: Examples) -> dict[str, float]:
         figures = AnswerFit().total(self._statistics(outputs, examples))

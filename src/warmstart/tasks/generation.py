@@ -224,10 +224,15 @@ class TextTask(Task):
         sure = outputs.confidence.tolist()
         return [Prediction(str(i), text, sure[i]) for i, text in enumerate(written)]
 
+    def answered(self, table: pa.Table, answers: Sequence[Prediction]) -> pa.Table:
+        """Rows with answers for what is right; without those whose answer is empty."""
+        texts = [str(answer.value) for answer in answers]
+        table = table.append_column("target", [column(texts, "string")])
+        return table.filter(np.array([bool(text.strip()) for text in texts], bool))
+
     def score(self, outputs: GenerationOutput, examples: Examples) -> dict[str, float]:
         figures = {LIKELY: outputs.probability, "token_accuracy": outputs.accuracy}
-        done = sum(ids is not None for ids in outputs.ids)
-        if done:
+        if done := sum(ids is not None for ids in outputs.ids):
             written = texts_of(outputs, examples.tokenizer)[:done]
             figures |= self.measure()(written, references(examples.table)[:done])
         return figures
@@ -235,20 +240,17 @@ class TextTask(Task):
     def evaluate(self, outputs: Mapping[str, Any], examples: Mapping[str, Examples]) -> TaskResult:
         answers, test = outputs["test"], examples["test"]
         targets, written = references(test.table), texts_of(answers, test.tokenizer)
-        measure = self.measure()
-        statistics = measure.rows(written, targets)
+        statistics = (measure := self.measure()).rows(written, targets)
         scores = np.asarray(measure.score(statistics)[self.row_figure], float)
         right = np.array([
             text.split() in [target.split() for target in row]
             for text, row in zip(written, targets, strict=True)
         ])  # fmt: skip
         columns = {
-            "source": test.table["source"],
-            "target": test.table["target"],
-            "prediction": written,
+            "source": test.table["source"], "target": test.table["target"], "prediction": written,
             "confidence": answers.confidence.astype(np.float32),
             "score": scores.astype(np.float32),
-        }
+        }  # fmt: skip
         table = prediction_table(test.table, columns)
         signatures = measure.signatures(targets)
         counting = {
@@ -274,7 +276,7 @@ class TextTask(Task):
         if answers.tokens.sum():
             facts |= {"loss": answers.loss, "perplexity": math.exp(min(answers.loss, 700.0))}
             if not np.isnan(answers.accuracy):  # which not every engine says
-                facts |= {"token_accuracy": answers.accuracy}
+                facts["token_accuracy"] = answers.accuracy
         best = measure([row[0] for row in targets[:SEEN]], targets[:SEEN])
         return TaskResult(
             measure=measure,

@@ -51,6 +51,9 @@ def needed(backend: Tokenizer, used: Iterable[int]) -> np.ndarray:
         _add_parts(model, vocabulary, kept, byte_level="ByteLevel" in json.dumps(description))
     elif kind == "Unigram":
         kept.add(min(range(len(model["vocab"])), key=lambda number: model["vocab"][number][1]))
+        if (unknown := model.get("unk_id")) is not None:  # mBART-50 has it a second time
+            kept.add(unknown)
+            tokens.setdefault(unknown, model["vocab"][unknown][0])
     elif kind not in ("WordPiece", "WordLevel"):
         raise RecipeError(f"a tokenizer of the kind {kind} cannot be trimmed; prune or quantize")
     return np.array(sorted(kept & tokens.keys()), np.int64)

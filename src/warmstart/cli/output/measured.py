@@ -10,7 +10,7 @@ from warmstart.cli.output.tables import plain, print_next, put
 from warmstart.errors import typed
 from warmstart.formatting import counted
 from warmstart.reporting.comparison import millions
-from warmstart.reporting.compression import change, verdict
+from warmstart.reporting.compression import change, rate, speed_of, unit_of, verdict
 
 
 def plan(planned: Mapping[str, Any]) -> None:
@@ -37,18 +37,19 @@ def made(summary: Mapping[str, Any], report: Path) -> None:
     source, main = summary["source"], summary["title"]
     table = plain(
         f"{counted(summary['rows'], 'labelled row')}, beside {source['folder']}",
-        "model", main, "points (95 %)", "agreement", "MB", "rows/s", "ms for one", "memory MB",
-        "so",
+        "model", main, "points (95 %)" if unit_of(summary) == "points" else "% (95 %)",
+        "agreement", "MB", "tokens/s" if source.get("tokens_per_second") else "rows/s",
+        "ms for one", "memory MB", "so",
     )  # fmt: skip
     for row in ({**source, "name": "the source"}, *summary["products"]):
-        if row["failure"]:
-            table.add_row(row["name"], row["failure"])
+        if row["failure"]:  # a sentence below says why
+            table.add_row(row["name"], "failed")
             continue
         product = "outcome" in row
         table.add_row(
             row["name"], f"{row['score']:.3f}", change(row) if product else "–",
             f"{row['same']:.3f}" if product else "–", f"{row['size_mb']:,.1f}",
-            f"{row['rows_per_second']:,.0f}", f"{row['milliseconds']:.1f}",
+            rate(speed_of(row)), f"{row['milliseconds']:.1f}",
             f"{row['memory_mb']:,.0f}", row["outcome"] if product else "",
         )  # fmt: skip
     put(table)

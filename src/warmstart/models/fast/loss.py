@@ -125,21 +125,51 @@ def divergences(
 ) -> tuple[Tensor, Tensor]:
     """KL(left ‖ right) in nats of what two models say at the same T places, exactly, [T]; and minus
     the log-probability of each target [T] under the right one."""
-
-    def logs(outputs: Unprojected | Tensor, part: slice) -> Tensor:
-        whole = outputs[part].float() if isinstance(outputs, Tensor) else outputs.at(part).logits()
-        return whole.log_softmax(-1)
-
-    whole = isinstance(left, Tensor)
-    places, device = (
-        (left.shape[0], left.device) if whole else (len(left.hidden), left.hidden.device)
-    )
+    places, width, device = _extent(left)
     values, nll = torch.zeros(places, device=device), torch.zeros(places, device=device)
-    for part in _chunks(places, left.shape[1] if whole else len(left.weight)):
-        own, other = logs(left, part), logs(right, part)
+    for part in _chunks(places, width):
+        own, other = _logs(left, part), _logs(right, part)
         nll[part] = -other.gather(1, targets[part, None])[:, 0]
         values[part] = (own.exp() * (own - other)).sum(-1)
     return values, nll
+
+
+def summed_divergence(
+    ours: Unprojected | Tensor, theirs: Unprojected | Tensor, temperature: float
+) -> Tensor:
+    """KL(theirs ‖ ours) in nats of what two models say at the same T places, both at a temperature,
+    summed, with the gradient of ours; the logits of a chunk are made a second time for it. Where
+    one vocabulary has more rows than the other, behind its tokens, those are left out."""
+    from torch.utils.checkpoint import checkpoint
+
+    places, width, device = _extent(ours)
+    width = min(width, _extent(theirs)[1])
+
+    def divergence(part: slice) -> Tensor:
+        with torch.no_grad():
+            wanted = _logs(theirs, part, width, temperature)
+        own = _logs(ours, part, width, temperature)
+        return torch.nn.functional.kl_div(own, wanted, reduction="sum", log_target=True)
+
+    total = torch.zeros((), device=device)
+    for part in _chunks(places, width):
+        total = total + checkpoint(divergence, part, use_reentrant=False)
+    return total
+
+
+def _extent(outputs: Unprojected | Tensor) -> tuple[int, int, torch.device]:
+    """Places, tokens of the vocabulary, and where they are computed."""
+    if isinstance(outputs, Tensor):
+        return *outputs.shape, outputs.device  # pyright: ignore[reportReturnType]
+    return len(outputs.hidden), len(outputs.weight), outputs.hidden.device
+
+
+def _logs(
+    outputs: Unprojected | Tensor, part: slice, width: int | None = None, temperature: float = 1.0
+) -> Tensor:
+    """Log-probabilities over the first `width` tokens."""
+    whole = outputs[part].float() if isinstance(outputs, Tensor) else outputs.at(part).logits()
+    return (whole[:, :width] / temperature).log_softmax(-1)
 
 
 def _chunks(tokens: int, vocabulary: int) -> list[slice]:

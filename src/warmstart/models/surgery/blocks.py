@@ -48,39 +48,50 @@ def stack_sizes(model: PreTrainedModel) -> list[int]:
     return [len(list(body.get_submodule(path).children())) for path in paths]
 
 
-def keep_layers(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
-    """The model with these layers of each stack alone, by number from 0.
+def keep_layers(model: PreTrainedModel, kept: Sequence[Sequence[int]]) -> PreTrainedModel:
+    """The model with these layers alone, by number from 0: of its only stack, or of the encoder and
+    of the decoder.
 
     Raises `RecipeError` where the architecture shares its layers or counts them in another way.
     """
     family, values = family_of(model.config), model.config.to_dict()
     names = {id(module): name for name, module in model.named_modules()}
     stacks = [path for path in (family.layers, family.decoder_layers) if path]
-    prefixes, changes = list[str](), dict[str, Any]()
-    for path, keys in zip(stacks, LAYERS, strict=False):
+    chosen, changes = dict[str, Sequence[int]](), dict[str, Any]()
+    for path, keys, left in zip(stacks, LAYERS, kept, strict=False):
         stack = body_of(model).get_submodule(path)
         count = len(list(stack.children()))
         own = [key for key in keys if values.get(key) == count]
-        if not own or kept[-1] >= count:
+        if not own or left[-1] >= count:
             raise RecipeError(
                 f"layers cannot be taken out of a '{family.name}': its config does not count them "
                 "one by one; prune its feed_forward or its weights, or quantize it"
             )
-        prefixes.append(f"{names[id(stack)]}.")
-        changes |= dict.fromkeys(own, len(kept))
+        chosen[f"{names[id(stack)]}."] = left
+        if len(left) == count:
+            continue
+        changes |= dict.fromkeys(own, len(left))
         for key, value in values.items():  # such as `layer_types`
             if isinstance(value, list | tuple) and "layer" in key and len(value) == count:
-                changes[key] = [value[number] for number in kept]
+                changes[key] = [value[number] for number in left]
     state = dict[str, Tensor]()
     for name, weights in model.state_dict().items():
-        prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
+        prefix = next((prefix for prefix in chosen if name.startswith(prefix)), None)
         if prefix is None:
             state[name] = weights
             continue
         number, _, rest = name.removeprefix(prefix).partition(".")
-        if int(number) in kept:
-            state[f"{prefix}{kept.index(int(number))}.{rest}"] = weights
-    return _rebuilt(model, changes, state)
+        if int(number) in chosen[prefix]:
+            state[f"{prefix}{chosen[prefix].index(int(number))}.{rest}"] = weights
+    smaller: Any = _rebuilt(model, changes, state)
+    if smaller.can_generate() and family.decoder_layers:
+        known = smaller.config.get_text_config(decoder=True).num_hidden_layers
+        if known < len([*chosen.values()][-1]):  # it makes room for so many layers' keys
+            raise RecipeError(
+                f"transformers cannot write with a '{family.name}' whose encoder has fewer layers "
+                f"({known}) than its decoder; leave the encoder as many, or take more of both"
+            )
+    return smaller
 
 
 def keep_units(model: PreTrainedModel, share: float) -> PreTrainedModel:

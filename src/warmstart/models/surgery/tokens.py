@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from warmstart.models.architectures import family_of
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-ENDINGS = ("_token_id", "_tokens")
+ENDINGS = ("_token_id", "_tokens", "bad_words_ids")
 """How the names of ids end in a config."""
 
 
@@ -46,10 +46,8 @@ def keep_tokens(model: PreTrainedModel, kept: np.ndarray) -> PreTrainedModel:
             padding = module.padding_idx
             module.padding_idx = None if padding is None else places.get(padding)
     model.config.vocab_size = len(kept)
-    for owner in (model.config, getattr(model, "generation_config", None)):
-        for key, value in [*vars(owner).items()] if owner is not None else []:
-            if key.endswith(ENDINGS):
-                setattr(owner, key, _moved(value, places))
+    for owner, key, value in _named(model):
+        setattr(owner, key, _moved(value, places))
     if family_of(model.config).position_offset != before:
         raise RecipeError(
             "the padding token of this model would get another id, and its positions are counted "
@@ -82,12 +80,33 @@ def token_tables(model: PreTrainedModel) -> list[Tensor]:
     return list(tables.values())
 
 
+def ids_named(model: PreTrainedModel) -> set[int]:
+    """The tokens that the config and the generation config name as the one with which a text begins
+    or ends, or is padded; those that are only held down may go."""
+    values = [value for _, key, value in _named(model) if key.endswith("_token_id")]
+    lists = [value if isinstance(value, list | tuple) else [value] for value in values]
+    return {token for tokens in lists for token in tokens if isinstance(token, int)}
+
+
+def _named(model: PreTrainedModel) -> list[tuple[Any, str, Any]]:
+    """What a config says of tokens: it, the key and the value. A number of `max_new_tokens` is no
+    token."""
+    owners = (model.config, getattr(model, "generation_config", None))
+    return [(owner, key, value) for owner in owners if owner is not None
+            for key, value in vars(owner).items() if key.endswith(ENDINGS)
+            and (key.endswith("_token_id") or isinstance(value, list | tuple))]  # fmt: skip
+
+
 def _moved(value: Any, places: Mapping[int, int]) -> Any:
-    """Ids by their new numbers; what is no id, or of a token that is gone, as it is or None."""
+    """Ids by their new numbers; a token that is gone is None, and lists are without it."""
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, int):
         return places.get(value)
     if isinstance(value, list | tuple):
-        return [_moved(entry, places) for entry in value]  # pyright: ignore[reportUnknownVariableType]
+        entries = cast("list[Any]", [*value])
+        if any(isinstance(entry, list | tuple) for entry in entries):  # whole words
+            known = [entry for entry in entries if {*entry} <= places.keys()]
+            return [[places[token] for token in entry] for entry in known] or None
+        return [places[token] for token in entries if token in places]
     return value

@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -23,27 +23,36 @@ from warmstart.config.validation import checked
 from warmstart.errors import DataError, RecipeError, UnknownNameError, nearest, shown
 from warmstart.inference.predictor import Predictor, open_predictor
 from warmstart.models.checks import of_run
+from warmstart.models.head_layers import unwrap
 from warmstart.models.peft.wrap import can_merge, merged
 from warmstart.models.saving import save_model
 from warmstart.pipelines.measuring.trials import ROWS
 from warmstart.pipelines.prepare import Prepared, prepare
 from warmstart.pipelines.reading.rows import AsTrained, labelled
+from warmstart.pipelines.request import engine_of
 from warmstart.run import Run
 
 KEYS = ("train", "objective", "evaluate", "seed")
 """Keys of the recipe that may be given: how what is smaller learns, and is judged."""
+LEARNS = "task_distill"
+"""The objective by which a smaller model learns."""
 KEPT = ("precision", "device", "batch_tokens", "micro_batch_tokens", "gradient_checkpointing")
 """Of the source's training, what its smaller models are trained with; the rest is chosen anew."""
 
 
+TEXTS = 200
+"""Rows that products are proven on, where the answers are texts."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A product: what it is called, and how it is made."""
+    """A product: what it is called, and how it is made; `engine` asks its hosted teacher."""
 
     name: str
     method: str
     part: Compression
     settings: Mapping[str, Any]
+    engine: Any = None
 
 
 def wanted(methods: Any, keys: Mapping[str, Any]) -> tuple[list[Wanted], Mapping[str, Any]]:
@@ -64,6 +73,7 @@ def wanted(methods: Any, keys: Mapping[str, Any]) -> tuple[list[Wanted], Mapping
     if not isinstance(own, Mapping):
         raise RecipeError("compress is a table of settings, as in --compress.layers 3")
     settings = cast("Mapping[str, Any]", own)
+    own_engine = table.pop("engine", None)
     if strange := [key for key in table if key not in KEYS]:
         near = nearest(strange[0], KEYS)
         raise RecipeError(
@@ -81,7 +91,16 @@ def wanted(methods: Any, keys: Mapping[str, Any]) -> tuple[list[Wanted], Mapping
             f"{nearest(strange[0], fields) if not reason else f' {reason}'}"
         )
     products = [own for name, kind in kinds.items() for own in _products(name, kind, settings)]
-    rest = {key: value for key, value in keys.items() if key.partition(".")[0] != "compress"}
+    hosted = [product.part.hosted for product in products if product.part.hosted]
+    if own_engine is not None and not hosted:
+        raise RecipeError(
+            "engine.* says how a hosted teacher is asked, and none is named: --compress.teacher "
+            "openai:MODEL; whose form quantize makes is compress.engine"
+        )
+    engine = engine_of(keys, hosted) if hosted else None
+    products = [replace(own, engine=engine) if own.part.hosted else own for own in products]
+    rest = {key: value for key, value in keys.items()
+            if key.partition(".")[0] not in ("compress", "engine")}  # fmt: skip
     return products, rest
 
 
@@ -136,6 +155,13 @@ class Origin:
         model: Any = fresh.runner.model  # pyright: ignore[reportAttributeAccessIssue]
         return Source(self.whole, model, fresh.tokenizer, fresh.task, self._ids)
 
+    @property
+    def shown(self) -> Source:
+        """What a compression that changes nothing sees."""
+        own: Any = self.predictor.runner
+        task, tokenizer = self.predictor.task, self.predictor.tokenizer
+        return Source(self.whole, unwrap(own.model), tokenizer, task, self._ids)
+
     def _ids(self) -> Iterator[np.ndarray]:
         for name in ("train", "validation"):
             store = self.prepared.stores[name]
@@ -151,7 +177,7 @@ class Origin:
             table = labelled(self.data, AsTrained(self.recipe.data, self.predictor))
         if not len(table):
             raise DataError("there are no rows to prove on; name labelled ones after the model")
-        return table.slice(0, ROWS)
+        return table.slice(0, TEXTS if self.predictor.task.head.generates else ROWS)
 
     def recipe_for(
         self,
@@ -164,7 +190,7 @@ class Origin:
         table = toml_table(self.recipe)
         kept = {key: value for key, value in table["train"].items() if key in KEPT}
         below = {key: table[key] for key in ("task", "data", "evaluate", "seed")}
-        teacher = {"name": "task_distill", "teacher": str(self.folder), **objective}
+        teacher = {"name": LEARNS, "teacher": str(self.folder), **objective}
         own = {"base": base, "method": "full", "train": kept, "objective": teacher}
         place = {} if out is None else {"out": str(out)}
         return Recipe.of(below, own, place, keys, quiet=True)
@@ -220,19 +246,19 @@ def opened(model: Path, data: Any) -> Iterator[Origin]:
 
 
 def _check(predictor: Predictor, model: Path) -> None:
-    """Raise `RecipeError` for a model whose answers cannot be laid beside each other."""
-    task = predictor.task
-    if not task.head.gives_logits and not task.head.gives_vectors:
-        other = "warmstart pretrain CORPUS --objective distill teaches a masked language model"
-        if task.head.generates:
-            other = (
-                "tune a smaller base on the texts that this model writes (warmstart generate), or "
-                "tune its base with --method lora"
-            )
-        raise RecipeError(
-            f"compress makes models smaller that give labels, numbers, entities, spans or vectors, "
-            f"and {model} was trained for {task.part_name()}; {other}"
-        )
+    """Raise `RecipeError` for a model whose answers cannot be laid beside each other, or which no
+    smaller one can learn from."""
+    head, name = predictor.task.head, predictor.task.part_name()
+    known = cast("Any", parts.find("objective", LEARNS)).tasks
+    if head.gives_logits or head.gives_vectors or name in known:
+        return
+    other = "warmstart pretrain CORPUS --objective distill teaches a masked language model"
+    if head.generates:
+        other = "tune a smaller base on texts that it writes (warmstart generate)"
+    raise RecipeError(
+        f"compress makes models of the tasks {', '.join(sorted(known))} smaller, and {model} was "
+        f"trained for {name}; {other}"
+    )
 
 
 def save_smaller(origin: Predictor, model: Any, tokenizer: Any, folder: Path) -> None:

@@ -57,29 +57,33 @@ class Compressed:
         return f"Compressed('{self.path}', {len(self.summary['products'])} products)"
 
 
-def outcome(measured: Measured, allowed: float) -> str:
+def outcome(measured: Measured, allowed: float, *, keeps: bool = False) -> str:
     """How a product stands against its source, `allowed` points of the main score may be lost.
 
     "not worse": the same answers, or an interval that ends above the allowed loss; "worse": it lost
-    more; "unclear": it lost no more on these rows, which are too few to be sure of it.
+    more; "unclear": it lost no more on these rows, which are too few to be sure of it. `keeps`: see
+    `Compression.keeps_answers`.
     """
     if measured.failure or measured.difference is None:
         return FAILED
-    if measured.is_as_good(allowed / 100):
+    if measured.is_as_good(allowed / 100) or (keeps and measured.agrees):
         return NOT_WORSE
     return WORSE if 100 * measured.difference["lost"] > allowed else UNCLEAR
 
 
-def sentence(name: str, measured: Measured, allowed: float, rows: int) -> str:
+def sentence(
+    name: str, measured: Measured, allowed: float, rows: int, *, keeps: bool = False
+) -> str:
     """The verdict on a product in words."""
-    kind = outcome(measured, allowed)
+    kind = outcome(measured, allowed, keeps=keeps)
     if kind == FAILED or measured.difference is None:
         return f"{name} failed: {measured.failure}"
-    if measured.is_same:
+    if measured.is_same or (keeps and measured.agrees):
         return f"{name} gives the same answers on {counted(rows)}."
     apart, worst = measured.difference, 100 * measured.difference["worst"]
     lost = 100 * apart["lost"]
-    change = f"loses {lost:.1f} points" if lost > 0.05 else f"gains {-lost:.1f} points"
+    unit = apart.get("unit", "points")
+    change = f"loses {lost:.1f} {unit}" if lost > 0.05 else f"gains {-lost:.1f} {unit}"
     change = "is as good" if abs(lost) <= 0.05 else change
     text = f"{name} {change} on {counted(rows)} ({percent(LEVEL)}: at worst {-worst:.1f} lost)"
     ends = {
@@ -106,12 +110,13 @@ def finish_compression(
     rows = list[dict[str, Any]]()
     for (product, own), seen in zip(made, measured[1:], strict=True):
         allowed = product.part.allowed_loss
-        kind = outcome(seen, allowed)
+        keeps = product.part.keeps_answers and seen.tokens_per_second is not None
+        kind = outcome(seen, allowed, keeps=keeps)
         rows.append({
             **asdict(seen), **own, "name": product.name, "method": product.method,
             "settings": dict(product.settings), "allowed_loss": allowed, "outcome": kind,
             "done": kind in (NOT_WORSE, UNCLEAR),
-            "sentence": sentence(product.name, seen, allowed, facts["rows"]),
+            "sentence": sentence(product.name, seen, allowed, facts["rows"], keeps=keeps),
         })  # fmt: skip
     summary = {
         **facts, "name": out.name, "level": LEVEL, "source": {**asdict(measured[0]),
@@ -123,8 +128,9 @@ def finish_compression(
 
 
 def next_steps(out: Path, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """What to type next: the smallest product that is done is asked."""
-    done = [row for row in rows if row["done"]]
+    """What to type next: the smallest product that is not worse, or else that is done, is asked."""
+    sure = [row for row in rows if row["outcome"] == NOT_WORSE]
+    done = sure or [row for row in rows if row["done"]]
     if not done:
         return []
     best = min(done, key=lambda row: row["size_mb"])

@@ -79,6 +79,7 @@ class Measured:
             they cannot be laid beside each other.
         beside: the largest difference between a row alone and in a batch.
         rows_per_second, milliseconds: in bulk, and for one text (median).
+        tokens_per_second: that it writes, in bulk.
         memory_mb, size_mb: the most memory of the process, and of the form on disk.
         failure: why it could not be tried.
     """
@@ -93,14 +94,20 @@ class Measured:
     beside: float | None = None
     rows_per_second: float | None = None
     milliseconds: float | None = None
+    tokens_per_second: float | None = None
     memory_mb: float | None = None
     size_mb: float | None = None
     failure: str = ""
 
     @property
+    def agrees(self) -> bool:
+        """Whether its answers are those of the first candidate, however sure it is of them."""
+        return self.same is not None and self.same >= 1 - ALIKE
+
+    @property
     def is_same(self) -> bool:
-        """Whether its answers are those of the first candidate."""
-        return None not in (self.gap, self.same) and self.gap <= SAME and self.same >= 1 - ALIKE  # pyright: ignore[reportOptionalOperand]
+        """Whether its answers are those of the first candidate, and it is as sure of them."""
+        return self.agrees and self.gap is not None and self.gap <= SAME
 
     def is_as_good(self, margin: float) -> bool:
         """Whether it may stand in for the first one: by the same answers, or by a score that is
@@ -289,11 +296,12 @@ def _compare(
         rows.append(Measured(
             *which,
             score=float(result.measure.total(result.statistics)[main]),
-            difference=_difference(apart, result.measure.highest(main)),
+            difference=_difference(apart, result.measure, main, first[0].statistics),
             same=agreement(head, answers, first[1]),
             gap=float(np.abs(own - first[2]).max()) if own.shape == first[2].shape else None,
             beside=float(np.abs(alone - own[: len(alone)]).max()),
             rows_per_second=float(trial["speed"]), milliseconds=float(trial["milliseconds"]),
+            tokens_per_second=_written_in(outputs, float(trial["speed"])),
             memory_mb=float(trial["memory"]), size_mb=float(trial["size"]),
         ))  # fmt: skip
     return rows
@@ -315,9 +323,20 @@ def agreement(head: Head, answers: Sequence[Any], others: Sequence[Any]) -> floa
     return float(np.mean([a == b for a, b in zip(answers, others, strict=True)]))
 
 
-def _difference(apart: Difference, highest: float | None) -> dict[str, Any]:
-    """A difference, and the worst that it may be as a share of the figure's range."""
+def _difference(apart: Difference, measure: Any, name: str, first: np.ndarray) -> dict[str, Any]:
+    """A difference, and the worst that it may be as a share of the figure's range; of one without
+    a range, such as a loss in nats, as a share of the first candidate's figure."""
     worst = -apart.high if apart.lower_is_better else apart.low
     lost = apart.difference if apart.lower_is_better else -apart.difference
-    span = highest or 1.0
-    return {**apart.as_dict(), "worst": worst / span, "lost": lost / span}
+    top = measure.highest(name)
+    span = top or abs(float(measure.total(first)[name])) or 1.0
+    unit = "%" if top is None else "points"
+    return {**apart.as_dict(), "worst": worst / span, "lost": lost / span, "span": span,
+            "unit": unit}  # fmt: skip
+
+
+def _written_in(outputs: Any, rows_per_second: float) -> float | None:
+    """Tokens a second of texts that are written; None of other answers."""
+    if not isinstance(outputs, GenerationOutput):
+        return None
+    return rows_per_second * sum(len(ids or []) for ids in outputs) / max(len(outputs), 1)

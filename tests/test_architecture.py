@@ -82,7 +82,7 @@ BUDGET = {
     "reporting": (1_300, 1_000),
     "inference": (3_780, 350),
     "serving": (3_640, 1_000),
-    "compression": (530, 400),
+    "compression": (540, 400),
     "pipelines": (9_270, 2_800),
 }
 TOTAL_FILES = (383, 230)

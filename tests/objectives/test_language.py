@@ -117,7 +117,7 @@ def test_the_validation_loss_is_that_of_any_batch_size(it: Tiny, monkeypatch: An
         order = np.array_split(np.arange(len(it.rows)), -(-len(it.rows) // size))
         monkeypatch.setattr(it.rows, "ordered", lambda _, order=order: order)
         output = source.evaluate(it.forward)
-        losses.append(output.loss)
+        losses.append(output.figures["loss"])
         rows.append(output.outputs.nll)
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
     for nll in rows[1:]:

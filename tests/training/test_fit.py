@@ -227,6 +227,7 @@ def test_checkpoint_of_another_run(tiny_of: Folder, tmp_path: Path) -> None:
 def test_a_signal_is_an_interruption_and_handlers_come_back(
     number: int, tiny_of: Folder, tmp_path: Path
 ) -> None:
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # where the tests run under nohup
     before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
 
     class Stop(Listener):
@@ -237,6 +238,7 @@ def test_a_signal_is_an_interruption_and_handlers_come_back(
     with pytest.raises(Interrupted):
         run.run()
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+    signal.signal(signal.SIGHUP, ignored)
     assert checkpoint.newest(tmp_path / "checkpoints") is not None
 
 

@@ -10,7 +10,6 @@ from pydantic import Field, field_validator
 
 from warmstart.compression.base import Compression, Source, Start
 from warmstart.errors import RecipeError, shown
-from warmstart.inference.openai import HOSTED, is_hosted
 
 LAYERS = re.compile(r"[1-9]\d{0,3}(-[1-9]\d{0,3})?")
 
@@ -88,9 +87,13 @@ class Distill(Compression):
 
     @property
     def hosted(self) -> str:
+        from warmstart.inference.openai import is_hosted
+
         return self.teacher if is_hosted(self.teacher) else ""
 
     def check(self, source: Source) -> None:
+        from warmstart.inference.openai import HOSTED
+
         if self.base and (self.layers is not None or self.keep != "even"):
             raise RecipeError(
                 "compress.base begins with another base, and compress.layers with layers of the "

@@ -277,3 +277,20 @@ def test_the_first_look_at_real_data(shared_data: Path, tmp_path: Path, name: st
 def test_no_set_is_left_out(shared_data: Path) -> None:
     there = {path.name for path in shared_data.iterdir() if path.is_dir()}
     assert there == {name.partition("/")[0] for name in SETS}
+
+
+@pytest.mark.parametrize("verb", ["tune", "inspect"])
+def test_a_first_row_that_is_data_is_told(tmp_path: Path, verb: str) -> None:
+    lines = [
+        f'{"billing" if n % 2 else "delivery"},"My parcel number {n} never came to me."'
+        for n in range(20)
+    ]
+    (tmp_path / "d.csv").write_text("\n".join(lines) + "\n")
+    look = warmstart.plan if verb == "tune" else warmstart.inspect
+    with pytest.raises(DataError) as caught:
+        look(tmp_path / "d.csv")
+    words = ("the first row looks like data", f"warmstart {verb} ", "--data.header false",
+             "--data.columns.text 'column 2' --data.columns.label 'column 1'")  # fmt: skip
+    assert all(word in str(caught.value) for word in words), caught.value
+    own = {"data.header": False, "data.columns.text": "column 2", "data.columns.label": "column 1"}
+    assert warmstart.plan(tmp_path / "d.csv", **own)["ledger"]["rows"]["read"] == 20

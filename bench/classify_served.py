@@ -1,6 +1,6 @@
 """One classifier behind three servers: requests a second and how long they take, at 64 clients.
 
-    python bench/classify_served.py [--seconds 20] [--rounds 3] [--engine openvino]
+    python bench/classify_served.py [--seconds 20] [--rounds 3] [--engine torch:bf16]
 
 plain      `transformers.pipeline` behind FastAPI, as most tutorials have it: a request, a text
 litserve   LitServe with batching (64 texts, 5 ms), the same pipeline inside; where installed
@@ -81,7 +81,7 @@ def main() -> int:
     words.add_argument("--seconds", type=float, default=20)
     words.add_argument("--rounds", type=int, default=3)
     words.add_argument("--clients", type=int, default=64)
-    words.add_argument("--engine", default="", help="another engine of ours, beside torch")
+    words.add_argument("--engine", default="", help="another engine of ours, or engine:precision")
     words.add_argument("--json", type=Path, default=None)
     asked = words.parse_args()
     facts = announce("One classifier, three servers", SAMPLES.name)
@@ -93,8 +93,9 @@ def main() -> int:
             "warmstart": [sys.executable, "-m", "warmstart", "serve", str(run), "--port"],
         }
         if asked.engine:
-            servers[f"warmstart {asked.engine}"] = [
-                *servers["warmstart"][:-1], "--engine", asked.engine, "--port"]  # fmt: skip
+            name, _, precision = asked.engine.partition(":")
+            own = ["--engine", name, *(["--engine.precision", precision] if precision else [])]
+            servers[f"warmstart {asked.engine}"] = [*servers["warmstart"][:-1], *own, "--port"]
         if importlib.util.find_spec("litserve") is None:
             print("litserve is not installed: left out")
             del servers["litserve"]

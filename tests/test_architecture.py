@@ -83,7 +83,7 @@ BUDGET = {
     "inference": (3_780, 350),
     "serving": (3_640, 1_000),
     "compression": (540, 400),
-    "pipelines": (9_270, 2_800),
+    "pipelines": (9_280, 2_800),
 }
 TOTAL_FILES = (383, 230)
 SPINE = [

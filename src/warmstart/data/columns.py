@@ -234,14 +234,22 @@ def _missing(
             taken += "already."
     flags = " ".join(f"--data.columns.{role} NAME" for role in ours)
     if headless(table):
-        numbered = " ".join(f"--data.columns.{role} 'column N'" for role in ours)
-        return DataError(
-            f"{file}: the first row looks like data, not like the names of columns ({listing}); if "
-            f"the file has no header, number its columns: --data.header false {numbered}"
-        )
+        return no_header(file, listing, dict.fromkeys(ours, "N"))
     return DataError(
         f"{file} has no column for {' and '.join(ours)}; its columns are: {listing}.{taken}{guess} "
         f"Name it with {flags}"
+    )
+
+
+def no_header(
+    file: str, listing: str, numbers: Mapping[str, int | str], command: str = ""
+) -> DataError:
+    """Why the columns of such a file have no names, and how to number them, from 1, behind the
+    words of a command; `numbers`: role → number."""
+    numbered = " ".join(f"--data.columns.{role} 'column {n}'" for role, n in numbers.items())
+    return DataError(
+        f"{file}: the first row looks like data, not like the names of columns ({listing}); if the "
+        f"file has no header, number its columns: {command}--data.header false {numbered}"
     )
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from warmstart.config.keys import nested, plain
 from warmstart.config.recipe import Recipe
 from warmstart.data.cells import parse_cell
-from warmstart.data.columns import headless
+from warmstart.data.columns import headless, no_header
 from warmstart.data.conversations import ANSWERS, CHATS, PROMPTS
 from warmstart.data.ledger import Ledger
 from warmstart.data.profiling.language import find_languages
@@ -422,13 +422,10 @@ def check_columns(table: pa.Table, data: str, verb: str = "tune") -> None:
     if text is None or label is None:
         return
     if headless(table):
-        number = {name: f"'column {n}'" for n, name in enumerate(columns.names.values(), 1)}
-        flags = f"--data.columns.text {number[text]} --data.columns.label {number[label]}"
-        raise DataError(
-            f"{table['_file'][0].as_py()}: the first row looks like data, not like the names of "
-            f"columns; if the file has no header, number them, as in: warmstart {verb} {data} "
-            f"--data.header false {flags}"
-        )
+        names = [*columns.names.values()]
+        numbers = {"text": names.index(text) + 1, "label": names.index(label) + 1}
+        listing = ", ".join(shown(name, 30) for name in names[:30])
+        raise no_header(table["_file"][0].as_py(), listing, numbers, f"warmstart {verb} {data} ")
     flags = f"--data.columns.text {typed(text)} --data.columns.label {typed(label)}"
     raise DataError(
         f"{table['_file'][0].as_py()} has the columns {', '.join(columns.names.values())}, which "

@@ -12,6 +12,7 @@ dpo, kto, orpo, simpo   `warmstart align --base smollm2 --method lora`, from the
                         general text, per byte, beside those of the base
 reward-smollm2          a reward model on the same base
 reward-minilm           a reward model on an encoder
+ppo                     answers of the same base to the prompts, rewarded by `reward-minilm`
 
 Beside each the baselines `length` and `bag_of_words`, and the paired test against the best. What
 `warmstart models fetch smollm2` brings must be there. About 10 minutes of one core for a row of

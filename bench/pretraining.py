@@ -35,6 +35,9 @@ PAIRS = {
     "t5": ("span_corruption",), "bart": ("denoising",), "pegasus": ("gap_sentences",),
     "xlnet": ("permutation",),
 }  # fmt: skip
+TWO_STACKS = ("t5", "bart", "pegasus")
+"""They have as many layers again, and a second attention in these: half as many layers each, so
+that all are of about one size."""
 TRIED = 12  # steps that are timed
 
 
@@ -62,6 +65,8 @@ def train(words: argparse.Namespace, data: Path, out: Path, name: str, objective
         "train.batch_tokens": words.tokens, "train.validate_every": max(1, steps // 6),
         "evaluate.bootstrap": 200,
     }  # fmt: skip
+    if name in TWO_STACKS:
+        keys["layers"] = 2
     if objective == "distill":
         teacher = str(words.keep / "bert-mlm" / "model")
         keys |= {"objective.teacher": teacher, "tokenizer": teacher}

@@ -2,12 +2,16 @@
 careless teacher gets better by its own answers, by `grpo` and its kin and by `ppo`, from one start.
 
     python bench/rl.py [--seeds 3] [--steps 100] [--only grpo,ppo] [--out FOLDER] [--hacked]
+    python bench/rl.py --chat smollm2 --only grpo --seeds 1 --steps 40
 
 Sums of two numbers of two digits, their answer written with the units first ("17+25=" → "240", as
 Lee et al. 2023 do it); 500 sums are held out for the test and 200 for validation. The start learns
 to add (600 steps), and then from a teacher who forgets to carry a ten in 60 % and a hundred in 55 %
 of the sums (80 steps), after which its likeliest answers are right in 30 to 50 %. `--hacked` pays
 for length beside right answers, which the report has to name.
+
+`--chat` takes a published chat model instead, as it is, and asks it in words for the sum of two
+terms below 100; LoRA, bf16, and the last number of an answer counts.
 """
 
 from __future__ import annotations
@@ -46,6 +50,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ppo": {"objective": "ppo", "objective.num_generations": 8, "objective.kl_reward": 0.01,
             "objective.steps_per_generation": 2, "objective.iterations": 2},
 }  # fmt: skip
+CHAT: dict[str, Any] = {
+    "task.verify": "numeric", "task.max_length": 128, "task.max_new_tokens": 16,
+    "method": "lora", "train.learning_rate": 1e-4, "train.validate_every": 20,
+    "evaluate.bootstrap": 500, "evaluate.forgetting": False,
+}  # fmt: skip
 HACKED = {"objective.reward": "exact,length", "objective.reward_weights": [1.0, 1.0],
           "objective.temperature": 1.5}  # fmt: skip
 
@@ -62,6 +71,18 @@ def write_sums(folder: Path) -> dict[str, str]:
         (folder / f"{name}.csv").write_text("prompt,answer\n" + "".join(lines))
     lines = [f"{a}+{b},{carelessly(a, b, rng)}\n" for a, b in parts["train"]]
     (folder / "careless.csv").write_text("prompt,answer\n" + "".join(lines))
+    return {f"data.{name}": str(folder / f"{name}.csv") for name in parts}
+
+
+def write_questions(folder: Path) -> dict[str, str]:
+    """Sums asked in words: 300 for the test, 60 for validation, no pair of terms in two splits."""
+    rng = random.Random(0)
+    pairs = [(a, b) for a in range(1, 100) for b in range(a, 100)]
+    rng.shuffle(pairs)
+    parts = {"test": pairs[:300], "validation": pairs[300:360], "train": pairs[360:]}
+    for name, rows in parts.items():
+        lines = [f"What is {a} + {b}? Answer with the number only.,{a + b}\n" for a, b in rows]
+        (folder / f"{name}.csv").write_text("prompt,answer\n" + "".join(lines))
     return {f"data.{name}": str(folder / f"{name}.csv") for name in parts}
 
 
@@ -103,7 +124,7 @@ def measured(out: Path, run: Any, seconds: float, cpu: float) -> dict[str, Any]:
 def run_one(out: Path, seed: int, **keys: Any) -> dict[str, Any]:
     shutil.rmtree(out, ignore_errors=True)
     begun, cpu = time.perf_counter(), time.process_time()
-    run = warmstart.tune(out=str(out), seed=seed, **{**COMMON, **keys})
+    run = warmstart.tune(out=str(out), seed=seed, **keys)
     return measured(out, run, time.perf_counter() - begun, time.process_time() - cpu)
 
 
@@ -111,7 +132,7 @@ def taught(out: Path, seed: int, data: dict[str, str]) -> dict[str, Any]:
     """The start of a seed: taught to add, and then by the careless teacher."""
     folder = out / f"new-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
-    common = {"task": "text2text", "train.batch_size": 64, "evaluate.baselines": False,
+    common = {**COMMON, "task": "text2text", "train.batch_size": 64, "evaluate.baselines": False,
               "train.keep": "last", "train.patience": 0}  # fmt: skip
     first = {"train.max_steps": 600, "train.learning_rate": 2e-3}
     if not (out / f"adds-{seed}" / "metrics.json").is_file():
@@ -130,18 +151,20 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--only", default="")
     parser.add_argument("--hacked", action="store_true")
+    parser.add_argument("--chat", help="a chat model, instead of the taught start")
     parser.add_argument("--out", type=Path, default=Path("rl-bench"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    data = write_sums(options.out)
+    data = write_questions(options.out) if options.chat else write_sums(options.out)
     names = options.only.split(",") if options.only else [*VARIANTS]
     for seed in range(options.first, options.first + options.seeds):
-        start = options.out / f"start-{seed}"
-        if not (start / "metrics.json").is_file():
+        start = options.chat or options.out / f"start-{seed}"
+        if not options.chat and not (Path(start) / "metrics.json").is_file():
             facts = taught(options.out, seed, data)
             print(json.dumps({"seed": seed, "variant": "start", **facts}), flush=True)
         for name in names:
-            keys = {**LEARN, **VARIANTS[name], **(HACKED if options.hacked else {})}
+            keys = {**(CHAT if options.chat else COMMON), **LEARN, **VARIANTS[name],
+                    **(HACKED if options.hacked else {})}  # fmt: skip
             out = options.out / f"{name}-{seed}{'-hacked' if options.hacked else ''}"
             base = options.out / f"adds-{seed}" if options.hacked else start
             facts = run_one(out, seed, **data, base=str(base),

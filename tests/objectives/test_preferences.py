@@ -53,6 +53,7 @@ CASE = pairs([[-3.0, -5.0]], [[-4.0, -4.0]])
         ({"loss_type": "robust", "label_smoothing": 0.2},
          (-0.8 * math.log(sigma(0.2)) + 0.2 * math.log(sigma(-0.2))) / 0.6),
         ({"nll_weight": 0.5}, -math.log(sigma(0.2)) + 0.5 * 1.5),
+        ({"reference_free": True, "length_normalised": True}, -math.log(sigma(0.1 * -0.5))),
     ],
 )  # fmt: skip
 def test_dpo_by_hand(settings: dict[str, Any], wanted: float) -> None:
@@ -150,9 +151,11 @@ def test_a_reference_of_another_base_rows_or_type_is_asked_anew(tmp_path: Path) 
     assert np.array_equal(again, kept)
 
 
-@pytest.mark.parametrize("name", ["orpo", "simpo"])
-def test_no_reference_is_asked_where_none_is_needed(name: str) -> None:
-    it = Aligned(name, decoder())
+@pytest.mark.parametrize(
+    ("name", "settings"), [("orpo", {}), ("simpo", {}), ("dpo", {"reference_free": True})]
+)
+def test_no_reference_is_asked_where_none_is_needed(name: str, settings: dict[str, Any]) -> None:
+    it = Aligned(name, decoder(), **settings)
     assert it.session.datasets["train"].targets.dtype.kind == "i"
     losses = it.learn(20)
     assert losses[-1] < losses[0] - 0.3

@@ -41,6 +41,11 @@ class Dpo(PreferenceObjective):
         default=False,
         description="log-ratios are means of a token in the place of sums (ipo always has means)",
     )
+    reference_free: bool = Field(
+        default=False,
+        description="the reference counts all answers alike, so that the chosen one is to become "
+        "the likelier one itself, and not only likelier than before",
+    )
     nll_weight: float = Field(
         default=0.0,
         ge=0,
@@ -57,10 +62,14 @@ class Dpo(PreferenceObjective):
             )
         return self
 
+    @property
+    def refers(self) -> bool:
+        return not self.reference_free
+
     def scores(self, pairs: Pairs) -> Tensor:
         """The log-ratios [B, 2] that are compared."""
-        by_token = self.length_normalised or self.loss_type == "ipo"
-        return pairs.ratios / pairs.sizes if by_token else pairs.ratios
+        ratios = pairs.ratios if self.refers else pairs.policy
+        return ratios / pairs.sizes if self.length_normalised or self.loss_type == "ipo" else ratios
 
     def rewards(self, pairs: Pairs) -> Tensor:
         return self.beta * self.scores(pairs)

@@ -3,7 +3,7 @@ than those of the other; no reference is needed (Hong et al. 2024)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -17,11 +17,13 @@ class Orpo(PreferenceObjective):
     """-log P(chosen) - λ log σ(log odds(chosen) - log odds(rejected)), where log P is the mean of a
     token and odds = P / (1 - P)."""
 
-    refers: ClassVar[bool] = False
-
     beta: float = Field(
         default=0.1, gt=0, description="weight of the odds beside the chosen answer's loss (λ)"
     )
+
+    @property
+    def refers(self) -> bool:
+        return False
 
     def rewards(self, pairs: Pairs) -> Tensor:
         return self.beta * pairs.means

@@ -67,12 +67,15 @@ class PreferenceObjective(LanguageObjective):
     tasks: ClassVar[frozenset[str] | None] = frozenset({"preference"})
     aligns: ClassVar[bool] = True
     head_steps: ClassVar[int | None] = None  # pyright: ignore[reportIncompatibleVariableOverride]
-    refers: ClassVar[bool] = True
-    """Whether the loss knows how likely the reference finds the answers."""
     whole_steps: ClassVar[bool] = False
     """Whether the loss of a row needs all others of its step."""
 
     _session: Any = PrivateAttr(default=None)
+
+    @property
+    def refers(self) -> bool:
+        """Whether the loss knows how likely the reference finds the answers."""
+        return True
 
     def check_family(self, config: Mapping[str, Any], kind: str) -> None:
         """Raise `RecipeError` for a base that does not write behind a prompt."""

@@ -3,7 +3,7 @@ other's, by a margin; no reference is needed (Meng et al. 2024)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 class Simpo(PreferenceObjective):
     """-log σ(β (mean log P(chosen) - mean log P(rejected)) - γ), means over the tokens."""
 
-    refers: ClassVar[bool] = False
-
     beta: float = Field(default=2.0, gt=0, description="what the means are multiplied by")
     gamma: float = Field(
         default=1.0,
@@ -25,6 +23,10 @@ class Simpo(PreferenceObjective):
         description="the margin by which the chosen answer is to be ahead (γ; the paper has 0.3 to "
         "1.6, with β 2 to 2.5)",
     )
+
+    @property
+    def refers(self) -> bool:
+        return False
 
     def rewards(self, pairs: Pairs) -> Tensor:
         return self.beta * pairs.means

@@ -110,6 +110,29 @@ def test_a_run_goes_back_to_its_checkpoint(
         other.run()
 
 
+def test_there_is_a_checkpoint_from_the_first_step_on_that_can_be_unusual(
+    tiny_of: Callable[[str], Path], tmp_path: Path, poisoned: set[int]
+) -> None:
+    """However seldom they are written: XLNet's loss leapt after 130 steps of a quarter second."""
+    first = LEAST + 3
+    poisoned |= {*range(first, first + PATIENCE)}
+    how: dict[str, Any] = {"guard": True, "patience": 0, "checkpoint_seconds": 1e9}
+    run = fit(tiny_of("bert"), tmp_path / "run", max_steps=first + PATIENCE + 2, **how)
+    assert run.run().skipped == PATIENCE
+    assert logged(tmp_path / "run", "rolled_back_to") == [(first + PATIENCE - 1, LEAST)]
+
+
+def test_a_checkpoint_that_is_no_better_ends_the_run(
+    tiny_of: Callable[[str], Path], tmp_path: Path, poisoned: set[int]
+) -> None:
+    poisoned |= {*range(LEAST + 1, LEAST + 60)}
+    how: dict[str, Any] = {"guard": True, "patience": 0, "checkpoint_seconds": 1e9}
+    run = fit(tiny_of("bert"), tmp_path / "run", max_steps=LEAST + 50, **how)
+    with pytest.raises(RunError, match="the weights of the last checkpoint do no better; lower"):
+        run.run()
+    assert len(logged(tmp_path / "run", "skipped")) == 2 * PATIENCE
+
+
 def test_without_the_guard_a_run_stops(
     tiny_of: Callable[[str], Path], tmp_path: Path, poisoned: set[int]
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from warmstart.errors import BaseModelError, shown
+from warmstart.errors import BaseModelError, RunError, shown
 from warmstart.models.fast.loss import Unprojected
 from warmstart.models.forward import Forward
 from warmstart.models.head_layers import unwrap
@@ -46,6 +46,27 @@ class Guard:
         self._norms: deque[float] = deque(maxlen=WINDOW)
         self.in_a_row = 0
         """Steps left out since the last one that was made."""
+        self.safe = False
+        """Whether there is a checkpoint to go back to."""
+        self._returned = False
+        """Whether the run has gone back, and made no step since."""
+
+    @property
+    def wants_checkpoint(self) -> bool:
+        """From the first step on that can be unusual there has to be one."""
+        return not self.safe and len(self._losses) >= LEAST
+
+    def go_back(self, fault: str, learning_rate: float) -> None:
+        """Be told that the run goes back to its last checkpoint. Raises `RunError` where there is
+        none, or where it has just gone there and made no step with those weights."""
+        if not self.safe or self._returned:
+            why = ("the weights of the last checkpoint do no better" if self.safe
+                   else "there is no checkpoint to go back to")  # fmt: skip
+            raise RunError(
+                f"{PATIENCE} steps in a row were left out, the last one because {fault}, and "
+                f"{why}; lower train.learning_rate (it is {learning_rate})"
+            )
+        self.in_a_row, self._returned = 0, True
 
     def fault(self, loss: float, norm: float) -> str:
         """Why a step is not made; empty for one that is, whose figures are then remembered."""
@@ -53,7 +74,7 @@ class Guard:
         if fault:
             self.in_a_row += 1
         else:
-            self.in_a_row = 0
+            self.in_a_row, self._returned = 0, False
             self._losses.append(loss)
             self._norms.append(norm)
         return fault
@@ -82,7 +103,7 @@ class Guard:
         """Put back what `state` gave."""
         self._losses.extend(saved["losses"])
         self._norms.extend(saved["norms"])
-        self.in_a_row = int(saved["in_a_row"])
+        self.in_a_row, self.safe = int(saved["in_a_row"]), True
 
 
 def check_computes(

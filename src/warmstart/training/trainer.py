@@ -142,6 +142,7 @@ class Fit:
             if step.ends_epoch and self._enough():
                 return
             due = time.monotonic() - saved >= self.settings.checkpoint_seconds
+            due |= self._guard is not None and self._guard.wants_checkpoint
             if due and not step.skipped:  # else there would be nothing to go back to
                 self._save()
                 saved, begun = time.monotonic(), time.perf_counter()
@@ -152,16 +153,11 @@ class Fit:
         self.progress.skipped += 1
         if self._guard is None or self._guard.in_a_row < PATIENCE:
             return
+        self._guard.go_back(step.skipped, float(self.settings.learning_rate or 0.0))
         path = checkpoint.newest(self.folder / "checkpoints")
-        if path is None:
-            raise RunError(
-                f"{PATIENCE} steps in a row were left out, the last one because {step.skipped}, "
-                "and there is no checkpoint to go back to; lower train.learning_rate (it is "
-                f"{self.settings.learning_rate})"
-            )
+        assert path is not None
         tensors, state = checkpoint.load(path)
         self._put_back(tensors)
-        self._guard.in_a_row = 0
         log.write(step=step.index, epoch=step.epoch, rolled_back_to=state["step"])
         for listener in self.listeners:
             listener.note(f"step {step.index}: back to the weights of step {state['step']}, for "
@@ -256,7 +252,7 @@ class Fit:
         tensors |= {f"objective.{key}": value for key, value in self.objective.state().items()}
         state = {**vars(where), "sums": self._sums, "total": self.total}
         if self._guard is not None:
-            state["guard"] = self._guard.state()
+            state["guard"], self._guard.safe = self._guard.state(), True
         checkpoint.save(self.folder / "checkpoints", where.step, tensors, state)
 
     @torch.no_grad()

@@ -26,8 +26,7 @@ BATCH_TOKENS = 8_192
 RATES = {"nano": 2e-3, "tiny": 1e-3, "mini": 8e-4, "small": 6e-4, "base": 4e-4}
 """Size of a new base → the peak of its learning rate."""
 SHARES = {"xlnet": 0.5}
-"""Architecture → its share of that: the loss of a tiny XLNet leapt three times in 210 steps at 1e-3,
-and not at 4e-4."""
+"""Architecture → its share of that: a tiny XLNet's loss leapt three times in 210 steps at 1e-3."""
 OBJECTIVES = {
     "albert": "sop", "electra": "replaced_token", "gpt2": "clm", "llama": "clm",
     "t5": "span_corruption", "bart": "denoising", "pegasus": "gap_sentences",

@@ -43,6 +43,10 @@ ROWS: dict[str, tuple[str, ...]] = {
     "simpo": ("--objective", "simpo", *DECODER, "--train.learning_rate", "1e-4"),
     "reward-smollm2": ("--objective", "reward", *DECODER),
     "reward-minilm": ("--objective", "reward", "--base", "minilm", "--train.epochs", "3"),
+    "ppo": ("--objective", "ppo", "--base", "smollm2", "--method", "lora",
+            "--objective.reward", "reward-minilm", "--objective.kl_reward", "0.05",
+            "--task.max_new_tokens", "40", "--train.batch_size", "16", "--train.epochs", "1",
+            "--train.learning_rate", "1e-4"),
 }  # fmt: skip
 
 
@@ -63,14 +67,16 @@ def main() -> int:
         results = {name: run(name, folder, out / name)
                    for name in asked.only.split(",")}  # fmt: skip
     print(f"\n{asked.data.name}: pairs of validation and test")
-    print(f"{'':16}{'before':>8}{'now':>8}  interval        length  words  against the best rule")
+    print(
+        "| | before | now | 95 % | by the mean of a token | length | bag of words | | "
+        "bits of general text | minutes |\n|---|---:|---:|---|---:|---:|---:|---|---:|---:|"
+    )
     for name, row in results.items():
-        before = f"{row['before']:.3f}" if row["before"] is not None else "-"
-        cells = f"{name:16}{before:>8}{row['now']:8.3f}  {row['low']:.3f} to {row['high']:.3f}"
-        print(
-            f"{cells}  {row['length']:6.3f}  {row['words']:5.3f}  {row['outcome']}, "
-            f"p {row['p']:.3f}; bits of general text {row['bits']}; {row['minutes']:.1f} min"
-        )
+        figures = [row[key] for key in ("before", "now", "by_token", "length", "words")]
+        before, now, by_token, *rules = ("-" if x is None else f"{x:.3f}" for x in figures)
+        cells = [name, before, now, f"{row['low']:.3f} to {row['high']:.3f}", by_token, *rules,
+                 row["against"], row["bits"], f"{row['minutes']:.1f}"]  # fmt: skip
+        print(f"| {' | '.join(cells)} |")
     if asked.json:
         asked.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return 0
@@ -90,27 +96,62 @@ def pairs_of(data: Path, place: Path, limit: int) -> Path:
 
 def run(name: str, data: Path, out: Path) -> dict[str, Any]:
     """One row: a process of its own, and what its metrics say."""
-    words = [sys.executable, "-m", "warmstart", "align", str(data), *ROWS[name], "--out", str(out)]
-    path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-    subprocess.run(words, check=True, env={**os.environ, "PYTHONPATH": path})
-    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    words = [word.replace("reward-minilm", str(out.parent / "reward-minilm"))
+             for word in ROWS[name]]  # fmt: skip
+    command("align", str(data), *words, "--out", str(out))
+    metrics = read(out)
+    if name == "ppo":
+        return prompted(metrics, data, out)
     rules = {row["name"]: row for row in metrics["baselines"]}
     own, best = metrics["accuracy"], max(
         (rules[name] for name in ("length", "bag_of_words")), key=lambda r: r["accuracy"]["value"]
     )  # fmt: skip
-    lost = metrics.get("forgetting") or {}
-    bits = "-"
-    if lost.get("figure") == "perplexity":  # nats a token, and with them bits a byte, by this much
-        old, new = (math.log(lost[when]["perplexity"]["value"]) for when in ("before", "after"))
-        bits = f"{100 * (new / old - 1):+.1f} %"
+    by_token = metrics.get("accuracy_token", {}).get("value")
     return {
         "before": rules["untuned"]["accuracy"]["value"] if "untuned" in rules else None,
-        "now": own["value"], "low": own["low"], "high": own["high"],
+        "now": own["value"], "low": own["low"], "high": own["high"], "by_token": by_token,
         "length": rules["length"]["accuracy"]["value"],
         "words": rules["bag_of_words"]["accuracy"]["value"],
-        "outcome": best["outcome"], "p": best["model_minus_baseline"]["p_value"], "bits": bits,
-        "minutes": metrics["speed"]["seconds"] / 60,
+        "against": f"{best['outcome']}, p {best['model_minus_baseline']['p_value']:.3f}",
+        "bits": bits(metrics), "minutes": metrics["speed"]["seconds"] / 60,
     }  # fmt: skip
+
+
+def prompted(metrics: dict[str, Any], data: Path, out: Path) -> dict[str, Any]:
+    """The same of a run that saw the prompts alone: it is asked for the pairs afterwards."""
+    asked = list[dict[str, Any]]()
+    for model, folder in (("smollm2", out / "pairs-before"), (str(out), out / "pairs")):
+        test = str(data / "test.jsonl")
+        command("evaluate", model, test, "--task", "preference", "--out", str(folder))
+        asked.append(read(folder))
+    own = asked[1]["accuracy"]
+    untuned = next(row for row in metrics["baselines"] if row["name"] == "untuned")
+    rewards = [round(one["reward"]["value"], 3) for one in (untuned, metrics)]
+    return {
+        "before": asked[0]["accuracy"]["value"], "now": own["value"], "low": own["low"],
+        "high": own["high"], "by_token": asked[1]["accuracy_token"]["value"], "length": None,
+        "words": None, "against": f"mean reward of what it writes {rewards[0]} to {rewards[1]}",
+        "bits": bits(metrics), "minutes": metrics["speed"]["seconds"] / 60,
+    }  # fmt: skip
+
+
+def command(*words: str) -> None:
+    path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    whole = [sys.executable, "-m", "warmstart", *words]
+    subprocess.run(whole, check=True, env={**os.environ, "PYTHONPATH": path})
+
+
+def read(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def bits(metrics: dict[str, Any]) -> str:
+    """By how much general text costs more: nats a token, and with them bits a byte."""
+    lost = metrics.get("forgetting") or {}
+    if lost.get("figure") != "perplexity":
+        return "-"
+    old, new = (math.log(lost[when]["perplexity"]["value"]) for when in ("before", "after"))
+    return f"{100 * (new / old - 1):+.1f} %"
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ ROWS: dict[str, tuple[str, ...]] = {
     "reward-minilm": ("--objective", "reward", "--base", "minilm", "--train.epochs", "3"),
     "ppo": ("--objective", "ppo", "--base", "smollm2", "--method", "lora",
             "--objective.reward", "reward-minilm", "--objective.kl_reward", "0.05",
-            "--task.max_new_tokens", "40", "--train.batch_size", "16", "--train.epochs", "1",
+            "--task.max_new_tokens", "40", "--train.batch_size", "8", "--train.max_steps", "80",
+            "--objective.iterations", "2", "--objective.steps_per_generation", "2",
             "--train.learning_rate", "1e-4"),
 }  # fmt: skip
 

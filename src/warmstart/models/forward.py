@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from warmstart.data.tokens.dataset import IGNORE_INDEX
 from warmstart.errors import RecipeError
 from warmstart.models.architectures import body_of, family_of
+from warmstart.models.fast.beside import compute_beside
 from warmstart.models.fast.loss import Unprojected
 from warmstart.models.fast.split import Cut, SlowCut
 from warmstart.models.generation import Language
@@ -210,6 +211,8 @@ class Forward:
         """Choose type and device; called once before training."""
         self.dtype, self.device = dtype, device
         self.model.to(device)  # pyright: ignore[reportArgumentType]
+        if dtype == torch.bfloat16 and device.type == "cpu":
+            compute_beside(self.model)
         if checkpointing:
             inner: Any = unwrap(self.model)
             if is_prompted(self.model):

@@ -112,8 +112,11 @@ def tuned_norm(module: nn.Module) -> Any:
 
 def _is_linear(module: Any) -> bool:
     """Whether this is a linear layer, plain or with plain LoRA beside it."""
-    if type(module) is nn.Linear:
-        return True
+    return type(module) is nn.Linear or has_plain_lora(module)
+
+
+def has_plain_lora(module: Any) -> bool:
+    """Whether this is a linear layer with plain LoRA beside it, which is switched on."""
     if not hasattr(module, "lora_A") or type(getattr(module, "base_layer", None)) is not nn.Linear:
         return False
     return not (

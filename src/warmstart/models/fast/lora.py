@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from warmstart.models.fast import ops
 from warmstart.models.fast.block import Block
@@ -43,8 +44,8 @@ class FrozenLinears:
     """Frozen layers over one input, with their updates, in the compute type.
 
     Args:
-        modules: linear layers with a bias, plain or wrapped by PEFT; nothing of them is trained
-            but their updates.
+        modules: linear layers, plain or wrapped by PEFT, all with a bias or none; nothing of them
+            is trained but their updates.
         cast: (parameter) -> its values in the compute type.
         whole: keep the joint matrix as `weight`, rather than in the order of oneDNN alone.
     """
@@ -53,9 +54,10 @@ class FrozenLinears:
         self, modules: Sequence[nn.Module], cast: Callable[[Tensor], Tensor], *, whole: bool = False
     ) -> None:
         bases: list[Any] = [getattr(module, "base_layer", module) for module in modules]
-        weights, biases = [cast(b.weight) for b in bases], [cast(b.bias) for b in bases]
+        weights = [cast(b.weight) for b in bases]
+        biases = [cast(b.bias) for b in bases if b.bias is not None]
         weight = torch.cat(weights) if len(weights) > 1 else weights[0]
-        self.bias = torch.cat(biases) if len(biases) > 1 else biases[0]
+        self.bias = torch.cat(biases) if len(biases) > 1 else biases[0] if biases else None
         packs = not whole and ops.can_pack(weight)
         self.weight = None if packs else weight
         self._packed = (ops.pack(weight), ops.pack(weight.t())) if packs else None
@@ -73,7 +75,7 @@ class FrozenLinears:
         """x W^T + b, without the updates."""
         if self._packed is None:
             assert self.weight is not None
-            return torch.addmm(self.bias, x, self.weight.t())
+            return linear(x, self.weight, self.bias)
         return ops.packed_linear(x, self._packed[0], self.bias)
 
     def base_input_grad(self, grad: Tensor, residual: Tensor | None) -> Tensor:
@@ -100,6 +102,7 @@ class FrozenLinears:
         self.refresh()
         assert self.weight is not None
         weight = torch.addmm(self.weight, self.up, self.down) if self.updates else self.weight
+        assert self.bias is not None
         places = [Weight(value, torch.empty_like(value)) for value in (weight, self.bias)]
         return MergedLinear(places[0], places[1], self)
 

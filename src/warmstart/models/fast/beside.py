@@ -8,18 +8,23 @@ computes anything else than W x + b + s B A x, it is PEFT's own (tests/models/te
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from warmstart.models.fast.block import has_plain_lora
 from warmstart.models.fast.lora import FrozenLinears
 
+LINEAR = (nn.Linear, Conv1D)
+"""The second is GPT-2's, whose matrix stands the other way round."""
+
 
 def compute_beside(model: nn.Module) -> int:
     """Have the layers of a model that PEFT's LoRA wraps computed so; returns how many."""
-    layers = [module for module in model.modules() if has_plain_lora(module)]
+    layers = [module for module in model.modules() if has_plain_lora(module, LINEAR)]
     for module in layers:
         vars(module)["forward"] = LeanLora(module)
     return len(layers)
@@ -41,7 +46,10 @@ class LeanLora:
         if more or named or not self._applies(x):
             return type(module).forward(module, x, *more, **named)
         if self._frozen is None:
-            self._frozen = FrozenLinears([module.base_layer], lambda p: p.detach().bfloat16())
+            base = module.base_layer
+            weight = base.weight.t() if type(base) is Conv1D else base.weight
+            layer: Any = SimpleNamespace(weight=weight, bias=base.bias)
+            self._frozen = FrozenLinears([layer], lambda p: p.detach().bfloat16())
         (name,) = module.active_adapters
         down, up = module.lora_A[name].weight, module.lora_B[name].weight
         adapted: Any = _Adapted
@@ -51,7 +59,7 @@ class LeanLora:
         module = self._module
         if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
             return False
-        if torch.get_autocast_dtype("cpu") != torch.bfloat16 or not has_plain_lora(module):
+        if torch.get_autocast_dtype("cpu") != torch.bfloat16 or not has_plain_lora(module, LINEAR):
             return False
         if len(module.active_adapters) != 1 or any(
             p.requires_grad for p in module.base_layer.parameters()

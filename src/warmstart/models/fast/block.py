@@ -115,9 +115,9 @@ def _is_linear(module: Any) -> bool:
     return type(module) is nn.Linear or has_plain_lora(module)
 
 
-def has_plain_lora(module: Any) -> bool:
-    """Whether this is a linear layer with plain LoRA beside it, which is switched on."""
-    if not hasattr(module, "lora_A") or type(getattr(module, "base_layer", None)) is not nn.Linear:
+def has_plain_lora(module: Any, kinds: tuple[type, ...] = (nn.Linear,)) -> bool:
+    """Whether this is a layer of such a kind with plain LoRA beside it, which is switched on."""
+    if not hasattr(module, "lora_A") or type(getattr(module, "base_layer", None)) not in kinds:
         return False
     return not (
         module.lora_variant  # DoRA and its like compute something else

@@ -79,8 +79,8 @@ def samples(history: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     if not rows:
         return None
     return {
-        "title": "What it writes",
-        "lead": "A text after each validation, by chance, always with the same seed.",
+        "title": "Written after each validation",
+        "lead": "A text of the model, drawn by chance, always with the same seed.",
         "columns": ["Step", "Text"], "rows": rows[-12:],
     }  # fmt: skip
 

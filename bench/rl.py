@@ -11,7 +11,7 @@ of the sums (80 steps), after which its likeliest answers are right in 30 to 50 
 for length beside right answers, which the report has to name.
 
 `--chat` takes a published chat model instead, as it is, and asks it in words for the sum of two
-terms below 100; LoRA, bf16, and the last number of an answer counts.
+terms up to 30; LoRA, bf16, and the last number of an answer counts.
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "objective.steps_per_generation": 2, "objective.iterations": 2},
 }  # fmt: skip
 CHAT: dict[str, Any] = {
-    "task.verify": "numeric", "task.max_length": 128, "task.max_new_tokens": 16,
-    "method": "lora", "train.learning_rate": 1e-4, "train.validate_every": 20,
+    "task.verify": "numeric", "task.max_length": 128, "task.max_new_tokens": 12,
+    "method": "lora", "train.learning_rate": 3e-4, "train.validate_every": 15,
+    "objective.temperature": 0.7,
     "evaluate.bootstrap": 500, "evaluate.forgetting": False,
 }  # fmt: skip
 HACKED = {"objective.reward": "exact,length", "objective.reward_weights": [1.0, 1.0],
@@ -75,11 +76,11 @@ def write_sums(folder: Path) -> dict[str, str]:
 
 
 def write_questions(folder: Path) -> dict[str, str]:
-    """Sums asked in words: 300 for the test, 60 for validation, no pair of terms in two splits."""
+    """Sums asked in words: 150 for the test, 30 for validation, no pair of terms in two splits."""
     rng = random.Random(0)
-    pairs = [(a, b) for a in range(1, 100) for b in range(a, 100)]
+    pairs = [(a, b) for a in range(1, 31) for b in range(a, 31)]
     rng.shuffle(pairs)
-    parts = {"test": pairs[:300], "validation": pairs[300:360], "train": pairs[360:]}
+    parts = {"test": pairs[:150], "validation": pairs[150:180], "train": pairs[180:]}
     for name, rows in parts.items():
         lines = [f"What is {a} + {b}? Answer with the number only.,{a + b}\n" for a, b in rows]
         (folder / f"{name}.csv").write_text("prompt,answer\n" + "".join(lines))

@@ -10,6 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from warmstart.models.fast import beside
 from warmstart.models.fast.beside import compute_beside
 from warmstart.models.forward import Forward
 from warmstart.models.head_layers import HEAD
@@ -51,8 +52,9 @@ def far(own: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
     return (gaps / sum(float(other[name].square().sum()) for name in names)) ** 0.5
 
 
-@pytest.mark.parametrize("bias", [False, True])
-def test_a_step_in_bf16_is_peft_s(bias: bool) -> None:
+@pytest.mark.parametrize(("bias", "packed"), [(False, 10**9), (True, 10**9), (True, 0)])
+def test_a_step_in_bf16_is_peft_s(bias: bool, packed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "PACKED", packed)
     model = adapted(bias=bias)
     exact, theirs = step(model, torch.float32), step(model, torch.bfloat16)
     assert compute_beside(model) == 14

@@ -8,6 +8,7 @@ computes anything else than W x + b + s B A x, it is PEFT's own (tests/models/te
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,26 +21,31 @@ from warmstart.models.fast.lora import FrozenLinears
 
 LINEAR = (nn.Linear, Conv1D)
 """The second is GPT-2's, whose matrix stands the other way round."""
+PACKED = 250_000_000
+"""Weights of a model up to which a matrix is kept in two orders (4 bytes a weight), for the pass
+forward and the one back; those of a larger one are kept once (2 bytes)."""
 
 
 def compute_beside(model: nn.Module) -> int:
     """Have the layers of a model that PEFT's LoRA wraps computed so; returns how many."""
-    layers = [module for module in model.modules() if has_plain_lora(module, LINEAR)]
+    modules: list[Any] = [*model.modules()]
+    layers = [module for module in modules if has_plain_lora(module, LINEAR)]
+    whole = sum(module.base_layer.weight.numel() for module in layers) > PACKED
     for module in layers:
-        vars(module)["forward"] = LeanLora(module)
+        vars(module)["forward"] = LeanLora(module, whole=whole)
     return len(layers)
 
 
 class LeanLora:
     """The forward pass of a layer of PEFT's LoRA."""
 
-    def __init__(self, module: Any) -> None:
-        self._module = module
+    def __init__(self, module: Any, *, whole: bool = False) -> None:
+        self._module, self._whole = module, whole
         self._frozen: FrozenLinears | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> Mapping[str, Any]:
         """Without the 16-bit matrix, which a copy makes for itself."""
-        return {"_module": self._module, "_frozen": None}
+        return vars(self) | {"_frozen": None}
 
     def __call__(self, x: Tensor, *more: Any, **named: Any) -> Tensor:
         module = self._module
@@ -49,7 +55,9 @@ class LeanLora:
             base = module.base_layer
             weight = base.weight.t() if type(base) is Conv1D else base.weight
             layer: Any = SimpleNamespace(weight=weight, bias=base.bias)
-            self._frozen = FrozenLinears([layer], lambda p: p.detach().bfloat16())
+            self._frozen = FrozenLinears(
+                [layer], lambda p: p.detach().bfloat16().contiguous(), whole=self._whole
+            )
         (name,) = module.active_adapters
         down, up = module.lora_A[name].weight, module.lora_B[name].weight
         adapted: Any = _Adapted

@@ -75,3 +75,25 @@ def test_a_tokenizer_without_special_tokens_and_with_many_words() -> None:
     plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     store = tokenise(["w1 w69999 w3"], plain, 2)
     assert store.row(0).tolist() == [1, 69_999] and store.ids.dtype == np.uint32
+
+
+@pytest.mark.parametrize(
+    ("kind", "unknown", "wanted"),
+    [("bpe", "<|endoftext|>", None), ("bpe", "<unk>", None), ("words", "<unk>", 1)],
+)
+def test_a_tokenizer_of_bytes_knows_every_sign(kind: str, unknown: str, wanted: int | None) -> None:
+    """SmolLM2 calls the end of a text its unknown token, and every text that was read behind it
+    was said to be of unknown tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    from warmstart.data.tokens.lost import unknown_token
+
+    names = [unknown, "<other>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    names = names if kind == "bpe" else ["a", unknown, "</s>"]
+    ids = {name: i for i, name in enumerate(names)}
+    model: Any = models.BPE(ids, []) if kind == "bpe" else models.WordLevel(ids, unk_token=unknown)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(model), unk_token=unknown, eos_token="</s>"
+    )
+    assert unknown_token(tokenizer) == wanted

@@ -378,6 +378,14 @@ def in_bytes(folder: Path) -> Path:
     return folder
 
 
+def test_a_prefix_may_be_what_a_tokenizer_of_bytes_calls_unknown(tmp_path: Path) -> None:
+    metrics, _ = ask(
+        in_bytes(tmp_path / "model"), PAIRS, tmp_path / "out", **{"task.prefix": "<unk>"}
+    )
+    assert any("behind the prefix <unk>" in note for note in metrics["notes"])
+    assert not any("unknown to the model" in note for note in metrics["notes"])
+
+
 def test_context_and_text_are_parted_at_the_border_of_tokens(tmp_path: Path) -> None:
     from warmstart.data.tokens.continuations import Continuations
     from warmstart.models.saved import saved_tokenizer

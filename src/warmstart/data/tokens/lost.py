@@ -81,7 +81,7 @@ def note_unknown(
 
     `as_text` gives the texts of the table; `writes`: whether targets are written.
     """
-    unknown = _unknown_of(tokenizer)
+    unknown = unknown_token(tokenizer)
     if unknown is None:
         return
     if len(rows := _rows_with(unknown, store)):
@@ -115,10 +115,13 @@ def note_unknown(
         )
 
 
-def _unknown_of(tokenizer: Any) -> int | None:
-    """The token that stands for what is not known, where there is one for this alone."""
+def unknown_token(tokenizer: Any) -> int | None:
+    """The token that stands for what is not known; None where there is none for this alone, or
+    every sign is known: tokenizers of bytes often call the end of a text so (SmolLM2's does)."""
     token = tokenizer.unk_token_id
-    return None if token in (tokenizer.eos_token_id, tokenizer.pad_token_id) else token
+    model: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    never = type(model).__name__ == "BPE" and model.unk_token is None
+    return None if never or token in (tokenizer.eos_token_id, tokenizer.pad_token_id) else token
 
 
 def _rows_with(token: int, store: TokenizedDataset) -> np.ndarray:
@@ -171,7 +174,7 @@ class TextNotes:
         """Count the tokens of some texts, and those of them that are unknown; `texts` gives them
         where such a word is looked for."""
         self.tokens += len(store.ids)
-        token = _unknown_of(tokenizer)
+        token = unknown_token(tokenizer)
         if token is None or not len(rows := _rows_with(token, store)):
             return
         self.unknown += int((store.ids == token).sum())

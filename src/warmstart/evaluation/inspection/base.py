@@ -16,6 +16,7 @@ from warmstart.data.dedup.clusters import Duplicates, find_duplicates
 from warmstart.data.profiling.columns import Source
 from warmstart.data.profiling.language import Languages, find_languages, name_of
 from warmstart.data.tables import is_blank
+from warmstart.data.tokens.lost import unknown_token
 from warmstart.errors import typed
 from warmstart.formatting import counted
 from warmstart.training.frozen_features import features
@@ -150,7 +151,8 @@ class Context:
         texts = self.source.texts.slice(0, FERTILITY_ROWS).to_pylist()
         rows = self.tokenizer(texts, add_special_tokens=False, verbose=False).input_ids
         tokens = sum(map(len, rows))
-        unknown = sum(token == self.tokenizer.unk_token_id for row in rows for token in row)
+        unknown_id = unknown_token(self.tokenizer)
+        unknown = sum(token == unknown_id for row in rows for token in row)
         if unknown > MANY_UNKNOWN * max(tokens, 1):
             return f"the base's tokenizer does not know {unknown / tokens:.0%} of the tokens"
         majority = self.languages[0].majority

@@ -200,8 +200,8 @@ class Choice(Task):
         if self.prefix == "auto":
             before, _ = affixes(tokenizer)
             return before or [separator_of(tokenizer)]
-        token = tokenizer.convert_tokens_to_ids(self.prefix)
-        if token is None or token == tokenizer.unk_token_id:
+        token = tokenizer.get_vocab().get(self.prefix)
+        if token is None:
             raise RecipeError(
                 f"task.prefix {shown(self.prefix, 40)} is no token of this tokenizer; give one of "
                 f"{', '.join(tokenizer.all_special_tokens)}, auto or none"

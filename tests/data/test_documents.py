@@ -8,10 +8,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
-from warmstart.data.corpus import Documents, fault, load_corpus
+from warmstart.data.corpus import Documents, load_corpus
 from warmstart.data.ledger import Ledger
+from warmstart.data.quality import fault
 from warmstart.data.settings import Data
 from warmstart.data.splitting import Splits
 from warmstart.errors import DataError
@@ -113,18 +115,45 @@ def test_copies_of_held_out_documents_and_of_others_leave_train(tmp_path: Path) 
     assert summary["rows"] == {"read": 7, "kept": 4, "dropped": 3}
 
 
+def test_a_copy_is_told_with_the_document_that_it_repeats(tmp_path: Path) -> None:
+    """Exact and near ones by different reasons, in the file with every single event."""
+    near = prose(1).replace("river", "rivers", 1)
+    folder_of(tmp_path / "c", {"train/a.txt": prose(1), "train/b.txt": prose(1).upper(),
+                               "train/c.txt": near, "test/t.txt": prose(4)})  # fmt: skip
+    ledger = Ledger()
+    data = Data(path=str(tmp_path / "c"), validation_fraction=0)
+    load_corpus(data, Documents(), 0, ledger)
+    ledger.write(tmp_path)
+    events = pq.read_table(tmp_path / "ledger.parquet").to_pylist()
+    assert [(Path(one["file"]).name, one["reason"]) for one in events] == [
+        ("b.txt", "repeats an earlier document"), ("c.txt", "repeats an earlier document, nearly"),
+    ]  # fmt: skip
+    assert all(one["detail"].endswith("a.txt:1") for one in events)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         (prose(0), None),
-        ("Too short.", "quality: fewer than 20 words"),
-        ("1 2 3 4 5 6 7 8 9 % $ 10 " * 20, "quality: more than half of it no letters"),
-        ("home page login\n" * 30 + prose(1), "quality: more than a fifth of it repeated lines"),
+        (prose(0, 40), "quality: fewer than 50 words"),
+        (prose(0, 100_001), "quality: more than 100,000 words"),
+        ("I a b c d e f g h i " * 20, "quality: words of less than 3 characters"),
+        ("incomprehensibilities " * 60, "quality: words of more than 10 characters"),
+        (prose(3).replace(" ", " 123456 "), "quality: more than a fifth of its words have no letter"),
+        ("home page login\n" * 30 + prose(1), "quality: more than three of ten lines are repeated"),
+        (prose(4, 30) * 2 + "".join(prose(i, 9) for i in range(9)),
+         "quality: more than a fifth of it is repeated lines"),
+        ("".join(f"{prose(i, 16)[:-2]}...\n" for i in range(9)),
+         "quality: three lines of ten break off with …"),
+        ("\n".join(f"bread and {prose(i, 2)[:-2]}" for i in range(40)),
+         "quality: the same 2 words again and again"),
+        (" ".join(prose(i, 8)[:-2] + " " + prose(i, 8)[:-2] for i in range(12)),
+         "quality: runs of 5 words are repeated"),
         (
             "".join(f"- {prose(i, 8)}" for i in range(9)),
             "quality: nine lines of ten are list items",
         ),
-        (prose(2).replace(" ", " # ", 40), "quality: more than one # or … for ten words"),
+        (prose(2).replace(" ", " #", 40), "quality: more than one # or … for ten words"),
         ("漢字仮名交じりの文章です。" * 30, None),
     ],
 )
@@ -139,7 +168,7 @@ def test_filtered_documents_stand_in_the_ledger(tmp_path: Path) -> None:
     splits, summary = load(folder_of(tmp_path, documents), quality=True)
     assert len(splits.train) == 5
     assert summary["dropped"]["empty"]["first"].endswith("void.txt:1")
-    assert summary["dropped"]["quality: more than a fifth of it repeated lines"]["rows"] == 1
+    assert summary["dropped"]["quality: more than three of ten lines are repeated"]["rows"] == 1
 
 
 def test_a_corpus_without_text(tmp_path: Path) -> None:

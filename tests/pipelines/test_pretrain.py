@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 import warmstart
 from warmstart.config.recipe import Recipe
 from warmstart.data.tokens import shards
-from warmstart.errors import RecipeError
+from warmstart.errors import DataError, RecipeError
 from warmstart.objectives.base import Position
 from warmstart.pipelines.prepare import prepare
 from warmstart.pipelines.session import Session
@@ -150,6 +150,28 @@ def test_what_cannot_be(corpus: Path, tmp_path: Path, keys: dict[str, Any], reas
     assert not (tmp_path / "run").exists()
 
 
+def test_documents_that_are_too_long_are_dropped_with_a_reason(
+    tiny_of: Folder, tmp_path: Path
+) -> None:
+    """Of the corpus and of those that are mixed in; where none is left, one line says so."""
+    words = "river stone light paper garden".split()
+    lines = [" ".join(words[: 1 + i % 4] * (40 if i % 3 == 0 else 1)) + f" {i}" for i in range(60)]
+    for name in ("main", "more"):
+        (tmp_path / f"{name}.txt").write_text("\n".join(f"{name} {line}" for line in lines))
+    keys: dict[str, Any] = {
+        "verb": "pretrain", "base": str(tiny_of("gpt2")), "task.long": "drop",
+        "task.document": "line", "task.duplicates": "keep", "data.similarity": 0,
+        "data.mixture": {"more": {"path": str(tmp_path / "more.txt"), "share": 0.3}},
+    }  # fmt: skip
+    facts = warmstart.plan(tmp_path / "main.txt", **{**keys, "task.max_length": 30})
+    dropped = facts["ledger"]["dropped"]["longer than 30 tokens (task.long is drop)"]
+    assert dropped["rows"] == 40 and facts["ledger"]["rows"]["dropped"] == 40
+    assert not any("are cut" in note["message"] for note in facts["ledger"]["notes"])
+    (tmp_path / "long.txt").write_text("\n".join(lines[::3]))
+    with pytest.raises(DataError, match=r"left out: longer than 30 tokens"):
+        warmstart.plan(tmp_path / "long.txt", **{**keys, "task.max_length": 30})
+
+
 def test_corpora_are_mixed_and_measured(tiny_of: Folder, tmp_path: Path) -> None:
     """By tokens, each in the ledger; no document that one corpus holds out is learned from another;
     what each gained or lost stands in the report."""
@@ -172,7 +194,17 @@ def test_corpora_are_mixed_and_measured(tiny_of: Folder, tmp_path: Path) -> None
     mine = run.metrics["bits_per_byte"]["value"]
     assert figures["test"]["after"]["bits_per_byte"]["value"] == pytest.approx(mine, abs=1e-5)
     assert "Gained and forgotten" in run.report.read_text()
-    mixture = {"again": {"path": str(tmp_path / "more.jsonl"), "share": 0.5, "text": "body"}}
+    (row,) = run.facts["history"]
+    assert row["validation_score"] == pytest.approx(-row["validation_loss"])
+    assert "Minus the loss" not in run.report.read_text()  # which stands there without its sign
+    likeliest = run.metrics["baselines"][0]["token_accuracy"]["value"]
+    assert 0 < likeliest < 1  # the share of the commonest token
+    again = warmstart.evaluate(run.path, main)
+    assert any("trained on" in note for note in again["notes"]), again["notes"]
+    assert "held-out" not in again["verdict"]
+    assert not any("trained on" in note for note in warmstart.evaluate(run.path, general)["notes"])
+    # as of a flag: --data.mixture.again.share 0.5
+    mixture = {"again": {"path": str(tmp_path / "more.jsonl"), "share": "0.5", "text": "body"}}
     plan = warmstart.plan(
         general, verb="pretrain", **{**keys, "base": str(tiny_of("gpt2")), "data.mixture": mixture,
                     "forgetting.text": str(main), "forgetting.rehearsal": 0.1},
@@ -189,6 +221,8 @@ def test_corpora_are_mixed_and_measured(tiny_of: Folder, tmp_path: Path) -> None
         ({"a": {"path": "x", "share": 1}}, "share = 1: give a share from 0 to below 1"),
         ({"a": {"path": "x", "shore": 0.1}}, "a: unknown key 'shore'. Did you mean 'share'"),
         ({"a": {"share": 0.1}}, "a names no path"),
+        ({"a": {"path": "x"}}, "a has no share"),
+        ({"a": {"path": "x", "share": "much"}}, "share = much: give a share from 0 to below 1"),
         ({"a": {"path": "x", "share": 0.6}, "b": {"path": "x", "share": 0.5}}, "1 or more"),
         ({"general": {"path": "x", "share": 0.1}}, "two general texts"),
     ],
@@ -217,6 +251,11 @@ def test_the_decay_has_a_mixture_of_its_own(tiny_of: Folder, tmp_path: Path) -> 
     }  # fmt: skip
     prepared = prepare(Recipe.of(keys))
     notes = [n["message"] for n in prepared.ledger.notes if n["kind"] == "mixture"]
+    assert "(10% of all)" in notes[0] and "only measured" not in notes[0]
+    late = dict(keys, **{"data.mixture": {},
+                         "data.decay_mixture": {"more": {"path": str(more), "share": 0.8}}})
+    first = prepare(Recipe.of(late)).ledger.notes
+    assert any("learned in the last steps alone (80% of" in n["message"] for n in first)
     assert "the last 30% of the steps" in notes[1] and "80% more, and 20% of" in notes[1]
     source = Session.begin(prepared).source("train")
     first = len(prepared.splits.train)

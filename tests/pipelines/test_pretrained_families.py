@@ -83,6 +83,8 @@ def check_detector(metrics: Any, last: Any) -> None:
     (section,) = (s for s in metrics["sections"] if s["title"] == "Detector and generator")
     values = [float(value.rstrip("%")) for _, value in section["rows"]]
     rate = 1 - values[3] / 100
+    right = chance["token_accuracy"]["value"]  # of who says "original" wherever he is asked
+    assert right == pytest.approx(max(rate, 1 - rate), abs=1e-3)
     assert values[0] == pytest.approx(metrics["loss"]["value"], abs=1e-4)
     assert values[1] == pytest.approx(chance["loss"]["value"], abs=1e-4)
     assert values[1] == pytest.approx(-rate * math.log(rate) - (1 - rate) * math.log(1 - rate),

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from glob import glob
@@ -25,6 +23,7 @@ from warmstart.data.dedup.clusters import Copies, find_copies
 from warmstart.data.dedup.exact import hashed
 from warmstart.data.dedup.leakage import near_rows, note_leakage
 from warmstart.data.ledger import Ledger
+from warmstart.data.quality import fault
 from warmstart.data.readers.files import check_exists, check_local, detect, lines
 from warmstart.data.readers.read import ALIASES, read_splits
 from warmstart.data.readers.text import PLAIN, is_plain
@@ -82,9 +81,8 @@ def load_corpus(
         ledger.drop_rows(parts["train"], shared & ~lost, f"also in {split}, or nearly")
         lost |= shared
     if how.duplicates:
-        first = _first_copies(copies, lost)
-        ledger.drop_rows(parts["train"], ~first & ~lost, "repeats an earlier document")
-        lost |= ~first
+        again = _note_copies(parts["train"], copies, keys["train"], lost, ledger)
+        lost |= again
     parts["train"] = parts["train"].filter(pa.array(~lost))
     if not len(parts["train"]):
         raise DataError("no document is left to train on; see the reasons above, or give more text")
@@ -153,13 +151,22 @@ def read_documents(data: Any, settings: Data, how: Documents) -> pa.Table:
     return _cleaned(parts.get("test", parts["train"]), how, ledger)
 
 
-def _first_copies(copies: Copies, lost: np.ndarray) -> np.ndarray:
-    """Which documents of train are the first of their kind, among those that are left."""
+def _note_copies(
+    train: pa.Table, copies: Copies, keys: np.ndarray, lost: np.ndarray, ledger: Ledger
+) -> np.ndarray:
+    """Which documents of train, of those that are left, repeat an earlier one [n]; each with the
+    place of that one goes into the ledger."""
     groups = copies.groups[copies.by_split(copies.rows)["train"]]
-    left = np.flatnonzero(~lost)
-    first = np.zeros(len(lost), bool)
-    first[left[np.unique(groups[left], return_index=True)[1]]] = True
-    return first
+    first, again = dict[int, int](), np.zeros(len(lost), bool)
+    files, lines_of = train["_file"].to_pylist(), train["_line"].to_pylist()
+    for row in np.flatnonzero(~lost):
+        earlier = first.setdefault(int(groups[row]), int(row))
+        if earlier != row:
+            again[row] = True
+            near = "" if keys[row] == keys[earlier] else ", nearly"
+            place = f"{files[earlier]}:{lines_of[earlier]}"
+            ledger.drop(files[row], lines_of[row], f"repeats an earlier document{near}", place)
+    return again
 
 
 def _read(settings: Data, how: Documents, source: Any, ledger: Ledger) -> dict[str, pa.Table]:
@@ -344,26 +351,6 @@ def _cleaned(table: pa.Table, how: Documents, ledger: Ledger) -> pa.Table:
             else DataError("the corpus holds no text: give files with text in them")
         )
     return table.filter(pa.array(~lost)) if lost.any() else table
-
-
-def fault(text: str) -> str | None:
-    """Why a document is hardly text, by the rules of Gopher (Rae et al. 2021, table A1); None where
-    it is. Rules of words are for scripts that part words by spaces."""
-    words = text.split()
-    letters = sum(character.isalpha() for character in text)
-    if len(text) < 200 and len(words) < 20:
-        return "quality: fewer than 20 words"
-    if letters < 0.5 * sum(not character.isspace() for character in text):
-        return "quality: more than half of it no letters"
-    if len(re.findall(r"#|…|\.\.\.", text)) > 0.1 * max(len(words), 1):
-        return "quality: more than one # or … for ten words"
-    rows = [row.strip() for row in text.splitlines() if row.strip()]
-    repeated = sum(len(row) * (n - 1) for row, n in Counter(rows).items())
-    if len(rows) > 3 and repeated > 0.2 * max(sum(map(len, rows)), 1):
-        return "quality: more than a fifth of it repeated lines"
-    if len(rows) > 3 and sum(row[:1] in "•*-" for row in rows) > 0.9 * len(rows):
-        return "quality: nine lines of ten are list items"
-    return None
 
 
 def _held_out(

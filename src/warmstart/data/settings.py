@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -189,6 +190,11 @@ class Data(Part):
             if name not in known and not isinstance(table.get("path"), str):
                 raise ValueError(f"{name} names no path: give {name} = {{path = …, share = 0.1}}")
             share = table.get("share")
+            if isinstance(share, str):  # of a flag: --data.mixture.general.share 0.1
+                with suppress(ValueError):
+                    share = table["share"] = float(share)
+            if share is None:
+                raise ValueError(f"{name} has no share: of the tokens, as in share = 0.1")
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
                 raise ValueError(f"{name}: share = {shown(share)}: give a share from 0 to below 1")
         if sum(table["share"] for table in value.values()) >= 1:

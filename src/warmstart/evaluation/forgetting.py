@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from warmstart.evaluation import sentences as words
 from warmstart.evaluation.settings import Evaluate
 from warmstart.metrics.base import Floats, Measure, Scores, ratio
-from warmstart.metrics.bootstrap import Difference, difference, intervals
+from warmstart.metrics.bootstrap import Difference, difference, disputed, intervals
 from warmstart.models.head_layers import unwrap
 from warmstart.training.regularization.language_model import Reader
 from warmstart.training.regularization.text import evenly, halves
@@ -172,7 +172,9 @@ def _of_corpus(name: str, facts: Mapping[str, Any]) -> str:
         return f"{what}: {now:.3f} {unit}."
     then, gap = facts["before"][facts["figure"]]["value"], facts["difference"]
     share = f"{(now - then) / then:+.1%}".replace("-", "\u2212")
-    verdict = {"worse": "it rose", "better": "it fell"}.get(facts["outcome"], "no real difference")
+    verdict = {"worse": "it rose", "better": "it fell"}.get(facts["outcome"], words.NOT_TOLD)
+    if verdict == words.NOT_TOLD and disputed(gap["low"], gap["high"], gap["p_value"]):
+        verdict = f"{words.NOT_TOLD}, as the test disagrees ({words.p_words(gap['p_value'])})"
     level = words.percent(gap["level"])
     between = f"{gap['low']:+.3f} to {gap['high']:+.3f}".replace("-", "\u2212")
     return (f"{what}: {now:.3f} {unit}, before {then:.3f} ({share}; {level} interval of the "

@@ -11,6 +11,7 @@ from warmstart.metrics.bootstrap import FEWEST, MACRO, Difference
 FEW_ROWS = 100  # test rows below which every interval is wide
 FEW_OF_CLASS = 10  # test rows below which a class's figures are rough
 NOT_SHOWN = "the difference cannot be told from noise with so few test rows"
+NOT_TOLD = "on so few texts that cannot be told from chance"
 NARROW = 0.02  # two points: an interval within them says that there is no difference to speak of
 DISPUTED = (
     "the difference cannot be told from chance with so few test rows, as the two tests disagree"

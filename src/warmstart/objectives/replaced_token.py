@@ -109,7 +109,8 @@ class ReplacedToken(MLM):
     def judged(self, session: Any, outputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the generator did to the test windows, as `detection` [n, 4]: tokens that it
         replaced, tokens there are, the nats of the hidden ones and their number; and as `base_rate`
-        the nats a token [n] of somebody who knows how often a token is replaced, and no more."""
+        [n, 2] the nats a token of somebody who knows how often a token is replaced, and no more,
+        with the share that he tells rightly."""
         from warmstart.models.fast.loss import score_targets
 
         rows, forward = session.rows("test", last=True), session.forward
@@ -126,7 +127,9 @@ class ReplacedToken(MLM):
         changed, whole = figures[:, 0], figures[:, 1]
         share = np.clip(changed.sum() / max(whole.sum(), 1), 1e-9, 1 - 1e-9)
         nats = -changed * np.log(share) - (whole - changed) * np.log1p(-share)
-        return {"detection": figures, "base_rate": nats / np.maximum(whole, 1)}
+        right = changed if share > 0.5 else whole - changed
+        rates = np.stack([nats, right], 1) / np.maximum(whole, 1)[:, None]
+        return {"detection": figures, "base_rate": rates}
 
     def attach(self, model: Any, folder: Path) -> None:
         """The generator beside the discriminator."""

@@ -159,6 +159,10 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
     examples: dict[str, Examples] = {}
     read = {name: getattr(splits, name) for name in SPLITS}
     splits = replace(splits, **usable(read, task.usable, tokenizer, ledger))
+    for name, own in splits.corpora.items():
+        parts = {split: getattr(own, split) for split in ("train", "test")}
+        own = replace(own, **usable(parts, task.usable, tokenizer, ledger))
+        splits = replace(splits, corpora={**splits.corpora, name: own})
     for name in SPLITS:
         table = getattr(splits, name)
         cut = Cut(table, ledger)

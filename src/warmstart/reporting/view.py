@@ -24,6 +24,8 @@ CONFUSIONS = 10  # pairs of classes listed
 FIRST, MORE = 3, 6  # mistakes on the first screen; the most, where there is room
 BRIEF = 280  # characters of a text shown before it is folded
 COLUMN = 55  # characters of a line in half of the page
+MINUS = "Minus the loss"
+"""How an epoch's score begins that is the loss again, which is shown anyway."""
 HEAD, SCORE_LINES, NEXT_LINES = 3, 28, 13  # lines: of a heading, of the score, of "What next?"
 
 
@@ -83,11 +85,14 @@ def training(
     names = dict.fromkeys(key.partition("_")[2] for row in rows for key in row
                           if key.startswith(("train_", "validation_")))  # fmt: skip
     own = [name for name in names if name not in ("loss", "score")]  # of the objective
+    scores_loss = watched.startswith(MINUS)
     if len(rows) == 1:
         titles = {"train_loss": "Training loss", "validation_loss": "Validation loss"}
-        titles["validation_score"] = f"{watched} on validation"
+        if not scores_loss:
+            titles["validation_score"] = f"{watched} on validation"
         for name in own:
-            titles |= {f"{on}_{name}": f"{name} on {on}" for on in ("train", "validation")}
+            plain = name.replace("_", " ")
+            titles |= {f"{on}_{name}": f"{plain} on {on}" for on in ("train", "validation")}
         row = rows[0]
         figures = [(title, row[key]) for key, title in titles.items() if row.get(key) is not None]
         return {"lead": lead, "charts": [], "figures": figures}
@@ -97,7 +102,7 @@ def training(
         loss = "Policy loss (near 0 whatever is learned: look at the reward)"
     titles = {"reward": "Mean reward (higher is better)"} if "reward" in own else {}
     titles |= {"loss": loss, "score": f"{watched} (higher is better)"}
-    if "bits_per_byte" in own or "perplexity" in own:  # whose score is the loss again
+    if scores_loss:
         del titles["score"]
     drawn = [
         charts.line_chart(

@@ -15,7 +15,7 @@ from warmstart.formatting import counted
 from warmstart.metrics.language import DETECTION, TITLES, TextFit
 from warmstart.models.architectures import family_of
 from warmstart.models.heads import LANGUAGE, Head
-from warmstart.tasks.base import Examples, OnCut, Task
+from warmstart.tasks.base import Drop, Examples, OnCut, Task
 from warmstart.tasks.results import TaskResult, column, list_mistakes, prediction_table, shortened
 from warmstart.types import Prediction
 
@@ -65,8 +65,8 @@ class LanguageModel(Task):
     )
     quality: bool = Field(
         default=False,
-        description="leave out documents that are hardly text: too short, repeated lines, mostly "
-        "symbols (the rules of Gopher, each with its reason in the ledger)",
+        description="leave out documents that are hardly text: too short, said again and again, "
+        "mostly symbols (the rules of Gopher, each with its reason in the ledger)",
     )
     duplicates: Literal["drop", "keep"] = Field(
         default="drop", description="documents of train that repeat an earlier one, or nearly"
@@ -120,6 +120,19 @@ class LanguageModel(Task):
 
     def check_base(self, base: Base, labels: Sequence[str]) -> None:
         """Nothing: which head is trained, and whether there is one, the objective says."""
+
+    def usable(self, table: pa.Table, tokenizer: Any, drop: Drop) -> pa.Table:
+        """Without documents that are longer than a window, where `long` drops these."""
+        if self.long != "drop":
+            return table
+        lost = np.zeros(len(table), bool)
+
+        def heard(row: int, tokens: int) -> None:
+            lost[row] = True
+            drop(row, f"longer than {self.max_length} tokens (task.long is drop)")
+
+        self.encode(table, [], tokenizer, self.max_length, heard)
+        return table.take(np.flatnonzero(~lost)) if lost.any() else table
 
     def forward(self, model: PreTrainedModel) -> Forward:
         """By the fast encoder where masked tokens alone are guessed; what computes a batch in its
@@ -216,14 +229,15 @@ class LanguageModel(Task):
             lambda row: {"text": texts[row], "label": "", "prediction": f"{losses[row]:.3f}"},
         )  # fmt: skip
 
-        def of_baseline(nll: Floats) -> Floats:
-            """Statistics of a baseline, which gives the nats of a token of each window."""
+        def of_baseline(told: Floats) -> Floats:
+            """Statistics of a baseline, which gives the nats of a token of each window, and the
+            share that it tells rightly."""
             others = windows.copy()
-            others[:, 0], others[:, 2] = nll * windows[:, 1], 0
+            others[:, [0, 2]] = told * windows[:, [1]]
             return others if few else per_document(others, owner, len(rows))
 
         notes = [
-            f"Only {counted(len(rows), 'document')} held out, so the intervals are those of "
+            f"Only {counted(len(rows), 'document')}, so the intervals are those of "
             f"{counted(len(windows), 'window')}, and speak of texts of this kind alone."
         ]
         detects = "detection" in outputs
@@ -232,9 +246,10 @@ class LanguageModel(Task):
             measure=measure, statistics=windows if few else rows, score=of_baseline, table=table,
             mistakes=mistakes, baselines=("unigram",) if self._predicts_tokens else (),
             notes=notes if few else (),
-            facts={"unit": "nats a token", "row_name": "held-out document", "mistakes_lead":
-                   "The held-out documents that surprise the model most, in nats "
-                   "a token.", **sections},
+            facts={"unit": "nats a token", "epoch_score": "Minus the loss",
+                   "row_name": "held-out document" if "train" in examples else "document",
+                   "mistakes_lead": "The documents that surprise the model most, in nats a token.",
+                   **sections},
         )  # fmt: skip
 
 

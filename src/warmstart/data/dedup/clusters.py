@@ -37,7 +37,7 @@ VALUE_WORDS = 4  # that one value may have
 LIKE = 0.75  # share of the letters of a word that are right in a misspelling of it
 TEST_FIRST = ("test", "validation", "train")  # whose rows come first
 _LOWER = np.uint64(0xFFFFFFFF)
-_UNSPACED = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
+UNSPACED = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
 
 Progress = Callable[[str, int, int], None]
 
@@ -219,7 +219,7 @@ def _long_enough(distinct: pa.Array) -> tuple[np.ndarray, pa.Array]:
     """
     foreign = pc.invert(pc.string_is_ascii(distinct))
     if pc.any(foreign).as_py():
-        spaced = pc.replace_substring_regex(distinct.filter(foreign), _UNSPACED, r"\1 ")
+        spaced = pc.replace_substring_regex(distinct.filter(foreign), UNSPACED, r"\1 ")
         distinct = pc.replace_with_mask(distinct, foreign, spaced)
     which = np.flatnonzero(_words(distinct) >= LEAST_WORDS)
     texts = distinct.take(pa.array(which))

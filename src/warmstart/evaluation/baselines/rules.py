@@ -81,13 +81,15 @@ class Unigram(Baseline):
         ids = train.store.ids
         counts = np.bincount(ids, minlength=len(train.tokenizer)) + 1.0  # Laplace
         self.nll = -np.log(counts / counts.sum())
+        self.likeliest = int(counts.argmax())
         return self
 
     def predict(self, rows: Examples) -> NDArray[np.float64]:
-        """Nats of a token of each window [n]."""
+        """Of each window [n, 2] the nats of a token, and the share that is the likeliest one."""
         store = rows.store
-        total = np.add.reduceat(self.nll[store.ids], store.offsets[:-1])
-        return total / np.maximum(store.lengths, 1)
+        each = np.stack([self.nll[store.ids], store.ids == self.likeliest], 1)
+        total = np.add.reduceat(each, store.offsets[:-1])
+        return total / np.maximum(store.lengths, 1)[:, None]
 
 
 class DictionaryTags(Baseline):

@@ -3,6 +3,7 @@ good they are, how quick, and at what cost."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from warmstart.data.readers.read import ALIASES
 from warmstart.data.splitting import row_units
 from warmstart.data.tokens.lost import TextNotes
 from warmstart.errors import RecipeError, RunError
@@ -28,8 +30,9 @@ from warmstart.metrics.bootstrap import difference
 from warmstart.metrics.classification import ClassMeasure
 from warmstart.pipelines.predict import Keys, opened, settings_for, task_keys
 from warmstart.pipelines.reading.rows import AsTrained, columns_of, labelled, task_for
-from warmstart.run import why
+from warmstart.run import Run, why
 
+TEST = ALIASES["test"]
 ALONE = 16
 """Rows that a saved model is asked one by one, to see how long one takes."""
 FILE = "leaderboard.json"
@@ -78,11 +81,31 @@ def judge(model: Path, data: Any, keys: Keys, models: Sequence[object]) -> Judge
         recipe.evaluate, task, {"test": outputs}, {"test": examples}, seed=recipe.seed
     )
     notes = evaluation.metrics["notes"]
-    notes[:0] = reasons
+    notes[:0] = [*reasons, *_learned(model, data, table)]
     seen.add_to(notes, predictor.task.max_length, predictor.task.when_cut)
     notes += [*reader.notes, *predictor.notes()]
     evaluation.metrics.update(predictor.facts())
     return Judged(evaluation, predictor, table, seconds, recipe.seed)
+
+
+def _learned(model: Path, data: Any, table: pa.Table) -> list[str]:
+    """What is said where the rows are those that the run was trained on."""
+    if not isinstance(data, str | Path) or not (model / "run.json").is_file():
+        return []
+    run = Run(model)
+    path = run.recipe.data.path
+    began = Path(str(run.facts.get("began_in", ".")))
+    if path is None or os.path.realpath(began / path) != os.path.realpath(data):
+        return []
+    names = [Path(str(name)) for name in table["_file"].unique().to_pylist()]
+    if Path(data).is_dir() and all(_of_test(name) for name in names):
+        return []
+    return [f"{data} is what this model was trained on: most of these it has learned, so the "
+            f"figures flatter it; those of rows that it never saw stand in {model}/report.html"]
+
+
+def _of_test(file: Path) -> bool:
+    return file.parent.name.lower() in TEST or file.name.lower().partition(".")[0] in TEST
 
 
 def _write(evaluation: Evaluation, out: Path) -> None:

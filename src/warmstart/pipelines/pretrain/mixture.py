@@ -106,7 +106,8 @@ def mix(
     lengths = [part.store.lengths for part in parts]
     rows = mixed(lengths, [corpora[name].share for name in splits.corpora], recipe.seed)
     for name, part, own in zip(splits.corpora, parts[1:], rows[1:], strict=True):
-        _note(name, corpora[name], part, own, held[name], ledger)
+        late_share = recipe.data.decay_mixture.get(name, {}).get("share", 0.0)
+        _note(name, corpora[name], late_share, part, own, held[name], ledger)
     starts = np.cumsum([0, *(len(part.store) for part in parts[:-1])])
     used = np.concatenate([own + start for own, start in zip(rows, starts, strict=True)])
     late = None
@@ -138,12 +139,18 @@ def behind_one_another(parts: Sequence[Examples]) -> TokenizedDataset:
 
 
 def _note(
-    name: str, corpus: Corpus, part: Examples, rows: np.ndarray, held: Examples, ledger: Ledger
-) -> None:
+    name: str, corpus: Corpus, late: float, part: Examples, rows: np.ndarray, held: Examples,
+    ledger: Ledger,
+) -> None:  # fmt: skip
+    """What is read of a corpus, of which the decay has the share `late`."""
     tokens, whole = int(part.store.lengths[rows].sum()), int(part.store.offsets[-1])
     use = f"{counted(tokens, 'token')} of it in each pass ({corpus.share:.0%} of all)"
     if not corpus.share:
         use = "none of it is learned, it is only measured"
+        if late:
+            use = f"learned in the last steps alone ({late:.0%} of their tokens)"
+    elif tokens > whole:
+        use += f": each of its documents is read {tokens / whole:.1f} times in a pass"
     ledger.note(
         "mixture",
         f"corpus {name}: {counted(len(part.table), 'document')} of {corpus.path} with "

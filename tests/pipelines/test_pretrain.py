@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 import warmstart
 from warmstart.config.recipe import Recipe
 from warmstart.data.tokens import shards
-from warmstart.errors import DataError, RecipeError
+from warmstart.errors import BaseModelError, DataError, RecipeError
 from warmstart.objectives.base import Position
 from warmstart.pipelines.prepare import prepare
 from warmstart.pipelines.session import Session
@@ -139,13 +139,23 @@ def labelled() -> Any:
         ({"architecture": "bart", "objective": "span_corruption"}, "<extra_id_0>"),
         ({"architecture": "gpt2", "task": "classification"}, "task classification"),
         ({"architecture": "bert", "objective.rate": 0.3}, "has no setting 'rate'"),
+        ({"architecture": "bert", "scratch.config": {"hidden_size": 64}},
+         "'hidden_size' has a setting of its own: scratch.hidden_size"),
+        ({"architecture": "bert", "scratch.config": {"seed": 64}}, "a setting of its own: seed"),
+        ({"architecture": "bert", "scratch.config": {"out": "x"}}, "no config has a value 'out'"),
+        ({"architecture": "gpt2", "scratch.config": {"vocab_size": 64}},
+         "the number of tokens of the tokenizer"),
+        ({"architecture": "gpt2", "scratch.config": {"resid_pdrob": 0.1}},
+         "no 'resid_pdrob'. Did you mean 'resid_pdrop'"),
+        ({"architecture": "llama", "scratch.config": {"num_key_value_heads": 3}},
+         "no 'llama' of these sizes can be made"),
         ({"architecture": "gpt2", "task.documents": "joined", "task.long": "drop"},
          "in which none is too long"),
     ],
 )  # fmt: skip
 def test_what_cannot_be(corpus: Path, tmp_path: Path, keys: dict[str, Any], reason: str) -> None:
     """One line, and nothing is written."""
-    with pytest.raises(RecipeError, match=reason):
+    with pytest.raises((BaseModelError, RecipeError), match=reason):
         warmstart.pretrain(corpus, out=tmp_path / "run", **FAST, **keys)
     assert not (tmp_path / "run").exists()
 

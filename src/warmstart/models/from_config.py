@@ -36,6 +36,16 @@ SIZES: Mapping[str, Size] = {
 }
 
 
+MADE = {
+    "vocab_size": "it is the number of tokens of the tokenizer (scratch.vocabulary_size)",
+    "model_type": "it is what scratch.architecture says",
+    "architectures": "it is what scratch.architecture says",
+    "is_encoder_decoder": "it is what scratch.architecture says",
+    **dict.fromkeys(("dtype", "torch_dtype"), "weights begin in float32 (train.precision)"),
+}
+"""Values of a config that are settled by others → by what."""
+
+
 def new_base(
     family: str,
     tokenizer: str | Path,
@@ -80,6 +90,7 @@ def new_base(
         words: Any = transformers.AutoTokenizer.from_pretrained(tokenizer, **LOAD)
         sizes = _sizes(family, hidden_size, layers, heads, feed_forward, positions)
         values = {**sizes, **_tokens(words, family), **settings}
+        _check_known(family, settings)
         config = transformers.AutoConfig.for_model(family, **values)
         names = family_of(config)
         if names.position_offset:  # places before the first token's
@@ -90,7 +101,36 @@ def new_base(
         with seeded(seed):
             auto = (VECTOR if names.kind == "encoder" else TEXT).auto_for(names.kind)
             model = getattr(transformers, auto).from_config(config)
+        _try_it(model.eval())
     return save_model(model, words, out)
+
+
+def _check_known(family: str, settings: Mapping[str, Any]) -> None:
+    """Raise `BaseModelError` for what the family's config does not have."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model(family)
+    known = {*config.to_dict(), *config.attribute_map}
+    known |= {"rope_theta"} if "rope_parameters" in known else set[str]()
+    for name in settings:
+        if name in MADE:
+            raise BaseModelError(
+                f"'{name}' in the config is not free: {MADE[name]}; leave it out of scratch.config"
+            )
+        if name not in known:
+            raise BaseModelError(
+                f"the config of {family} has no '{shown(name)}'.{nearest(name, sorted(known))}"
+            )
+
+
+def _try_it(model: Any) -> None:
+    """Read two tokens, which shows whether the sizes fit each other."""
+    import torch
+
+    ids = torch.zeros(1, 2, dtype=torch.long)
+    more = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
+    with torch.no_grad():
+        model(input_ids=ids, **more)
 
 
 def _sizes(

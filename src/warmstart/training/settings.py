@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from warmstart.formatting import counted
 from warmstart.part import Part
@@ -186,6 +186,19 @@ class Scratch(Part):
         description="more values of the config by their names in transformers, as in "
         "{rope_theta = 10000}",
     )
+
+    @field_validator("config")
+    @classmethod
+    def _has_no_setting_of_its_own(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if name in ("family", "out"):
+                raise ValueError(f"no config has a value '{name}'; leave it out")
+            own = {"positions": "task.max_length", "seed": "seed",
+                   "feed_forward": "its name in transformers, such as intermediate_size"
+                   }.get(name) or (f"scratch.{name}" if name in cls.model_fields else None)  # fmt: skip
+            if own is not None:
+                raise ValueError(f"'{name}' has a setting of its own: {own}; give that")
+        return value
 
 
 class Forgetting(Part):

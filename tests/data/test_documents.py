@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from itertools import chain
@@ -89,6 +90,27 @@ def test_what_a_document_is_in_plain_text(tmp_path: Path, unit: str) -> None:
         "file": ["one\ntwo\n\n \nthree\n\nfour\n"], "paragraph": ["one\ntwo", "three", "four"],
         "line": ["one", "two", "three", "four"],
     }[unit]  # fmt: skip
+
+
+def test_packed_files_patterns_and_a_limit(tmp_path: Path) -> None:
+    """Text that is packed is text, a pattern may stand in a list, and each file gives the first so
+    many documents."""
+    lines = [prose(i) for i in range(24)]
+    with gzip.open(tmp_path / "a.txt.gz", "wt") as file:
+        file.write("".join(lines[:12]))
+    (tmp_path / "b.txt").write_text("".join(lines[12:]))
+    splits, _ = load(tmp_path / "a.txt.gz", "line")
+    assert sorted(chain(*texts(splits).values())) == sorted(line.rstrip() for line in lines[:12])
+    splits, _ = load(tmp_path, "line", limit=10)
+    found = sorted(chain(*texts(splits).values()))
+    assert found == sorted(line.rstrip() for line in [*lines[:10], *lines[12:22]])
+    data = Data(validation_fraction=0, test_fraction=0)
+    source = [str(tmp_path / "*.txt"), str(tmp_path / "a.txt.gz")]
+    assert len(load_corpus(data, Documents("line"), 0, Ledger(), source).train) == 24
+    rows = iter([{"text": prose(i)} for i in range(11)] + [{"text": None}])
+    ledger = Ledger()
+    assert len(load_corpus(data, Documents(), 0, ledger, rows).train) == 11
+    assert ledger.summary()["dropped"]["empty"]["first"] == "stream:12"
 
 
 def test_rows_of_a_table_are_documents(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import warmstart
@@ -20,7 +22,8 @@ def made(folder: Path, operations: float, value: float, **more: Any) -> str:
     folder.mkdir(parents=True)
     facts = {
         "status": "done", "fingerprint": "a", "size": {"parameters": 1000},
-        "speed": {"tokens_trained": 100, "operations": operations, "seconds": operations / 1e9},
+        "speed": {"tokens_trained": operations / 9000, "operations": operations,
+                  "seconds": operations / 1e9},
     }  # fmt: skip
     metrics = {name: {"value": value} for name in ("loss", "perplexity", "bits_per_byte")}
     (folder / "run.json").write_text(json.dumps(facts | more))
@@ -49,7 +52,7 @@ def test_a_power_law_is_found_and_goes_on(
     assert row["cost"] == pytest.approx(2 * row["hours"])
     assert main(["scaling", *runs, "--parameters", "1e6", "--tokens", "2e7"]) == 0
     printed = capsys.readouterr().out
-    assert "1.20e+14" in printed and "memory 20 MB" in printed and "FLOP^-0.100" in printed
+    assert "1.80e+14" in printed and "memory 20 MB" in printed and "FLOP^-0.100" in printed
 
 
 def test_intervals_hold_as_often_as_they_say(tmp_path: Path) -> None:
@@ -70,6 +73,9 @@ def test_intervals_hold_as_often_as_they_say(tmp_path: Path) -> None:
     [
         ({}, {"compute": 1e18}, "times those of the largest run .* make a run of 3.33e.16 first"),
         ({}, {"parameters": 1e6}, "give both"),
+        ({}, {"compute": 1e9}, "less than the smallest run's"),
+        ({}, {"compute": -1.0}, "compute -1: give a number above 0"),
+        ({}, {"rate": float("nan")}, "rate nan: give a number above 0"),
         ({"fingerprint": "b"}, {}, "of other documents"),
         ({"status": "running"}, {}, "is not done"),
         ({"speed": {"seconds": 1.0}}, {}, "is no run of pretrain"),
@@ -84,3 +90,24 @@ def test_what_cannot_be_said(
         runs.append(made(tmp_path / "odd", 1e14, 1.0, **change))
     with pytest.raises((RecipeError, RunError), match=reason):
         warmstart.scaling(runs, **keys)
+
+
+def test_what_the_runs_must_have_in_common(tmp_path: Path) -> None:
+    """The documents that they are judged on; and the tokenizer, where there are no bits per byte."""
+    runs = line(tmp_path)
+    for number, run in enumerate(runs):
+        rows = {"file": ["a.txt"], "line": [1 if number else 2]}
+        pq.write_table(pa.table(rows), Path(run) / "predictions.parquet")
+        (Path(run) / "model").mkdir()
+        (Path(run) / "model" / "tokenizer.json").write_text(str(number))
+    with pytest.raises(RecipeError, match="other held-out documents"):
+        warmstart.scaling(runs)
+    for run in runs:
+        (Path(run) / "predictions.parquet").unlink()
+    assert warmstart.scaling(runs)["figure"] == "bits_per_byte"
+    for run in runs:
+        metrics = json.loads((Path(run) / "metrics.json").read_text())
+        del metrics["bits_per_byte"]
+        (Path(run) / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(RecipeError, match="different tokenizers"):
+        warmstart.scaling(runs)

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from learning import CPU, base_of
+from warmstart.models.architectures import layers_of
+from warmstart.models.head_layers import unwrap
 from warmstart.models.loading import load_language
 from warmstart.training.throughput import Work, peak_of
 
@@ -25,6 +27,15 @@ def test_operations_are_counted_as_in_palm(tiny_of: Folder) -> None:
     assert (work.body, work.head, work.attention) == (12 * 2 * 32 * 32, words, 2 * 32)
     whole = work.operations(64, 60, 4)
     assert whole == 6 * (work.body * 64 + words * 60) + 12 * 64 * 64 * 16
+    one = Work.of(load_language(base_of(tiny_of("bert")), "AutoModelForMaskedLM", 0), torch.float32,
+                  CPU)  # fmt: skip
+    shared = load_language(base_of(tiny_of("albert")), "AutoModelForMaskedLM", 0)
+    again, deep = Work.of(shared, torch.float32, CPU), shared.config.num_hidden_layers
+    assert one is not None and again is not None and deep == 2
+    assert again.attention == one.attention  # one layer, read twice
+    layer = next(iter(layers_of(unwrap(shared)))).parameters()
+    least = deep * sum(p.numel() for p in layer if p.ndim > 1)
+    assert least <= again.body < least + 32 * 4 * 32
     model.requires_grad_(False)
     still = Work.of(model, torch.float32, CPU)
     assert still is not None and still.operations(64, 60, 4) < whole

@@ -94,7 +94,7 @@ class Bars(_Bar, Listener):
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
             TextColumn("{task.completed}/{task.total}"),
-            TextColumn("{task.fields[rate]:.0f} rows/s  loss {task.fields[loss]:.3f}"),
+            TextColumn("{task.fields[rate]}  loss {task.fields[loss]:.3f}"),
             TextColumn("{task.fields[score]}"),
         )
         self._score, self._rate, self._total, self._epochs = "", 0.0, 1, 0
@@ -111,7 +111,8 @@ class Bars(_Bar, Listener):
         self._rate = now if not self._rate else 0.95 * self._rate + 0.05 * now
         self._tokens = self._rate * step.tokens / step.rows
         self._seconds, self._steps = self._seconds + step.seconds, self._steps + 1
-        self.draw(total, completed=step.index, epoch=step.epoch, rate=self._rate,
+        rate = f"{self._rate:.0f} rows/s" + (f"  {self._tokens:,.0f} tokens/s" if step.tokens else "")
+        self.draw(total, completed=step.index, epoch=step.epoch, rate=rate,
                   loss=float(step.loss), score=self._score)  # fmt: skip
 
     def epoch(self, row: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import getpass
 import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -284,8 +285,14 @@ def tokenizer(request: Request) -> None:
     word: Any = value or ""
     if action in ("train", "compare") and "," in word and not os.path.exists(word):
         word = word.split(",")
+    function = getattr(api.tokenizer, action)
+    if (own := next(iter(signature(function).parameters))) in request.keys:
+        given = shown(request.keys[own])
+        raise RecipeError(
+            f"tokenizer {action} takes one {own}, as the word behind it, and --{own} is a second "
+            f"one: warmstart tokenizer {action} {given} ..."
+        )
     with Stages() as progress:
-        function = getattr(api.tokenizer, action)
         result = function(word, progress=progress, **_set_options(request), **request.keys)
     _show(request, result, PRINTERS[action])
 

@@ -24,7 +24,7 @@ from warmstart.data.dedup.exact import hashed
 from warmstart.data.dedup.leakage import near_rows, note_leakage
 from warmstart.data.ledger import Ledger
 from warmstart.data.quality import fault
-from warmstart.data.readers.files import check_exists, check_local, detect, lines
+from warmstart.data.readers.files import check_exists, check_local, detect, lines, suffix
 from warmstart.data.readers.read import ALIASES, read_splits
 from warmstart.data.readers.text import PLAIN, is_plain
 from warmstart.data.settings import Corpus, Data
@@ -187,7 +187,7 @@ def _read(settings: Data, how: Documents, source: Any, ledger: Ledger) -> dict[s
             ledger.note("corpus", f"{path}: {counted(files, 'file')} of plain text, a document a "
                         f"{how.unit}", loud=True)  # fmt: skip
             _note_others(path, ledger)
-            return {name: _documents(files, how.unit, settings.encoding, ledger)
+            return {name: _documents(files, how.unit, settings, ledger)
                     for name, files in plain.items()}  # fmt: skip
     listed = isinstance(origin, list | tuple) and all(isinstance(text, str) for text in origin)
     if listed or isinstance(origin, Iterator) or type(origin).__name__ == "IterableDataset":
@@ -208,16 +208,21 @@ def _several(origin: Any) -> list[Path]:
     if isinstance(origin, list | tuple) and origin:
         some: list[Any] = list(origin)
         if all(isinstance(p, str | Path) and len(str(p)) < LONGEST_PATH for p in some):
-            paths = [Path(p).expanduser() for p in some]
+            paths = [path for p in some for path in _matching(str(p)) or [Path(p).expanduser()]]
             missing = [path for path in paths if not os.path.exists(path)]
             if not missing:
                 return paths
             if len(missing) < len(paths) / 2:
                 check_exists(missing[0])
-    if isinstance(origin, str) and not os.path.exists(origin) and set(origin) & set("*?["):
-        paths = [Path(name) for name in sorted(glob(origin, recursive=True))]
-        return paths if any(map(is_plain, paths)) else []
-    return []
+    paths = _matching(origin) if isinstance(origin, str) else []
+    return paths if any(map(is_plain, paths)) else []
+
+
+def _matching(pattern: str) -> list[Path]:
+    """The files of a pattern, by name; none where it is a path or a text."""
+    if len(pattern) >= LONGEST_PATH or not set(pattern) & set("*?[") or os.path.exists(pattern):
+        return []
+    return [Path(name) for name in sorted(glob(pattern, recursive=True))]
 
 
 def _stacked_splits(parts: Sequence[Mapping[str, pa.Table]]) -> dict[str, pa.Table]:
@@ -243,7 +248,8 @@ def _streamed(
     for number, row in enumerate(islice(rows, limit), 1):
         if isinstance(row, Mapping):
             table = cast("Mapping[str, Any]", row)
-            row = next((table[key] for key in names if key in table), None)
+            own = [table[key] or "" for key in names if key in table]  # null is empty, as in a file
+            row = own[0] if own else None
         if not isinstance(row, str):
             raise DataError(
                 f"document {number} of the {name} is no text: give texts, or dictionaries with a "
@@ -257,7 +263,7 @@ def _streamed(
 def _note_others(folder: Path, ledger: Ledger) -> None:
     """Tables beside text files of a folder are not read, and that is said."""
     if folder.is_dir():
-        tables = sorted(file.name for file in folder.rglob("*") if file.suffix.lower() in TABLES)
+        tables = sorted(file.name for file in folder.rglob("*") if suffix(file) in TABLES)
         if tables:
             ledger.note("corpus", f"{folder}: {counted(len(tables), 'table')} beside the text "
                         f"files are not read (such as {tables[0]}); name them too to read both",
@@ -275,7 +281,7 @@ def _plain_files(path: Path) -> dict[str, list[Path]]:
     for split, names in ALIASES.items():
         for name in names:
             inside = _below(path / name) if (path / name).is_dir() else []
-            single = [path / f"{name}{ending}" for ending in PLAIN]
+            single = [path / f"{name}{ending}{zipped}" for ending in PLAIN for zipped in ("", ".gz")]
             splits.setdefault(split, []).extend(inside or filter(Path.is_file, single))
     splits = {name: files for name, files in splits.items() if files}
     if splits and "train" not in splits:
@@ -291,15 +297,15 @@ def _below(folder: Path) -> list[Path]:
     inside = folder.resolve()
     return sorted(
         file for file in folder.rglob("*")
-        if file.suffix.lower() in PLAIN and file.is_file() and file.resolve().is_relative_to(inside)
+        if suffix(file) in PLAIN and file.is_file() and file.resolve().is_relative_to(inside)
     )  # fmt: skip
 
 
-def _documents(files: list[Path], unit: Unit, encoding: str | None, ledger: Ledger) -> pa.Table:
+def _documents(files: list[Path], unit: Unit, settings: Data, ledger: Ledger) -> pa.Table:
     tables: list[pa.Table] = []
     for file in files:
         texts, numbers = list[str](), list[int]()
-        for number, text in _units(file, unit, encoding):
+        for number, text in islice(_units(file, unit, settings.encoding), settings.limit):
             texts.append(text)
             numbers.append(number)
         ledger.read(str(file), len(texts))

@@ -80,6 +80,7 @@ class Log:
             learning_rate=step.learning_rate,
             rows_per_second=round(step.rows / step.seconds, 1),
             **({"tokens": step.tokens} if step.tokens else {}),
+            **({"tokens_per_second": round(step.tokens / step.seconds)} if step.tokens else {}),
             **shares,
         )
 

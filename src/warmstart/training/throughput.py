@@ -49,10 +49,15 @@ class Work:
         output: Any = inner.get_output_embeddings()
         head = 0 if output is None else int(output.weight.numel())
         apart = tables | (set[int]() if output is None else {id(output.weight)})
-        body = sum(p.numel() for key, p in parameters.items() if key not in apart and p.ndim > 1)
+        layers = layers_of(inner)
+        deep = int(getattr(inner.config, "num_hidden_layers", len(layers)))
+        again = max(deep // max(len(layers), 1), 1) - 1  # ALBERT's one layer is read many times
+        shared = {id(p) for layer in layers for p in layer.parameters()} if again else set[int]()
+        body = sum(p.numel() * (1 + again * (key in shared)) for key, p in parameters.items()
+                   if key not in apart and p.ndim > 1)  # fmt: skip
         whole = sum(p.numel() for p in parameters.values())
         trained = sum(p.numel() for p in parameters.values() if p.requires_grad) / max(whole, 1)
-        attention = len(layers_of(inner)) * width_of(inner.config.to_dict())
+        attention = len(layers) * (1 + again) * width_of(inner.config.to_dict())
         return cls(body, head, attention, trained, peak_of(dtype, device))
 
     def operations(self, tokens: float, predicted: float, rows: float) -> float:

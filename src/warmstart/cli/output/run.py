@@ -54,9 +54,9 @@ def run(run: Run, *, as_json: bool) -> None:
     if task.head.predicts_itself and not task.reads_documents:
         what = "pairs"
     rate = f"{speed['rows_per_second']:,.0f} {what}/s, {computed(speed)}"
-    if share := speed.get("peak_share"):
-        rate = (f"{speed['tokens_per_second']:,.0f} tokens/s, {share:.0%} of the peak, "
-                f"{computed(speed)}")  # fmt: skip
+    if task.head.predicts_itself and "tokens_per_second" in speed:
+        share = f"{speed['peak_share']:.0%} of the peak, " if speed.get("peak_share") else ""
+        rate = f"{speed['tokens_per_second']:,.0f} tokens/s, {share}{computed(speed)}"
     cached = speed["feature_seconds"]
     first = f"{cached:.1f} s for the outputs of the body, then " if cached else ""
     kept = report.metrics.forgetting

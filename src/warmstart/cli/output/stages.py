@@ -78,7 +78,7 @@ def scaled(fit: Mapping[str, Any]) -> None:
                       f"{run['operations']:.2e}", f"{run['value']:.3f}")  # fmt: skip
     put(table)
     law = fit["fit"]
-    print(f"\n{unit} = {law['a']:.3g} x FLOP^-{law['b']:.3f}\n")
+    print(f"\n{unit} = {law['a']:.3g} x FLOP^{-law['b']:.3f}\n")
     costs = any(row["cost"] is not None for row in fit["predictions"])
     table = plain(None, "FLOP", "times the largest", unit, f"{law['confidence_level']:.0%} of new "
                   "runs", "hours", *(["cost"] if costs else []))  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from warmstart.data.readers.csv import CANDIDATES, even_share
-from warmstart.data.readers.files import detect, is_conll, lines, open_bytes
+from warmstart.data.readers.files import detect, is_conll, lines, open_bytes, suffix
 from warmstart.data.tables import MAX_CELL, with_file
 from warmstart.errors import DataError, RecipeError
 
@@ -24,7 +24,7 @@ MOST, NEARLY_ALL = 0.5, 0.9
 
 def is_plain(path: Path) -> bool:
     """Whether the file is plain text by its name, and not of words with tags."""
-    if path.suffix.lower() not in PLAIN or not path.is_file():
+    if suffix(path) not in PLAIN or not path.is_file():
         return False
     with open_bytes(path) as stream:
         return not is_conll(stream.read(8192))

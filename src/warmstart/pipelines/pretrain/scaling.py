@@ -5,9 +5,11 @@ fit = warmstart.scaling(["runs/nano", "runs/tiny", "runs/mini"], compute=1e16)
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Sequence
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,13 +60,20 @@ def scaling(
     Args:
         runs: three or more `pretrain` runs on the same documents, of different sizes or lengths.
         compute: operations (FLOP) to ask for; or
-        parameters, tokens: of the run to ask for, which computes 6 · parameters · tokens.
+        parameters, tokens: of the run to ask for, which computes 6 · parameters · tokens times
+            what the runs here did of theirs (embeddings multiply nothing, attention does; a masked
+            model's head reads few tokens).
         rate: operations a second of the machine that it would be made on; unset: that of the
             quickest of the runs.
         price: of an hour of it.
 
     Raises `RecipeError` where too little is known, or too much is asked.
     """
+    given = {"compute": compute, "parameters": parameters, "tokens": tokens, "rate": rate,
+             "price": price}  # fmt: skip
+    for name, value in given.items():
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise RecipeError(f"{name} {value:g}: give a number above 0")
     points = [_point(run) for run in dict.fromkeys(os.fspath(run) for run in runs)]
     figure = _figure(points)
     rows = sorted((point for point, _ in points), key=lambda point: point.operations)
@@ -76,13 +85,18 @@ def scaling(
             "longer"
         )
     a, b, interval = _fitted(rows)
-    wanted = _wanted(compute, parameters, tokens)
+    wanted = _wanted(compute, parameters, tokens, rows)
     targets = [times * largest for times in STEPS] if wanted is None else [wanted]
     if targets[-1] > FURTHEST * largest * 1.0001:
         raise RecipeError(
             f"{targets[-1]:.3g} operations are {targets[-1] / largest:,.0f} times those of the "
             f"largest run ({largest:.3g}); beyond {FURTHEST:g} times nothing can be said: make a "
             f"run of {targets[-1] / FURTHEST:.3g} first"
+        )
+    if wanted is not None and wanted < smallest / FURTHEST:
+        raise RecipeError(
+            f"{wanted:.3g} operations are less than the smallest run's ({smallest:.3g}) by more "
+            f"than {FURTHEST:g} times; ask for more, or make a run of that size: it is quickly done"
         )
     speed = rate or max(point.rate for point in rows)
     predictions = [_prediction(c, a, b, interval(c), speed, price, largest) for c in targets]
@@ -100,14 +114,17 @@ def scaling(
     }
 
 
-def _wanted(compute: float | None, parameters: float | None, tokens: float | None) -> float | None:
+def _wanted(
+    compute: float | None, parameters: float | None, tokens: float | None, rows: Sequence[Point]
+) -> float | None:
     """The operations that are asked for."""
     if compute is not None and (parameters or tokens):
         raise RecipeError("--compute says it all: leave out --parameters and --tokens")
     if (parameters is None) != (tokens is None):
-        raise RecipeError("a run computes 6 x parameters x tokens: give both, or --compute")
+        raise RecipeError("a run computes about 6 x parameters x tokens: give both, or --compute")
     if parameters is not None and tokens is not None:
-        return 6.0 * parameters * tokens
+        own = median(row.operations / (6.0 * row.parameters * row.tokens) for row in rows)
+        return own * 6.0 * parameters * tokens
     return compute
 
 
@@ -138,6 +155,11 @@ def _figure(points: Sequence[tuple[Point, Run]]) -> str:
             "the runs are of other documents: losses on different texts make no line; pretrain all "
             "of them on the same corpus, with the same seed of the splits"
         )
+    if len({_held_out(run) for _, run in points}) > 1:
+        raise RecipeError(
+            "the runs are judged on other held-out documents: losses on different texts make no "
+            "line; pretrain all of them with the same data.split_seed and fractions"
+        )
     whole = {"bits_per_byte" in run.metrics for _, run in points}
     if len(whole) > 1:
         raise RecipeError("only some of the runs have bits per byte: fit those of one objective")
@@ -147,7 +169,28 @@ def _figure(points: Sequence[tuple[Point, Run]]) -> str:
     if len(objectives) > 1:
         raise RecipeError(f"the losses of {' and '.join(sorted(objectives))} are of other tasks; "
                           "fit runs of one objective")  # fmt: skip
+    if len({_tokenizer(run) for _, run in points}) > 1:
+        raise RecipeError(
+            "the runs have different tokenizers, and nats a token of one are not those of another; "
+            "fit runs with one (--tokenizer FOLDER), or decoders, which have bits per byte"
+        )
     return "loss"
+
+
+def _held_out(run: Run) -> frozenset[tuple[str, int]]:
+    """The file and line of each document that a run is judged on."""
+    import pyarrow.parquet as pq
+
+    path = run.path / "predictions.parquet"
+    if not path.is_file():
+        return frozenset()
+    table = pq.read_table(path, columns=["file", "line"]).to_pydict()
+    return frozenset(zip(table["file"], table["line"], strict=True))
+
+
+def _tokenizer(run: Run) -> str:
+    path = run.path / "model" / "tokenizer.json"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def _fitted(rows: Sequence[Point]) -> tuple[float, float, Any]:

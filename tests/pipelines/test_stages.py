@@ -15,7 +15,7 @@ from chats import talker, write_rows
 from learning import write_messages
 from warmstart.cli.main import main
 from warmstart.errors import RecipeError, RunError
-from warmstart.pipelines.stages.result import Stages
+from warmstart.pipelines.stages.result import Row, Stages, along_the_way
 from warmstart.pipelines.stages.run import Verb, run_stages
 
 Folder = Callable[[str], Path]
@@ -156,6 +156,29 @@ def test_the_folder_of_stages_is_a_text(file: Path) -> None:
     file.write_text("out = 3\n" + file.read_text())
     with pytest.raises(RecipeError, match="out = 3: give the name of a folder"):
         run_stages(file, Helper().verbs)
+
+
+def test_what_all_stages_together_forgot(tmp_path: Path) -> None:
+    """A stage at the end of others is held against what the first of them began with, by a figure
+    that is the same under any tokenizer, where another stage has it of the same passages."""
+
+    def row(name: str, base: str, before: float, after: float, text: str = "general") -> Row:
+        (tmp_path / name).mkdir()
+        figures = {when: {"word_perplexity": {"value": value}}
+                   for when, value in (("before", before), ("after", after))}  # fmt: skip
+        facts = {"forgetting": {"text": text, "passages": 9, "sentence": "So.", **figures}}
+        (tmp_path / name / "run.json").write_text(json.dumps({"status": "done"}))
+        (tmp_path / name / "metrics.json").write_text(json.dumps(facts))
+        return Row(name, "tune", base, "", "", 1.0, "So.", "")
+
+    words = Row("words", "extend", "gpt2", "", "", None, "", "")
+    rows = [words, row("read", "stage:words", 22.0, 24.0), row("tuned", "stage:read", 24.0, 30.0),
+            row("alone", "gpt2", 20.0, 21.0), row("other", "stage:read", 9.0, 9.0, "mine"),
+            row("far", "bert", 1.0, 1.0)]  # fmt: skip
+    told = {own.name: own.forgotten for own in along_the_way(rows, tmp_path)}
+    together = "So. All of its stages together: perplexity of a word {}; gpt2 itself has 20.0."
+    assert told == {"words": "", "read": together.format("24.0"), "tuned": together.format("30.0"),
+                    "alone": "So.", "other": "So.", "far": "So."}  # fmt: skip
 
 
 REAL = """

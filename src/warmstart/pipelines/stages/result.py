@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 from warmstart.errors import RunError
 from warmstart.evaluation import sentences as words
 from warmstart.evaluation.comparison import Answers, standings
+from warmstart.evaluation.forgetting import TITLES
 from warmstart.formatting import duration
 from warmstart.pipelines.compare.request import Wanted
 from warmstart.pipelines.compare.result import Comparison, is_comparison, trial_of
-from warmstart.pipelines.stages.recipe import EXTEND, Stage
+from warmstart.pipelines.stages.recipe import EXTEND, STAGE, Stage
 from warmstart.reporting.comparison import notes, score_words, verdict
 from warmstart.run import Run, folder_named, read_json
 from warmstart.types import Metrics
@@ -117,6 +118,40 @@ def row_of(stage: Stage, place: Path) -> Row:
 def forgotten(run: Run) -> str:
     """What a run says of general text."""
     return str((run.metrics.get("forgetting") or {}).get("sentence", ""))
+
+
+def along_the_way(rows: Sequence[Row], place: Path) -> list[Row]:
+    """The rows, in which a stage that begins with another also says what all of them together did
+    to general text: its figure beside that of the base that the first began with, where a stage
+    measured that on the same passages, by a figure that does not depend on the tokenizer."""
+    facts = {row.name: _forgetting(place / row.name) for row in rows if row.verb != EXTEND}
+    bases = {row.name: row.base for row in rows}
+    own: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        if not row.base.startswith(STAGE) and "before" in facts.get(row.name, {}):
+            own.setdefault(row.base, facts[row.name])
+    told: list[Row] = []
+    for row in rows:
+        base, now = row.base, facts.get(row.name, {})
+        while base.startswith(STAGE):
+            base = bases[base.removeprefix(STAGE)]
+        first = own.get(base, {})
+        alike = [first.get(key) == now.get(key) for key in ("text", "passages")]
+        names = [name for name in ("recall", "word_perplexity")
+                 if name in first.get("before", {}) and name in now.get("after", {})]  # fmt: skip
+        if base != row.base and names and all(alike):
+            then, after = (words.figure(own[names[0]]["value"])
+                           for own in (first["before"], now["after"]))  # fmt: skip
+            title = TITLES[names[0]]
+            whole = f"All of its stages together: {title} {after}; {base} itself has {then}."
+            row = replace(row, forgotten=f"{row.forgotten} {whole}")
+        told.append(row)
+    return told
+
+
+def _forgetting(path: Path) -> Mapping[str, Any]:
+    run = Comparison(path).chosen if is_comparison(path) else Run(path)
+    return run.metrics.get("forgetting") or {}
 
 
 def judged(names: Iterable[str], place: Path) -> list[str]:

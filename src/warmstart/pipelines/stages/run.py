@@ -27,7 +27,15 @@ from warmstart.pipelines.stages.recipe import (
     parted,
     read_stages,
 )
-from warmstart.pipelines.stages.result import RECORD, Stages, as_facts, judged, markdown, row_of
+from warmstart.pipelines.stages.result import (
+    RECORD,
+    Stages,
+    along_the_way,
+    as_facts,
+    judged,
+    markdown,
+    row_of,
+)
 from warmstart.run import check_free, check_writable, held, now
 from warmstart.types import Listener
 
@@ -69,7 +77,7 @@ def run_stages(
                     listener.begin_run(f"stage {stage.name}", number, len(stages))
                 with named(stage, place):
                     _carry_out(stage, stages, place, verbs, listeners)
-        rows = [row_of(stage, place) for stage in stages]
+        rows = along_the_way([row_of(stage, place) for stage in stages], place)
         trained = [stage.name for stage in stages if stage.verb != EXTEND]
         _record(place, rows=as_facts(rows), verdicts=judged(trained, place))
         write_text(place / "summary.md", markdown(Stages(place).summary))

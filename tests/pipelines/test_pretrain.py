@@ -138,6 +138,7 @@ def labelled() -> Any:
         ({"architecture": "bert", "method": "lora"}, "method lora adapts a base that was trained"),
         ({"architecture": "bart", "objective": "span_corruption"}, "<extra_id_0>"),
         ({"architecture": "gpt2", "task": "classification"}, "task classification"),
+        ({"architecture": "gpt2", "base": "minilm"}, "makes a new one; give one of them"),
         ({"architecture": "bert", "objective.rate": 0.3}, "has no setting 'rate'"),
         ({"architecture": "bert", "scratch.config": {"hidden_size": 64}},
          "'hidden_size' has a setting of its own: scratch.hidden_size"),

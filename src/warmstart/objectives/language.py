@@ -246,7 +246,7 @@ class LanguageObjective(Objective):
 
     def param_groups(self, model: Any, steps: int) -> list[ParamGroup]:
         """The weights that wait until a fresh head has been trained, in a run of so many steps."""
-        first = round(HEAD_SHARE * steps) if self.head_steps is None else self.head_steps
+        first = max(1, round(HEAD_SHARE * steps)) if self.head_steps is None else self.head_steps
         if not self._fresh or not first:
             return []
         waiting = [p for name, p in model.named_parameters() if not self._is_fresh(name)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -152,6 +152,9 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
     recipe = for_base(recipe, base, tokenizer)
     check_method(recipe, base)
     task = fitted(recipe, base, tokenizer, splits)
+    if task.max_length < (wanted := cast("Any", recipe.task).max_length):
+        ledger.note("length", f"task.max_length is {task.max_length:,} and not {wanted:,}: the base "
+                    "reads no more at once")  # fmt: skip
     labels = task.fit_labels(splits.train)
     task.check_base(base, labels)
     for remark in task.data_notes(splits.train):

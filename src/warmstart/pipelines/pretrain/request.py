@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.config.keys import nested, over, plain
-from warmstart.errors import RecipeError
+from warmstart.errors import RecipeError, shown
 from warmstart.models.architectures import family_of
 from warmstart.models.base import resolve
 from warmstart.models.checks import read_json
@@ -50,6 +50,11 @@ def pretraining(corpus: Any, recipe: Any, keys: Mapping[str, Any], resume: Path 
             "pretrain takes several seeds, but one method: its figure, the loss, is the better the "
             "lower, which the comparison of methods does not know; give each method a run, or a "
             "stage of warmstart run"
+        )
+    if "base" in keys and (new := keys.get("scratch.architecture")) is not None:
+        raise RecipeError(
+            f"base {shown(keys['base'])} goes on with a model, and architecture {shown(new)} makes "
+            "a new one; give one of them"
         )
     below, above = Request(corpus, recipe, keys).layers()
     typed = over(nested(below), nested(above))

@@ -96,3 +96,13 @@ def test_a_batch_is_little_wider_than_needed(longest: int, limit: int) -> None:
 
 def test_there_are_few_widths() -> None:
     assert len({width(longest, 512) for longest in range(1, 513)}) < 60
+
+
+def test_steps_of_so_many_tokens_have_next_to_no_padding() -> None:
+    """However many rows a step has: those that may stand together are enough to find equals."""
+    lengths = np.random.default_rng(0).integers(5, 65, 20_000)
+    for tokens in (256, 1_024, 8_192):
+        batches = plan(lengths, 16, 0, 0, tokens)
+        computed = sum(len(rows) * int(lengths[rows].max()) for rows in batches)
+        assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
+        assert 1 - lengths.sum() / computed < 0.05, tokens

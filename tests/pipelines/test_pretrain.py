@@ -7,6 +7,7 @@ import math
 import random
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ import warmstart
 from warmstart.config.recipe import Recipe
 from warmstart.data.tokens import shards
 from warmstart.errors import BaseModelError, DataError, RecipeError
+from warmstart.models.fast.loss import score_targets
+from warmstart.models.head_layers import given_states
 from warmstart.objectives.base import Position
+from warmstart.pipelines.finish import padding_of
 from warmstart.pipelines.prepare import prepare
 from warmstart.pipelines.session import Session
 from warmstart.run import Run
@@ -159,6 +163,71 @@ def test_what_cannot_be(corpus: Path, tmp_path: Path, keys: dict[str, Any], reas
     with pytest.raises((BaseModelError, RecipeError), match=reason):
         warmstart.pretrain(corpus, out=tmp_path / "run", **FAST, **keys)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bert", "bart"])
+def test_documents_do_not_see_each_other(family: str, tiny_of: Folder, tmp_path: Path) -> None:
+    """Of windows of unequal length that are computed together: the logits of one stay as they are
+    when another is replaced, the losses of all together are those of each alone, and hardly
+    anything that is computed is padding."""
+    rng = random.Random(0)
+    base = tiny_of(family)
+    vocabulary = sorted(AutoTokenizer.from_pretrained(base).get_vocab())
+    words = [word for word in vocabulary if word.isascii() and word.isalpha()][:20]
+    lines = [" ".join(rng.choice(words) for _ in range(rng.randint(3, 60))) for _ in range(900)]
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    objective = {"gpt2": "clm", "bert": "mlm", "bart": "denoising"}[family]
+    keys: dict[str, Any] = {
+        "task": "language_model", "objective": objective, "base": str(base),
+        "data.path": str(tmp_path / "lines.txt"), "task.document": "line", "task.max_length": 64,
+        "train.batch_tokens": 256, "train.epochs": 1, "train.precision": "fp32",
+    }  # fmt: skip
+    prepared = prepare(Recipe.of(keys))
+    assert 0 < padding_of(prepared) < 0.05
+    session = Session.begin(prepared)
+    source, forward, objective = session.source("train"), session.forward, session.objective
+    sizes = source.dataset.sizes
+    rows = next(rows for rows in source.plan(0) if len({*sizes[rows]}) > 1 and sizes[rows].min() > 24)
+    (batch,) = source.batches(rows, np.random.default_rng(0))
+    count = len(batch.rows)
+    assert count > 2
+
+    def told(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of each target its row and its log-probability."""
+        with torch.no_grad(), forward.evaluating():
+            found = objective.predictions(forward.forward(batch), batch)
+            return found.rows, score_targets(found.outputs, found.targets).nll
+
+    owner, before = told(batch)
+    ids = batch.inputs["ids"].clone()
+    ids[0] = ids[0].roll(1) + (ids[0] < 20)
+    _, after = told(replace(batch, inputs={**batch.inputs, "ids": ids}))
+    assert torch.equal(before[owner != 0], after[owner != 0])
+    assert not torch.equal(before[owner == 0], after[owner == 0])
+    alone = [told(source.batches(rows[[n]], np.random.default_rng(0))[0])[1] for n in range(count)]
+    assert torch.cat(alone).sum() == pytest.approx(float(before.sum()), rel=1e-6)
+
+
+def test_documents_of_which_the_base_knows_no_word(tiny_of: Folder, tmp_path: Path) -> None:
+    """Of all of them: refused before anything is written. Of one: its batch asks for no token."""
+    strange = [f"zzqx{n} yyqx{n}" for n in range(60)]
+    keys = {"task.document": "line", "task.max_length": 16, "train.max_steps": 2,
+            "train.batch_size": 1, "evaluate.bootstrap": 100, "base": str(tiny_of("bert")),
+            "data.test_fraction": 0.4, "objective": "nsp", "data.similarity": 0}  # fmt: skip
+    (tmp_path / "lines.txt").write_text("\n".join(strange))
+    with pytest.raises(DataError, match=r"knows no word of the documents of train \(such as “zzqx"):
+        warmstart.pretrain(tmp_path / "lines.txt", out=tmp_path / "run", **keys)
+    assert not (tmp_path / "run").exists()
+    vocabulary = sorted(AutoTokenizer.from_pretrained(tiny_of("bert")).get_vocab())
+    words = [word for word in vocabulary if word.isascii() and word.isalpha()][:20]
+    some = [" ".join([*words[n % 7 :], *words[: n % 5], *words[: n % 3], f"zz{n}"])
+            for n in range(60)]  # fmt: skip
+    (tmp_path / "lines.txt").write_text("\n".join([*strange, *some]))
+    run = warmstart.pretrain(tmp_path / "lines.txt", out=tmp_path / "run", **keys)
+    assert math.isfinite(run.metrics["loss"]["value"])
+    model = AutoModelForMaskedLM.from_pretrained(tiny_of("bert"))
+    with given_states(model, torch.zeros(1, 0, model.config.hidden_size)):
+        assert model(input_ids=torch.zeros(1, 1, dtype=torch.long)).logits.shape[:2] == (1, 0)
 
 
 def test_documents_that_are_too_long_are_dropped_with_a_reason(

@@ -171,7 +171,7 @@ def _of_corpus(name: str, facts: Mapping[str, Any]) -> str:
     if "before" not in facts:
         return f"{what}: {now:.3f} {unit}."
     then, gap = facts["before"][facts["figure"]]["value"], facts["difference"]
-    share = f"{(now - then) / then:+.1%}".replace("-", "\u2212")
+    share = f"{(now - then) / (then or 1):+.1%}".replace("-", "\u2212")
     verdict = {"worse": "it rose", "better": "it fell"}.get(facts["outcome"], words.NOT_TOLD)
     if verdict == words.NOT_TOLD and disputed(gap["low"], gap["high"], gap["p_value"]):
         verdict = f"{words.NOT_TOLD}, as the test disagrees ({words.p_words(gap['p_value'])})"

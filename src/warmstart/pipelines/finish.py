@@ -15,7 +15,7 @@ from warmstart.errors import typed
 from warmstart.evaluation.evaluate import evaluate
 from warmstart.evaluation.forgetting import section
 from warmstart.files import write_atomically, write_json, write_text
-from warmstart.pipelines.prepare import Prepared
+from warmstart.pipelines.prepare import Prepared, planned_source
 from warmstart.pipelines.verify import prove_task
 from warmstart.reporting.model_card import model_card
 from warmstart.reporting.page import write_report
@@ -41,6 +41,8 @@ def finish(
 ) -> None:
     """Proof, evaluation, report, card."""
     recipe, examples = prepared.recipe, prepared.examples
+    if prepared.task.reads_documents:
+        speed = {**speed, "padding": padding_of(prepared)}
     proof = prove_task(run.model, prepared.task, examples["test"], outputs["test"], recipe.seed)
     write_json(run.path / "proof.json", proof)
     give_back_memory()  # the model that was loaded afresh
@@ -83,6 +85,18 @@ def samples(history: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         "lead": "A text of the model, drawn by chance, always with the same seed.",
         "columns": ["Step", "Text"], "rows": rows[-12:],
     }  # fmt: skip
+
+
+def padding_of(prepared: Prepared) -> float:
+    """The share of what the first pass over the documents computes that is padding: each
+    micro-batch is as wide as its longest window."""
+    train, store = prepared.recipe.train, prepared.stores["train"]
+    source = planned_source(store, prepared.rows, prepared.objective, train, prepared.recipe.seed)
+    sizes, text, whole = source.dataset.sizes, 0, 0
+    for rows in source.plan(0):
+        for part in source.dataset.micro(rows, train.micro_batch_tokens):
+            text, whole = text + int(sizes[part].sum()), whole + len(part) * int(sizes[part].max())
+    return round(1 - text / max(whole, 1), 4)
 
 
 def speed_of(

@@ -17,7 +17,7 @@ from warmstart.data.ledger import Ledger
 from warmstart.data.splitting import Splits
 from warmstart.data.tables import mapped
 from warmstart.data.tokens.dataset import TokenizedDataset
-from warmstart.data.tokens.lost import Cut, note_unknown, usable
+from warmstart.data.tokens.lost import Cut, check_known, note_unknown, usable
 from warmstart.errors import DataError, RecipeError
 from warmstart.methods.base import Method
 from warmstart.models.architectures import family_of
@@ -178,6 +178,8 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
         ledger.tokens(name, int(store.offsets[-1]) + cut.tokens, cut.tokens)
         cut.tell(name, task.max_length)
         writes = task.head.generates
+        if task.reads_documents:
+            check_known(name, table, store, tokenizer)
         note_unknown(name, table, store, tokenizer, ledger, as_text=task.as_text, writes=writes)
     recipe, held, late = recipe.model_copy(update={"task": task}), dict[str, Examples](), None
     if splits.corpora:

@@ -57,6 +57,8 @@ def run(run: Run, *, as_json: bool) -> None:
     if task.head.predicts_itself and "tokens_per_second" in speed:
         share = f"{speed['peak_share']:.0%} of the peak, " if speed.get("peak_share") else ""
         rate = f"{speed['tokens_per_second']:,.0f} tokens/s, {share}{computed(speed)}"
+        if "padding" in speed:
+            rate += f"; {speed['padding']:.1%} of it padding"
     cached = speed["feature_seconds"]
     first = f"{cached:.1f} s for the outputs of the body, then " if cached else ""
     kept = report.metrics.forgetting

@@ -27,6 +27,8 @@ def plan(
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(lengths))
     batches: list[np.ndarray] = []
+    if batch_tokens is not None and len(lengths):
+        batch_size = max(batch_size, int(batch_tokens / max(lengths.mean(), 1)))
     for start in range(0, len(order), window * batch_size):
         rows = order[start : start + window * batch_size]
         rows = rows[np.argsort(lengths[rows], kind="stable")]

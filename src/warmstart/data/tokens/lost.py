@@ -12,7 +12,7 @@ import numpy as np
 
 from warmstart.data.ledger import Ledger, place
 from warmstart.data.tokens.dataset import TokenizedDataset
-from warmstart.errors import shown
+from warmstart.errors import DataError, shown
 from warmstart.formatting import counted
 
 if TYPE_CHECKING:
@@ -112,6 +112,20 @@ def note_unknown(
             "base, or change these signs in the targets",
             loud=True,
             rows=len(rows),
+        )
+
+
+def check_known(
+    split: str, table: pa.Table, store: TokenizedDataset, tokenizer: Any
+) -> None:
+    """Raise `DataError` where the tokenizer knows no word at all of the documents of a split."""
+    special = np.array(tokenizer.all_special_ids)
+    if len(store.ids) and np.isin(store.ids, special).all():
+        words = _unknown_words(table["text"].slice(0, MOST_WORDS).to_pylist(), tokenizer)
+        raise DataError(
+            f"the tokenizer of the base knows no word of the documents of {split}{words}: nothing "
+            "can be learned from them; take a base for this language, make one of your own "
+            "(--architecture), or add to its vocabulary (warmstart tokenizer extend)"
         )
 
 

@@ -106,7 +106,8 @@ def compare(
             )  # fmt: skip
             table = pq.read_table(run.path / "predictions.parquet", columns=["label", "prediction"])
             ways[way].append(counts(SETS[name], table.to_pydict()))
-            figure = run.metrics["f1_macro" if SETS[name] == "classification" else "f1_micro"]["value"]
+            main = "f1_macro" if SETS[name] == "classification" else "f1_micro"
+            figure = run.metrics[main]["value"]
             assert abs(score(ways[way][-1].sum(0)) - figure) < 1e-6, (figure, ways[way][-1].sum(0))
     rng, alone, other = np.random.default_rng(0), np.stack(ways["alone"]), np.stack(ways["adapted"])
     seeds, rows = alone.shape[:2]

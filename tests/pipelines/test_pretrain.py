@@ -23,6 +23,7 @@ from warmstart.config.recipe import Recipe
 from warmstart.data.tokens import shards
 from warmstart.errors import BaseModelError, DataError, RecipeError
 from warmstart.models.fast.loss import score_targets
+from warmstart.models.forward import Batch
 from warmstart.models.head_layers import given_states
 from warmstart.objectives.base import Position
 from warmstart.pipelines.finish import padding_of
@@ -187,7 +188,8 @@ def test_documents_do_not_see_each_other(family: str, tiny_of: Folder, tmp_path:
     session = Session.begin(prepared)
     source, forward, objective = session.source("train"), session.forward, session.objective
     sizes = source.dataset.sizes
-    rows = next(rows for rows in source.plan(0) if len({*sizes[rows]}) > 1 and sizes[rows].min() > 24)
+    unequal = (rows for rows in source.plan(0) if len({*sizes[rows]}) > 1)
+    rows = next(rows for rows in unequal if sizes[rows].min() > 24)
     (batch,) = source.batches(rows, np.random.default_rng(0))
     count = len(batch.rows)
     assert count > 2
@@ -332,8 +334,10 @@ def test_the_decay_has_a_mixture_of_its_own(tiny_of: Folder, tmp_path: Path) -> 
     prepared = prepare(Recipe.of(keys))
     notes = [n["message"] for n in prepared.ledger.notes if n["kind"] == "mixture"]
     assert "(10% of all)" in notes[0] and "only measured" not in notes[0]
-    late = dict(keys, **{"data.mixture": {},
-                         "data.decay_mixture": {"more": {"path": str(more), "share": 0.8}}})
+    late = dict(
+        keys,
+        **{"data.mixture": {}, "data.decay_mixture": {"more": {"path": str(more), "share": 0.8}}},
+    )
     first = prepare(Recipe.of(late)).ledger.notes
     assert any("learned in the last steps alone (80% of" in n["message"] for n in first)
     assert "the last 30% of the steps" in notes[1] and "80% more, and 20% of" in notes[1]

@@ -93,7 +93,7 @@ def test_what_cannot_be_said(
 
 
 def test_what_the_runs_must_have_in_common(tmp_path: Path) -> None:
-    """The documents that they are judged on; and the tokenizer, where there are no bits per byte."""
+    """Documents to be judged on; and the tokenizer, where there are no bits per byte."""
     runs = line(tmp_path)
     for number, run in enumerate(runs):
         rows = {"file": ["a.txt"], "line": [1 if number else 2]}

@@ -111,7 +111,8 @@ class Bars(_Bar, Listener):
         self._rate = now if not self._rate else 0.95 * self._rate + 0.05 * now
         self._tokens = self._rate * step.tokens / step.rows
         self._seconds, self._steps = self._seconds + step.seconds, self._steps + 1
-        rate = f"{self._rate:.0f} rows/s" + (f"  {self._tokens:,.0f} tokens/s" if step.tokens else "")
+        rate = f"{self._rate:.0f} rows/s"
+        rate += f"  {self._tokens:,.0f} tokens/s" if step.tokens else ""
         self.draw(total, completed=step.index, epoch=step.epoch, rate=rate,
                   loss=float(step.loss), score=self._score)  # fmt: skip
 

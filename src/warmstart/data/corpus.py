@@ -281,7 +281,8 @@ def _plain_files(path: Path) -> dict[str, list[Path]]:
     for split, names in ALIASES.items():
         for name in names:
             inside = _below(path / name) if (path / name).is_dir() else []
-            single = [path / f"{name}{ending}{zipped}" for ending in PLAIN for zipped in ("", ".gz")]
+            endings = [*PLAIN, *(f"{ending}.gz" for ending in PLAIN)]
+            single = [path / f"{name}{ending}" for ending in endings]
             splits.setdefault(split, []).extend(inside or filter(Path.is_file, single))
     splits = {name: files for name, files in splits.items() if files}
     if splits and "train" not in splits:

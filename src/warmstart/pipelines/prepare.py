@@ -153,8 +153,8 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
     check_method(recipe, base)
     task = fitted(recipe, base, tokenizer, splits)
     if task.max_length < (wanted := cast("Any", recipe.task).max_length):
-        ledger.note("length", f"task.max_length is {task.max_length:,} and not {wanted:,}: the base "
-                    "reads no more at once")  # fmt: skip
+        ledger.note("length", f"task.max_length is {task.max_length:,} and not {wanted:,}: the "
+                    "base reads no more at once")  # fmt: skip
     labels = task.fit_labels(splits.train)
     task.check_base(base, labels)
     for remark in task.data_notes(splits.train):

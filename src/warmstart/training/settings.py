@@ -151,6 +151,14 @@ Architecture = Literal[
 ]  # fmt: skip
 
 
+OF_OTHERS = {
+    "positions": "task.max_length",
+    "seed": "seed",
+    "feed_forward": "its name in transformers, such as intermediate_size",
+}
+"""What a new base is made with besides its config → the setting that says it."""
+
+
 class Scratch(Part):
     """A base that is made and not taken: `[scratch]`. Unset, the recipe's base is taken."""
 
@@ -193,9 +201,8 @@ class Scratch(Part):
         for name in value:
             if name in ("family", "out"):
                 raise ValueError(f"no config has a value '{name}'; leave it out")
-            own = {"positions": "task.max_length", "seed": "seed",
-                   "feed_forward": "its name in transformers, such as intermediate_size"
-                   }.get(name) or (f"scratch.{name}" if name in cls.model_fields else None)  # fmt: skip
+            own = OF_OTHERS.get(name)
+            own = own or (f"scratch.{name}" if name in cls.model_fields else None)
             if own is not None:
                 raise ValueError(f"'{name}' has a setting of its own: {own}; give that")
         return value

@@ -115,9 +115,7 @@ def note_unknown(
         )
 
 
-def check_known(
-    split: str, table: pa.Table, store: TokenizedDataset, tokenizer: Any
-) -> None:
+def check_known(split: str, table: pa.Table, store: TokenizedDataset, tokenizer: Any) -> None:
     """Raise `DataError` where the tokenizer knows no word at all of the documents of a split."""
     special = np.array(tokenizer.all_special_ids)
     if len(store.ids) and np.isin(store.ids, special).all():

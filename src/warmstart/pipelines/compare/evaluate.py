@@ -100,8 +100,10 @@ def _learned(model: Path, data: Any, table: pa.Table) -> list[str]:
     names = [Path(str(name)) for name in table["_file"].unique().to_pylist()]
     if Path(data).is_dir() and all(_of_test(name) for name in names):
         return []
-    return [f"{data} is what this model was trained on: most of these it has learned, so the "
-            f"figures flatter it; those of rows that it never saw stand in {model}/report.html"]
+    return [
+        f"{data} is what this model was trained on: most of these it has learned, so the "
+        f"figures flatter it; those of rows that it never saw stand in {model}/report.html"
+    ]
 
 
 def _of_test(file: Path) -> bool:

@@ -69,8 +69,8 @@ BUDGET = {
     "the root": (1_220, 950),
     "api": (710, 650),
     "config": (660, 550),
-    "cli": (2_510, 1_200),
-    "data": (8_420, 4_300),
+    "cli": (2_520, 1_200),
+    "data": (8_450, 4_300),
     "tokenization": (2_520, 1_350),
     "models": (9_200, 5_300),
     "methods": (700, 650),
@@ -83,7 +83,7 @@ BUDGET = {
     "inference": (3_780, 350),
     "serving": (3_640, 1_000),
     "compression": (540, 400),
-    "pipelines": (9_410, 2_800),
+    "pipelines": (9_430, 2_800),
 }
 TOTAL_FILES = (385, 230)
 SPINE = [

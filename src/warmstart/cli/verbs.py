@@ -287,10 +287,10 @@ def tokenizer(request: Request) -> None:
         word = word.split(",")
     function = getattr(api.tokenizer, action)
     if (own := next(iter(signature(function).parameters))) in request.keys:
-        given = shown(request.keys[own])
+        second = shown(request.keys[own])
         raise RecipeError(
             f"tokenizer {action} takes one {own}, as the word behind it, and --{own} is a second "
-            f"one: warmstart tokenizer {action} {given} ..."
+            f"one: warmstart tokenizer {action} {second} ..."
         )
     with Stages() as progress:
         result = function(word, progress=progress, **_set_options(request), **request.keys)

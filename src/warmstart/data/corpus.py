@@ -23,13 +23,13 @@ from warmstart.data.dedup.clusters import Copies, find_copies
 from warmstart.data.dedup.exact import hashed
 from warmstart.data.dedup.leakage import near_rows, note_leakage
 from warmstart.data.ledger import Ledger
-from warmstart.data.quality import fault
+from warmstart.data.quality import cleaned
 from warmstart.data.readers.files import check_exists, check_local, detect, lines, suffix
 from warmstart.data.readers.read import ALIASES, read_splits
 from warmstart.data.readers.text import PLAIN, is_plain
 from warmstart.data.settings import Corpus, Data
 from warmstart.data.splitting import SIDES, Splits, fingerprint
-from warmstart.data.tables import is_blank, with_file
+from warmstart.data.tables import with_file
 from warmstart.errors import DataError
 from warmstart.formatting import counted
 
@@ -62,7 +62,7 @@ def load_corpus(
     document. Splits that are not given are cut from train: whole documents, or of fewer than ten
     the last part of each, at the end of a line.
     """
-    parts = {name: _cleaned(table, how, ledger)
+    parts = {name: cleaned(table, ledger, quality=how.quality)
              for name, table in _read(settings, how, source, ledger).items()}  # fmt: skip
     stamp = fingerprint(parts)
     whole = {name: name in parts for name in SIDES}
@@ -148,7 +148,7 @@ def read_documents(data: Any, settings: Data, how: Documents) -> pa.Table:
     ledger, source = Ledger(), None if isinstance(data, str | Path) else data
     settings = settings.model_copy(update={"path": None if source is not None else str(data)})
     parts = _read(settings, how, source, ledger)
-    return _cleaned(parts.get("test", parts["train"]), how, ledger)
+    return cleaned(parts.get("test", parts["train"]), ledger, quality=how.quality)
 
 
 def _note_copies(
@@ -335,29 +335,6 @@ def _units(file: Path, unit: Unit, encoding: str | None) -> Iterator[tuple[int, 
     if block:
         text = "".join(block)
         yield begun, text if unit == "file" else text.rstrip("\n")
-
-
-def _cleaned(table: pa.Table, how: Documents, ledger: Ledger) -> pa.Table:
-    """Without documents that are empty or, where asked for, hardly text."""
-    table = table.set_column(
-        table.column_names.index("text"), "text", table["text"].cast(pa.large_string())
-    )
-    lost = is_blank(table["text"])
-    ledger.drop_rows(table, lost, "empty")
-    if how.quality:
-        texts = table["text"].to_pylist()
-        reasons = [None if gone else fault(text) for text, gone in zip(texts, lost, strict=True)]
-        for reason in dict.fromkeys(filter(None, reasons)):
-            hardly = np.array([r == reason for r in reasons])
-            ledger.drop_rows(table, hardly, str(reason))
-            lost = lost | hardly
-    if lost.all():
-        raise (
-            ledger.nothing_left(table["_file"][0].as_py())
-            if len(table)
-            else DataError("the corpus holds no text: give files with text in them")
-        )
-    return table.filter(pa.array(~lost)) if lost.any() else table
 
 
 def _held_out(

@@ -1,4 +1,5 @@
-"""Which documents are hardly text: the rules of Gopher, but for the one of English stop words."""
+"""Documents without those that are empty or hardly text, each with its reason: the rules of Gopher,
+but for the one of English stop words."""
 
 from __future__ import annotations
 
@@ -6,15 +7,43 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+import pyarrow as pa
 import regex
 
 from warmstart.data.dedup.clusters import UNSPACED
+from warmstart.data.ledger import Ledger
+from warmstart.data.tables import is_blank
+from warmstart.errors import DataError
 
 MOST_COMMON = {2: 0.20, 3: 0.18, 4: 0.16}
 """Words in a row → the share of the characters that the commonest such run may have."""
 REPEATED = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
 """Words in a row → the share of the characters in runs that have been there before."""
 BULLETS = ("•", "-", "*")
+
+
+def cleaned(table: pa.Table, ledger: Ledger, *, quality: bool) -> pa.Table:
+    """Without documents that are empty or, where asked for, hardly text."""
+    table = table.set_column(
+        table.column_names.index("text"), "text", table["text"].cast(pa.large_string())
+    )
+    lost = is_blank(table["text"])
+    ledger.drop_rows(table, lost, "empty")
+    if quality:
+        texts = table["text"].to_pylist()
+        reasons = [None if gone else fault(text) for text, gone in zip(texts, lost, strict=True)]
+        for reason in dict.fromkeys(filter(None, reasons)):
+            hardly = np.array([r == reason for r in reasons])
+            ledger.drop_rows(table, hardly, str(reason))
+            lost = lost | hardly
+    if lost.all():
+        raise (
+            ledger.nothing_left(table["_file"][0].as_py())
+            if len(table)
+            else DataError("the corpus holds no text: give files with text in them")
+        )
+    return table.filter(pa.array(~lost)) if lost.any() else table
 
 
 def fault(text: str) -> str | None:
@@ -29,8 +58,8 @@ def fault(text: str) -> str | None:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     words = text.split()
     spaced = 2 * len(regex.findall(UNSPACED, text)) < len(text)
-    found = _of_words(words) if spaced else None
-    return found or _of_lines(lines, text, len(words)) or (_repeated(words) if spaced else None)
+    reason = _of_words(words) if spaced else None
+    return reason or _of_lines(lines, text, len(words)) or (_repeated(words) if spaced else None)
 
 
 def _of_words(words: Sequence[str]) -> str | None:

@@ -13,6 +13,7 @@ import numpy as np
 from warmstart.config.keys import part_table
 from warmstart.config.recipe import Recipe
 from warmstart.data import sampling
+from warmstart.data.ledger import Ledger
 from warmstart.data.splitting import Splits
 from warmstart.data.tokens.batching import plan
 from warmstart.data.tokens.dataset import TokenizedDataset
@@ -76,13 +77,18 @@ def check_method(recipe: Recipe, base: Base) -> None:
             check_output_matrix(frame, base)
 
 
-def fitted(recipe: Recipe, base: Base, tokenizer: Any, splits: Splits) -> Task:
+def fitted(
+    recipe: Recipe, base: Base, tokenizer: Any, splits: Splits, ledger: Ledger | None = None
+) -> Task:
     """The task as the base and the training rows settle it, its texts as long as there is room."""
     task: Any = recipe.task
     method: Any = recipe.method
     room = tokenizer.model_max_length - method.extra_tokens
     task = task.resolve_for_base(read_json(base.path / "config.json"), room)
     task = task.resolve_for_data(splits.train)
+    if task.max_length > room and ledger is not None:
+        ledger.note("length", f"task.max_length is {room:,} and not {task.max_length:,}: the base "
+                    "reads no more at once")  # fmt: skip
     return task.model_copy(update={"max_length": min(task.max_length, room)})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from warmstart.data.ledger import Ledger
 from warmstart.data.splitting import Splits
 from warmstart.data.tables import mapped
 from warmstart.data.tokens.dataset import TokenizedDataset
-from warmstart.data.tokens.lost import Cut, check_known, note_unknown, usable
+from warmstart.data.tokens.lost import Cut, note_unknown, usable
 from warmstart.errors import DataError, RecipeError
 from warmstart.methods.base import Method
 from warmstart.models.architectures import family_of
@@ -151,21 +151,13 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
     tokenizer = load_tokenizer(base)
     recipe = for_base(recipe, base, tokenizer)
     check_method(recipe, base)
-    task = fitted(recipe, base, tokenizer, splits)
-    if task.max_length < (wanted := cast("Any", recipe.task).max_length):
-        ledger.note("length", f"task.max_length is {task.max_length:,} and not {wanted:,}: the "
-                    "base reads no more at once")  # fmt: skip
+    task = fitted(recipe, base, tokenizer, splits, ledger)
     labels = task.fit_labels(splits.train)
     task.check_base(base, labels)
     for remark in task.data_notes(splits.train):
         ledger.note("task", remark)
     examples: dict[str, Examples] = {}
-    read = {name: getattr(splits, name) for name in SPLITS}
-    splits = replace(splits, **usable(read, task.usable, tokenizer, ledger))
-    for name, own in splits.corpora.items():
-        parts = {split: getattr(own, split) for split in ("train", "test")}
-        own = replace(own, **usable(parts, task.usable, tokenizer, ledger))
-        splits = replace(splits, corpora={**splits.corpora, name: own})
+    splits = usable(splits, task.usable, tokenizer, ledger)
     for name in SPLITS:
         table = getattr(splits, name)
         cut = Cut(table, ledger)
@@ -178,8 +170,6 @@ def prepare(recipe: Recipe, source: Any = None, loaded: Loaded | None = None) ->
         ledger.tokens(name, int(store.offsets[-1]) + cut.tokens, cut.tokens)
         cut.tell(name, task.max_length)
         writes = task.head.generates
-        if task.reads_documents:
-            check_known(name, table, store, tokenizer)
         note_unknown(name, table, store, tokenizer, ledger, as_text=task.as_text, writes=writes)
     recipe, held, late = recipe.model_copy(update={"task": task}), dict[str, Examples](), None
     if splits.corpora:

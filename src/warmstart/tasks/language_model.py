@@ -229,11 +229,11 @@ class LanguageModel(Task):
             lambda row: {"text": texts[row], "label": "", "prediction": f"{losses[row]:.3f}"},
         )  # fmt: skip
 
-        def of_baseline(told: Floats) -> Floats:
+        def of_baseline(rates: Floats) -> Floats:
             """Statistics of a baseline, which gives the nats of a token of each window, and the
             share that it tells rightly."""
             others = windows.copy()
-            others[:, [0, 2]] = told * windows[:, [1]]
+            others[:, [0, 2]] = rates * windows[:, [1]]
             return others if few else per_document(others, owner, len(rows))
 
         notes = [

@@ -197,7 +197,7 @@ class Scratch(Part):
 
     @field_validator("config")
     @classmethod
-    def _has_no_setting_of_its_own(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _has_no_setting_of_its_own(cls, value: Any) -> Any:
         for name in value:
             if name in ("family", "out"):
                 raise ValueError(f"no config has a value '{name}'; leave it out")

@@ -5,12 +5,14 @@ In training the ledger hears of it; who asks a saved model is told in a few note
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from warmstart.data.ledger import Ledger, place
+from warmstart.data.splitting import Splits
 from warmstart.data.tokens.dataset import TokenizedDataset
 from warmstart.errors import DataError, shown
 from warmstart.formatting import counted
@@ -234,17 +236,18 @@ class _Losses:
             self.ledger.note(kind, remark, loud=True)
 
 
-def usable(
-    tables: Mapping[str, pa.Table],
-    use: Callable[[pa.Table, Any, Callable[[int, str], None]], pa.Table],
-    tokenizer: Any,
-    ledger: Ledger,
-) -> dict[str, pa.Table]:
-    """The rows of each split that a task can `use` as a tokenizer splits them; the others, which
-    had been counted as kept, go to the ledger. Raises `DataError` where none is left of a split."""
+Use = Callable[["pa.Table", Any, Callable[[int, str], None]], "pa.Table"]
+
+
+def usable(splits: Splits, use: Use, tokenizer: Any, ledger: Ledger) -> Splits:
+    """The rows of each split, and of the corpora beside, that a task can `use` as a tokenizer
+    splits them; the others, which had been counted as kept, go to the ledger. Raises `DataError`
+    where none is left of a split."""
+    beside = {name: usable(own, use, tokenizer, ledger) for name, own in splits.corpora.items()}
     kept: dict[str, pa.Table] = {}
-    for name, table in tables.items():
+    for name in ("train", "validation", "test"):
+        table = getattr(splits, name)
         kept[name] = use(table, tokenizer, _Losses(name, table, ledger))
         if len(table) and not len(kept[name]):
             raise ledger.nothing_left(str(table["_file"][0].as_py()))
-    return kept
+    return replace(splits, corpora=beside, **kept)

@@ -69,11 +69,7 @@ def scaling(
 
     Raises `RecipeError` where too little is known, or too much is asked.
     """
-    given = {"compute": compute, "parameters": parameters, "tokens": tokens, "rate": rate,
-             "price": price}  # fmt: skip
-    for name, value in given.items():
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise RecipeError(f"{name} {value:g}: give a number above 0")
+    _check_numbers(compute=compute, parameters=parameters, tokens=tokens, rate=rate, price=price)
     points = [_point(run) for run in dict.fromkeys(os.fspath(run) for run in runs)]
     figure = _figure(points)
     rows = sorted((point for point, _ in points), key=lambda point: point.operations)
@@ -86,18 +82,8 @@ def scaling(
         )
     a, b, interval = _fitted(rows)
     wanted = _wanted(compute, parameters, tokens, rows)
+    _check_reach(wanted, smallest, largest)
     targets = [times * largest for times in STEPS] if wanted is None else [wanted]
-    if targets[-1] > FURTHEST * largest * 1.0001:
-        raise RecipeError(
-            f"{targets[-1]:.3g} operations are {targets[-1] / largest:,.0f} times those of the "
-            f"largest run ({largest:.3g}); beyond {FURTHEST:g} times nothing can be said: make a "
-            f"run of {targets[-1] / FURTHEST:.3g} first"
-        )
-    if wanted is not None and wanted < smallest / FURTHEST:
-        raise RecipeError(
-            f"{wanted:.3g} operations are less than the smallest run's ({smallest:.3g}) by more "
-            f"than {FURTHEST:g} times; ask for more, or make a run of that size: it is quickly done"
-        )
     speed = rate or max(point.rate for point in rows)
     predictions = [_prediction(c, a, b, interval(c), speed, price, largest) for c in targets]
     size = parameters
@@ -112,6 +98,29 @@ def scaling(
         "memory_bytes": None if size is None else {k: size * n for k, n in BYTES.items()},
         "notes": _notes(rows, b, interval(largest)),
     }
+
+
+def _check_numbers(**numbers: float | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise RecipeError(f"{name} {value:g}: give a number above 0")
+
+
+def _check_reach(wanted: float | None, smallest: float, largest: float) -> None:
+    """Raise `RecipeError` where the question lies too far from the runs."""
+    if wanted is None:
+        return
+    if wanted > FURTHEST * largest * 1.0001:
+        raise RecipeError(
+            f"{wanted:.3g} operations are {wanted / largest:,.0f} times those of the largest run "
+            f"({largest:.3g}); beyond {FURTHEST:g} times nothing can be said: make a run of "
+            f"{wanted / FURTHEST:.3g} first"
+        )
+    if wanted < smallest / FURTHEST:
+        raise RecipeError(
+            f"{wanted:.3g} operations are less than the smallest run's ({smallest:.3g}) by more "
+            f"than {FURTHEST:g} times; ask for more, or make a run of that size: it is quickly done"
+        )
 
 
 def _wanted(

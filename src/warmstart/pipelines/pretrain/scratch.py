@@ -19,6 +19,7 @@ from warmstart.config.recipe import Recipe
 from warmstart.data.ledger import Ledger
 from warmstart.data.splitting import Splits, fingerprint
 from warmstart.data.tokens.dataset import TokenizedDataset
+from warmstart.data.tokens.lost import check_known
 from warmstart.data.tokens.shards import kept_windows, shard_key
 from warmstart.errors import RecipeError
 from warmstart.models.adapters.combine import as_base
@@ -138,4 +139,6 @@ def windows_of(
         make = lambda cut: task.encode_joined(table, tokenizer, task.max_length)  # noqa: E731
     else:
         make = lambda cut: task.encode(table, [], tokenizer, task.max_length, cut)  # noqa: E731
-    return kept_windows(cache_folder() / "tokens" / key, on_cut, make)
+    store = kept_windows(cache_folder() / "tokens" / key, on_cut, make)
+    check_known(split, table, store, tokenizer)
+    return store

@@ -130,7 +130,7 @@ def along_the_way(rows: Sequence[Row], place: Path) -> list[Row]:
     for row in rows:
         if not row.base.startswith(STAGE) and "before" in facts.get(row.name, {}):
             own.setdefault(row.base, facts[row.name])
-    told: list[Row] = []
+    complete: list[Row] = []
     for row in rows:
         base, now = row.base, facts.get(row.name, {})
         while base.startswith(STAGE):
@@ -145,8 +145,8 @@ def along_the_way(rows: Sequence[Row], place: Path) -> list[Row]:
             title = TITLES[names[0]]
             whole = f"All of its stages together: {title} {after}; {base} itself has {then}."
             row = replace(row, forgotten=f"{row.forgotten} {whole}")
-        told.append(row)
-    return told
+        complete.append(row)
+    return complete
 
 
 def _forgetting(path: Path) -> Mapping[str, Any]:

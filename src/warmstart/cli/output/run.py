@@ -205,7 +205,7 @@ def plan(plan: Mapping[str, Any]) -> None:
         print(f"# cut: {counted(cut, 'token')} of train, by task.max_length {longest}")
     for note in plan["ledger"]["notes"]:
         print(f"# note: {' '.join(note['message'].split())}")
-    print(f"# the run would stand in {plan['out']}; nothing has been written")
+    print(f"# the run would stand in {plan['out']}; nothing has been written there")
     print(recipe.commented(), end="")
 
 
@@ -313,6 +313,6 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     for note in plan["ledger"]["notes"]:
         console.print(f"note: {' '.join(note['message'].split())}", markup=False)
     console.print(
-        f"the runs would stand in {plan['out']}; nothing has been written",
+        f"the runs would stand in {plan['out']}; nothing has been written there",
         soft_wrap=True, markup=False,
     )  # fmt: skip

@@ -55,7 +55,7 @@ def plan(plan: Mapping[str, Any]) -> None:
         messages = [note["message"] for note in notes if note.get("loud")]
         for message in [*messages, *(note for note in stage.get("notes", []))]:
             console.print(f"note: {stage['name']}: {' '.join(message.split())}", markup=False)
-    where = f"the stages would stand in {plan['out']}; nothing has been written"
+    where = f"the stages would stand in {plan['out']}; nothing has been written there"
     console.print(where, soft_wrap=True, markup=False)
 
 

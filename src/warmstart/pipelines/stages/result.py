@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 from warmstart.errors import RunError
 from warmstart.evaluation import sentences as words
 from warmstart.evaluation.comparison import Answers, standings
-from warmstart.evaluation.forgetting import TITLES
 from warmstart.formatting import duration
 from warmstart.pipelines.compare.request import Wanted
 from warmstart.pipelines.compare.result import Comparison, is_comparison, trial_of
@@ -124,6 +123,8 @@ def along_the_way(rows: Sequence[Row], place: Path) -> list[Row]:
     """The rows, in which a stage that begins with another also says what all of them together did
     to general text: its figure beside that of the base that the first began with, where a stage
     measured that on the same passages, by a figure that does not depend on the tokenizer."""
+    from warmstart.evaluation.forgetting import TITLES
+
     facts = {row.name: _forgetting(place / row.name) for row in rows if row.verb != EXTEND}
     bases = {row.name: row.base for row in rows}
     own: dict[str, Mapping[str, Any]] = {}

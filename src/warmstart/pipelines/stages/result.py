@@ -97,7 +97,7 @@ def row_of(stage: Stage, place: Path) -> Row:
         best = summary["methods"][0]
         interval = "" if best["low"] is None else words.between(best["low"], best["high"])
         seconds = sum(own["seconds"] * len(own["runs"]) for own in summary["methods"])
-        lost = forgotten(Comparison(path).chosen)
+        lost = str(_forgetting(path).get("sentence", ""))
         return Row(stage.name, stage.verb, stage.base, outcome, interval, seconds, lost, str(path))
     run = Run(path)
     metrics = Metrics.from_json(run.metrics) if "tasks" not in run.metrics else None
@@ -110,13 +110,8 @@ def row_of(stage: Stage, place: Path) -> Row:
         outcome, interval = f"{title} {words.figure(score.value)}", ""
         if score.low is not None and score.high is not None:
             interval = words.between(score.low, score.high)
-    lost = forgotten(run)
+    lost = str(_forgetting(path).get("sentence", ""))
     return Row(stage.name, stage.verb, stage.base, outcome, interval, seconds, lost, str(path))
-
-
-def forgotten(run: Run) -> str:
-    """What a run says of general text."""
-    return str((run.metrics.get("forgetting") or {}).get("sentence", ""))
 
 
 def along_the_way(rows: Sequence[Row], place: Path) -> list[Row]:
@@ -151,6 +146,7 @@ def along_the_way(rows: Sequence[Row], place: Path) -> list[Row]:
 
 
 def _forgetting(path: Path) -> Mapping[str, Any]:
+    """What the run of a stage, or the one that was chosen of several, found of general text."""
     run = Comparison(path).chosen if is_comparison(path) else Run(path)
     return run.metrics.get("forgetting") or {}
 

@@ -107,9 +107,9 @@ class Bars(_Bar, Listener):
 
     def step(self, step: Step, total: int) -> None:
         self._total = total
-        now = step.rows / step.seconds
-        self._rate = now if not self._rate else 0.95 * self._rate + 0.05 * now
-        self._tokens = self._rate * step.tokens / step.rows
+        new = 0.05 if self._rate else 1.0
+        self._rate += new * (step.rows / step.seconds - self._rate)
+        self._tokens += new * (step.tokens / step.seconds - self._tokens)
         self._seconds, self._steps = self._seconds + step.seconds, self._steps + 1
         rate = f"{self._rate:.0f} rows/s"
         rate += f"  {self._tokens:,.0f} tokens/s" if step.tokens else ""

@@ -285,6 +285,9 @@ def test_corpora_are_mixed_and_measured(tiny_of: Folder, tmp_path: Path) -> None
     again = warmstart.evaluate(run.path, main)
     assert any("trained on" in note for note in again["notes"]), again["notes"]
     assert "held-out" not in again["verdict"]
+    recipe = (run.path / "recipe.toml").rename(tmp_path / "recipe.toml")
+    assert warmstart.evaluate(run.path, main)["loss"] == again["loss"]  # none is needed
+    recipe.rename(run.path / "recipe.toml")
     assert not any("trained on" in note for note in warmstart.evaluate(run.path, general)["notes"])
     # as of a flag: --data.mixture.again.share 0.5
     mixture = {"again": {"path": str(tmp_path / "more.jsonl"), "share": "0.5", "text": "body"}}

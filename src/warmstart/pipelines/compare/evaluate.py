@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ import pyarrow as pa
 from warmstart.data.readers.read import ALIASES
 from warmstart.data.splitting import row_units
 from warmstart.data.tokens.lost import TextNotes
-from warmstart.errors import RecipeError, RunError
+from warmstart.errors import RecipeError, RunError, WarmstartError
 from warmstart.evaluation.evaluate import Evaluation, scale
 from warmstart.evaluation.evaluate import evaluate as evaluate_task
 from warmstart.evaluation.sentences import sentence, verdict
@@ -92,8 +93,9 @@ def _learned(model: Path, data: Any, table: pa.Table) -> list[str]:
     """What is said where the rows are those that the run was trained on."""
     if not isinstance(data, str | Path) or not (model / "run.json").is_file():
         return []
-    run = Run(model)
-    path = run.recipe.data.path
+    run, path = Run(model), None
+    with suppress(WarmstartError):  # no recipe is needed to be judged
+        path = run.recipe.data.path
     began = Path(str(run.facts.get("began_in", ".")))
     if path is None or os.path.realpath(began / path) != os.path.realpath(data):
         return []
